@@ -1,0 +1,184 @@
+//! What each attachment of a container comes to: names and default routes.
+
+use std::collections::BTreeSet;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::error::{Error, Kind, Result};
+use crate::link::Link;
+use crate::name::IfName;
+use crate::network::Network;
+use crate::record::{Attached, Route};
+use crate::request::Attachment;
+
+/// An attachment with all that is known before addresses are picked.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What the container asked for.
+    pub request: Attachment,
+    /// The network it names.
+    pub network: Network,
+    /// That network's parent on this host.
+    pub parent: Link,
+    /// What its link is going to be called.
+    pub ifname: IfName,
+}
+
+/// The names of the links of a container: as asked for, else `eth0`, `eth1`, … in the order listed, leaving
+/// out the names in `present` and those asked for by other attachments.
+///
+/// # Errors
+/// When a name that was asked for exists, or is asked for twice.
+pub fn names(requests: &[Attachment], present: &BTreeSet<String>) -> Result<Vec<IfName>> {
+    let mut used = present.clone();
+    for ifname in requests.iter().filter_map(|request| request.ifname.as_ref()) {
+        if present.contains(ifname.as_str()) {
+            return Err(Error::new(
+                Kind::Taken,
+                format!("interface {ifname} exists in the container already"),
+            )
+            .hint("ask for another ifname, or leave it out"));
+        }
+        if !used.insert(ifname.to_string()) {
+            return Err(Error::new(Kind::Taken, format!("interface name {ifname} is asked for twice"))
+                .hint("give each attachment its own ifname"));
+        }
+    }
+    let mut free = (0..).map(IfName::eth).filter(|name| !used.contains(name.as_str()));
+    let name = |request: &Attachment| request.ifname.clone().or_else(|| free.next());
+    // The iterator of free names does not end.
+    Ok(requests.iter().filter_map(name).collect())
+}
+
+/// Gives one attachment per family its default route: of those that can, the one with the highest
+/// `gw-priority`, then the first listed.
+pub fn default_routes(wanted: &[Wanted], attached: &mut [Attached]) {
+    for family in [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())] {
+        let mut best: Option<(i32, usize, Route)> = None;
+        for (index, (wanted, attached)) in wanted.iter().zip(attached.iter()).enumerate() {
+            let Some(route) = default_route(&wanted.network, attached, family) else { continue };
+            if best.is_none_or(|(priority, ..)| wanted.request.gw_priority > priority) {
+                best = Some((wanted.request.gw_priority, index, route));
+            }
+        }
+        if let Some((_, index, route)) = best
+            && let Some(attached) = attached.get_mut(index)
+        {
+            attached.routes.push(route);
+        }
+    }
+}
+
+/// The default route of the family of `to` that an attachment could give.
+fn default_route(network: &Network, attached: &Attached, to: IpNet) -> Option<Route> {
+    if network.internal {
+        return None;
+    }
+    let of_family = |address: &&IpNet| address.addr().is_ipv4() == to.addr().is_ipv4();
+    let mut addresses = attached.addresses.iter().filter(of_family);
+    if network.driver.is_routed() {
+        return addresses.next().map(|_| Route { to, via: None });
+    }
+    let gateway = |address: &IpNet| network.subnet_of(address.addr()).and_then(|subnet| subnet.gateway());
+    addresses.find_map(gateway).map(|via| Route { to, via: Some(via) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request;
+
+    fn requests(text: &str) -> Vec<Attachment> {
+        let annotations = request::Annotations::from([(request::NETWORKS.to_owned(), text.to_owned())]);
+        request::parse(&annotations).unwrap().unwrap().attachments
+    }
+
+    #[track_caller]
+    fn check_names(text: &str, present: &[&str], expected: &[&str]) {
+        let present = present.iter().map(|&name| name.to_owned()).collect();
+        let got: Vec<_> = names(&requests(text), &present).unwrap().iter().map(IfName::to_string).collect();
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn link_names() {
+        check_names("a", &["lo"], &["eth0"]);
+        check_names("a;b", &["lo"], &["eth0", "eth1"]);
+        check_names("a;b", &["lo", "eth0"], &["eth1", "eth2"]);
+        check_names("a;b;c", &["lo", "eth1"], &["eth0", "eth2", "eth3"]);
+        check_names("a;b:ifname=eth0;c", &["lo"], &["eth1", "eth0", "eth2"]);
+        check_names("a:ifname=up;b", &["lo"], &["up", "eth0"]);
+        let present = BTreeSet::from(["lan".to_owned()]);
+        assert!(names(&requests("a:ifname=lan"), &present).is_err());
+        assert!(names(&requests("a:ifname=x;b:ifname=x"), &present).is_err());
+    }
+
+    /// `(network extras, gw-priority, addresses)` of each attachment → its default routes.
+    #[track_caller]
+    fn check_routes(cases: &[(&str, i32, &[&str])], expected: &[&[&str]]) {
+        let mut all_wanted = Vec::new();
+        let mut all_attached = Vec::new();
+        for (extra, gw_priority, addresses) in cases {
+            let text = format!(
+                r#"{{"version": 1, "parent": "eth0", {extra} "subnets": [
+                    {{"subnet": "10.0.0.0/24"}}, {{"subnet": "10.1.0.0/24", "gateway": "10.1.0.1"}},
+                    {{"subnet": "10.2.0.0/24", "gateway": "10.2.0.1"}},
+                    {{"subnet": "2001:db8::/64", "gateway": "2001:db8::1"}}]}}"#
+            );
+            let network = Network::from_json(&"n".parse().unwrap(), text.as_bytes()).unwrap();
+            let mut request = requests("n").remove(0);
+            request.gw_priority = *gw_priority;
+            let ifname = IfName::eth(all_wanted.len());
+            all_attached.push(Attached {
+                network: network.name.clone(),
+                driver: network.driver,
+                parent: network.parent.clone(),
+                parent_index: 2,
+                segment: 2,
+                ifname: ifname.clone(),
+                ifindex: None,
+                mac: None,
+                mtu: None,
+                addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+                routes: Vec::new(),
+            });
+            let parent = Link {
+                ifindex: 2,
+                name: "eth0".to_owned(),
+                kind: None,
+                slave_kind: None,
+                lower: None,
+                mac: None,
+                mtu: 1500,
+                alias: None,
+                loopback: false,
+                ethernet: true,
+            };
+            all_wanted.push(Wanted { request, network, parent, ifname });
+        }
+        default_routes(&all_wanted, &mut all_attached);
+        let text =
+            |route: &Route| route.via.map_or_else(|| format!("dev {}", route.to), |via| via.to_string());
+        let got: Vec<Vec<String>> =
+            all_attached.iter().map(|a| a.routes.iter().map(text).collect()).collect();
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn one_default_route_per_family() {
+        let (mac, l3) = (r#""driver": "macvlan","#, r#""driver": "ipvlan", "ipvlan_mode": "l3","#);
+        let internal = r#""driver": "macvlan", "internal": true,"#;
+        check_routes(&[(mac, 0, &["10.1.0.9/24"])], &[&["10.1.0.1"]]);
+        check_routes(&[(mac, 0, &["10.0.0.9/24"])], &[&[]]);
+        check_routes(&[(mac, 0, &["10.0.0.9/24", "10.2.0.9/24"])], &[&["10.2.0.1"]]);
+        check_routes(&[(internal, 0, &["10.1.0.9/24"])], &[&[]]);
+        check_routes(&[(l3, 0, &["10.1.0.9/24", "2001:db8::9/64"])], &[&["dev 0.0.0.0/0", "dev ::/0"]]);
+        check_routes(&[(mac, 0, &["10.1.0.9/24"]), (mac, 0, &["10.2.0.9/24"])], &[&["10.1.0.1"], &[]]);
+        check_routes(&[(mac, 0, &["10.1.0.9/24"]), (mac, 1, &["10.2.0.9/24"])], &[&[], &["10.2.0.1"]]);
+        check_routes(
+            &[(mac, -1, &["10.1.0.9/24", "2001:db8::9/64"]), (mac, 0, &["10.2.0.9/24"])],
+            &[&["2001:db8::1"], &["10.2.0.1"]],
+        );
+        check_routes(&[(mac, 9, &["10.0.0.9/24"]), (mac, 0, &["10.2.0.9/24"])], &[&[], &["10.2.0.1"]]);
+    }
+}

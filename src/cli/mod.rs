@@ -1,0 +1,113 @@
+//! The command line: what was typed, which story it starts, what is printed.
+
+mod hook;
+mod network;
+mod output;
+mod ps;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::error::{Kind, Result};
+use crate::store::Store;
+use output::Format;
+
+/// Gives containers their own place on a physical network: macvlan and ipvlan links, addresses, routes.
+#[derive(Debug, Parser)]
+#[command(name = "underlay", version, max_term_width = 100)]
+struct Cli {
+    /// Where networks and settings are defined
+    #[arg(long, value_name = "DIR", env = "UNDERLAY_CONFIG_DIR", default_value = "/etc/underlay")]
+    config_dir: PathBuf,
+    /// Where the ledger is kept
+    #[arg(long, value_name = "DIR", env = "UNDERLAY_STATE_DIR", default_value = "/run/underlay")]
+    state_dir: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Attach or detach a container: called by OCI runtimes, with the container's state on stdin
+    Hook {
+        /// The stage the runtime is at
+        stage: Stage,
+    },
+    /// Create, list, inspect and remove networks
+    #[command(subcommand)]
+    Network(network::Command),
+    /// List what is attached: containers, networks, interfaces, addresses
+    Ps {
+        /// How to print it
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Show all that is known of one container, as JSON
+    Inspect {
+        /// Its id, or the beginning of it
+        container: String,
+        /// How to print it
+        #[arg(long, value_parser = ["json"], default_value = "json")]
+        format: String,
+    },
+}
+
+/// The stages of the OCI runtime specification that underlay serves.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Stage {
+    #[value(name = "createRuntime")]
+    CreateRuntime,
+    #[value(name = "poststop")]
+    Poststop,
+}
+
+/// Runs the command in `args` (the first is the program's name) and returns its exit code: 0 done, 1 failed,
+/// 2 wrong usage.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are "errors" of code 0, printed on stdout.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Warn)
+        .parse_default_env()
+        .format_timestamp(None)
+        .format_target(false)
+        .init();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(if error.kind() == Kind::Usage { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let store = Store::new(cli.config_dir, cli.state_dir);
+    match cli.command {
+        Command::Hook { stage: Stage::CreateRuntime } => hook::create_runtime(&store),
+        Command::Hook { stage: Stage::Poststop } => hook::poststop(&store),
+        Command::Network(command) => network::run(&store, command),
+        Command::Ps { format } => ps::list(&store, format),
+        Command::Inspect { container, .. } => ps::inspect(&store, &container),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,78 @@
+//! The story of a detach: what `poststop` does, and how the dead are cleared away.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::assign::Wanted;
+use crate::error::{Error, Kind, Result};
+use crate::kernel::{self, NetnsFile, Socket};
+use crate::name::ContainerId;
+use crate::plan;
+use crate::record::Record;
+use crate::settings::Settings;
+use crate::store::Store;
+
+/// How long a container that was told to stop may take to be gone.
+const DYING: Duration = Duration::from_secs(1);
+
+/// Detaches the container `id`: deletes its links where they outlive it, then releases its addresses. `None` if
+/// it holds nothing, because it never did or was detached before.
+///
+/// # Errors
+/// When links or files could not be removed; what is left stays in the ledger. [`Kind::Taken`] when the holder
+/// of the record lives: then another container goes by the same id.
+pub fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> {
+    let Some(record) = store.record(id)? else { return Ok(None) };
+    let until = Instant::now() + DYING;
+    while kernel::lives(&record.holder) {
+        if Instant::now() >= until {
+            let pid = record.holder.pid;
+            return Err(Error::new(
+                Kind::Taken,
+                format!("container {id} was stopped, but its process {pid} lives"),
+            )
+            .hint("another runtime has a container of that id: it was left alone"));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    take_back(store, &store.settings()?, &record)?;
+    Ok(Some(record))
+}
+
+/// Takes away the links of `record` and releases its addresses, the addresses last.
+///
+/// # Errors
+/// The record stays if anything of it does.
+pub(crate) fn take_back(store: &Store, settings: &Settings, record: &Record) -> Result<()> {
+    if let Some(netns) = NetnsFile::of(&record.holder) {
+        netns.inside(|| kernel::detach(&plan::detach(record), &mut Socket::open()?))?;
+    }
+    store.lock(settings.lock_timeout())?.release(record)
+}
+
+/// Takes back what dead containers hold on the segments of `wanted`; whether that was anything.
+///
+/// A container is dead when its process is gone and no path keeps its network namespace.
+///
+/// # Errors
+/// When the ledger cannot be read or written.
+pub(crate) fn take_back_dead(store: &Store, settings: &Settings, wanted: &[Wanted]) -> Result<bool> {
+    let segments: BTreeSet<u32> = wanted.iter().map(|wanted| wanted.parent.segment()).collect();
+    let mut any = false;
+    for segment in segments {
+        let (swept, holders) = store.lock(settings.lock_timeout())?.sweep(segment)?;
+        any |= swept > 0;
+        for record in holders {
+            if !kernel::lives(&record.holder) && NetnsFile::of(&record.holder).is_none() {
+                log::info!(
+                    "container {} died without a word: its addresses are taken back",
+                    record.container
+                );
+                take_back(store, settings, &record)?;
+                any = true;
+            }
+        }
+    }
+    Ok(any)
+}

@@ -1,0 +1,159 @@
+//! The two kernel drivers and their modes, in the words of Docker's options and of `ip link`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Defines an enum whose words are its only spelling: in files, options and messages.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident, $what:literal, { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum $name {
+            $($(#[$vdoc])* $variant),+
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(Error::input(format!(concat!("unknown ", $what, " {:?}"), text))
+                        .hint(concat!("use one of:", $(" ", $word),+))),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Self::$variant => $word,)+
+                })
+            }
+        }
+    };
+}
+
+words! {
+    /// Which kernel driver makes the links of a network (`IFLA_INFO_KIND`).
+    Kind, "driver", {
+        /// Every link has its own MAC address.
+        Macvlan = "macvlan",
+        /// All links share the parent's MAC address.
+        Ipvlan = "ipvlan",
+    }
+}
+
+words! {
+    /// How macvlan links of one parent reach each other (`IFLA_MACVLAN_MODE`).
+    MacvlanMode, "macvlan mode", {
+        /// Directly, inside the host.
+        Bridge = "bridge",
+        /// Not at all.
+        Private = "private",
+        /// Through a switch that reflects frames (802.1Qbg).
+        Vepa = "vepa",
+        /// One link alone takes the parent, with the parent's MAC address.
+        Passthru = "passthru",
+        /// Only frames from a list of source MAC addresses come in.
+        Source = "source",
+    }
+}
+
+words! {
+    /// On which layer ipvlan links are joined to their parent (`IFLA_IPVLAN_MODE`); one mode for a whole parent.
+    IpvlanMode, "ipvlan mode", {
+        /// Switched: ARP and broadcasts work.
+        L2 = "l2",
+        /// Routed by the host, without ARP and broadcasts.
+        L3 = "l3",
+        /// As l3, and seen by the host's netfilter.
+        L3s = "l3s",
+    }
+}
+
+words! {
+    /// How ipvlan links of one parent reach each other (`IFLA_IPVLAN_FLAGS`); one flag for a whole parent.
+    IpvlanFlag, "ipvlan flag", {
+        /// Directly, inside the host.
+        Bridge = "bridge",
+        /// Not at all.
+        Private = "private",
+        /// Through a switch that reflects frames.
+        Vepa = "vepa",
+    }
+}
+
+/// A driver with its mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Driver {
+    /// `type macvlan mode MODE`
+    Macvlan {
+        /// How links of one parent reach each other.
+        mode: MacvlanMode,
+    },
+    /// `type ipvlan mode MODE FLAG`
+    Ipvlan {
+        /// The layer; the same for all links of a parent.
+        mode: IpvlanMode,
+        /// How links of one parent reach each other; the same for all of them.
+        flag: IpvlanFlag,
+    },
+}
+
+impl Driver {
+    /// The driver without its mode.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Macvlan { .. } => Kind::Macvlan,
+            Self::Ipvlan { .. } => Kind::Ipvlan,
+        }
+    }
+
+    /// Whether packets leave by routing alone, so that a default route names the link and no gateway.
+    pub fn is_routed(self) -> bool {
+        matches!(self, Self::Ipvlan { mode: IpvlanMode::L3 | IpvlanMode::L3s, .. })
+    }
+}
+
+impl fmt::Display for Driver {
+    /// As `ip link` takes it after `type`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Macvlan { mode } => write!(f, "macvlan mode {mode}"),
+            Self::Ipvlan { mode, flag } => write!(f, "ipvlan mode {mode} {flag}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_round_trip() {
+        for word in ["bridge", "private", "vepa", "passthru", "source"] {
+            assert_eq!(word.parse::<MacvlanMode>().unwrap().to_string(), word);
+        }
+        for word in ["l2", "l3", "l3s"] {
+            assert_eq!(word.parse::<IpvlanMode>().unwrap().to_string(), word);
+        }
+        for word in ["bridge", "private", "vepa"] {
+            assert_eq!(word.parse::<IpvlanFlag>().unwrap().to_string(), word);
+        }
+    }
+
+    #[test]
+    fn unknown_words_name_the_allowed_ones() {
+        let error = "l4".parse::<IpvlanMode>().unwrap_err();
+        assert_eq!(error.to_string(), "unknown ipvlan mode \"l4\"");
+        assert_eq!(error.hint_text(), Some("use one of: l2 l3 l3s"));
+        assert!("".parse::<MacvlanMode>().is_err());
+    }
+}

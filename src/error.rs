@@ -1,0 +1,85 @@
+//! The one error type: a sentence that names the thing and the value, and a hint that says what to do.
+
+use std::fmt;
+use std::path::Path;
+
+/// What went wrong, as far as the program itself must tell cases apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The command line is wrong (exit code 2).
+    Usage,
+    /// A file, annotation or state we were given is wrong.
+    Input,
+    /// The named network, container or link does not exist.
+    NotFound,
+    /// The name, address or identity is held by somebody else.
+    Taken,
+    /// No address is free in the subnets of a network.
+    Exhausted,
+    /// Another process holds the ledger's lock for too long.
+    Busy,
+    /// The kernel refused; holds its errno.
+    Kernel(i32),
+    /// A file could not be read or written.
+    Io,
+}
+
+/// One sentence (lower case, no full stop) and, where one is known, a hint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+}
+
+/// The result of everything fallible here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `kind` that says `message`.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None }
+    }
+
+    /// A wrong value in something that was given to us.
+    pub fn input(message: impl Into<String>) -> Self {
+        Self::new(Kind::Input, message)
+    }
+
+    /// A failed file operation: `doing` is a verb ("read", "create"), the errno text is kept.
+    pub fn io(doing: &str, path: &Path, error: &std::io::Error) -> Self {
+        Self::new(Kind::Io, format!("cannot {doing} {}: {error}", path.display()))
+    }
+
+    /// The same error with what the user can do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same error with the place it happened in put before the sentence.
+    #[must_use]
+    pub fn within(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    /// What sort of error this is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What to do about it, if known.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

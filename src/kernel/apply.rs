@@ -1,0 +1,200 @@
+//! Carries out a plan, and undoes it when a step fails.
+
+use std::fs;
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::explain::explain;
+use super::message::{self, Message};
+use super::netns::NetnsFile;
+use super::socket::{Refusal, Socket};
+use crate::error::{Error, Result};
+use crate::mac::MacAddr;
+use crate::name::IfName;
+use crate::plan::Op;
+
+/// For how long an address that a dying namespace still holds is waited for: the kernel takes namespaces
+/// apart some time after their last process is gone, usually within 100 ms.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long to pause between two tries.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A link that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Its name.
+    pub name: IfName,
+    /// Its number in the container.
+    pub ifindex: u32,
+    /// Its MAC address.
+    pub mac: Option<MacAddr>,
+}
+
+/// Carries out the plan of an attach, from inside the container's namespace. `host` is a socket of the host's
+/// namespace, `inside` one of the container's.
+///
+/// # Errors
+/// That of the first step that failed; all links made before are deleted again.
+pub fn attach(plan: &[Op], host: &mut Socket, inside: &mut Socket, netns: &NetnsFile) -> Result<Vec<Made>> {
+    let mut made = Vec::new();
+    let done = run(plan, host, inside, netns, &mut made);
+    if let Err(error) = done {
+        undo(&made, inside);
+        return Err(error);
+    }
+    Ok(made)
+}
+
+/// Deletes links that [`attach`] has made, the last one first.
+pub fn undo(made: &[Made], inside: &mut Socket) {
+    for link in made.iter().rev() {
+        // The namespace may be gone with its links; what is left is for the reader of the log.
+        if let Err(error) = delete(link.ifindex, inside) {
+            log::warn!("link {} was made and could not be deleted: {error}", link.name);
+        }
+    }
+}
+
+/// Carries out the plan of a detach, from inside the container's namespace: deletes each link that is still
+/// there and carries our mark. A link that is somebody else's is left alone.
+///
+/// # Errors
+/// That of the last link that could not be deleted; the others are deleted all the same.
+pub fn detach(plan: &[Op], inside: &mut Socket) -> Result<()> {
+    let mut outcome = Ok(());
+    for op in plan {
+        let Op::DeleteLink { name, ifindex, kind, alias } = op else { continue };
+        let found = match ifindex {
+            Some(ifindex) => inside.link_by_index(*ifindex)?,
+            None => inside.link(name)?,
+        };
+        let Some(link) = found else { continue };
+        if link.kind.as_deref() != Some(&kind.to_string()) || link.alias.as_deref() != Some(alias) {
+            log::info!("link {} is not the one that was made: left alone", link.name);
+            continue;
+        }
+        log::debug!("{op}");
+        if let Err(error) = delete(link.ifindex, inside) {
+            outcome = Err(error);
+        }
+    }
+    outcome
+}
+
+fn run(
+    plan: &[Op],
+    host: &mut Socket,
+    inside: &mut Socket,
+    netns: &NetnsFile,
+    made: &mut Vec<Made>,
+) -> Result<()> {
+    // Each link with what is done to it: the create alone, the rest in one batch.
+    for steps in plan.chunk_by(|_, next| !matches!(next, Op::CreateLink { .. })) {
+        let Some((create, rest)) = steps.split_first() else { continue };
+        let ifindex = create_link(create, host, inside, netns, made)?;
+        let mut batch = Vec::with_capacity(rest.len());
+        for op in rest {
+            log::debug!("{op}");
+            match op {
+                Op::SetIpv6 { link, enabled } => set_ipv6(link, *enabled)?,
+                Op::AddAddress { .. } | Op::SetUp { .. } | Op::AddRoute { .. } => batch.push(op),
+                Op::CreateLink { .. } | Op::DeleteLink { .. } => {}
+            }
+        }
+        run_batch(batch, ifindex, inside)?;
+    }
+    Ok(())
+}
+
+/// Makes a link with its final name. Kernels before 6.15 compare that name with the host's links too; so when
+/// it is taken, the link is made under another name and renamed where only the container's links count.
+fn create_link(
+    op: &Op,
+    host: &mut Socket,
+    inside: &mut Socket,
+    netns: &NetnsFile,
+    made: &mut Vec<Made>,
+) -> Result<u32> {
+    let Op::CreateLink { name, parent_index, driver, mac, mtu, .. } = op else {
+        return Err(Error::input(format!("a plan begins with {op}, which makes no link")));
+    };
+    log::debug!("{op}");
+    let create = |name: &IfName| message::create_link(name, *parent_index, *driver, *mac, *mtu, netns);
+    let temporary = IfName::temporary(std::process::id());
+    let mut born_as = name;
+    let mut refusal = single(host, create(born_as)?)?;
+    if refusal.as_ref().is_some_and(|refusal| refusal.errno == nix::libc::EEXIST) {
+        born_as = &temporary;
+        refusal = single(host, create(born_as)?)?;
+    }
+    if let Some(refusal) = refusal {
+        return Err(explain(op, &refusal));
+    }
+    let link = inside.link(born_as)?;
+    let link = link.ok_or_else(|| Error::input(format!("link {born_as} was made and is gone")))?;
+    made.push(Made { name: name.clone(), ifindex: link.ifindex, mac: link.mac });
+    if born_as != name
+        && let Some(refusal) = single(inside, message::rename_link(link.ifindex, name)?)?
+    {
+        return Err(explain(op, &refusal));
+    }
+    Ok(link.ifindex)
+}
+
+/// Sends all of `ops` at once. Where the first failure is that a dying namespace still holds an address, what
+/// failed is sent again for a while; what came after it may have failed only for want of it.
+fn run_batch(ops: Vec<&Op>, ifindex: u32, inside: &mut Socket) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    let mut rest = ops;
+    while !rest.is_empty() {
+        let messages = rest.iter().map(|op| encode(op, ifindex)).collect::<Result<Vec<_>>>()?;
+        let answers = inside.transact(messages)?;
+        let failed: Vec<_> =
+            rest.iter().zip(&answers).filter_map(|(&op, no)| Some((op, no.as_ref()?))).collect();
+        if let Some((op, refusal)) = failed.first() {
+            if refusal.errno != nix::libc::EADDRINUSE || Instant::now() >= until {
+                return Err(explain(op, refusal));
+            }
+            thread::sleep(PAUSE);
+        }
+        rest = failed.into_iter().map(|(op, _)| op).collect();
+    }
+    Ok(())
+}
+
+fn encode(op: &Op, ifindex: u32) -> Result<Message> {
+    match op {
+        Op::AddAddress { address, .. } => message::add_address(ifindex, *address),
+        Op::SetUp { alias, .. } => message::set_up(ifindex, alias),
+        Op::AddRoute { route, .. } => message::add_route(ifindex, *route),
+        Op::CreateLink { .. } | Op::SetIpv6 { .. } | Op::DeleteLink { .. } => {
+            Err(Error::input(format!("{op} is not done in a batch")))
+        }
+    }
+}
+
+/// Deletes a link; one that is gone is no error.
+fn delete(ifindex: u32, inside: &mut Socket) -> Result<()> {
+    match single(inside, message::delete_link(ifindex)?)? {
+        Some(Refusal { errno: nix::libc::ENODEV, .. }) | None => Ok(()),
+        Some(refusal) => Err(super::socket::refused(&format!("delete link {ifindex}"), &refusal)),
+    }
+}
+
+/// `net.ipv6.conf.LINK.disable_ipv6`, of the namespace this thread is in. Where there is no IPv6 at all, or
+/// /proc/sys is read-only, an address that needs it will say so.
+fn set_ipv6(link: &IfName, enabled: bool) -> Result<()> {
+    let path = format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6");
+    match fs::write(&path, if enabled { "0" } else { "1" }) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) => {
+            log::debug!("{path}: {error}");
+            Ok(())
+        }
+        written => written.map_err(|error| Error::io("write", path.as_ref(), &error)),
+    }
+}
+
+fn single(socket: &mut Socket, message: Message) -> Result<Option<Refusal>> {
+    Ok(socket.transact(vec![message])?.into_iter().flatten().next())
+}

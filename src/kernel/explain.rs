@@ -1,0 +1,135 @@
+//! A refusal of the kernel in words: what it means for this operation, and what to do.
+
+use nix::libc;
+
+use super::socket::Refusal;
+use crate::driver::{Driver, Kind as DriverKind, MacvlanMode};
+use crate::error::{Error, Kind};
+use crate::plan::Op;
+
+/// Says why `op` was refused; the kernel's own words and errno stand at the end.
+pub(super) fn explain(op: &Op, refusal: &Refusal) -> Error {
+    let (sentence, hint) = match op {
+        Op::CreateLink { name, parent, driver, mac, .. } => match (refusal.errno, driver) {
+            (libc::EEXIST, _) => (
+                format!("interface {name} exists in the container already"),
+                "ask for another ifname, or leave it out".to_owned(),
+            ),
+            (libc::ENODEV, _) => (
+                format!("parent {parent} is gone"),
+                format!("bring it back and see it with `ip link show {parent}`"),
+            ),
+            (libc::EBUSY, _) => (
+                format!("parent {parent} is in use by another driver and takes no {} link", driver.kind()),
+                format!(
+                    "a parent carries either macvlan or ipvlan links and cannot be a port of a bridge or bond: \
+                     use another parent, or the driver of its other links instead of {}",
+                    driver.kind()
+                ),
+            ),
+            (libc::EINVAL, Driver::Macvlan { mode: MacvlanMode::Passthru }) => (
+                format!("parent {parent} has macvlan links already, and passthru wants it alone"),
+                "use another parent, or mode bridge".to_owned(),
+            ),
+            (libc::EINVAL, Driver::Macvlan { .. }) => (
+                format!("parent {parent} takes no further macvlan link"),
+                "one of its links has mode passthru, which wants the parent alone: use another parent"
+                    .to_owned(),
+            ),
+            (libc::EADDRNOTAVAIL, _) => (
+                format!(
+                    "MAC address {} cannot be that of a link",
+                    mac.map(|m| m.to_string()).unwrap_or_default()
+                ),
+                "use a unicast address, best a locally administered one like 02:00:00:00:00:01".to_owned(),
+            ),
+            (libc::EOPNOTSUPP, _) => (
+                format!("this kernel has no {} driver", driver.kind()),
+                format!("load it with `modprobe {}`, or install the kernel's module package", driver.kind()),
+            ),
+            (libc::EPERM, _) => (
+                format!("no permission to make a link on parent {parent}"),
+                "the hook needs CAP_NET_ADMIN on the host: run the engine as root, not rootless".to_owned(),
+            ),
+            _ => (format!("cannot make {} link {name} on parent {parent}", driver.kind()), String::new()),
+        },
+        Op::AddAddress { link, address } => match refusal.errno {
+            libc::EADDRINUSE => (
+                format!(
+                    "address {address} is in use on another {} link of the same parent",
+                    DriverKind::Ipvlan
+                ),
+                "a container that underlay does not know of has it: ask for another address".to_owned(),
+            ),
+            libc::EACCES => (
+                format!("IPv6 is switched off for {link}, so it cannot have {address}"),
+                "remove net.ipv6.conf.*.disable_ipv6 from the container's sysctls".to_owned(),
+            ),
+            _ => (format!("cannot give {link} the address {address}"), String::new()),
+        },
+        Op::SetUp { link, .. } => match refusal.errno {
+            libc::EADDRINUSE | libc::EBUSY => (
+                format!("the MAC address of {link} is in use on the same parent"),
+                "ask for another mac, or leave it out to get a free one".to_owned(),
+            ),
+            _ => (format!("cannot set {link} up"), String::new()),
+        },
+        Op::AddRoute { link, route } => match refusal.errno {
+            libc::EEXIST => (
+                format!("the container has a route to {} already", route.to),
+                "let one network alone give the default route".to_owned(),
+            ),
+            libc::ENETUNREACH => (
+                format!("{link} does not reach {}", route.via.map(|via| via.to_string()).unwrap_or_default()),
+                "the gateway must lie in the subnet of the link".to_owned(),
+            ),
+            _ => (format!("cannot route {} by {link}", route.to), String::new()),
+        },
+        Op::SetIpv6 { .. } | Op::DeleteLink { .. } => (format!("cannot do `{op}`"), String::new()),
+    };
+    let error = Error::new(Kind::Kernel(refusal.errno), format!("{sentence} ({refusal})"));
+    if hint.is_empty() { error } else { error.hint(hint) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::{IpvlanFlag, IpvlanMode};
+
+    #[test]
+    fn a_refusal_keeps_the_kernels_words() {
+        let op = Op::AddAddress { link: "eth0".parse().unwrap(), address: "10.0.0.9/24".parse().unwrap() };
+        let text = Some("Address already assigned to an ipvlan device".to_owned());
+        let error = explain(&op, &Refusal { errno: libc::EADDRINUSE, text });
+        assert_eq!(
+            error.to_string(),
+            "address 10.0.0.9/24 is in use on another ipvlan link of the same parent \
+             (Address already assigned to an ipvlan device: Address in use (os error 98))"
+                .replace("Address in use", "Address already in use")
+        );
+        assert!(error.hint_text().is_some());
+    }
+
+    #[test]
+    fn every_refusal_has_a_sentence() {
+        let driver = Driver::Ipvlan { mode: IpvlanMode::L2, flag: IpvlanFlag::Bridge };
+        let create = Op::CreateLink {
+            name: "eth0".parse().unwrap(),
+            parent: "lan0".parse().unwrap(),
+            parent_index: 2,
+            driver,
+            mac: None,
+            mtu: None,
+        };
+        for errno in 1..=133 {
+            let error = explain(&create, &Refusal { errno, text: None });
+            assert_eq!(error.kind(), Kind::Kernel(errno));
+            assert!(
+                error.to_string().contains("eth0")
+                    || error.to_string().contains("lan0")
+                    || errno == libc::EOPNOTSUPP
+                    || errno == libc::EADDRNOTAVAIL
+            );
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Processes, by a descriptor of their folder in /proc: a reused pid is another folder.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+
+use super::netns::NetnsFile;
+use crate::error::{Error, Kind, Result};
+use crate::record::Holder;
+
+/// A process that lived when this was made. Once it is gone, everything asked of it fails.
+#[derive(Debug)]
+pub struct Process {
+    pid: i32,
+    folder: OwnedFd,
+    start_time: u64,
+}
+
+impl Process {
+    /// The process `pid`.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is none, or it is dead and only waits to be reaped.
+    pub fn open(pid: i32) -> Result<Self> {
+        let gone = |error: io::Error| {
+            Error::new(Kind::NotFound, format!("process {pid} of the container is gone: {error}"))
+        };
+        if pid <= 0 {
+            return Err(Error::input(format!("pid {pid} is no process")));
+        }
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let folder = open(Path::new(&format!("/proc/{pid}")), flags, Mode::empty())
+            .map_err(|errno| gone(errno.into()))?;
+        let mut stat = String::new();
+        let file = openat(&folder, "stat", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+        file.map(File::from)
+            .map_err(io::Error::from)
+            .and_then(|mut file| file.read_to_string(&mut stat))
+            .map_err(gone)?;
+        let start_time = start_time(&stat).ok_or_else(|| gone(io::Error::from(io::ErrorKind::NotFound)))?;
+        Ok(Self { pid, folder, start_time })
+    }
+
+    /// Its pid, as /proc counts.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// When it started, in clock ticks since boot.
+    pub fn start_time(&self) -> u64 {
+        self.start_time
+    }
+
+    /// Its network namespace.
+    ///
+    /// # Errors
+    /// When it is gone meanwhile.
+    pub fn netns(&self) -> Result<NetnsFile> {
+        let file = openat(&self.folder, "ns/net", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+        let file = file.map(File::from).map_err(io::Error::from);
+        file.and_then(NetnsFile::new).map_err(|error| {
+            let doing = format!("cannot open the network namespace of process {}", self.pid);
+            Error::new(Kind::NotFound, format!("{doing}: {error}"))
+        })
+    }
+}
+
+/// Whether the process a container is known by still runs.
+pub fn lives(holder: &Holder) -> bool {
+    Process::open(holder.pid).is_ok_and(|process| process.start_time == holder.start_time)
+}
+
+/// Field 22 of proc_pid_stat(5); `None` for a process that is dead (state Z or X). The name of the program, in
+/// parentheses, may hold anything.
+fn start_time(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X" | "x") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Netns;
+
+    #[test]
+    fn start_times() {
+        let stat = |name: &str, state: &str| {
+            format!(
+                "7 ({name}) {state} 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1 18446744073709551615"
+            )
+        };
+        assert_eq!(start_time(&stat("sh", "S")), Some(4242));
+        assert_eq!(start_time(&stat("a) Z (b", "R")), Some(4242));
+        assert_eq!(start_time(&stat("sh", "Z")), None);
+        assert_eq!(start_time(""), None);
+        assert_eq!(start_time("7 (sh) S 1"), None);
+    }
+
+    #[test]
+    fn the_living_and_the_dead() {
+        let process = Process::open(std::process::id() as i32).unwrap();
+        let netns = Netns { device: 0, inode: 0, path: None };
+        let holder = Holder { pid: process.pid(), start_time: process.start_time(), netns };
+        assert!(lives(&holder));
+        assert!(!lives(&Holder { start_time: holder.start_time + 1, ..holder.clone() }), "a reused pid");
+        assert!(!lives(&Holder { pid: i32::MAX, ..holder }));
+        for pid in [0, -1, i32::MAX] {
+            assert!(Process::open(pid).is_err());
+        }
+    }
+
+    #[test]
+    fn a_process_that_ends() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::open(child.id() as i32).unwrap();
+        assert!(process.netns().is_ok());
+        child.kill().unwrap();
+        while Process::open(process.pid()).is_ok() {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(process.netns().is_err());
+    }
+}

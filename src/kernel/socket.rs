@@ -1,0 +1,234 @@
+//! An rtnetlink socket: requests out, every answer read.
+
+use std::io;
+
+use neli::consts::socket::{Msg, NlFamily};
+use neli::socket::NlSocket;
+
+use super::message::{self, Message};
+use crate::error::{Error, Kind, Result};
+use crate::link::Link;
+use crate::name::IfName;
+
+/// What the kernel said no with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The positive errno.
+    pub(super) errno: i32,
+    /// The kernel's own sentence (`NLMSGERR_ATTR_MSG`), where it has one.
+    pub(super) text: Option<String>,
+}
+
+/// A socket of `NETLINK_ROUTE` in the network namespace of the thread that opened it.
+pub struct Socket {
+    socket: NlSocket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+/// A dump does not put more into one datagram (`NLMSG_GOODSIZE` and netlink_recvmsg's limit).
+const BUFFER: usize = 64 * 1024;
+/// How often a dump that was disturbed by a change is begun again.
+const DUMPS: usize = 5;
+
+impl Socket {
+    /// Opens a socket.
+    ///
+    /// # Errors
+    /// When the kernel has none to give.
+    pub fn open() -> Result<Self> {
+        let open = || {
+            // Without bind(2): the kernel does it with the first message.
+            let socket = NlSocket::new(NlFamily::Route)?;
+            socket.enable_ext_ack(true)?;
+            socket.enable_strict_checking(true)?;
+            Ok(socket)
+        };
+        let socket = open().map_err(|error| failed("open a netlink socket", &error))?;
+        Ok(Self { socket, sequence: 1, buffer: vec![0; BUFFER] })
+    }
+
+    /// The link called `name`, if there is one.
+    ///
+    /// # Errors
+    /// When the kernel's answer is not understood.
+    pub fn link(&mut self, name: &IfName) -> Result<Option<Link>> {
+        self.get_link(message::get_link_by_name(name)?)
+    }
+
+    /// The link with number `ifindex`, if there is one.
+    ///
+    /// # Errors
+    /// When the kernel's answer is not understood.
+    pub fn link_by_index(&mut self, ifindex: u32) -> Result<Option<Link>> {
+        self.get_link(message::get_link_by_index(ifindex)?)
+    }
+
+    /// All links.
+    ///
+    /// # Errors
+    /// When the kernel's answer is not understood.
+    pub fn links(&mut self) -> Result<Vec<Link>> {
+        self.dump(message::dump_links, message::parse_link)
+    }
+
+    /// The addresses of all links.
+    ///
+    /// # Errors
+    /// When the kernel's answer is not understood.
+    pub fn addresses(&mut self) -> Result<Vec<std::net::IpAddr>> {
+        self.dump(message::dump_addresses, message::parse_address)
+    }
+
+    fn get_link(&mut self, request: Message) -> Result<Option<Link>> {
+        let sequence = self.send(vec![request])?;
+        let mut link = None;
+        let mut refusal = None;
+        self.receive(|reply| {
+            if reply.sequence != sequence {
+                return Ok(false);
+            }
+            match reply.content {
+                Content::Payload(payload) => link = message::parse_link(payload)?,
+                Content::Answer(answer) => refusal = answer,
+                Content::Done => {}
+            }
+            Ok(true)
+        })?;
+        match refusal {
+            Some(Refusal { errno: nix::libc::ENODEV, .. }) | None => Ok(link),
+            Some(refusal) => Err(refused("look up a link", &refusal)),
+        }
+    }
+
+    /// Sends `messages` in one datagram and returns the kernel's answer to each. The kernel goes on after one
+    /// that failed: a batch is no transaction.
+    ///
+    /// # Errors
+    /// When nothing could be sent, or answers are missing.
+    pub(super) fn transact(&mut self, messages: Vec<Message>) -> Result<Vec<Option<Refusal>>> {
+        let mut answers = vec![None; messages.len()];
+        let mut missing = messages.len();
+        let first = self.send(messages)?;
+        self.receive(|reply| {
+            let at = reply.sequence.wrapping_sub(first) as usize;
+            if let (Content::Answer(answer), Some(place)) = (reply.content, answers.get_mut(at)) {
+                *place = answer;
+                missing -= 1;
+            }
+            Ok(missing == 0)
+        })?;
+        Ok(answers)
+    }
+
+    fn dump<T>(
+        &mut self,
+        request: impl Fn() -> Result<Message>,
+        parse: impl Fn(&[u8]) -> Result<Option<T>>,
+    ) -> Result<Vec<T>> {
+        for _ in 0..DUMPS {
+            let sequence = self.send(vec![request()?])?;
+            let mut all = Vec::new();
+            let (mut disturbed, mut refusal) = (false, None);
+            self.receive(|reply| {
+                if reply.sequence != sequence {
+                    return Ok(false);
+                }
+                disturbed |= reply.disturbed;
+                match reply.content {
+                    Content::Payload(payload) => {
+                        all.extend(parse(payload)?);
+                        return Ok(false);
+                    }
+                    Content::Answer(answer) => refusal = answer,
+                    Content::Done => {}
+                }
+                Ok(true)
+            })?;
+            if let Some(refusal) = refusal {
+                return Err(refused("list links or addresses", &refusal));
+            }
+            if !disturbed {
+                return Ok(all);
+            }
+        }
+        Err(Error::new(
+            Kind::Busy,
+            format!("links or addresses changed during each of {DUMPS} attempts to list them"),
+        ))
+    }
+
+    /// Numbers `messages` and sends them in one datagram; returns the number of the first.
+    fn send(&mut self, messages: Vec<Message>) -> Result<u32> {
+        let first = self.sequence;
+        let mut bytes = Vec::with_capacity(512);
+        for message in messages {
+            bytes.extend(message.numbered(self.sequence));
+            self.sequence = self.sequence.wrapping_add(1);
+        }
+        loop {
+            match self.socket.send(&bytes, Msg::empty()) {
+                Ok(_) => return Ok(first),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed("send to netlink", &error)),
+            }
+        }
+    }
+
+    /// Hands each reply to `each`, until it says after a whole datagram that it has all it waits for.
+    fn receive(&mut self, mut each: impl FnMut(Reply<'_>) -> Result<bool>) -> Result<()> {
+        let mut complete = false;
+        while !complete {
+            let length = match self.socket.recv(self.buffer.as_mut_slice(), Msg::empty()) {
+                Ok((length, _)) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(failed("receive from netlink", &error)),
+            };
+            for reply in message::replies(self.buffer.get(..length).unwrap_or_default()) {
+                complete |= each(reply?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One message from the kernel.
+#[derive(Debug)]
+pub(super) struct Reply<'a> {
+    /// The number of the request it answers.
+    pub(super) sequence: u32,
+    /// Whether it belongs to a dump that a change has made inconsistent (`NLM_F_DUMP_INTR`).
+    pub(super) disturbed: bool,
+    /// What it says.
+    pub(super) content: Content<'a>,
+}
+
+/// What a message from the kernel says.
+#[derive(Debug)]
+pub(super) enum Content<'a> {
+    /// What was asked for.
+    Payload(&'a [u8]),
+    /// Yes (`None`) or no (`NLMSG_ERROR`).
+    Answer(Option<Refusal>),
+    /// The end of a dump (`NLMSG_DONE`).
+    Done,
+}
+
+fn failed(doing: &str, error: &io::Error) -> Error {
+    Error::new(Kind::Kernel(error.raw_os_error().unwrap_or_default()), format!("cannot {doing}: {error}"))
+}
+
+pub(super) fn refused(doing: &str, refusal: &Refusal) -> Error {
+    Error::new(Kind::Kernel(refusal.errno), format!("cannot {doing}: {refusal}"))
+}
+
+impl std::fmt::Display for Refusal {
+    /// The kernel's own sentence, if any, and the errno in words and number.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let errno = io::Error::from_raw_os_error(self.errno);
+        match &self.text {
+            Some(text) => write!(f, "{text}: {errno}"),
+            None => write!(f, "{errno}"),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! underlay gives containers their own place on a physical network.
+//!
+//! The way of the data, as the `createRuntime` hook goes: the OCI state on stdin names a bundle ([`oci`]), whose
+//! annotations ask for networks ([`request`]); their definitions ([`network`]) come from files ([`store`]). Under
+//! the ledger's lock a pending record is written ([`record`], [`store`]), from which a list of kernel operations is
+//! made ([`plan`]) and carried out ([`kernel`]); then the record is confirmed. `poststop` goes back: record, plan,
+//! kernel, release. The stories [`attach()`] and [`detach()`] tell it in order.
+
+// Words: values and rules without I/O.
+pub mod assign;
+pub mod driver;
+pub mod error;
+pub mod json;
+pub mod link;
+pub mod mac;
+pub mod name;
+pub mod network;
+pub mod plan;
+pub mod record;
+pub mod request;
+pub mod settings;
+pub mod subnet;
+
+// Edges: one door per resource.
+pub mod file;
+pub mod kernel;
+pub mod oci;
+pub mod store;
+
+// Stories: what happens, top to bottom.
+pub mod attach;
+pub mod cli;
+pub mod detach;

@@ -1,0 +1,113 @@
+//! A network link as the kernel describes it, and whether it can be a parent.
+
+use crate::error::{Error, Result};
+use crate::mac::MacAddr;
+use crate::network::Network;
+
+/// What RTM_GETLINK tells of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its number in its network namespace.
+    pub ifindex: u32,
+    /// Its name (`IFLA_IFNAME`); whatever the kernel holds, so not an `IfName`.
+    pub name: String,
+    /// Its driver (`IFLA_INFO_KIND`); none for hardware.
+    pub kind: Option<String>,
+    /// What it is enslaved to (`IFLA_INFO_SLAVE_KIND`): bridge, bond, team, …
+    pub slave_kind: Option<String>,
+    /// The link below it in the same namespace (`IFLA_LINK` without `IFLA_LINK_NETNSID`).
+    pub lower: Option<u32>,
+    /// Its Ethernet address.
+    pub mac: Option<MacAddr>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Its alias (`IFLA_IFALIAS`), where our mark of ownership stands.
+    pub alias: Option<String>,
+    /// Whether it is a loopback link.
+    pub loopback: bool,
+    /// Whether it carries Ethernet frames (`ARPHRD_ETHER`).
+    pub ethernet: bool,
+}
+
+impl Link {
+    /// The link that gives this one its layer-2 segment: the kernel hangs children of a macvlan or ipvlan
+    /// link on the link below it.
+    pub fn segment(&self) -> u32 {
+        match self.kind.as_deref() {
+            Some("macvlan" | "macvtap" | "ipvlan" | "ipvtap") => self.lower.unwrap_or(self.ifindex),
+            _ => self.ifindex,
+        }
+    }
+
+    /// Whether `network` can have this link as its parent, as far as the link itself tells.
+    ///
+    /// # Errors
+    /// Says what the kernel would answer with a bare EINVAL or EBUSY.
+    pub fn check_parent(&self, network: &Network) -> Result<()> {
+        let name = &self.name;
+        if self.loopback {
+            return Err(Error::input(format!("parent {name} is a loopback link")).hint("use a link to a LAN"));
+        }
+        if !self.ethernet {
+            return Err(Error::input(format!("parent {name} does not carry Ethernet frames"))
+                .hint("use an Ethernet link, a bond, a bridge or a VLAN"));
+        }
+        if let Some(master @ ("bridge" | "bond" | "team" | "openvswitch")) = self.slave_kind.as_deref() {
+            return Err(Error::input(format!("parent {name} is a port of a {master}"))
+                .hint(format!("use the {master} itself as parent")));
+        }
+        if let Some(mtu) = network.mtu.filter(|&mtu| mtu > self.mtu) {
+            return Err(Error::input(format!(
+                "mtu {mtu} of network {} is above the {} of parent {name}",
+                network.name, self.mtu
+            ))
+            .hint(format!("use at most {}, or raise it with `ip link set {name} mtu {mtu}`", self.mtu)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn eth0() -> Link {
+        Link {
+            ifindex: 2,
+            name: "eth0".to_owned(),
+            kind: None,
+            slave_kind: None,
+            lower: None,
+            mac: None,
+            mtu: 1500,
+            alias: None,
+            loopback: false,
+            ethernet: true,
+        }
+    }
+
+    #[test]
+    fn segments() {
+        assert_eq!(eth0().segment(), 2);
+        assert_eq!(Link { kind: Some("vlan".to_owned()), lower: Some(1), ..eth0() }.segment(), 2);
+        assert_eq!(Link { kind: Some("macvlan".to_owned()), lower: Some(1), ..eth0() }.segment(), 1);
+        assert_eq!(Link { kind: Some("macvlan".to_owned()), ..eth0() }.segment(), 2);
+    }
+
+    #[test]
+    fn parents() {
+        let text = br#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtu": 1500}"#;
+        let network = Network::from_json(&"lan".parse().unwrap(), text).unwrap();
+        let check = |link: Link| link.check_parent(&network).map_err(|error| error.to_string());
+        assert_eq!(check(eth0()), Ok(()));
+        assert_eq!(check(Link { slave_kind: Some("vrf".to_owned()), ..eth0() }), Ok(()));
+        for (link, message) in [
+            (Link { loopback: true, ..eth0() }, "parent eth0 is a loopback link"),
+            (Link { ethernet: false, ..eth0() }, "parent eth0 does not carry Ethernet frames"),
+            (Link { slave_kind: Some("bridge".to_owned()), ..eth0() }, "parent eth0 is a port of a bridge"),
+            (Link { mtu: 1400, ..eth0() }, "mtu 1500 of network lan is above the 1400 of parent eth0"),
+        ] {
+            assert_eq!(check(link), Err(message.to_owned()));
+        }
+    }
+}

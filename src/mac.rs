@@ -1,0 +1,107 @@
+//! MAC addresses.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// An Ethernet address: six bytes, written `46:b2:6b:26:2f:69`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MacAddr([u8; 6]);
+
+impl MacAddr {
+    /// The address made of these bytes, whatever they are: links carry what they carry.
+    pub fn from_bytes(bytes: [u8; 6]) -> Self {
+        Self(bytes)
+    }
+
+    /// The six bytes in the order they are sent.
+    pub fn bytes(self) -> [u8; 6] {
+        self.0
+    }
+
+    /// Whether a link can have this address: not multicast and not zero (the kernel's `is_valid_ether_addr`).
+    pub fn is_unicast(self) -> bool {
+        let [first, ..] = self.0;
+        first & 1 == 0 && self.0 != [0; 6]
+    }
+}
+
+impl FromStr for MacAddr {
+    type Err = Error;
+
+    /// Reads six pairs of hexadecimal digits between `:` or `-`.
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::input(format!("MAC address {text:?} is not usable"))
+                .hint("write six pairs of hexadecimal digits, like 46:b2:6b:26:2f:69")
+        };
+        let mut bytes = [0; 6];
+        let mut parts = text.split(if text.contains('-') { '-' } else { ':' });
+        for byte in &mut bytes {
+            let part = parts.next().ok_or_else(wrong)?;
+            if part.len() != 2 || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(wrong());
+            }
+            *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
+        }
+        if parts.next().is_some() {
+            return Err(wrong());
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for MacAddr {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<MacAddr> for String {
+    fn from(mac: MacAddr) -> Self {
+        mac.to_string()
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_writes() {
+        for text in ["46:b2:6b:26:2f:69", "46-B2-6B-26-2F-69"] {
+            assert_eq!(text.parse::<MacAddr>().unwrap().to_string(), "46:b2:6b:26:2f:69");
+        }
+    }
+
+    #[test]
+    fn refuses() {
+        for text in
+            ["", "46", "46:b2:6b:26:2f", "46:b2:6b:26:2f:69:00", "46:b2:6b:26:2f:6g", "+6:b2:6b:26:2f:69"]
+        {
+            assert!(text.parse::<MacAddr>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn unicast() {
+        let unicast = |text: &str| text.parse::<MacAddr>().unwrap().is_unicast();
+        assert!(unicast("02:00:00:00:00:01"));
+        assert!(!unicast("01:00:5e:00:00:01"));
+        assert!(!unicast("00:00:00:00:00:00"));
+        assert!(!unicast("ff:ff:ff:ff:ff:ff"));
+    }
+}

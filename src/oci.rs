@@ -1,0 +1,278 @@
+//! The door to the OCI runtime: the state on a hook's stdin, and the bundle's config.json.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::State;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Kind, Result};
+use crate::file;
+use crate::json;
+use crate::request::Annotations;
+
+/// No state and no config.json is larger: what is, is not read further.
+const LIMIT: u64 = 16 * 1024 * 1024;
+
+/// A container that is being created, as the runtime introduces it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// The container's id, unchecked.
+    pub id: String,
+    /// Its first process, if the state tells.
+    pub pid: Option<i32>,
+    /// Where its config.json is.
+    pub bundle: PathBuf,
+    /// Its annotations according to the state.
+    pub annotations: Option<Annotations>,
+}
+
+/// What the bundle tells of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bundle {
+    /// Its annotations.
+    pub annotations: Annotations,
+    /// The path of its network namespace, if that was made before the container.
+    pub netns: Option<PathBuf>,
+}
+
+/// Reads the state at `createRuntime` (OCI runtime specification, "State").
+///
+/// # Errors
+/// When it is no state, or lacks id or bundle. `status` is not looked at: runtimes disagree on it here.
+pub fn created(input: impl Read) -> Result<Created> {
+    let text = read_to_end(input)?;
+    let read = || -> Result<State> {
+        let mut state: serde_json::Value = json::object(&text)?;
+        if let Some(state) = state.as_object_mut() {
+            // The specification lets runtimes add words of their own, which oci-spec refuses.
+            state.remove("status");
+        }
+        serde_json::from_value(state).map_err(|error| Error::input(error.to_string()))
+    };
+    let state = read().map_err(|error| error.within("OCI state on stdin").hint(BY_HAND))?;
+    if state.id().is_empty() {
+        return Err(lacks("id"));
+    }
+    if state.bundle().as_os_str().is_empty() {
+        return Err(lacks("bundle"));
+    }
+    Ok(Created {
+        id: state.id().clone(),
+        pid: *state.pid(),
+        bundle: state.bundle().clone(),
+        annotations: state.annotations().clone().map(|annotations| annotations.into_iter().collect()),
+    })
+}
+
+/// Reads the container id from the state at `poststop`: nothing else there can be relied on (crun says pid 0,
+/// youki the dead one, runc none).
+///
+/// # Errors
+/// When it is no state or has no id.
+pub fn stopped(input: impl Read) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Stopped {
+        #[serde(default)]
+        id: String,
+    }
+    let text = read_to_end(input)?;
+    let Stopped { id } =
+        json::object(&text).map_err(|error: Error| error.within("OCI state on stdin").hint(BY_HAND))?;
+    if id.is_empty() { Err(lacks("id")) } else { Ok(id) }
+}
+
+/// Reads the bundle's config.json; without one, the state's annotations are taken, which are the same.
+///
+/// # Errors
+/// When config.json cannot be read, or is missing and the state has no annotations.
+pub fn bundle(state: &Created) -> Result<Bundle> {
+    let path = state.bundle.join("config.json");
+    match file::read(&path, LIMIT)? {
+        Some(text) => config(&text).map_err(|error| error.within(path.display())),
+        None => match &state.annotations {
+            Some(annotations) => Ok(Bundle { annotations: annotations.clone(), netns: None }),
+            // crun has announced a bundle of "/" (containers/crun#2025), and leaves out annotations when there
+            // are none: then nothing is asked for.
+            None if state.bundle == Path::new("/") => Ok(Bundle::default()),
+            None => Err(Error::new(Kind::NotFound, format!("{} does not exist", path.display()))
+                .hint("the bundle of the OCI state must hold the container's config.json")),
+        },
+    }
+}
+
+const BY_HAND: &str = "OCI runtimes call this hook; a person wants `underlay --help`";
+
+fn lacks(key: &str) -> Error {
+    Error::input(format!("OCI state on stdin has no {key}")).hint(BY_HAND)
+}
+
+/// Reads `input` to its end, also what is too much: a runtime may die of SIGPIPE if its hook does not
+/// (containers/crun#1943).
+fn read_to_end(mut input: impl Read) -> Result<Vec<u8>> {
+    let failed = |error: io::Error| Error::io("read", Path::new("stdin"), &error);
+    let mut text = Vec::new();
+    input.by_ref().take(LIMIT).read_to_end(&mut text).map_err(failed)?;
+    if io::copy(&mut input, &mut io::sink()).map_err(failed)? > 0 {
+        return Err(Error::input(format!("OCI state on stdin is larger than {LIMIT} bytes")));
+    }
+    Ok(text)
+}
+
+/// The little of config.json that concerns us; an odd field elsewhere is not our business.
+fn config(text: &[u8]) -> Result<Bundle> {
+    #[derive(Deserialize)]
+    struct Config<'a> {
+        #[serde(default)]
+        annotations: Option<Annotations>,
+        #[serde(borrow, default)]
+        linux: Option<&'a RawValue>,
+    }
+    #[derive(Default, Deserialize)]
+    struct Linux {
+        #[serde(default)]
+        namespaces: Option<Vec<Namespace>>,
+    }
+    #[derive(Deserialize)]
+    struct Namespace {
+        #[serde(rename = "type")]
+        kind: String,
+        #[serde(default)]
+        path: Option<PathBuf>,
+    }
+    let config: Config<'_> = json::object(text)?;
+    let annotations = config.annotations.unwrap_or_default();
+    if !annotations.contains_key(crate::request::NETWORKS) {
+        return Ok(Bundle { annotations, netns: None });
+    }
+    let linux = config.linux.map(|raw| json::read::<Option<Linux>>(raw.get().as_bytes()));
+    let linux = linux.transpose().map_err(|error| error.within("linux"))?.flatten().unwrap_or_default();
+    let netns =
+        linux.namespaces.unwrap_or_default().into_iter().find(|namespace| namespace.kind == "network");
+    let netns = netns.and_then(|namespace| namespace.path).filter(|path| path.is_absolute());
+    Ok(Bundle { annotations, netns })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_of_the_runtimes() {
+        let annotations = Annotations::from([("io.underlay.networks".to_owned(), "lan".to_owned())]);
+        for (text, pid, with_annotations) in [
+            // runc 1.1.15
+            (
+                r#"{"ociVersion":"1.0.2-dev","id":"web","status":"creating","pid":77,"bundle":"/b","annotations":{"io.underlay.networks":"lan"}}"#,
+                Some(77),
+                true,
+            ),
+            // crun 1.21
+            (
+                r#"{"ociVersion":"1.0","id":"web","pid":77,"root":"/b/rootfs","bundle":"/b","status":"created","annotations":{"io.underlay.networks":"lan"}}"#,
+                Some(77),
+                true,
+            ),
+            (
+                r#"{"ociVersion":"1.0","id":"web","pid":0,"root":"/b/rootfs","bundle":"/b","status":"a word of its own"}"#,
+                Some(0),
+                false,
+            ),
+            // youki 0.5
+            (
+                r#"{"ociVersion":"v1.0.2","id":"web","status":"creating","pid":77,"bundle":"/b","annotations":null}"#,
+                Some(77),
+                false,
+            ),
+        ] {
+            let expected = Created {
+                id: "web".to_owned(),
+                pid,
+                bundle: "/b".into(),
+                annotations: with_annotations.then(|| annotations.clone()),
+            };
+            assert_eq!(created(text.as_bytes()).unwrap(), expected, "{text}");
+            assert_eq!(stopped(text.as_bytes()).unwrap(), "web");
+        }
+        assert_eq!(stopped(&br#"{"id":"web","pid":"?","bundle":7,"annotations":[]}"#[..]).unwrap(), "web");
+    }
+
+    #[test]
+    fn states_that_are_none() {
+        for (text, message) in [
+            (&b""[..], "OCI state on stdin: EOF while parsing a value at line 1 column 0"),
+            (br#"{"id":"web","#, "OCI state on stdin: EOF while parsing a value at line 1 column 12"),
+            (b"{\"id\":\"\xff\"}", "OCI state on stdin: id: invalid unicode code point at line 1 column 8"),
+            (b"[]", "OCI state on stdin: is no JSON object"),
+            (b"{}", "OCI state on stdin has no id"),
+            (br#"{"id":"web"}"#, "OCI state on stdin has no bundle"),
+            (
+                br#"{"id":7,"bundle":"/b"}"#,
+                "OCI state on stdin: invalid type: integer `7`, expected a string",
+            ),
+        ] {
+            assert_eq!(created(text).unwrap_err().to_string(), message);
+        }
+        assert!(stopped(&b"{}"[..]).is_err() && stopped(&b""[..]).is_err() && stopped(&b"[]"[..]).is_err());
+        let huge = format!("{{\"id\":\"{}\"}}", "x".repeat(LIMIT as usize));
+        let mut rest = huge.as_bytes();
+        assert_eq!(
+            created(&mut rest).unwrap_err().to_string(),
+            "OCI state on stdin is larger than 16777216 bytes"
+        );
+        assert!(rest.is_empty(), "stdin is read to its end");
+    }
+
+    fn state(bundle: &Path, annotations: Option<Annotations>) -> Created {
+        Created { id: "web".to_owned(), pid: Some(1), bundle: bundle.to_owned(), annotations }
+    }
+
+    #[test]
+    fn bundles() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = state(folder.path(), None);
+        let read = |text: &str| {
+            std::fs::write(folder.path().join("config.json"), text).unwrap();
+            bundle(&state)
+                .map_err(|error| error.to_string().rsplit("config.json: ").next().unwrap().to_owned())
+        };
+        assert_eq!(read("{}").unwrap(), Bundle::default());
+        assert_eq!(read(r#"{"annotations": null, "linux": 7}"#).unwrap(), Bundle::default(), "not ours");
+        let ours = |linux: &str| {
+            read(&format!(r#"{{"annotations": {{"io.underlay.networks": "lan"}}, "linux": {linux}}}"#))
+        };
+        assert_eq!(ours("null").unwrap().netns, None);
+        assert_eq!(ours(r#"{"namespaces": [{"type": "pid"}, {"type": "network"}]}"#).unwrap().netns, None);
+        let pinned = ours(r#"{"namespaces": [{"type": "network", "path": "/run/netns/a"}]}"#).unwrap();
+        assert_eq!(pinned.netns, Some("/run/netns/a".into()));
+        assert_eq!(
+            ours("7").unwrap_err(),
+            "linux: invalid type: integer `7`, expected struct Linux at line 1 column 1"
+        );
+        assert_eq!(
+            read(r#"{"annotations": {"a": 7}}"#).unwrap_err(),
+            "annotations.a: invalid type: integer `7`, expected a string at line 1 column 23"
+        );
+        assert_eq!(
+            read(r#"{"annotations": ["a"]}"#).unwrap_err(),
+            "annotations: invalid type: sequence, expected a map at line 1 column 16"
+        );
+        assert!(read("").is_err());
+    }
+
+    #[test]
+    fn a_missing_config() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(bundle(&state(folder.path(), None)).unwrap_err().to_string().ends_with("does not exist"));
+        let annotations = Annotations::from([("a".to_owned(), "b".to_owned())]);
+        assert_eq!(
+            bundle(&state(folder.path(), Some(annotations.clone()))).unwrap().annotations,
+            annotations
+        );
+        assert_eq!(bundle(&state(Path::new("/"), None)).unwrap(), Bundle::default());
+        std::fs::create_dir(folder.path().join("config.json")).unwrap();
+        let error = bundle(&state(folder.path(), Some(annotations))).unwrap_err().to_string();
+        assert!(error.ends_with("is not a regular file"), "{error}");
+    }
+}

@@ -1,0 +1,199 @@
+//! A plan: the kernel operations of an attach or detach, in order, as plain values.
+
+use std::fmt;
+
+use ipnet::IpNet;
+
+use crate::driver::{Driver, Kind};
+use crate::mac::MacAddr;
+use crate::name::IfName;
+use crate::record::{Record, Route};
+
+/// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
+/// shown before anything exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Makes a link in the container's namespace, down, with its final name.
+    CreateLink {
+        /// Its name.
+        name: IfName,
+        /// The parent's name, for people.
+        parent: IfName,
+        /// The parent's ifindex on the host.
+        parent_index: u32,
+        /// Its type and mode; the mode is always sent.
+        driver: Driver,
+        /// Its MAC address, if asked for.
+        mac: Option<MacAddr>,
+        /// Its MTU, if not the parent's.
+        mtu: Option<u32>,
+    },
+    /// Switches IPv6 on or off for a link (`net.ipv6.conf.LINK.disable_ipv6`).
+    SetIpv6 {
+        /// The link.
+        link: IfName,
+        /// Whether it is on.
+        enabled: bool,
+    },
+    /// Gives a link an address; IPv6 without duplicate address detection, so that it can be used at once.
+    AddAddress {
+        /// The link.
+        link: IfName,
+        /// The address with its prefix length.
+        address: IpNet,
+    },
+    /// Marks a link as ours and sets it up.
+    SetUp {
+        /// The link.
+        link: IfName,
+        /// The mark.
+        alias: String,
+    },
+    /// Adds a route.
+    AddRoute {
+        /// The link it leaves by.
+        link: IfName,
+        /// The route.
+        route: Route,
+    },
+    /// Deletes a link, if kind and mark are ours.
+    DeleteLink {
+        /// Its name when it was made.
+        name: IfName,
+        /// Its number, which survives a renaming; unknown if the attach was cut short.
+        ifindex: Option<u32>,
+        /// Its type.
+        kind: Kind,
+        /// The mark it must carry.
+        alias: String,
+    },
+}
+
+/// The operations that make what `record` says: each link is made, addressed, set up, routed.
+pub fn attach(record: &Record) -> Vec<Op> {
+    let mut plan = Vec::new();
+    for (index, attached) in record.attachments.iter().enumerate() {
+        let link = &attached.ifname;
+        plan.push(Op::CreateLink {
+            name: link.clone(),
+            parent: attached.parent.clone(),
+            parent_index: attached.parent_index,
+            driver: attached.driver,
+            mac: attached.mac,
+            mtu: attached.mtu,
+        });
+        // Without an IPv6 address of ours the container shall not get one from a router either.
+        let enabled = attached.addresses.iter().any(|address| matches!(address, IpNet::V6(_)));
+        plan.push(Op::SetIpv6 { link: link.clone(), enabled });
+        let address = |&address: &IpNet| Op::AddAddress { link: link.clone(), address };
+        plan.extend(attached.addresses.iter().map(address));
+        plan.push(Op::SetUp { link: link.clone(), alias: record.mark(index) });
+        let route = |&route: &Route| Op::AddRoute { link: link.clone(), route };
+        plan.extend(attached.routes.iter().map(route));
+    }
+    plan
+}
+
+/// The operations that take away what `record` says: its links, the last one first.
+pub fn detach(record: &Record) -> Vec<Op> {
+    let delete = |(index, attached): (usize, &crate::record::Attached)| Op::DeleteLink {
+        name: attached.ifname.clone(),
+        ifindex: attached.ifindex,
+        kind: attached.driver.kind(),
+        alias: record.mark(index),
+    };
+    record.attachments.iter().enumerate().rev().map(delete).collect()
+}
+
+impl fmt::Display for Op {
+    /// The command of iproute2 (or sysctl) that does the same inside the container.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateLink { name, parent, driver, mac, mtu, .. } => {
+                write!(f, "ip link add link {parent} name {name}")?;
+                if let Some(mac) = mac {
+                    write!(f, " address {mac}")?;
+                }
+                if let Some(mtu) = mtu {
+                    write!(f, " mtu {mtu}")?;
+                }
+                write!(f, " type {driver}")
+            }
+            Self::SetIpv6 { link, enabled } => {
+                write!(f, "sysctl -w net/ipv6/conf/{link}/disable_ipv6={}", u8::from(!enabled))
+            }
+            Self::AddAddress { link, address: address @ IpNet::V4(net) } if net.prefix_len() < 31 => {
+                write!(f, "ip addr add {address} brd {} dev {link}", net.broadcast())
+            }
+            Self::AddAddress { link, address: address @ IpNet::V4(_) } => {
+                write!(f, "ip addr add {address} dev {link}")
+            }
+            Self::AddAddress { link, address } => write!(f, "ip addr add {address} dev {link} nodad"),
+            Self::SetUp { link, alias } => write!(f, "ip link set {link} alias {alias} up"),
+            Self::AddRoute { link, route } => {
+                let family = if matches!(route.to, IpNet::V6(_)) { " -6" } else { "" };
+                let to = if route.to.prefix_len() == 0 { "default".to_owned() } else { route.to.to_string() };
+                match route.via {
+                    Some(via) => write!(f, "ip{family} route add {to} via {via} dev {link}"),
+                    None => write!(f, "ip{family} route add {to} dev {link}"),
+                }
+            }
+            Self::DeleteLink { name, .. } => write!(f, "ip link del {name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &str = r#"{
+        "version": 1, "container": "web", "state": "pending",
+        "holder": {"pid": 7, "start_time": 8, "netns": {"device": 4, "inode": 5}},
+        "attachments": [
+            {"network": "lan", "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2,
+             "segment": 2, "ifname": "eth0", "mac": "02:00:00:00:00:09", "mtu": 1400,
+             "addresses": ["10.0.0.9/24", "2001:db8::9/64"],
+             "routes": [{"to": "0.0.0.0/0", "via": "10.0.0.1"}, {"to": "::/0", "via": "2001:db8::1"}]},
+            {"network": "san", "driver": {"kind": "ipvlan", "mode": "l3", "flag": "private"}, "parent": "eth1",
+             "parent_index": 3, "segment": 3, "ifname": "eth1", "ifindex": 12,
+             "addresses": ["10.1.0.0/31"], "routes": [{"to": "10.2.0.0/16"}]}
+        ]}"#;
+
+    fn lines(plan: &[Op]) -> Vec<String> {
+        plan.iter().map(Op::to_string).collect()
+    }
+
+    #[test]
+    fn the_plan_of_a_record() {
+        let record: Record = serde_json::from_str(RECORD).unwrap();
+        assert_eq!(
+            lines(&attach(&record)),
+            [
+                "ip link add link eth0 name eth0 address 02:00:00:00:00:09 mtu 1400 type macvlan mode bridge",
+                "sysctl -w net/ipv6/conf/eth0/disable_ipv6=0",
+                "ip addr add 10.0.0.9/24 brd 10.0.0.255 dev eth0",
+                "ip addr add 2001:db8::9/64 dev eth0 nodad",
+                "ip link set eth0 alias underlay:web:0 up",
+                "ip route add default via 10.0.0.1 dev eth0",
+                "ip -6 route add default via 2001:db8::1 dev eth0",
+                "ip link add link eth1 name eth1 type ipvlan mode l3 private",
+                "sysctl -w net/ipv6/conf/eth1/disable_ipv6=1",
+                "ip addr add 10.1.0.0/31 dev eth1",
+                "ip link set eth1 alias underlay:web:1 up",
+                "ip route add 10.2.0.0/16 dev eth1",
+            ]
+        );
+        let back = detach(&record);
+        assert_eq!(lines(&back), ["ip link del eth1", "ip link del eth0"]);
+        assert!(matches!(&back[0], Op::DeleteLink { ifindex: Some(12), kind: Kind::Ipvlan, alias, .. }
+            if alias == "underlay:web:1"));
+    }
+
+    #[test]
+    fn records_round_trip() {
+        let record: Record = serde_json::from_str(RECORD).unwrap();
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    }
+}

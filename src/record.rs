@@ -1,0 +1,131 @@
+//! The ledger's records: what a container holds, and by what it is known.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::driver::{Driver, IpvlanFlag, IpvlanMode};
+use crate::mac::MacAddr;
+use crate::name::{ContainerId, IfName, NetworkName};
+
+/// The version of the record formats this program reads and writes.
+pub const VERSION: u32 = 1;
+
+/// What one container holds: `containers/ID.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The format; [`VERSION`].
+    pub version: u32,
+    /// The container.
+    pub container: ContainerId,
+    /// How far its attach has come.
+    pub state: State,
+    /// By what it is told whether the container lives.
+    pub holder: Holder,
+    /// In the order asked for.
+    pub attachments: Vec<Attached>,
+}
+
+/// How far an attach has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Addresses are held; links may or may not exist.
+    Pending,
+    /// Everything is in place.
+    Attached,
+}
+
+/// The process and network namespace a container is known by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its first process, as the runtime's namespace counts.
+    pub pid: i32,
+    /// When that process started, in clock ticks since boot (proc_pid_stat(5), field 22): a reused pid differs.
+    pub start_time: u64,
+    /// Its network namespace.
+    pub netns: Netns,
+}
+
+/// A network namespace by identity, and by path where something else than the process keeps it alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Netns {
+    /// Device of the namespace file.
+    pub device: u64,
+    /// Inode of the namespace file.
+    pub inode: u64,
+    /// The path config.json names, if the namespace was made before the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+}
+
+/// One link of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// The network it belongs to.
+    pub network: NetworkName,
+    /// What it is.
+    pub driver: Driver,
+    /// The parent's name when it was made.
+    pub parent: IfName,
+    /// The parent's ifindex when it was made.
+    pub parent_index: u32,
+    /// The link whose ifindex names the layer-2 segment: nearly always the parent.
+    pub segment: u32,
+    /// Its name in the container.
+    pub ifname: IfName,
+    /// Its number in the container, once it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifindex: Option<u32>,
+    /// Its MAC address: asked for, or what the kernel gave, once it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// Its MTU, if not the parent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Its addresses with their prefix lengths.
+    pub addresses: Vec<IpNet>,
+    /// Its routes besides those the addresses make.
+    pub routes: Vec<Route>,
+}
+
+/// A route of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The destination; `0.0.0.0/0` or `::/0` for a default route.
+    pub to: IpNet,
+    /// The next hop; none for a route by the link alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<IpAddr>,
+}
+
+/// What is known of a layer-2 segment: `segments/IFINDEX/segment.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// The format; [`VERSION`].
+    pub version: u32,
+    /// The name of the parent when last used.
+    pub parent: IfName,
+    /// The mode and flag its ipvlan links had last: the kernel keeps one for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipvlan: Option<(IpvlanMode, IpvlanFlag)>,
+    /// The address handed out last, by pool.
+    pub cursors: BTreeMap<String, IpAddr>,
+}
+
+impl Record {
+    /// The alias that marks the `index`th link of this container as ours (`IFLA_IFALIAS`).
+    pub fn mark(&self, index: usize) -> String {
+        format!("underlay:{}:{index}", self.container)
+    }
+}
+
+impl Segment {
+    /// A segment nothing is known of yet.
+    pub fn new(parent: IfName) -> Self {
+        Self { version: VERSION, parent, ipvlan: None, cursors: BTreeMap::new() }
+    }
+}

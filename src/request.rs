@@ -1,0 +1,304 @@
+//! What a container asks for: its `io.underlay.*` annotations.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
+
+use crate::error::{Error, Result};
+use crate::json;
+use crate::mac::MacAddr;
+use crate::name::{IfName, NetworkName};
+use crate::network::Network;
+
+/// The annotation that lists the attachments of a container.
+pub const NETWORKS: &str = "io.underlay.networks";
+/// Before a network's name: the annotation that defines it inline.
+pub const NETWORK_PREFIX: &str = "io.underlay.network.";
+/// All annotations that are ours begin with this.
+const PREFIX: &str = "io.underlay.";
+
+/// The annotations of a container, as config.json and the OCI state hold them.
+pub type Annotations = BTreeMap<String, String>;
+
+/// Everything a container asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// In the order listed; never empty.
+    pub attachments: Vec<Attachment>,
+    /// Networks the container defines itself.
+    pub inline: BTreeMap<NetworkName, Network>,
+}
+
+/// One network a container asks to be attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attachment {
+    /// The network.
+    #[serde(rename = "name", alias = "network")]
+    pub network: NetworkName,
+    /// Exactly the addresses to have; none: one of each family, picked.
+    #[serde(default, alias = "ip", deserialize_with = "one_or_many")]
+    pub ips: Vec<RequestedAddress>,
+    /// The MAC address to have.
+    #[serde(default)]
+    pub mac: Option<MacAddr>,
+    /// What the link is to be called.
+    #[serde(default, alias = "interface_name", alias = "interface")]
+    pub ifname: Option<IfName>,
+    /// The attachment with the highest one gives the default route.
+    #[serde(default, rename = "gw-priority")]
+    pub gw_priority: i32,
+}
+
+/// An address asked for, `10.0.0.9` or `10.0.0.9/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct RequestedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The prefix length, if given: it must be that of the subnet.
+    pub prefix_len: Option<u8>,
+}
+
+/// Reads what a container asks for; `None` if it asks for nothing.
+///
+/// # Errors
+/// Names the annotation and the key that is wrong. Unknown `io.underlay.` annotations are errors as soon as
+/// the container is ours: a typing error must not pass silently.
+pub fn parse(annotations: &Annotations) -> Result<Option<Request>> {
+    let Some(networks) = annotations.get(NETWORKS) else {
+        return Ok(None);
+    };
+    let mut inline = BTreeMap::new();
+    for (key, value) in annotations.range(PREFIX.to_owned()..).take_while(|(key, _)| key.starts_with(PREFIX))
+    {
+        let within = |error: Error| error.within(format!("annotation {key}"));
+        if let Some(name) = key.strip_prefix(NETWORK_PREFIX) {
+            let name: NetworkName = name.parse().map_err(within)?;
+            let network = Network::from_json(&name, value.as_bytes()).map_err(within)?;
+            inline.insert(name, network);
+        } else if key != NETWORKS {
+            return Err(Error::input(format!("annotation {key} is not known"))
+                .hint(format!("use {NETWORKS} and {NETWORK_PREFIX}NAME")));
+        }
+    }
+    let attachments =
+        attachments(networks).map_err(|error| error.within(format!("annotation {NETWORKS}")))?;
+    Ok(Some(Request { attachments, inline }))
+}
+
+fn attachments(text: &str) -> Result<Vec<Attachment>> {
+    let text = text.trim();
+    let attachments: Vec<Attachment> = if text.starts_with(['[', '{', '"']) {
+        json::read(text.as_bytes())?
+    } else {
+        text.split(';').map(|item| short(item.trim())).collect::<Result<_>>()?
+    };
+    if attachments.is_empty() {
+        return Err(
+            Error::input("names no network").hint("write NAME or NAME:ip=ADDRESS, or remove the annotation")
+        );
+    }
+    Ok(attachments)
+}
+
+/// Reads one item of the short form: `NAME[:key=value[,key=value]…]`.
+fn short(item: &str) -> Result<Attachment> {
+    if item.is_empty() {
+        return Err(
+            Error::input("names no network").hint("write NAME or NAME:ip=ADDRESS; separate several by one ;")
+        );
+    }
+    let (name, options) = item.split_once(':').unwrap_or((item, ""));
+    let mut attachment =
+        Attachment { network: name.parse()?, ips: Vec::new(), mac: None, ifname: None, gw_priority: 0 };
+    if options.is_empty() && item.contains(':') {
+        return Err(Error::input(format!("{item:?} has no option after the colon")));
+    }
+    for option in options.split(',').filter(|_| !options.is_empty()) {
+        let (key, value) = option.split_once('=').ok_or_else(|| {
+            Error::input(format!("option {option:?} of network {name} has no value")).hint("write key=value")
+        })?;
+        set(&mut attachment, key.trim(), value.trim())
+            .map_err(|error| error.within(format!("option {} of network {name}", key.trim())))?;
+    }
+    Ok(attachment)
+}
+
+fn set(attachment: &mut Attachment, key: &str, value: &str) -> Result<()> {
+    fn once<T>(place: &mut Option<T>, value: T) -> Result<()> {
+        match place.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(Error::input("is given twice")),
+        }
+    }
+    match key {
+        "ip" | "ip6" => {
+            let address = RequestedAddress::try_from(value.to_owned())?;
+            if key == "ip6" && address.address.is_ipv4() {
+                return Err(Error::input(format!("address {value} is not IPv6")));
+            }
+            attachment.ips.push(address);
+            Ok(())
+        }
+        "mac" => once(&mut attachment.mac, value.parse()?),
+        "ifname" | "interface_name" | "interface" => once(&mut attachment.ifname, value.parse()?),
+        "gw-priority" => {
+            attachment.gw_priority =
+                value.parse().map_err(|_| Error::input(format!("{value:?} is not a whole number")))?;
+            Ok(())
+        }
+        _ => Err(Error::input("is not known").hint("use ip, mac, ifname, gw-priority")),
+    }
+}
+
+impl TryFrom<String> for RequestedAddress {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        let wrong = || {
+            Error::input(format!("address {text:?} is not usable"))
+                .hint("write it like 10.0.0.9 or 2001:db8::9")
+        };
+        let (address, prefix_len) = match text.parse::<IpNet>() {
+            Ok(net) => (net.addr(), Some(net.prefix_len())),
+            Err(_) => (text.parse().map_err(|_| wrong())?, None),
+        };
+        if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+            return Err(wrong());
+        }
+        Ok(Self { address, prefix_len })
+    }
+}
+
+/// One value or a list of them, so that `"ip": "10.0.0.9"` means what it says.
+fn one_or_many<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<RequestedAddress>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected an address or a list of addresses")]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    let texts = match OneOrMany::deserialize(input)? {
+        OneOrMany::One(text) => vec![text],
+        OneOrMany::Many(texts) => texts,
+    };
+    texts.into_iter().map(|text| RequestedAddress::try_from(text).map_err(serde::de::Error::custom)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Result<Vec<Attachment>> {
+        let annotations = Annotations::from([(NETWORKS.to_owned(), text.to_owned())]);
+        parse(&annotations).map(|request| request.unwrap().attachments)
+    }
+
+    #[test]
+    fn both_forms_mean_the_same() {
+        let short = "lan:ip=10.0.0.9,ip=2001:db8::9,mac=02:00:00:00:00:09,ifname=up0,gw-priority=-5 ; wan";
+        let json = r#"[{"name": "lan", "ips": ["10.0.0.9", "2001:db8::9"], "mac": "02:00:00:00:00:09",
+                        "interface": "up0", "gw-priority": -5}, {"network": "wan"}]"#;
+        let got = read(short).unwrap();
+        assert_eq!(got, read(json).unwrap());
+        assert_eq!(got.len(), 2);
+        assert_eq!(got[0].ips[1].address.to_string(), "2001:db8::9");
+        assert_eq!((got[0].gw_priority, got[1].gw_priority), (-5, 0));
+        assert_eq!(
+            read("lan:interface_name=a,ip6=::5").unwrap(),
+            read(r#"[{"name":"lan","interface_name":"a","ip":"::5"}]"#).unwrap()
+        );
+        assert_eq!(read("lan:ip=10.0.0.9/24").unwrap()[0].ips[0].prefix_len, Some(24));
+    }
+
+    #[test]
+    fn nothing_asked() {
+        assert_eq!(parse(&Annotations::new()).unwrap(), None);
+        let foreign = Annotations::from([("io.underlay.other".to_owned(), "x".to_owned())]);
+        assert_eq!(parse(&foreign).unwrap(), None, "without the list of networks nothing is ours");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let at = "annotation io.underlay.networks: ";
+        for (text, message) in [
+            ("", "names no network"),
+            (" ", "names no network"),
+            ("[]", "names no network"),
+            ("lan;", "names no network"),
+            (";lan", "names no network"),
+            ("l an", "network name \"l an\" is not usable"),
+            ("lan:", "\"lan:\" has no option after the colon"),
+            ("lan:ip", "option \"ip\" of network lan has no value"),
+            ("lan:ip=", "option ip of network lan: address \"\" is not usable"),
+            ("lan:ip=10.0.0.256", "option ip of network lan: address \"10.0.0.256\" is not usable"),
+            ("lan:ip=fe80::1%eth0", "option ip of network lan: address \"fe80::1%eth0\" is not usable"),
+            ("lan:ip=10.0.0.9/33", "option ip of network lan: address \"10.0.0.9/33\" is not usable"),
+            ("lan:ip=0.0.0.0", "option ip of network lan: address \"0.0.0.0\" is not usable"),
+            ("lan:ip=224.0.0.1", "option ip of network lan: address \"224.0.0.1\" is not usable"),
+            ("lan:ip6=10.0.0.9", "option ip6 of network lan: address 10.0.0.9 is not IPv6"),
+            ("lan:mac=x", "option mac of network lan: MAC address \"x\" is not usable"),
+            ("lan:ifname=a b", "option ifname of network lan: interface name \"a b\" is not usable"),
+            ("lan:ifname=a,interface=b", "option interface of network lan: is given twice"),
+            ("lan:gw-priority=high", "option gw-priority of network lan: \"high\" is not a whole number"),
+            ("lan:ipp=10.0.0.9", "option ipp of network lan: is not known"),
+            ("{}", "invalid type: map, expected a sequence at line 1 column 0"),
+            (
+                r#"[{"name": "lan", "ipps": 1}]"#,
+                "[0].ipps: unknown field `ipps`, expected one of `name`, `network`, `ip`, `ips`, `mac`, `ifname`, \
+                 `interface`, `interface_name`, `gw-priority` at line 1 column 23",
+            ),
+            (
+                r#"[{"name": "lan", "ips": 5}]"#,
+                "[0].ips: expected an address or a list of addresses at line 1 column 26",
+            ),
+        ] {
+            assert_eq!(read(text).unwrap_err().to_string(), format!("{at}{message}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn inline_networks() {
+        let with = |key: &str, value: &str| {
+            parse(&Annotations::from([
+                (NETWORKS.to_owned(), "lan".to_owned()),
+                (key.to_owned(), value.to_owned()),
+                ("io.unrelated".to_owned(), "x".to_owned()),
+            ]))
+        };
+        let text = r#"{"version": 1, "driver": "macvlan", "parent": "eth0"}"#;
+        let request = with("io.underlay.network.lan", text).unwrap().unwrap();
+        assert_eq!(request.inline.keys().map(NetworkName::as_str).collect::<Vec<_>>(), ["lan"]);
+        for (key, value, message) in [
+            (
+                "io.underlay.network.lan",
+                "{}",
+                "annotation io.underlay.network.lan: missing field `version` at line 1 column 2",
+            ),
+            (
+                "io.underlay.network.",
+                text,
+                "annotation io.underlay.network.: network name \"\" is not usable",
+            ),
+            ("io.underlay.netwrok", text, "annotation io.underlay.netwrok is not known"),
+        ] {
+            assert_eq!(with(key, value).unwrap_err().to_string(), message);
+        }
+    }
+
+    proptest! {
+        /// Whatever stands in the annotation, the answer is a request or an error.
+        #[test]
+        fn never_panics(text in "\\PC{0,80}", json in "[\\[{\"]\\PC{0,60}", options in "lan:[a-z0-9:=,;./-]{0,40}") {
+            for text in [text, json, options] {
+                if let Ok(attachments) = read(&text) {
+                    prop_assert!(!attachments.is_empty());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! A subnet of a network: which of its addresses may be handed out, and in which order.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
+use crate::error::{Error, Result};
+
+/// An inclusive range of addresses of one family, written `FIRST-LAST` or as a CIDR block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange {
+    first: IpAddr,
+    last: IpAddr,
+}
+
+impl AddressRange {
+    /// The range from `first` to `last`.
+    ///
+    /// # Errors
+    /// When the families differ or `last` comes before `first`.
+    pub fn new(first: IpAddr, last: IpAddr) -> Result<Self> {
+        if first.is_ipv4() != last.is_ipv4() || first > last {
+            return Err(Error::input(format!("range {first}-{last} does not run upwards in one family")));
+        }
+        Ok(Self { first, last })
+    }
+
+    /// The lowest address of the range.
+    pub fn first(self) -> IpAddr {
+        self.first
+    }
+}
+
+impl FromStr for AddressRange {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::input(format!("address range {text:?} is not usable"))
+                .hint("write a CIDR block (192.168.32.128/25) or FIRST-LAST (192.168.32.10-192.168.32.99)")
+        };
+        if let Some((first, last)) = text.split_once('-') {
+            let address = |text: &str| text.trim().parse().map_err(|_| wrong());
+            return Self::new(address(first)?, address(last)?);
+        }
+        let block: IpNet = text.parse().map_err(|_| wrong())?;
+        if block.trunc() != block {
+            return Err(Error::input(format!("address range {block} has host bits set"))
+                .hint(format!("write {}", block.trunc())));
+        }
+        Self::new(block.network(), block.broadcast())
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+/// One subnet of a network, with its gateway and the range that addresses are picked from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    net: IpNet,
+    gateway: Option<IpAddr>,
+    range: Option<AddressRange>,
+}
+
+impl Subnet {
+    /// A subnet whose parts agree with each other.
+    ///
+    /// # Errors
+    /// Host bits in `net`, or a gateway or range that is not inside it.
+    pub fn new(net: IpNet, gateway: Option<IpAddr>, range: Option<AddressRange>) -> Result<Self> {
+        if net.trunc() != net {
+            return Err(Error::input(format!("subnet {net} has host bits set"))
+                .hint(format!("write {}", net.trunc())));
+        }
+        if let Some(gateway) = gateway.filter(|gateway| !net.contains(gateway)) {
+            return Err(Error::input(format!("gateway {gateway} is not in subnet {net}"))
+                .hint("name an address of the subnet, or leave the gateway out for no default route"));
+        }
+        if let Some(range) = range.filter(|r| !(net.contains(&r.first) && net.contains(&r.last))) {
+            return Err(Error::input(format!("address range {range} is not in subnet {net}")));
+        }
+        let subnet = Self { net, gateway, range };
+        if let Some(gateway) = gateway.filter(|&gateway| subnet.is_structural(gateway)) {
+            return Err(Error::input(format!("gateway {gateway} is not a host address of subnet {net}")));
+        }
+        Ok(subnet)
+    }
+
+    /// The subnet itself.
+    pub fn net(&self) -> IpNet {
+        self.net
+    }
+
+    /// The router of the subnet, if a default route is to lead there.
+    pub fn gateway(&self) -> Option<IpAddr> {
+        self.gateway
+    }
+
+    /// The range addresses are picked from, if not the whole subnet.
+    pub fn range(&self) -> Option<AddressRange> {
+        self.range
+    }
+
+    /// `address` with the prefix length of this subnet.
+    ///
+    /// # Errors
+    /// When no container can have it: it is outside, the gateway, or not a host address.
+    pub fn host(&self, address: IpAddr) -> Result<IpNet> {
+        let refuse = |why: &str| {
+            Err(Error::input(format!("address {address} {why} {}", self.net)).hint("ask for another address"))
+        };
+        if !self.net.contains(&address) {
+            return refuse("is outside of subnet");
+        }
+        if self.gateway == Some(address) {
+            return refuse("is the gateway of subnet");
+        }
+        if self.is_structural(address) {
+            return refuse("is not a host address of subnet");
+        }
+        Ok(self.with_prefix(address))
+    }
+
+    /// What the pool of this subnet is called where its cursor is kept: the range, or the subnet.
+    pub fn pool_name(&self) -> String {
+        self.range.map_or_else(|| self.net.to_string(), |range| range.to_string())
+    }
+
+    /// Every address of the pool that may be picked, each once: first those after `last`, then from the
+    /// beginning. An address just given up so comes round last (next-fit).
+    pub fn candidates(&self, last: Option<IpAddr>) -> impl Iterator<Item = IpNet> + '_ {
+        let (first, end) = match self.range {
+            Some(range) => (number(range.first), number(range.last)),
+            None => (number(self.net.network()), number(self.net.broadcast())),
+        };
+        let last = last
+            .filter(|last| last.is_ipv4() == self.net.network().is_ipv4())
+            .map(number)
+            .filter(|last| (first..end).contains(last));
+        let (after, before) = match last {
+            Some(last) => (last + 1..=end, Some(first..=last)),
+            None => (first..=end, None),
+        };
+        after
+            .chain(before.into_iter().flatten())
+            .map(|number| self.address(number))
+            .filter(|&address| self.gateway != Some(address) && !self.is_structural(address))
+            .map(|address| self.with_prefix(address))
+    }
+
+    /// Addresses a subnet's own make-up takes away: v4 network and broadcast address (prefixes shorter than
+    /// /31, RFC 3021), v6 subnet-router anycast address (shorter than /127, RFC 4291 2.6.1 and RFC 6164).
+    fn is_structural(&self, address: IpAddr) -> bool {
+        match self.net {
+            IpNet::V4(net) if net.prefix_len() < 31 => {
+                address == IpAddr::V4(net.network()) || address == IpAddr::V4(net.broadcast())
+            }
+            IpNet::V6(net) if net.prefix_len() < 127 => address == IpAddr::V6(net.network()),
+            _ => false,
+        }
+    }
+
+    fn with_prefix(&self, address: IpAddr) -> IpNet {
+        IpNet::new_assert(address, self.net.prefix_len())
+    }
+
+    fn address(&self, number: u128) -> IpAddr {
+        match self.net {
+            // The number came from an IPv4 range, so it fits.
+            IpNet::V4(_) => Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX)).into(),
+            IpNet::V6(_) => Ipv6Addr::from_bits(number).into(),
+        }
+    }
+}
+
+/// The place of an address in its family, for ranges over both families alike.
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn subnet(net: &str, gateway: Option<&str>, range: Option<&str>) -> Result<Subnet> {
+        Subnet::new(
+            net.parse().unwrap(),
+            gateway.map(|text| text.parse().unwrap()),
+            range.map(|text| text.parse().unwrap()),
+        )
+    }
+
+    #[track_caller]
+    fn check(net: &str, gateway: Option<&str>, range: Option<&str>, last: Option<&str>, expected: &[&str]) {
+        let subnet = subnet(net, gateway, range).unwrap();
+        let last = last.map(|text| text.parse().unwrap());
+        let got: Vec<_> =
+            subnet.candidates(last).take(expected.len() + 1).map(|a| a.addr().to_string()).collect();
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn order_of_candidates() {
+        let gateway = Some("10.0.0.1");
+        check(
+            "10.0.0.0/29",
+            gateway,
+            None,
+            None,
+            &["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"],
+        );
+        check(
+            "10.0.0.0/29",
+            None,
+            None,
+            Some("10.0.0.4"),
+            &["10.0.0.5", "10.0.0.6", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"],
+        );
+        check("10.0.0.0/30", None, None, Some("10.0.0.3"), &["10.0.0.1", "10.0.0.2"]);
+        check("10.0.0.0/30", None, None, Some("10.9.9.9"), &["10.0.0.1", "10.0.0.2"]);
+        check("10.0.0.0/30", None, None, Some("::1"), &["10.0.0.1", "10.0.0.2"]);
+        check("10.0.0.0/31", None, None, None, &["10.0.0.0", "10.0.0.1"]);
+        check("10.0.0.7/32", None, None, None, &["10.0.0.7"]);
+        check("2001:db8::/126", Some("2001:db8::1"), None, None, &["2001:db8::2", "2001:db8::3"]);
+        check("2001:db8::/127", None, None, None, &["2001:db8::", "2001:db8::1"]);
+        check("2001:db8::5/128", None, None, None, &["2001:db8::5"]);
+        check("10.0.0.0/24", None, Some("10.0.0.254-10.0.0.255"), None, &["10.0.0.254"]);
+        check("10.0.0.0/24", None, Some("10.0.0.128/31"), Some("10.0.0.128"), &["10.0.0.129", "10.0.0.128"]);
+    }
+
+    #[test]
+    fn a_huge_subnet_is_not_walked() {
+        let subnet = subnet("2001:db8::/32", None, None).unwrap();
+        assert_eq!(subnet.candidates(None).next().unwrap().to_string(), "2001:db8::1/32");
+        let whole = self::subnet("::/0", None, None).unwrap();
+        assert_eq!(whole.candidates(Some("::5".parse().unwrap())).next().unwrap().to_string(), "::6/0");
+    }
+
+    #[test]
+    fn parts_that_disagree_are_refused() {
+        for (net, gateway, range, message) in [
+            ("10.0.0.1/24", None, None, "subnet 10.0.0.1/24 has host bits set"),
+            ("10.0.0.0/24", Some("10.0.1.1"), None, "gateway 10.0.1.1 is not in subnet 10.0.0.0/24"),
+            ("10.0.0.0/24", Some("::1"), None, "gateway ::1 is not in subnet 10.0.0.0/24"),
+            (
+                "10.0.0.0/24",
+                Some("10.0.0.255"),
+                None,
+                "gateway 10.0.0.255 is not a host address of subnet 10.0.0.0/24",
+            ),
+            (
+                "10.0.0.0/24",
+                None,
+                Some("10.0.0.0/23"),
+                "address range 10.0.0.0-10.0.1.255 is not in subnet 10.0.0.0/24",
+            ),
+        ] {
+            assert_eq!(subnet(net, gateway, range).unwrap_err().to_string(), message);
+        }
+        for range in ["10.0.0.9-10.0.0.1", "10.0.0.1-::1", "10.0.0.1/24", "10.0.0.1", "x", "-"] {
+            assert!(range.parse::<AddressRange>().is_err(), "{range:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        let subnet = subnet("10.0.0.0/24", Some("10.0.0.1"), Some("10.0.0.64/26")).unwrap();
+        let host = |text: &str| subnet.host(text.parse().unwrap()).map(|host| host.to_string());
+        assert_eq!(host("10.0.0.9").unwrap(), "10.0.0.9/24", "outside of the range, inside the subnet");
+        for address in ["10.0.0.0", "10.0.0.255", "10.0.0.1", "10.0.1.9", "::1"] {
+            assert!(host(address).is_err(), "{address} was accepted");
+        }
+    }
+
+    proptest! {
+        /// From wherever the cursor stands, every usable address comes exactly once.
+        #[test]
+        fn candidates_are_complete(prefix in 24u8..=32, base: u32, last: u32, gateway in 0u32..300) {
+            let net = IpNet::new(Ipv4Addr::from_bits(base).into(), prefix).unwrap().trunc();
+            let gateway: IpAddr = Ipv4Addr::from_bits(base.wrapping_add(gateway)).into();
+            let subnet = Subnet::new(net, Some(gateway), None)
+                .unwrap_or_else(|_| Subnet::new(net, None, None).unwrap());
+            let mut got: Vec<_> = subnet.candidates(Some(Ipv4Addr::from_bits(last).into())).collect();
+            got.sort();
+            let expected: Vec<_> = net.hosts().filter(|&a| Some(a) != subnet.gateway())
+                .map(|a| IpNet::new(a, prefix).unwrap()).collect();
+            prop_assert_eq!(got, expected);
+        }
+    }
+}
