@@ -12,7 +12,7 @@ use crate::name::{ContainerId, IfName};
 use crate::network::Network;
 use crate::oci;
 use crate::plan;
-use crate::record::{Holder, Record, State};
+use crate::record::{Holder, Record, State, marked_by};
 use crate::request::{self, Request};
 use crate::settings::Settings;
 use crate::store::Store;
@@ -45,7 +45,7 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
 
     netns.inside(|| {
         let mut inside = Socket::open()?;
-        let present = inside.links()?.into_iter().map(|link| link.name).collect();
+        let present = without_the_dead(store, &settings, &mut inside)?;
         let names = assign::names(&request.attachments, &present)?;
         let wanted = wanted(&request, &networks, &parents, names);
         let attach = Attach {
@@ -105,6 +105,27 @@ pub(crate) fn missing_parent(network: &Network) -> Error {
         format!("parent {parent} of network {} does not exist on this host", network.name),
     )
     .hint("see the host's links with `ip link`")
+}
+
+/// The names of the links in the container's namespace. Links of containers that died in it, and that nobody
+/// has detached, are taken away first: CRI-O calls their poststop after the successor's create, and containerd
+/// may never.
+fn without_the_dead(store: &Store, settings: &Settings, inside: &mut Socket) -> Result<BTreeSet<String>> {
+    let mut links = inside.links()?;
+    let marked: BTreeSet<ContainerId> =
+        links.iter().filter_map(|link| marked_by(link.alias.as_deref()?)).collect();
+    let mut any = false;
+    for id in marked {
+        if let Some(record) = store.record(&id)?.filter(|record| !kernel::lives(&record.holder)) {
+            log::info!("container {id} died in this namespace: its links are taken away");
+            detach::take_back(store, settings, &record)?;
+            any = true;
+        }
+    }
+    if any {
+        links = inside.links()?;
+    }
+    Ok(links.into_iter().map(|link| link.name).collect())
 }
 
 fn wanted(

@@ -123,9 +123,39 @@ impl Record {
     }
 }
 
+/// The container whose mark `alias` is; see [`Record::mark`].
+pub fn marked_by(alias: &str) -> Option<ContainerId> {
+    let (id, index) = alias.strip_prefix("underlay:")?.rsplit_once(':')?;
+    index.parse::<usize>().ok()?;
+    id.parse().ok()
+}
+
 impl Segment {
     /// A segment nothing is known of yet.
     pub fn new(parent: IfName) -> Self {
         Self { version: VERSION, parent, ipvlan: None, cursors: BTreeMap::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks() {
+        assert_eq!(marked_by("underlay:web:0").unwrap().as_str(), "web");
+        for alias in [
+            "",
+            "web",
+            "underlay:",
+            "underlay:web",
+            "underlay:web:",
+            "underlay:web:x",
+            "underlay::0",
+            "underlay:a:b:0",
+            "x:web:0",
+        ] {
+            assert_eq!(marked_by(alias), None, "{alias}");
+        }
     }
 }

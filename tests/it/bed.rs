@@ -1,0 +1,239 @@
+//! A test bed: a throw-away host with a parent link `eth0`, and the LAN it is plugged into.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+use crate::container::{Builder, Engine};
+
+/// What network namespaces of the tests are called first.
+const PREFIX: &str = "ultest";
+
+/// A network namespace with a name, as `ip netns` makes it; gone when dropped.
+#[derive(Debug)]
+pub struct Netns {
+    pub name: String,
+}
+
+impl Netns {
+    pub fn new(what: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{PREFIX}-{}-{count}-{what}", std::process::id());
+        run("ip", &["netns", "add", &name]).unwrap();
+        let netns = Self { name };
+        netns.ip("link set lo up");
+        netns
+    }
+
+    /// Its path.
+    pub fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
+    /// A command that runs inside; only the network namespace is entered, so /sys and cgroups stay.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path().display())).arg(program);
+        command
+    }
+
+    /// Runs `program` with the words of `arguments`.
+    pub fn try_run(&self, program: &str, arguments: &str) -> Result<String, String> {
+        finish(self.command(program).args(arguments.split_whitespace()))
+    }
+
+    /// Runs `ip` inside, which must succeed.
+    #[track_caller]
+    pub fn ip(&self, arguments: &str) -> String {
+        self.try_run("ip", arguments).unwrap()
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _ = run("ip", &["netns", "del", &self.name]);
+    }
+}
+
+/// A host and a LAN. The host's `eth0` has 172.16.86.250, the LAN's router 172.16.86.1 (and the like in IPv6).
+pub struct Bed {
+    pub host: Netns,
+    pub lan: Netns,
+    folder: tempfile::TempDir,
+}
+
+/// What a run of the hook or command came to.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Bed {
+    /// A host and a LAN, both up, no network defined.
+    pub fn new() -> Self {
+        let bed =
+            Self { host: Netns::new("host"), lan: Netns::new("lan"), folder: tempfile::tempdir().unwrap() };
+        bed.host.ip(&format!("link add eth0 type veth peer name lan0 netns {}", bed.lan.name));
+        bed.host.ip("addr add 172.16.86.250/24 dev eth0");
+        bed.host.ip("addr add 2001:db8:abc8::250/64 dev eth0 nodad");
+        bed.lan.ip("addr add 172.16.86.1/24 dev lan0");
+        bed.lan.ip("addr add 2001:db8:abc8::10/64 dev lan0 nodad");
+        bed.lan.ip("link set lan0 up");
+        bed.host.ip("link set eth0 up");
+        fs::create_dir_all(bed.path("etc/networks")).unwrap();
+        bed
+    }
+
+    /// A bed with the first network of Docker's page, made by its command line; `more` goes before the name.
+    #[track_caller]
+    pub fn with_pub_net(driver: &str, more: &str) -> Self {
+        let bed = Self::new();
+        bed.create(&format!(
+            "-d {driver} --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 {more} pub_net"
+        ));
+        bed
+    }
+
+    /// A file or folder of this bed: `etc` is the config dir, `run` the state dir.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `underlay` on the host of this bed, with its own config and state.
+    pub fn underlay(&self, arguments: &str) -> Command {
+        let mut command = self.host.command(binary());
+        command.args(self.dirs()).args(arguments.split_whitespace());
+        command
+    }
+
+    /// The arguments that lead `underlay` to the files of this bed.
+    pub fn dirs(&self) -> [String; 4] {
+        let text = |name| self.path(name).display().to_string();
+        ["--config-dir".to_owned(), text("etc"), "--state-dir".to_owned(), text("run")]
+    }
+
+    /// Runs `underlay`, which must succeed, and returns what it prints.
+    #[track_caller]
+    pub fn run(&self, arguments: &str) -> String {
+        finish(&mut self.underlay(arguments)).unwrap()
+    }
+
+    /// Runs `underlay` with `stdin`, whatever comes of it.
+    pub fn outcome(&self, arguments: &str, stdin: impl AsRef<[u8]>) -> Outcome {
+        outcome(&mut self.underlay(arguments), stdin.as_ref())
+    }
+
+    /// Creates a network, which must succeed.
+    #[track_caller]
+    pub fn create(&self, arguments: &str) {
+        self.run(&format!("network create {arguments}"));
+    }
+
+    /// Writes a file below the config dir.
+    pub fn configure(&self, name: &str, text: &str) {
+        fs::write(self.path("etc").join(name), text).unwrap();
+    }
+
+    /// A container to be started by `engine`.
+    pub fn container<'a>(&'a self, engine: Engine, id: &str) -> Builder<'a> {
+        Builder::new(self, engine, id)
+    }
+
+    /// What `underlay ps` knows.
+    pub fn ps(&self) -> Vec<Value> {
+        serde_json::from_str(&self.run("ps --format json")).unwrap()
+    }
+
+    /// The leases there are, as `IFINDEX/ADDRESS`.
+    pub fn leases(&self) -> Vec<String> {
+        let mut leases = Vec::new();
+        for segment in fs::read_dir(self.path("run/segments")).into_iter().flatten() {
+            let segment = segment.unwrap();
+            for lease in fs::read_dir(segment.path()).unwrap() {
+                let name = lease.unwrap().file_name().into_string().unwrap();
+                if name != "segment.json" {
+                    leases.push(format!("{}/{name}", segment.file_name().display()));
+                }
+            }
+        }
+        leases.sort();
+        leases
+    }
+
+    /// The ids of the records there are.
+    pub fn records(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path("run/containers")).into_iter().flatten();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Asserts that the ledger holds nothing, and no half-written file either.
+    #[track_caller]
+    pub fn assert_nothing_held(&self) {
+        assert_eq!((self.leases(), self.records()), (vec![], vec![]), "leases and records");
+    }
+
+    /// What the hook has written to its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("run/log")).unwrap_or_default()
+    }
+}
+
+/// The binary to test.
+pub fn binary() -> PathBuf {
+    std::env::var_os("UNDERLAY_BIN").map_or_else(|| env!("CARGO_BIN_EXE_underlay").into(), PathBuf::from)
+}
+
+/// Runs a program; its stdout, or what went wrong.
+pub fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
+    finish(Command::new(program).args(arguments))
+}
+
+/// Runs a command; its stdout, or what went wrong.
+pub fn finish(command: &mut Command) -> Result<String, String> {
+    let Output { status, stdout, stderr } =
+        command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
+    let stdout = String::from_utf8_lossy(&stdout).into_owned();
+    if status.success() {
+        return Ok(stdout);
+    }
+    Err(format!("{command:?}: {status}\n{stdout}{}", String::from_utf8_lossy(&stderr)))
+}
+
+/// Runs a command with `stdin`, whatever comes of it.
+pub fn outcome(command: &mut Command, stdin: &[u8]) -> Outcome {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    // All of it must be taken: a hook that does not read its stdin to the end can kill its runtime.
+    pipe.write_all(stdin).unwrap();
+    drop(pipe);
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Outcome { code: status.code().unwrap_or(-1), stdout: text(stdout), stderr: text(stderr) }
+}
+
+/// Links, addresses and routes of this machine, and what the tests have left of namespaces.
+pub fn host_network() -> String {
+    let mut text = String::new();
+    for arguments in [&["-br", "link"][..], &["-br", "addr"], &["route"], &["-6", "route"]] {
+        writeln!(text, "{}", run("ip", arguments).unwrap_or_default()).unwrap();
+    }
+    let own = format!("{PREFIX}-{}-", std::process::id());
+    for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        if let Some(name) = entry.file_name().to_str().filter(|name| name.starts_with(&own)) {
+            writeln!(text, "{name}").unwrap();
+        }
+    }
+    text
+}

@@ -1,0 +1,182 @@
+//! The commands: what they print, and how they fail.
+
+use std::fs;
+use std::os::fd::AsFd;
+
+use serde_json::{Value, json};
+
+use crate::Test;
+use crate::bed::Bed;
+use crate::container::Engine::Bare;
+use crate::container::repository;
+use crate::need::Need;
+
+pub fn tests() -> Vec<Test> {
+    let all: [(&str, &[Need], fn()); 7] = [
+        ("network", &[Need::Macvlan], network),
+        ("network_create_refuses", &[Need::Macvlan], create_refuses),
+        ("network_rm", &[Need::Macvlan], remove),
+        ("usage", &[Need::Macvlan], usage),
+        ("inspect", &[Need::Macvlan], inspect),
+        ("the_lock_is_not_waited_for_for_ever", &[Need::Macvlan], lock),
+        ("hooks_d", &[], hooks_d),
+    ];
+    all.map(|(name, needs, run)| Test::new(format!("command::{name}"), needs, run)).into()
+}
+
+fn network() {
+    let bed = Bed::new();
+    assert_eq!(bed.run("network ls"), "NAME  DRIVER  PARENT  SUBNETS\n");
+    let create =
+        "network create -d macvlan --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net";
+    assert_eq!(bed.run(create), "pub_net\n");
+    bed.create("-d ipvlan --subnet=10.0.0.0/24 --subnet=10.0.1.0/24 -o parent=eth0 --internal ip_net");
+    assert_eq!(
+        bed.run("network ls"),
+        "NAME     DRIVER                 PARENT  SUBNETS\n\
+         ip_net   ipvlan mode l2 bridge  eth0    10.0.0.0/24,10.0.1.0/24\n\
+         pub_net  macvlan mode bridge    eth0    172.16.86.0/24\n"
+    );
+    assert_eq!(bed.run("network ls -q"), "ip_net\npub_net\n");
+    let listed: Value = serde_json::from_str(&bed.run("network ls --format json")).unwrap();
+    assert_eq!(listed[0]["internal"], true);
+
+    let container = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let inspected: Value =
+        serde_json::from_str(&bed.run("network inspect pub_net ip_net --format json")).unwrap();
+    assert_eq!(
+        inspected[0],
+        json!({
+            "version": 1, "name": "pub_net", "driver": "macvlan", "parent": "eth0", "macvlan_mode": "bridge",
+            "internal": false, "subnets": [{"subnet": "172.16.86.0/24", "gateway": "172.16.86.1"}],
+            "containers": [{
+                "container": container.id, "ifname": "eth0", "addresses": ["172.16.86.2/24"],
+                "mac": container.link("eth0")["address"], "alive": true,
+            }],
+        })
+    );
+    assert_eq!(inspected[1]["containers"], json!([]));
+    // What `create` writes is what people write: readable by all, and the same when it is read again.
+    let path = bed.path("etc/networks/pub_net.json");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o644);
+    let mut definition = inspected[0].clone();
+    definition.as_object_mut().unwrap().remove("containers");
+    assert_eq!(serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap(), definition);
+}
+
+fn create_refuses() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    bed.host.ip("link add br0 type bridge");
+    bed.host.ip("link add port0 type veth peer name port1");
+    bed.host.ip("link set port0 master br0");
+    for (arguments, message) in [
+        (
+            "-o parent=eth0 pub_net",
+            "network pub_net exists already\nhint: see it with `underlay network inspect pub_net`",
+        ),
+        (
+            "-o parent=eth9 n",
+            "parent eth9 of network n does not exist on this host\nhint: see the host's links",
+        ),
+        ("-o parent=lo n", "parent lo is a loopback link"),
+        ("-o parent=port0 n", "parent port0 is a port of a bridge\nhint: use the bridge itself as parent"),
+        ("-o parent=eth0 -o mtu=9000 n", "mtu 9000 of network n is above the 1500 of parent eth0"),
+        (
+            "-o parent=eth0 --subnet 10.0.0.1/24 n",
+            "subnet 10.0.0.1/24 has host bits set\nhint: write 10.0.0.0/24",
+        ),
+        ("n", "parent: a network needs a parent link"),
+    ] {
+        let outcome = bed.outcome(&format!("network create {arguments}"), "");
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (1, ""), "{arguments}");
+        assert!(outcome.stderr.contains(message), "{arguments}: {outcome:?}");
+    }
+    assert_eq!(bed.run("network ls -q"), "pub_net\n");
+    bed.create("-o parent=br0 on_a_bridge");
+    let files = fs::read_dir(bed.path("etc/networks")).unwrap().count();
+    assert_eq!(files, 2, "no half-written file is left");
+}
+
+fn remove() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    bed.create("-o parent=eth0 other");
+    let mut container = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let outcome = bed.outcome("network rm nothing pub_net other", "");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (1, "other\n"));
+    assert!(outcome.stderr.contains("network nothing does not exist"), "{outcome:?}");
+    assert!(outcome.stderr.contains("network pub_net is in use by container web-"), "{outcome:?}");
+    // A network whose containers are dead is not in use.
+    container.kill();
+    assert_eq!(bed.run("network rm pub_net"), "pub_net\n");
+}
+
+fn usage() {
+    let bed = Bed::new();
+    for (arguments, message) in [
+        ("", "Usage: underlay"),
+        ("netwrok ls", "unrecognized subcommand 'netwrok'"),
+        ("hook poststart", "[possible values: createRuntime, poststop]"),
+        ("network create -d bridge n", "unknown driver \"bridge\""),
+        ("network create -o parent=eth0 --subnets=10.0.0.0/8 n", "unexpected argument '--subnets' found"),
+        ("network create -o parnet=eth0 n", "option \"parnet\" is not known\nhint: use parent, macvlan_mode"),
+        ("network create a/b", "network name \"a/b\" is not usable"),
+        ("network rm", "required arguments were not provided"),
+        ("ps --format yaml", "[possible values: table, json]"),
+    ] {
+        let outcome = bed.outcome(arguments, "");
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{arguments}: {outcome:?}");
+        assert!(outcome.stderr.contains(message), "{arguments}: {outcome:?}");
+    }
+    assert!(bed.run("--version").starts_with("underlay "));
+    assert!(bed.run("--help").contains("network"));
+    // The environment names the folders too; flags win.
+    let mut command = bed.host.command(crate::bed::binary());
+    command.env("UNDERLAY_CONFIG_DIR", bed.path("etc")).args(["network", "create", "-o", "parent=eth0"]);
+    command.env("UNDERLAY_STATE_DIR", bed.path("run")).arg("by_environment");
+    crate::bed::finish(&mut command).unwrap();
+    assert_eq!(bed.run("network ls -q"), "by_environment\n");
+}
+
+fn inspect() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let _webber = bed.container(Bare, "webber").networks("pub_net").start().unwrap();
+    let inspect = |id: &str| bed.outcome(&format!("inspect {id}"), "");
+    assert!(inspect("web-").stdout.contains("172.16.86.2/24"), "the beginning of an id is enough");
+    assert_eq!(serde_json::from_str::<Value>(&inspect(&web.id).stdout).unwrap()["container"], web.id);
+    assert!(inspect("web").stderr.contains("several containers begin with \"web\""));
+    assert!(inspect("wob").stderr.contains("container \"wob\" holds nothing here"));
+    assert_eq!(inspect("wob").code, 1);
+}
+
+fn lock() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    bed.configure("underlay.json", r#"{"lock_timeout_ms": 50}"#);
+    fs::create_dir_all(bed.path("run")).unwrap();
+    let file = fs::File::create(bed.path("run/lock")).unwrap();
+    file.lock().unwrap();
+    let error = bed.container(Bare, "web").networks("pub_net").start().map(drop).unwrap_err();
+    assert!(
+        error.contains("run/lock was locked by another process for 50 ms\nhint: see who holds it"),
+        "{error}"
+    );
+    assert!(file.as_fd().try_clone_to_owned().is_ok());
+    file.unlock().unwrap();
+    bed.container(Bare, "web").networks("pub_net").start().unwrap();
+}
+
+/// The files that podman and CRI-O read: schema 1.0.0, for our annotation alone, with a time limit.
+fn hooks_d() {
+    for stage in ["createRuntime", "poststop"] {
+        let path = repository().join("hooks.d").join(format!("underlay-{stage}.json"));
+        let file: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        assert_eq!(file["version"], "1.0.0");
+        assert_eq!(file["stages"], json!([stage]));
+        assert_eq!(file["hook"]["args"], json!(["underlay", "hook", stage]));
+        assert_eq!(file["hook"]["path"], "/usr/bin/underlay");
+        assert!(file["hook"]["timeout"].as_u64().unwrap() >= 10);
+        // Anchored on both sides; an empty value matches too, so that it is refused and not passed over.
+        assert_eq!(file["when"], json!({"annotations": {r"^io\.underlay\.networks$": "(?s)^.*$"}}));
+    }
+}

@@ -1,0 +1,464 @@
+//! Containers, started by real engines, or by nothing but a process in its own network namespace.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, Outcome, binary, finish, outcome};
+use crate::need;
+
+/// What starts a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// A process in a namespace of its own; the hook is called as a runtime would.
+    Bare,
+    Crun,
+    Runc,
+    Podman,
+}
+
+impl Engine {
+    /// The engines people use.
+    pub const REAL: [Self; 3] = [Self::Crun, Self::Runc, Self::Podman];
+    pub const ALL: [Self; 4] = [Self::Bare, Self::Crun, Self::Runc, Self::Podman];
+
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Bare => "unshare",
+            Self::Crun => "crun",
+            Self::Runc => "runc",
+            Self::Podman => "podman",
+        }
+    }
+
+    /// Why this engine starts no containers here, if it does not.
+    pub fn missing(self) -> Option<String> {
+        static KNOWN: [OnceLock<Option<String>>; 4] = [const { OnceLock::new() }; 4];
+        KNOWN[self as usize].get_or_init(|| need::engine_works(self)).clone()
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bare => "bare",
+            _ => self.program(),
+        })
+    }
+}
+
+/// A container that is not started yet.
+pub struct Builder<'a> {
+    bed: &'a Bed,
+    engine: Engine,
+    id: String,
+    annotations: Vec<(String, String)>,
+    netns: Option<PathBuf>,
+    hooks: bool,
+    failing_hook: bool,
+}
+
+impl<'a> Builder<'a> {
+    pub fn new(bed: &'a Bed, engine: Engine, id: &str) -> Self {
+        // Engines keep ids for the whole machine: tests run in parallel.
+        let id = format!("{id}-{}", bed.host.name);
+        Self { bed, engine, id, annotations: Vec::new(), netns: None, hooks: true, failing_hook: false }
+    }
+
+    /// Asks for networks.
+    pub fn networks(self, value: &str) -> Self {
+        self.annotation("io.underlay.networks", value)
+    }
+
+    pub fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.annotations.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Puts the container into a namespace that is there.
+    pub fn in_netns(mut self, path: PathBuf) -> Self {
+        self.netns = Some(path);
+        self
+    }
+
+    pub fn without_hooks(mut self) -> Self {
+        self.hooks = false;
+        self
+    }
+
+    /// Another createRuntime hook after ours, which fails.
+    pub fn with_failing_hook(mut self) -> Self {
+        self.failing_hook = true;
+        self
+    }
+
+    /// Starts it; what the engine said, if it did not start.
+    pub fn start(self) -> Result<Container<'a>, String> {
+        match self.engine {
+            Engine::Bare => self.start_bare(),
+            Engine::Crun | Engine::Runc => self.start_by_runtime(),
+            Engine::Podman => self.start_by_podman(),
+        }
+    }
+
+    fn start_bare(self) -> Result<Container<'a>, String> {
+        let mut command = match &self.netns {
+            Some(path) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", path.display()));
+                command
+            }
+            None => {
+                let mut command = self.bed.host.command("unshare");
+                command.arg("--net");
+                command
+            }
+        };
+        let bundle = self.write_bundle();
+        command.args(["sleep", "1000"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        let pid = child.id() as i32;
+        let mut container =
+            Container { bed: self.bed, engine: self.engine, id: self.id, pid, bundle, child: Some(child) };
+        // Until the program runs, the process is still on its way into the namespace.
+        wait(|| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n"));
+        if self.hooks {
+            let made = container.hook("createRuntime");
+            if made.code != 0 {
+                container.kill();
+                return Err(made.stderr);
+            }
+        }
+        Ok(container)
+    }
+
+    fn start_by_runtime(self) -> Result<Container<'a>, String> {
+        let bundle = self.write_bundle();
+        let root = runtime_root(self.bed, self.engine);
+        let mut command = self.bed.host.command(self.engine.program());
+        command
+            .arg("--root")
+            .arg(&root)
+            .arg("run")
+            .arg("--detach")
+            .arg("--bundle")
+            .arg(&bundle)
+            .arg(&self.id);
+        // Into a file: the container keeps the descriptors.
+        let log = self.bed.path(&format!("{}.log", self.id));
+        let file = fs::File::create(&log).unwrap();
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        let status = command.status().unwrap();
+        if !status.success() {
+            // What is left of it, if anything, is not ours to keep.
+            let _ = finish(runtime(self.bed, self.engine).args(["delete", "--force", &self.id]));
+            return Err(fs::read_to_string(log).unwrap());
+        }
+        let state = finish(runtime(self.bed, self.engine).args(["state", &self.id]))?;
+        let state: Value = serde_json::from_str(&state).unwrap();
+        let pid = state["pid"].as_i64().unwrap() as i32;
+        Ok(Container { bed: self.bed, engine: self.engine, id: self.id, pid, bundle, child: None })
+    }
+
+    fn start_by_podman(self) -> Result<Container<'a>, String> {
+        let hooks = self.bed.path(&format!("{}.hooks", self.id));
+        fs::create_dir_all(&hooks).unwrap();
+        if self.hooks {
+            for file in ["underlay-createRuntime.json", "underlay-poststop.json"] {
+                fs::write(hooks.join(file), serde_json::to_vec(&self.hook_file(file)).unwrap()).unwrap();
+            }
+        }
+        if self.failing_hook {
+            let failing = json!({
+                "version": "1.0.0", "hook": {"path": "/bin/false"},
+                "when": {"always": true}, "stages": ["createRuntime"],
+            });
+            fs::write(hooks.join("zz.json"), failing.to_string()).unwrap();
+        }
+        let mut command = podman(self.bed);
+        command.arg("--hooks-dir").arg(&hooks).args(["run", "--detach", "--name", &self.id]);
+        match &self.netns {
+            Some(path) => command.arg(format!("--network=ns:{}", path.display())),
+            None => command.arg("--network=none"),
+        };
+        for (key, value) in &self.annotations {
+            command.arg("--annotation").arg(format!("{key}={value}"));
+        }
+        command.arg("--rootfs").arg(format!("{}:O", rootfs().display())).args(["sleep", "1000"]);
+        let started = finish(&mut command);
+        let inspect = |format: &str| finish(podman(self.bed).args(["inspect", "--format", format, &self.id]));
+        let container = |id: String, pid: i32| Container {
+            bed: self.bed,
+            engine: Engine::Podman,
+            id,
+            pid,
+            bundle: PathBuf::new(),
+            child: None,
+        };
+        match started {
+            Ok(id) => {
+                let pid = inspect("{{.State.Pid}}")?.trim().parse().unwrap();
+                Ok(container(id.trim().to_owned(), pid))
+            }
+            Err(error) => {
+                let _ = finish(podman(self.bed).args(["rm", "--force", &self.id]));
+                Err(error)
+            }
+        }
+    }
+
+    /// The file of hooks.d as it is shipped, led to this bed's binary and files.
+    fn hook_file(&self, name: &str) -> Value {
+        let path = repository().join("hooks.d").join(name);
+        let mut file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let arguments: Vec<_> = file["hook"]["args"].as_array().unwrap().clone();
+        let (first, rest) = arguments.split_first().unwrap();
+        let dirs = self.bed.dirs().map(Value::from);
+        file["hook"]["path"] = binary().display().to_string().into();
+        file["hook"]["args"] = [std::slice::from_ref(first), &dirs, rest].concat().into();
+        file
+    }
+
+    fn write_bundle(&self) -> PathBuf {
+        let bundle = self.bed.path(&format!("{}.bundle", self.id));
+        fs::create_dir_all(&bundle).unwrap();
+        fs::write(bundle.join("config.json"), serde_json::to_vec(&self.config()).unwrap()).unwrap();
+        bundle
+    }
+
+    /// A config.json that crun and runc take.
+    fn config(&self) -> Value {
+        let hook = |stage: &str| {
+            let mut arguments = vec!["underlay".to_owned()];
+            arguments.extend(self.bed.dirs());
+            arguments.extend(["hook".to_owned(), stage.to_owned()]);
+            json!({"path": binary(), "args": arguments, "timeout": 60})
+        };
+        let mut hooks = json!({});
+        if self.hooks {
+            hooks = json!({"createRuntime": [hook("createRuntime")], "poststop": [hook("poststop")]});
+        }
+        if self.failing_hook {
+            hooks["createRuntime"].as_array_mut().unwrap().push(json!({"path": "/bin/false"}));
+        }
+        let mut network = json!({"type": "network"});
+        if let Some(path) = &self.netns {
+            network["path"] = path.display().to_string().into();
+        }
+        let annotations: serde_json::Map<_, _> =
+            self.annotations.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+        json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["sleep", "1000"],
+                "env": ["PATH=/bin"], "noNewPrivileges": true,
+            },
+            "root": {"path": rootfs(), "readonly": true},
+            "hostname": "test",
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+            "hooks": hooks,
+            "annotations": annotations,
+            "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "uts"}, {"type": "ipc"}, network]},
+        })
+    }
+}
+
+/// A running container; gone when dropped, if it is not stopped before.
+pub struct Container<'a> {
+    bed: &'a Bed,
+    pub engine: Engine,
+    pub id: String,
+    pub pid: i32,
+    pub bundle: PathBuf,
+    child: Option<Child>,
+}
+
+impl Container<'_> {
+    /// Runs a program of this machine in the container's network namespace.
+    #[track_caller]
+    pub fn run(&self, program: &str, arguments: &str) -> String {
+        self.try_run(program, arguments).unwrap()
+    }
+
+    pub fn try_run(&self, program: &str, arguments: &str) -> Result<String, String> {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.pid.to_string(), "--net", program]);
+        finish(command.args(arguments.split_whitespace()))
+    }
+
+    /// What `ip -json` says in the container.
+    #[track_caller]
+    pub fn ip(&self, arguments: &str) -> Value {
+        serde_json::from_str(&self.run("ip", &format!("-json -details {arguments}"))).unwrap()
+    }
+
+    /// The names of its links but `lo`, in the order of their numbers.
+    pub fn links(&self) -> Vec<String> {
+        let links = self.ip("link");
+        let names = links.as_array().unwrap().iter().map(|link| link["ifname"].as_str().unwrap().to_owned());
+        names.filter(|name| name != "lo").collect()
+    }
+
+    /// What `ip addr` says of one link.
+    #[track_caller]
+    pub fn link(&self, name: &str) -> Value {
+        let all = self.ip("addr");
+        let found = all.as_array().unwrap().iter().find(|link| link["ifname"] == name).cloned();
+        found.unwrap_or_else(|| panic!("there is no link {name}: {all}"))
+    }
+
+    /// The addresses of `link` with their prefix lengths, link-local ones left out.
+    pub fn addresses(&self, link: &str) -> Vec<String> {
+        let found = self.link(link);
+        let addresses = found["addr_info"].as_array().unwrap().iter();
+        let global = addresses.filter(|address| address["scope"] == "global");
+        global.map(|a| format!("{}/{}", a["local"].as_str().unwrap(), a["prefixlen"])).collect()
+    }
+
+    /// The lines of `ip route` (`family` is `-4` or `-6`), without those of link-local addresses.
+    pub fn routes(&self, family: &str) -> Vec<String> {
+        let routes = self.run("ip", &format!("{family} route"));
+        routes.lines().map(|line| line.trim().to_owned()).filter(|line| !line.starts_with("fe80")).collect()
+    }
+
+    /// Whether a ping reaches `address`.
+    pub fn reaches(&self, address: &str) -> bool {
+        self.try_run("busybox", &format!("ping -c 1 -W 5 {address}")).is_ok()
+    }
+
+    /// The OCI state as crun gives it.
+    pub fn state(&self, pid: i32, status: &str) -> String {
+        json!({
+            "ociVersion": "1.0", "id": self.id, "pid": pid, "root": rootfs(), "bundle": self.bundle, "status": status,
+        })
+        .to_string()
+    }
+
+    /// Calls the hook as a runtime would: without environment.
+    pub fn hook(&self, stage: &str) -> Outcome {
+        let (pid, status) = if stage == "poststop" { (0, "stopped") } else { (self.pid, "created") };
+        let mut command = self.bed.underlay(&format!("hook {stage}"));
+        outcome(command.env_clear(), self.state(pid, status).as_bytes())
+    }
+
+    /// Kills its process, without a word to the engine.
+    pub fn kill(&mut self) {
+        match &mut self.child {
+            Some(child) => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+            }
+            None => {
+                let _ = finish(Command::new("kill").args(["-9", &self.pid.to_string()]));
+            }
+        }
+        let gone = format!("/proc/{}/ns/net", self.pid);
+        wait(|| !Path::new(&gone).exists());
+    }
+
+    /// Stops it the engine's way.
+    #[track_caller]
+    pub fn stop(mut self) {
+        self.stop_by_engine().unwrap();
+    }
+
+    fn stop_by_engine(&mut self) -> Result<(), String> {
+        match self.engine {
+            Engine::Bare => {
+                if self.child.is_some() {
+                    self.kill();
+                    self.child = None;
+                    let outcome = self.hook("poststop");
+                    if outcome.code != 0 || !outcome.stderr.is_empty() {
+                        return Err(format!("{outcome:?}"));
+                    }
+                }
+            }
+            Engine::Crun | Engine::Runc => {
+                finish(runtime(self.bed, self.engine).args(["delete", "--force", &self.id]))?;
+            }
+            Engine::Podman => {
+                finish(podman(self.bed).args(["rm", "--force", "--time", "0", &self.id]))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Restarts it, which only podman does.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        assert_eq!(self.engine, Engine::Podman);
+        finish(podman(self.bed).args(["restart", "--time", "0", &self.id])).unwrap();
+        let inspect = ["inspect", "--format", "{{.State.Pid}}", &self.id];
+        self.pid = finish(podman(self.bed).args(inspect)).unwrap().trim().parse().unwrap();
+    }
+}
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        let _ = self.stop_by_engine();
+    }
+}
+
+/// Waits until `done`, or panics after a minute.
+#[track_caller]
+pub fn wait(done: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < until, "waited for a minute in vain");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Where the repository's files are: beside the tests, or where the guest has them.
+pub fn repository() -> PathBuf {
+    std::env::var_os("UNDERLAY_REPOSITORY").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
+fn runtime_root(bed: &Bed, engine: Engine) -> PathBuf {
+    bed.path(engine.program())
+}
+
+fn runtime(bed: &Bed, engine: Engine) -> Command {
+    let mut command = bed.host.command(engine.program());
+    command.arg("--root").arg(runtime_root(bed, engine));
+    command
+}
+
+/// podman on the host of `bed`.
+pub fn podman(bed: &Bed) -> Command {
+    bed.host.command("podman")
+}
+
+/// A root file system of busybox, made once for all tests; [`clean_up`] removes it.
+pub fn rootfs() -> PathBuf {
+    static MADE: OnceLock<()> = OnceLock::new();
+    let folder = rootfs_path();
+    MADE.get_or_init(|| {
+        for name in ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "var"] {
+            fs::create_dir_all(folder.join(name)).unwrap();
+        }
+        let busybox = finish(Command::new("which").arg("busybox")).expect("busybox (package busybox-static)");
+        fs::copy(busybox.trim(), folder.join("bin/busybox")).unwrap();
+        for name in ["sh", "sleep", "ip", "ping", "cat"] {
+            symlink("busybox", folder.join("bin").join(name)).unwrap();
+        }
+    });
+    folder
+}
+
+/// Removes what all tests share.
+pub fn clean_up() {
+    let _ = fs::remove_dir_all(rootfs_path());
+}
+
+fn rootfs_path() -> PathBuf {
+    std::env::temp_dir().join(format!("ultest-{}-rootfs", std::process::id()))
+}

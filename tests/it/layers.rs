@@ -1,0 +1,94 @@
+//! The layers of the code, as ARCHITECTURE.md states them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::Test;
+use crate::container::repository;
+
+pub fn tests() -> Vec<Test> {
+    let all: [(&str, fn()); 3] =
+        [("words_do_no_io", words), ("one_door_per_resource", doors), ("every_file_is_one_subject", sizes)];
+    all.map(|(name, run)| Test::new(format!("layers::{name}"), &[], run)).into()
+}
+
+/// Values and rules without I/O, clock or environment.
+const WORDS: [&str; 13] = [
+    "assign", "driver", "error", "json", "link", "mac", "name", "network", "plan", "record", "request",
+    "settings", "subnet",
+];
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The code of a file, without its tests and comments.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn words() {
+    let src = repository().join("src");
+    for word in WORDS {
+        let code = code(&src.join(format!("{word}.rs")));
+        for forbidden in [
+            "std::fs",
+            "std::env",
+            "std::thread",
+            "std::process",
+            "Instant",
+            "SystemTime",
+            "neli",
+            "nix::",
+            "fs2",
+            "oci_spec",
+            "crate::kernel",
+            "crate::store",
+            "crate::oci",
+            "crate::file",
+        ] {
+            assert!(!code.contains(forbidden), "{word}.rs names {forbidden}");
+        }
+    }
+}
+
+fn doors() {
+    let src = repository().join("src");
+    for path in sources(&src) {
+        let (code, name) = (code(&path), path.strip_prefix(&src).unwrap().display().to_string());
+        for (resource, door) in [
+            ("neli", "kernel/"),
+            ("nix::sched", "kernel/netns.rs"),
+            ("fs2", "store/lock.rs"),
+            ("oci_spec", "oci.rs"),
+            ("clap", "cli/"),
+            ("io::stdout", "cli/output.rs"),
+            ("io::stderr", "cli/output.rs"),
+        ] {
+            let named = code.contains(&format!("{resource}::")) || code.contains(&format!("{resource}("));
+            assert!(!named || name.starts_with(door), "{name} names {resource}, whose door is {door}");
+        }
+        for forbidden in ["process::exit", "println!", "unsafe "] {
+            assert!(!code.contains(forbidden), "{name} has {forbidden}");
+        }
+    }
+}
+
+fn sizes() {
+    for path in sources(&repository().join("src")) {
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines <= 420, "{} has {lines} lines: is it still one subject?", path.display());
+    }
+}

@@ -1,0 +1,91 @@
+//! The tests that need a kernel: the real binary, real network namespaces and, where they run, real engines.
+//!
+//! Each test makes its own throw-away host and LAN in network namespaces, so all run in parallel and leave the
+//! machine as it was. A test that needs what this machine lacks is listed as ignored, with the need before its
+//! name; with `UNDERLAY_TEST_ALL=1`, as in the guest, that is a failure.
+
+// A test program: what fails shall panic, and nobody links to it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, unreachable_pub)]
+
+mod attach;
+mod bad_input;
+mod bed;
+mod command;
+mod container;
+mod detach;
+mod failures;
+mod first_light;
+mod layers;
+mod links;
+mod many;
+mod need;
+mod unannotated;
+
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use need::Need;
+
+/// A test by name, with what it needs of the machine.
+pub struct Test {
+    name: String,
+    needs: Vec<Need>,
+    run: Box<dyn FnOnce() + Send>,
+}
+
+impl Test {
+    /// The test `name`, which needs `needs` and fails by panicking.
+    pub fn new(name: impl Into<String>, needs: &[Need], run: impl FnOnce() + Send + 'static) -> Self {
+        Self { name: name.into(), needs: needs.to_vec(), run: Box::new(run) }
+    }
+
+    fn into_trial(self, all: bool) -> Trial {
+        let missing = self.needs.iter().find_map(|need| Some((need, need.missing()?)));
+        let run = self.run;
+        let trial = match (missing, all) {
+            (Some((need, why)), true) => {
+                let text = format!("needs {need}: {why}");
+                Trial::test(self.name, move || Err(Failed::from(text)))
+            }
+            (Some((need, _)), false) => {
+                Trial::test(self.name, || Ok(())).with_kind(format!("needs {need}")).with_ignored_flag(true)
+            }
+            (None, _) => Trial::test(self.name, move || {
+                panic::catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+                    let text = panic.downcast_ref::<String>().cloned();
+                    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                    Failed::from(text.unwrap_or_default())
+                })
+            }),
+        };
+        trial
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let all = std::env::var_os("UNDERLAY_TEST_ALL").is_some();
+    let tests = [
+        layers::tests(),
+        command::tests(),
+        bad_input::tests(),
+        unannotated::tests(),
+        attach::tests(),
+        links::tests(),
+        failures::tests(),
+        detach::tests(),
+        first_light::tests(),
+        many::tests(),
+    ];
+    let trials = tests.into_iter().flatten().map(|test| test.into_trial(all)).collect();
+    let before = bed::host_network();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    container::clean_up();
+    let after = bed::host_network();
+    if before != after {
+        eprintln!("the tests changed this machine's network\nbefore:\n{before}\nafter:\n{after}");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}

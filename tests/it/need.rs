@@ -1,0 +1,86 @@
+//! What a test needs of the machine it runs on.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use crate::bed::{self, Bed, run};
+use crate::container::Engine;
+
+/// One thing a test needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Network namespaces and macvlan links on veth, as root.
+    Macvlan,
+    /// ipvlan links.
+    Ipvlan,
+    /// Links of type dummy.
+    Dummy,
+    /// A program on the PATH.
+    Program(&'static str),
+    /// An engine that starts containers here.
+    Engine(Engine),
+    /// underlay installed where podman finds its hooks by itself.
+    Installed,
+}
+
+impl Need {
+    /// Why this is not to be had here, if it is not.
+    pub fn missing(self) -> Option<String> {
+        match self {
+            Self::Macvlan => link_type("macvlan"),
+            Self::Ipvlan => link_type("ipvlan"),
+            Self::Dummy => link_type("dummy"),
+            Self::Program(name) => match run("which", &[name]) {
+                Ok(_) => None,
+                Err(_) => Some(format!("{name} is not installed")),
+            },
+            Self::Engine(engine) => engine.missing(),
+            Self::Installed => {
+                let file = "/usr/share/containers/oci/hooks.d/underlay-createRuntime.json";
+                (!std::path::Path::new(file).exists()).then(|| format!("{file} does not exist"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Macvlan => f.write_str("macvlan"),
+            Self::Ipvlan => f.write_str("ipvlan"),
+            Self::Dummy => f.write_str("dummy"),
+            Self::Program(name) => f.write_str(name),
+            Self::Engine(engine) => write!(f, "{engine}"),
+            Self::Installed => f.write_str("installation"),
+        }
+    }
+}
+
+/// Tries each type of link once.
+fn link_type(kind: &'static str) -> Option<String> {
+    static KNOWN: OnceLock<Vec<(&str, Option<String>)>> = OnceLock::new();
+    let known = KNOWN.get_or_init(|| {
+        let netns = bed::Netns::new("try");
+        netns.ip("link add eth0 type veth peer name lan0");
+        ["macvlan", "ipvlan", "dummy"]
+            .map(|kind| {
+                let on = if kind == "dummy" { "" } else { "link eth0" };
+                let tried = netns.try_run("ip", &format!("link add {on} name try0 type {kind}"));
+                if tried.is_ok() {
+                    netns.ip("link del try0");
+                }
+                (kind, tried.err())
+            })
+            .to_vec()
+    });
+    known.iter().find(|(known, _)| *known == kind).and_then(|(_, missing)| missing.clone())
+}
+
+/// Whether `engine` starts a container without any hook.
+pub fn engine_works(engine: Engine) -> Option<String> {
+    if let Err(error) = run("which", &[engine.program()]) {
+        return Some(error);
+    }
+    let bed = Bed::new();
+    bed.container(engine, "try").without_hooks().start().err()
+}
