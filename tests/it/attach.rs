@@ -1,12 +1,12 @@
 //! What an attach promises beyond the first example.
 
-use crate::Test;
 use crate::bed::{Bed, outcome};
 use crate::container::Engine::{self, Bare};
 use crate::need::Need;
+use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [(&str, &[Need], fn()); 13] = [
+    let all: [Named; 13] = [
         ("pools_go_round", &[Need::Macvlan], pools_go_round),
         ("several_subnets", &[Need::Macvlan], several_subnets),
         ("no_addresses_at_all", &[Need::Macvlan], no_addresses_at_all),

@@ -26,9 +26,7 @@ impl Netns {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}-{}-{count}-{what}", std::process::id());
         run("ip", &["netns", "add", &name]).unwrap();
-        let netns = Self { name };
-        netns.ip("link set lo up");
-        netns
+        Self { name }
     }
 
     /// Its path.
@@ -46,6 +44,13 @@ impl Netns {
     /// Runs `program` with the words of `arguments`.
     pub fn try_run(&self, program: &str, arguments: &str) -> Result<String, String> {
         finish(self.command(program).args(arguments.split_whitespace()))
+    }
+
+    /// Runs `ip` inside with each line of `batch`, all in one process, which must succeed.
+    #[track_caller]
+    pub fn ip_batch(&self, batch: &[&str]) {
+        let done = outcome(self.command("ip").args(["-batch", "-"]), batch.join("\n").as_bytes());
+        assert_eq!(done.code, 0, "{batch:?}: {done:?}");
     }
 
     /// Runs `ip` inside, which must succeed.
@@ -81,13 +86,18 @@ impl Bed {
     pub fn new() -> Self {
         let bed =
             Self { host: Netns::new("host"), lan: Netns::new("lan"), folder: tempfile::tempdir().unwrap() };
-        bed.host.ip(&format!("link add eth0 type veth peer name lan0 netns {}", bed.lan.name));
-        bed.host.ip("addr add 172.16.86.250/24 dev eth0");
-        bed.host.ip("addr add 2001:db8:abc8::250/64 dev eth0 nodad");
-        bed.lan.ip("addr add 172.16.86.1/24 dev lan0");
-        bed.lan.ip("addr add 2001:db8:abc8::10/64 dev lan0 nodad");
-        bed.lan.ip("link set lan0 up");
-        bed.host.ip("link set eth0 up");
+        bed.host.ip_batch(&[
+            "link set lo up",
+            &format!("link add eth0 type veth peer name lan0 netns {}", bed.lan.name),
+            "addr add 172.16.86.250/24 dev eth0",
+            "addr add 2001:db8:abc8::250/64 dev eth0 nodad",
+            "link set eth0 up",
+        ]);
+        bed.lan.ip_batch(&[
+            "addr add 172.16.86.1/24 dev lan0",
+            "addr add 2001:db8:abc8::10/64 dev lan0 nodad",
+            "link set lan0 up",
+        ]);
         fs::create_dir_all(bed.path("etc/networks")).unwrap();
         bed
     }

@@ -5,14 +5,14 @@ use std::os::fd::AsFd;
 
 use serde_json::{Value, json};
 
-use crate::Test;
 use crate::bed::Bed;
 use crate::container::Engine::Bare;
 use crate::container::repository;
 use crate::need::Need;
+use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [(&str, &[Need], fn()); 7] = [
+    let all: [Named; 7] = [
         ("network", &[Need::Macvlan], network),
         ("network_create_refuses", &[Need::Macvlan], create_refuses),
         ("network_rm", &[Need::Macvlan], remove),

@@ -184,6 +184,8 @@ impl<'a> Builder<'a> {
         }
         let mut command = podman(self.bed);
         command.arg("--hooks-dir").arg(&hooks).args(["run", "--detach", "--name", &self.id]);
+        let pidfile = self.bed.path(&format!("{}.pid", self.id));
+        command.arg("--pidfile").arg(&pidfile);
         match &self.netns {
             Some(path) => command.arg(format!("--network=ns:{}", path.display())),
             None => command.arg("--network=none"),
@@ -192,21 +194,15 @@ impl<'a> Builder<'a> {
             command.arg("--annotation").arg(format!("{key}={value}"));
         }
         command.arg("--rootfs").arg(format!("{}:O", rootfs().display())).args(["sleep", "1000"]);
-        let started = finish(&mut command);
-        let inspect = |format: &str| finish(podman(self.bed).args(["inspect", "--format", format, &self.id]));
-        let container = |id: String, pid: i32| Container {
-            bed: self.bed,
-            engine: Engine::Podman,
-            id,
-            pid,
-            bundle: PathBuf::new(),
-            child: None,
-        };
-        match started {
-            Ok(id) => {
-                let pid = inspect("{{.State.Pid}}")?.trim().parse().unwrap();
-                Ok(container(id.trim().to_owned(), pid))
-            }
+        match finish(&mut command) {
+            Ok(id) => Ok(Container {
+                bed: self.bed,
+                engine: Engine::Podman,
+                id: id.trim().to_owned(),
+                pid: fs::read_to_string(&pidfile).unwrap().trim().parse().unwrap(),
+                bundle: pidfile,
+                child: None,
+            }),
             Err(error) => {
                 let _ = finish(podman(self.bed).args(["rm", "--force", &self.id]));
                 Err(error)
@@ -262,7 +258,10 @@ impl<'a> Builder<'a> {
             },
             "root": {"path": rootfs(), "readonly": true},
             "hostname": "test",
-            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+            ],
             "hooks": hooks,
             "annotations": annotations,
             "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "uts"}, {"type": "ipc"}, network]},
@@ -276,6 +275,7 @@ pub struct Container<'a> {
     pub engine: Engine,
     pub id: String,
     pub pid: i32,
+    /// Its bundle; with podman, the file that holds its pid.
     pub bundle: PathBuf,
     child: Option<Child>,
 }
@@ -396,8 +396,7 @@ impl Container<'_> {
     pub fn restart(&mut self) {
         assert_eq!(self.engine, Engine::Podman);
         finish(podman(self.bed).args(["restart", "--time", "0", &self.id])).unwrap();
-        let inspect = ["inspect", "--format", "{{.State.Pid}}", &self.id];
-        self.pid = finish(podman(self.bed).args(inspect)).unwrap().trim().parse().unwrap();
+        self.pid = fs::read_to_string(&self.bundle).unwrap().trim().parse().unwrap();
     }
 }
 

@@ -3,10 +3,10 @@
 use std::fs;
 use std::process::Command;
 
-use crate::Test;
 use crate::bed::{Bed, Netns, finish};
 use crate::container::Engine::{self, Bare};
 use crate::need::Need;
+use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
@@ -16,7 +16,7 @@ pub fn tests() -> Vec<Test> {
         tests.push(Test::new(name("a_pinned_namespace"), &needs, move || pinned(engine)));
         tests.push(Test::new(name("the_dead_give_way"), &needs, move || dead_give_way(engine)));
     }
-    let all: [(&str, &[Need], fn()); 5] = [
+    let all: [Named; 5] = [
         ("a_link_of_the_same_name_is_somebody_elses", &[Need::Macvlan], same_name),
         ("poststop_twice_or_without_a_create", &[Need::Macvlan], twice),
         ("the_next_container_in_the_namespace_keeps_its_link", &[Need::Macvlan], successor),

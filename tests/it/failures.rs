@@ -16,7 +16,7 @@ struct Case {
     other: Option<&'static str>,
     /// What the container asks for.
     networks: &'static str,
-    /// The sentence and the hint.
+    /// The sentence and the hint; OTHER stands for the id of the other container.
     message: [&'static str; 2],
 }
 
@@ -43,7 +43,7 @@ const CASES: [Case; 12] = [
         other: Some("pub_net:ip=172.16.86.10"),
         networks: "pub_net:ip=172.16.86.10",
         message: [
-            "address 172.16.86.10 of network pub_net is held by container other-",
+            "address 172.16.86.10 of network pub_net is held by container OTHER",
             "ask for another address, or leave it out to get a free one",
         ],
     },
@@ -150,7 +150,7 @@ const CASES: [Case; 12] = [
         other: Some("two"),
         networks: "three",
         message: [
-            "parent eth0 carries ipvlan mode l2 bridge links (container other-",
+            "parent eth0 carries ipvlan mode l2 bridge links (container OTHER), so network three cannot have ipvlan mode l3 bridge",
             "all ipvlan links of a parent share one mode and flag",
         ],
     },
@@ -159,7 +159,12 @@ const CASES: [Case; 12] = [
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for case in &CASES {
-        for engine in Engine::ALL {
+        // podman adds nothing to what its runtime does with a failure, and takes its time: three will do.
+        let engines = Engine::ALL.into_iter().filter(|&engine| {
+            engine != Engine::Podman
+                || ["address_taken", "pool_exhausted", "unknown_network"].contains(&case.name)
+        });
+        for engine in engines {
             let needs = [case.need, Need::Engine(engine)];
             tests.push(Test::new(format!("failures::{}::{engine}", case.name), &needs, move || {
                 fails(case, engine)
@@ -183,11 +188,12 @@ fn fails(case: &Case, engine: Engine) {
 
     let error = bed.container(engine, "web").networks(case.networks).start().map(drop).unwrap_err();
     let [sentence, hint] = case.message;
-    let sentence = format!("container web-{}", bed.host.name) + sentence_or_id(engine) + sentence;
+    let sentence = sentence.replace("OTHER", other.as_ref().map_or("", |other| &other.id));
     match engine {
         // Both show what the hook wrote; the first as it stands, the second escaped into its own message.
         Engine::Bare => {
-            assert!(error.contains(&sentence), "{error}\ndoes not say\n{sentence}");
+            let sentence = format!("underlay: container web-{}: {sentence}", bed.host.name);
+            assert!(error.starts_with(&sentence), "{error}\ndoes not say\n{sentence}");
             assert!(error.contains(&format!("\nhint: {hint}")), "{error}\ndoes not hint\n{hint}");
         }
         Engine::Runc => assert!(error.contains(&sentence), "{error}\ndoes not say\n{sentence}"),
@@ -195,20 +201,12 @@ fn fails(case: &Case, engine: Engine) {
         Engine::Crun | Engine::Podman => {}
     }
     let log = bed.log();
-    assert!(
-        log.contains("createRuntime failed: ") && log.contains(case.message[0]) && log.contains(hint),
-        "{log}"
-    );
+    assert!(log.contains("createRuntime failed: ") && log.contains(&sentence) && log.contains(hint), "{log}");
     assert_eq!((bed.leases(), bed.records(), other.as_ref().map(|other| other.ip("link"))), before);
     // Nor is anything left on the host.
     assert!(!bed.host.ip("-br link").contains("ul-"));
     drop(other);
     bed.assert_nothing_held();
-}
-
-/// Between the container's id and the sentence; podman's ids are its own.
-fn sentence_or_id(engine: Engine) -> &'static str {
-    if engine == Engine::Podman { "" } else { ": " }
 }
 
 /// A hook after ours fails: only runc calls poststop then. What is left with the others belongs to a dead

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use crate::Test;
 use crate::bed::Bed;
 use crate::container::Engine::Bare;
 use crate::need::Need;
+use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
@@ -18,7 +18,7 @@ pub fn tests() -> Vec<Test> {
             tests.push(Test::new(format!("links::ipvlan_{mode}_{flag}"), &[Need::Ipvlan], run));
         }
     }
-    let all: [(&str, &[Need], fn()); 7] = [
+    let all: [Named; 7] = [
         ("mac_and_mtu", &[Need::Macvlan], mac_and_mtu),
         ("the_mark", &[Need::Macvlan], mark),
         ("a_link_on_the_host_has_the_same_name", &[Need::Macvlan], same_name_on_the_host),

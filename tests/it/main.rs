@@ -15,6 +15,7 @@ mod container;
 mod detach;
 mod failures;
 mod first_light;
+mod installed;
 mod layers;
 mod links;
 mod many;
@@ -26,6 +27,9 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use need::Need;
+
+/// A test that is made of nothing but a function: its name, what it needs, the function.
+pub type Named = (&'static str, &'static [Need], fn());
 
 /// A test by name, with what it needs of the machine.
 pub struct Test {
@@ -43,7 +47,7 @@ impl Test {
     fn into_trial(self, all: bool) -> Trial {
         let missing = self.needs.iter().find_map(|need| Some((need, need.missing()?)));
         let run = self.run;
-        let trial = match (missing, all) {
+        match (missing, all) {
             (Some((need, why)), true) => {
                 let text = format!("needs {need}: {why}");
                 Trial::test(self.name, move || Err(Failed::from(text)))
@@ -58,8 +62,7 @@ impl Test {
                     Failed::from(text.unwrap_or_default())
                 })
             }),
-        };
-        trial
+        }
     }
 }
 
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         failures::tests(),
         detach::tests(),
         first_light::tests(),
+        installed::tests(),
         many::tests(),
     ];
     let trials = tests.into_iter().flatten().map(|test| test.into_trial(all)).collect();

@@ -1,0 +1,73 @@
+# underlay: `make` builds, `make test` tests everything, `make demo` shows it, `make install` installs.
+
+PREFIX ?= /usr
+DESTDIR ?=
+# Where podman and CRI-O read hooks by default, whatever PREFIX is.
+HOOKSDIR ?= /usr/share/containers/oci/hooks.d
+
+# One static binary: nothing to load at each container's start, and it runs on any Linux of this architecture.
+# The target must be named, or build scripts would be linked statically too.
+TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+RUSTFLAGS ?= -C target-feature=+crt-static
+export RUSTFLAGS
+CARGO = cargo
+BUILT = target/$(TARGET)
+BINARY = $(BUILT)/release/underlay
+PAYLOAD = target/payload
+
+.PHONY: build check test test-unit test-native test-guest test-guest-12 payload demo install uninstall clean
+
+build:
+	$(CARGO) build --release --target $(TARGET)
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --target $(TARGET) -- -D warnings
+
+# Everything, on this machine's kernel as far as it goes, then on Debian's with real engines.
+test: requirements check test-unit test-native test-guest test-guest-12
+
+.PHONY: requirements
+requirements:
+	tests/requirements
+
+test-unit:
+	$(CARGO) test --lib --target $(TARGET)
+
+test-native: requirements
+	$(CARGO) test --test it --target $(TARGET)
+
+# What the guest gets: the binary as it is shipped, installed below root/, and the tests with what they read.
+payload: build
+	rm -rf $(PAYLOAD)
+	mkdir -p $(PAYLOAD)
+	$(MAKE) --no-print-directory install DESTDIR=$(PAYLOAD)/root
+	cp -a hooks.d src tests/in-guest tests/demo $(PAYLOAD)/
+	cp "$$($(CARGO) test --no-run --test it --target $(TARGET) 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')" $(PAYLOAD)/it
+
+# Debian 13, the whole suite; no test may be skipped.
+test-guest: payload
+	tests/guest/guest run trixie --payload $(PAYLOAD) --out target/guest/out/trixie -- ./in-guest
+
+# Debian 12, whose kernel and engines are the oldest we serve.
+test-guest-12: payload
+	tests/guest/guest run bookworm --payload $(PAYLOAD) --out target/guest/out/bookworm -- ./in-guest
+
+# The first example of Docker's macvlan page on a throw-away LAN.
+demo: requirements build
+	tests/demo $(BINARY)
+
+# The binary first: an engine passes over a hook whose program is missing, and starts the container without it.
+install: build
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/underlay
+	install -d -m 755 $(DESTDIR)$(HOOKSDIR)
+	for file in hooks.d/*.json; do \
+		sed 's|/usr/bin/underlay|$(PREFIX)/bin/underlay|' $$file > $(DESTDIR)$(HOOKSDIR)/$$(basename $$file) || exit 1; \
+	done
+
+uninstall:
+	for file in hooks.d/*.json; do rm -f $(DESTDIR)$(HOOKSDIR)/$$(basename $$file); done
+	rm -f $(DESTDIR)$(PREFIX)/bin/underlay
+
+clean:
+	$(CARGO) clean

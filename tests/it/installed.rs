@@ -1,0 +1,39 @@
+//! underlay as `make install` leaves it: podman finds the hooks by itself, and all folders are the default ones.
+
+use std::fs;
+
+use crate::bed::{Bed, finish};
+use crate::container::{podman, rootfs};
+use crate::need::Need;
+use crate::{Named, Test};
+
+pub fn tests() -> Vec<Test> {
+    let all: [Named; 1] =
+        [("podman_by_itself", &[Need::Installed, Need::Program("podman")], podman_by_itself)];
+    all.map(|(name, needs, run)| Test::new(format!("installed::{name}"), needs, run)).into()
+}
+
+fn podman_by_itself() {
+    let bed = Bed::new();
+    let underlay = |arguments: &str| bed.host.try_run("underlay", arguments);
+    let create =
+        "network create -d macvlan --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 installed";
+    assert_eq!(underlay(create).unwrap(), "installed\n");
+    let rootfs = format!("{}:O", rootfs().display());
+    let run = |name: &str, annotation: &str| {
+        let arguments = ["run", "--detach", "--name", name, "--network=none", "--annotation", annotation];
+        finish(podman(&bed).args(arguments).arg("--rootfs").arg(&rootfs).args(["sleep", "1000"]))
+    };
+    let id = run("installed", "io.underlay.networks=installed:ip=172.16.86.10").unwrap();
+    let shown = underlay(&format!("inspect {}", id.trim())).unwrap();
+    assert!(shown.contains("172.16.86.10/24"), "{shown}");
+    assert!(fs::exists(format!("/run/underlay/containers/{}.json", id.trim())).unwrap());
+    let error = run("refused", "io.underlay.networks=").unwrap_err();
+    let log = fs::read_to_string("/run/underlay/log").unwrap();
+    assert!(log.contains("annotation io.underlay.networks: names no network"), "{log}\n{error}");
+    // No annotation of ours, no hook.
+    run("other", "org.example=x").unwrap();
+    finish(podman(&bed).args(["rm", "--force", "--time", "0", "installed", "refused", "other"])).unwrap();
+    assert_eq!(underlay("ps --format json").unwrap(), "[]\n");
+    assert_eq!(underlay("network rm installed").unwrap(), "installed\n");
+}
