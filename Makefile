@@ -42,7 +42,7 @@ payload: build
 	rm -rf $(PAYLOAD)
 	mkdir -p $(PAYLOAD)
 	$(MAKE) --no-print-directory install DESTDIR=$(PAYLOAD)/root
-	cp -a hooks.d src tests/in-guest tests/demo $(PAYLOAD)/
+	cp -a hooks.d src tests/in-guest $(PAYLOAD)/
 	cp "$$($(CARGO) test --no-run --test it --target $(TARGET) 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')" $(PAYLOAD)/it
 
 # Debian 13, the whole suite; no test may be skipped.

@@ -27,7 +27,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { version: VERSION, inline_networks: false, allowed_parents: None, lock_timeout_ms: 10_000 }
+        Self { version: VERSION, inline_networks: false, allowed_parents: None, lock_timeout_ms: 20_000 }
     }
 }
 

@@ -3,8 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fs2::FileExt;
 
@@ -36,26 +37,32 @@ impl Store {
             opened => opened,
         };
         let file = file.map_err(|error| Error::io("open", &path, &error))?;
-        let until = Instant::now() + timeout;
-        let mut pause = Duration::from_micros(200);
-        while let Err(error) = FileExt::try_lock_exclusive(&file) {
-            if error.kind() != io::ErrorKind::WouldBlock {
-                return Err(Error::io("lock", &path, &error));
-            }
-            if Instant::now() >= until {
-                return Err(Error::new(
-                    Kind::Busy,
-                    format!(
-                        "{} was locked by another process for {} ms",
-                        path.display(),
-                        timeout.as_millis()
-                    ),
-                )
-                .hint(format!("see who holds it with `fuser {}`", path.display())));
-            }
-            thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(20));
+        match FileExt::try_lock_exclusive(&file) {
+            Ok(()) => return Ok(Locked { store: self, _file: file }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(Error::io("lock", &path, &error)),
         }
-        Ok(Locked { store: self, _file: file })
+        match wait(file, timeout) {
+            Some(Ok(file)) => Ok(Locked { store: self, _file: file }),
+            Some(Err(error)) => Err(Error::io("lock", &path, &error)),
+            None => {
+                let waited =
+                    format!("{} was locked by others for {} ms", path.display(), timeout.as_millis());
+                Err(Error::new(Kind::Busy, waited)
+                    .hint(format!("see who holds it with `fuser {}`", path.display())))
+            }
+        }
     }
+}
+
+/// Waits in the kernel's queue, where nobody is overtaken, as polling would do. flock(2) knows no time limit, so
+/// a thread waits; if it comes too late, it closes the file it has locked and ends.
+fn wait(file: File, timeout: Duration) -> Option<io::Result<File>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let locked = FileExt::lock_exclusive(&file).map(|()| file);
+        // Nobody listens any more: the lock goes with the file.
+        let _ = sender.send(locked);
+    });
+    receiver.recv_timeout(timeout).ok()
 }

@@ -1,7 +1,6 @@
 //! The commands: what they print, and how they fail.
 
 use std::fs;
-use std::os::fd::AsFd;
 
 use serde_json::{Value, json};
 
@@ -157,11 +156,7 @@ fn lock() {
     let file = fs::File::create(bed.path("run/lock")).unwrap();
     file.lock().unwrap();
     let error = bed.container(Bare, "web").networks("pub_net").start().map(drop).unwrap_err();
-    assert!(
-        error.contains("run/lock was locked by another process for 50 ms\nhint: see who holds it"),
-        "{error}"
-    );
-    assert!(file.as_fd().try_clone_to_owned().is_ok());
+    assert!(error.contains("run/lock was locked by others for 50 ms\nhint: see who holds it"), "{error}");
     file.unlock().unwrap();
     bed.container(Bare, "web").networks("pub_net").start().unwrap();
 }

@@ -395,7 +395,8 @@ impl Container<'_> {
     #[track_caller]
     pub fn restart(&mut self) {
         assert_eq!(self.engine, Engine::Podman);
-        finish(podman(self.bed).args(["restart", "--time", "0", &self.id])).unwrap();
+        let restarted = finish(podman(self.bed).args(["restart", "--time", "0", &self.id]));
+        assert!(restarted.is_ok(), "{restarted:?}\n{}", self.bed.log());
         self.pid = fs::read_to_string(&self.bundle).unwrap().trim().parse().unwrap();
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Each test makes its own throw-away host and LAN in network namespaces, so all run in parallel and leave the
 //! machine as it was. A test that needs what this machine lacks is listed as ignored, with the need before its
-//! name; with `UNDERLAY_TEST_ALL=1`, as in the guest, that is a failure.
+//! name; with `UNDERLAY_TEST_ALL=1`, as in the guest, that is a failure. `UNDERLAY_TEST_TIMES=1` says how long each
+//! test took.
 
 // A test program: what fails shall panic, and nobody links to it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, unreachable_pub)]
@@ -24,6 +25,7 @@ mod unannotated;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use need::Need;
@@ -55,8 +57,13 @@ impl Test {
             (Some((need, _)), false) => {
                 Trial::test(self.name, || Ok(())).with_kind(format!("needs {need}")).with_ignored_flag(true)
             }
-            (None, _) => Trial::test(self.name, move || {
-                panic::catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+            (None, _) => Trial::test(self.name.clone(), move || {
+                let start = Instant::now();
+                let done = panic::catch_unwind(AssertUnwindSafe(run));
+                if std::env::var_os("UNDERLAY_TEST_TIMES").is_some() {
+                    eprintln!("{:6.1} s  {}", start.elapsed().as_secs_f32(), self.name);
+                }
+                done.map_err(|panic| {
                     let text = panic.downcast_ref::<String>().cloned();
                     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
                     Failed::from(text.unwrap_or_default())
