@@ -168,7 +168,8 @@ impl<'a> Builder<'a> {
     }
 
     fn start_by_podman(self) -> Result<Container<'a>, String> {
-        let hooks = self.bed.path(&format!("{}.hooks", self.id));
+        let bundle = self.bed.path(&format!("{}.bundle", self.id));
+        let hooks = bundle.join("hooks");
         fs::create_dir_all(&hooks).unwrap();
         if self.hooks {
             for file in ["underlay-createRuntime.json", "underlay-poststop.json"] {
@@ -182,10 +183,9 @@ impl<'a> Builder<'a> {
             });
             fs::write(hooks.join("zz.json"), failing.to_string()).unwrap();
         }
-        let mut command = podman(self.bed);
-        command.arg("--hooks-dir").arg(&hooks).args(["run", "--detach", "--name", &self.id]);
-        let pidfile = self.bed.path(&format!("{}.pid", self.id));
-        command.arg("--pidfile").arg(&pidfile);
+        let mut command = podman_with_hooks(self.bed, &bundle);
+        command.args(["run", "--detach", "--name", &self.id]);
+        command.arg("--pidfile").arg(bundle.join("pid"));
         match &self.netns {
             Some(path) => command.arg(format!("--network=ns:{}", path.display())),
             None => command.arg("--network=none"),
@@ -199,8 +199,8 @@ impl<'a> Builder<'a> {
                 bed: self.bed,
                 engine: Engine::Podman,
                 id: id.trim().to_owned(),
-                pid: fs::read_to_string(&pidfile).unwrap().trim().parse().unwrap(),
-                bundle: pidfile,
+                pid: pid_of_podman(&bundle),
+                bundle,
                 child: None,
             }),
             Err(error) => {
@@ -275,7 +275,7 @@ pub struct Container<'a> {
     pub engine: Engine,
     pub id: String,
     pub pid: i32,
-    /// Its bundle; with podman, the file that holds its pid.
+    /// Its bundle; with podman, the folder of its hooks and its pid.
     pub bundle: PathBuf,
     child: Option<Child>,
 }
@@ -395,9 +395,10 @@ impl Container<'_> {
     #[track_caller]
     pub fn restart(&mut self) {
         assert_eq!(self.engine, Engine::Podman);
-        let restarted = finish(podman(self.bed).args(["restart", "--time", "0", &self.id]));
+        let mut command = podman_with_hooks(self.bed, &self.bundle);
+        let restarted = finish(command.args(["restart", "--time", "0", &self.id]));
         assert!(restarted.is_ok(), "{restarted:?}\n{}", self.bed.log());
-        self.pid = fs::read_to_string(&self.bundle).unwrap().trim().parse().unwrap();
+        self.pid = pid_of_podman(&self.bundle);
     }
 }
 
@@ -435,6 +436,17 @@ fn runtime(bed: &Bed, engine: Engine) -> Command {
 /// podman on the host of `bed`.
 pub fn podman(bed: &Bed) -> Command {
     bed.host.command("podman")
+}
+
+/// Whatever podman starts takes the hooks of this call, not those it was created with.
+fn podman_with_hooks(bed: &Bed, bundle: &Path) -> Command {
+    let mut command = podman(bed);
+    command.arg("--hooks-dir").arg(bundle.join("hooks"));
+    command
+}
+
+fn pid_of_podman(bundle: &Path) -> i32 {
+    fs::read_to_string(bundle.join("pid")).unwrap().trim().parse().unwrap()
 }
 
 /// A root file system of busybox, made once for all tests; [`clean_up`] removes it.
