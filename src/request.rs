@@ -18,6 +18,8 @@ pub const NETWORKS: &str = "io.underlay.networks";
 pub const NETWORK_PREFIX: &str = "io.underlay.network.";
 /// All annotations that are ours begin with this.
 const PREFIX: &str = "io.underlay.";
+/// What may be asked of an attachment in the short form.
+const OPTIONS: [&str; 7] = ["ip", "ip6", "mac", "ifname", "interface", "interface_name", "gw-priority"];
 
 /// The annotations of a container, as config.json and the OCI state hold them.
 pub type Annotations = BTreeMap<String, String>;
@@ -71,6 +73,11 @@ pub fn parse(annotations: &Annotations) -> Result<Option<Request>> {
     let Some(networks) = annotations.get(NETWORKS) else {
         return Ok(None);
     };
+    // `podman run --annotation` splits at commas before 5.0 (podman pull request 20945), and the rest would be lost.
+    if let Some(cut) = OPTIONS.iter().find(|&&option| annotations.contains_key(option)) {
+        return Err(Error::input(format!("annotation {cut} looks cut off from {NETWORKS} at a comma"))
+            .hint("podman before 5.0 does so: separate options by spaces instead"));
+    }
     let mut inline = BTreeMap::new();
     for (key, value) in annotations.range(PREFIX.to_owned()..).take_while(|(key, _)| key.starts_with(PREFIX))
     {
@@ -104,7 +111,7 @@ fn attachments(text: &str) -> Result<Vec<Attachment>> {
     Ok(attachments)
 }
 
-/// Reads one item of the short form: `NAME[:key=value[,key=value]…]`.
+/// Reads one item of the short form: `NAME[:key=value[,key=value]…]`, with white space as good as a comma.
 fn short(item: &str) -> Result<Attachment> {
     if item.is_empty() {
         return Err(
@@ -117,12 +124,12 @@ fn short(item: &str) -> Result<Attachment> {
     if options.is_empty() && item.contains(':') {
         return Err(Error::input(format!("{item:?} has no option after the colon")));
     }
-    for option in options.split(',').filter(|_| !options.is_empty()) {
+    for option in options.split([',', ' ', '\t', '\n']).filter(|option| !option.is_empty()) {
         let (key, value) = option.split_once('=').ok_or_else(|| {
             Error::input(format!("option {option:?} of network {name} has no value")).hint("write key=value")
         })?;
-        set(&mut attachment, key.trim(), value.trim())
-            .map_err(|error| error.within(format!("option {} of network {name}", key.trim())))?;
+        set(&mut attachment, key, value)
+            .map_err(|error| error.within(format!("option {key} of network {name}")))?;
     }
     Ok(attachment)
 }
@@ -212,6 +219,10 @@ mod tests {
             read("lan:interface_name=a,ip6=::5").unwrap(),
             read(r#"[{"name":"lan","interface_name":"a","ip":"::5"}]"#).unwrap()
         );
+        assert_eq!(
+            read("lan: ip=10.0.0.9 ip=2001:db8::9,\tgw-priority=1").unwrap(),
+            read("lan:ip=10.0.0.9,ip=2001:db8::9,gw-priority=1").unwrap()
+        );
         assert_eq!(read("lan:ip=10.0.0.9/24").unwrap()[0].ips[0].prefix_len, Some(24));
     }
 
@@ -242,7 +253,8 @@ mod tests {
             ("lan:ip=224.0.0.1", "option ip of network lan: address \"224.0.0.1\" is not usable"),
             ("lan:ip6=10.0.0.9", "option ip6 of network lan: address 10.0.0.9 is not IPv6"),
             ("lan:mac=x", "option mac of network lan: MAC address \"x\" is not usable"),
-            ("lan:ifname=a b", "option ifname of network lan: interface name \"a b\" is not usable"),
+            ("lan:ifname=a b", "option \"b\" of network lan has no value"),
+            ("lan:ifname=a/b", "option ifname of network lan: interface name \"a/b\" is not usable"),
             ("lan:ifname=a,interface=b", "option interface of network lan: is given twice"),
             ("lan:gw-priority=high", "option gw-priority of network lan: \"high\" is not a whole number"),
             ("lan:ipp=10.0.0.9", "option ipp of network lan: is not known"),
@@ -259,6 +271,18 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap_err().to_string(), format!("{at}{message}"), "{text}");
         }
+    }
+
+    #[test]
+    fn cut_at_a_comma() {
+        let annotations = |networks: bool| {
+            let cut = ("ip".to_owned(), "2001:db8::9;wan".to_owned());
+            let asked = (NETWORKS.to_owned(), "lan:ip=10.0.0.9".to_owned());
+            Annotations::from_iter([cut].into_iter().chain(networks.then_some(asked)))
+        };
+        let error = parse(&annotations(true)).unwrap_err().to_string();
+        assert_eq!(error, "annotation ip looks cut off from io.underlay.networks at a comma");
+        assert_eq!(parse(&annotations(false)).unwrap(), None, "somebody else's annotation");
     }
 
     #[test]

@@ -191,7 +191,11 @@ impl<'a> Builder<'a> {
             None => command.arg("--network=none"),
         };
         for (key, value) in &self.annotations {
-            command.arg("--annotation").arg(format!("{key}={value}"));
+            let annotation = format!("{key}={value}");
+            command.arg("--annotation").arg(match annotation.contains('"') && podman_splits() {
+                true => format!("\"{}\"", annotation.replace('"', "\"\"")),
+                false => annotation,
+            });
         }
         command.arg("--rootfs").arg(format!("{}:O", rootfs().display())).args(["sleep", "1000"]);
         match finish(&mut command) {
@@ -293,10 +297,15 @@ impl Container<'_> {
         finish(command.args(arguments.split_whitespace()))
     }
 
-    /// What `ip -json` says in the container.
+    /// What `ip -json` says in the container, but for the operational state: the kernel gets round to it later.
     #[track_caller]
     pub fn ip(&self, arguments: &str) -> Value {
-        serde_json::from_str(&self.run("ip", &format!("-json -details {arguments}"))).unwrap()
+        let mut links: Value =
+            serde_json::from_str(&self.run("ip", &format!("-json -details {arguments}"))).unwrap();
+        for link in links.as_array_mut().unwrap() {
+            link.as_object_mut().unwrap().remove("operstate");
+        }
+        links
     }
 
     /// The names of its links but `lo`, in the order of their numbers.
@@ -436,6 +445,16 @@ fn runtime(bed: &Bed, engine: Engine) -> Command {
 /// podman on the host of `bed`.
 pub fn podman(bed: &Bed) -> Command {
     bed.host.command("podman")
+}
+
+/// Whether this podman reads annotations as lists: before 5.0 it splits them at commas that are not quoted as in CSV.
+fn podman_splits() -> bool {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        let version = finish(Command::new("podman").arg("--version")).unwrap();
+        let major = version.rsplit(' ').next().unwrap().split('.').next().unwrap();
+        major.parse::<u32>().unwrap() < 5
+    })
 }
 
 /// Whatever podman starts takes the hooks of this call, not those it was created with.

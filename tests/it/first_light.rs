@@ -106,7 +106,8 @@ fn dual_stack(engine: Engine, driver: &str) {
             "default via 2001:db8:abc8::10 dev eth0 metric 1024 pref medium"
         ]
     );
-    let asked = "pub_net:ip=172.16.86.20,ip=2001:db8:abc8::20";
+    // Spaces, because podman before 5.0 takes a comma for the end of the annotation.
+    let asked = "pub_net:ip=172.16.86.20 ip=2001:db8:abc8::20";
     let second = bed.container(engine, "second").networks(asked).start().unwrap();
     assert_eq!(second.addresses("eth0"), ["172.16.86.20/24", "2001:db8:abc8::20/64"]);
     for address in ["172.16.86.10", "2001:db8:abc8::1", "2001:db8:abc8::10"] {
