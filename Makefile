@@ -44,7 +44,7 @@ payload: build
 	rm -rf $(PAYLOAD)
 	mkdir -p $(PAYLOAD)
 	$(MAKE) --no-print-directory install DESTDIR=$(PAYLOAD)/root
-	cp -a hooks.d src tests/in-guest $(PAYLOAD)/
+	cp -a --parents hooks.d src tests/in-guest tests/demo-walk $(PAYLOAD)/
 	cp "$$($(CARGO) test --no-run --test it --target $(TARGET) 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')" $(PAYLOAD)/it
 
 # Debian 13, and Debian 12 with the oldest kernel and engines we serve: each the whole suite, of which nothing may be
@@ -53,7 +53,7 @@ test-guest: payload
 	$(MAKE) --no-print-directory -j2 guest-trixie guest-bookworm
 
 guest-%:
-	tests/guest/guest run $* --payload $(PAYLOAD) --out target/guest/out/$* -- ./in-guest 2>&1 | sed -u 's/^/$*: /'
+	tests/guest/guest run $* --payload $(PAYLOAD) --out target/guest/out/$* -- tests/in-guest 2>&1 | sed -u 's/^/$*: /'
 
 # The first example of Docker's macvlan page on a throw-away LAN.
 demo: requirements build

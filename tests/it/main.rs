@@ -13,6 +13,7 @@ mod bad_input;
 mod bed;
 mod command;
 mod container;
+mod demo;
 mod detach;
 mod failures;
 mod first_light;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         detach::tests(),
         first_light::tests(),
         installed::tests(),
+        demo::tests(),
         many::tests(),
     ];
     let trials = tests.into_iter().flatten().map(|test| test.into_trial(all)).collect();

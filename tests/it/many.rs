@@ -9,7 +9,7 @@ use crate::container::Engine;
 use crate::need::Need;
 
 pub fn tests() -> Vec<Test> {
-    let engines = [Engine::Bare, Engine::Crun, Engine::Runc];
+    let engines = [Engine::Crun, Engine::Runc];
     let test = |engine| {
         let needs = [Need::Macvlan, Need::Engine(engine)];
         Test::new(format!("many::forty_at_once::{engine}"), &needs, move || forty(engine))
