@@ -50,12 +50,26 @@ pub fn names(requests: &[Attachment], present: &BTreeSet<String>) -> Result<Vec<
     Ok(requests.iter().filter_map(name).collect())
 }
 
-/// Gives one attachment per family its default route: of those that can, the one with the highest
-/// `gw-priority`, then the first listed.
-pub fn default_routes(wanted: &[Wanted], attached: &mut [Attached]) {
-    for family in [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())] {
+/// Which families have a default route in a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DefaultRoutes {
+    /// IPv4
+    pub v4: bool,
+    /// IPv6
+    pub v6: bool,
+}
+
+/// Gives each attachment the routes of its network whose next hop its addresses reach, and one attachment per
+/// family the default route: of those that can, the one with the highest `gw-priority`, then the first listed. A
+/// default route that is there already, as of podman's own bridge, counts as listed first with priority 0.
+pub fn routes(wanted: &[Wanted], attached: &mut [Attached], present: DefaultRoutes) {
+    let families = [(IpNet::V4(Ipv4Net::default()), present.v4), (IpNet::V6(Ipv6Net::default()), present.v6)];
+    for (family, present) in families {
         let mut best: Option<(i32, usize, Route)> = None;
         for (index, (wanted, attached)) in wanted.iter().zip(attached.iter()).enumerate() {
+            if present && wanted.request.gw_priority <= 0 {
+                continue;
+            }
             let Some(route) = default_route(&wanted.network, attached, family) else { continue };
             if best.is_none_or(|(priority, ..)| wanted.request.gw_priority > priority) {
                 best = Some((wanted.request.gw_priority, index, route));
@@ -67,20 +81,29 @@ pub fn default_routes(wanted: &[Wanted], attached: &mut [Attached]) {
             attached.routes.push(route);
         }
     }
+    for (wanted, attached) in wanted.iter().zip(attached.iter_mut()) {
+        let reached = |route: &&Route| {
+            route.via.is_some_and(|via| attached.addresses.iter().any(|net| net.trunc().contains(&via)))
+        };
+        let reached: Vec<_> = wanted.network.routes.iter().filter(reached).copied().collect();
+        attached.routes.extend(reached);
+    }
 }
 
 /// The default route of the family of `to` that an attachment could give.
 fn default_route(network: &Network, attached: &Attached, to: IpNet) -> Option<Route> {
-    if network.internal {
+    // A dummy link leads nowhere.
+    if network.internal || network.no_default_route || network.on_dummy {
         return None;
     }
+    let metric = network.metric;
     let of_family = |address: &&IpNet| address.addr().is_ipv4() == to.addr().is_ipv4();
     let mut addresses = attached.addresses.iter().filter(of_family);
     if network.driver.is_routed() {
-        return addresses.next().map(|_| Route { to, via: None });
+        return addresses.next().map(|_| Route { to, via: None, metric });
     }
     let gateway = |address: &IpNet| network.subnet_of(address.addr()).and_then(|subnet| subnet.gateway());
-    addresses.find_map(gateway).map(|via| Route { to, via: Some(via) })
+    addresses.find_map(gateway).map(|via| Route { to, via: Some(via), metric })
 }
 
 #[cfg(test)]
@@ -115,7 +138,7 @@ mod tests {
 
     /// `(network extras, gw-priority, addresses)` of each attachment → its default routes.
     #[track_caller]
-    fn check_routes(cases: &[(&str, i32, &[&str])], expected: &[&[&str]]) {
+    fn check_routes(cases: &[(&str, i32, &[&str])], present: DefaultRoutes, expected: &[&[&str]]) {
         let mut all_wanted = Vec::new();
         let mut all_attached = Vec::new();
         for (extra, gw_priority, addresses) in cases {
@@ -139,6 +162,7 @@ mod tests {
                 ifindex: None,
                 mac: None,
                 mtu: None,
+                bclim: None,
                 addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
                 routes: Vec::new(),
             });
@@ -150,13 +174,15 @@ mod tests {
                 lower: None,
                 mac: None,
                 mtu: 1500,
+                vlan_id: None,
+                up: true,
                 alias: None,
                 loopback: false,
                 ethernet: true,
             };
             all_wanted.push(Wanted { request, network, parent, ifname });
         }
-        default_routes(&all_wanted, &mut all_attached);
+        routes(&all_wanted, &mut all_attached, present);
         let text =
             |route: &Route| route.via.map_or_else(|| format!("dev {}", route.to), |via| via.to_string());
         let got: Vec<Vec<String>> =
@@ -166,19 +192,33 @@ mod tests {
 
     #[test]
     fn one_default_route_per_family() {
+        let none = DefaultRoutes::default();
         let (mac, l3) = (r#""driver": "macvlan","#, r#""driver": "ipvlan", "ipvlan_mode": "l3","#);
         let internal = r#""driver": "macvlan", "internal": true,"#;
-        check_routes(&[(mac, 0, &["10.1.0.9/24"])], &[&["10.1.0.1"]]);
-        check_routes(&[(mac, 0, &["10.0.0.9/24"])], &[&[]]);
-        check_routes(&[(mac, 0, &["10.0.0.9/24", "10.2.0.9/24"])], &[&["10.2.0.1"]]);
-        check_routes(&[(internal, 0, &["10.1.0.9/24"])], &[&[]]);
-        check_routes(&[(l3, 0, &["10.1.0.9/24", "2001:db8::9/64"])], &[&["dev 0.0.0.0/0", "dev ::/0"]]);
-        check_routes(&[(mac, 0, &["10.1.0.9/24"]), (mac, 0, &["10.2.0.9/24"])], &[&["10.1.0.1"], &[]]);
-        check_routes(&[(mac, 0, &["10.1.0.9/24"]), (mac, 1, &["10.2.0.9/24"])], &[&[], &["10.2.0.1"]]);
+        check_routes(&[(mac, 0, &["10.1.0.9/24"])], none, &[&["10.1.0.1"]]);
+        check_routes(&[(mac, 0, &["10.0.0.9/24"])], none, &[&[]]);
+        check_routes(&[(mac, 0, &["10.0.0.9/24", "10.2.0.9/24"])], none, &[&["10.2.0.1"]]);
+        check_routes(&[(internal, 0, &["10.1.0.9/24"])], none, &[&[]]);
+        check_routes(&[(l3, 0, &["10.1.0.9/24", "2001:db8::9/64"])], none, &[&["dev 0.0.0.0/0", "dev ::/0"]]);
+        check_routes(&[(mac, 0, &["10.1.0.9/24"]), (mac, 0, &["10.2.0.9/24"])], none, &[&["10.1.0.1"], &[]]);
+        check_routes(&[(mac, 0, &["10.1.0.9/24"]), (mac, 1, &["10.2.0.9/24"])], none, &[&[], &["10.2.0.1"]]);
         check_routes(
             &[(mac, -1, &["10.1.0.9/24", "2001:db8::9/64"]), (mac, 0, &["10.2.0.9/24"])],
+            none,
             &[&["2001:db8::1"], &["10.2.0.1"]],
         );
-        check_routes(&[(mac, 9, &["10.0.0.9/24"]), (mac, 0, &["10.2.0.9/24"])], &[&[], &["10.2.0.1"]]);
+        let v4 = DefaultRoutes { v4: true, v6: false };
+        check_routes(&[(mac, 0, &["10.1.0.9/24", "2001:db8::9/64"])], v4, &[&["2001:db8::1"]]);
+        check_routes(&[(mac, 1, &["10.1.0.9/24"])], v4, &[&["10.1.0.1"]]);
+        let aside = r#""driver": "macvlan", "no_default_route": true,"#;
+        check_routes(
+            &[(aside, 5, &["10.1.0.9/24"]), (mac, 0, &["10.2.0.9/24"])],
+            none,
+            &[&[], &["10.2.0.1"]],
+        );
+        let routes = r#""driver": "macvlan", "routes": [{"to": "10.9.0.0/16", "via": "10.1.0.2"}],"#;
+        check_routes(&[(routes, 0, &["10.1.0.9/24"])], none, &[&["10.1.0.1", "10.1.0.2"]]);
+        check_routes(&[(routes, 0, &["10.2.0.9/24"])], none, &[&["10.2.0.1"]]);
+        check_routes(&[(mac, 9, &["10.0.0.9/24"]), (mac, 0, &["10.2.0.9/24"])], none, &[&[], &["10.2.0.1"]]);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::assign::{self, Wanted};
+use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{self, Made, NetnsFile, Process, Socket};
@@ -11,11 +11,12 @@ use crate::link::Link;
 use crate::name::{ContainerId, IfName};
 use crate::network::Network;
 use crate::oci;
+use crate::parents;
 use crate::plan;
 use crate::record::{Holder, Record, State, marked_by};
 use crate::request::{self, Request};
 use crate::settings::Settings;
-use crate::store::Store;
+use crate::store::{Locked, Present, Store};
 
 /// Attaches a container that is being created to the networks it asks for: to all of them, or to none. `None`
 /// if it asks for none, and nothing but the state and the bundle has been read, or if it is attached already.
@@ -45,22 +46,31 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
 
     netns.inside(|| {
         let mut inside = Socket::open()?;
-        let present = without_the_dead(store, &settings, &mut inside)?;
-        let names = assign::names(&request.attachments, &present)?;
-        let wanted = wanted(&request, &networks, &parents, names);
+        let links = without_the_dead(store, &settings, &mut host, &mut inside)?;
+        let names = assign::names(&request.attachments, &links)?;
+        // A namespace with nothing but `lo` has no routes.
+        let default_routes =
+            if links.len() > 1 { inside.default_routes()? } else { DefaultRoutes::default() };
         let attach = Attach {
             store,
             settings: &settings,
             request: &request,
+            networks: &networks,
             container: &container,
             holder: &holder,
             netns: &netns,
         };
-        let Some(record) = attach.reserve(&wanted, &on_host)? else {
-            log::info!("container {container} is attached already: the hook was called twice");
-            return Ok(None);
+        let present = Present { on_host, default_routes };
+        let reserved = attach.reserve(parents, &names, &present, &mut host);
+        let made = match reserved {
+            Ok(Some(record)) => attach.make(record, &mut host, &mut inside).map(Some),
+            Ok(None) => {
+                log::info!("container {container} is attached already: the hook was called twice");
+                Ok(None)
+            }
+            Err(error) => Err(error),
         };
-        attach.make(record, &mut host, &mut inside).map(Some)
+        made.inspect_err(|_| attach.drop_parents(&mut host))
     })
 }
 
@@ -82,35 +92,31 @@ fn networks(store: &Store, settings: &Settings, request: &Request) -> Result<Vec
     request.attachments.iter().map(network).collect()
 }
 
-/// The parents of `networks`, each fit for its network.
+/// The parents of `networks` that are there, each fit for its network. Those underlay makes are left out: they
+/// are found or made under the lock, so that nobody deletes them meanwhile.
 fn parents(networks: &[Network], host: &mut Socket) -> Result<BTreeMap<IfName, Link>> {
     let mut parents: BTreeMap<IfName, Link> = BTreeMap::new();
     for network in networks {
-        if !parents.contains_key(&network.parent) {
-            let link = host.link(&network.parent)?.ok_or_else(|| missing_parent(network))?;
-            parents.insert(network.parent.clone(), link);
-        }
-        if let Some(parent) = parents.get(&network.parent) {
-            parent.check_parent(network)?;
+        match parents.get(&network.parent) {
+            Some(parent) => parent.check_parent(network)?,
+            None => {
+                let found = parents::find(network, host)?.filter(|link| !link.is_made_parent());
+                parents.extend(found.map(|link| (network.parent.clone(), link)));
+            }
         }
     }
     Ok(parents)
 }
 
-/// The error for a network whose parent is not there.
-pub(crate) fn missing_parent(network: &Network) -> Error {
-    let parent = &network.parent;
-    Error::new(
-        Kind::NotFound,
-        format!("parent {parent} of network {} does not exist on this host", network.name),
-    )
-    .hint("see the host's links with `ip link`")
-}
-
 /// The names of the links in the container's namespace. Links of containers that died in it, and that nobody
 /// has detached, are taken away first: CRI-O calls their poststop after the successor's create, and containerd
 /// may never.
-fn without_the_dead(store: &Store, settings: &Settings, inside: &mut Socket) -> Result<BTreeSet<String>> {
+fn without_the_dead(
+    store: &Store,
+    settings: &Settings,
+    host: &mut Socket,
+    inside: &mut Socket,
+) -> Result<BTreeSet<String>> {
     let mut links = inside.links()?;
     let marked: BTreeSet<ContainerId> =
         links.iter().filter_map(|link| marked_by(link.alias.as_deref()?)).collect();
@@ -118,7 +124,7 @@ fn without_the_dead(store: &Store, settings: &Settings, inside: &mut Socket) -> 
     for id in marked {
         if let Some(record) = store.record(&id)?.filter(|record| !kernel::lives(&record.holder)) {
             log::info!("container {id} died in this namespace: its links are taken away");
-            detach::take_back(store, settings, &record)?;
+            detach::take_back(store, settings, &record, host)?;
             any = true;
         }
     }
@@ -128,25 +134,12 @@ fn without_the_dead(store: &Store, settings: &Settings, inside: &mut Socket) -> 
     Ok(links.into_iter().map(|link| link.name).collect())
 }
 
-fn wanted(
-    request: &Request,
-    networks: &[Network],
-    parents: &BTreeMap<IfName, Link>,
-    names: Vec<IfName>,
-) -> Vec<Wanted> {
-    let all = request.attachments.iter().zip(networks).zip(names);
-    all.filter_map(|((request, network), ifname)| {
-        let parent = parents.get(&network.parent)?.clone();
-        Some(Wanted { request: request.clone(), network: network.clone(), parent, ifname })
-    })
-    .collect()
-}
-
 /// What does not change while a container is attached.
 struct Attach<'a> {
     store: &'a Store,
     settings: &'a Settings,
     request: &'a Request,
+    networks: &'a [Network],
     container: &'a ContainerId,
     holder: &'a Holder,
     netns: &'a NetnsFile,
@@ -155,7 +148,13 @@ struct Attach<'a> {
 impl Attach<'_> {
     /// Writes the pending record. What the dead hold is taken back if it is in the way, once. `None` if this
     /// very container is attached already: the hook was called twice.
-    fn reserve(&self, wanted: &[Wanted], on_host: &BTreeSet<IpAddr>) -> Result<Option<Record>> {
+    fn reserve(
+        &self,
+        parents: BTreeMap<IfName, Link>,
+        names: &[IfName],
+        present: &Present,
+        host: &mut Socket,
+    ) -> Result<Option<Record>> {
         let mut taken_back = false;
         loop {
             let locked = self.store.lock(self.settings.lock_timeout())?;
@@ -174,15 +173,16 @@ impl Attach<'_> {
                     .hint("two runtimes use the same id: rename one container"));
                 }
                 drop(locked);
-                detach::take_back(self.store, self.settings, &old)?;
+                detach::take_back(self.store, self.settings, &old, host)?;
                 continue;
             }
-            self.refuse_removed(wanted)?;
-            match locked.reserve(self.container, self.holder, wanted, on_host, kernel::lives) {
+            self.refuse_removed()?;
+            let wanted = self.wanted(&locked, &parents, names, host)?;
+            match locked.reserve(self.container, self.holder, &wanted, present, kernel::lives) {
                 Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !taken_back => {
                     drop(locked);
                     taken_back = true;
-                    if !detach::take_back_dead(self.store, self.settings, wanted)? {
+                    if !detach::take_back_dead(self.store, self.settings, &wanted, host)? {
                         return Err(error);
                     }
                 }
@@ -192,11 +192,45 @@ impl Attach<'_> {
     }
 
     /// A network may have been removed since its file was read; from now on it cannot be.
-    fn refuse_removed(&self, wanted: &[Wanted]) -> Result<()> {
+    fn refuse_removed(&self) -> Result<()> {
         let gone = |name| !self.request.inline.contains_key(name) && !self.store.has_network(name);
-        match wanted.iter().map(|wanted| &wanted.network.name).find(|name| gone(name)) {
+        match self.networks.iter().map(|network| &network.name).find(|name| gone(name)) {
             Some(name) => Err(Error::new(Kind::NotFound, format!("network {name} was removed meanwhile"))),
             None => Ok(()),
+        }
+    }
+
+    /// What is wanted, with every parent there: those that underlay makes are made where they are missing.
+    fn wanted(
+        &self,
+        locked: &Locked<'_>,
+        parents: &BTreeMap<IfName, Link>,
+        names: &[IfName],
+        host: &mut Socket,
+    ) -> Result<Vec<Wanted>> {
+        let all = self.request.attachments.iter().zip(self.networks).zip(names);
+        all.map(|((request, network), ifname)| {
+            let parent = match parents.get(&network.parent) {
+                Some(parent) => parent.clone(),
+                None => parents::ensure(locked, network, host)?,
+            };
+            let (request, network, ifname) = (request.clone(), network.clone(), ifname.clone());
+            Ok(Wanted { request, network, parent, ifname })
+        })
+        .collect()
+    }
+
+    /// Deletes the parents that were made for nothing.
+    fn drop_parents(&self, host: &mut Socket) {
+        let made: Vec<_> = self.networks.iter().filter(|n| matches!(n.recipe(), Ok(Some(_)))).collect();
+        if made.is_empty() {
+            return;
+        }
+        let dropped = self.store.lock(self.settings.lock_timeout()).and_then(|locked| {
+            made.iter().try_for_each(|network| parents::drop_unneeded(&locked, &network.parent, host))
+        });
+        if let Err(error) = dropped {
+            log::warn!("{error}");
         }
     }
 

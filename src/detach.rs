@@ -8,6 +8,7 @@ use crate::assign::Wanted;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{self, NetnsFile, Socket};
 use crate::name::ContainerId;
+use crate::parents;
 use crate::plan;
 use crate::record::Record;
 use crate::settings::Settings;
@@ -36,19 +37,27 @@ pub fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> {
         }
         thread::sleep(Duration::from_millis(10));
     }
-    take_back(store, &store.settings()?, &record)?;
+    take_back(store, &store.settings()?, &record, &mut Socket::open()?)?;
     Ok(Some(record))
 }
 
-/// Takes away the links of `record` and releases its addresses, the addresses last.
+/// Takes away the links of `record` and releases its addresses, then the parents that nobody needs any more.
+/// `host` is a socket of the host's namespace.
 ///
 /// # Errors
-/// The record stays if anything of it does.
-pub(crate) fn take_back(store: &Store, settings: &Settings, record: &Record) -> Result<()> {
+/// The record stays if a link of it does.
+pub(crate) fn take_back(
+    store: &Store,
+    settings: &Settings,
+    record: &Record,
+    host: &mut Socket,
+) -> Result<()> {
     if let Some(netns) = NetnsFile::of(&record.holder) {
         netns.inside(|| kernel::detach(&plan::detach(record), &mut Socket::open()?))?;
     }
-    store.lock(settings.lock_timeout())?.release(record)
+    let locked = store.lock(settings.lock_timeout())?;
+    locked.release(record)?;
+    record.attachments.iter().try_for_each(|attached| parents::drop_unneeded(&locked, &attached.parent, host))
 }
 
 /// Takes back what dead containers hold on the segments of `wanted`; whether that was anything.
@@ -57,7 +66,12 @@ pub(crate) fn take_back(store: &Store, settings: &Settings, record: &Record) -> 
 ///
 /// # Errors
 /// When the ledger cannot be read or written.
-pub(crate) fn take_back_dead(store: &Store, settings: &Settings, wanted: &[Wanted]) -> Result<bool> {
+pub(crate) fn take_back_dead(
+    store: &Store,
+    settings: &Settings,
+    wanted: &[Wanted],
+    host: &mut Socket,
+) -> Result<bool> {
     let segments: BTreeSet<u32> = wanted.iter().map(|wanted| wanted.parent.segment()).collect();
     let mut any = false;
     for segment in segments {
@@ -69,7 +83,7 @@ pub(crate) fn take_back_dead(store: &Store, settings: &Settings, wanted: &[Wante
                     "container {} died without a word: its addresses are taken back",
                     record.container
                 );
-                take_back(store, settings, &record)?;
+                take_back(store, settings, &record, host)?;
                 any = true;
             }
         }

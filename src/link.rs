@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::mac::MacAddr;
 use crate::network::Network;
+use crate::parent;
 
 /// What RTM_GETLINK tells of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,10 @@ pub struct Link {
     pub mac: Option<MacAddr>,
     /// Its MTU in bytes.
     pub mtu: u32,
+    /// Its VLAN id (`IFLA_VLAN_ID`), if it is a VLAN.
+    pub vlan_id: Option<u16>,
+    /// Whether it is set up (`IFF_UP`).
+    pub up: bool,
     /// Its alias (`IFLA_IFALIAS`), where our mark of ownership stands.
     pub alias: Option<String>,
     /// Whether it is a loopback link.
@@ -37,6 +42,11 @@ impl Link {
             Some("macvlan" | "macvtap" | "ipvlan" | "ipvtap") => self.lower.unwrap_or(self.ifindex),
             _ => self.ifindex,
         }
+    }
+
+    /// Whether this is a parent that underlay has made.
+    pub fn is_made_parent(&self) -> bool {
+        self.alias.as_deref() == Some(parent::MARK)
     }
 
     /// Whether `network` can have this link as its parent, as far as the link itself tells.
@@ -80,6 +90,8 @@ mod tests {
             lower: None,
             mac: None,
             mtu: 1500,
+            vlan_id: None,
+            up: true,
             alias: None,
             loopback: false,
             ethernet: true,

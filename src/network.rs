@@ -1,13 +1,17 @@
 //! The definition of a network: what a file under `networks/` or an inline annotation says.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
 
 use crate::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::name::{IfName, NetworkName};
+use crate::parent::{self, Recipe};
+use crate::record::Route;
 use crate::subnet::{AddressRange, Subnet};
 
 /// The version of the network file format this program reads and writes.
@@ -22,12 +26,25 @@ pub struct Network {
     pub driver: Driver,
     /// The host's link that gives its segment to the containers.
     pub parent: IfName,
+    /// Whether no parent was named, so that it is a dummy link of the network's own.
+    pub on_dummy: bool,
     /// The MTU of the links in bytes; without it the parent's.
     pub mtu: Option<u32>,
-    /// Whether containers get no default route.
+    /// How many receivers of a broadcast are served at once, without a queue (`IFLA_MACVLAN_BC_CUTOFF`, kernel
+    /// 6.4; -1: all).
+    pub bclim: Option<i32>,
+    /// Whether containers get no default route, because this is no way out.
     pub internal: bool,
+    /// Whether containers get no default route, because another network shall give it.
+    pub no_default_route: bool,
+    /// The metric of default routes; without it the kernel's.
+    pub metric: Option<u32>,
     /// In the order they are used.
     pub subnets: Vec<Subnet>,
+    /// Routes of containers whose subnet reaches the next hop.
+    pub routes: Vec<Route>,
+    /// The operator's notes.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A network as it is written, before its parts are checked against each other.
@@ -56,12 +73,27 @@ pub struct NetworkFile {
     /// MTU in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// No default route.
+    /// Receivers of a broadcast that are served without a queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bclim: Option<i32>,
+    /// No default route: no way out.
     #[serde(default)]
     pub internal: bool,
+    /// No default route: another network gives it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_default_route: bool,
+    /// Metric of default routes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
     /// The subnets.
     #[serde(default)]
     pub subnets: Vec<SubnetFile>,
+    /// Routes besides the default route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// Notes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A subnet as it is written.
@@ -76,6 +108,9 @@ pub struct SubnetFile {
     /// CIDR or FIRST-LAST.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_range: Option<String>,
+    /// Addresses never handed out, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aux_addresses: BTreeMap<String, IpAddr>,
 }
 
 impl Network {
@@ -109,16 +144,61 @@ impl Network {
         if let Some(mtu) = file.mtu.filter(|mtu| !(68..=65535).contains(mtu)) {
             return Err(Error::input(format!("mtu: {mtu} is not between 68 and 65535")));
         }
-        let parent = file.parent.ok_or_else(|| {
-            Error::input("parent: a network needs a parent link")
-                .hint("name one of the links `ip link` shows")
-        })?;
+        if file.bclim.is_some() && driver.kind() == Kind::Ipvlan {
+            return Err(no_option_of("bclim", Kind::Ipvlan));
+        }
+        let on_dummy = file.parent.is_none();
+        let parent = file.parent.unwrap_or_else(|| parent::dummy_name(name));
         let mut subnets = Vec::with_capacity(file.subnets.len());
         for subnet in &file.subnets {
             subnets.push(subnet.check().map_err(|error| error.within("subnets"))?);
         }
         refuse_overlaps(&subnets)?;
-        Ok(Self { name: name.clone(), driver, parent, mtu: file.mtu, internal: file.internal, subnets })
+        let network = Self {
+            name: name.clone(),
+            driver,
+            parent,
+            on_dummy,
+            mtu: file.mtu,
+            bclim: file.bclim,
+            internal: file.internal,
+            no_default_route: file.no_default_route,
+            metric: file.metric,
+            subnets,
+            routes: file.routes,
+            labels: file.labels,
+        };
+        network.routes.iter().try_for_each(|route| network.check_route(route))?;
+        Ok(network)
+    }
+
+    /// How the parent is made where it is missing; `None` if that is not for us to do.
+    ///
+    /// # Errors
+    /// When its name is nearly that of a VLAN.
+    pub fn recipe(&self) -> Result<Option<Recipe>> {
+        if self.on_dummy { Ok(Some(Recipe::Dummy)) } else { Recipe::of_name(&self.parent) }
+    }
+
+    fn check_route(&self, route: &Route) -> Result<()> {
+        let to = route.to;
+        let refuse = |why: String| Err(Error::input(format!("routes: route to {to} {why}")));
+        if to != to.trunc() {
+            return refuse(format!("has host bits set, {} has not", to.trunc()));
+        }
+        if to.prefix_len() == 0 {
+            return refuse("is a default route: give the subnet a gateway instead".to_owned());
+        }
+        match route.via {
+            Some(via) if via.is_ipv4() != to.addr().is_ipv4() => {
+                refuse(format!("leads to {via}, of the other family"))
+            }
+            Some(via) if self.subnet_of(via).is_none() => {
+                refuse(format!("leads to {via}, which is in none of the subnets"))
+            }
+            Some(_) => Ok(()),
+            None => refuse("has no next hop: write DESTINATION,GATEWAY".to_owned()),
+        }
     }
 
     /// The definition as it is written to a file, nothing left to defaults.
@@ -131,13 +211,18 @@ impl Network {
             version: VERSION,
             name: Some(self.name.clone()),
             driver: self.driver.kind(),
-            parent: Some(self.parent.clone()),
+            parent: (!self.on_dummy).then(|| self.parent.clone()),
             macvlan_mode,
             ipvlan_mode,
             ipvlan_flag,
             mtu: self.mtu,
+            bclim: self.bclim,
             internal: self.internal,
+            no_default_route: self.no_default_route,
+            metric: self.metric,
             subnets: self.subnets.iter().map(SubnetFile::from).collect(),
+            routes: self.routes.clone(),
+            labels: self.labels.clone(),
         }
     }
 
@@ -149,10 +234,7 @@ impl Network {
 
 /// The driver with its mode; a mode of the other driver is a mistake, not a surplus.
 fn driver(file: &NetworkFile) -> Result<Driver> {
-    let refuse = |key: &str, driver: Kind| {
-        Err(Error::input(format!("{key}: is no option of driver {driver}"))
-            .hint("remove it, or change the driver"))
-    };
+    let refuse = |key: &str, driver: Kind| Err(no_option_of(key, driver));
     match file.driver {
         Kind::Macvlan if file.ipvlan_mode.is_some() => refuse("ipvlan_mode", file.driver),
         Kind::Macvlan if file.ipvlan_flag.is_some() => refuse("ipvlan_flag", file.driver),
@@ -164,6 +246,10 @@ fn driver(file: &NetworkFile) -> Result<Driver> {
             flag: file.ipvlan_flag.unwrap_or(IpvlanFlag::Bridge),
         }),
     }
+}
+
+fn no_option_of(key: &str, driver: Kind) -> Error {
+    Error::input(format!("{key}: is no option of driver {driver}")).hint("remove it, or change the driver")
 }
 
 fn refuse_overlaps(subnets: &[Subnet]) -> Result<()> {
@@ -181,7 +267,7 @@ fn refuse_overlaps(subnets: &[Subnet]) -> Result<()> {
 impl SubnetFile {
     fn check(&self) -> Result<Subnet> {
         let range: Option<AddressRange> = self.ip_range.as_deref().map(str::parse).transpose()?;
-        Subnet::new(self.subnet, self.gateway, range)
+        Subnet::new(self.subnet, self.gateway, range, self.aux_addresses.clone())
     }
 }
 
@@ -191,6 +277,7 @@ impl From<&Subnet> for SubnetFile {
             subnet: subnet.net(),
             gateway: subnet.gateway(),
             ip_range: subnet.range().map(|range| range.to_string()),
+            aux_addresses: subnet.aux_addresses().clone(),
         }
     }
 }
@@ -207,9 +294,11 @@ mod tests {
     fn a_full_definition_round_trips() {
         let network = read(
             r#"{"version": 1, "name": "lan", "driver": "ipvlan", "parent": "eth0", "ipvlan_mode": "l3s",
-                "ipvlan_flag": "private", "mtu": 1400, "internal": true, "subnets": [
+                "ipvlan_flag": "private", "mtu": 1400, "internal": true, "metric": 7,
+                "no_default_route": true, "labels": {"a": "b"},
+                "routes": [{"to": "10.9.0.0/16", "via": "10.0.0.2", "metric": 5}], "subnets": [
                 {"subnet": "10.0.0.0/24", "gateway": "10.0.0.1", "ip_range": "10.0.0.128/25"},
-                {"subnet": "2001:db8::/64"}]}"#,
+                {"subnet": "2001:db8::/64", "aux_addresses": {"printer": "2001:db8::9"}}]}"#,
         )
         .unwrap();
         assert_eq!(network.driver, Driver::Ipvlan { mode: IpvlanMode::L3s, flag: IpvlanFlag::Private });
@@ -236,7 +325,8 @@ mod tests {
             (
                 r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtuu": 5}"#,
                 "mtuu: unknown field `mtuu`, expected one of `version`, `name`, `driver`, `parent`, \
-                 `macvlan_mode`, `ipvlan_mode`, `ipvlan_flag`, `mtu`, `internal`, `subnets` at line 1 column 60",
+                 `macvlan_mode`, `ipvlan_mode`, `ipvlan_flag`, `mtu`, `bclim`, \
+                 `internal`, `no_default_route`, `metric`, `subnets`, `routes`, `labels` at line 1 column 60",
             ),
             (
                 r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtu": "big"}"#,

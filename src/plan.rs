@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use crate::driver::{Driver, Kind};
 use crate::mac::MacAddr;
 use crate::name::IfName;
+use crate::parent::{self, Recipe};
 use crate::record::{Record, Route};
 
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
@@ -27,6 +28,20 @@ pub enum Op {
         mac: Option<MacAddr>,
         /// Its MTU, if not the parent's.
         mtu: Option<u32>,
+        /// Its limit for unqueued broadcasts, if not the kernel's.
+        bclim: Option<i32>,
+    },
+    /// Makes a parent on the host, marks it as ours and sets it up.
+    MakeParent {
+        /// Its name.
+        name: IfName,
+        /// What it is.
+        recipe: Recipe,
+    },
+    /// Deletes a parent that we have made.
+    DeleteParent {
+        /// Its name.
+        name: IfName,
     },
     /// Switches IPv6 on or off for a link (`net.ipv6.conf.LINK.disable_ipv6`).
     SetIpv6 {
@@ -81,6 +96,7 @@ pub fn attach(record: &Record) -> Vec<Op> {
             driver: attached.driver,
             mac: attached.mac,
             mtu: attached.mtu,
+            bclim: attached.bclim,
         });
         // Without an IPv6 address of ours the container shall not get one from a router either.
         let enabled = attached.addresses.iter().any(|address| matches!(address, IpNet::V6(_)));
@@ -109,7 +125,7 @@ impl fmt::Display for Op {
     /// The command of iproute2 (or sysctl) that does the same inside the container.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CreateLink { name, parent, driver, mac, mtu, .. } => {
+            Self::CreateLink { name, parent, driver, mac, mtu, bclim, .. } => {
                 write!(f, "ip link add link {parent} name {name}")?;
                 if let Some(mac) = mac {
                     write!(f, " address {mac}")?;
@@ -117,7 +133,17 @@ impl fmt::Display for Op {
                 if let Some(mtu) = mtu {
                     write!(f, " mtu {mtu}")?;
                 }
-                write!(f, " type {driver}")
+                write!(f, " type {driver}")?;
+                bclim.map_or(Ok(()), |bclim| write!(f, " bclim {bclim}"))
+            }
+            Self::MakeParent { name, recipe } => {
+                match recipe {
+                    Recipe::Vlan { base, id } => {
+                        write!(f, "ip link add link {base} name {name} type vlan id {id}")?
+                    }
+                    Recipe::Dummy => write!(f, "ip link add {name} type dummy")?,
+                }
+                write!(f, " && ip link set {name} alias {} up", parent::MARK)
             }
             Self::SetIpv6 { link, enabled } => {
                 write!(f, "sysctl -w net/ipv6/conf/{link}/disable_ipv6={}", u8::from(!enabled))
@@ -136,9 +162,10 @@ impl fmt::Display for Op {
                 match route.via {
                     Some(via) => write!(f, "ip{family} route add {to} via {via} dev {link}"),
                     None => write!(f, "ip{family} route add {to} dev {link}"),
-                }
+                }?;
+                route.metric.map_or(Ok(()), |metric| write!(f, " metric {metric}"))
             }
-            Self::DeleteLink { name, .. } => write!(f, "ip link del {name}"),
+            Self::DeleteLink { name, .. } | Self::DeleteParent { name } => write!(f, "ip link del {name}"),
         }
     }
 }
@@ -152,12 +179,12 @@ mod tests {
         "holder": {"pid": 7, "start_time": 8, "netns": {"device": 4, "inode": 5}},
         "attachments": [
             {"network": "lan", "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2,
-             "segment": 2, "ifname": "eth0", "mac": "02:00:00:00:00:09", "mtu": 1400,
+             "segment": 2, "ifname": "eth0", "mac": "02:00:00:00:00:09", "mtu": 1400, "bclim": -1,
              "addresses": ["10.0.0.9/24", "2001:db8::9/64"],
              "routes": [{"to": "0.0.0.0/0", "via": "10.0.0.1"}, {"to": "::/0", "via": "2001:db8::1"}]},
             {"network": "san", "driver": {"kind": "ipvlan", "mode": "l3", "flag": "private"}, "parent": "eth1",
              "parent_index": 3, "segment": 3, "ifname": "eth1", "ifindex": 12,
-             "addresses": ["10.1.0.0/31"], "routes": [{"to": "10.2.0.0/16"}]}
+             "addresses": ["10.1.0.0/31"], "routes": [{"to": "10.2.0.0/16", "metric": 7}]}
         ]}"#;
 
     fn lines(plan: &[Op]) -> Vec<String> {
@@ -170,7 +197,7 @@ mod tests {
         assert_eq!(
             lines(&attach(&record)),
             [
-                "ip link add link eth0 name eth0 address 02:00:00:00:00:09 mtu 1400 type macvlan mode bridge",
+                "ip link add link eth0 name eth0 address 02:00:00:00:00:09 mtu 1400 type macvlan mode bridge bclim -1",
                 "sysctl -w net/ipv6/conf/eth0/disable_ipv6=0",
                 "ip addr add 10.0.0.9/24 brd 10.0.0.255 dev eth0",
                 "ip addr add 2001:db8::9/64 dev eth0 nodad",
@@ -181,7 +208,7 @@ mod tests {
                 "sysctl -w net/ipv6/conf/eth1/disable_ipv6=1",
                 "ip addr add 10.1.0.0/31 dev eth1",
                 "ip link set eth1 alias underlay:web:1 up",
-                "ip route add 10.2.0.0/16 dev eth1",
+                "ip route add 10.2.0.0/16 dev eth1 metric 7",
             ]
         );
         let back = detach(&record);

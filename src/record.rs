@@ -86,6 +86,9 @@ pub struct Attached {
     /// Its MTU, if not the parent's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// Its limit for unqueued broadcasts, if not the kernel's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bclim: Option<i32>,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
     /// Its routes besides those the addresses make.
@@ -94,12 +97,16 @@ pub struct Attached {
 
 /// A route of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Route {
     /// The destination; `0.0.0.0/0` or `::/0` for a default route.
     pub to: IpNet,
     /// The next hop; none for a route by the link alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<IpAddr>,
+    /// The metric; without it the kernel's: 0, and 1024 for IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
 }
 
 /// What is known of a layer-2 segment: `segments/IFINDEX/segment.json`.

@@ -1,10 +1,12 @@
 //! A subnet of a network: which of its addresses may be handed out, and in which order.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use serde::Serialize;
 
 use crate::error::{Error, Result};
 
@@ -66,14 +68,20 @@ pub struct Subnet {
     net: IpNet,
     gateway: Option<IpAddr>,
     range: Option<AddressRange>,
+    aux_addresses: BTreeMap<String, IpAddr>,
 }
 
 impl Subnet {
     /// A subnet whose parts agree with each other.
     ///
     /// # Errors
-    /// Host bits in `net`, or a gateway or range that is not inside it.
-    pub fn new(net: IpNet, gateway: Option<IpAddr>, range: Option<AddressRange>) -> Result<Self> {
+    /// Host bits in `net`, or a gateway, range or aux address that is not inside it.
+    pub fn new(
+        net: IpNet,
+        gateway: Option<IpAddr>,
+        range: Option<AddressRange>,
+        aux_addresses: BTreeMap<String, IpAddr>,
+    ) -> Result<Self> {
         if net.trunc() != net {
             return Err(Error::input(format!("subnet {net} has host bits set"))
                 .hint(format!("write {}", net.trunc())));
@@ -85,7 +93,10 @@ impl Subnet {
         if let Some(range) = range.filter(|r| !(net.contains(&r.first) && net.contains(&r.last))) {
             return Err(Error::input(format!("address range {range} is not in subnet {net}")));
         }
-        let subnet = Self { net, gateway, range };
+        if let Some((name, address)) = aux_addresses.iter().find(|(_, address)| !net.contains(*address)) {
+            return Err(Error::input(format!("aux address {name}={address} is not in subnet {net}")));
+        }
+        let subnet = Self { net, gateway, range, aux_addresses };
         if let Some(gateway) = gateway.filter(|&gateway| subnet.is_structural(gateway)) {
             return Err(Error::input(format!("gateway {gateway} is not a host address of subnet {net}")));
         }
@@ -107,6 +118,11 @@ impl Subnet {
         self.range
     }
 
+    /// The addresses that are never handed out, by name: routers, printers and the like.
+    pub fn aux_addresses(&self) -> &BTreeMap<String, IpAddr> {
+        &self.aux_addresses
+    }
+
     /// `address` with the prefix length of this subnet.
     ///
     /// # Errors
@@ -124,6 +140,9 @@ impl Subnet {
         if self.is_structural(address) {
             return refuse("is not a host address of subnet");
         }
+        if self.is_aux(address) {
+            return refuse("is set aside (aux address) in subnet");
+        }
         Ok(self.with_prefix(address))
     }
 
@@ -135,10 +154,7 @@ impl Subnet {
     /// Every address of the pool that may be picked, each once: first those after `last`, then from the
     /// beginning. An address just given up so comes round last (next-fit).
     pub fn candidates(&self, last: Option<IpAddr>) -> impl Iterator<Item = IpNet> + '_ {
-        let (first, end) = match self.range {
-            Some(range) => (number(range.first), number(range.last)),
-            None => (number(self.net.network()), number(self.net.broadcast())),
-        };
+        let (first, end) = self.pool();
         let last = last
             .filter(|last| last.is_ipv4() == self.net.network().is_ipv4())
             .map(number)
@@ -150,8 +166,40 @@ impl Subnet {
         after
             .chain(before.into_iter().flatten())
             .map(|number| self.address(number))
-            .filter(|&address| self.gateway != Some(address) && !self.is_structural(address))
+            .filter(|&address| !self.is_reserved(address))
             .map(|address| self.with_prefix(address))
+    }
+
+    /// Whether no container may have `address`, whoever holds it.
+    pub fn is_reserved(&self, address: IpAddr) -> bool {
+        self.gateway == Some(address) || self.is_structural(address) || self.is_aux(address)
+    }
+
+    fn is_aux(&self, address: IpAddr) -> bool {
+        self.aux_addresses.values().any(|&aux| aux == address)
+    }
+
+    /// How many addresses are taken, and how many can still be picked, when those of `held` are.
+    pub fn usage(&self, held: &BTreeSet<IpAddr>) -> Usage {
+        let structural =
+            [self.net.network(), self.net.broadcast()].into_iter().filter(|&a| self.is_structural(a));
+        let reserved = structural.chain(self.gateway).chain(self.aux_addresses.values().copied());
+        let used: BTreeSet<_> = reserved
+            .chain(held.iter().copied())
+            .filter(|address| self.net.contains(address))
+            .map(number)
+            .collect();
+        let (first, end) = self.pool();
+        let size = u64::try_from(end - first).unwrap_or(u64::MAX).saturating_add(1);
+        Usage { in_use: used.len() as u64, free: size.saturating_sub(used.range(first..=end).count() as u64) }
+    }
+
+    /// The first and the last address of the pool.
+    fn pool(&self) -> (u128, u128) {
+        match self.range {
+            Some(range) => (number(range.first), number(range.last)),
+            None => (number(self.net.network()), number(self.net.broadcast())),
+        }
     }
 
     /// Addresses a subnet's own make-up takes away: v4 network and broadcast address (prefixes shorter than
@@ -179,6 +227,15 @@ impl Subnet {
     }
 }
 
+/// How full a subnet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Addresses of the subnet that nobody else can have: held, or reserved.
+    pub in_use: u64,
+    /// Addresses of the pool that can still be picked.
+    pub free: u64,
+}
+
 /// The place of an address in its family, for ranges over both families alike.
 fn number(address: IpAddr) -> u128 {
     match address {
@@ -197,6 +254,7 @@ mod tests {
             net.parse().unwrap(),
             gateway.map(|text| text.parse().unwrap()),
             range.map(|text| text.parse().unwrap()),
+            BTreeMap::new(),
         )
     }
 
@@ -272,6 +330,22 @@ mod tests {
         }
     }
 
+    /// moby's example: a /24 with a range of four, one aux address inside of it and one outside, one container.
+    #[test]
+    fn usage() {
+        let aux = [("a", "10.0.0.65"), ("b", "10.0.0.9")];
+        let aux = aux.map(|(name, address)| (name.to_owned(), address.parse().unwrap()));
+        let net = "10.0.0.0/24".parse().unwrap();
+        let subnet = Subnet::new(net, None, Some("10.0.0.64/30".parse().unwrap()), aux.into()).unwrap();
+        let held = ["10.0.0.66", "10.0.1.1", "::1"].map(|text| text.parse().unwrap()).into();
+        assert_eq!(subnet.usage(&held), Usage { in_use: 5, free: 2 });
+        let pool: Vec<_> = subnet.candidates(None).map(|a| a.addr().to_string()).collect();
+        assert_eq!(pool, ["10.0.0.64", "10.0.0.66", "10.0.0.67"]);
+        assert!(subnet.host("10.0.0.9".parse().unwrap()).is_err(), "an aux address");
+        let whole = self::subnet("::/0", None, None).unwrap();
+        assert_eq!(whole.usage(&BTreeSet::new()), Usage { in_use: 1, free: u64::MAX - 1 });
+    }
+
     #[test]
     fn hosts() {
         let subnet = subnet("10.0.0.0/24", Some("10.0.0.1"), Some("10.0.0.64/26")).unwrap();
@@ -288,8 +362,8 @@ mod tests {
         fn candidates_are_complete(prefix in 24u8..=32, base: u32, last: u32, gateway in 0u32..300) {
             let net = IpNet::new(Ipv4Addr::from_bits(base).into(), prefix).unwrap().trunc();
             let gateway: IpAddr = Ipv4Addr::from_bits(base.wrapping_add(gateway)).into();
-            let subnet = Subnet::new(net, Some(gateway), None)
-                .unwrap_or_else(|_| Subnet::new(net, None, None).unwrap());
+            let subnet = Subnet::new(net, Some(gateway), None, BTreeMap::new())
+                .unwrap_or_else(|_| Subnet::new(net, None, None, BTreeMap::new()).unwrap());
             let mut got: Vec<_> = subnet.candidates(Some(Ipv4Addr::from_bits(last).into())).collect();
             got.sort();
             let expected: Vec<_> = net.hosts().filter(|&a| Some(a) != subnet.gateway())

@@ -26,6 +26,11 @@ pub(super) fn error(error: &Error) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
+/// Prints a warning to stderr: what was asked for is done all the same.
+pub(super) fn warning(text: &str) {
+    let _ = io::stderr().write_all(format!("underlay: warning: {}\n", printable(text)).as_bytes());
+}
+
 /// Prints one line to stdout.
 ///
 /// # Errors

@@ -6,9 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::explain::explain;
-use super::message::{self, Message};
+use super::message::{self, Message, NewLink};
 use super::netns::NetnsFile;
-use super::socket::{Refusal, Socket};
+use super::reply::Refusal;
+use super::socket::Socket;
 use crate::error::{Error, Result};
 use crate::mac::MacAddr;
 use crate::name::IfName;
@@ -99,7 +100,10 @@ fn run(
             match op {
                 Op::SetIpv6 { link, enabled } => set_ipv6(link, *enabled)?,
                 Op::AddAddress { .. } | Op::SetUp { .. } | Op::AddRoute { .. } => batch.push(op),
-                Op::CreateLink { .. } | Op::DeleteLink { .. } => {}
+                Op::CreateLink { .. }
+                | Op::DeleteLink { .. }
+                | Op::MakeParent { .. }
+                | Op::DeleteParent { .. } => {}
             }
         }
         run_batch(batch, ifindex, inside)?;
@@ -116,11 +120,14 @@ fn create_link(
     netns: &NetnsFile,
     made: &mut Vec<Made>,
 ) -> Result<u32> {
-    let Op::CreateLink { name, parent_index, driver, mac, mtu, .. } = op else {
+    let Op::CreateLink { name, parent_index, driver, mac, mtu, bclim, .. } = op else {
         return Err(Error::input(format!("a plan begins with {op}, which makes no link")));
     };
     log::debug!("{op}");
-    let create = |name: &IfName| message::create_link(name, *parent_index, *driver, *mac, *mtu, netns);
+    let create = |name| {
+        let (parent_index, driver, mac, mtu, bclim) = (*parent_index, *driver, *mac, *mtu, *bclim);
+        message::create_link(NewLink { name, parent_index, driver, mac, mtu, bclim }, netns)
+    };
     let temporary = IfName::temporary(std::process::id());
     let mut born_as = name;
     let mut refusal = single(host, create(born_as)?)?;
@@ -168,14 +175,16 @@ fn encode(op: &Op, ifindex: u32) -> Result<Message> {
         Op::AddAddress { address, .. } => message::add_address(ifindex, *address),
         Op::SetUp { alias, .. } => message::set_up(ifindex, alias),
         Op::AddRoute { route, .. } => message::add_route(ifindex, *route),
-        Op::CreateLink { .. } | Op::SetIpv6 { .. } | Op::DeleteLink { .. } => {
-            Err(Error::input(format!("{op} is not done in a batch")))
-        }
+        Op::CreateLink { .. }
+        | Op::SetIpv6 { .. }
+        | Op::DeleteLink { .. }
+        | Op::MakeParent { .. }
+        | Op::DeleteParent { .. } => Err(Error::input(format!("{op} is not done in a batch"))),
     }
 }
 
 /// Deletes a link; one that is gone is no error.
-fn delete(ifindex: u32, inside: &mut Socket) -> Result<()> {
+pub(super) fn delete(ifindex: u32, inside: &mut Socket) -> Result<()> {
     match single(inside, message::delete_link(ifindex)?)? {
         Some(Refusal { errno: nix::libc::ENODEV, .. }) | None => Ok(()),
         Some(refusal) => Err(super::socket::refused(&format!("delete link {ifindex}"), &refusal)),
@@ -195,6 +204,6 @@ fn set_ipv6(link: &IfName, enabled: bool) -> Result<()> {
     }
 }
 
-fn single(socket: &mut Socket, message: Message) -> Result<Option<Refusal>> {
+pub(super) fn single(socket: &mut Socket, message: Message) -> Result<Option<Refusal>> {
     Ok(socket.transact(vec![message])?.into_iter().flatten().next())
 }

@@ -2,9 +2,10 @@
 
 use nix::libc;
 
-use super::socket::Refusal;
+use super::reply::Refusal;
 use crate::driver::{Driver, Kind as DriverKind, MacvlanMode};
 use crate::error::{Error, Kind};
+use crate::parent::Recipe;
 use crate::plan::Op;
 
 /// Says why `op` was refused; the kernel's own words and errno stand at the end.
@@ -85,7 +86,25 @@ pub(super) fn explain(op: &Op, refusal: &Refusal) -> Error {
             ),
             _ => (format!("cannot route {} by {link}", route.to), String::new()),
         },
-        Op::SetIpv6 { .. } | Op::DeleteLink { .. } => (format!("cannot do `{op}`"), String::new()),
+        Op::MakeParent { name, recipe } => match (refusal.errno, recipe) {
+            (libc::EEXIST, Recipe::Vlan { base, id }) => (
+                format!("VLAN {id} of {base} exists under another name than {name}"),
+                format!(
+                    "find it with `ip -d link show type vlan`, and name that as parent instead of {name}"
+                ),
+            ),
+            (libc::EOPNOTSUPP, Recipe::Vlan { base, .. }) => (
+                format!("{base} cannot carry VLANs, or this kernel has no 8021q driver"),
+                "load it with `modprobe 8021q`, or use another parent".to_owned(),
+            ),
+            (libc::EPERM, _) => {
+                (format!("no permission to make {name}"), "run it as root, with CAP_NET_ADMIN".to_owned())
+            }
+            _ => (format!("cannot make {name} ({recipe})"), String::new()),
+        },
+        Op::SetIpv6 { .. } | Op::DeleteLink { .. } | Op::DeleteParent { .. } => {
+            (format!("cannot do `{op}`"), String::new())
+        }
     };
     let error = Error::new(Kind::Kernel(refusal.errno), format!("{sentence} ({refusal})"));
     if hint.is_empty() { error } else { error.hint(hint) }
@@ -120,6 +139,7 @@ mod tests {
             driver,
             mac: None,
             mtu: None,
+            bclim: None,
         };
         for errno in 1..=133 {
             let error = explain(&create, &Refusal { errno, text: None });

@@ -1,34 +1,25 @@
-//! rtnetlink messages as bytes: what we ask, built with neli's types, and what the kernel answers.
-//!
-//! Answers are taken apart by their own length fields: neli 0.7 loses its place after a success that carries a
-//! warning (`NLMSGERR_ATTR_MSG` on an acknowledgement). The functions name the `ip` command that does the same.
+//! rtnetlink messages as bytes: what we ask, built with neli's types. The functions name the `ip` command that
+//! does the same.
 
-use std::ffi::CStr;
 use std::io::Cursor;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use ipnet::IpNet;
-use neli::attr::Attribute;
-use neli::consts::nl::{NlmF, Nlmsg, NlmsgerrAttr};
+use neli::consts::nl::NlmF;
 use neli::consts::rtnl::{
-    Arphrd, Ifa, IfaF, Iff, Ifla, IflaInfo, RtAddrFamily, RtScope, RtTable, Rta, RtaType, Rtm, Rtn, Rtprot,
+    Ifa, IfaF, Ifla, IflaInfo, RtAddrFamily, RtScope, RtTable, Rta, RtaType, Rtm, Rtn, Rtprot,
 };
-use neli::err::{DeError, SerError};
+use neli::err::SerError;
 use neli::neli_enum;
 use neli::nl::{NlPayload, NlmsghdrBuilder};
-use neli::rtnl::{
-    Ifaddrmsg, IfaddrmsgBuilder, Ifinfomsg, IfinfomsgBuilder, RtAttrHandle, Rtattr, RtattrBuilder,
-    RtmsgBuilder,
-};
+use neli::rtnl::{IfaddrmsgBuilder, Ifinfomsg, IfinfomsgBuilder, Rtattr, RtattrBuilder, RtmsgBuilder};
 use neli::types::{Buffer, RtBuffer};
-use neli::{FromBytesWithInput, Size, ToBytes};
+use neli::{Size, ToBytes};
 
 use super::netns::NetnsFile;
-use super::socket::{Content, Refusal, Reply};
 use crate::driver::{Driver, IpvlanFlag, IpvlanMode, MacvlanMode};
 use crate::error::{Error, Result};
-use crate::link::Link;
 use crate::mac::MacAddr;
 use crate::name::IfName;
 use crate::record::Route;
@@ -37,6 +28,7 @@ use crate::record::Route;
 #[neli_enum(serialized_type = "u16")]
 enum IflaMacvlan {
     Mode = 1,
+    BcCutoff = 9,
 }
 
 impl RtaType for IflaMacvlan {}
@@ -49,6 +41,14 @@ enum IflaIpvlan {
 }
 
 impl RtaType for IflaIpvlan {}
+
+/// `IFLA_VLAN_*` of linux/if_link.h, which neli lacks.
+#[neli_enum(serialized_type = "u16")]
+pub(super) enum IflaVlan {
+    Id = 1,
+}
+
+impl RtaType for IflaVlan {}
 
 /// One message to the kernel, without its number.
 #[derive(Debug)]
@@ -102,18 +102,75 @@ pub(super) fn dump_addresses() -> Result<Message> {
     Message::new(Rtm::Getaddr, NlmF::DUMP, all.build().map_err(unsound)?)
 }
 
+/// `ip route show` of one family
+pub(super) fn dump_routes(family: RtAddrFamily) -> Result<Message> {
+    let all = RtmsgBuilder::default()
+        .rtm_family(family)
+        .rtm_dst_len(0)
+        .rtm_src_len(0)
+        .rtm_tos(0)
+        .rtm_table(RtTable::Unspec)
+        .rtm_protocol(Rtprot::Unspec)
+        .rtm_scope(RtScope::Universe)
+        .rtm_type(Rtn::Unspec);
+    Message::new(Rtm::Getroute, NlmF::DUMP, all.build().map_err(unsound)?)
+}
+
+/// `ip link add NAME type …`, on the host
+pub(super) fn create_parent(name: &IfName, kind: ParentKind) -> Result<Message> {
+    let mut attributes = vec![attribute(Ifla::Ifname, name.as_str())?];
+    match kind {
+        ParentKind::Vlan { base_index, id } => {
+            let data = nested(IflaInfo::Data, [attribute(IflaVlan::Id, id)?])?;
+            attributes.push(attribute(Ifla::Link, base_index)?);
+            attributes.push(nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, "vlan")?, data])?);
+        }
+        ParentKind::Dummy => {
+            attributes.push(nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, "dummy")?])?);
+        }
+    }
+    Message::new(Rtm::Newlink, NlmF::CREATE | NlmF::EXCL | NlmF::ACK, link(0, attributes)?)
+}
+
+/// A parent to make, in the kernel's terms.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ParentKind {
+    /// An 802.1Q sub-interface of the link with this number.
+    Vlan { base_index: u32, id: u16 },
+    /// A dummy link.
+    Dummy,
+}
+
+/// `ip link set LINK name NAME alias ALIAS`
+pub(super) fn name_and_mark(ifindex: u32, name: &IfName, alias: &str) -> Result<Message> {
+    let attributes =
+        [attribute(Ifla::Ifname, name.as_str())?, attribute(Ifla::Ifalias, Buffer::from(alias.as_bytes()))?];
+    Message::new(Rtm::Setlink, NlmF::ACK, link(ifindex, attributes)?)
+}
+
+/// A link to make for a container.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewLink<'a> {
+    /// Its name.
+    pub(super) name: &'a IfName,
+    /// The parent's ifindex on the host.
+    pub(super) parent_index: u32,
+    /// Its type and mode.
+    pub(super) driver: Driver,
+    /// Its MAC address, if asked for.
+    pub(super) mac: Option<MacAddr>,
+    /// Its MTU, if not the parent's.
+    pub(super) mtu: Option<u32>,
+    /// Its limit for unqueued broadcasts.
+    pub(super) bclim: Option<i32>,
+}
+
 /// `ip link add link PARENT name NAME netns NETNS [address MAC] [mtu MTU] type …`
 ///
 /// One message, sent on a socket of the host: the link is born in the container's namespace with its own name,
 /// and nothing ever shows on the host.
-pub(super) fn create_link(
-    name: &IfName,
-    parent_index: u32,
-    driver: Driver,
-    mac: Option<MacAddr>,
-    mtu: Option<u32>,
-    netns: &NetnsFile,
-) -> Result<Message> {
+pub(super) fn create_link(new: NewLink<'_>, netns: &NetnsFile) -> Result<Message> {
+    let NewLink { name, parent_index, driver, mac, mtu, bclim } = new;
     let (kind, data) = match driver {
         Driver::Macvlan { mode } => {
             let mode: u32 = match mode {
@@ -123,7 +180,11 @@ pub(super) fn create_link(
                 MacvlanMode::Passthru => 8,
                 MacvlanMode::Source => 16,
             };
-            ("macvlan", nested(IflaInfo::Data, [attribute(IflaMacvlan::Mode, mode)?])?)
+            let mut data = vec![attribute(IflaMacvlan::Mode, mode)?];
+            if let Some(bclim) = bclim {
+                data.push(attribute(IflaMacvlan::BcCutoff, bclim)?);
+            }
+            ("macvlan", nested(IflaInfo::Data, data)?)
         }
         Driver::Ipvlan { mode, flag } => {
             let mode: u16 = match mode {
@@ -210,6 +271,9 @@ pub(super) fn add_route(ifindex: u32, route: Route) -> Result<Message> {
     if let Some(via) = route.via {
         attributes.push(attribute(Rta::Gateway, octets(via))?);
     }
+    if let Some(metric) = route.metric {
+        attributes.push(attribute(Rta::Priority, metric)?);
+    }
     // As `ip` does; IPv6 has no scopes.
     let by_link = route.via.is_none() && matches!(route.to, IpNet::V4(_));
     let message = RtmsgBuilder::default()
@@ -224,123 +288,6 @@ pub(super) fn add_route(ifindex: u32, route: Route) -> Result<Message> {
         .rtattrs(attributes.into_iter().collect());
     let flags = NlmF::CREATE | NlmF::EXCL | NlmF::ACK;
     Message::new(Rtm::Newroute, flags, message.build().map_err(unsound)?)
-}
-
-/// Takes a datagram apart into its messages.
-pub(super) fn replies(mut datagram: &[u8]) -> impl Iterator<Item = Result<Reply<'_>>> {
-    std::iter::from_fn(move || {
-        if datagram.is_empty() {
-            return None;
-        }
-        let reply = reply(datagram);
-        datagram = match &reply {
-            Some((_, length)) => datagram.get(length.next_multiple_of(4)..).unwrap_or_default(),
-            None => &[],
-        };
-        Some(reply.map(|(reply, _)| reply).ok_or_else(|| Error::input("a netlink message is cut short")))
-    })
-}
-
-/// The first message of `bytes` and its length (`struct nlmsghdr`: length, type, flags, sequence, port).
-fn reply(bytes: &[u8]) -> Option<(Reply<'_>, usize)> {
-    let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
-    let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
-    let flags = u16::from_ne_bytes(*bytes.get(6..)?.first_chunk()?);
-    let sequence = u32::from_ne_bytes(*bytes.get(8..)?.first_chunk()?);
-    let payload = bytes.get(16..length)?;
-    let content = if kind == u16::from(Nlmsg::Error) {
-        Content::Answer(answer(payload, flags)?)
-    } else if kind == u16::from(Nlmsg::Done) {
-        // A dump that fails says so in its end.
-        match payload.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes)) {
-            Some(error) if error < 0 => Content::Answer(Some(Refusal { errno: -error, text: None })),
-            _ => Content::Done,
-        }
-    } else {
-        Content::Payload(payload)
-    };
-    let disturbed = flags & NlmF::DUMP_INTR.bits() != 0;
-    Some((Reply { sequence, disturbed, content }, length))
-}
-
-/// `struct nlmsgerr`: the negative errno, the request's header and (if not capped) payload, then attributes.
-fn answer(payload: &[u8], flags: u16) -> Option<Option<Refusal>> {
-    const NLM_F_CAPPED: u16 = 0x100;
-    const NLM_F_ACK_TLVS: u16 = 0x200;
-    let errno = i32::from_ne_bytes(*payload.first_chunk()?).checked_neg()?;
-    if errno == 0 {
-        return Some(None);
-    }
-    let request = payload.get(4..)?;
-    let header =
-        if flags & NLM_F_CAPPED == 0 { u32::from_ne_bytes(*request.first_chunk()?) as usize } else { 16 };
-    let attributes = request.get(header.next_multiple_of(4)..).unwrap_or_default();
-    let text = (flags & NLM_F_ACK_TLVS != 0).then(|| error_text(attributes)).flatten();
-    Some(Some(Refusal { errno, text }))
-}
-
-/// The text of `NLMSGERR_ATTR_MSG` among `attributes`.
-fn error_text(mut attributes: &[u8]) -> Option<String> {
-    loop {
-        let length = usize::from(u16::from_ne_bytes(*attributes.first_chunk()?));
-        let kind = u16::from_ne_bytes(*attributes.get(2..)?.first_chunk()?);
-        let value = attributes.get(4..length)?;
-        if kind == u16::from(NlmsgerrAttr::Msg) {
-            return text(value);
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..)?;
-    }
-}
-
-/// A link out of the payload of `RTM_NEWLINK`.
-pub(super) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
-    let message =
-        Ifinfomsg::from_bytes_with_input(&mut Cursor::new(payload), payload.len()).map_err(garbled)?;
-    let attributes = message.rtattrs().get_attr_handle();
-    let number = |attribute| attributes.get_attr_payload_as::<u32>(attribute).ok();
-    let string =
-        |attribute| attributes.get_attribute(attribute).and_then(|found| text(found.payload().as_ref()));
-    let info = attributes.get_nested_attributes::<IflaInfo>(Ifla::Linkinfo).ok();
-    let info = |attribute| info.as_ref().and_then(|info| info_text(info, attribute));
-    let mac =
-        attributes.get_attribute(Ifla::Address).and_then(|found| found.payload().as_ref().try_into().ok());
-    let elsewhere = attributes.get_attribute(Ifla::LinkNetnsid).is_some();
-    Ok(Some(Link {
-        ifindex: u32::try_from(*message.ifi_index()).unwrap_or_default(),
-        name: string(Ifla::Ifname).unwrap_or_default(),
-        kind: info(IflaInfo::Kind),
-        slave_kind: info(IflaInfo::SlaveKind),
-        lower: number(Ifla::Link).filter(|_| !elsewhere),
-        mac: mac.map(MacAddr::from_bytes),
-        mtu: number(Ifla::Mtu).unwrap_or_default(),
-        alias: string(Ifla::Ifalias),
-        loopback: message.ifi_flags().contains(Iff::LOOPBACK),
-        ethernet: *message.ifi_type() == Arphrd::Ether,
-    }))
-}
-
-fn info_text(info: &RtAttrHandle<'_, IflaInfo>, attribute: IflaInfo) -> Option<String> {
-    info.get_attribute(attribute).and_then(|found| text(found.payload().as_ref()))
-}
-
-/// An address out of the payload of `RTM_NEWADDR`: the local one, where the link is point-to-point.
-pub(super) fn parse_address(payload: &[u8]) -> Result<Option<IpAddr>> {
-    let message =
-        Ifaddrmsg::from_bytes_with_input(&mut Cursor::new(payload), payload.len()).map_err(garbled)?;
-    let attributes = message.rtattrs().get_attr_handle();
-    let found = attributes.get_attribute(Ifa::Local).or_else(|| attributes.get_attribute(Ifa::Address));
-    Ok(found.and_then(|found| {
-        let bytes = found.payload().as_ref();
-        let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
-        let v6 = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
-        v4().or_else(v6)
-    }))
-}
-
-/// The text of a string attribute, with or without its NUL.
-fn text(bytes: &[u8]) -> Option<String> {
-    let bytes = CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes);
-    Some(String::from_utf8_lossy(bytes).into_owned())
 }
 
 fn link(ifindex: u32, attributes: impl IntoIterator<Item = Rtattr<Ifla, Buffer>>) -> Result<Ifinfomsg> {
@@ -388,8 +335,4 @@ fn octets(address: IpAddr) -> Buffer {
 
 fn unsound(error: impl std::fmt::Display) -> Error {
     Error::input(format!("cannot write a netlink message: {error}"))
-}
-
-fn garbled(error: DeError) -> Error {
-    Error::input(format!("cannot read a netlink message: {error}"))
 }

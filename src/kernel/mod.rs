@@ -4,10 +4,13 @@ mod apply;
 mod explain;
 mod message;
 mod netns;
+mod parent;
 mod process;
+mod reply;
 mod socket;
 
 pub use apply::{Made, attach, detach, undo};
 pub use netns::NetnsFile;
+pub use parent::{delete_parent, make_parent};
 pub use process::{Process, lives};
 pub use socket::Socket;

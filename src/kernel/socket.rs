@@ -2,22 +2,16 @@
 
 use std::io;
 
+use neli::consts::rtnl::RtAddrFamily;
 use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 
 use super::message::{self, Message};
+use super::reply::{self, Content, Refusal, Reply};
+use crate::assign::DefaultRoutes;
 use crate::error::{Error, Kind, Result};
 use crate::link::Link;
 use crate::name::IfName;
-
-/// What the kernel said no with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    /// The positive errno.
-    pub(super) errno: i32,
-    /// The kernel's own sentence (`NLMSGERR_ATTR_MSG`), where it has one.
-    pub(super) text: Option<String>,
-}
 
 /// A socket of `NETLINK_ROUTE` in the network namespace of the thread that opened it.
 pub struct Socket {
@@ -69,7 +63,7 @@ impl Socket {
     /// # Errors
     /// When the kernel's answer is not understood.
     pub fn links(&mut self) -> Result<Vec<Link>> {
-        self.dump(message::dump_links, message::parse_link)
+        self.dump(message::dump_links, reply::parse_link)
     }
 
     /// The addresses of all links.
@@ -77,7 +71,19 @@ impl Socket {
     /// # Errors
     /// When the kernel's answer is not understood.
     pub fn addresses(&mut self) -> Result<Vec<std::net::IpAddr>> {
-        self.dump(message::dump_addresses, message::parse_address)
+        self.dump(message::dump_addresses, reply::parse_address)
+    }
+
+    /// Whether the main table has a default route, of IPv4 and of IPv6.
+    ///
+    /// # Errors
+    /// When the kernel's answer is not understood.
+    pub fn default_routes(&mut self) -> Result<DefaultRoutes> {
+        let mut any = |family| {
+            let found = self.dump(|| message::dump_routes(family), reply::parse_default_route)?;
+            Ok(!found.is_empty())
+        };
+        Ok(DefaultRoutes { v4: any(RtAddrFamily::Inet)?, v6: any(RtAddrFamily::Inet6)? })
     }
 
     fn get_link(&mut self, request: Message) -> Result<Option<Link>> {
@@ -89,7 +95,7 @@ impl Socket {
                 return Ok(false);
             }
             match reply.content {
-                Content::Payload(payload) => link = message::parse_link(payload)?,
+                Content::Payload(payload) => link = reply::parse_link(payload)?,
                 Content::Answer(answer) => refusal = answer,
                 Content::Done => {}
             }
@@ -146,7 +152,7 @@ impl Socket {
                 Ok(true)
             })?;
             if let Some(refusal) = refusal {
-                return Err(refused("list links or addresses", &refusal));
+                return Err(refused("list links, addresses or routes", &refusal));
             }
             if !disturbed {
                 return Ok(all);
@@ -154,7 +160,7 @@ impl Socket {
         }
         Err(Error::new(
             Kind::Busy,
-            format!("links or addresses changed during each of {DUMPS} attempts to list them"),
+            format!("links, addresses or routes changed during each of {DUMPS} attempts to list them"),
         ))
     }
 
@@ -184,34 +190,12 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(failed("receive from netlink", &error)),
             };
-            for reply in message::replies(self.buffer.get(..length).unwrap_or_default()) {
+            for reply in reply::replies(self.buffer.get(..length).unwrap_or_default()) {
                 complete |= each(reply?)?;
             }
         }
         Ok(())
     }
-}
-
-/// One message from the kernel.
-#[derive(Debug)]
-pub(super) struct Reply<'a> {
-    /// The number of the request it answers.
-    pub(super) sequence: u32,
-    /// Whether it belongs to a dump that a change has made inconsistent (`NLM_F_DUMP_INTR`).
-    pub(super) disturbed: bool,
-    /// What it says.
-    pub(super) content: Content<'a>,
-}
-
-/// What a message from the kernel says.
-#[derive(Debug)]
-pub(super) enum Content<'a> {
-    /// What was asked for.
-    Payload(&'a [u8]),
-    /// Yes (`None`) or no (`NLMSG_ERROR`).
-    Answer(Option<Refusal>),
-    /// The end of a dump (`NLMSG_DONE`).
-    Done,
 }
 
 fn failed(doing: &str, error: &io::Error) -> Error {
@@ -220,15 +204,4 @@ fn failed(doing: &str, error: &io::Error) -> Error {
 
 pub(super) fn refused(doing: &str, refusal: &Refusal) -> Error {
     Error::new(Kind::Kernel(refusal.errno), format!("cannot {doing}: {refusal}"))
-}
-
-impl std::fmt::Display for Refusal {
-    /// The kernel's own sentence, if any, and the errno in words and number.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let errno = io::Error::from_raw_os_error(self.errno);
-        match &self.text {
-            Some(text) => write!(f, "{text}: {errno}"),
-            None => write!(f, "{errno}"),
-        }
-    }
 }

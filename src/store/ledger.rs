@@ -14,14 +14,23 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::{Locked, Store};
-use crate::assign::{self, Wanted};
+use super::{Locked, Store, remove, to_json};
+use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
 use crate::file;
 use crate::name::{ContainerId, NetworkName};
 use crate::network::Network;
 use crate::record::{Attached, Holder, Record, Segment, State, VERSION};
+
+/// What is there before a container is attached, and what it must not collide with.
+#[derive(Clone, Debug, Default)]
+pub struct Present {
+    /// The addresses the host itself has.
+    pub on_host: BTreeSet<IpAddr>,
+    /// The default routes of the container's namespace.
+    pub default_routes: DefaultRoutes,
+}
 
 /// Who holds a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +48,27 @@ impl Store {
 
     fn lease_path(&self, segment: u32, address: IpAddr) -> PathBuf {
         self.segment_dir(segment).join(address.to_string())
+    }
+
+    /// The addresses that are leased on `segment`.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn held(&self, segment: u32) -> Result<Vec<IpAddr>> {
+        let folder = self.segment_dir(segment);
+        let failed = |error: io::Error| Error::io("read", &folder, &error);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut held = Vec::new();
+        for entry in entries {
+            held.extend(
+                entry.map_err(failed)?.file_name().to_str().and_then(|name| name.parse::<IpAddr>().ok()),
+            );
+        }
+        Ok(held)
     }
 
     /// Who the lease at `path` belongs to; `None` if it is no lease.
@@ -72,7 +102,7 @@ impl Record {
 impl Locked<'_> {
     /// Picks addresses for all attachments of a container, and writes its record and leases.
     ///
-    /// `on_host` are the addresses the host itself has; `lives` tells whether a holder does.
+    /// `lives` tells whether a holder does.
     ///
     /// # Errors
     /// [`Kind::Exhausted`] when no address is left, [`Kind::Taken`] when an address, or the mode of an ipvlan
@@ -82,13 +112,14 @@ impl Locked<'_> {
         container: &ContainerId,
         holder: &Holder,
         wanted: &[Wanted],
-        on_host: &BTreeSet<IpAddr>,
+        present: &Present,
         lives: impl Fn(&Holder) -> bool,
     ) -> Result<Record> {
+        let on_host = &present.on_host;
         let mut draft =
             Draft { locked: self, container, on_host, segments: BTreeMap::new(), leases: Vec::new() };
         let record = draft.attachments(wanted, lives).and_then(|mut attachments| {
-            assign::default_routes(wanted, &mut attachments);
+            assign::routes(wanted, &mut attachments, present.default_routes);
             let record = Record {
                 version: VERSION,
                 container: container.clone(),
@@ -220,6 +251,7 @@ impl Draft<'_> {
                 ifindex: None,
                 mac: wanted.request.mac,
                 mtu: wanted.network.mtu,
+                bclim: wanted.network.bclim,
                 addresses: self.addresses(segment, wanted)?,
                 routes: Vec::new(),
             });
@@ -385,18 +417,4 @@ fn asked(wanted: &Wanted, address: IpAddr, prefix_len: Option<u8>) -> Result<IpN
         }
         _ => Ok(host),
     }
-}
-
-/// Removes the file `path`; one that is gone is no error.
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, &error)),
-        _ => Ok(()),
-    }
-}
-
-fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::input(error.to_string()))?;
-    text.push(b'\n');
-    Ok(text)
 }

@@ -13,12 +13,22 @@ use super::Store;
 use crate::error::{Error, Kind, Result};
 use crate::file;
 
+/// How long to wait without a word.
+const PATIENCE: Duration = Duration::from_millis(900);
+
 /// The store while no other process changes it. Dropping it gives the lock back.
 #[derive(Debug)]
 pub struct Locked<'a> {
     pub(super) store: &'a Store,
     /// Closing it ends the lock (flock(2)).
     _file: File,
+}
+
+impl<'a> Locked<'a> {
+    /// The store that is locked.
+    pub fn store(&self) -> &'a Store {
+        self.store
+    }
 }
 
 impl Store {
@@ -64,5 +74,11 @@ fn wait(file: File, timeout: Duration) -> Option<io::Result<File>> {
         // Nobody listens any more: the lock goes with the file.
         let _ = sender.send(locked);
     });
-    receiver.recv_timeout(timeout).ok()
+    // Who waits shall know for what.
+    let first = timeout.min(PATIENCE);
+    if let Ok(locked) = receiver.recv_timeout(first) {
+        return Some(locked);
+    }
+    log::warn!("waiting for the ledger, which another process has locked");
+    receiver.recv_timeout(timeout - first).ok()
 }

@@ -3,6 +3,7 @@
 mod ledger;
 mod lock;
 mod log;
+mod parents;
 
 use std::fs;
 use std::io;
@@ -18,7 +19,7 @@ use crate::network::Network;
 use crate::record::{Record, VERSION};
 use crate::settings::Settings;
 
-pub use ledger::Holding;
+pub use ledger::{Holding, Present};
 pub use lock::Locked;
 
 /// No file of ours is larger.
@@ -145,4 +146,18 @@ fn names_in<T: TryFrom<String> + Ord>(folder: &Path) -> Result<Vec<T>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Removes the file `path`; one that is gone is no error.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::input(error.to_string()))?;
+    text.push(b'\n');
+    Ok(text)
 }

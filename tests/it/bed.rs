@@ -58,6 +58,13 @@ impl Netns {
     pub fn ip(&self, arguments: &str) -> String {
         self.try_run("ip", arguments).unwrap()
     }
+
+    /// What `ip -details link` says of the link `name`, if it is there.
+    pub fn link(&self, name: &str) -> Option<Value> {
+        let shown = self.try_run("ip", &format!("-json -details link show dev {name}")).ok()?;
+        let mut links: Vec<Value> = serde_json::from_str(&shown).unwrap();
+        links.pop()
+    }
 }
 
 impl Drop for Netns {

@@ -47,6 +47,9 @@ fn network() {
         inspected[0],
         json!({
             "version": 1, "name": "pub_net", "driver": "macvlan", "parent": "eth0", "macvlan_mode": "bridge",
+            "parent_link": {"name": "eth0", "state": "up", "made_by_underlay": false, "mtu": 1500},
+            // Its network and broadcast address, the gateway, the host and the container.
+            "usage": [{"subnet": "172.16.86.0/24", "in_use": 5, "free": 251}],
             "internal": false, "subnets": [{"subnet": "172.16.86.0/24", "gateway": "172.16.86.1"}],
             "containers": [{
                 "container": container.id, "ifname": "eth0", "addresses": ["172.16.86.2/24"],
@@ -76,7 +79,7 @@ fn create_refuses() {
         ),
         (
             "-o parent=eth9 n",
-            "parent eth9 of network n does not exist on this host\nhint: see the host's links",
+            "network n: parent eth9 does not exist on this host\nhint: see the host's links",
         ),
         ("-o parent=lo n", "parent lo is a loopback link"),
         ("-o parent=port0 n", "parent port0 is a port of a bridge\nhint: use the bridge itself as parent"),
@@ -85,7 +88,9 @@ fn create_refuses() {
             "-o parent=eth0 --subnet 10.0.0.1/24 n",
             "subnet 10.0.0.1/24 has host bits set\nhint: write 10.0.0.0/24",
         ),
-        ("n", "parent: a network needs a parent link"),
+        ("-o parent=eth0.5000 n", "parent eth0.5000: 5000 is no VLAN id\nhint: use 1 to 4094"),
+        ("-o parent=eth9.5 n", "network n: parent eth9 does not exist on this host"),
+        ("-o parent=enx001122334455.100 n", "interface name \"enx001122334455.100\" is not usable"),
     ] {
         let outcome = bed.outcome(&format!("network create {arguments}"), "");
         assert_eq!((outcome.code, outcome.stdout.as_str()), (1, ""), "{arguments}");

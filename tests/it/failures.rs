@@ -32,7 +32,7 @@ const CASES: [Case; 12] = [
         other: None,
         networks: "lan",
         message: [
-            "parent gone0 of network lan does not exist on this host",
+            "network lan: parent gone0 does not exist on this host",
             "see the host's links with `ip link`",
         ],
     },

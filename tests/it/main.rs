@@ -12,6 +12,7 @@ mod attach;
 mod bad_input;
 mod bed;
 mod command;
+mod conformance;
 mod container;
 mod demo;
 mod detach;
@@ -22,6 +23,8 @@ mod layers;
 mod links;
 mod many;
 mod need;
+mod pages;
+mod parents;
 mod unannotated;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -87,6 +90,9 @@ fn main() -> ExitCode {
         failures::tests(),
         detach::tests(),
         first_light::tests(),
+        parents::tests(),
+        pages::tests(),
+        conformance::tests(),
         installed::tests(),
         demo::tests(),
         many::tests(),

@@ -15,6 +15,10 @@ pub enum Need {
     Ipvlan,
     /// Links of type dummy.
     Dummy,
+    /// VLAN sub-interfaces.
+    Vlan,
+    /// Bonds.
+    Bond,
     /// A program on the PATH.
     Program(&'static str),
     /// An engine that starts containers here.
@@ -30,6 +34,8 @@ impl Need {
             Self::Macvlan => link_type("macvlan"),
             Self::Ipvlan => link_type("ipvlan"),
             Self::Dummy => link_type("dummy"),
+            Self::Vlan => link_type("vlan"),
+            Self::Bond => link_type("bond"),
             Self::Program(name) => match run("which", &[name]) {
                 Ok(_) => None,
                 Err(_) => Some(format!("{name} is not installed")),
@@ -49,6 +55,8 @@ impl fmt::Display for Need {
             Self::Macvlan => f.write_str("macvlan"),
             Self::Ipvlan => f.write_str("ipvlan"),
             Self::Dummy => f.write_str("dummy"),
+            Self::Vlan => f.write_str("vlan"),
+            Self::Bond => f.write_str("bond"),
             Self::Program(name) => f.write_str(name),
             Self::Engine(engine) => write!(f, "{engine}"),
             Self::Installed => f.write_str("installation"),
@@ -62,10 +70,14 @@ fn link_type(kind: &'static str) -> Option<String> {
     let known = KNOWN.get_or_init(|| {
         let netns = bed::Netns::new("try");
         netns.ip("link add eth0 type veth peer name lan0");
-        ["macvlan", "ipvlan", "dummy"]
+        ["macvlan", "ipvlan", "dummy", "vlan", "bond"]
             .map(|kind| {
-                let on = if kind == "dummy" { "" } else { "link eth0" };
-                let tried = netns.try_run("ip", &format!("link add {on} name try0 type {kind}"));
+                let (on, more) = match kind {
+                    "dummy" | "bond" => ("", ""),
+                    "vlan" => ("link eth0", "id 5"),
+                    _ => ("link eth0", ""),
+                };
+                let tried = netns.try_run("ip", &format!("link add {on} name try0 type {kind} {more}"));
                 if tried.is_ok() {
                     netns.ip("link del try0");
                 }

@@ -1,0 +1,379 @@
+//! `underlay network create`: the options, in Docker's words, and the definition they spell.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use clap::Args;
+use ipnet::IpNet;
+
+use crate::cli::output;
+use crate::driver::{Driver as Mode, Kind as Driver, MacvlanMode};
+use crate::error::{Error, Kind, Result};
+use crate::kernel::Socket;
+use crate::name::{IfName, NetworkName};
+use crate::network::{Network, NetworkFile, SubnetFile, VERSION};
+use crate::parents;
+use crate::record::Route;
+use crate::store::{Locked, Store};
+use crate::subnet::AddressRange;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Create {
+    /// macvlan or ipvlan
+    #[arg(short, long, default_value = "macvlan")]
+    driver: Driver,
+    /// Subnet in CIDR form; repeat it for several
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    subnet: Vec<IpNet>,
+    /// Router of a subnet; without one its containers get no default route
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    gateway: Vec<IpAddr>,
+    /// Part of a subnet that addresses are picked from
+    #[arg(long, value_name = "CIDR|FIRST-LAST", value_delimiter = ',')]
+    ip_range: Vec<AddressRange>,
+    /// Address of something else in a subnet, never handed out
+    #[arg(long, alias = "aux-addresses", value_name = "NAME=IP", value_delimiter = ',')]
+    aux_address: Vec<String>,
+    /// Driver option: parent, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, metric, no_default_route, bclim
+    #[arg(short, long = "opt", value_name = "KEY=VALUE")]
+    option: Vec<String>,
+    /// Say that there is to be IPv6: a subnet of it is enough
+    #[arg(long)]
+    ipv6: bool,
+    /// Give containers no default route
+    #[arg(long)]
+    internal: bool,
+    /// Route besides the default route, by a gateway in one of the subnets
+    #[arg(long, value_name = "DST,GW[,METRIC]")]
+    route: Vec<String>,
+    /// A note
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Name of the network
+    name: NetworkName,
+}
+
+pub(super) fn create(store: &Store, options: &Create) -> Result<()> {
+    let network = Network::new(&options.name, file(options)?)?;
+    let mut host = Socket::open()?;
+    // Before anything is written: is the parent there, or can it be made?
+    parents::find(&network, &mut host)?;
+    let locked = store.lock(store.settings()?.lock_timeout())?;
+    agree_with_others(store, &network)?;
+    locked.create_network(&network)?;
+    if let Err(error) = make_parent(&locked, &network, &mut host) {
+        locked.remove_network(&network.name)?;
+        parents::drop_unneeded(&locked, &network.parent, &mut host)?;
+        return Err(error);
+    }
+    output::line(network.name.as_str())
+}
+
+fn make_parent(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Result<()> {
+    if network.recipe()?.is_some() {
+        parents::ensure(locked, network, host)?;
+    }
+    Ok(())
+}
+
+/// What the kernel would refuse, or silently change, when containers of two networks meet on one parent.
+fn agree_with_others(store: &Store, network: &Network) -> Result<()> {
+    for name in store.network_names()? {
+        // One that cannot be read is no reason against a new one.
+        let Ok(other) = store.network(&name) else { continue };
+        if other.parent != network.parent || other.name == network.name {
+            continue;
+        }
+        let clash = |sentence: String, hint: &str| {
+            Err(Error::new(Kind::Taken, format!("{sentence} on parent {}", network.parent)).hint(hint))
+        };
+        match (other.driver, network.driver) {
+            (one, two) if is_passthru(one) || is_passthru(two) => {
+                let alone = if is_passthru(two) { &network.name } else { &name };
+                return clash(
+                    format!(
+                        "passthru network {alone} wants to be alone, and network {} is",
+                        two_of(alone, &name, network)
+                    ),
+                    "passthru takes the whole parent: use another parent, or mode bridge",
+                );
+            }
+            (one @ Mode::Ipvlan { .. }, two @ Mode::Ipvlan { .. }) if one != two => {
+                return clash(
+                    format!("network {name} is {one}, so {} cannot be {two}", network.name),
+                    "the kernel keeps one ipvlan mode and flag for all links of a parent: use the same, or another \
+                     parent",
+                );
+            }
+            (one, two) if one.kind() != two.kind() => output::warning(&format!(
+                "network {name} has driver {} and the same parent {}: the kernel lets only one of them have \
+                 running containers at a time",
+                one.kind(),
+                network.parent
+            )),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn two_of<'a>(alone: &NetworkName, name: &'a NetworkName, network: &'a Network) -> &'a NetworkName {
+    if alone == name { &network.name } else { name }
+}
+
+fn is_passthru(driver: Mode) -> bool {
+    driver == Mode::Macvlan { mode: MacvlanMode::Passthru }
+}
+
+/// The definition that the options spell. Gateways, ranges and aux addresses belong to the subnet they lie in,
+/// in whatever order they are given.
+fn file(options: &Create) -> Result<NetworkFile> {
+    let subnet = |&subnet: &IpNet| SubnetFile {
+        subnet,
+        gateway: None,
+        ip_range: None,
+        aux_addresses: BTreeMap::new(),
+    };
+    let mut subnets: Vec<SubnetFile> = options.subnet.iter().map(subnet).collect();
+    for &gateway in &options.gateway {
+        let subnet = containing(&mut subnets, "gateway", gateway, &gateway)?;
+        if let Some(other) = subnet.gateway.replace(gateway) {
+            return Err(Error::input(format!(
+                "subnet {} has two gateways, {other} and {gateway}",
+                subnet.subnet
+            ))
+            .hint("a container has one default route: choose one"));
+        }
+    }
+    for range in &options.ip_range {
+        let subnet = containing(&mut subnets, "address range", range.first(), range)?;
+        if let Some(other) = subnet.ip_range.replace(range.to_string()) {
+            return Err(Error::input(format!(
+                "subnet {} has two ranges, {other} and {range}",
+                subnet.subnet
+            ))
+            .hint("give one range that spans both"));
+        }
+    }
+    for aux in &options.aux_address {
+        let (name, address) = pair("aux address", aux)?;
+        let address = address
+            .parse()
+            .map_err(|_| Error::new(Kind::Usage, format!("aux address {aux}: {address:?} is no address")))?;
+        let subnet = containing(&mut subnets, "aux address", address, aux)?;
+        if let Some(other) = subnet.aux_addresses.insert(name.to_owned(), address) {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("aux address {name} is given twice, {other} and {address}"),
+            ));
+        }
+    }
+    if options.ipv6 && !options.subnet.iter().any(|subnet| subnet.addr().is_ipv6()) {
+        return Err(Error::input("--ipv6 is given, and no IPv6 subnet")
+            .hint("add --subnet with an IPv6 prefix; underlay invents none"));
+    }
+    let mut file = NetworkFile {
+        version: VERSION,
+        name: None,
+        driver: options.driver,
+        parent: None,
+        macvlan_mode: None,
+        ipvlan_mode: None,
+        ipvlan_flag: None,
+        mtu: None,
+        bclim: None,
+        internal: options.internal,
+        no_default_route: false,
+        metric: None,
+        subnets,
+        routes: options.route.iter().map(|text| route(text)).collect::<Result<_>>()?,
+        labels: BTreeMap::new(),
+    };
+    for label in &options.label {
+        // Docker takes a label without a value.
+        let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        file.labels.insert(key.to_owned(), value.to_owned());
+    }
+    let mut given = Vec::new();
+    for option in &options.option {
+        let (key, value) = pair("option", option)?;
+        if given.contains(&key) {
+            return Err(Error::new(Kind::Usage, format!("option {key} is given twice")));
+        }
+        given.push(key);
+        set(&mut file, key, value)?;
+    }
+    Ok(file)
+}
+
+fn pair<'a>(what: &str, text: &'a str) -> Result<(&'a str, &'a str)> {
+    text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
+        Error::new(Kind::Usage, format!("{what} {text:?} has no value")).hint("write NAME=VALUE")
+    })
+}
+
+/// Reads `DST,GW[,METRIC]`.
+fn route(text: &str) -> Result<Route> {
+    let wrong = || {
+        Error::new(Kind::Usage, format!("route {text:?} is not usable"))
+            .hint("write DESTINATION,GATEWAY[,METRIC]: 10.9.0.0/16,192.168.1.254")
+    };
+    let mut parts = text.split(',');
+    let to = parts.next().and_then(|text| text.parse().ok()).ok_or_else(wrong)?;
+    let via = parts.next().and_then(|text| text.parse().ok()).ok_or_else(wrong)?;
+    let metric = parts.next().map(|text| text.parse().map_err(|_| wrong())).transpose()?;
+    if parts.next().is_some() {
+        return Err(wrong());
+    }
+    Ok(Route { to, via: Some(via), metric })
+}
+
+/// The subnet that `address` lies in, which is (the beginning of) the `what` called `whole`.
+fn containing<'a>(
+    subnets: &'a mut [SubnetFile],
+    what: &str,
+    address: IpAddr,
+    whole: &dyn std::fmt::Display,
+) -> Result<&'a mut SubnetFile> {
+    subnets.iter_mut().find(|subnet| subnet.subnet.contains(&address)).ok_or_else(|| {
+        Error::input(format!("{what} {whole} lies in none of the subnets"))
+            .hint("give its subnet with --subnet")
+    })
+}
+
+/// Sets what one `-o KEY=VALUE` says.
+fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
+    fn word<T: FromStr<Err = Error>>(place: &mut Option<T>, key: &str, value: &str) -> Result<()> {
+        *place = Some(value.parse().map_err(|error: Error| error.within(format!("option {key}")))?);
+        Ok(())
+    }
+    fn number<T: FromStr>(place: &mut Option<T>, key: &str, value: &str) -> Result<()> {
+        let wrong = |_| Error::input(format!("option {key}: {value:?} is no number"));
+        *place = Some(value.parse().map_err(wrong)?);
+        Ok(())
+    }
+    match (key, file.driver) {
+        // Docker: empty is none.
+        ("parent", _) if value.is_empty() => Ok(()),
+        ("parent", _) => word::<IfName>(&mut file.parent, key, value),
+        // podman's spelling, the same for both drivers.
+        ("macvlan_mode", _) | ("mode", Driver::Macvlan) => word(&mut file.macvlan_mode, key, value),
+        ("ipvlan_mode", _) | ("mode", Driver::Ipvlan) => word(&mut file.ipvlan_mode, key, value),
+        ("ipvlan_flag", _) => word(&mut file.ipvlan_flag, key, value),
+        ("mtu" | "com.docker.network.driver.mtu", _) => number(&mut file.mtu, key, value),
+        ("metric", _) => number(&mut file.metric, key, value),
+        ("bclim", _) => number(&mut file.bclim, key, value),
+        ("no_default_route", _) => {
+            let wrong = |_| Error::input(format!("option {key}: {value:?} is neither true nor false"));
+            file.no_default_route = value.parse().map_err(wrong)?;
+            Ok(())
+        }
+        _ => Err(Error::new(Kind::Usage, format!("option {key:?} is not known")).hint(
+            "use parent, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, metric, no_default_route, bclim",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        create: Create,
+    }
+
+    fn read(line: &str) -> Result<Network> {
+        let words = std::iter::once("create").chain(line.split_whitespace());
+        let line = Line::try_parse_from(words).map_err(|error| Error::new(Kind::Usage, error.to_string()))?;
+        Network::new(&line.create.name, file(&line.create)?)
+    }
+
+    #[test]
+    fn dockers_command_lines() {
+        let network =
+            read("-d macvlan --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net").unwrap();
+        let text = serde_json::to_string(&network.to_file()).unwrap();
+        assert_eq!(
+            text,
+            r#"{"version":1,"name":"pub_net","driver":"macvlan","parent":"eth0","macvlan_mode":"bridge","internal":false,"subnets":[{"subnet":"172.16.86.0/24","gateway":"172.16.86.1"}]}"#
+        );
+        let network = read(
+            "-d ipvlan --gateway=192.168.212.254 --subnet=192.168.210.0/24 --subnet=192.168.212.0/24 \
+             --ip-range 192.168.212.128/25 --ip-range=192.168.210.5-192.168.210.9 --gateway=192.168.210.254 \
+             --opt ipvlan_mode=l3s -o ipvlan_flag=vepa -o mtu=1400 -o parent=eth0 --internal ipvlan210",
+        )
+        .unwrap();
+        let gateways: Vec<_> = network.subnets.iter().map(|s| s.gateway().unwrap().to_string()).collect();
+        assert_eq!(gateways, ["192.168.210.254", "192.168.212.254"]);
+        let ranges: Vec<_> = network.subnets.iter().map(|s| s.range().unwrap().to_string()).collect();
+        assert_eq!(ranges, ["192.168.210.5-192.168.210.9", "192.168.212.128-192.168.212.255"]);
+        assert_eq!(network.driver.to_string(), "ipvlan mode l3s vepa");
+        assert!(network.internal && network.mtu == Some(1400));
+        assert_eq!(
+            read("-d ipvlan -o mode=l3 -o parent=a n").unwrap().driver.to_string(),
+            "ipvlan mode l3 bridge"
+        );
+        assert_eq!(read("-o mode=vepa -o parent=a n").unwrap().driver.to_string(), "macvlan mode vepa");
+    }
+
+    #[test]
+    fn wrong_combinations_say_why() {
+        for (line, message) in [
+            ("-o parent=a --gateway 10.0.0.1 n", "gateway 10.0.0.1 lies in none of the subnets"),
+            (
+                "-o parent=a --subnet 10.0.0.0/24 --ip-range 10.0.1.0/25 n",
+                "address range 10.0.1.0-10.0.1.127 lies in none of the subnets",
+            ),
+            (
+                "-o parent=a --subnet 10.0.0.0/24 --ip-range 10.0.0.0/23 n",
+                "subnets: address range 10.0.0.0-10.0.1.255 is not in subnet 10.0.0.0/24",
+            ),
+            (
+                "-o parent=a --subnet 10.0.0.0/24 --gateway 10.0.0.1 --gateway 10.0.0.2 n",
+                "subnet 10.0.0.0/24 has two gateways, 10.0.0.1 and 10.0.0.2",
+            ),
+            (
+                "-o parent=a --subnet 10.0.0.0/24 --ip-range 10.0.0.0/25 --ip-range 10.0.0.128/25 n",
+                "subnet 10.0.0.0/24 has two ranges, 10.0.0.0-10.0.0.127 and 10.0.0.128-10.0.0.255",
+            ),
+            ("-o parent=a --subnet 10.0.0.1/24 n", "subnets: subnet 10.0.0.1/24 has host bits set"),
+            ("-o parent=a -o mtu=big n", "option mtu: \"big\" is no number"),
+            ("-o parent=a -o macvlan_mode=l2 n", "option macvlan_mode: unknown macvlan mode \"l2\""),
+            ("-o parent=a -o ipvlan_mode=l2 n", "ipvlan_mode: is no option of driver macvlan"),
+            ("-o parent=a -o parent=b n", "option parent is given twice"),
+            ("-o parent=a -o parnet=b n", "option \"parnet\" is not known"),
+            ("-o parent n", "option \"parent\" has no value"),
+            ("--ipv6 --subnet 10.0.0.0/24 n", "--ipv6 is given, and no IPv6 subnet"),
+            (
+                "--subnet 10.0.0.0/24 --aux-address a=10.0.1.9 n",
+                "aux address a=10.0.1.9 lies in none of the subnets",
+            ),
+            ("--subnet 10.0.0.0/24 --aux-address a=b n", "aux address a=b: \"b\" is no address"),
+            ("--aux-address 10.0.0.1 n", "aux address \"10.0.0.1\" has no value"),
+            ("--subnet 10.0.0.0/24 --route 10.1.0.0/16 n", "route \"10.1.0.0/16\" is not usable"),
+            (
+                "--subnet 10.0.0.0/24 --route 10.1.0.0/16,10.2.0.1 n",
+                "routes: route to 10.1.0.0/16 leads to 10.2.0.1, which is in none of the subnets",
+            ),
+            (
+                "--subnet 10.0.0.0/24 --route 10.1.0.1/16,10.0.0.1 n",
+                "routes: route to 10.1.0.1/16 has host bits set, 10.1.0.0/16 has not",
+            ),
+            (
+                "--subnet 10.0.0.0/24 --route 0.0.0.0/0,10.0.0.1 n",
+                "routes: route to 0.0.0.0/0 is a default route: give the subnet a gateway instead",
+            ),
+            ("-d ipvlan -o bclim=5 n", "bclim: is no option of driver ipvlan"),
+            ("-o no_default_route=maybe n", "option no_default_route: \"maybe\" is neither true nor false"),
+        ] {
+            assert_eq!(read(line).unwrap_err().to_string(), message, "{line}");
+        }
+        for line in ["-d bridge n", "--subnet 10.0.0/24 n", "--nosuchflag n", "", "a/b"] {
+            assert_eq!(read(line).unwrap_err().kind(), Kind::Usage, "{line}");
+        }
+    }
+}

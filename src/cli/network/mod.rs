@@ -1,0 +1,136 @@
+//! `underlay network`: definitions, in the words of `docker network`.
+
+mod create;
+mod inspect;
+
+use clap::Subcommand;
+
+use super::output::{self, Format};
+use crate::detach;
+use crate::error::{Error, Kind, Result};
+use crate::kernel::{self, NetnsFile, Socket};
+use crate::name::NetworkName;
+use crate::network::Network;
+use crate::parents;
+use crate::record::Record;
+use crate::store::Store;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Create a network
+    Create(create::Create),
+    /// List the networks
+    Ls {
+        /// Print names only
+        #[arg(short, long)]
+        quiet: bool,
+        /// How to print it
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Show networks as JSON: definition, parent, addresses in use and free, containers
+    Inspect {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<NetworkName>,
+        /// How to print it
+        #[arg(long, value_parser = ["json"], default_value = "json")]
+        format: String,
+    },
+    /// Remove networks that no live container uses
+    Rm {
+        /// A network that does not exist is no error
+        #[arg(short, long)]
+        force: bool,
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<NetworkName>,
+    },
+}
+
+pub(super) fn run(store: &Store, command: Command) -> Result<()> {
+    match command {
+        Command::Create(options) => create::create(store, &options),
+        Command::Ls { quiet, format } => list(store, quiet, format),
+        Command::Inspect { names, .. } => inspect::inspect(store, &names),
+        Command::Rm { force, names } => remove(store, &names, force),
+    }
+}
+
+fn list(store: &Store, quiet: bool, format: Format) -> Result<()> {
+    let names = store.network_names()?;
+    if quiet {
+        return names.iter().try_for_each(|name| output::line(name.as_str()));
+    }
+    let mut networks = Vec::new();
+    for name in &names {
+        match store.network(name) {
+            Ok(network) => networks.push(network),
+            Err(error) => output::error(&error),
+        }
+    }
+    if format == Format::Json {
+        let files: Vec<_> = networks.iter().map(Network::to_file).collect();
+        return output::json(&files);
+    }
+    let row = |network: &Network| {
+        let subnets: Vec<_> = network.subnets.iter().map(|subnet| subnet.net().to_string()).collect();
+        [network.name.to_string(), network.driver.to_string(), network.parent.to_string(), subnets.join(",")]
+    };
+    output::table(["NAME", "DRIVER", "PARENT", "SUBNETS"], &networks.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Removes each network that can be; the last failure is returned, the others are printed.
+fn remove(store: &Store, names: &[NetworkName], force: bool) -> Result<()> {
+    let mut outcome = Ok(());
+    for name in names {
+        let removed = match remove_one(store, name) {
+            Err(error) if force && error.kind() == Kind::NotFound => Ok(()),
+            Ok(()) => output::line(name.as_str()),
+            refused => refused,
+        };
+        if let Err(error) = removed
+            && let Err(previous) = std::mem::replace(&mut outcome, Err(error))
+        {
+            output::error(&previous);
+        }
+    }
+    outcome
+}
+
+/// Removes a network that no live container uses, what dead ones hold in it, and its parent if underlay has made
+/// that and nobody else needs it.
+fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
+    let settings = store.settings()?;
+    let mut host = Socket::open()?;
+    loop {
+        let locked = store.lock(settings.lock_timeout())?;
+        if !store.has_network(name) {
+            // The error for a network that is not there, with its hint.
+            return store.network(name).map(drop);
+        }
+        let records = store.records()?;
+        let mut users = records.iter().filter(|record| record.attachments.iter().any(|a| a.network == *name));
+        let Some(user) = users.next() else {
+            // A definition that cannot be read has no parent that could be known.
+            let parent = store.network(name).ok().map(|network| network.parent);
+            locked.remove_network(name)?;
+            return parent.map_or(Ok(()), |parent| parents::drop_unneeded(&locked, &parent, &mut host));
+        };
+        if let Some(user) = std::iter::once(user).chain(users).find(|record| is_held(record)) {
+            return Err(Error::new(
+                Kind::Taken,
+                format!("network {name} is in use by container {}", user.container),
+            )
+            .hint("stop it first; `underlay ps` shows what is attached"));
+        }
+        let dead = user.clone();
+        drop(locked);
+        detach::take_back(store, &settings, &dead, &mut host)?;
+    }
+}
+
+/// Whether a container lives, or something keeps its namespace.
+fn is_held(record: &Record) -> bool {
+    kernel::lives(&record.holder) || NetnsFile::of(&record.holder).is_some()
+}

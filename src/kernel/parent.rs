@@ -1,0 +1,75 @@
+//! Makes and deletes parents on the host: VLAN sub-interfaces and dummy links.
+
+use super::apply::{delete, single};
+use super::explain::explain;
+use super::message::{self, ParentKind};
+use super::socket::Socket;
+use crate::error::{Error, Result};
+use crate::link::Link;
+use crate::parent::{MARK, MadeParent, Recipe};
+use crate::plan::Op;
+
+/// Makes `parent` on the host, marks it as ours and sets it up. It bears its own name only when it is marked, so
+/// that a link of that name without the mark is never ours.
+///
+/// # Errors
+/// The link is gone again.
+pub fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut Socket) -> Result<Link> {
+    let op = Op::MakeParent { name: parent.name.clone(), recipe: parent.recipe.clone() };
+    log::debug!("{op}");
+    let kind = match (&parent.recipe, base) {
+        (Recipe::Vlan { id, .. }, Some(base)) => ParentKind::Vlan { base_index: base.ifindex, id: *id },
+        (Recipe::Vlan { .. }, None) => return Err(Error::input(format!("{} has no base", parent.name))),
+        (Recipe::Dummy, _) => ParentKind::Dummy,
+    };
+    // What a killed process has left.
+    if let Some(left) = host.link(&parent.born_as)? {
+        delete(left.ifindex, host)?;
+    }
+    if let Some(refusal) = single(host, message::create_parent(&parent.born_as, kind)?)? {
+        return Err(explain(&op, &refusal));
+    }
+    let link = host.link(&parent.born_as)?;
+    let link = link.ok_or_else(|| Error::input(format!("{} was made and is gone", parent.name)))?;
+    let finished = finish(&op, &link, parent, host);
+    if finished.is_err()
+        && let Err(error) = delete(link.ifindex, host)
+    {
+        log::warn!("{} was made and could not be deleted: {error}", parent.born_as);
+    }
+    finished
+}
+
+fn finish(op: &Op, link: &Link, parent: &MadeParent, host: &mut Socket) -> Result<Link> {
+    if let Some(refusal) = single(host, message::name_and_mark(link.ifindex, &parent.name, MARK)?)? {
+        return Err(explain(op, &refusal));
+    }
+    match single(host, message::set_up(link.ifindex, MARK)?)? {
+        // A VLAN cannot be up while its base is down; the kernel sets it up with its base.
+        Some(refusal) if refusal.errno == nix::libc::ENETDOWN => {
+            log::warn!("{} is down until its base is set up", parent.name);
+        }
+        Some(refusal) => return Err(explain(op, &refusal)),
+        None => {}
+    }
+    let link = host.link_by_index(link.ifindex)?;
+    link.ok_or_else(|| Error::input(format!("{} was made and is gone", parent.name)))
+}
+
+/// Deletes `parent`, if it is still the link that was made.
+///
+/// # Errors
+/// When it is there and cannot be deleted.
+pub fn delete_parent(parent: &MadeParent, host: &mut Socket) -> Result<()> {
+    for name in [&parent.name, &parent.born_as] {
+        let Some(link) = host.link(name)? else { continue };
+        // Unmarked, it may bear the name it was born with and no other.
+        if parent.is(&link) || link.name == parent.born_as.as_str() {
+            log::debug!("{}", Op::DeleteParent { name: name.clone() });
+            delete(link.ifindex, host)?;
+        } else {
+            log::info!("link {name} is not the one that was made: left alone");
+        }
+    }
+    Ok(())
+}

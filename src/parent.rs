@@ -1,0 +1,167 @@
+//! Parents that underlay makes itself: VLAN sub-interfaces and dummy links.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::link::Link;
+use crate::name::{IfName, NetworkName};
+
+/// The alias that marks a parent as made by underlay (`IFLA_IFALIAS`).
+pub const MARK: &str = "underlay:parent";
+
+/// How a parent that is not there is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Recipe {
+    /// An 802.1Q sub-interface.
+    Vlan {
+        /// The link that carries the tagged frames.
+        base: IfName,
+        /// The VLAN id, 1 to 4094 (IEEE 802.1Q, 9.6: 0 and 4095 are reserved).
+        id: u16,
+    },
+    /// A link to nowhere, for containers of this host alone.
+    Dummy,
+}
+
+impl Recipe {
+    /// What the name of a parent says: `eth0.50` is VLAN 50 of `eth0`, `eth0.10.20` VLAN 20 of `eth0.10`;
+    /// other names say nothing.
+    ///
+    /// # Errors
+    /// When the number behind the last dot is no VLAN id.
+    pub fn of_name(name: &IfName) -> Result<Option<Self>> {
+        let Some((base, id)) = name.as_str().rsplit_once('.') else { return Ok(None) };
+        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(None);
+        }
+        let Ok(base) = base.parse::<IfName>() else { return Ok(None) };
+        match id.parse() {
+            // One name for one VLAN: the kernel would refuse eth0.010 beside eth0.10.
+            Ok(number) if (1..=4094).contains(&number) && !id.starts_with('0') => {
+                Ok(Some(Self::Vlan { base, id: number }))
+            }
+            _ => Err(Error::input(format!("parent {name}: {id} is no VLAN id"))
+                .hint("use 1 to 4094, without leading zeros: eth0.50 is VLAN 50 of eth0")),
+        }
+    }
+
+    /// The link below the one this makes.
+    pub fn base(&self) -> Option<&IfName> {
+        match self {
+            Self::Vlan { base, .. } => Some(base),
+            Self::Dummy => None,
+        }
+    }
+
+    /// Whether `link`, which is there, is what this makes; `base` is the link below it.
+    ///
+    /// # Errors
+    /// Says what it is instead.
+    pub fn verify(&self, link: &Link, base: Option<&Link>) -> Result<()> {
+        let is = match self {
+            Self::Vlan { id, .. } => {
+                link.vlan_id == Some(*id) && base.is_some_and(|base| link.lower == Some(base.ifindex))
+            }
+            Self::Dummy => link.kind.as_deref() == Some("dummy") && link.is_made_parent(),
+        };
+        if is {
+            return Ok(());
+        }
+        let found = match (&link.kind, link.vlan_id) {
+            (_, Some(id)) => format!("VLAN {id} of link number {}", link.lower.unwrap_or_default()),
+            (Some(kind), None) => format!("a {kind} link"),
+            (None, None) => "a hardware link".to_owned(),
+        };
+        Err(Error::new(Kind::Taken, format!("parent {} is {found}, not {self}", link.name))
+            .hint("rename it, or name another parent"))
+    }
+}
+
+impl fmt::Display for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vlan { base, id } => write!(f, "VLAN {id} of {base}"),
+            Self::Dummy => f.write_str("underlay's dummy link"),
+        }
+    }
+}
+
+/// A parent that underlay has made: `parents/NAME.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeParent {
+    /// The format; [`crate::record::VERSION`].
+    pub version: u32,
+    /// Its name.
+    pub name: IfName,
+    /// What it is.
+    pub recipe: Recipe,
+    /// The name it bears until it is marked, should it never come to that.
+    pub born_as: IfName,
+    /// Its number on the host, once it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifindex: Option<u32>,
+}
+
+impl MadeParent {
+    /// Whether `link` is this very link: number, kind and mark all say so.
+    pub fn is(&self, link: &Link) -> bool {
+        let kind = match self.recipe {
+            Recipe::Vlan { .. } => "vlan",
+            Recipe::Dummy => "dummy",
+        };
+        self.ifindex.is_none_or(|ifindex| ifindex == link.ifindex)
+            && link.kind.as_deref() == Some(kind)
+            && link.is_made_parent()
+    }
+}
+
+/// The name of the dummy link of a network without a parent: `ul-NETWORK`, or a hash where that is too long.
+pub fn dummy_name(network: &NetworkName) -> IfName {
+    let name = network.as_str();
+    let short =
+        if name.len() <= 12 { format!("ul-{name}") } else { format!("ul-{:012x}", fnv1a(name) >> 16) };
+    // Network names have no character that interface names lack, and 15 are not too many.
+    short.parse().unwrap_or_else(|_| IfName::eth(0))
+}
+
+/// Fowler, Noll and Vo's hash 1a of 64 bits: the same on every machine and in every version.
+fn fnv1a(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(name: &str) -> Result<Option<Recipe>> {
+        Recipe::of_name(&name.parse().unwrap())
+    }
+
+    #[test]
+    fn names_say_what_is_made() {
+        let vlan = |base: &str, id| Some(Recipe::Vlan { base: base.parse().unwrap(), id });
+        assert_eq!(recipe("eth0.50").unwrap(), vlan("eth0", 50));
+        assert_eq!(recipe("eth0.10.20").unwrap(), vlan("eth0.10", 20));
+        assert_eq!(recipe("e.4094").unwrap(), vlan("e", 4094));
+        for name in ["eth0", "lan.a", "eth0.", ".5", "eth0.5a", "br-lan"] {
+            assert_eq!(recipe(name).unwrap(), None, "{name}");
+        }
+        for name in ["eth0.0", "eth0.4095", "eth0.010", "eth0.99999999", "eth0.00"] {
+            assert!(recipe(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn dummies_have_names_of_their_own() {
+        let name = |network: &str| dummy_name(&network.parse().unwrap()).to_string();
+        assert_eq!(name("pub_net"), "ul-pub_net");
+        assert_eq!(name("abcdefghijkl"), "ul-abcdefghijkl");
+        assert_eq!(name("abcdefghijklm").len(), 15);
+        assert_ne!(name("abcdefghijklm"), name("abcdefghijkln"));
+        assert_eq!(fnv1a("foobar"), 0x8594_4171_f739_67e8);
+    }
+}

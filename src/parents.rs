@@ -1,0 +1,135 @@
+//! The story of the parents: found on the host, made where their name says how, and deleted when nobody needs
+//! them any more.
+//!
+//! Making and deleting one is the only kernel work done under the ledger's lock: who needs a parent is read from
+//! the ledger, and must not change meanwhile.
+
+use crate::error::{Error, Kind, Result};
+use crate::kernel::{self, Socket};
+use crate::link::Link;
+use crate::name::IfName;
+use crate::network::Network;
+use crate::parent::{MadeParent, Recipe};
+use crate::record::VERSION;
+use crate::store::Locked;
+
+/// The parent of `network`, verified; `None` if it is missing, and [`ensure`] makes it.
+///
+/// # Errors
+/// When it is missing and not ours to make, or not fit for the network.
+pub(crate) fn find(network: &Network, host: &mut Socket) -> Result<Option<Link>> {
+    match host.link(&network.parent)? {
+        Some(link) => {
+            verify(network, &link, host)?;
+            Ok(Some(link))
+        }
+        None => {
+            let recipe = network.recipe()?;
+            let makeable = can_make(&network.parent, recipe, host);
+            makeable.map_err(|error| error.within(format!("network {}", network.name)))?;
+            Ok(None)
+        }
+    }
+}
+
+/// Whether `recipe`, that of the parent `name`, ends at a link that is there.
+fn can_make(name: &IfName, recipe: Option<Recipe>, host: &mut Socket) -> Result<()> {
+    match recipe {
+        None => Err(missing(name)),
+        Some(Recipe::Dummy) => Ok(()),
+        Some(Recipe::Vlan { base, .. }) if host.link(&base)?.is_some() => Ok(()),
+        Some(Recipe::Vlan { base, .. }) => can_make(&base, Recipe::of_name(&base)?, host),
+    }
+}
+
+/// The parent of `network`, made where it is missing.
+///
+/// # Errors
+/// As [`find`]; or when it cannot be made: nothing is left then.
+pub(crate) fn ensure(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Result<Link> {
+    let made = make(locked, &network.parent, network.recipe()?, host);
+    let link = made.map_err(|error| error.within(format!("network {}", network.name)))?;
+    link.check_parent(network)?;
+    Ok(link)
+}
+
+/// Deletes the parent `name` and those it stands on, as far as underlay has made them and nobody needs them.
+///
+/// # Errors
+/// When one cannot be deleted: it stays in the ledger.
+pub(crate) fn drop_unneeded(locked: &Locked<'_>, name: &IfName, host: &mut Socket) -> Result<()> {
+    let store = locked.store();
+    let mut next = Some(name.clone());
+    while let Some(name) = next {
+        let Some(parent) = store.made_parent(&name)? else { return Ok(()) };
+        if store.needs_parent(&name)? {
+            return Ok(());
+        }
+        kernel::delete_parent(&parent, host)?;
+        locked.forget_parent(&name)?;
+        next = parent.recipe.base().cloned();
+    }
+    Ok(())
+}
+
+fn verify(network: &Network, link: &Link, host: &mut Socket) -> Result<()> {
+    // A name that is nearly a VLAN's is a name like any other once the link is there.
+    if let Ok(Some(recipe)) = network.recipe() {
+        let base = recipe.base().map(|base| host.link(base)).transpose()?.flatten();
+        recipe.verify(link, base.as_ref())?;
+    }
+    link.check_parent(network)
+}
+
+/// The link `name`, made by `recipe` where it is missing, with what it stands on.
+fn make(locked: &Locked<'_>, name: &IfName, recipe: Option<Recipe>, host: &mut Socket) -> Result<Link> {
+    let found = host.link(name)?;
+    let recipe = match (recipe, &found) {
+        (Some(recipe), _) => recipe,
+        (None, Some(link)) => return Ok(link.clone()),
+        (None, None) => return Err(missing(name)),
+    };
+    let base = match recipe.base() {
+        Some(base) if found.is_none() => Some(make(locked, base, Recipe::of_name(base)?, host)?),
+        Some(base) => host.link(base)?,
+        None => None,
+    };
+    if let Some(link) = found {
+        recipe.verify(&link, base.as_ref())?;
+        if link.is_made_parent() {
+            // The state folder may have been emptied: the mark tells.
+            record(locked, name, recipe, Some(link.ifindex))?;
+        }
+        return Ok(link);
+    }
+    let parent = record(locked, name, recipe, None)?;
+    let made = kernel::make_parent(&parent, base.as_ref(), host).and_then(|link| {
+        locked.write_parent(&MadeParent { ifindex: Some(link.ifindex), ..parent.clone() })?;
+        Ok(link)
+    });
+    if made.is_err() {
+        kernel::delete_parent(&parent, host)?;
+        locked.forget_parent(name)?;
+        if let Some(base) = parent.recipe.base() {
+            drop_unneeded(locked, base, host)?;
+        }
+    }
+    made
+}
+
+/// Writes down a parent of ours, unless it is written down already.
+fn record(locked: &Locked<'_>, name: &IfName, recipe: Recipe, ifindex: Option<u32>) -> Result<MadeParent> {
+    let known = locked.store().made_parent(name)?;
+    if let Some(known) = known.filter(|known| known.recipe == recipe && known.ifindex == ifindex) {
+        return Ok(known);
+    }
+    let born_as = IfName::temporary(std::process::id());
+    let parent = MadeParent { version: VERSION, name: name.clone(), recipe, born_as, ifindex };
+    locked.write_parent(&parent)?;
+    Ok(parent)
+}
+
+fn missing(name: &IfName) -> Error {
+    Error::new(Kind::NotFound, format!("parent {name} does not exist on this host"))
+        .hint("see the host's links with `ip link`; a name like eth0.50 makes VLAN 50 of eth0")
+}

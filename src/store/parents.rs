@@ -1,0 +1,80 @@
+//! The ledger's list of parents that underlay has made: `parents/NAME.json`.
+
+use std::path::PathBuf;
+
+use super::{Locked, Store, names_in, remove, to_json};
+use crate::error::Result;
+use crate::file;
+use crate::name::IfName;
+use crate::parent::{MadeParent, Recipe};
+
+impl Store {
+    /// What is known of the parent `name`, if underlay has made it.
+    ///
+    /// # Errors
+    /// When its record is damaged.
+    pub fn made_parent(&self, name: &IfName) -> Result<Option<MadeParent>> {
+        self.read_state(&self.parent_path(name))
+    }
+
+    /// The names of all parents that underlay has made.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn made_parents(&self) -> Result<Vec<IfName>> {
+        names_in(&self.state_dir.join("parents"))
+    }
+
+    /// Whether a network, or a container, needs the parent `name` or a link above it.
+    ///
+    /// # Errors
+    /// When definitions or records cannot be listed.
+    pub fn needs_parent(&self, name: &IfName) -> Result<bool> {
+        for network in self.network_names()? {
+            // A definition that cannot be read may need it.
+            if self.network(&network).is_ok_and(|network| !stands_on(&network.parent, name)) {
+                continue;
+            }
+            if self.has_network(&network) {
+                return Ok(true);
+            }
+        }
+        let needs = |parent: &IfName| stands_on(parent, name);
+        Ok(self.records()?.iter().any(|record| record.attachments.iter().any(|a| needs(&a.parent))))
+    }
+
+    fn parent_path(&self, name: &IfName) -> PathBuf {
+        self.state_dir.join("parents").join(format!("{name}.json"))
+    }
+}
+
+/// Whether `parent` is the link `base`, or a VLAN above it.
+fn stands_on(parent: &IfName, base: &IfName) -> bool {
+    parent == base
+        || Recipe::of_name(parent).is_ok_and(|recipe| {
+            recipe.as_ref().and_then(Recipe::base).is_some_and(|below| stands_on(below, base))
+        })
+}
+
+impl Locked<'_> {
+    /// Writes down a parent that is about to be made, or is.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_parent(&self, parent: &MadeParent) -> Result<()> {
+        let path = self.store.parent_path(&parent.name);
+        let text = to_json(parent)?;
+        if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+            file::make_folder(folder, 0o700)?;
+        }
+        file::replace(&path, &text)
+    }
+
+    /// Forgets a parent that is gone, or somebody else's.
+    ///
+    /// # Errors
+    /// When its record cannot be removed.
+    pub fn forget_parent(&self, name: &IfName) -> Result<()> {
+        remove(&self.store.parent_path(name))
+    }
+}

@@ -1,0 +1,230 @@
+//! Parents that underlay makes: VLAN sub-interfaces and dummy links, from the first that needs them to the last.
+
+use std::fs;
+
+use crate::bed::Bed;
+use crate::container::Engine::Bare;
+use crate::need::Need;
+use crate::{Named, Test};
+
+pub fn tests() -> Vec<Test> {
+    let all: [Named; 11] = [
+        ("a_vlan_lives_as_long_as_its_networks", &[Need::Vlan, Need::Ipvlan], lifetime),
+        ("after_a_reboot", &[Need::Vlan, Need::Dummy], reboot),
+        ("stacked", &[Need::Vlan], stacked),
+        ("what_is_there_is_verified_and_used_untouched", &[Need::Vlan], verified),
+        ("made_by_hand_under_the_same_name", &[Need::Vlan], by_hand),
+        ("half_made", &[Need::Vlan], half_made),
+        ("a_base_that_is_down", &[Need::Vlan], base_down),
+        ("inline_networks_count", &[Need::Vlan], inline),
+        ("an_emptied_state_folder", &[Need::Vlan], forgotten),
+        ("forty_make_one", &[Need::Vlan], forty),
+        ("no_parent", &[Need::Dummy], no_parent),
+    ];
+    all.map(|(name, needs, run)| Test::new(format!("parents::{name}"), needs, run)).into()
+}
+
+const VLAN50: &str = "--subnet=192.168.50.0/24 --gateway=192.168.50.1 -o parent=eth0.50";
+
+fn lifetime() {
+    let bed = Bed::new();
+    bed.create(&format!("-d macvlan {VLAN50} macvlan50"));
+    let shown = bed.host.ip("-d link show eth0.50");
+    assert!(shown.contains("eth0.50@eth0") && shown.contains("vlan protocol 802.1Q id 50"), "{shown}");
+    assert!(shown.contains("UP") && shown.contains("alias underlay:parent"), "{shown}");
+    assert_eq!(made(&bed), ["eth0.50.json"]);
+    // Another driver counts too.
+    bed.create("-d ipvlan --subnet=192.168.51.0/24 -o parent=eth0.50 ipvlan50");
+    bed.run("network rm macvlan50");
+    assert!(bed.host.link("eth0.50").is_some());
+    let container = bed.container(Bare, "web").networks("ipvlan50").start().unwrap();
+    assert_eq!(container.addresses("eth0"), ["192.168.51.1/24"]);
+    container.stop();
+    bed.run("network rm ipvlan50");
+    assert!(bed.host.link("eth0.50").is_none() && bed.host.link("eth0").is_some());
+    assert!(made(&bed).is_empty());
+}
+
+/// Links and state are gone, definitions are not: the next container needs no command.
+fn reboot() {
+    let bed = Bed::new();
+    bed.create(&format!("{VLAN50} macvlan50"));
+    bed.create("--subnet=10.5.0.0/24 local");
+    fs::remove_dir_all(bed.path("run")).unwrap();
+    bed.host.ip("link del eth0.50");
+    bed.host.ip("link del ul-local");
+    let container = bed.container(Bare, "web").networks("macvlan50;local").start().unwrap();
+    assert_eq!(container.addresses("eth0"), ["192.168.50.2/24"]);
+    assert_eq!(container.addresses("eth1"), ["10.5.0.1/24"]);
+    let error = bed.outcome("network rm macvlan50", "");
+    assert!(error.stderr.contains("in use by container"), "{error:?}");
+    container.stop();
+    assert!(bed.host.link("eth0.50").is_some(), "its network is still there");
+    bed.run("network rm macvlan50 local");
+    assert!(bed.host.link("eth0.50").is_none() && bed.host.link("ul-local").is_none());
+}
+
+fn stacked() {
+    let bed = Bed::new();
+    bed.create("--subnet=10.20.0.0/24 -o parent=eth0.10.20 qinq");
+    assert!(bed.host.ip("-d link show eth0.10.20").contains("vlan protocol 802.1Q id 20"));
+    bed.create("--subnet=10.10.0.0/24 -o parent=eth0.10 outer");
+    bed.run("network rm qinq");
+    assert!(bed.host.link("eth0.10.20").is_none() && bed.host.link("eth0.10").is_some(), "outer needs it");
+    bed.create("--subnet=10.20.0.0/24 -o parent=eth0.10.20 qinq");
+    bed.run("network rm outer");
+    assert!(bed.host.link("eth0.10").is_some(), "the inner one stands on it");
+    bed.run("network rm qinq");
+    assert!(bed.host.link("eth0.10").is_none());
+    assert!(made(&bed).is_empty());
+}
+
+fn verified() {
+    let bed = Bed::new();
+    bed.host.ip("link add link eth0 name eth0.50 type vlan id 50");
+    bed.host.ip("link add link eth0 name eth0.60 type vlan id 61");
+    bed.host.ip("link add eth0.70 type veth peer name veth70");
+    let before = bed.host.ip("-d link show eth0.50");
+    for (parent, found) in [("eth0.60", "VLAN 61 of link number"), ("eth0.70", "a veth link")] {
+        let outcome = bed.outcome(&format!("network create -o parent={parent} wrong"), "");
+        let expected = format!("parent {parent} is {found}");
+        assert!(outcome.code == 1 && outcome.stderr.contains(&expected), "{outcome:?}");
+        assert!(outcome.stderr.contains("hint: rename it, or name another parent"), "{outcome:?}");
+    }
+    bed.create(&format!("{VLAN50} macvlan50"));
+    let container = bed.container(Bare, "web").networks("macvlan50").start().unwrap();
+    container.stop();
+    bed.run("network rm macvlan50");
+    assert_eq!(bed.host.ip("-d link show eth0.50"), before, "not even set up");
+    // VLAN 61 of eth0 exists, but under another name.
+    let outcome = bed.outcome("network create -o parent=eth0.61 wrong", "");
+    assert!(outcome.stderr.contains("VLAN 61 of eth0 exists under another name than eth0.61"), "{outcome:?}");
+    assert_eq!(bed.run("network ls -q"), "");
+    assert!(made(&bed).is_empty());
+}
+
+fn by_hand() {
+    let bed = Bed::new();
+    bed.create(&format!("{VLAN50} macvlan50"));
+    bed.host.ip("link del eth0.50");
+    bed.host.ip("link add link eth0 name eth0.50 type vlan id 50");
+    bed.run("network rm macvlan50");
+    assert!(bed.host.link("eth0.50").is_some(), "an admin's link is the admin's");
+    assert!(made(&bed).is_empty());
+}
+
+/// A killed process may leave the link under the name it was born with, and the note of it.
+fn half_made() {
+    let bed = Bed::new();
+    fs::create_dir_all(bed.path("run/parents")).unwrap();
+    let note = r#"{"version": 1, "name": "eth0.50", "recipe": {"kind": "vlan", "base": "eth0", "id": 50},
+                   "born_as": "ul-1"}"#;
+    fs::write(bed.path("run/parents/eth0.50.json"), note).unwrap();
+    bed.host.ip("link add link eth0 name ul-1 type vlan id 50");
+    bed.create(&format!("{VLAN50} macvlan50"));
+    assert!(bed.host.link("eth0.50").is_some() && bed.host.link("ul-1").is_none());
+    bed.run("network rm macvlan50");
+    assert!(bed.host.link("eth0.50").is_none());
+}
+
+fn base_down() {
+    let bed = Bed::new();
+    bed.host.ip("link set eth0 down");
+    let outcome = bed.outcome(&format!("network create {VLAN50} macvlan50"), "");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("eth0.50 is down until its base is set up"), "{outcome:?}");
+    assert!(!bed.host.ip("link show eth0").contains(",UP"), "the base is the admin's");
+    let container = bed.container(Bare, "web").networks("macvlan50").start().unwrap();
+    bed.host.ip("link set eth0 up");
+    assert!(bed.host.ip("link show eth0.50").contains(",UP"), "the kernel sets it up with its base");
+    container.stop();
+    bed.run("network rm macvlan50");
+}
+
+fn inline() {
+    let bed = Bed::new();
+    bed.configure("underlay.json", r#"{"inline_networks": true}"#);
+    let network =
+        r#"{"version": 1, "driver": "macvlan", "parent": "eth0.50", "subnets": [{"subnet": "10.0.0.0/24"}]}"#;
+    let start = |id| {
+        let container =
+            bed.container(Bare, id).networks("lan").annotation("io.underlay.network.lan", network);
+        container.start().unwrap()
+    };
+    let (first, second) = (start("first"), start("second"));
+    first.stop();
+    assert!(bed.host.link("eth0.50").is_some());
+    second.stop();
+    assert!(bed.host.link("eth0.50").is_none(), "nobody needs it any more");
+    // An attach that fails takes away what it made.
+    let error = bed
+        .container(Bare, "third")
+        .networks("lan:ip=10.9.9.9")
+        .annotation("io.underlay.network.lan", network)
+        .start();
+    assert!(error.is_err());
+    assert!(bed.host.link("eth0.50").is_none());
+    bed.assert_nothing_held();
+}
+
+/// The mark tells that a link is ours, even when nothing else does.
+fn forgotten() {
+    let bed = Bed::new();
+    bed.create(&format!("{VLAN50} macvlan50"));
+    fs::remove_dir_all(bed.path("run")).unwrap();
+    let container = bed.container(Bare, "web").networks("macvlan50").start().unwrap();
+    container.stop();
+    bed.run("network rm macvlan50");
+    assert!(bed.host.link("eth0.50").is_none());
+}
+
+fn forty() {
+    let bed = Bed::new();
+    bed.create(&format!("{VLAN50} macvlan50"));
+    bed.host.ip("link del eth0.50");
+    let start =
+        |index: usize| bed.container(Bare, &format!("c{index}")).networks("macvlan50").start().unwrap();
+    let containers: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..40).map(|index| scope.spawn(move || start(index))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(bed.leases().len(), 40);
+    for container in containers {
+        container.stop();
+    }
+    bed.run("network rm macvlan50");
+    assert!(bed.host.link("eth0.50").is_none());
+}
+
+fn no_parent() {
+    let bed = Bed::new();
+    bed.create("--subnet=10.5.0.0/24 --gateway=10.5.0.1 local");
+    assert!(bed.run("network ls").contains("ul-local"));
+    let first = bed.container(Bare, "first").networks("local").start().unwrap();
+    let second = bed.container(Bare, "second").networks("local").start().unwrap();
+    assert!(second.reaches("10.5.0.2"));
+    assert_eq!(
+        second.routes("-4"),
+        ["10.5.0.0/24 dev eth0 proto kernel scope link src 10.5.0.3"],
+        "no way out"
+    );
+    assert!(!second.reaches("172.16.86.1"), "nor to the LAN");
+    first.stop();
+    second.stop();
+    assert!(bed.host.link("ul-local").is_some(), "it lives as long as its network");
+    bed.run("network rm local");
+    assert!(bed.host.link("ul-local").is_none());
+    // Somebody else's link is not taken for ours.
+    bed.host.ip("link add ul-mine type dummy");
+    let outcome = bed.outcome("network create mine", "");
+    assert!(
+        outcome.stderr.contains("parent ul-mine is a dummy link, not underlay's dummy link"),
+        "{outcome:?}"
+    );
+    bed.host.ip("link del ul-mine");
+}
+
+fn made(bed: &Bed) -> Vec<String> {
+    let entries = fs::read_dir(bed.path("run/parents")).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
