@@ -1,6 +1,7 @@
 //! What each attachment of a container comes to: names and default routes.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -10,6 +11,7 @@ use crate::name::IfName;
 use crate::network::Network;
 use crate::record::{Attached, Route};
 use crate::request::Attachment;
+use crate::subnet::Subnet;
 
 /// An attachment with all that is known before addresses are picked.
 #[derive(Clone, Debug)]
@@ -59,9 +61,9 @@ pub struct DefaultRoutes {
     pub v6: bool,
 }
 
-/// Gives each attachment the routes of its network whose next hop its addresses reach, and one attachment per
-/// family the default route: of those that can, the one with the highest `gw-priority`, then the first listed. A
-/// default route that is there already, as of podman's own bridge, counts as listed first with priority 0.
+/// Gives one attachment per family the default route: of those that can, the one with the highest `gw-priority`,
+/// then the first listed. A default route that is there already, as of podman's own bridge, counts as listed
+/// first with priority 0. Then each attachment gets the routes of its network.
 pub fn routes(wanted: &[Wanted], attached: &mut [Attached], present: DefaultRoutes) {
     let families = [(IpNet::V4(Ipv4Net::default()), present.v4), (IpNet::V6(Ipv6Net::default()), present.v6)];
     for (family, present) in families {
@@ -82,12 +84,28 @@ pub fn routes(wanted: &[Wanted], attached: &mut [Attached], present: DefaultRout
         }
     }
     for (wanted, attached) in wanted.iter().zip(attached.iter_mut()) {
-        let reached = |route: &&Route| {
-            route.via.is_some_and(|via| attached.addresses.iter().any(|net| net.trunc().contains(&via)))
-        };
-        let reached: Vec<_> = wanted.network.routes.iter().filter(reached).copied().collect();
-        attached.routes.extend(reached);
+        let routes = network_routes(&wanted.network, attached);
+        attached.routes.extend(routes);
     }
+}
+
+/// The routes of `network` whose next hop the addresses of `attached` reach. Where packets are routed (ipvlan l3)
+/// and no default route does it, also those to its other subnets: nobody else brings them together.
+fn network_routes(network: &Network, attached: &Attached) -> Vec<Route> {
+    let reaches = |via: IpAddr| attached.addresses.iter().any(|net| net.trunc().contains(&via));
+    let mut routes: Vec<_> =
+        network.routes.iter().filter(|route| route.via.is_some_and(reaches)).copied().collect();
+    if network.driver.is_routed() {
+        for to in network.subnets.iter().map(Subnet::net) {
+            let same_family = |net: IpNet| net.addr().is_ipv4() == to.addr().is_ipv4();
+            let by_default = attached.routes.iter().any(|route| same_family(route.to));
+            let served = attached.addresses.iter().any(|&address| same_family(address));
+            if served && !by_default && !reaches(to.addr()) {
+                routes.push(Route { to, via: None, metric: None });
+            }
+        }
+    }
+    routes
 }
 
 /// The default route of the family of `to` that an attachment could give.
@@ -207,6 +225,8 @@ mod tests {
             none,
             &[&["2001:db8::1"], &["10.2.0.1"]],
         );
+        let inside = r#""driver": "ipvlan", "ipvlan_mode": "l3", "internal": true,"#;
+        check_routes(&[(inside, 0, &["10.1.0.9/24"])], none, &[&["dev 10.0.0.0/24", "dev 10.2.0.0/24"]]);
         let v4 = DefaultRoutes { v4: true, v6: false };
         check_routes(&[(mac, 0, &["10.1.0.9/24", "2001:db8::9/64"])], v4, &[&["2001:db8::1"]]);
         check_routes(&[(mac, 1, &["10.1.0.9/24"])], v4, &[&["10.1.0.1"]]);

@@ -151,7 +151,8 @@ impl Network {
         let parent = file.parent.unwrap_or_else(|| parent::dummy_name(name));
         let mut subnets = Vec::with_capacity(file.subnets.len());
         for subnet in &file.subnets {
-            subnets.push(subnet.check().map_err(|error| error.within("subnets"))?);
+            let subnet = subnet.check().map_err(|error| error.within("subnets"))?;
+            subnets.push(subnet.with_next_hops(file.routes.iter().filter_map(|route| route.via)));
         }
         refuse_overlaps(&subnets)?;
         let network = Self {

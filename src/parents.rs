@@ -4,6 +4,7 @@
 //! Making and deleting one is the only kernel work done under the ledger's lock: who needs a parent is read from
 //! the ledger, and must not change meanwhile.
 
+use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{self, Socket};
 use crate::link::Link;
@@ -78,7 +79,14 @@ fn verify(network: &Network, link: &Link, host: &mut Socket) -> Result<()> {
         let base = recipe.base().map(|base| host.link(base)).transpose()?.flatten();
         recipe.verify(link, base.as_ref())?;
     }
-    link.check_parent(network)
+    link.check_parent(network)?;
+    if network.driver.kind() == Driver::Macvlan && kernel::is_wireless(&network.parent) {
+        return Err(Error::input(format!("parent {} is a wireless link", network.parent)).hint(
+            "a wireless network takes frames of one MAC address only: use driver ipvlan, or, on an access point, a \
+             bridge that it is a port of",
+        ));
+    }
+    Ok(())
 }
 
 /// The link `name`, made by `recipe` where it is missing, with what it stands on.

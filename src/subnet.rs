@@ -69,6 +69,7 @@ pub struct Subnet {
     gateway: Option<IpAddr>,
     range: Option<AddressRange>,
     aux_addresses: BTreeMap<String, IpAddr>,
+    next_hops: BTreeSet<IpAddr>,
 }
 
 impl Subnet {
@@ -86,6 +87,10 @@ impl Subnet {
             return Err(Error::input(format!("subnet {net} has host bits set"))
                 .hint(format!("write {}", net.trunc())));
         }
+        if net.prefix_len() == 0 {
+            return Err(Error::input(format!("subnet {net} holds every address there is"))
+                .hint("name the subnet of your LAN: underlay does not choose one"));
+        }
         if let Some(gateway) = gateway.filter(|gateway| !net.contains(gateway)) {
             return Err(Error::input(format!("gateway {gateway} is not in subnet {net}"))
                 .hint("name an address of the subnet, or leave the gateway out for no default route"));
@@ -96,11 +101,19 @@ impl Subnet {
         if let Some((name, address)) = aux_addresses.iter().find(|(_, address)| !net.contains(*address)) {
             return Err(Error::input(format!("aux address {name}={address} is not in subnet {net}")));
         }
-        let subnet = Self { net, gateway, range, aux_addresses };
+        let subnet = Self { net, gateway, range, aux_addresses, next_hops: BTreeSet::new() };
         if let Some(gateway) = gateway.filter(|&gateway| subnet.is_structural(gateway)) {
             return Err(Error::input(format!("gateway {gateway} is not a host address of subnet {net}")));
         }
         Ok(subnet)
+    }
+
+    /// The subnet with these routers besides its gateway, as far as they are in it: they are never handed out.
+    #[must_use]
+    pub fn with_next_hops(mut self, next_hops: impl IntoIterator<Item = IpAddr>) -> Self {
+        let net = self.net;
+        self.next_hops.extend(next_hops.into_iter().filter(|next_hop| net.contains(next_hop)));
+        self
     }
 
     /// The subnet itself.
@@ -143,6 +156,9 @@ impl Subnet {
         if self.is_aux(address) {
             return refuse("is set aside (aux address) in subnet");
         }
+        if self.next_hops.contains(&address) {
+            return refuse("is the next hop of a route, in subnet");
+        }
         Ok(self.with_prefix(address))
     }
 
@@ -172,7 +188,10 @@ impl Subnet {
 
     /// Whether no container may have `address`, whoever holds it.
     pub fn is_reserved(&self, address: IpAddr) -> bool {
-        self.gateway == Some(address) || self.is_structural(address) || self.is_aux(address)
+        self.gateway == Some(address)
+            || self.is_structural(address)
+            || self.is_aux(address)
+            || self.next_hops.contains(&address)
     }
 
     fn is_aux(&self, address: IpAddr) -> bool {
@@ -184,6 +203,7 @@ impl Subnet {
         let structural =
             [self.net.network(), self.net.broadcast()].into_iter().filter(|&a| self.is_structural(a));
         let reserved = structural.chain(self.gateway).chain(self.aux_addresses.values().copied());
+        let reserved = reserved.chain(self.next_hops.iter().copied());
         let used: BTreeSet<_> = reserved
             .chain(held.iter().copied())
             .filter(|address| self.net.contains(address))
@@ -300,14 +320,16 @@ mod tests {
     fn a_huge_subnet_is_not_walked() {
         let subnet = subnet("2001:db8::/32", None, None).unwrap();
         assert_eq!(subnet.candidates(None).next().unwrap().to_string(), "2001:db8::1/32");
-        let whole = self::subnet("::/0", None, None).unwrap();
-        assert_eq!(whole.candidates(Some("::5".parse().unwrap())).next().unwrap().to_string(), "::6/0");
+        let half = self::subnet("::/1", None, None).unwrap();
+        assert_eq!(half.candidates(Some("::5".parse().unwrap())).next().unwrap().to_string(), "::6/1");
     }
 
     #[test]
     fn parts_that_disagree_are_refused() {
         for (net, gateway, range, message) in [
             ("10.0.0.1/24", None, None, "subnet 10.0.0.1/24 has host bits set"),
+            ("0.0.0.0/0", None, None, "subnet 0.0.0.0/0 holds every address there is"),
+            ("::/0", None, None, "subnet ::/0 holds every address there is"),
             ("10.0.0.0/24", Some("10.0.1.1"), None, "gateway 10.0.1.1 is not in subnet 10.0.0.0/24"),
             ("10.0.0.0/24", Some("::1"), None, "gateway ::1 is not in subnet 10.0.0.0/24"),
             (
@@ -342,8 +364,12 @@ mod tests {
         let pool: Vec<_> = subnet.candidates(None).map(|a| a.addr().to_string()).collect();
         assert_eq!(pool, ["10.0.0.64", "10.0.0.66", "10.0.0.67"]);
         assert!(subnet.host("10.0.0.9".parse().unwrap()).is_err(), "an aux address");
-        let whole = self::subnet("::/0", None, None).unwrap();
-        assert_eq!(whole.usage(&BTreeSet::new()), Usage { in_use: 1, free: u64::MAX - 1 });
+        let half = self::subnet("::/1", None, None).unwrap();
+        assert_eq!(half.usage(&BTreeSet::new()), Usage { in_use: 1, free: u64::MAX - 1 });
+        let routed = subnet.with_next_hops(["10.0.0.64", "10.9.9.9"].map(|text| text.parse().unwrap()));
+        assert_eq!(routed.candidates(None).next().unwrap().to_string(), "10.0.0.66/24");
+        assert!(routed.host("10.0.0.64".parse().unwrap()).is_err(), "the next hop of a route");
+        assert_eq!(routed.usage(&held), Usage { in_use: 6, free: 1 });
     }
 
     #[test]

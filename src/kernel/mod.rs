@@ -11,6 +11,6 @@ mod socket;
 
 pub use apply::{Made, attach, detach, undo};
 pub use netns::NetnsFile;
-pub use parent::{delete_parent, make_parent};
+pub use parent::{delete_parent, is_wireless, make_parent};
 pub use process::{Process, lives};
 pub use socket::Socket;

@@ -1,11 +1,14 @@
 //! Makes and deletes parents on the host: VLAN sub-interfaces and dummy links.
 
+use std::path::Path;
+
 use super::apply::{delete, single};
 use super::explain::explain;
 use super::message::{self, ParentKind};
 use super::socket::Socket;
 use crate::error::{Error, Result};
 use crate::link::Link;
+use crate::name::IfName;
 use crate::parent::{MARK, MadeParent, Recipe};
 use crate::plan::Op;
 
@@ -54,6 +57,11 @@ fn finish(op: &Op, link: &Link, parent: &MadeParent, host: &mut Socket) -> Resul
     }
     let link = host.link_by_index(link.ifindex)?;
     link.ok_or_else(|| Error::input(format!("{} was made and is gone", parent.name)))
+}
+
+/// Whether the host's link `name` is a wireless one. rtnetlink does not tell; sysfs does.
+pub fn is_wireless(name: &IfName) -> bool {
+    Path::new("/sys/class/net").join(name.as_str()).join("phy80211").exists()
 }
 
 /// Deletes `parent`, if it is still the link that was made.

@@ -11,10 +11,12 @@ use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 7] = [
+    let all: [Named; 9] = [
         ("network", &[Need::Macvlan], network),
         ("network_create_refuses", &[Need::Macvlan], create_refuses),
         ("network_rm", &[Need::Macvlan], remove),
+        ("networks_of_one_parent", &[Need::Macvlan], networks_of_one_parent),
+        ("network_complete", &[Need::Macvlan], complete),
         ("usage", &[Need::Macvlan], usage),
         ("inspect", &[Need::Macvlan], inspect),
         ("the_lock_is_not_waited_for_for_ever", &[Need::Macvlan], lock),
@@ -63,7 +65,9 @@ fn network() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o644);
     let mut definition = inspected[0].clone();
-    definition.as_object_mut().unwrap().remove("containers");
+    for shown_only in ["containers", "parent_link", "usage"] {
+        definition.as_object_mut().unwrap().remove(shown_only);
+    }
     assert_eq!(serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap(), definition);
 }
 
@@ -102,6 +106,57 @@ fn create_refuses() {
     assert_eq!(files, 2, "no half-written file is left");
 }
 
+/// What would fail when the containers of two networks meet is said when the second is created.
+fn networks_of_one_parent() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    bed.create("-o parent=eth0 -o macvlan_mode=private --subnet=172.16.86.0/24 too");
+    for (arguments, message) in [
+        (
+            "-o macvlan_mode=passthru",
+            "passthru network n wants to be alone, and network pub_net is on parent eth0",
+        ),
+        ("-d ipvlan -o ipvlan_mode=l3", ""),
+    ] {
+        let outcome = bed.outcome(&format!("network create {arguments} -o parent=eth0 n"), "");
+        if message.is_empty() {
+            assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "n\n"));
+            assert!(outcome.stderr.contains("warning: network pub_net has driver macvlan"), "{outcome:?}");
+        } else {
+            assert_eq!(outcome.code, 1);
+            assert!(outcome.stderr.contains(message), "{outcome:?}");
+        }
+    }
+    let outcome = bed.outcome("network create -d ipvlan -o parent=eth0 m", "");
+    let message = "network n is ipvlan mode l3 bridge, so m cannot be ipvlan mode l2 bridge on parent eth0";
+    assert!(outcome.code == 1 && outcome.stderr.contains(message), "{outcome:?}");
+    bed.run("network rm n too pub_net");
+    bed.create("-o parent=eth0 -o macvlan_mode=passthru alone");
+    let outcome = bed.outcome("network create -o parent=eth0 m", "");
+    let message = "passthru network alone wants to be alone, and network m is on parent eth0";
+    assert!(outcome.code == 1 && outcome.stderr.contains(message), "{outcome:?}");
+}
+
+fn complete() {
+    let bed = Bed::with_pub_net(
+        "macvlan",
+        "--ip-range=172.16.86.128/29 --aux-address=a=172.16.86.129 --aux-addresses b=172.16.86.9 \
+         --label owner=me --label alone -o bclim=-1 --ipv6 --subnet=2001:db8::/64",
+    );
+    let container = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    assert_eq!(container.addresses("eth0"), ["172.16.86.128/24", "2001:db8::1/64"]);
+    let second = bed.container(Bare, "second").networks("pub_net").start().unwrap();
+    assert_eq!(second.addresses("eth0")[0], "172.16.86.130/24", ".129 is set aside");
+    let outcome = bed.container(Bare, "third").networks("pub_net:ip=172.16.86.9").start().map(drop);
+    assert!(outcome.unwrap_err().contains("address 172.16.86.9 is set aside (aux address) in subnet"));
+    let inspected: Value = serde_json::from_str(&bed.run("network inspect pub_net")).unwrap();
+    let shown = &inspected[0];
+    assert_eq!(shown["labels"], json!({"owner": "me", "alone": ""}));
+    assert_eq!(shown["subnets"][0]["aux_addresses"], json!({"a": "172.16.86.129", "b": "172.16.86.9"}));
+    // Its network and broadcast address, gateway, host, two aux addresses, two containers.
+    assert_eq!(shown["usage"][0], json!({"subnet": "172.16.86.0/24", "in_use": 8, "free": 5}));
+    assert_eq!(shown["containers"].as_array().unwrap().len(), 2);
+}
+
 fn remove() {
     let bed = Bed::with_pub_net("macvlan", "");
     bed.create("-o parent=eth0 other");
@@ -112,7 +167,8 @@ fn remove() {
     assert!(outcome.stderr.contains("network pub_net is in use by container web-"), "{outcome:?}");
     // A network whose containers are dead is not in use.
     container.kill();
-    assert_eq!(bed.run("network rm pub_net"), "pub_net\n");
+    assert_eq!(bed.run("network rm --force nothing pub_net"), "pub_net\n");
+    bed.assert_nothing_held();
 }
 
 fn usage() {

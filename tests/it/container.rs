@@ -61,6 +61,7 @@ pub struct Builder<'a> {
     id: String,
     annotations: Vec<(String, String)>,
     netns: Option<PathBuf>,
+    podman_network: &'static str,
     hooks: bool,
     failing_hook: bool,
 }
@@ -69,7 +70,16 @@ impl<'a> Builder<'a> {
     pub fn new(bed: &'a Bed, engine: Engine, id: &str) -> Self {
         // Engines keep ids for the whole machine: tests run in parallel.
         let id = format!("{id}-{}", bed.host.name);
-        Self { bed, engine, id, annotations: Vec::new(), netns: None, hooks: true, failing_hook: false }
+        Self {
+            bed,
+            engine,
+            id,
+            annotations: Vec::new(),
+            netns: None,
+            podman_network: "none",
+            hooks: true,
+            failing_hook: false,
+        }
     }
 
     /// Asks for networks.
@@ -85,6 +95,12 @@ impl<'a> Builder<'a> {
     /// Puts the container into a namespace that is there.
     pub fn in_netns(mut self, path: PathBuf) -> Self {
         self.netns = Some(path);
+        self
+    }
+
+    /// Attaches it to a network of podman's too.
+    pub fn podman_network(mut self, name: &'static str) -> Self {
+        self.podman_network = name;
         self
     }
 
@@ -188,7 +204,7 @@ impl<'a> Builder<'a> {
         command.arg("--pidfile").arg(bundle.join("pid"));
         match &self.netns {
             Some(path) => command.arg(format!("--network=ns:{}", path.display())),
-            None => command.arg("--network=none"),
+            None => command.arg(format!("--network={}", self.podman_network)),
         };
         for (key, value) in &self.annotations {
             let annotation = format!("{key}={value}");

@@ -25,6 +25,7 @@ mod many;
 mod need;
 mod pages;
 mod parents;
+mod routes;
 mod unannotated;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         detach::tests(),
         first_light::tests(),
         parents::tests(),
+        routes::tests(),
         pages::tests(),
         conformance::tests(),
         installed::tests(),

@@ -19,6 +19,8 @@ pub enum Need {
     Vlan,
     /// Bonds.
     Bond,
+    /// A wireless card made of software.
+    Wireless,
     /// A program on the PATH.
     Program(&'static str),
     /// An engine that starts containers here.
@@ -36,6 +38,7 @@ impl Need {
             Self::Dummy => link_type("dummy"),
             Self::Vlan => link_type("vlan"),
             Self::Bond => link_type("bond"),
+            Self::Wireless => run("modprobe", &["--dry-run", "mac80211_hwsim"]).err(),
             Self::Program(name) => match run("which", &[name]) {
                 Ok(_) => None,
                 Err(_) => Some(format!("{name} is not installed")),
@@ -57,6 +60,7 @@ impl fmt::Display for Need {
             Self::Dummy => f.write_str("dummy"),
             Self::Vlan => f.write_str("vlan"),
             Self::Bond => f.write_str("bond"),
+            Self::Wireless => f.write_str("mac80211_hwsim"),
             Self::Program(name) => f.write_str(name),
             Self::Engine(engine) => write!(f, "{engine}"),
             Self::Installed => f.write_str("installation"),

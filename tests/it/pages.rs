@@ -120,7 +120,7 @@ fn assert_shows(bed: &Bed, container: &Container<'_>, parent: &str, addresses: &
 /// The page's first network: two containers find each other and the router, but not the host below them.
 fn a_pub_net() {
     let bed = Bed::new();
-    let host = bed.host.ip("addr show dev eth0");
+    let host = bed.host.ip("-4 -oneline addr show dev eth0");
     assert!(host.contains("inet 172.16.86.250/24"), "{host}");
     bed.create(PUB_NET);
     let first = run(&bed, "first", "pub_net:ip=172.16.86.10");
@@ -141,7 +141,7 @@ fn a_pub_net() {
         ]
     );
     assert!(silent(&second, "172.16.86.250"), "the parent's address");
-    assert_eq!(bed.host.ip("addr show dev eth0"), host, "the parent is as it was");
+    assert_eq!(bed.host.ip("-4 -oneline addr show dev eth0"), host, "the parent is as it was");
 }
 
 /// Bridge is the default, so saying it changes nothing.

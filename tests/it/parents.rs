@@ -1,14 +1,15 @@
 //! Parents that underlay makes: VLAN sub-interfaces and dummy links, from the first that needs them to the last.
 
 use std::fs;
+use std::process::Command;
 
-use crate::bed::Bed;
+use crate::bed::{Bed, binary, outcome, run};
 use crate::container::Engine::Bare;
 use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 11] = [
+    let all: [Named; 12] = [
         ("a_vlan_lives_as_long_as_its_networks", &[Need::Vlan, Need::Ipvlan], lifetime),
         ("after_a_reboot", &[Need::Vlan, Need::Dummy], reboot),
         ("stacked", &[Need::Vlan], stacked),
@@ -20,6 +21,7 @@ pub fn tests() -> Vec<Test> {
         ("an_emptied_state_folder", &[Need::Vlan], forgotten),
         ("forty_make_one", &[Need::Vlan], forty),
         ("no_parent", &[Need::Dummy], no_parent),
+        ("wireless", &[Need::Installed, Need::Wireless], wireless),
     ];
     all.map(|(name, needs, run)| Test::new(format!("parents::{name}"), needs, run)).into()
 }
@@ -222,6 +224,21 @@ fn no_parent() {
         "{outcome:?}"
     );
     bed.host.ip("link del ul-mine");
+}
+
+/// On the machine's own network: sysfs shows no other.
+fn wireless() {
+    let bed = Bed::new();
+    run("modprobe", &["mac80211_hwsim", "radios=1"]).unwrap();
+    let create = |driver| {
+        let mut command = Command::new(binary());
+        command.args(bed.dirs()).args(["network", "create", "-d", driver, "-o", "parent=wlan0", driver]);
+        outcome(&mut command, b"")
+    };
+    let (macvlan, ipvlan) = (create("macvlan"), create("ipvlan"));
+    run("modprobe", &["--remove", "mac80211_hwsim"]).unwrap();
+    assert!(macvlan.stderr.contains("parent wlan0 is a wireless link\nhint: "), "{macvlan:?}");
+    assert_eq!(ipvlan.stdout, "ipvlan\n", "{ipvlan:?}");
 }
 
 fn made(bed: &Bed) -> Vec<String> {
