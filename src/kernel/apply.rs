@@ -5,6 +5,8 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use super::explain::explain;
 use super::message::{self, Message, NewLink};
 use super::netns::NetnsFile;
@@ -15,11 +17,11 @@ use crate::mac::MacAddr;
 use crate::name::IfName;
 use crate::plan::Op;
 
-/// For how long an address that a dying namespace still holds is waited for: the kernel takes namespaces
-/// apart some time after their last process is gone, usually within 100 ms.
+/// For how long the kernel is waited for where it does something by and by: it takes namespaces apart some time
+/// after their last process is gone, usually within 100 ms.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to pause between two tries.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A link that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +109,20 @@ fn run(
             }
         }
         run_batch(batch, ifindex, inside)?;
+        await_addresses(rest, inside)?;
+    }
+    Ok(())
+}
+
+/// Waits until the container can be spoken to at its IPv6 addresses: the kernel makes their local routes in a
+/// work queue of its own (addrconf_dad_work), though nothing is detected, and drops what comes in before.
+fn await_addresses(plan: &[Op], inside: &mut Socket) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    for op in plan {
+        let Op::AddAddress { address: IpNet::V6(address), .. } = op else { continue };
+        while !inside.is_local(address.addr().into())? && Instant::now() < until {
+            thread::sleep(PAUSE);
+        }
     }
     Ok(())
 }

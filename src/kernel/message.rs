@@ -116,6 +116,22 @@ pub(super) fn dump_routes(family: RtAddrFamily) -> Result<Message> {
     Message::new(Rtm::Getroute, NlmF::DUMP, all.build().map_err(unsound)?)
 }
 
+/// `ip route get ADDRESS`
+pub(super) fn get_route(address: IpAddr) -> Result<Message> {
+    let host = IpNet::from(address);
+    let message = RtmsgBuilder::default()
+        .rtm_family(family(host))
+        .rtm_dst_len(host.prefix_len())
+        .rtm_src_len(0)
+        .rtm_tos(0)
+        .rtm_table(RtTable::Unspec)
+        .rtm_protocol(Rtprot::Unspec)
+        .rtm_scope(RtScope::Universe)
+        .rtm_type(Rtn::Unspec)
+        .rtattrs([attribute(Rta::Dst, octets(address))?].into_iter().collect());
+    Message::new(Rtm::Getroute, NlmF::empty(), message.build().map_err(unsound)?)
+}
+
 /// `ip link add NAME type …`, on the host
 pub(super) fn create_parent(name: &IfName, kind: ParentKind) -> Result<Message> {
     let mut attributes = vec![attribute(Ifla::Ifname, name.as_str())?];

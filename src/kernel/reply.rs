@@ -188,6 +188,12 @@ pub(super) fn parse_default_route(payload: &[u8]) -> Result<Option<()>> {
     Ok(is.then_some(()))
 }
 
+/// Whether the payload of an `RTM_NEWROUTE` (`struct rtmsg`) is a route to an address of this very namespace.
+pub(super) fn parse_local_route(payload: &[u8]) -> Result<Option<bool>> {
+    const LOCAL: u8 = 2;
+    Ok(Some(payload.get(7) == Some(&LOCAL)))
+}
+
 /// The text of a string attribute, with or without its NUL.
 fn text(bytes: &[u8]) -> Option<String> {
     let bytes = CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes);

@@ -1,6 +1,7 @@
 //! An rtnetlink socket: requests out, every answer read.
 
 use std::io;
+use std::net::IpAddr;
 
 use neli::consts::rtnl::RtAddrFamily;
 use neli::consts::socket::{Msg, NlFamily};
@@ -70,7 +71,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn addresses(&mut self) -> Result<Vec<std::net::IpAddr>> {
+    pub fn addresses(&mut self) -> Result<Vec<IpAddr>> {
         self.dump(message::dump_addresses, reply::parse_address)
     }
 
@@ -86,25 +87,47 @@ impl Socket {
         Ok(DefaultRoutes { v4: any(RtAddrFamily::Inet)?, v6: any(RtAddrFamily::Inet6)? })
     }
 
+    /// Whether packets to `address` are taken in: the kernel knows it as its own.
+    ///
+    /// # Errors
+    /// When the kernel's answer is not understood.
+    pub fn is_local(&mut self, address: IpAddr) -> Result<bool> {
+        match self.get(message::get_route(address)?, reply::parse_local_route)? {
+            Ok(local) => Ok(local.unwrap_or_default()),
+            // Not even a route there.
+            Err(_) => Ok(false),
+        }
+    }
+
     fn get_link(&mut self, request: Message) -> Result<Option<Link>> {
+        match self.get(request, reply::parse_link)? {
+            Ok(link) => Ok(link),
+            Err(Refusal { errno: nix::libc::ENODEV, .. }) => Ok(None),
+            Err(refusal) => Err(refused("look up a link", &refusal)),
+        }
+    }
+
+    /// The one answer to `request`, or the kernel's refusal.
+    fn get<T>(
+        &mut self,
+        request: Message,
+        parse: impl Fn(&[u8]) -> Result<Option<T>>,
+    ) -> Result<std::result::Result<Option<T>, Refusal>> {
         let sequence = self.send(vec![request])?;
-        let mut link = None;
+        let mut found = None;
         let mut refusal = None;
         self.receive(|reply| {
             if reply.sequence != sequence {
                 return Ok(false);
             }
             match reply.content {
-                Content::Payload(payload) => link = reply::parse_link(payload)?,
+                Content::Payload(payload) => found = parse(payload)?,
                 Content::Answer(answer) => refusal = answer,
                 Content::Done => {}
             }
             Ok(true)
         })?;
-        match refusal {
-            Some(Refusal { errno: nix::libc::ENODEV, .. }) | None => Ok(link),
-            Some(refusal) => Err(refused("look up a link", &refusal)),
-        }
+        Ok(refusal.map_or(Ok(found), Err))
     }
 
     /// Sends `messages` in one datagram and returns the kernel's answer to each. The kernel goes on after one

@@ -121,10 +121,10 @@ fn dying_namespace() {
 }
 
 fn parent_down() {
-    let bed = Bed::with_pub_net("macvlan", "");
+    let bed = Bed::with_pub_net("macvlan", "--subnet=2001:db8::/64");
     bed.host.ip("link set eth0 down");
     let container = bed.container(Bare, "web").networks("pub_net").start().unwrap();
-    assert_eq!(container.addresses("eth0"), ["172.16.86.2/24"]);
+    assert_eq!(container.addresses("eth0"), ["172.16.86.2/24", "2001:db8::1/64"]);
     bed.host.ip("link set eth0 up");
     assert!(container.reaches("172.16.86.1"));
 }
