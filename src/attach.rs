@@ -29,6 +29,7 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
     let container: ContainerId = state.id.parse()?;
     let settings = store.settings()?;
     let networks = networks(store, &settings, &request)?;
+    request.attachments.iter().zip(&networks).try_for_each(|(asked, network)| asked.check(network))?;
 
     let pid = state.pid.ok_or_else(|| Error::input("OCI state on stdin has no pid"))?;
     let process = Process::open(pid)?;

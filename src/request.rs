@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
+use crate::driver::Kind;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::mac::MacAddr;
@@ -52,6 +53,23 @@ pub struct Attachment {
     /// The attachment with the highest one gives the default route.
     #[serde(default, rename = "gw-priority")]
     pub gw_priority: i32,
+}
+
+impl Attachment {
+    /// Whether a link of `network` can be what is asked for.
+    ///
+    /// # Errors
+    /// Says what it cannot have.
+    pub fn check(&self, network: &Network) -> Result<()> {
+        match self.mac {
+            Some(mac) if network.driver.kind() == Kind::Ipvlan => Err(Error::input(format!(
+                "network {} has driver ipvlan, whose links all have the parent's MAC address, so none can have {mac}",
+                network.name
+            ))
+            .hint("leave mac out, or use a macvlan network")),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// An address asked for, `10.0.0.9` or `10.0.0.9/24`.

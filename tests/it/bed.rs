@@ -80,6 +80,40 @@ pub struct Bed {
     folder: tempfile::TempDir,
 }
 
+/// A bed whose host must be in the end what it was in the beginning: its networks are removed, and then its links,
+/// addresses and routes are compared.
+pub struct Watched {
+    bed: Bed,
+    before: Vec<String>,
+}
+
+impl Watched {
+    pub fn new() -> Self {
+        let bed = Bed::new();
+        Self { before: bed.host_state(), bed }
+    }
+}
+
+impl std::ops::Deref for Watched {
+    type Target = Bed;
+
+    fn deref(&self) -> &Bed {
+        &self.bed
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let networks = self.bed.run("network ls -q");
+            if !networks.is_empty() {
+                self.bed.run(&format!("network rm {}", networks.replace('\n', " ")));
+            }
+            assert_eq!(self.bed.host_state(), self.before, "the host is as it was");
+        }
+    }
+}
+
 /// What a run of the hook or command came to.
 #[derive(Debug)]
 pub struct Outcome {
@@ -117,6 +151,26 @@ impl Bed {
             "-d {driver} --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 {more} pub_net"
         ));
         bed
+    }
+
+    /// The host's links, addresses and routes, but for what the kernel does by and by.
+    fn host_state(&self) -> Vec<String> {
+        let links: Vec<Value> = serde_json::from_str(&self.host.ip("-json -details link")).unwrap();
+        let mut state: Vec<_> = links
+            .iter()
+            .map(|link| {
+                let up = link["flags"].as_array().unwrap().contains(&"UP".into());
+                let of = |key: &str| link[key].to_string();
+                let said = ["ifindex", "ifname", "address", "mtu", "master", "ifalias"].map(of);
+                format!("{} {up}", said.join(" "))
+            })
+            .collect();
+        for shown in ["-oneline -4 addr", "-oneline -6 addr show scope global", "-4 route", "-6 route"] {
+            let lines = self.host.ip(shown);
+            let lines = lines.lines().filter(|line| !line.starts_with("fe80"));
+            state.extend(lines.map(|line| line.replace(" linkdown", "").trim().to_owned()));
+        }
+        state
     }
 
     /// A file or folder of this bed: `etc` is the config dir, `run` the state dir.

@@ -20,7 +20,7 @@ struct Case {
     message: [&'static str; 2],
 }
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 13] = [
     Case {
         name: "parent_missing",
         need: Need::Macvlan,
@@ -138,6 +138,17 @@ const CASES: [Case; 12] = [
         message: [
             "parent eth0 is in use by another driver and takes no ipvlan link (Device or resource busy (os error 16))",
             "a parent carries either macvlan or ipvlan links",
+        ],
+    },
+    Case {
+        name: "a_mac_for_an_ipvlan_link",
+        need: Need::Macvlan,
+        prepare: |bed| bed.create("-d ipvlan --subnet 10.0.0.0/24 -o parent=eth0 lan"),
+        other: None,
+        networks: "lan:mac=02:00:00:00:00:01",
+        message: [
+            "network lan has driver ipvlan, whose links all have the parent's MAC address, so none can have 02:00:00:00:00:01",
+            "leave mac out, or use a macvlan network",
         ],
     },
     Case {

@@ -16,6 +16,7 @@ mod conformance;
 mod container;
 mod demo;
 mod detach;
+mod docs;
 mod failures;
 mod first_light;
 mod installed;
@@ -81,7 +82,7 @@ impl Test {
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let all = std::env::var_os("UNDERLAY_TEST_ALL").is_some();
-    let tests = [
+    let mut tests: Vec<Test> = [
         layers::tests(),
         command::tests(),
         bad_input::tests(),
@@ -98,8 +99,12 @@ fn main() -> ExitCode {
         installed::tests(),
         demo::tests(),
         many::tests(),
-    ];
-    let trials = tests.into_iter().flatten().map(|test| test.into_trial(all)).collect();
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    tests.extend(docs::tests(tests.iter().map(|test| test.name.clone()).collect()));
+    let trials = tests.into_iter().map(|test| test.into_trial(all)).collect();
     let before = bed::host_network();
     let conclusion = libtest_mimic::run(&arguments, trials);
     container::clean_up();

@@ -19,6 +19,10 @@ pub enum Need {
     Vlan,
     /// Bonds.
     Bond,
+    /// Teams.
+    Team,
+    /// tap links.
+    Tap,
     /// A wireless card made of software.
     Wireless,
     /// A program on the PATH.
@@ -38,6 +42,11 @@ impl Need {
             Self::Dummy => link_type("dummy"),
             Self::Vlan => link_type("vlan"),
             Self::Bond => link_type("bond"),
+            Self::Team => link_type("team"),
+            Self::Tap => match std::fs::exists("/dev/net/tun") {
+                Ok(true) => None,
+                _ => Some("there is no /dev/net/tun".to_owned()),
+            },
             Self::Wireless => run("modprobe", &["--dry-run", "mac80211_hwsim"]).err(),
             Self::Program(name) => match run("which", &[name]) {
                 Ok(_) => None,
@@ -60,6 +69,8 @@ impl fmt::Display for Need {
             Self::Dummy => f.write_str("dummy"),
             Self::Vlan => f.write_str("vlan"),
             Self::Bond => f.write_str("bond"),
+            Self::Team => f.write_str("team"),
+            Self::Tap => f.write_str("tap"),
             Self::Wireless => f.write_str("mac80211_hwsim"),
             Self::Program(name) => f.write_str(name),
             Self::Engine(engine) => write!(f, "{engine}"),
@@ -74,10 +85,10 @@ fn link_type(kind: &'static str) -> Option<String> {
     let known = KNOWN.get_or_init(|| {
         let netns = bed::Netns::new("try");
         netns.ip("link add eth0 type veth peer name lan0");
-        ["macvlan", "ipvlan", "dummy", "vlan", "bond"]
+        ["macvlan", "ipvlan", "dummy", "vlan", "bond", "team"]
             .map(|kind| {
                 let (on, more) = match kind {
-                    "dummy" | "bond" => ("", ""),
+                    "dummy" | "bond" | "team" => ("", ""),
                     "vlan" => ("link eth0", "id 5"),
                     _ => ("link eth0", ""),
                 };

@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::bed::Bed;
+use crate::bed::{Bed, Watched};
 use crate::container::Container;
 use crate::container::Engine::{self, Bare};
 use crate::need::Need;
@@ -119,7 +119,7 @@ fn assert_shows(bed: &Bed, container: &Container<'_>, parent: &str, addresses: &
 
 /// The page's first network: two containers find each other and the router, but not the host below them.
 fn a_pub_net() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     let host = bed.host.ip("-4 -oneline addr show dev eth0");
     assert!(host.contains("inet 172.16.86.250/24"), "{host}");
     bed.create(PUB_NET);
@@ -146,7 +146,7 @@ fn a_pub_net() {
 
 /// Bridge is the default, so saying it changes nothing.
 fn a_macvlan_mode() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create(PUB_NET);
     let read = || {
         let text = fs::read(bed.path("etc/networks/pub_net.json")).unwrap();
@@ -179,7 +179,7 @@ fn a_exclude_host() {
 
 /// Addresses start at the first of the range and go upwards. The network is removed, but not below a container.
 fn a_ip_range() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     router(&bed, None, &["192.168.32.254/24"]);
     bed.create(
         "-d macvlan --subnet=192.168.32.0/24 --ip-range=192.168.32.128/25 --gateway=192.168.32.254 \
@@ -220,7 +220,7 @@ fn a_host_without_address() {
 
 /// "-o parent interfaces can also be left out": the containers then see each other and nothing else.
 fn a_no_parent() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create("-d macvlan --subnet=172.16.86.0/24 --gateway=172.16.86.1 pub_net");
     let dummy = bed.host.link("ul-pub_net").expect("a dummy link stands for the parent");
     assert_eq!(dummy["linkinfo"]["info_kind"], "dummy");
@@ -264,7 +264,7 @@ fn a_bond() {
 
 /// VLAN 50 of eth0 is there when the network is, and no longer.
 fn a_macvlan50() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     router(&bed, Some(50), &["192.168.50.1/24"]);
     assert!(bed.host.link("eth0.50").is_none());
     bed.create(MACVLAN50);
@@ -287,7 +287,7 @@ fn a_macvlan50() {
 
 /// The page's line has an `-o` too many, which Docker refuses as well. VLANs are apart.
 fn a_macvlan60() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     router(&bed, Some(50), &["192.168.50.1/24"]);
     router(&bed, Some(60), &["192.168.60.1/24"]);
     let typed = "-d macvlan --subnet=192.168.60.0/24 --gateway=192.168.60.1 -o parent=eth0.60 -o \
@@ -352,7 +352,7 @@ fn a_after_a_reboot() {
 
 /// Two subnets and no parent at all: within each they find each other, across they do not.
 fn a_ipvlan210() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create(
         "-d ipvlan --subnet=192.168.210.0/24 --subnet=192.168.212.0/24 --gateway=192.168.210.254 \
          --gateway=192.168.212.254 -o ipvlan_mode=l2 ipvlan210",
@@ -376,7 +376,7 @@ fn a_ipvlan210() {
 
 /// VLAN 218 with two IPv4 subnets and one of IPv6; the address asked for decides the gateway.
 fn a_macvlan216() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     let gateways = ["192.168.216.1/24", "192.168.218.1/24", "2001:db8:abc8::10/64"];
     router(&bed, Some(218), &gateways);
     bed.create(
@@ -423,7 +423,7 @@ fn a_macvlan216() {
 
 /// An address that somebody has already is left out, both of the range and on request.
 fn b_macnet32() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     router(&bed, None, &["192.168.32.254/24", "192.168.32.129/24"]);
     let line = "-d macvlan --subnet=192.168.32.0/24 --ip-range=192.168.32.128/25 --gateway=192.168.32.254 \
                 --aux-address=my-router=192.168.32.129 -o parent=eth0 macnet32";
@@ -464,7 +464,7 @@ fn b_host_shim() {
 
 /// ipvlan instead of macvlan: the parent's MAC address for all.
 fn b_ipvlan210() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     router(&bed, None, &["192.168.210.254/24"]);
     bed.create(
         "-d ipvlan --subnet=192.168.210.0/24 --gateway=192.168.210.254 -o ipvlan_mode=l2 -o parent=eth0 ipvlan210",
@@ -490,14 +490,14 @@ fn b_ipvlan210() {
 
 /// The tutorial's first half, step by step.
 fn b_my_macvlan_net(engine: Engine) {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create("-d macvlan --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 my-macvlan-net");
     tutorial(&bed, engine, "my-macvlan-net", "my-macvlan-alpine", "eth0");
 }
 
 /// The tutorial's second half, where eth0.10 comes and goes by itself.
 fn b_8021q() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     router(&bed, Some(10), &["172.16.86.1/25"]);
     bed.create(
         "-d macvlan --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0.10 my-8021q-macvlan-net",
@@ -547,7 +547,7 @@ fn tutorial(bed: &Bed, engine: Engine, network: &str, name: &str, parent: &str) 
 
 /// "Without an IP given, can it be the host's?" Not here: neither by chance nor on request.
 fn c_hosts_address() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create(&PUB_NET.replace("pub_net", "my-macvlan-net"));
     let error = refused(&bed, "my-macvlan-net:ip=172.16.86.250");
     assert!(error.contains("held by this host itself"), "{error}");
@@ -562,7 +562,7 @@ fn c_hosts_address() {
 
 /// The same two subnets of ipvlan as on the first page, but on the LAN.
 fn c_ipvlan210() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     router(&bed, None, &["192.168.210.254/24", "192.168.212.254/24"]);
     bed.create(
         "-d ipvlan --subnet=192.168.210.0/24 --subnet=192.168.212.0/24 --gateway=192.168.210.254 \
@@ -583,7 +583,7 @@ fn c_ipvlan210() {
 
 /// A network the page uses and never makes.
 fn c_mynet() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     let error = refused(&bed, "mynet:ip=192.168.209.152");
     assert!(error.contains("network mynet does not exist"), "{error}");
     router(&bed, None, &["192.168.209.1/24"]);

@@ -9,7 +9,7 @@ use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 12] = [
+    let all: [Named; 14] = [
         ("a_vlan_lives_as_long_as_its_networks", &[Need::Vlan, Need::Ipvlan], lifetime),
         ("after_a_reboot", &[Need::Vlan, Need::Dummy], reboot),
         ("stacked", &[Need::Vlan], stacked),
@@ -21,6 +21,8 @@ pub fn tests() -> Vec<Test> {
         ("an_emptied_state_folder", &[Need::Vlan], forgotten),
         ("forty_make_one", &[Need::Vlan], forty),
         ("no_parent", &[Need::Dummy], no_parent),
+        ("of_every_kind", &[Need::Vlan, Need::Bond, Need::Team, Need::Tap], of_every_kind),
+        ("ports_are_none", &[Need::Bond, Need::Team], ports_are_none),
         ("wireless", &[Need::Installed, Need::Wireless], wireless),
     ];
     all.map(|(name, needs, run)| Test::new(format!("parents::{name}"), needs, run)).into()
@@ -224,6 +226,43 @@ fn no_parent() {
         "{outcome:?}"
     );
     bed.host.ip("link del ul-mine");
+}
+
+/// Bridge, bond, team, VLAN, tap and another macvlan: containers of both drivers hang on them.
+fn of_every_kind() {
+    let bed = Bed::new();
+    for link in [
+        "br0 type bridge",
+        "bond0 type bond",
+        "team0 type team",
+        "link eth0 name vlan7 type vlan id 7",
+        "link eth0 name shim type macvlan mode bridge",
+    ] {
+        bed.host.ip(&format!("link add {link}"));
+    }
+    bed.host.ip("tuntap add tap0 mode tap");
+    for parent in ["br0", "bond0", "team0", "vlan7", "tap0", "shim"] {
+        bed.create(&format!("--subnet=10.7.0.0/24 -o parent={parent} on_{parent}"));
+        let container = bed.container(Bare, "web").networks(&format!("on_{parent}")).start().unwrap();
+        assert_eq!(container.addresses("eth0"), ["10.7.0.1/24"], "{parent}");
+        container.stop();
+        bed.run(&format!("network rm on_{parent}"));
+        assert!(bed.host.link(parent).is_some(), "{parent} is not ours");
+    }
+}
+
+/// A port belongs to its master, which is the parent to name.
+fn ports_are_none() {
+    let bed = Bed::new();
+    for (kind, master) in [("bridge", "br0"), ("bond", "bond0"), ("team", "team0")] {
+        let port = format!("{kind}0p");
+        bed.host.ip(&format!("link add {master} type {kind}"));
+        bed.host.ip(&format!("link add {port} type veth peer name {kind}0q"));
+        bed.host.ip(&format!("link set {port} master {master}"));
+        let outcome = bed.outcome(&format!("network create -o parent={port} wrong"), "");
+        let expected = format!("parent {port} is a port of a {kind}\nhint: use the {kind} itself as parent");
+        assert!(outcome.code == 1 && outcome.stderr.contains(&expected), "{outcome:?}");
+    }
 }
 
 /// On the machine's own network: sysfs shows no other.

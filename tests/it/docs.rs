@@ -1,0 +1,51 @@
+//! What docs/docker.md cites exists.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::Test;
+use crate::container::repository;
+
+/// Takes the names of all other tests.
+pub fn tests(names: BTreeSet<String>) -> Vec<Test> {
+    vec![Test::new("docs::cited_tests_exist", &[], move || cited(&names))]
+}
+
+fn cited(names: &BTreeSet<String>) {
+    let text = fs::read_to_string(repository().join("docs/docker.md")).unwrap();
+    let mut count = 0;
+    let mut pieces = text.split('`').skip(1).step_by(2).zip(text.split('`').skip(2).step_by(2));
+    // A table's cells are on one line, and so are its code spans.
+    for (citation, after) in &mut pieces {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "_:*{}".contains(c);
+        if !citation.contains("::") || !citation.chars().all(is_name) || citation.starts_with(':') {
+            continue;
+        }
+        // Addresses like 2001:db8:: have digits in front.
+        if citation.starts_with(|c: char| c.is_ascii_digit()) {
+            continue;
+        }
+        count += 1;
+        if after.starts_with(" (unit)") {
+            assert!(is_unit_test(citation), "there is no unit test {citation}");
+        } else {
+            for name in ["macvlan", "ipvlan"].map(|driver| citation.replace("{driver}", driver)) {
+                let exists = match name.split_once('*') {
+                    Some((start, end)) => {
+                        names.iter().any(|known| known.starts_with(start) && known.ends_with(end))
+                    }
+                    None => names.contains(&name),
+                };
+                assert!(exists, "there is no test {name}");
+            }
+        }
+    }
+    assert!(count > 100, "only {count} citations were found");
+}
+
+/// `subnet::hosts` is `fn hosts` in src/subnet.rs.
+fn is_unit_test(citation: &str) -> bool {
+    let Some((module, name)) = citation.rsplit_once("::") else { return false };
+    let path = repository().join("src").join(format!("{}.rs", module.replace("::", "/")));
+    fs::read_to_string(path).is_ok_and(|code| code.contains(&format!("fn {name}(")))
+}
