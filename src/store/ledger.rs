@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::{Locked, Store, remove, to_json};
+use super::{Locked, Store, remove, to_json, write_state};
 use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
@@ -144,12 +144,7 @@ impl Locked<'_> {
     /// # Errors
     /// The old record, if any, stays.
     pub fn write(&self, record: &Record) -> Result<()> {
-        let path = self.store.record_path(&record.container);
-        let text = to_json(record)?;
-        if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
-            file::make_folder(folder, 0o700)?;
-        }
-        file::replace(&path, &text)
+        write_state(&self.store.record_path(&record.container), record)
     }
 
     /// Gives back all that `record` holds, the record last: what is left by a kill in between is nobody's.

@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind, Result};
@@ -148,6 +149,15 @@ fn names_in<T: TryFrom<String> + Ord>(folder: &Path) -> Result<Vec<T>> {
     Ok(names)
 }
 
+/// Writes a file of the ledger, in a folder that is made if need be.
+fn write_state(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = to_json(value)?;
+    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+        file::make_folder(folder, 0o700)?;
+    }
+    file::replace(path, &text)
+}
+
 /// Removes the file `path`; one that is gone is no error.
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
@@ -156,7 +166,7 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::input(error.to_string()))?;
     text.push(b'\n');
     Ok(text)

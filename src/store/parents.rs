@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Locked, Store, names_in, remove, to_json};
+use super::{Locked, Store, names_in, remove, write_state};
 use crate::error::Result;
-use crate::file;
 use crate::name::IfName;
 use crate::parent::{MadeParent, Recipe};
 
@@ -62,12 +61,7 @@ impl Locked<'_> {
     /// # Errors
     /// When it cannot be written.
     pub fn write_parent(&self, parent: &MadeParent) -> Result<()> {
-        let path = self.store.parent_path(&parent.name);
-        let text = to_json(parent)?;
-        if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
-            file::make_folder(folder, 0o700)?;
-        }
-        file::replace(&path, &text)
+        write_state(&self.store.parent_path(&parent.name), parent)
     }
 
     /// Forgets a parent that is gone, or somebody else's.

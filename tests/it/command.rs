@@ -111,28 +111,28 @@ fn networks_of_one_parent() {
     let bed = Bed::with_pub_net("macvlan", "");
     bed.create("-o parent=eth0 -o macvlan_mode=private --subnet=172.16.86.0/24 too");
     for (arguments, message) in [
-        (
-            "-o macvlan_mode=passthru",
-            "passthru network n wants to be alone, and network pub_net is on parent eth0",
-        ),
+        ("-o macvlan_mode=passthru", "passthru network n wants parent eth0 to itself, not beside pub_net"),
         ("-d ipvlan -o ipvlan_mode=l3", ""),
     ] {
         let outcome = bed.outcome(&format!("network create {arguments} -o parent=eth0 n"), "");
         if message.is_empty() {
             assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "n\n"));
-            assert!(outcome.stderr.contains("warning: network pub_net has driver macvlan"), "{outcome:?}");
+            assert!(
+                outcome.stderr.contains("warning: network pub_net on parent eth0 has driver macvlan"),
+                "{outcome:?}"
+            );
         } else {
             assert_eq!(outcome.code, 1);
             assert!(outcome.stderr.contains(message), "{outcome:?}");
         }
     }
     let outcome = bed.outcome("network create -d ipvlan -o parent=eth0 m", "");
-    let message = "network n is ipvlan mode l3 bridge, so m cannot be ipvlan mode l2 bridge on parent eth0";
+    let message = "network n on parent eth0 is ipvlan mode l3 bridge, so m cannot be ipvlan mode l2 bridge";
     assert!(outcome.code == 1 && outcome.stderr.contains(message), "{outcome:?}");
     bed.run("network rm n too pub_net");
     bed.create("-o parent=eth0 -o macvlan_mode=passthru alone");
     let outcome = bed.outcome("network create -o parent=eth0 m", "");
-    let message = "passthru network alone wants to be alone, and network m is on parent eth0";
+    let message = "passthru network alone wants parent eth0 to itself, not beside m";
     assert!(outcome.code == 1 && outcome.stderr.contains(message), "{outcome:?}");
 }
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -13,6 +12,8 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, Outcome, binary, finish, outcome};
 use crate::need;
+use crate::podman;
+use crate::rootfs::rootfs;
 
 /// What starts a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,7 +200,7 @@ impl<'a> Builder<'a> {
             });
             fs::write(hooks.join("zz.json"), failing.to_string()).unwrap();
         }
-        let mut command = podman_with_hooks(self.bed, &bundle);
+        let mut command = podman::with_hooks(self.bed, &bundle);
         command.args(["run", "--detach", "--name", &self.id]);
         command.arg("--pidfile").arg(bundle.join("pid"));
         match &self.netns {
@@ -208,7 +209,7 @@ impl<'a> Builder<'a> {
         };
         for (key, value) in &self.annotations {
             let annotation = format!("{key}={value}");
-            command.arg("--annotation").arg(match annotation.contains('"') && podman_splits() {
+            command.arg("--annotation").arg(match annotation.contains('"') && podman::splits_annotations() {
                 true => format!("\"{}\"", annotation.replace('"', "\"\"")),
                 false => annotation,
             });
@@ -219,12 +220,12 @@ impl<'a> Builder<'a> {
                 bed: self.bed,
                 engine: Engine::Podman,
                 id: id.trim().to_owned(),
-                pid: pid_of_podman(&bundle),
+                pid: podman::pid(&bundle),
                 bundle,
                 child: None,
             }),
             Err(error) => {
-                let _ = finish(podman(self.bed).args(["rm", "--force", &self.id]));
+                let _ = finish(podman::podman(self.bed).args(["rm", "--force", &self.id]));
                 Err(error)
             }
         }
@@ -410,7 +411,7 @@ impl Container<'_> {
                 finish(runtime(self.bed, self.engine).args(["delete", "--force", &self.id]))?;
             }
             Engine::Podman => {
-                finish(podman(self.bed).args(["rm", "--force", "--time", "0", &self.id]))?;
+                finish(podman::podman(self.bed).args(["rm", "--force", "--time", "0", &self.id]))?;
             }
         }
         Ok(())
@@ -420,10 +421,10 @@ impl Container<'_> {
     #[track_caller]
     pub fn restart(&mut self) {
         assert_eq!(self.engine, Engine::Podman);
-        let mut command = podman_with_hooks(self.bed, &self.bundle);
+        let mut command = podman::with_hooks(self.bed, &self.bundle);
         let restarted = finish(command.args(["restart", "--time", "0", &self.id]));
         assert!(restarted.is_ok(), "{restarted:?}\n{}", self.bed.log());
-        self.pid = pid_of_podman(&self.bundle);
+        self.pid = podman::pid(&self.bundle);
     }
 }
 
@@ -456,56 +457,4 @@ fn runtime(bed: &Bed, engine: Engine) -> Command {
     let mut command = bed.host.command(engine.program());
     command.arg("--root").arg(runtime_root(bed, engine));
     command
-}
-
-/// podman on the host of `bed`.
-pub fn podman(bed: &Bed) -> Command {
-    bed.host.command("podman")
-}
-
-/// Whether this podman reads annotations as lists: before 5.0 it splits them at commas that are not quoted as in CSV.
-fn podman_splits() -> bool {
-    static KNOWN: OnceLock<bool> = OnceLock::new();
-    *KNOWN.get_or_init(|| {
-        let version = finish(Command::new("podman").arg("--version")).unwrap();
-        let major = version.rsplit(' ').next().unwrap().split('.').next().unwrap();
-        major.parse::<u32>().unwrap() < 5
-    })
-}
-
-/// Whatever podman starts takes the hooks of this call, not those it was created with.
-fn podman_with_hooks(bed: &Bed, bundle: &Path) -> Command {
-    let mut command = podman(bed);
-    command.arg("--hooks-dir").arg(bundle.join("hooks"));
-    command
-}
-
-fn pid_of_podman(bundle: &Path) -> i32 {
-    fs::read_to_string(bundle.join("pid")).unwrap().trim().parse().unwrap()
-}
-
-/// A root file system of busybox, made once for all tests; [`clean_up`] removes it.
-pub fn rootfs() -> PathBuf {
-    static MADE: OnceLock<()> = OnceLock::new();
-    let folder = rootfs_path();
-    MADE.get_or_init(|| {
-        for name in ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "var"] {
-            fs::create_dir_all(folder.join(name)).unwrap();
-        }
-        let busybox = finish(Command::new("which").arg("busybox")).expect("busybox (package busybox-static)");
-        fs::copy(busybox.trim(), folder.join("bin/busybox")).unwrap();
-        for name in ["sh", "sleep", "ip", "ping", "cat"] {
-            symlink("busybox", folder.join("bin").join(name)).unwrap();
-        }
-    });
-    folder
-}
-
-/// Removes what all tests share.
-pub fn clean_up() {
-    let _ = fs::remove_dir_all(rootfs_path());
-}
-
-fn rootfs_path() -> PathBuf {
-    std::env::temp_dir().join(format!("ultest-{}-rootfs", std::process::id()))
 }

@@ -3,8 +3,9 @@
 use std::fs;
 
 use crate::bed::{Bed, finish};
-use crate::container::{podman, rootfs};
 use crate::need::Need;
+use crate::podman::podman;
+use crate::rootfs::rootfs;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {

@@ -26,6 +26,8 @@ mod many;
 mod need;
 mod pages;
 mod parents;
+mod podman;
+mod rootfs;
 mod routes;
 mod unannotated;
 
@@ -107,7 +109,7 @@ fn main() -> ExitCode {
     let trials = tests.into_iter().map(|test| test.into_trial(all)).collect();
     let before = bed::host_network();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    container::clean_up();
+    rootfs::clean_up();
     let after = bed::host_network();
     if before != after {
         eprintln!("the tests changed this machine's network\nbefore:\n{before}\nafter:\n{after}");

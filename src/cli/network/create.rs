@@ -79,47 +79,41 @@ fn make_parent(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Res
 
 /// What the kernel would refuse, or silently change, when containers of two networks meet on one parent.
 fn agree_with_others(store: &Store, network: &Network) -> Result<()> {
-    for name in store.network_names()? {
+    let Network { name, parent, driver, .. } = network;
+    for other in store.network_names()? {
         // One that cannot be read is no reason against a new one.
-        let Ok(other) = store.network(&name) else { continue };
-        if other.parent != network.parent || other.name == network.name {
+        let Ok(other) = store.network(&other) else { continue };
+        if other.parent != *parent {
             continue;
         }
-        let clash = |sentence: String, hint: &str| {
-            Err(Error::new(Kind::Taken, format!("{sentence} on parent {}", network.parent)).hint(hint))
-        };
-        match (other.driver, network.driver) {
-            (one, two) if is_passthru(one) || is_passthru(two) => {
-                let alone = if is_passthru(two) { &network.name } else { &name };
-                return clash(
-                    format!(
-                        "passthru network {alone} wants to be alone, and network {} is",
-                        two_of(alone, &name, network)
-                    ),
-                    "passthru takes the whole parent: use another parent, or mode bridge",
+        if is_passthru(*driver) || is_passthru(other.driver) {
+            let (alone, beside) =
+                if is_passthru(*driver) { (name, &other.name) } else { (&other.name, name) };
+            let sentence =
+                format!("passthru network {alone} wants parent {parent} to itself, not beside {beside}");
+            return Err(Error::new(Kind::Taken, sentence).hint("use another parent, or mode bridge"));
+        }
+        match (driver, other.driver) {
+            (Mode::Ipvlan { .. }, Mode::Ipvlan { .. }) if *driver != other.driver => {
+                let sentence = format!(
+                    "network {} on parent {parent} is {}, so {name} cannot be {driver}",
+                    other.name, other.driver
                 );
-            }
-            (one @ Mode::Ipvlan { .. }, two @ Mode::Ipvlan { .. }) if one != two => {
-                return clash(
-                    format!("network {name} is {one}, so {} cannot be {two}", network.name),
+                return Err(Error::new(Kind::Taken, sentence).hint(
                     "the kernel keeps one ipvlan mode and flag for all links of a parent: use the same, or another \
                      parent",
-                );
+                ));
             }
-            (one, two) if one.kind() != two.kind() => output::warning(&format!(
-                "network {name} has driver {} and the same parent {}: the kernel lets only one of them have \
-                 running containers at a time",
-                one.kind(),
-                network.parent
+            _ if driver.kind() != other.driver.kind() => output::warning(&format!(
+                "network {} on parent {parent} has driver {}: the kernel lets only one of the two have running \
+                 containers at a time",
+                other.name,
+                other.driver.kind()
             )),
             _ => {}
         }
     }
     Ok(())
-}
-
-fn two_of<'a>(alone: &NetworkName, name: &'a NetworkName, network: &'a Network) -> &'a NetworkName {
-    if alone == name { &network.name } else { name }
 }
 
 fn is_passthru(driver: Mode) -> bool {
