@@ -75,8 +75,11 @@ pub(crate) fn take_back_dead(
     let segments: BTreeSet<u32> = wanted.iter().map(|wanted| wanted.parent.segment()).collect();
     let mut any = false;
     for segment in segments {
-        let (swept, holders) = store.lock(settings.lock_timeout())?.sweep(segment)?;
-        any |= swept > 0;
+        let locked = store.lock(settings.lock_timeout())?;
+        let (orphans, holders) = locked.leases(segment)?;
+        any |= !orphans.is_empty();
+        orphans.iter().try_for_each(|orphan| locked.sweep(orphan))?;
+        drop(locked);
         for record in holders {
             if !kernel::lives(&record.holder) && NetnsFile::of(&record.holder).is_none() {
                 log::info!(

@@ -32,4 +32,5 @@ pub mod store;
 pub mod attach;
 pub mod cli;
 pub mod detach;
+pub mod gc;
 mod parents;

@@ -63,7 +63,7 @@ pub(crate) fn drop_unneeded(locked: &Locked<'_>, name: &IfName, host: &mut Socke
     let mut next = Some(name.clone());
     while let Some(name) = next {
         let Some(parent) = store.made_parent(&name)? else { return Ok(()) };
-        if store.needs_parent(&name)? {
+        if store.needs_parent(&name, |_| true)? {
             return Ok(());
         }
         kernel::delete_parent(&parent, host)?;

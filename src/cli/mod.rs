@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::error::{Kind, Result};
+use crate::gc;
 use crate::store::Store;
 use output::Format;
 
@@ -44,6 +45,12 @@ enum Command {
         /// How to print it
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
+    },
+    /// Take back what dead containers hold, and delete links of ours that nobody needs
+    Gc {
+        /// Only print what would be done
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Show all that is known of one container, as JSON
     Inspect {
@@ -97,6 +104,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Hook { stage: Stage::Poststop } => hook::poststop(&store),
         Command::Network(command) => network::run(&store, command),
         Command::Ps { format } => ps::list(&store, format),
+        Command::Gc { dry_run } => gc::gc(&store, dry_run)?.iter().try_for_each(|line| output::line(line)),
         Command::Inspect { container, .. } => ps::inspect(&store, &container),
     }
 }

@@ -42,37 +42,24 @@ pub enum Holding {
 }
 
 impl Store {
-    fn segment_dir(&self, segment: u32) -> PathBuf {
+    pub(super) fn segment_dir(&self, segment: u32) -> PathBuf {
         self.state_dir.join("segments").join(segment.to_string())
     }
 
-    fn lease_path(&self, segment: u32, address: IpAddr) -> PathBuf {
+    pub(super) fn lease_path(&self, segment: u32, address: IpAddr) -> PathBuf {
         self.segment_dir(segment).join(address.to_string())
     }
 
-    /// The addresses that are leased on `segment`.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
-    pub fn held(&self, segment: u32) -> Result<Vec<IpAddr>> {
-        let folder = self.segment_dir(segment);
-        let failed = |error: io::Error| Error::io("read", &folder, &error);
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
-        };
-        let mut held = Vec::new();
-        for entry in entries {
-            held.extend(
-                entry.map_err(failed)?.file_name().to_str().and_then(|name| name.parse::<IpAddr>().ok()),
-            );
-        }
-        Ok(held)
+    /// The files of the ledger that are `record` and its leases.
+    pub fn paths_of(&self, record: &Record) -> Vec<PathBuf> {
+        let leases = record.attachments.iter().flat_map(|attached| {
+            attached.addresses.iter().map(|address| self.lease_path(attached.segment, address.addr()))
+        });
+        leases.chain([self.record_path(&record.container)]).collect()
     }
 
     /// Who the lease at `path` belongs to; `None` if it is no lease.
-    fn holding(&self, segment: u32, path: &Path) -> Option<Holding> {
+    pub(super) fn holding(&self, segment: u32, path: &Path) -> Option<Holding> {
         let address: IpAddr = path.file_name()?.to_str()?.parse().ok()?;
         let target = fs::read_link(path).ok()?;
         let id = target.file_name()?.to_str()?.strip_suffix(".json")?.parse().ok()?;
@@ -162,37 +149,6 @@ impl Locked<'_> {
             }
         }
         remove(&self.store.record_path(&record.container))
-    }
-
-    /// Removes the leases on `segment` that are nobody's, and returns how many there were, with the records of
-    /// the containers that hold the others.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
-    pub fn sweep(&self, segment: u32) -> Result<(usize, Vec<Record>)> {
-        let folder = self.store.segment_dir(segment);
-        let failed = |error: io::Error| Error::io("read", &folder, &error);
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, Vec::new())),
-            Err(error) => return Err(failed(error)),
-        };
-        let mut swept = 0;
-        let mut holders = BTreeMap::new();
-        for entry in entries {
-            let path = entry.map_err(failed)?.path();
-            match self.store.holding(segment, &path) {
-                Some(Holding::Nobody) => {
-                    remove(&path)?;
-                    swept += 1;
-                }
-                Some(Holding::Container(record)) => {
-                    holders.insert(record.container.clone(), *record);
-                }
-                None => {}
-            }
-        }
-        Ok((swept, holders.into_values().collect()))
     }
 
     /// Writes the definition of a new network.

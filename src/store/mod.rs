@@ -4,6 +4,7 @@ mod ledger;
 mod lock;
 mod log;
 mod parents;
+mod segments;
 
 use std::fs;
 use std::io;

@@ -6,6 +6,7 @@ use super::{Locked, Store, names_in, remove, write_state};
 use crate::error::Result;
 use crate::name::IfName;
 use crate::parent::{MadeParent, Recipe};
+use crate::record::Record;
 
 impl Store {
     /// What is known of the parent `name`, if underlay has made it.
@@ -24,11 +25,11 @@ impl Store {
         names_in(&self.state_dir.join("parents"))
     }
 
-    /// Whether a network, or a container, needs the parent `name` or a link above it.
+    /// Whether a network, or a container whose record `counts`, needs the parent `name` or a link above it.
     ///
     /// # Errors
     /// When definitions or records cannot be listed.
-    pub fn needs_parent(&self, name: &IfName) -> Result<bool> {
+    pub fn needs_parent(&self, name: &IfName, counts: impl Fn(&Record) -> bool) -> Result<bool> {
         for network in self.network_names()? {
             // A definition that cannot be read may need it.
             if self.network(&network).is_ok_and(|network| !stands_on(&network.parent, name)) {
@@ -39,7 +40,12 @@ impl Store {
             }
         }
         let needs = |parent: &IfName| stands_on(parent, name);
-        Ok(self.records()?.iter().any(|record| record.attachments.iter().any(|a| needs(&a.parent))))
+        let records = self.records()?;
+        Ok(records
+            .iter()
+            .filter(|record| counts(record))
+            .flat_map(|r| &r.attachments)
+            .any(|a| needs(&a.parent)))
     }
 
     fn parent_path(&self, name: &IfName) -> PathBuf {

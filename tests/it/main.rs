@@ -19,6 +19,7 @@ mod detach;
 mod docs;
 mod failures;
 mod first_light;
+mod gc;
 mod installed;
 mod layers;
 mod links;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         links::tests(),
         failures::tests(),
         detach::tests(),
+        gc::tests(),
         first_light::tests(),
         parents::tests(),
         routes::tests(),

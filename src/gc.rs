@@ -1,0 +1,60 @@
+//! The story of the garbage collection: what the dead hold is taken back at once, not only when it is needed.
+
+use crate::detach;
+use crate::error::Result;
+use crate::kernel::{self, NetnsFile, Socket};
+use crate::parents;
+use crate::plan;
+use crate::record::Record;
+use crate::store::Store;
+
+/// Takes back what containers hold whose process is gone, also in namespaces that something keeps; leases that are
+/// nobody's; and parents that nobody needs. Returns all of it as commands that do the same; with `dry_run` it
+/// is left as it is.
+///
+/// # Errors
+/// When something cannot be taken back: it stays in the ledger.
+pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
+    let settings = store.settings()?;
+    let mut host = Socket::open()?;
+    let mut done = Vec::new();
+    for record in store.records()?.iter().filter(|record| !kernel::lives(&record.holder)) {
+        done.extend(commands(store, record));
+        if !dry_run {
+            detach::take_back(store, &settings, record, &mut host)?;
+        }
+    }
+    let locked = store.lock(settings.lock_timeout())?;
+    for segment in store.segments()? {
+        for orphan in locked.leases(segment)?.0 {
+            done.push(format!("rm {}", orphan.display()));
+            if !dry_run {
+                locked.sweep(&orphan)?;
+            }
+        }
+    }
+    let mut made = store.made_parents()?;
+    // A VLAN before the link below it.
+    made.sort_by_key(|name| std::cmp::Reverse(name.as_str().len()));
+    for name in made {
+        if store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
+            continue;
+        }
+        done.push(format!("ip link del {name}"));
+        if !dry_run {
+            parents::drop_unneeded(&locked, &name, &mut host)?;
+        }
+    }
+    Ok(done)
+}
+
+/// What takes away all that `record` holds, in the words of a shell.
+fn commands(store: &Store, record: &Record) -> Vec<String> {
+    let mut commands = Vec::new();
+    if let (Some(path), Some(_)) = (&record.holder.netns.path, NetnsFile::of(&record.holder)) {
+        let of_links = plan::detach(record);
+        commands.extend(of_links.iter().map(|op| format!("nsenter --net={} {op}", path.display())));
+    }
+    commands.extend(store.paths_of(record).iter().map(|path| format!("rm {}", path.display())));
+    commands
+}
