@@ -134,11 +134,15 @@ impl Locked<'_> {
         write_state(&self.store.record_path(&record.container), record)
     }
 
-    /// Gives back all that `record` holds, the record last: what is left by a kill in between is nobody's.
+    /// Gives back all that `record` holds, the record last: what is left by a kill in between is nobody's. Nothing,
+    /// if the container's id has another holder by now: it was given back before.
     ///
     /// # Errors
     /// The record stays.
     pub fn release(&self, record: &Record) -> Result<()> {
+        if self.store.record(&record.container)?.is_some_and(|now| now.holder != record.holder) {
+            return Ok(());
+        }
         let target = lease_target(&record.container);
         for attached in &record.attachments {
             for address in &attached.addresses {
