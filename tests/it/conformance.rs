@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::bed::{Bed, Netns};
+use crate::bed::{Bed, Netns, Watched};
 use crate::container::Container;
 use crate::container::Engine::Bare;
 use crate::need::Need::{self, Dummy, Ipvlan, Macvlan, Vlan};
@@ -105,7 +105,7 @@ fn vlan_counted() {
 
 /// moby refuses to make these.
 fn vlans_stack() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.lan.ip_batch(&[
         "link add link lan0 name lan0.10 type vlan id 10",
         "link add link lan0.10 name lan0.10.20 type vlan id 20",
@@ -164,7 +164,7 @@ fn vlan_mtu() {
 
 /// moby: OverlapParentPassthruFirst and -Second, on a VLAN or not: the second network is refused.
 fn passthru() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     for (first, second) in [("bridge", "passthru"), ("passthru", "bridge"), ("passthru", "passthru")] {
         bed.create(&format!("--subnet 10.0.0.0/24 -o parent=eth0 -o macvlan_mode={first} one"));
         let line = format!("network create --subnet 10.1.0.0/24 -o parent=eth0 -o macvlan_mode={second} two");
@@ -185,7 +185,7 @@ fn usage(bed: &Bed, name: &str) -> (u64, u64) {
 
 /// moby: TestMacvlanIPAMOverlap. An address is taken in all networks, and missing where the range had it.
 fn overlapping_ranges() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     let all = ["low", "whole", "high"];
     for (name, range) in all.iter().zip(["--ip-range 10.0.0.0/25", "", "--ip-range 10.0.0.128/25"]) {
         bed.create(&format!("--subnet 10.0.0.0/24 {range} -o parent=eth0 {name}"));
@@ -205,7 +205,7 @@ fn overlapping_ranges() {
 
 /// moby's example: a range of four, one aux address inside, another and the gateway outside, one container.
 fn usage_of_a_range() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create(
         "--subnet 10.0.0.0/24 --ip-range 10.0.0.16/30 --gateway 10.0.0.1 --aux-address in=10.0.0.16 \
          --aux-address out=10.0.0.2 -o parent=eth0 lan",
@@ -217,7 +217,7 @@ fn usage_of_a_range() {
 
 /// moby: TestWatchtowerCreate. The range has one address, the one asked for is another.
 fn range_of_one() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create("--subnet 10.0.0.0/29 --ip-range 10.0.0.5/32 -o parent=eth0 small");
     let asked = run(&bed, "asked", "small:ip=10.0.0.3,mac=02:00:00:00:00:03");
     assert_eq!(asked.addresses("eth0"), ["10.0.0.3/29"]);
@@ -230,7 +230,7 @@ fn range_of_one() {
 
 /// moby's and netavark's lists of what `network create` does not take.
 fn refused_definitions() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     for arguments in [
         "--subnet 10.0.0.0/24 --subnet 10.0.0.0/24",
         "--subnet 10.0.0.0/16 --subnet 10.0.5.0/24",
@@ -267,7 +267,7 @@ fn refused_definitions() {
 
 /// moby: InternalMode. Inside they find each other, nothing leads outside.
 fn internal(driver: &str) {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create(&format!(
         "-d {driver} --subnet 10.0.0.0/24 --gateway 10.0.0.254 --internal -o parent=eth0 inside"
     ));
@@ -279,7 +279,7 @@ fn internal(driver: &str) {
 
 /// moby: Addressing. A family without a gateway has no default route, whatever the other has.
 fn one_gateway(driver: &str) {
-    let bed = Bed::new();
+    let bed = Watched::new();
     for (name, gateway, default4, default6) in [
         (
             "six",
@@ -301,7 +301,7 @@ fn one_gateway(driver: &str) {
 
 /// moby: TestMacvlanIPAM and TestIpvlanIPAM. IPv6 is on where there is an IPv6 address, and off elsewhere.
 fn families(driver: &str) {
-    let bed = Bed::new();
+    let bed = Watched::new();
     for (name, subnets, addresses, ipv6_off) in [
         (
             "dual",
@@ -323,7 +323,7 @@ fn families(driver: &str) {
 
 /// netavark: static routes in both families, gone with the link that carried them.
 fn routes(driver: &str) {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.lan.ip("addr add 10.8.0.1/32 dev lan0");
     bed.create(&format!(
         "-d {driver} --subnet 172.16.86.0/24 --subnet 2001:db8:abc8::/64 --route 10.8.0.0/16,172.16.86.1 \
@@ -372,7 +372,7 @@ fn no_default_route(driver: &str) {
 
 /// netavark: several addresses of one subnet; one that fits nowhere spoils all.
 fn several_addresses(driver: &str) {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create(&format!("-d {driver} --subnet 10.0.0.0/24 -o parent=eth0 lan"));
     let container = run(&bed, "web", "lan:ip=10.0.0.5,ip=10.0.0.6");
     assert_eq!(container.addresses("eth0"), ["10.0.0.5/24", "10.0.0.6/24"]);
@@ -385,7 +385,7 @@ fn several_addresses(driver: &str) {
 
 /// moby: MultiSubnet, with and without a parent. The gateway is that of the subnet the address lies in, or none.
 fn several_subnets(driver: &str, parent: &str) {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create(&format!(
         "-d {driver} --ipv6 --subnet=172.28.200.0/24 --subnet=172.28.202.0/24 --gateway=172.28.202.254 \
          --subnet=2001:db8:abc8::/64 --subnet=2001:db8:abc6::/64 --gateway=2001:db8:abc6::254 {parent} dualstack"
@@ -417,7 +417,7 @@ fn several_subnets(driver: &str, parent: &str) {
 
 /// moby: TestPointToPoint. Both addresses of a /31 are for containers.
 fn two_on_a_31(options: &str) {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create(&format!("{options} --subnet 10.0.0.0/31 pair"));
     let (first, second) = (run(&bed, "first", "pair"), run(&bed, "second", "pair"));
     assert_eq!(
@@ -438,7 +438,7 @@ const TWELVE: &str = "three:ip=172.28.12.20,ip=2001:db8:abc7::20";
 /// moby: L3MultiSubnet, L3Addressing. The link itself is the way out, whatever gateway is given, and the parent routes
 /// between all its containers.
 fn l3(mode: &str) {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create(&format!("-d ipvlan -o ipvlan_mode={mode} --ipv6 {L3} -o parent=eth0 three"));
     let (ten, twelve) = (run(&bed, "ten", TEN), run(&bed, "twelve", TWELVE));
     for container in [&ten, &twelve] {
@@ -454,7 +454,7 @@ fn l3(mode: &str) {
 
 /// moby: L3NilParent, L3InternalMode. Without a way out the subnets of the network still reach each other.
 fn l3_inside(mode: &str, more: &str) {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create(&format!("-d ipvlan -o ipvlan_mode={mode} --ipv6 {L3} {more} three"));
     let (_ten, twelve) = (run(&bed, "ten", TEN), run(&bed, "twelve", TWELVE));
     assert_no_way_out(&twelve);
