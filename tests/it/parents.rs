@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::bed::{Bed, binary, outcome, run};
+use crate::bed::{Bed, Watched, binary, outcome, run};
 use crate::container::Engine::Bare;
 use crate::need::Need;
 use crate::{Named, Test};
@@ -31,7 +31,7 @@ pub fn tests() -> Vec<Test> {
 const VLAN50: &str = "--subnet=192.168.50.0/24 --gateway=192.168.50.1 -o parent=eth0.50";
 
 fn lifetime() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create(&format!("-d macvlan {VLAN50} macvlan50"));
     let shown = bed.host.ip("-d link show eth0.50");
     assert!(shown.contains("eth0.50@eth0") && shown.contains("vlan protocol 802.1Q id 50"), "{shown}");
@@ -51,7 +51,7 @@ fn lifetime() {
 
 /// Links and state are gone, definitions are not: the next container needs no command.
 fn reboot() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create(&format!("{VLAN50} macvlan50"));
     bed.create("--subnet=10.5.0.0/24 local");
     fs::remove_dir_all(bed.path("run")).unwrap();
@@ -69,7 +69,7 @@ fn reboot() {
 }
 
 fn stacked() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create("--subnet=10.20.0.0/24 -o parent=eth0.10.20 qinq");
     assert!(bed.host.ip("-d link show eth0.10.20").contains("vlan protocol 802.1Q id 20"));
     bed.create("--subnet=10.10.0.0/24 -o parent=eth0.10 outer");
@@ -119,7 +119,7 @@ fn by_hand() {
 
 /// A killed process may leave the link under the name it was born with, and the note of it.
 fn half_made() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     fs::create_dir_all(bed.path("run/parents")).unwrap();
     let note = r#"{"version": 1, "name": "eth0.50", "recipe": {"kind": "vlan", "base": "eth0", "id": 50},
                    "born_as": "ul-1"}"#;
@@ -146,7 +146,7 @@ fn base_down() {
 }
 
 fn inline() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.configure("underlay.json", r#"{"inline_networks": true}"#);
     let network =
         r#"{"version": 1, "driver": "macvlan", "parent": "eth0.50", "subnets": [{"subnet": "10.0.0.0/24"}]}"#;
@@ -173,7 +173,7 @@ fn inline() {
 
 /// The mark tells that a link is ours, even when nothing else does.
 fn forgotten() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create(&format!("{VLAN50} macvlan50"));
     fs::remove_dir_all(bed.path("run")).unwrap();
     let container = bed.container(Bare, "web").networks("macvlan50").start().unwrap();
@@ -183,7 +183,7 @@ fn forgotten() {
 }
 
 fn forty() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create(&format!("{VLAN50} macvlan50"));
     bed.host.ip("link del eth0.50");
     let start =
@@ -201,7 +201,7 @@ fn forty() {
 }
 
 fn no_parent() {
-    let bed = Bed::new();
+    let bed = Watched::new();
     bed.create("--subnet=10.5.0.0/24 --gateway=10.5.0.1 local");
     assert!(bed.run("network ls").contains("ul-local"));
     let first = bed.container(Bare, "first").networks("local").start().unwrap();
