@@ -81,9 +81,10 @@ impl IfName {
         Self(format!("eth{index}"))
     }
 
-    /// A name for a link on its way to its own, unique on this host while the process `pid` lives.
+    /// A name for a link on its way to its own, unique on this host while the process `pid` lives. No network name
+    /// has a `~`, so it is never that of a network's dummy link.
     pub fn temporary(pid: u32) -> Self {
-        Self(format!("ul-{pid}"))
+        Self(format!("ul~{pid}"))
     }
 }
 

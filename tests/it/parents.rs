@@ -122,11 +122,11 @@ fn half_made() {
     let bed = Watched::new();
     fs::create_dir_all(bed.path("run/parents")).unwrap();
     let note = r#"{"version": 1, "name": "eth0.50", "recipe": {"kind": "vlan", "base": "eth0", "id": 50},
-                   "born_as": "ul-1"}"#;
+                   "born_as": "ul~1"}"#;
     fs::write(bed.path("run/parents/eth0.50.json"), note).unwrap();
-    bed.host.ip("link add link eth0 name ul-1 type vlan id 50");
+    bed.host.ip("link add link eth0 name ul~1 type vlan id 50");
     bed.create(&format!("{VLAN50} macvlan50"));
-    assert!(bed.host.link("eth0.50").is_some() && bed.host.link("ul-1").is_none());
+    assert!(bed.host.link("eth0.50").is_some() && bed.host.link("ul~1").is_none());
     bed.run("network rm macvlan50");
     assert!(bed.host.link("eth0.50").is_none());
 }
