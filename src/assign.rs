@@ -1,4 +1,4 @@
-//! What each attachment of a container comes to: names and default routes.
+//! What each attachment of a container comes to: names and routes.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -63,14 +63,13 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
         };
         let present = Present { on_host, default_routes };
         let reserved = attach.reserve(parents, &names, &present, &mut host);
-        let made = match reserved {
-            Ok(Some(record)) => attach.make(record, &mut host, &mut inside).map(Some),
-            Ok(None) => {
+        let made = reserved.and_then(|reserved| match reserved {
+            Some(record) => attach.make(record, &mut host, &mut inside).map(Some),
+            None => {
                 log::info!("container {container} is attached already: the hook was called twice");
                 Ok(None)
             }
-            Err(error) => Err(error),
-        };
+        });
         made.inspect_err(|_| attach.drop_parents(&mut host))
     })
 }

@@ -41,6 +41,11 @@ pub fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> {
     Ok(Some(record))
 }
 
+/// Whether the container of `record` lives, or a path keeps its network namespace.
+pub(crate) fn is_held(record: &Record) -> bool {
+    kernel::lives(&record.holder) || NetnsFile::of(&record.holder).is_some()
+}
+
 /// Takes away the links of `record` and releases its addresses, then the parents that nobody needs any more.
 /// `host` is a socket of the host's namespace.
 ///
@@ -81,7 +86,7 @@ pub(crate) fn take_back_dead(
         orphans.iter().try_for_each(|orphan| locked.sweep(orphan))?;
         drop(locked);
         for record in holders {
-            if !kernel::lives(&record.holder) && NetnsFile::of(&record.holder).is_none() {
+            if !is_held(&record) {
                 log::info!(
                     "container {} died without a word: its addresses are taken back",
                     record.container

@@ -134,20 +134,24 @@ impl Store {
 
 /// The names of type `T` that have a `.json` file in `folder`, in order.
 fn names_in<T: TryFrom<String> + Ord>(folder: &Path) -> Result<Vec<T>> {
+    let name =
+        |path: &PathBuf| T::try_from(path.file_name()?.to_str()?.strip_suffix(".json")?.to_owned()).ok();
+    let mut names: Vec<T> = entries(folder)?.iter().filter_map(name).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// What `folder` holds, in order; nothing if it does not exist.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = |error: io::Error| Error::io("read", folder, &error);
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(failed)?.file_name();
-        let name = name.to_str().and_then(|name| name.strip_suffix(".json"));
-        names.extend(name.and_then(|name| T::try_from(name.to_owned()).ok()));
-    }
-    names.sort();
-    Ok(names)
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    paths.sort();
+    Ok(paths)
 }
 
 /// Writes a file of the ledger, in a folder that is made if need be.

@@ -1,13 +1,11 @@
 //! The ledger by segments: what is leased on the link of each, and by whom.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::{Holding, Locked, Store, remove};
-use crate::error::{Error, Result};
+use super::{Holding, Locked, Store, entries, remove};
+use crate::error::Result;
 use crate::record::Record;
 
 impl Store {
@@ -57,17 +55,4 @@ impl Locked<'_> {
     pub fn sweep(&self, orphan: &Path) -> Result<()> {
         remove(orphan)
     }
-}
-
-/// What `folder` holds, in order; nothing if it does not exist.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |error: io::Error| Error::io("read", folder, &error);
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-    paths.sort();
-    Ok(paths)
 }

@@ -8,11 +8,10 @@ use clap::Subcommand;
 use super::output::{self, Format};
 use crate::detach;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::{self, NetnsFile, Socket};
+use crate::kernel::Socket;
 use crate::name::NetworkName;
 use crate::network::Network;
 use crate::parents;
-use crate::record::Record;
 use crate::store::Store;
 
 #[derive(Debug, Subcommand)]
@@ -117,7 +116,7 @@ fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
             locked.remove_network(name)?;
             return parent.map_or(Ok(()), |parent| parents::drop_unneeded(&locked, &parent, &mut host));
         };
-        if let Some(user) = std::iter::once(user).chain(users).find(|record| is_held(record)) {
+        if let Some(user) = std::iter::once(user).chain(users).find(|record| detach::is_held(record)) {
             return Err(Error::new(
                 Kind::Taken,
                 format!("network {name} is in use by container {}", user.container),
@@ -128,9 +127,4 @@ fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
         drop(locked);
         detach::take_back(store, &settings, &dead, &mut host)?;
     }
-}
-
-/// Whether a container lives, or something keeps its namespace.
-fn is_held(record: &Record) -> bool {
-    kernel::lives(&record.holder) || NetnsFile::of(&record.holder).is_some()
 }
