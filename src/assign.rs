@@ -195,6 +195,7 @@ mod tests {
                 vlan_id: None,
                 up: true,
                 alias: None,
+                group: 0,
                 loopback: false,
                 ethernet: true,
             };

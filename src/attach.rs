@@ -8,12 +8,13 @@ use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{self, Made, NetnsFile, Process, Socket};
 use crate::link::Link;
+use crate::mark::Mark;
 use crate::name::{ContainerId, IfName};
 use crate::network::Network;
 use crate::oci;
 use crate::parents;
 use crate::plan;
-use crate::record::{Holder, Record, State, marked_by};
+use crate::record::{Holder, Record, State};
 use crate::request::{self, Request};
 use crate::settings::Settings;
 use crate::store::{Locked, Present, Store};
@@ -63,14 +64,17 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
         };
         let present = Present { on_host, default_routes };
         let reserved = attach.reserve(parents, &names, &present, &mut host);
-        let made = reserved.and_then(|reserved| match reserved {
-            Some(record) => attach.make(record, &mut host, &mut inside).map(Some),
-            None => {
-                log::info!("container {container} is attached already: the hook was called twice");
-                Ok(None)
+        let Some(record) = reserved.inspect_err(|_| attach.drop_parents(&mut host))? else {
+            log::info!("container {container} is attached already: the hook was called twice");
+            return Ok(None);
+        };
+        attach.make(&record, &mut host, &mut inside).map(Some).inspect_err(|_| {
+            // Should that fail too, the container dies with its error, and what it holds is taken back as that of
+            // any dead one.
+            if let Err(error) = detach::take_back(store, &settings, &record, &mut host) {
+                log::warn!("{error}");
             }
-        });
-        made.inspect_err(|_| attach.drop_parents(&mut host))
+        })
     })
 }
 
@@ -80,7 +84,7 @@ fn networks(store: &Store, settings: &Settings, request: &Request) -> Result<Vec
         let name = &asked.network;
         let Some(inline) = request.inline.get(name) else { return store.network(name) };
         settings.allow_inline(inline)?;
-        if store.has_network(name) {
+        if store.has_network(name)? {
             return Err(Error::new(
                 Kind::Taken,
                 format!("annotation {}{name} defines a network that exists", request::NETWORK_PREFIX),
@@ -118,8 +122,8 @@ fn without_the_dead(
     inside: &mut Socket,
 ) -> Result<BTreeSet<String>> {
     let mut links = inside.links()?;
-    let marked: BTreeSet<ContainerId> =
-        links.iter().filter_map(|link| marked_by(link.alias.as_deref()?)).collect();
+    let mark = |link: &Link| link.alias.as_deref()?.parse::<Mark>().ok();
+    let marked: BTreeSet<_> = links.iter().filter_map(|link| Some(mark(link)?.container)).collect();
     let mut any = false;
     for id in marked {
         if let Some(record) = store.record(&id)?.filter(|record| !kernel::lives(&record.holder)) {
@@ -193,11 +197,12 @@ impl Attach<'_> {
 
     /// A network may have been removed since its file was read; from now on it cannot be.
     fn refuse_removed(&self) -> Result<()> {
-        let gone = |name| !self.request.inline.contains_key(name) && !self.store.has_network(name);
-        match self.networks.iter().map(|network| &network.name).find(|name| gone(name)) {
-            Some(name) => Err(Error::new(Kind::NotFound, format!("network {name} was removed meanwhile"))),
-            None => Ok(()),
+        for Network { name, .. } in self.networks {
+            if !self.request.inline.contains_key(name) && !self.store.has_network(name)? {
+                return Err(Error::new(Kind::NotFound, format!("network {name} was removed meanwhile")));
+            }
         }
+        Ok(())
     }
 
     /// What is wanted, with every parent there: those that underlay makes are made where they are missing.
@@ -235,29 +240,12 @@ impl Attach<'_> {
     }
 
     /// Makes what the pending record says, and confirms it.
-    fn make(&self, mut record: Record, host: &mut Socket, inside: &mut Socket) -> Result<Record> {
-        let made = kernel::attach(&plan::attach(&record), host, inside, self.netns).inspect_err(|_| {
-            self.give_up(&record);
-        })?;
+    fn make(&self, pending: &Record, host: &mut Socket, inside: &mut Socket) -> Result<Record> {
+        let made = kernel::attach(&plan::attach(pending), host, inside, self.netns)?;
+        let mut record = pending.clone();
         confirm(&mut record, &made);
-        let confirmed =
-            self.store.lock(self.settings.lock_timeout()).and_then(|locked| locked.write(&record));
-        if let Err(error) = confirmed {
-            kernel::undo(&made, inside);
-            self.give_up(&record);
-            return Err(error);
-        }
+        self.store.lock(self.settings.lock_timeout())?.write(&record)?;
         Ok(record)
-    }
-
-    /// Releases what was reserved. Should that fail, the container dies with its error, and what it holds is
-    /// taken back as that of any dead one.
-    fn give_up(&self, record: &Record) {
-        let released =
-            self.store.lock(self.settings.lock_timeout()).and_then(|locked| locked.release(record));
-        if let Err(error) = released {
-            log::warn!("{error}");
-        }
     }
 }
 

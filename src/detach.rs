@@ -37,13 +37,21 @@ pub fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> {
         }
         thread::sleep(Duration::from_millis(10));
     }
-    take_back(store, &store.settings()?, &record, &mut Socket::open()?)?;
+    // Settings that cannot be read hinder the next attach; what is over is cleared away all the same.
+    let settings = store.settings().unwrap_or_else(|error| {
+        log::warn!("{error}");
+        Settings::default()
+    });
+    take_back(store, &settings, &record, &mut Socket::open()?)?;
     Ok(Some(record))
 }
 
 /// Whether the container of `record` lives, or a path keeps its network namespace.
-pub(crate) fn is_held(record: &Record) -> bool {
-    kernel::lives(&record.holder) || NetnsFile::of(&record.holder).is_some()
+///
+/// # Errors
+/// When that cannot be told.
+pub(crate) fn is_held(record: &Record) -> Result<bool> {
+    Ok(kernel::lives(&record.holder) || NetnsFile::of(&record.holder)?.is_some())
 }
 
 /// Takes away the links of `record` and releases its addresses, then the parents that nobody needs any more.
@@ -57,7 +65,7 @@ pub(crate) fn take_back(
     record: &Record,
     host: &mut Socket,
 ) -> Result<()> {
-    if let Some(netns) = NetnsFile::of(&record.holder) {
+    if let Some(netns) = NetnsFile::of(&record.holder)? {
         netns.inside(|| kernel::detach(&plan::detach(record), &mut Socket::open()?))?;
     }
     let locked = store.lock(settings.lock_timeout())?;
@@ -81,12 +89,12 @@ pub(crate) fn take_back_dead(
     let mut any = false;
     for segment in segments {
         let locked = store.lock(settings.lock_timeout())?;
-        let (orphans, holders) = locked.leases(segment)?;
-        any |= !orphans.is_empty();
-        orphans.iter().try_for_each(|orphan| locked.sweep(orphan))?;
+        let leases = store.leases(segment)?;
+        any |= !leases.orphans.is_empty();
+        leases.orphans.iter().try_for_each(|&orphan| locked.sweep(segment, orphan))?;
         drop(locked);
-        for record in holders {
-            if !is_held(&record) {
+        for record in leases.holders {
+            if !is_held(&record)? {
                 log::info!(
                     "container {} died without a word: its addresses are taken back",
                     record.container

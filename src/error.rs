@@ -22,6 +22,10 @@ pub enum Kind {
     Kernel(i32),
     /// A file could not be read or written.
     Io,
+    /// A file of the ledger is not as underlay writes it.
+    Damaged,
+    /// A file of the ledger is of a newer version than this program knows.
+    Newer,
 }
 
 /// One sentence (lower case, no full stop) and, where one is known, a hint.

@@ -1,26 +1,48 @@
-//! Small files: read with a limit, replaced as a whole.
+//! Small files: read with a limit and, where it matters, from nobody but root; replaced as a whole.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use nix::libc;
+use nix::unistd::geteuid;
+
 use crate::error::{Error, Result};
+
+/// Whose files are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Anybody's.
+    Anybody,
+    /// The operator's: see [`check_owner`].
+    Operator,
+    /// What underlay itself has written: as the operator's, and no symbolic link.
+    Own,
+}
 
 /// Reads the regular file `path`, up to `limit` bytes; `None` if it does not exist.
 ///
 /// # Errors
-/// Directories, pipes and devices are refused: opening one must not hang a container's start.
-pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+/// Directories, pipes and devices are refused: opening one must not hang a container's start. So is what is not to be
+/// trusted.
+pub fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u8>>> {
     let failed = |error: io::Error| Error::io("read", path, &error);
-    let mut file = match OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path) {
+    let follow = if trust == Trust::Own { libc::O_NOFOLLOW } else { 0 };
+    let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | follow).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if trust == Trust::Own && error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(Error::input(format!("{} is a symbolic link", path.display())));
+        }
         Err(error) => return Err(failed(error)),
     };
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(Error::input(format!("{} is not a regular file", path.display())));
+    }
+    if trust != Trust::Anybody {
+        check_owner(path, &metadata)?;
     }
     let mut content = Vec::with_capacity(metadata.len().min(limit) as usize + 1);
     (&mut file).take(limit + 1).read_to_end(&mut content).map_err(failed)?;
@@ -28,6 +50,39 @@ pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
         return Err(Error::input(format!("{} is larger than {limit} bytes", path.display())));
     }
     Ok(Some(content))
+}
+
+/// Whether nobody but root, or the user this program runs as, can change the file or folder `path`.
+///
+/// # Errors
+/// Names its owner or mode.
+pub fn check_owner(path: &Path, metadata: &Metadata) -> Result<()> {
+    let owner = metadata.uid();
+    if owner != 0 && owner != geteuid().as_raw() {
+        return Err(Error::input(format!("{} belongs to user {owner}, not to root", path.display()))
+            .hint(format!("see who made it; then `chown root {}`", path.display())));
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(Error::input(format!(
+            "{} can be written by others than root (mode {mode:04o})",
+            path.display()
+        ))
+        .hint(format!("see what was written; then `chmod go-w {}`", path.display())));
+    }
+    Ok(())
+}
+
+/// As [`check_owner`], of a folder that need not exist.
+///
+/// # Errors
+/// Also when it cannot be looked at.
+pub fn check_folder(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) => check_owner(path, &metadata),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("read", path, &error)),
+    }
 }
 
 /// Replaces `path`, a file for root alone, by `content`, so that a reader sees the old or the new file and never half of one.
@@ -71,12 +126,31 @@ pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
     made.map_err(|error| Error::io("create", path, &error))
 }
 
+/// Removes the file `path`; one that is gone is no error.
+///
+/// # Errors
+/// When it is still there.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
 /// Where the new content of `path` is written first: the same folder, a name no reader looks at.
 fn temporary(path: &Path) -> std::path::PathBuf {
-    let mut name = std::ffi::OsString::from("#");
+    let mut name = std::ffi::OsString::from(TEMPORARY);
     name.push(path.file_name().unwrap_or_default());
     path.with_file_name(name)
 }
+
+/// Whether `path` is what a killed process has left half written.
+pub fn is_temporary(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()))
+}
+
+/// What the names of temporary files begin with; no name of ours does.
+const TEMPORARY: &str = "#";
 
 fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<File> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
@@ -86,20 +160,24 @@ fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
     fn reads_regular_files_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        assert_eq!(read(&path, 10).unwrap(), None);
+        assert_eq!(read(&path, 10, Trust::Own).unwrap(), None);
         fs::write(&path, "0123456789").unwrap();
-        assert_eq!(read(&path, 10).unwrap().unwrap(), b"0123456789");
-        assert!(read(&path, 9).unwrap_err().to_string().ends_with("is larger than 9 bytes"));
-        assert!(read(folder.path(), 9).unwrap_err().to_string().ends_with("is not a regular file"));
-        assert!(read(Path::new("/dev/null"), 9).is_err());
+        assert_eq!(read(&path, 10, Trust::Own).unwrap().unwrap(), b"0123456789");
+        assert!(read(&path, 9, Trust::Own).unwrap_err().to_string().ends_with("is larger than 9 bytes"));
+        assert!(
+            read(folder.path(), 9, Trust::Own).unwrap_err().to_string().ends_with("is not a regular file")
+        );
+        assert!(read(Path::new("/dev/null"), 9, Trust::Anybody).is_err());
         let below = path.join("below");
-        assert!(read(&below, 9).unwrap_err().to_string().contains("Not a directory"));
+        assert!(read(&below, 9, Trust::Own).unwrap_err().to_string().contains("Not a directory"));
     }
 
     #[test]
@@ -116,5 +194,32 @@ mod tests {
         fs::create_dir(folder.path().join("dir")).unwrap();
         assert!(replace(&folder.path().join("dir"), b"").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn reads_what_can_be_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "x").unwrap();
+        let set = |mode: u32| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        for (mode, trusted) in [(0o600, true), (0o644, true), (0o664, false), (0o606, false)] {
+            set(mode);
+            assert_eq!(read(&path, 9, Trust::Operator).is_ok(), trusted, "{mode:o}");
+            assert_eq!(read(&path, 9, Trust::Own).is_ok(), trusted, "{mode:o}");
+            assert!(read(&path, 9, Trust::Anybody).is_ok());
+        }
+        set(0o600);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(read(&link, 9, Trust::Operator).is_ok() && read(&link, 9, Trust::Own).is_err());
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(1000), None).unwrap();
+            let error = read(&path, 9, Trust::Operator).unwrap_err().to_string();
+            assert!(error.ends_with("file belongs to user 1000, not to root"), "{error}");
+        }
+        assert!(check_folder(&folder.path().join("none")).is_ok() && check_folder(folder.path()).is_ok());
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let error = check_folder(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with("can be written by others than root (mode 1777)"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::detach;
 use crate::error::Result;
+use crate::file;
 use crate::kernel::{self, NetnsFile, Socket};
 use crate::parents;
 use crate::plan;
@@ -18,18 +19,25 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
     let settings = store.settings()?;
     let mut host = Socket::open()?;
     let mut done = Vec::new();
-    for record in store.records()?.iter().filter(|record| !kernel::lives(&record.holder)) {
-        done.extend(commands(store, record));
+    let mut outcome = Ok(());
+    for record in store.records()?.sound.iter().filter(|record| !kernel::lives(&record.holder)) {
+        done.extend(commands(store, record)?);
         if !dry_run {
-            detach::take_back(store, &settings, record, &mut host)?;
+            outcome = detach::take_back(store, &settings, record, &mut host).and(outcome);
         }
     }
     let locked = store.lock(settings.lock_timeout())?;
+    for path in locked.left_over()? {
+        done.push(format!("rm {}", path.display()));
+        if !dry_run {
+            file::remove(&path)?;
+        }
+    }
     for segment in store.segments()? {
-        for orphan in locked.leases(segment)?.0 {
-            done.push(format!("rm {}", orphan.display()));
+        for orphan in store.leases(segment)?.orphans {
+            done.push(format!("rm {}", store.lease_path(segment, orphan).display()));
             if !dry_run {
-                locked.sweep(&orphan)?;
+                locked.sweep(segment, orphan)?;
             }
         }
     }
@@ -45,16 +53,16 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
             parents::drop_unneeded(&locked, &name, &mut host)?;
         }
     }
-    Ok(done)
+    outcome.map(|()| done)
 }
 
 /// What takes away all that `record` holds, in the words of a shell.
-fn commands(store: &Store, record: &Record) -> Vec<String> {
+fn commands(store: &Store, record: &Record) -> Result<Vec<String>> {
     let mut commands = Vec::new();
-    if let (Some(path), Some(_)) = (&record.holder.netns.path, NetnsFile::of(&record.holder)) {
+    if let (Some(path), Some(_)) = (&record.holder.netns.path, NetnsFile::of(&record.holder)?) {
         let of_links = plan::detach(record);
         commands.extend(of_links.iter().map(|op| format!("nsenter --net={} {op}", path.display())));
     }
     commands.extend(store.paths_of(record).iter().map(|path| format!("rm {}", path.display())));
-    commands
+    Ok(commands)
 }

@@ -10,9 +10,11 @@
 pub mod assign;
 pub mod driver;
 pub mod error;
+mod hash;
 pub mod json;
 pub mod link;
 pub mod mac;
+pub mod mark;
 pub mod name;
 pub mod network;
 pub mod parent;

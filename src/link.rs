@@ -28,6 +28,8 @@ pub struct Link {
     pub up: bool,
     /// Its alias (`IFLA_IFALIAS`), where our mark of ownership stands.
     pub alias: Option<String>,
+    /// Its device group (`IFLA_GROUP`): 0, if nobody has set one.
+    pub group: u32,
     /// Whether it is a loopback link.
     pub loopback: bool,
     /// Whether it carries Ethernet frames (`ARPHRD_ETHER`).
@@ -93,6 +95,7 @@ mod tests {
             vlan_id: None,
             up: true,
             alias: None,
+            group: 0,
             loopback: false,
             ethernet: true,
         }

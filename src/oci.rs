@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Kind, Result};
-use crate::file;
+use crate::file::{self, Trust};
 use crate::json;
 use crate::request::Annotations;
 
@@ -89,7 +89,7 @@ pub fn stopped(input: impl Read) -> Result<String> {
 /// When config.json cannot be read, or is missing and the state has no annotations.
 pub fn bundle(state: &Created) -> Result<Bundle> {
     let path = state.bundle.join("config.json");
-    match file::read(&path, LIMIT)? {
+    match file::read(&path, LIMIT, Trust::Anybody)? {
         Some(text) => config(&text).map_err(|error| error.within(path.display())),
         None => match &state.annotations {
             Some(annotations) => Ok(Bundle { annotations: annotations.clone(), netns: None }),

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
+use crate::hash::fnv1a;
 use crate::link::Link;
 use crate::name::{IfName, NetworkName};
 
@@ -127,12 +128,6 @@ pub fn dummy_name(network: &NetworkName) -> IfName {
     short.parse().unwrap_or_else(|_| IfName::eth(0))
 }
 
-/// Fowler, Noll and Vo's hash 1a of 64 bits: the same on every machine and in every version.
-fn fnv1a(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +157,5 @@ mod tests {
         assert_eq!(name("abcdefghijkl"), "ul-abcdefghijkl");
         assert_eq!(name("abcdefghijklm").len(), 15);
         assert_ne!(name("abcdefghijklm"), name("abcdefghijkln"));
-        assert_eq!(fnv1a("foobar"), 0x8594_4171_f739_67e8);
     }
 }

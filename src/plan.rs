@@ -6,9 +6,10 @@ use ipnet::IpNet;
 
 use crate::driver::{Driver, Kind};
 use crate::mac::MacAddr;
+use crate::mark::Mark;
 use crate::name::IfName;
 use crate::parent::{self, Recipe};
-use crate::record::{Record, Route};
+use crate::record::{Attached, Record, Route};
 
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
 /// shown before anything exists.
@@ -30,6 +31,8 @@ pub enum Op {
         mtu: Option<u32>,
         /// Its limit for unqueued broadcasts, if not the kernel's.
         bclim: Option<i32>,
+        /// The device group by which it is known until it is marked.
+        group: u32,
     },
     /// Makes a parent on the host, marks it as ours and sets it up.
     MakeParent {
@@ -62,7 +65,7 @@ pub enum Op {
         /// The link.
         link: IfName,
         /// The mark.
-        alias: String,
+        mark: Mark,
     },
     /// Adds a route.
     AddRoute {
@@ -73,21 +76,21 @@ pub enum Op {
     },
     /// Deletes a link, if kind and mark are ours.
     DeleteLink {
-        /// Its name when it was made.
+        /// Its name when it was made, or to be made.
         name: IfName,
-        /// Its number, which survives a renaming; unknown if the attach was cut short.
+        /// Its number; unknown if the attach was cut short.
         ifindex: Option<u32>,
         /// Its type.
         kind: Kind,
-        /// The mark it must carry.
-        alias: String,
+        /// The mark it must carry, or the group of that mark.
+        mark: Mark,
     },
 }
 
 /// The operations that make what `record` says: each link is made, addressed, set up, routed.
 pub fn attach(record: &Record) -> Vec<Op> {
     let mut plan = Vec::new();
-    for (index, attached) in record.attachments.iter().enumerate() {
+    for (mark, attached) in record.marked() {
         let link = &attached.ifname;
         plan.push(Op::CreateLink {
             name: link.clone(),
@@ -97,13 +100,14 @@ pub fn attach(record: &Record) -> Vec<Op> {
             mac: attached.mac,
             mtu: attached.mtu,
             bclim: attached.bclim,
+            group: mark.group(),
         });
         // Without an IPv6 address of ours the container shall not get one from a router either.
         let enabled = attached.addresses.iter().any(|address| matches!(address, IpNet::V6(_)));
         plan.push(Op::SetIpv6 { link: link.clone(), enabled });
         let address = |&address: &IpNet| Op::AddAddress { link: link.clone(), address };
         plan.extend(attached.addresses.iter().map(address));
-        plan.push(Op::SetUp { link: link.clone(), alias: record.mark(index) });
+        plan.push(Op::SetUp { link: link.clone(), mark });
         let route = |&route: &Route| Op::AddRoute { link: link.clone(), route };
         plan.extend(attached.routes.iter().map(route));
     }
@@ -112,13 +116,13 @@ pub fn attach(record: &Record) -> Vec<Op> {
 
 /// The operations that take away what `record` says: its links, the last one first.
 pub fn detach(record: &Record) -> Vec<Op> {
-    let delete = |(index, attached): (usize, &crate::record::Attached)| Op::DeleteLink {
+    let delete = |(mark, attached): (Mark, &Attached)| Op::DeleteLink {
         name: attached.ifname.clone(),
         ifindex: attached.ifindex,
         kind: attached.driver.kind(),
-        alias: record.mark(index),
+        mark,
     };
-    record.attachments.iter().enumerate().rev().map(delete).collect()
+    record.marked().rev().map(delete).collect()
 }
 
 impl fmt::Display for Op {
@@ -155,7 +159,7 @@ impl fmt::Display for Op {
                 write!(f, "ip addr add {address} dev {link}")
             }
             Self::AddAddress { link, address } => write!(f, "ip addr add {address} dev {link} nodad"),
-            Self::SetUp { link, alias } => write!(f, "ip link set {link} alias {alias} up"),
+            Self::SetUp { link, mark } => write!(f, "ip link set {link} alias {mark} up"),
             Self::AddRoute { link, route } => {
                 let family = if matches!(route.to, IpNet::V6(_)) { " -6" } else { "" };
                 let to = if route.to.prefix_len() == 0 { "default".to_owned() } else { route.to.to_string() };
@@ -201,20 +205,20 @@ mod tests {
                 "sysctl -w net/ipv6/conf/eth0/disable_ipv6=0",
                 "ip addr add 10.0.0.9/24 brd 10.0.0.255 dev eth0",
                 "ip addr add 2001:db8::9/64 dev eth0 nodad",
-                "ip link set eth0 alias underlay:web:0 up",
+                "ip link set eth0 alias underlay:web:0:7:8:lan up",
                 "ip route add default via 10.0.0.1 dev eth0",
                 "ip -6 route add default via 2001:db8::1 dev eth0",
                 "ip link add link eth1 name eth1 type ipvlan mode l3 private",
                 "sysctl -w net/ipv6/conf/eth1/disable_ipv6=1",
                 "ip addr add 10.1.0.0/31 dev eth1",
-                "ip link set eth1 alias underlay:web:1 up",
+                "ip link set eth1 alias underlay:web:1:7:8:san up",
                 "ip route add 10.2.0.0/16 dev eth1 metric 7",
             ]
         );
         let back = detach(&record);
         assert_eq!(lines(&back), ["ip link del eth1", "ip link del eth0"]);
-        assert!(matches!(&back[0], Op::DeleteLink { ifindex: Some(12), kind: Kind::Ipvlan, alias, .. }
-            if alias == "underlay:web:1"));
+        assert!(matches!(&back[0], Op::DeleteLink { ifindex: Some(12), kind: Kind::Ipvlan, mark, .. }
+            if mark.to_string() == "underlay:web:1:7:8:san"));
     }
 
     #[test]

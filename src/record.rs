@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::driver::{Driver, IpvlanFlag, IpvlanMode};
 use crate::mac::MacAddr;
+use crate::mark::Mark;
 use crate::name::{ContainerId, IfName, NetworkName};
 
 /// The version of the record formats this program reads and writes.
@@ -124,45 +125,24 @@ pub struct Segment {
 }
 
 impl Record {
-    /// The alias that marks the `index`th link of this container as ours (`IFLA_IFALIAS`).
-    pub fn mark(&self, index: usize) -> String {
-        format!("underlay:{}:{index}", self.container)
+    /// Each attachment with the mark of its link.
+    pub fn marked(&self) -> impl DoubleEndedIterator<Item = (Mark, &Attached)> + ExactSizeIterator {
+        self.attachments.iter().enumerate().map(|(index, attached)| {
+            let mark = Mark {
+                container: self.container.clone(),
+                index,
+                pid: self.holder.pid,
+                start_time: self.holder.start_time,
+                network: attached.network.clone(),
+            };
+            (mark, attached)
+        })
     }
-}
-
-/// The container whose mark `alias` is; see [`Record::mark`].
-pub fn marked_by(alias: &str) -> Option<ContainerId> {
-    let (id, index) = alias.strip_prefix("underlay:")?.rsplit_once(':')?;
-    index.parse::<usize>().ok()?;
-    id.parse().ok()
 }
 
 impl Segment {
     /// A segment nothing is known of yet.
     pub fn new(parent: IfName) -> Self {
         Self { version: VERSION, parent, ipvlan: None, cursors: BTreeMap::new() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks() {
-        assert_eq!(marked_by("underlay:web:0").unwrap().as_str(), "web");
-        for alias in [
-            "",
-            "web",
-            "underlay:",
-            "underlay:web",
-            "underlay:web:",
-            "underlay:web:x",
-            "underlay::0",
-            "underlay:a:b:0",
-            "x:web:0",
-        ] {
-            assert_eq!(marked_by(alias), None, "{alias}");
-        }
     }
 }

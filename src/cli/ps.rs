@@ -24,7 +24,7 @@ impl<'a> From<&'a Record> for Known<'a> {
 }
 
 pub(super) fn list(store: &Store, format: Format) -> Result<()> {
-    let records = store.records()?;
+    let records = store.records()?.sound;
     let known: Vec<Known<'_>> = records.iter().map(Known::from).collect();
     if format == Format::Json {
         return output::json(&known);
@@ -54,7 +54,7 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
 }
 
 pub(super) fn inspect(store: &Store, container: &str) -> Result<()> {
-    let records = store.records()?;
+    let records = store.records()?.sound;
     let exact = records.iter().find(|record| record.container.as_str() == container);
     let mut matching = records.iter().filter(|record| record.container.as_str().starts_with(container));
     let record = match (exact, matching.next(), matching.next()) {

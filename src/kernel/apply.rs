@@ -12,8 +12,11 @@ use super::message::{self, Message, NewLink};
 use super::netns::NetnsFile;
 use super::reply::Refusal;
 use super::socket::Socket;
+use crate::driver::Kind as DriverKind;
 use crate::error::{Error, Result};
+use crate::link::Link;
 use crate::mac::MacAddr;
+use crate::mark::Mark;
 use crate::name::IfName;
 use crate::plan::Op;
 
@@ -26,8 +29,6 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// A link that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Made {
-    /// Its name.
-    pub name: IfName,
     /// Its number in the container.
     pub ifindex: u32,
     /// Its MAC address.
@@ -38,43 +39,44 @@ pub struct Made {
 /// namespace, `inside` one of the container's.
 ///
 /// # Errors
-/// That of the first step that failed; all links made before are deleted again.
+/// That of the first step that failed; what was made before is left for [`detach`].
 pub fn attach(plan: &[Op], host: &mut Socket, inside: &mut Socket, netns: &NetnsFile) -> Result<Vec<Made>> {
     let mut made = Vec::new();
-    let done = run(plan, host, inside, netns, &mut made);
-    if let Err(error) = done {
-        undo(&made, inside);
-        return Err(error);
+    // Each link with what is done to it: the create alone, the rest in one batch.
+    for steps in plan.chunk_by(|_, next| !matches!(next, Op::CreateLink { .. })) {
+        let Some((create, rest)) = steps.split_first() else { continue };
+        let link = create_link(create, host, inside, netns)?;
+        finish(&link, rest, inside)?;
+        made.push(link);
     }
     Ok(made)
 }
 
-/// Deletes links that [`attach`] has made, the last one first.
-pub fn undo(made: &[Made], inside: &mut Socket) {
-    for link in made.iter().rev() {
-        // The namespace may be gone with its links; what is left is for the reader of the log.
-        if let Err(error) = delete(link.ifindex, inside) {
-            log::warn!("link {} was made and could not be deleted: {error}", link.name);
-        }
-    }
-}
-
 /// Carries out the plan of a detach, from inside the container's namespace: deletes each link that is still
-/// there and carries our mark. A link that is somebody else's is left alone.
+/// there and is ours by kind and mark, or by kind and the mark's group if it was never marked. A link that is somebody
+/// else's is left alone.
 ///
 /// # Errors
 /// That of the last link that could not be deleted; the others are deleted all the same.
 pub fn detach(plan: &[Op], inside: &mut Socket) -> Result<()> {
     let mut outcome = Ok(());
+    let mut all = None;
     for op in plan {
-        let Op::DeleteLink { name, ifindex, kind, alias } = op else { continue };
+        let Op::DeleteLink { name, ifindex, kind, mark } = op else { continue };
         let found = match ifindex {
             Some(ifindex) => inside.link_by_index(*ifindex)?,
-            None => inside.link(name)?,
+            // Cut short: it may have any name.
+            None => {
+                let all = match &mut all {
+                    Some(all) => all,
+                    none => none.insert(inside.links()?),
+                };
+                all.iter().find(|link| is_ours(link, *kind, mark)).cloned()
+            }
         };
         let Some(link) = found else { continue };
-        if link.kind.as_deref() != Some(&kind.to_string()) || link.alias.as_deref() != Some(alias) {
-            log::info!("link {} is not the one that was made: left alone", link.name);
+        if !is_ours(&link, *kind, mark) {
+            log::info!("link {} is not {name}, which was made: left alone", link.name);
             continue;
         }
         log::debug!("{op}");
@@ -85,33 +87,30 @@ pub fn detach(plan: &[Op], inside: &mut Socket) -> Result<()> {
     outcome
 }
 
-fn run(
-    plan: &[Op],
-    host: &mut Socket,
-    inside: &mut Socket,
-    netns: &NetnsFile,
-    made: &mut Vec<Made>,
-) -> Result<()> {
-    // Each link with what is done to it: the create alone, the rest in one batch.
-    for steps in plan.chunk_by(|_, next| !matches!(next, Op::CreateLink { .. })) {
-        let Some((create, rest)) = steps.split_first() else { continue };
-        let ifindex = create_link(create, host, inside, netns, made)?;
-        let mut batch = Vec::with_capacity(rest.len());
-        for op in rest {
-            log::debug!("{op}");
-            match op {
-                Op::SetIpv6 { link, enabled } => set_ipv6(link, *enabled)?,
-                Op::AddAddress { .. } | Op::SetUp { .. } | Op::AddRoute { .. } => batch.push(op),
-                Op::CreateLink { .. }
-                | Op::DeleteLink { .. }
-                | Op::MakeParent { .. }
-                | Op::DeleteParent { .. } => {}
-            }
+fn is_ours(link: &Link, kind: DriverKind, mark: &Mark) -> bool {
+    let known = match &link.alias {
+        Some(alias) => *alias == mark.to_string(),
+        None => link.group == mark.group(),
+    };
+    known && link.kind.as_deref() == Some(&kind.to_string())
+}
+
+/// Does the rest to a link that was made.
+fn finish(link: &Made, steps: &[Op], inside: &mut Socket) -> Result<()> {
+    let mut batch = Vec::with_capacity(steps.len());
+    for op in steps {
+        log::debug!("{op}");
+        match op {
+            Op::SetIpv6 { link, enabled } => set_ipv6(link, *enabled)?,
+            Op::AddAddress { .. } | Op::SetUp { .. } | Op::AddRoute { .. } => batch.push(op),
+            Op::CreateLink { .. }
+            | Op::DeleteLink { .. }
+            | Op::MakeParent { .. }
+            | Op::DeleteParent { .. } => {}
         }
-        run_batch(batch, ifindex, inside)?;
-        await_addresses(rest, inside)?;
     }
-    Ok(())
+    run_batch(batch, link.ifindex, inside)?;
+    await_addresses(steps, inside)
 }
 
 /// Waits until the container can be spoken to at its IPv6 addresses: the kernel makes their local routes in a
@@ -129,20 +128,15 @@ fn await_addresses(plan: &[Op], inside: &mut Socket) -> Result<()> {
 
 /// Makes a link with its final name. Kernels before 6.15 compare that name with the host's links too; so when
 /// it is taken, the link is made under another name and renamed where only the container's links count.
-fn create_link(
-    op: &Op,
-    host: &mut Socket,
-    inside: &mut Socket,
-    netns: &NetnsFile,
-    made: &mut Vec<Made>,
-) -> Result<u32> {
-    let Op::CreateLink { name, parent_index, driver, mac, mtu, bclim, .. } = op else {
+fn create_link(op: &Op, host: &mut Socket, inside: &mut Socket, netns: &NetnsFile) -> Result<Made> {
+    let Op::CreateLink { name, parent_index, driver, mac, mtu, bclim, group, .. } = op else {
         return Err(Error::input(format!("a plan begins with {op}, which makes no link")));
     };
     log::debug!("{op}");
     let create = |name| {
-        let (parent_index, driver, mac, mtu, bclim) = (*parent_index, *driver, *mac, *mtu, *bclim);
-        message::create_link(NewLink { name, parent_index, driver, mac, mtu, bclim }, netns)
+        let (parent_index, driver, mac) = (*parent_index, *driver, *mac);
+        let (mtu, bclim, group) = (*mtu, *bclim, *group);
+        message::create_link(NewLink { name, parent_index, driver, mac, mtu, bclim, group }, netns)
     };
     let temporary = IfName::temporary(std::process::id());
     let mut born_as = name;
@@ -156,13 +150,12 @@ fn create_link(
     }
     let link = inside.link(born_as)?;
     let link = link.ok_or_else(|| Error::input(format!("link {born_as} was made and is gone")))?;
-    made.push(Made { name: name.clone(), ifindex: link.ifindex, mac: link.mac });
     if born_as != name
         && let Some(refusal) = single(inside, message::rename_link(link.ifindex, name)?)?
     {
         return Err(explain(op, &refusal));
     }
-    Ok(link.ifindex)
+    Ok(Made { ifindex: link.ifindex, mac: link.mac })
 }
 
 /// Sends all of `ops` at once. Where the first failure is that a dying namespace still holds an address, what
@@ -189,7 +182,7 @@ fn run_batch(ops: Vec<&Op>, ifindex: u32, inside: &mut Socket) -> Result<()> {
 fn encode(op: &Op, ifindex: u32) -> Result<Message> {
     match op {
         Op::AddAddress { address, .. } => message::add_address(ifindex, *address),
-        Op::SetUp { alias, .. } => message::set_up(ifindex, alias),
+        Op::SetUp { mark, .. } => message::set_up(ifindex, &mark.to_string()),
         Op::AddRoute { route, .. } => message::add_route(ifindex, *route),
         Op::CreateLink { .. }
         | Op::SetIpv6 { .. }

@@ -140,6 +140,7 @@ mod tests {
             mac: None,
             mtu: None,
             bclim: None,
+            group: 1,
         };
         for errno in 1..=133 {
             let error = explain(&create, &Refusal { errno, text: None });

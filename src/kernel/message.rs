@@ -179,14 +179,16 @@ pub(super) struct NewLink<'a> {
     pub(super) mtu: Option<u32>,
     /// Its limit for unqueued broadcasts.
     pub(super) bclim: Option<i32>,
+    /// Its device group.
+    pub(super) group: u32,
 }
 
-/// `ip link add link PARENT name NAME netns NETNS [address MAC] [mtu MTU] type …`
+/// `ip link add link PARENT name NAME netns NETNS group GROUP [address MAC] [mtu MTU] type …`
 ///
 /// One message, sent on a socket of the host: the link is born in the container's namespace with its own name,
 /// and nothing ever shows on the host.
 pub(super) fn create_link(new: NewLink<'_>, netns: &NetnsFile) -> Result<Message> {
-    let NewLink { name, parent_index, driver, mac, mtu, bclim } = new;
+    let NewLink { name, parent_index, driver, mac, mtu, bclim, group } = new;
     let (kind, data) = match driver {
         Driver::Macvlan { mode } => {
             let mode: u32 = match mode {
@@ -221,6 +223,7 @@ pub(super) fn create_link(new: NewLink<'_>, netns: &NetnsFile) -> Result<Message
         attribute(Ifla::Ifname, name.as_str())?,
         attribute(Ifla::Link, parent_index)?,
         attribute(Ifla::NetNsFd, netns.file().as_raw_fd())?,
+        attribute(Ifla::Group, group)?,
         nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, kind)?, data])?,
     ];
     if let Some(mac) = mac {
@@ -237,7 +240,7 @@ pub(super) fn rename_link(ifindex: u32, name: &IfName) -> Result<Message> {
     Message::new(Rtm::Setlink, NlmF::ACK, link(ifindex, [attribute(Ifla::Ifname, name.as_str())?])?)
 }
 
-/// `ip link set LINK alias ALIAS up`
+/// `ip link set LINK alias ALIAS group default up`
 pub(super) fn set_up(ifindex: u32, alias: &str) -> Result<Message> {
     // Bytes, not a string: the kernel would keep the NUL that neli puts behind strings.
     let alias = attribute(Ifla::Ifalias, Buffer::from(alias.as_bytes()))?;
@@ -245,7 +248,7 @@ pub(super) fn set_up(ifindex: u32, alias: &str) -> Result<Message> {
         .ifi_family(RtAddrFamily::Unspecified)
         .ifi_index(index(ifindex)?)
         .up()
-        .rtattrs([alias].into_iter().collect());
+        .rtattrs([alias, attribute(Ifla::Group, 0u32)?].into_iter().collect());
     Message::new(Rtm::Setlink, NlmF::ACK, message.build().map_err(unsound)?)
 }
 

@@ -9,7 +9,7 @@ mod process;
 mod reply;
 mod socket;
 
-pub use apply::{Made, attach, detach, undo};
+pub use apply::{Made, attach, detach};
 pub use netns::NetnsFile;
 pub use parent::{delete_parent, is_wireless, make_parent};
 pub use process::{Process, lives};

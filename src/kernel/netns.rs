@@ -1,12 +1,13 @@
 //! Network namespaces, held by a descriptor and known by device and inode.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic;
 use std::path::Path;
 use std::thread;
 
+use nix::libc;
 use nix::sched::{CloneFlags, setns};
 
 use super::process::Process;
@@ -30,19 +31,40 @@ impl NetnsFile {
         Ok(Self { identity: (metadata.dev(), metadata.ino()), file })
     }
 
-    /// The namespace a record speaks of, if it can still be reached: through its holder, or through the path
-    /// that keeps it.
-    pub fn of(holder: &Holder) -> Option<Self> {
+    /// The namespace a record speaks of: through its holder, or through the path that keeps it. `None` if neither leads
+    /// there any more.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub fn of(holder: &Holder) -> Result<Option<Self>> {
         let same = |netns: &Self| netns.identity == (holder.netns.device, holder.netns.inode);
-        let by_process = || {
-            let process = Process::open(holder.pid).ok().filter(|p| p.start_time() == holder.start_time)?;
-            process.netns().ok()
+        let by_process = || match Process::open(holder.pid) {
+            Ok(process) if process.start_time() == holder.start_time => process.netns().map(Some),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
         };
-        let by_path = || {
-            let file = File::open(holder.netns.path.as_ref()?).ok()?;
-            Self::new(file).ok()
-        };
-        by_process().filter(same).or_else(|| by_path().filter(same))
+        let by_process = none_if_gone(by_process())?.filter(same);
+        if by_process.is_some() {
+            return Ok(by_process);
+        }
+        let Some(path) = &holder.netns.path else { return Ok(None) };
+        Ok(Self::at(path)?.filter(same))
+    }
+
+    /// The namespace that `path` keeps, if there is anything.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn at(path: &Path) -> Result<Option<Self>> {
+        // Whatever a path in config.json leads to, opening it must not wait.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        match file.and_then(Self::new) {
+            Ok(netns) => Ok(Some(netns)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
+            Err(error) => Err(Error::io("open", path, &error)),
+        }
     }
 
     /// Its identity, with the path that keeps it, if any.
@@ -88,5 +110,12 @@ impl NetnsFile {
     /// The descriptor's file, for `IFLA_NET_NS_FD`.
     pub(super) fn file(&self) -> &File {
         &self.file
+    }
+}
+
+fn none_if_gone<T>(found: Result<Option<T>>) -> Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        found => found,
     }
 }

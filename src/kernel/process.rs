@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::fcntl::{OFlag, open, openat};
+use nix::libc;
 use nix::sys::stat::Mode;
 
 use super::netns::NetnsFile;
@@ -26,22 +27,21 @@ impl Process {
     /// # Errors
     /// [`Kind::NotFound`] when there is none, or it is dead and only waits to be reaped.
     pub fn open(pid: i32) -> Result<Self> {
-        let gone = |error: io::Error| {
-            Error::new(Kind::NotFound, format!("process {pid} of the container is gone: {error}"))
-        };
+        let failed = |error: io::Error| failed(pid, &error);
         if pid <= 0 {
             return Err(Error::input(format!("pid {pid} is no process")));
         }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let folder = open(Path::new(&format!("/proc/{pid}")), flags, Mode::empty())
-            .map_err(|errno| gone(errno.into()))?;
+            .map_err(|errno| failed(errno.into()))?;
         let mut stat = String::new();
         let file = openat(&folder, "stat", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
         file.map(File::from)
             .map_err(io::Error::from)
             .and_then(|mut file| file.read_to_string(&mut stat))
-            .map_err(gone)?;
-        let start_time = start_time(&stat).ok_or_else(|| gone(io::Error::from(io::ErrorKind::NotFound)))?;
+            .map_err(failed)?;
+        let start_time =
+            start_time(&stat).ok_or_else(|| failed(io::Error::from_raw_os_error(libc::ESRCH)))?;
         Ok(Self { pid, folder, start_time })
     }
 
@@ -58,20 +58,30 @@ impl Process {
     /// Its network namespace.
     ///
     /// # Errors
-    /// When it is gone meanwhile.
+    /// [`Kind::NotFound`] when it is gone meanwhile.
     pub fn netns(&self) -> Result<NetnsFile> {
         let file = openat(&self.folder, "ns/net", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
         let file = file.map(File::from).map_err(io::Error::from);
-        file.and_then(NetnsFile::new).map_err(|error| {
-            let doing = format!("cannot open the network namespace of process {}", self.pid);
-            Error::new(Kind::NotFound, format!("{doing}: {error}"))
-        })
+        file.and_then(NetnsFile::new).map_err(|error| self::failed(self.pid, &error))
     }
 }
 
-/// Whether the process a container is known by still runs.
+/// Whether the process a container is known by still runs. Where that cannot be told, it does: nothing is ever taken
+/// from the living.
 pub fn lives(holder: &Holder) -> bool {
-    Process::open(holder.pid).is_ok_and(|process| process.start_time == holder.start_time)
+    match Process::open(holder.pid) {
+        Ok(process) => process.start_time == holder.start_time,
+        Err(error) => error.kind() != Kind::NotFound,
+    }
+}
+
+fn failed(pid: i32, error: &io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH) => {
+            Error::new(Kind::NotFound, format!("process {pid} of the container is gone: {error}"))
+        }
+        _ => Error::io("look up", format!("/proc/{pid}").as_ref(), error),
+    }
 }
 
 /// Field 22 of proc_pid_stat(5); `None` for a process that is dead (state Z or X). The name of the program, in

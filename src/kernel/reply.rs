@@ -157,6 +157,7 @@ pub(super) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
         mtu: number(Ifla::Mtu).unwrap_or_default(),
         up: message.ifi_flags().contains(Iff::UP),
         alias: string(Ifla::Ifalias),
+        group: number(Ifla::Group).unwrap_or_default(),
         loopback: message.ifi_flags().contains(Iff::LOOPBACK),
         ethernet: *message.ifi_type() == Arphrd::Ether,
     }))

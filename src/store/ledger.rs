@@ -37,7 +37,9 @@ pub struct Present {
 pub enum Holding {
     /// This container, whose record lists the address.
     Container(Box<Record>),
-    /// Nobody: the record is gone, damaged or says otherwise. Left by a process that was killed.
+    /// This container, whose record cannot be made out.
+    Unknown(ContainerId),
+    /// Nobody: the record is gone, or says otherwise. Left by a process that was killed.
     Nobody,
 }
 
@@ -46,7 +48,8 @@ impl Store {
         self.state_dir.join("segments").join(segment.to_string())
     }
 
-    pub(super) fn lease_path(&self, segment: u32, address: IpAddr) -> PathBuf {
+    /// The lease of `address` on `segment`.
+    pub fn lease_path(&self, segment: u32, address: IpAddr) -> PathBuf {
         self.segment_dir(segment).join(address.to_string())
     }
 
@@ -58,19 +61,33 @@ impl Store {
         leases.chain([self.record_path(&record.container)]).collect()
     }
 
-    /// Who the lease at `path` belongs to; `None` if it is no lease.
-    pub(super) fn holding(&self, segment: u32, path: &Path) -> Option<Holding> {
-        let address: IpAddr = path.file_name()?.to_str()?.parse().ok()?;
-        let target = fs::read_link(path).ok()?;
-        let id = target.file_name()?.to_str()?.strip_suffix(".json")?.parse().ok()?;
-        if target != lease_target(&id) {
-            return None;
+    /// Who holds `address` on `segment`, which is leased.
+    ///
+    /// # Errors
+    /// When the lease or the record cannot be read.
+    pub fn holding(&self, segment: u32, address: IpAddr) -> Result<Holding> {
+        let Some(id) = leased_to(&self.lease_path(segment, address))? else { return Ok(Holding::Nobody) };
+        match self.record(&id) {
+            Ok(Some(record)) if record.holds(segment, address) => Ok(Holding::Container(Box::new(record))),
+            Ok(_) => Ok(Holding::Nobody),
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => Ok(Holding::Unknown(id)),
+            Err(error) => Err(error),
         }
-        Some(match self.record(&id) {
-            Ok(Some(record)) if record.holds(segment, address) => Holding::Container(Box::new(record)),
-            _ => Holding::Nobody,
-        })
     }
+}
+
+/// The container that the lease at `path` names; `None` if it is no lease of ours.
+fn leased_to(path: &Path) -> Result<Option<ContainerId>> {
+    let target = match fs::read_link(path) {
+        Ok(target) => target,
+        // Gone, or no symbolic link.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(Error::io("read", path, &error)),
+    };
+    let id = || target.file_name()?.to_str()?.strip_suffix(".json")?.parse().ok();
+    Ok(id().filter(|id| target == lease_target(id)))
 }
 
 /// What a lease of the container `id` points to.
@@ -79,7 +96,8 @@ fn lease_target(id: &ContainerId) -> PathBuf {
 }
 
 impl Record {
-    fn holds(&self, segment: u32, address: IpAddr) -> bool {
+    /// Whether this container holds `address` on `segment`.
+    pub fn holds(&self, segment: u32, address: IpAddr) -> bool {
         let is_held =
             |a: &Attached| a.segment == segment && a.addresses.iter().any(|net| net.addr() == address);
         self.attachments.iter().any(is_held)
@@ -114,13 +132,17 @@ impl Locked<'_> {
                 holder: holder.clone(),
                 attachments,
             };
+            record.marked().try_for_each(|(mark, _)| mark.check())?;
             draft.write_segments()?;
             self.write(&record)?;
             Ok(record)
         });
         if record.is_err() {
             for lease in &draft.leases {
-                remove(lease)?;
+                // Then it is nobody's, and swept when it is needed.
+                if let Err(error) = remove(lease) {
+                    ::log::warn!("{error}");
+                }
             }
         }
         record
@@ -143,11 +165,10 @@ impl Locked<'_> {
         if self.store.record(&record.container)?.is_some_and(|now| now.holder != record.holder) {
             return Ok(());
         }
-        let target = lease_target(&record.container);
         for attached in &record.attachments {
             for address in &attached.addresses {
                 let path = self.store.lease_path(attached.segment, address.addr());
-                if fs::read_link(&path).is_ok_and(|held| held == target) {
+                if leased_to(&path)?.is_some_and(|id| id == record.container) {
                     remove(&path)?;
                 }
             }
@@ -249,11 +270,10 @@ impl Draft<'_> {
     fn agree_on_mode(&mut self, number: u32, wanted: &Wanted, lives: impl Fn(&Holder) -> bool) -> Result<()> {
         let Driver::Ipvlan { mode, flag } = wanted.network.driver else { return Ok(()) };
         let Some(segment) = self.segments.get_mut(&number) else { return Ok(()) };
-        let before = segment.ipvlan.replace((mode, flag));
-        if before.is_none() || before == segment.ipvlan {
+        if segment.ipvlan.replace((mode, flag)) == segment.ipvlan {
             return Ok(());
         }
-        for record in self.locked.store.records()? {
+        for record in self.locked.store.records()?.sound {
             let other = record.attachments.iter().find(|attached| {
                 let same_kind = attached.driver.kind() == wanted.network.driver.kind();
                 attached.segment == number && same_kind && attached.driver != wanted.network.driver
@@ -302,10 +322,11 @@ impl Draft<'_> {
             return Ok(());
         }
         let path = self.locked.store.lease_path(segment, ip);
-        Err(match self.locked.store.holding(segment, &path) {
+        Err(match self.locked.store.holding(segment, ip)? {
             _ if self.leases.contains(&path) => taken("this very container".to_owned()),
-            Some(Holding::Container(record)) => taken(format!("container {}", record.container)),
-            Some(Holding::Nobody) | None => taken(path.display().to_string()),
+            Holding::Container(record) => taken(format!("container {}", record.container)),
+            Holding::Unknown(id) => taken(format!("container {id}, whose record cannot be read")),
+            Holding::Nobody => taken(path.display().to_string()),
         })
     }
 

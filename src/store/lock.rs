@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use fs2::FileExt;
 
+use nix::libc;
+
 use super::Store;
 use crate::error::{Error, Kind, Result};
 use crate::file;
@@ -32,29 +34,32 @@ impl<'a> Locked<'a> {
 }
 
 impl Store {
-    /// Waits for the lock, at most for `timeout`. It lies in a file of its own, which is never replaced.
+    /// Waits for the lock, at most for `timeout`. It is the state folder itself that is locked: no file in it can be in
+    /// the way.
     ///
     /// # Errors
-    /// [`Kind::Busy`] when the time is over.
+    /// [`Kind::Busy`] when the time is over; [`Kind::Input`] when others than root can write to the folder.
     pub fn lock(&self, timeout: Duration) -> Result<Locked<'_>> {
-        let path = self.state_dir.join("lock");
-        let open = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let path = &self.state_dir;
+        let open = || OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path);
         let file = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                file::make_folder(&self.state_dir, 0o700)?;
+                file::make_folder(path, 0o700)?;
                 open()
             }
             opened => opened,
         };
-        let file = file.map_err(|error| Error::io("open", &path, &error))?;
+        let failed = |error: io::Error| Error::io("open", path, &error);
+        let file = file.map_err(failed)?;
+        file::check_owner(path, &file.metadata().map_err(failed)?)?;
         match FileExt::try_lock_exclusive(&file) {
             Ok(()) => return Ok(Locked { store: self, _file: file }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(Error::io("lock", &path, &error)),
+            Err(error) => return Err(Error::io("lock", path, &error)),
         }
         match wait(file, timeout) {
             Some(Ok(file)) => Ok(Locked { store: self, _file: file }),
-            Some(Err(error)) => Err(Error::io("lock", &path, &error)),
+            Some(Err(error)) => Err(Error::io("lock", path, &error)),
             None => {
                 let waited =
                     format!("{} was locked by others for {} ms", path.display(), timeout.as_millis());
@@ -69,11 +74,14 @@ impl Store {
 /// a thread waits; if it comes too late, it closes the file it has locked and ends.
 fn wait(file: File, timeout: Duration) -> Option<io::Result<File>> {
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
+    let waiting = thread::Builder::new().spawn(move || {
         let locked = FileExt::lock_exclusive(&file).map(|()| file);
         // Nobody listens any more: the lock goes with the file.
         let _ = sender.send(locked);
     });
+    if let Err(error) = waiting {
+        return Some(Err(error));
+    }
     // Who waits shall know for what.
     let first = timeout.min(PATIENCE);
     if let Ok(locked) = receiver.recv_timeout(first) {

@@ -10,11 +10,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::file;
+use crate::file::{self, Trust, remove};
 use crate::json;
 use crate::name::{ContainerId, NetworkName};
 use crate::network::Network;
@@ -23,9 +23,28 @@ use crate::settings::Settings;
 
 pub use ledger::{Holding, Present};
 pub use lock::Locked;
+pub use segments::Leases;
 
 /// No file of ours is larger.
 const LIMIT: u64 = 4 * 1024 * 1024;
+
+/// What to do about a damaged file of the ledger.
+const REBUILD: &str = "`underlay gc` writes it anew from what the kernel tells";
+
+/// What is written of all containers.
+#[derive(Clone, Debug, Default)]
+pub struct Records {
+    /// The records that can be read.
+    pub sound: Vec<Record>,
+    /// The containers whose records cannot, with the kind of the error.
+    pub unknown: Vec<(ContainerId, Kind)>,
+}
+
+/// What every file of the ledger begins with.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
 
 /// Our files, below two folders.
 #[derive(Clone, Debug)]
@@ -45,8 +64,9 @@ impl Store {
     /// # Errors
     /// When the file is there and wrong.
     pub fn settings(&self) -> Result<Settings> {
+        file::check_folder(&self.config_dir)?;
         let path = self.config_dir.join("underlay.json");
-        match file::read(&path, LIMIT)? {
+        match file::read(&path, LIMIT, Trust::Operator)? {
             Some(text) => Settings::from_json(&text).map_err(|error| error.within(path.display())),
             None => Ok(Settings::default()),
         }
@@ -58,7 +78,8 @@ impl Store {
     /// When there is none, or its file is wrong.
     pub fn network(&self, name: &NetworkName) -> Result<Network> {
         let path = self.network_path(name);
-        match file::read(&path, LIMIT)? {
+        file::check_folder(&self.networks_dir())?;
+        match file::read(&path, LIMIT, Trust::Operator)? {
             Some(text) => Network::from_json(name, &text).map_err(|error| error.within(path.display())),
             None => Err(Error::new(Kind::NotFound, format!("network {name} does not exist")).hint(
                 match self.network_names()?.as_slice() {
@@ -73,8 +94,12 @@ impl Store {
     }
 
     /// Whether there is a definition of the network `name`.
-    pub fn has_network(&self, name: &NetworkName) -> bool {
-        self.network_path(name).exists()
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub fn has_network(&self, name: &NetworkName) -> Result<bool> {
+        let path = self.network_path(name);
+        path.try_exists().map_err(|error| Error::io("look for", &path, &error))
     }
 
     /// The names of all defined networks, in order. Files with other names are not ours.
@@ -82,53 +107,74 @@ impl Store {
     /// # Errors
     /// When the folder cannot be read.
     pub fn network_names(&self) -> Result<Vec<NetworkName>> {
-        names_in(&self.config_dir.join("networks"))
+        names_in(&self.networks_dir())
     }
 
     /// What the container `id` holds, if anything.
     ///
     /// # Errors
-    /// When its record is damaged.
+    /// [`Kind::Damaged`] or [`Kind::Newer`] when its record cannot be made out.
     pub fn record(&self, id: &ContainerId) -> Result<Option<Record>> {
         let Some(record) = self.read_state::<Record>(&self.record_path(id))? else { return Ok(None) };
-        if record.version != VERSION || record.container != *id {
-            return Err(Error::input(format!(
-                "{} is not the record of {id}",
-                self.record_path(id).display()
-            )));
+        if record.container != *id {
+            let path = self.record_path(id);
+            let text = format!("{} is the record of {}", path.display(), record.container);
+            return Err(Error::new(Kind::Damaged, text).hint(REBUILD));
         }
         Ok(Some(record))
     }
 
-    /// What all containers hold; damaged records are left out, with a warning.
+    /// What all containers hold.
     ///
     /// # Errors
-    /// When the folder cannot be read.
-    pub fn records(&self) -> Result<Vec<Record>> {
-        let mut records = Vec::new();
-        for id in names_in::<ContainerId>(&self.state_dir.join("containers"))? {
+    /// When a file or the folder cannot be read.
+    pub fn records(&self) -> Result<Records> {
+        let mut records = Records::default();
+        for id in names_in::<ContainerId>(&self.containers_dir())? {
             match self.record(&id) {
-                Ok(record) => records.extend(record),
-                Err(error) => ::log::warn!("{error}"),
+                Ok(record) => records.sound.extend(record),
+                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => {
+                    ::log::warn!("{error}");
+                    records.unknown.push((id, error.kind()));
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(records)
     }
 
     fn read_state<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
-        let Some(text) = file::read(path, LIMIT)? else { return Ok(None) };
-        let value = json::object(&text).map_err(|error| {
-            error.within(path.display()).hint("the file is damaged; remove it once its container is gone")
-        })?;
-        Ok(Some(value))
+        let damaged = |error: Error| Error::new(Kind::Damaged, error.to_string()).hint(REBUILD);
+        let Some(text) = file::read(path, LIMIT, Trust::Own).map_err(|error| match error.kind() {
+            Kind::Input => damaged(error),
+            _ => error,
+        })?
+        else {
+            return Ok(None);
+        };
+        let of_json = |error: Error| damaged(error.within(path.display()));
+        let Versioned { version } = json::object(&text).map_err(of_json)?;
+        if version > VERSION {
+            let text = format!("{} is of version {version}: a newer underlay has written it", path.display());
+            return Err(Error::new(Kind::Newer, text).hint(format!("this underlay reads version {VERSION}")));
+        }
+        json::object(&text).map(Some).map_err(of_json)
+    }
+
+    fn networks_dir(&self) -> PathBuf {
+        self.config_dir.join("networks")
     }
 
     fn network_path(&self, name: &NetworkName) -> PathBuf {
-        self.config_dir.join("networks").join(format!("{name}.json"))
+        self.networks_dir().join(format!("{name}.json"))
+    }
+
+    fn containers_dir(&self) -> PathBuf {
+        self.state_dir.join("containers")
     }
 
     fn record_path(&self, id: &ContainerId) -> PathBuf {
-        self.state_dir.join("containers").join(format!("{id}.json"))
+        self.containers_dir().join(format!("{id}.json"))
     }
 }
 
@@ -161,14 +207,6 @@ fn write_state(path: &Path, value: &impl Serialize) -> Result<()> {
         file::make_folder(folder, 0o700)?;
     }
     file::replace(path, &text)
-}
-
-/// Removes the file `path`; one that is gone is no error.
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, &error)),
-        _ => Ok(()),
-    }
 }
 
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {

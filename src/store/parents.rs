@@ -22,7 +22,7 @@ impl Store {
     /// # Errors
     /// When the folder cannot be read.
     pub fn made_parents(&self) -> Result<Vec<IfName>> {
-        names_in(&self.state_dir.join("parents"))
+        names_in(&self.parents_dir())
     }
 
     /// Whether a network, or a container whose record `counts`, needs the parent `name` or a link above it.
@@ -35,21 +35,25 @@ impl Store {
             if self.network(&network).is_ok_and(|network| !stands_on(&network.parent, name)) {
                 continue;
             }
-            if self.has_network(&network) {
+            if self.has_network(&network)? {
                 return Ok(true);
             }
         }
-        let needs = |parent: &IfName| stands_on(parent, name);
         let records = self.records()?;
-        Ok(records
-            .iter()
-            .filter(|record| counts(record))
-            .flat_map(|r| &r.attachments)
-            .any(|a| needs(&a.parent)))
+        // Who knows what they need?
+        if !records.unknown.is_empty() {
+            return Ok(true);
+        }
+        let counted = records.sound.iter().filter(|record| counts(record));
+        Ok(counted.flat_map(|record| &record.attachments).any(|a| stands_on(&a.parent, name)))
+    }
+
+    pub(super) fn parents_dir(&self) -> PathBuf {
+        self.state_dir.join("parents")
     }
 
     fn parent_path(&self, name: &IfName) -> PathBuf {
-        self.state_dir.join("parents").join(format!("{name}.json"))
+        self.parents_dir().join(format!("{name}.json"))
     }
 }
 

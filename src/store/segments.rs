@@ -2,11 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::{Holding, Locked, Store, entries, remove};
+use super::{Holding, Locked, Store, entries};
 use crate::error::Result;
+use crate::file::{self, remove};
+use crate::name::ContainerId;
 use crate::record::Record;
+
+/// The leases of a segment by who holds them.
+#[derive(Clone, Debug, Default)]
+pub struct Leases {
+    /// Nobody's.
+    pub orphans: Vec<IpAddr>,
+    /// The containers whose records cannot be made out.
+    pub unknown: Vec<(IpAddr, ContainerId)>,
+    /// The records of all other holders.
+    pub holders: Vec<Record>,
+}
 
 impl Store {
     /// The ifindexes of all segments that have been used.
@@ -26,33 +39,49 @@ impl Store {
         let paths = entries(&self.segment_dir(segment))?;
         Ok(paths.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
     }
+
+    /// Who holds what on `segment`.
+    ///
+    /// # Errors
+    /// When a lease or record cannot be read.
+    pub fn leases(&self, segment: u32) -> Result<Leases> {
+        let mut leases = Leases::default();
+        let mut holders = BTreeMap::new();
+        for address in self.held(segment)? {
+            match self.holding(segment, address)? {
+                Holding::Nobody => leases.orphans.push(address),
+                Holding::Unknown(id) => leases.unknown.push((address, id)),
+                Holding::Container(record) => {
+                    holders.insert(record.container.clone(), *record);
+                }
+            }
+        }
+        leases.holders = holders.into_values().collect();
+        Ok(leases)
+    }
 }
 
 impl Locked<'_> {
-    /// The leases on `segment` that are nobody's, and the records of the containers that hold the others.
+    /// The files that killed processes have left half written.
     ///
     /// # Errors
-    /// When the folder cannot be read.
-    pub fn leases(&self, segment: u32) -> Result<(Vec<PathBuf>, Vec<Record>)> {
-        let mut orphans = Vec::new();
-        let mut holders = BTreeMap::new();
-        for path in entries(&self.store.segment_dir(segment))? {
-            match self.store.holding(segment, &path) {
-                Some(Holding::Nobody) => orphans.push(path),
-                Some(Holding::Container(record)) => {
-                    holders.insert(record.container.clone(), *record);
-                }
-                None => {}
-            }
+    /// When a folder cannot be read.
+    pub fn left_over(&self) -> Result<Vec<PathBuf>> {
+        let store = self.store;
+        let mut folders = vec![store.networks_dir(), store.containers_dir(), store.parents_dir()];
+        folders.extend(store.segments()?.into_iter().map(|segment| store.segment_dir(segment)));
+        let mut found = Vec::new();
+        for folder in folders {
+            found.extend(entries(&folder)?.into_iter().filter(|path| file::is_temporary(path)));
         }
-        Ok((orphans, holders.into_values().collect()))
+        Ok(found)
     }
 
-    /// Removes a lease that is nobody's.
+    /// Removes a lease.
     ///
     /// # Errors
     /// When it cannot be removed.
-    pub fn sweep(&self, orphan: &Path) -> Result<()> {
-        remove(orphan)
+    pub fn sweep(&self, segment: u32, address: IpAddr) -> Result<()> {
+        remove(&self.store.lease_path(segment, address))
     }
 }

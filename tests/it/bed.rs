@@ -154,7 +154,7 @@ impl Bed {
     }
 
     /// The host's links, addresses and routes, but for what the kernel does by and by.
-    fn host_state(&self) -> Vec<String> {
+    pub fn host_state(&self) -> Vec<String> {
         let links: Vec<Value> = serde_json::from_str(&self.host.ip("-json -details link")).unwrap();
         let mut state: Vec<_> = links
             .iter()

@@ -214,10 +214,10 @@ fn lock() {
     let bed = Bed::with_pub_net("macvlan", "");
     bed.configure("underlay.json", r#"{"lock_timeout_ms": 50}"#);
     fs::create_dir_all(bed.path("run")).unwrap();
-    let file = fs::File::create(bed.path("run/lock")).unwrap();
+    let file = fs::File::open(bed.path("run")).unwrap();
     file.lock().unwrap();
     let error = bed.container(Bare, "web").networks("pub_net").start().map(drop).unwrap_err();
-    assert!(error.contains("run/lock was locked by others for 50 ms\nhint: see who holds it"), "{error}");
+    assert!(error.contains("run was locked by others for 50 ms\nhint: see who holds it"), "{error}");
     file.unlock().unwrap();
     bed.container(Bare, "web").networks("pub_net").start().unwrap();
 }

@@ -369,9 +369,16 @@ impl Container<'_> {
 
     /// Calls the hook as a runtime would: without environment.
     pub fn hook(&self, stage: &str) -> Outcome {
-        let (pid, status) = if stage == "poststop" { (0, "stopped") } else { (self.pid, "created") };
         let mut command = self.bed.underlay(&format!("hook {stage}"));
-        outcome(command.env_clear(), self.state(pid, status).as_bytes())
+        outcome(command.env_clear(), self.state_at(stage).as_bytes())
+    }
+
+    /// The OCI state at a stage, as crun gives it.
+    pub fn state_at(&self, stage: &str) -> String {
+        match stage {
+            "poststop" => self.state(0, "stopped"),
+            _ => self.state(self.pid, "created"),
+        }
     }
 
     /// Kills its process, without a word to the engine.

@@ -93,7 +93,9 @@ fn mark() {
     let bed = Bed::with_pub_net("macvlan", "");
     let container = bed.container(Bare, "web").networks("pub_net;pub_net").start().unwrap();
     for (index, name) in ["eth0", "eth1"].iter().enumerate() {
-        assert_eq!(container.link(name)["ifalias"], format!("underlay:{}:{index}", container.id));
+        let alias = container.link(name)["ifalias"].as_str().unwrap().to_owned();
+        let mark = format!("underlay:{}:{index}:{}:", container.id, container.pid);
+        assert!(alias.starts_with(&mark) && alias.ends_with(":pub_net"), "{alias}");
     }
     // Nothing of it ever shows on the host.
     assert_eq!(bed.host.ip("-br link").lines().count(), 2, "lo and eth0");

@@ -14,6 +14,7 @@ mod bed;
 mod command;
 mod conformance;
 mod container;
+mod crash;
 mod demo;
 mod detach;
 mod docs;
@@ -30,6 +31,7 @@ mod parents;
 mod podman;
 mod rootfs;
 mod routes;
+mod tracer;
 mod unannotated;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -103,6 +105,7 @@ fn main() -> ExitCode {
         installed::tests(),
         demo::tests(),
         many::tests(),
+        crash::tests(),
     ]
     .into_iter()
     .flatten()

@@ -59,7 +59,7 @@ struct User<'a> {
 
 pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
     let networks = names.iter().map(|name| store.network(name)).collect::<Result<Vec<_>>>()?;
-    let records = store.records()?;
+    let records = store.records()?.sound;
     let mut host = Socket::open()?;
     let on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
     let mut inspected = Vec::new();

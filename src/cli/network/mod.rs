@@ -12,6 +12,7 @@ use crate::kernel::Socket;
 use crate::name::NetworkName;
 use crate::network::Network;
 use crate::parents;
+use crate::record::Record;
 use crate::store::Store;
 
 #[derive(Debug, Subcommand)]
@@ -104,24 +105,27 @@ fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
     let mut host = Socket::open()?;
     loop {
         let locked = store.lock(settings.lock_timeout())?;
-        if !store.has_network(name) {
+        if !store.has_network(name)? {
             // The error for a network that is not there, with its hint.
             return store.network(name).map(drop);
         }
-        let records = store.records()?;
-        let mut users = records.iter().filter(|record| record.attachments.iter().any(|a| a.network == *name));
-        let Some(user) = users.next() else {
+        let records = store.records()?.sound;
+        let uses = |record: &&Record| record.attachments.iter().any(|attached| attached.network == *name);
+        let users: Vec<&Record> = records.iter().filter(uses).collect();
+        let Some(&user) = users.first() else {
             // A definition that cannot be read has no parent that could be known.
             let parent = store.network(name).ok().map(|network| network.parent);
             locked.remove_network(name)?;
             return parent.map_or(Ok(()), |parent| parents::drop_unneeded(&locked, &parent, &mut host));
         };
-        if let Some(user) = std::iter::once(user).chain(users).find(|record| detach::is_held(record)) {
-            return Err(Error::new(
-                Kind::Taken,
-                format!("network {name} is in use by container {}", user.container),
-            )
-            .hint("stop it first; `underlay ps` shows what is attached"));
+        for user in users {
+            if detach::is_held(user)? {
+                return Err(Error::new(
+                    Kind::Taken,
+                    format!("network {name} is in use by container {}", user.container),
+                )
+                .hint("stop it first; `underlay ps` shows what is attached"));
+            }
         }
         let dead = user.clone();
         drop(locked);

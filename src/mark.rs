@@ -1,0 +1,128 @@
+//! The mark by which a container's link is known as ours.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::hash::fnv1a;
+use crate::name::{ContainerId, NetworkName};
+
+/// The longest alias the kernel keeps (`IFALIASZ` with its NUL).
+const LONGEST: usize = 255;
+
+/// A link's alias (`IFLA_IFALIAS`): `underlay:CONTAINER:INDEX:PID:START:NETWORK`. It says whose link it is as exactly
+/// as the ledger does, so that the ledger can be written anew from the links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The container.
+    pub container: ContainerId,
+    /// Which of its attachments.
+    pub index: usize,
+    /// Its first process; see [`crate::record::Holder`].
+    pub pid: i32,
+    /// When that process started; see [`crate::record::Holder`].
+    pub start_time: u64,
+    /// The network.
+    pub network: NetworkName,
+}
+
+impl Mark {
+    /// The device group (`IFLA_GROUP`) a link has from its birth until it is marked, for the kernel takes no alias in
+    /// the message that makes a link. Never 0, which is every other link's.
+    pub fn group(&self) -> u32 {
+        (fnv1a(&self.to_string()) >> 32) as u32 | 1
+    }
+
+    /// # Errors
+    /// When the kernel would not keep all of it.
+    pub fn check(&self) -> Result<()> {
+        let length = self.to_string().len();
+        if length <= LONGEST {
+            return Ok(());
+        }
+        Err(Error::input(format!(
+            "the names of container {} and network {} are {} characters too long together",
+            self.container,
+            self.network,
+            length - LONGEST
+        ))
+        .hint("give one of them a shorter name: both stand in the alias of the link"))
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { container, index, pid, start_time, network } = self;
+        write!(f, "underlay:{container}:{index}:{pid}:{start_time}:{network}")
+    }
+}
+
+impl FromStr for Mark {
+    type Err = Error;
+
+    fn from_str(alias: &str) -> Result<Self> {
+        let read = || -> Option<Self> {
+            // No name has a colon.
+            let words: Vec<_> = alias.strip_prefix("underlay:")?.split(':').collect();
+            let [container, index, pid, start_time, network] = words.as_slice() else { return None };
+            Some(Self {
+                container: container.parse().ok()?,
+                index: index.parse().ok()?,
+                pid: pid.parse().ok()?,
+                start_time: start_time.parse().ok()?,
+                network: network.parse().ok()?,
+            })
+        };
+        read().ok_or_else(|| Error::input(format!("alias {alias:?} is no mark of a container's link")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        let text = "underlay:web:1:77:4242:pub_net";
+        let mark: Mark = text.parse().unwrap();
+        assert_eq!((mark.container.as_str(), mark.index, mark.pid, mark.start_time), ("web", 1, 77, 4242));
+        assert_eq!(mark.to_string(), text);
+        assert_eq!(mark.group(), mark.clone().group());
+        assert_ne!(mark.group(), Mark { start_time: 4243, ..mark.clone() }.group());
+        assert_ne!(mark.group(), Mark { index: 0, ..mark }.group());
+    }
+
+    #[test]
+    fn other_aliases() {
+        for alias in [
+            "",
+            "web",
+            "underlay:",
+            "underlay:parent",
+            "underlay:web:0",
+            "underlay::0:1:1:lan",
+            "underlay:web:x:1:1:lan",
+            "underlay:web:0:x:1:lan",
+            "underlay:web:0:1:-1:lan",
+            "underlay:web:0:1:1:",
+            "underlay:web:0:1:1:lan:",
+            "x:web:0:1:1:lan",
+        ] {
+            assert!(alias.parse::<Mark>().is_err(), "{alias}");
+        }
+    }
+
+    #[test]
+    fn the_longest() {
+        let mark = |id: usize, network: usize| Mark {
+            container: "c".repeat(id).parse().unwrap(),
+            index: 99,
+            pid: i32::MAX,
+            start_time: u64::MAX,
+            network: "n".repeat(network).parse().unwrap(),
+        };
+        assert!(mark(64, 128).check().is_ok(), "an engine's id goes with any network");
+        assert!(mark(200, 9).check().is_ok());
+        assert!(mark(200, 128).check().is_err());
+    }
+}

@@ -1,0 +1,229 @@
+//! The crash matrix: the hook is killed at each of its system calls in turn, or one of them fails. Whatever happens, no
+//! address is handed out twice, the next attach succeeds, and `underlay gc` leaves exactly what is alive.
+
+use nix::errno::Errno;
+
+use crate::Test;
+use crate::bed::{Bed, Netns};
+use crate::container::{Container, Engine::Bare};
+use crate::need::Need;
+use crate::tracer::{Mishap, Traced, trace};
+
+/// What a container asks for while the hook has bad luck.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    needs: &'static [Need],
+    /// The driver of the networks `lan` and `san`.
+    driver: &'static str,
+    networks: &'static str,
+    /// The annotation that defines the network `own`.
+    own: Option<&'static str>,
+}
+
+const CASES: [Case; 5] = [
+    Case { name: "macvlan", needs: &[Need::Macvlan], driver: "macvlan", networks: "lan", own: None },
+    Case { name: "ipvlan", needs: &[Need::Ipvlan], driver: "ipvlan", networks: "lan", own: None },
+    Case { name: "two", needs: &[Need::Macvlan], driver: "macvlan", networks: "lan;san", own: None },
+    Case {
+        name: "vlan",
+        needs: &[Need::Macvlan, Need::Vlan],
+        driver: "macvlan",
+        networks: "own",
+        own: Some(
+            r#"{"version": 1, "driver": "macvlan", "parent": "eth0.50", "subnets": [{"subnet": "10.50.0.0/24"}]}"#,
+        ),
+    },
+    Case {
+        name: "dummy",
+        needs: &[Need::Macvlan, Need::Dummy],
+        driver: "macvlan",
+        networks: "lan;own",
+        own: Some(r#"{"version": 1, "driver": "macvlan", "subnets": [{"subnet": "10.51.0.0/24"}]}"#),
+    },
+];
+
+const ERRORS: [Errno; 7] =
+    [Errno::EIO, Errno::ENOSPC, Errno::ENOMEM, Errno::EINTR, Errno::EMFILE, Errno::EAGAIN, Errno::ENOBUFS];
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for case in CASES {
+        let mut add = |name: &str, run: fn(&Matrix)| {
+            let run = move || run(&Matrix::new(case));
+            tests.push(Test::new(format!("crash::{name}::{}", case.name), case.needs, run));
+        };
+        add("killed_in_attach", killed_in_attach);
+        add("killed_in_detach", killed_in_detach);
+        add("error_in_attach", error_in_attach);
+        add("error_in_detach", error_in_detach);
+    }
+    tests
+}
+
+/// A bed, and a namespace that outlives the containers in it.
+struct Matrix {
+    case: Case,
+    bed: Bed,
+    pinned: Netns,
+    before: Vec<String>,
+}
+
+impl Matrix {
+    fn new(case: Case) -> Self {
+        let bed = Bed::new();
+        for (name, subnet) in [("lan", 1), ("san", 2)] {
+            bed.create(&format!(
+                "-d {} --subnet 10.{subnet}.0.0/24 --gateway 10.{subnet}.0.1 --subnet 2001:db8:{subnet}::/64 \
+                 -o parent=eth0 {name}",
+                case.driver
+            ));
+        }
+        bed.configure("underlay.json", r#"{"version": 1, "inline_networks": true}"#);
+        let before = bed.host_state();
+        Self { case, bed, pinned: Netns::new("pinned"), before }
+    }
+
+    /// A container in the pinned namespace, whose hook has not been called.
+    fn container(&self) -> Container<'_> {
+        let builder = self.bed.container(Bare, "web").networks(self.case.networks).without_hooks();
+        let builder = match self.case.own {
+            Some(own) => builder.annotation("io.underlay.network.own", own),
+            None => builder,
+        };
+        builder.in_netns(self.pinned.path()).start().unwrap()
+    }
+
+    fn trace(&self, container: &Container<'_>, stage: &str, at: usize, mishap: Mishap) -> Traced {
+        let command = self.bed.underlay(&format!("hook {stage}"));
+        trace(&command, container.state_at(stage).as_bytes(), at, mishap)
+    }
+
+    /// Another container gets on the LAN at once, with an address that is nobody's.
+    fn next_attach_succeeds(&self, what: &str) -> Container<'_> {
+        let in_use = self.pinned.ip("-oneline addr");
+        let next = self.bed.container(Bare, "next").networks("lan").start();
+        let next = next.unwrap_or_else(|error| panic!("{what}: the next attach failed: {error}"));
+        for address in next.addresses("eth0") {
+            assert!(!in_use.contains(&format!(" {address} ")), "{what}: {address} is in use\n{in_use}");
+        }
+        next
+    }
+
+    /// Ledger and kernel hold what these containers have, and nothing else.
+    fn assert_only(&self, alive: &[&Container<'_>], what: &str) {
+        let mut records: Vec<_> = alive.iter().map(|container| format!("{}.json", container.id)).collect();
+        records.sort();
+        assert_eq!(self.bed.records(), records, "{what}: records");
+        let mut addresses: Vec<_> = alive.iter().flat_map(|container| container.addresses("eth0")).collect();
+        addresses.iter_mut().for_each(|address| address.truncate(address.find('/').unwrap()));
+        addresses.sort();
+        let mut leases: Vec<_> =
+            self.bed.leases().iter().map(|lease| lease.split_once('/').unwrap().1.to_owned()).collect();
+        leases.sort();
+        assert_eq!(leases, addresses, "{what}: leases");
+        assert_eq!(self.pinned.ip("-brief link").lines().count(), 1, "{what}: links in the namespace");
+        assert_eq!(self.bed.host_state(), self.before, "{what}: the host");
+    }
+
+    /// After `gc` only what is alive is left, and a second has nothing to do.
+    fn assert_gc_mends(&self, alive: &[&Container<'_>], what: &str) {
+        self.bed.run("gc");
+        self.assert_only(alive, what);
+        assert_eq!(self.bed.run("gc"), "", "{what}: a second gc");
+    }
+}
+
+/// Calls `each` with 1, 2, … until it says that the program makes no such call.
+fn every_call(what: &str, case: Case, mut each: impl FnMut(usize) -> bool) {
+    let mut at = 1;
+    while each(at) {
+        at += 1;
+    }
+    assert!(at > 20, "only {at} system calls?");
+    eprintln!("crash::{what}::{}: {} system calls", case.name, at - 1);
+}
+
+fn killed_in_attach(matrix: &Matrix) {
+    every_call("killed_in_attach", matrix.case, |at| {
+        let mut web = matrix.container();
+        let traced = matrix.trace(&web, "createRuntime", at, Mishap::Kill);
+        let what = format!("killed at call {at} ({:?})", traced.hit);
+        let next = matrix.next_attach_succeeds(&what);
+        web.kill();
+        if at % 2 == 0 {
+            matrix.assert_gc_mends(&[&next], &what);
+        } else {
+            // The same container once more, in the same namespace, finds nothing in its way.
+            let again = matrix.container();
+            let made = again.hook("createRuntime");
+            assert_eq!(made.code, 0, "{what}: {made:?}");
+            let links = matrix.pinned.ip("-brief link").lines().count();
+            assert_eq!(links, 2 + usize::from(matrix.case.networks.contains(';')), "{what}");
+            again.stop();
+            matrix.assert_gc_mends(&[&next], &what);
+        }
+        next.stop();
+        traced.hit.is_some()
+    });
+}
+
+fn killed_in_detach(matrix: &Matrix) {
+    every_call("killed_in_detach", matrix.case, |at| {
+        let mut web = matrix.container();
+        assert_eq!(web.hook("createRuntime").code, 0);
+        web.kill();
+        let traced = matrix.trace(&web, "poststop", at, Mishap::Kill);
+        let what = format!("killed at call {at} ({:?})", traced.hit);
+        let next = matrix.next_attach_succeeds(&what);
+        if at % 2 == 0 {
+            let stopped = web.hook("poststop");
+            assert_eq!((stopped.code, stopped.stderr.as_str()), (0, ""), "{what}");
+        }
+        matrix.assert_gc_mends(&[&next], &what);
+        next.stop();
+        traced.hit.is_some()
+    });
+}
+
+fn error_in_attach(matrix: &Matrix) {
+    for errno in ERRORS {
+        every_call(&format!("error_in_attach::{errno:?}"), matrix.case, |at| {
+            let web = matrix.container();
+            let traced = matrix.trace(&web, "createRuntime", at, Mishap::Error(errno));
+            let what = format!("{errno:?} at call {at} ({:?}): {}", traced.hit, traced.stderr);
+            match traced.code() {
+                Some(0) => assert!(!matrix.bed.records().is_empty(), "{what}: attached, but no record"),
+                Some(_) => {
+                    assert!(traced.stderr.starts_with("underlay: "), "{what}");
+                    matrix.assert_only(&[], &what);
+                }
+                None => eprintln!("{:?} {what}", traced.end),
+            }
+            assert!(!traced.stderr.contains("panicked"), "{what}");
+            web.stop();
+            matrix.assert_gc_mends(&[], &what);
+            traced.hit.is_some()
+        });
+    }
+}
+
+fn error_in_detach(matrix: &Matrix) {
+    for errno in ERRORS {
+        every_call(&format!("error_in_detach::{errno:?}"), matrix.case, |at| {
+            let mut web = matrix.container();
+            assert_eq!(web.hook("createRuntime").code, 0);
+            web.kill();
+            let traced = matrix.trace(&web, "poststop", at, Mishap::Error(errno));
+            let what = format!("{errno:?} at call {at} ({:?}): {}", traced.hit, traced.stderr);
+            match traced.code() {
+                Some(0) if traced.stderr.is_empty() => matrix.assert_only(&[], &what),
+                Some(_) => {}
+                None => eprintln!("{:?} {what}", traced.end),
+            }
+            assert!(!traced.stderr.contains("panicked"), "{what}");
+            matrix.assert_gc_mends(&[], &what);
+            traced.hit.is_some()
+        });
+    }
+}

@@ -1,0 +1,155 @@
+//! Runs a program under ptrace(2), and kills it or lets one of its system calls fail.
+
+use std::io::Write as _;
+use std::process::{Command, ExitStatus, Stdio};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// What happens at a system call of all threads of a program, counted from 1, before the kernel sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    /// SIGKILL.
+    Kill,
+    /// The call fails with this, and is not done.
+    Error(Errno),
+}
+
+/// How a program ended that was traced.
+#[derive(Debug)]
+pub struct Traced {
+    /// Exit code or signal.
+    pub end: WaitStatus,
+    /// What it wrote to stderr.
+    pub stderr: String,
+    /// The number of the system call that the mishap happened at; none, if the program made fewer.
+    pub hit: Option<i64>,
+}
+
+impl Traced {
+    /// Its exit code, if it ended by itself.
+    pub fn code(&self) -> Option<i32> {
+        match self.end {
+            WaitStatus::Exited(_, code) => Some(code),
+            _ => None,
+        }
+    }
+}
+
+/// Runs `command` with `stdin`; at its system call number `at`, `mishap` happens. The exit is no call that could fail.
+pub fn trace(command: &Command, stdin: &[u8], at: usize, mishap: Mishap) -> Traced {
+    // The shell stops until it is traced, and becomes the program then.
+    let mut stopped = Command::new("sh");
+    stopped.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]).arg(command.get_program());
+    stopped.args(command.get_args()).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    stopped.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = stopped.spawn().unwrap();
+    let pid = Pid::from_raw(child.id() as i32);
+    waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+    let options = Options::PTRACE_O_TRACESYSGOOD
+        | Options::PTRACE_O_TRACECLONE
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_EXITKILL;
+    ptrace::seize(pid, options).unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    // The pipe takes it whole; a program that dies early need not read it.
+    let _ = pipe.write_all(stdin);
+    drop(pipe);
+    nix::sys::signal::kill(pid, Signal::SIGCONT).unwrap();
+    let (end, hit) = follow(pid, at, mishap);
+    let mut stderr = String::new();
+    let _ = std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut stderr);
+    // Reaped already.
+    let _: std::io::Result<ExitStatus> = child.wait();
+    Traced { end, stderr, hit }
+}
+
+/// Lets the tracees go from stop to stop until the first of them, `pid`, has ended.
+fn follow(pid: Pid, at: usize, mishap: Mishap) -> (WaitStatus, Option<i64>) {
+    // Of this thread's tracees alone: other tests have children too.
+    let any = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+    let (mut execs, mut calls, mut hit) = (0, 0, None);
+    // Which call of which thread fails, when it comes back.
+    let mut failing: Option<Pid> = None;
+    loop {
+        let status = waitpid(None, Some(any)).unwrap();
+        let Some(thread) = status.pid() else { continue };
+        let mut signal = None;
+        match status {
+            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => {
+                if thread == pid {
+                    return (status, hit);
+                }
+                continue;
+            }
+            WaitStatus::PtraceSyscall(_) if failing == Some(thread) => {
+                failing = None;
+                if let Mishap::Error(errno) = mishap {
+                    set_result(thread, errno);
+                }
+            }
+            WaitStatus::PtraceSyscall(_) => {
+                if let Some(number) = entering(thread).filter(|_| execs == EXECS) {
+                    calls += 1;
+                    let is_exit = matches!(number, libc::SYS_exit | libc::SYS_exit_group);
+                    match mishap {
+                        Mishap::Kill if calls == at => {
+                            hit = Some(number);
+                            nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+                            continue;
+                        }
+                        Mishap::Error(_) if calls == at && !is_exit => {
+                            hit = Some(number);
+                            skip(thread);
+                            failing = Some(thread);
+                        }
+                        Mishap::Error(_) if calls == at => hit = Some(number),
+                        _ => {}
+                    }
+                }
+            }
+            WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXEC) => execs += 1,
+            // A new thread, or the stop of the group.
+            WaitStatus::PtraceEvent(..) => {}
+            WaitStatus::Stopped(_, Signal::SIGSTOP | Signal::SIGTRAP | Signal::SIGCONT) => {}
+            WaitStatus::Stopped(_, other) => signal = Some(other),
+            _ => {}
+        }
+        // It may have been killed meanwhile.
+        let _ = ptrace::syscall(thread, signal);
+    }
+}
+
+/// The shell becomes nsenter, and that the program.
+const EXECS: usize = 2;
+
+/// The number of the system call that `thread` is about to do; `None` when it comes back from one.
+fn entering(thread: Pid) -> Option<i64> {
+    let info = ptrace::syscall_info(thread).ok()?;
+    (info.op == libc::PTRACE_SYSCALL_INFO_ENTRY).then(|| ptrace_number(thread)).flatten()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn ptrace_number(thread: Pid) -> Option<i64> {
+    Some(ptrace::getregs(thread).ok()?.orig_rax as i64)
+}
+
+/// Makes the call that `thread` is about to do none.
+#[cfg(target_arch = "x86_64")]
+fn skip(thread: Pid) {
+    let mut registers = ptrace::getregs(thread).unwrap();
+    registers.orig_rax = u64::MAX;
+    ptrace::setregs(thread, registers).unwrap();
+}
+
+/// Makes the call that `thread` comes back from a failure.
+#[cfg(target_arch = "x86_64")]
+fn set_result(thread: Pid, errno: Errno) {
+    let mut registers = ptrace::getregs(thread).unwrap();
+    registers.rax = -i64::from(errno as i32) as u64;
+    ptrace::setregs(thread, registers).unwrap();
+}
