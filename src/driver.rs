@@ -17,6 +17,11 @@ macro_rules! words {
             $($(#[$vdoc])* $variant),+
         }
 
+        impl $name {
+            /// Every one there is.
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+        }
+
         impl FromStr for $name {
             type Err = Error;
 
@@ -141,6 +146,7 @@ mod tests {
         for word in ["bridge", "private", "vepa", "passthru", "source"] {
             assert_eq!(word.parse::<MacvlanMode>().unwrap().to_string(), word);
         }
+        assert_eq!(IpvlanMode::ALL.map(|mode| mode.to_string()), ["l2", "l3", "l3s"]);
         for word in ["l2", "l3", "l3s"] {
             assert_eq!(word.parse::<IpvlanMode>().unwrap().to_string(), word);
         }

@@ -1,5 +1,6 @@
 //! A network link as the kernel describes it, and whether it can be a parent.
 
+use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::mac::MacAddr;
 use crate::network::Network;
@@ -14,10 +15,17 @@ pub struct Link {
     pub name: String,
     /// Its driver (`IFLA_INFO_KIND`); none for hardware.
     pub kind: Option<String>,
+    /// Its driver with its mode (`IFLA_INFO_DATA`), if that is one of ours.
+    pub driver: Option<Driver>,
+    /// Its limit for unqueued broadcasts (`IFLA_MACVLAN_BC_CUTOFF`), where the kernel tells: since 6.4, and only what
+    /// is not the default.
+    pub bclim: Option<i32>,
     /// What it is enslaved to (`IFLA_INFO_SLAVE_KIND`): bridge, bond, team, …
     pub slave_kind: Option<String>,
     /// The link below it in the same namespace (`IFLA_LINK` without `IFLA_LINK_NETNSID`).
     pub lower: Option<u32>,
+    /// The link below it in another namespace (`IFLA_LINK` with `IFLA_LINK_NETNSID`): the host's, for a container's.
+    pub elsewhere: Option<Elsewhere>,
     /// Its Ethernet address.
     pub mac: Option<MacAddr>,
     /// Its MTU in bytes.
@@ -34,6 +42,15 @@ pub struct Link {
     pub loopback: bool,
     /// Whether it carries Ethernet frames (`ARPHRD_ETHER`).
     pub ethernet: bool,
+}
+
+/// A link of another namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Its number there.
+    pub ifindex: u32,
+    /// That namespace, as the asking one counts its peers.
+    pub nsid: i32,
 }
 
 impl Link {
@@ -88,8 +105,11 @@ mod tests {
             ifindex: 2,
             name: "eth0".to_owned(),
             kind: None,
+            driver: None,
+            bclim: None,
             slave_kind: None,
             lower: None,
+            elsewhere: None,
             mac: None,
             mtu: 1500,
             vlan_id: None,

@@ -17,30 +17,13 @@ use neli::rtnl::{IfaddrmsgBuilder, Ifinfomsg, IfinfomsgBuilder, Rtattr, RtattrBu
 use neli::types::{Buffer, RtBuffer};
 use neli::{Size, ToBytes};
 
+use super::driver;
 use super::netns::NetnsFile;
-use crate::driver::{Driver, IpvlanFlag, IpvlanMode, MacvlanMode};
+use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::mac::MacAddr;
 use crate::name::IfName;
 use crate::record::Route;
-
-/// `IFLA_MACVLAN_*` of linux/if_link.h, which neli lacks.
-#[neli_enum(serialized_type = "u16")]
-enum IflaMacvlan {
-    Mode = 1,
-    BcCutoff = 9,
-}
-
-impl RtaType for IflaMacvlan {}
-
-/// `IFLA_IPVLAN_*` of linux/if_link.h, which neli lacks.
-#[neli_enum(serialized_type = "u16")]
-enum IflaIpvlan {
-    Mode = 1,
-    Flags = 2,
-}
-
-impl RtaType for IflaIpvlan {}
 
 /// `IFLA_VLAN_*` of linux/if_link.h, which neli lacks.
 #[neli_enum(serialized_type = "u16")]
@@ -132,6 +115,18 @@ pub(super) fn get_route(address: IpAddr) -> Result<Message> {
     Message::new(Rtm::Getroute, NlmF::empty(), message.build().map_err(unsound)?)
 }
 
+/// `ip netns list-id`, of one namespace
+pub(super) fn get_nsid(netns: &NetnsFile) -> Result<Message> {
+    // Of linux/net_namespace.h, which neli lacks.
+    const NETNSA_FD: u16 = 3;
+    // `struct rtgenmsg`, one byte padded to four, and one attribute of eight.
+    let mut bytes = vec![0; 4];
+    bytes.extend(8_u16.to_ne_bytes());
+    bytes.extend(NETNSA_FD.to_ne_bytes());
+    bytes.extend(netns.file().as_raw_fd().to_ne_bytes());
+    Message::new(Rtm::Getnsid, NlmF::empty(), Buffer::from(bytes))
+}
+
 /// `ip link add NAME type …`, on the host
 pub(super) fn create_parent(name: &IfName, kind: ParentKind) -> Result<Message> {
     let mut attributes = vec![attribute(Ifla::Ifname, name.as_str())?];
@@ -189,42 +184,12 @@ pub(super) struct NewLink<'a> {
 /// and nothing ever shows on the host.
 pub(super) fn create_link(new: NewLink<'_>, netns: &NetnsFile) -> Result<Message> {
     let NewLink { name, parent_index, driver, mac, mtu, bclim, group } = new;
-    let (kind, data) = match driver {
-        Driver::Macvlan { mode } => {
-            let mode: u32 = match mode {
-                MacvlanMode::Private => 1,
-                MacvlanMode::Vepa => 2,
-                MacvlanMode::Bridge => 4,
-                MacvlanMode::Passthru => 8,
-                MacvlanMode::Source => 16,
-            };
-            let mut data = vec![attribute(IflaMacvlan::Mode, mode)?];
-            if let Some(bclim) = bclim {
-                data.push(attribute(IflaMacvlan::BcCutoff, bclim)?);
-            }
-            ("macvlan", nested(IflaInfo::Data, data)?)
-        }
-        Driver::Ipvlan { mode, flag } => {
-            let mode: u16 = match mode {
-                IpvlanMode::L2 => 0,
-                IpvlanMode::L3 => 1,
-                IpvlanMode::L3s => 2,
-            };
-            let flags: u16 = match flag {
-                IpvlanFlag::Bridge => 0,
-                IpvlanFlag::Private => 1,
-                IpvlanFlag::Vepa => 2,
-            };
-            let data = [attribute(IflaIpvlan::Mode, mode)?, attribute(IflaIpvlan::Flags, flags)?];
-            ("ipvlan", nested(IflaInfo::Data, data)?)
-        }
-    };
     let mut attributes = vec![
         attribute(Ifla::Ifname, name.as_str())?,
         attribute(Ifla::Link, parent_index)?,
         attribute(Ifla::NetNsFd, netns.file().as_raw_fd())?,
         attribute(Ifla::Group, group)?,
-        nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, kind)?, data])?,
+        driver::write(driver, bclim)?,
     ];
     if let Some(mac) = mac {
         attributes.push(attribute(Ifla::Address, Buffer::from(&mac.bytes()[..]))?);
@@ -318,11 +283,17 @@ fn link(ifindex: u32, attributes: impl IntoIterator<Item = Rtattr<Ifla, Buffer>>
         .map_err(unsound)
 }
 
-fn attribute<T: Size + RtaType, P: Size + ToBytes>(kind: T, payload: P) -> Result<Rtattr<T, Buffer>> {
+pub(super) fn attribute<T: Size + RtaType, P: Size + ToBytes>(
+    kind: T,
+    payload: P,
+) -> Result<Rtattr<T, Buffer>> {
     RtattrBuilder::default().rta_type(kind).rta_payload(payload).build().map_err(unsound)
 }
 
-fn nested<T, S>(kind: T, attributes: impl IntoIterator<Item = Rtattr<S, Buffer>>) -> Result<Rtattr<T, Buffer>>
+pub(super) fn nested<T, S>(
+    kind: T,
+    attributes: impl IntoIterator<Item = Rtattr<S, Buffer>>,
+) -> Result<Rtattr<T, Buffer>>
 where
     T: Size + RtaType,
     S: RtaType,

@@ -1,6 +1,7 @@
 //! The door to the kernel: rtnetlink, network namespaces, processes.
 
 mod apply;
+mod driver;
 mod explain;
 mod message;
 mod netns;

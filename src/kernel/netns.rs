@@ -31,6 +31,16 @@ impl NetnsFile {
         Ok(Self { identity: (metadata.dev(), metadata.ino()), file })
     }
 
+    /// The namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn own() -> Result<Self> {
+        let path = Path::new("/proc/thread-self/ns/net");
+        let own = File::open(path).and_then(Self::new);
+        own.map_err(|error| Error::io("open", path, &error))
+    }
+
     /// The namespace a record speaks of: through its holder, or through the path that keeps it. `None` if neither leads
     /// there any more.
     ///
@@ -76,9 +86,7 @@ impl NetnsFile {
     /// # Errors
     /// When this is the namespace of the calling thread: the container shares the host's network.
     pub fn refuse_own(&self) -> Result<()> {
-        let path = Path::new("/proc/thread-self/ns/net");
-        let own = path.metadata().map_err(|error| Error::io("read", path, &error))?;
-        if self.identity == (own.dev(), own.ino()) {
+        if self.identity == Self::own()?.identity {
             return Err(Error::input("the container shares the host's network namespace")
                 .hint("start it without `--network host`; with podman, `--network none` suits"));
         }

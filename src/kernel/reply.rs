@@ -7,17 +7,21 @@ use std::ffi::CStr;
 use std::io::{self, Cursor};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use neli::FromBytesWithInput;
 use neli::attr::Attribute;
 use neli::consts::nl::{NlmF, Nlmsg, NlmsgerrAttr};
-use neli::consts::rtnl::{Arphrd, Ifa, Iff, Ifla, IflaInfo};
+use neli::consts::rtnl::{Arphrd, Ifa, Iff, Ifla, IflaInfo, Rta};
 use neli::err::DeError;
-use neli::rtnl::{Ifaddrmsg, Ifinfomsg, RtAttrHandle};
+use neli::rtnl::{Ifinfomsg, RtAttrHandle};
+use nix::libc;
 
+use super::driver;
 use super::message::IflaVlan;
 use crate::error::{Error, Result};
-use crate::link::Link;
+use crate::link::{Elsewhere, Link};
 use crate::mac::MacAddr;
+use crate::record::Route;
 
 /// One message from the kernel.
 #[derive(Debug)]
@@ -60,6 +64,13 @@ impl std::fmt::Display for Refusal {
         }
     }
 }
+
+/// `RT_TABLE_MAIN`
+const MAIN: u8 = 254;
+/// `RTN_UNICAST`
+const UNICAST: u8 = 1;
+/// `RTPROT_RA`: a router has sent it.
+const RTPROT_RA: u8 = 9;
 
 /// Takes a datagram apart into its messages.
 pub(super) fn replies(mut datagram: &[u8]) -> impl Iterator<Item = Result<Reply<'_>>> {
@@ -110,21 +121,25 @@ fn answer(payload: &[u8], flags: u16) -> Option<Option<Refusal>> {
     let header =
         if flags & NLM_F_CAPPED == 0 { u32::from_ne_bytes(*request.first_chunk()?) as usize } else { 16 };
     let attributes = request.get(header.next_multiple_of(4)..).unwrap_or_default();
-    let text = (flags & NLM_F_ACK_TLVS != 0).then(|| error_text(attributes)).flatten();
-    Some(Some(Refusal { errno, text }))
+    let text = (flags & NLM_F_ACK_TLVS != 0).then(|| value(attributes, NlmsgerrAttr::Msg)).flatten();
+    Some(Some(Refusal { errno, text: text.and_then(self::text) }))
 }
 
-/// The text of `NLMSGERR_ATTR_MSG` among `attributes`.
-fn error_text(mut attributes: &[u8]) -> Option<String> {
-    loop {
-        let length = usize::from(u16::from_ne_bytes(*attributes.first_chunk()?));
-        let kind = u16::from_ne_bytes(*attributes.get(2..)?.first_chunk()?);
-        let value = attributes.get(4..length)?;
-        if kind == u16::from(NlmsgerrAttr::Msg) {
-            return text(value);
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..)?;
-    }
+/// The attributes in `bytes`, by number; they end where a length makes no sense.
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
+        let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?);
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+/// The value of the first attribute `kind` in `bytes`.
+fn value(bytes: &[u8], kind: impl Into<u16>) -> Option<&[u8]> {
+    let kind = kind.into();
+    attributes(bytes).find_map(|(found, value)| (found == kind).then_some(value))
 }
 
 /// A link out of the payload of `RTM_NEWLINK`.
@@ -136,23 +151,29 @@ pub(super) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
     let string =
         |attribute| attributes.get_attribute(attribute).and_then(|found| text(found.payload().as_ref()));
     let info = attributes.get_nested_attributes::<IflaInfo>(Ifla::Linkinfo).ok();
+    let kind = info.as_ref().and_then(|info| info_text(info, IflaInfo::Kind));
+    let driver = info.as_ref().zip(kind.as_deref()).and_then(|(info, kind)| driver::read(kind, info));
     let vlan_id = info.as_ref().and_then(|info| {
         let data = info.get_nested_attributes::<IflaVlan>(IflaInfo::Data).ok()?;
         data.get_attr_payload_as::<u16>(IflaVlan::Id).ok()
     });
-    let info = |attribute| info.as_ref().and_then(|info| info_text(info, attribute));
-    let kind = info(IflaInfo::Kind);
     let mac =
         attributes.get_attribute(Ifla::Address).and_then(|found| found.payload().as_ref().try_into().ok());
-    let elsewhere = attributes.get_attribute(Ifla::LinkNetnsid).is_some();
+    // What is there and no number is another namespace all the same.
+    let nsid = attributes
+        .get_attribute(Ifla::LinkNetnsid)
+        .map(|_| attributes.get_attr_payload_as(Ifla::LinkNetnsid).unwrap_or(-1));
     Ok(Some(Link {
         ifindex: u32::try_from(*message.ifi_index()).unwrap_or_default(),
         name: string(Ifla::Ifname).unwrap_or_default(),
         // Other kinds number their data otherwise.
         vlan_id: vlan_id.filter(|_| kind.as_deref() == Some("vlan")),
         kind,
-        slave_kind: info(IflaInfo::SlaveKind),
-        lower: number(Ifla::Link).filter(|_| !elsewhere),
+        driver: driver.map(|(driver, _)| driver),
+        bclim: driver.and_then(|(_, bclim)| bclim),
+        slave_kind: info.as_ref().and_then(|info| info_text(info, IflaInfo::SlaveKind)),
+        lower: number(Ifla::Link).filter(|_| nsid.is_none()),
+        elsewhere: number(Ifla::Link).zip(nsid).map(|(ifindex, nsid)| Elsewhere { ifindex, nsid }),
         mac: mac.map(MacAddr::from_bytes),
         mtu: number(Ifla::Mtu).unwrap_or_default(),
         up: message.ifi_flags().contains(Iff::UP),
@@ -167,24 +188,67 @@ fn info_text(info: &RtAttrHandle<'_, IflaInfo>, attribute: IflaInfo) -> Option<S
     info.get_attribute(attribute).and_then(|found| text(found.payload().as_ref()))
 }
 
-/// An address out of the payload of `RTM_NEWADDR`: the local one, where the link is point-to-point.
-pub(super) fn parse_address(payload: &[u8]) -> Result<Option<IpAddr>> {
-    let message =
-        Ifaddrmsg::from_bytes_with_input(&mut Cursor::new(payload), payload.len()).map_err(garbled)?;
-    let attributes = message.rtattrs().get_attr_handle();
-    let found = attributes.get_attribute(Ifa::Local).or_else(|| attributes.get_attribute(Ifa::Address));
-    Ok(found.and_then(|found| {
-        let bytes = found.payload().as_ref();
-        let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
-        let v6 = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
-        v4().or_else(v6)
+/// An address of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    /// The number of the link.
+    pub(super) ifindex: u32,
+    /// The address with its prefix length.
+    pub(super) net: IpNet,
+    /// Whether it stays until it is deleted; one that a router or a DHCP server gave has its time.
+    pub(super) permanent: bool,
+}
+
+/// An address out of the payload of `RTM_NEWADDR` (`struct ifaddrmsg`): the local one, where the link is
+/// point-to-point.
+pub(super) fn parse_address(payload: &[u8]) -> Result<Option<Address>> {
+    let Some((&[_family, prefix_len, flags, _scope, index @ ..], attributes)) =
+        payload.split_first_chunk::<8>()
+    else {
+        return Ok(None);
+    };
+    let ip = value(attributes, Ifa::Local).or_else(|| value(attributes, Ifa::Address)).and_then(ip);
+    let net = ip.and_then(|ip| IpNet::new(ip, prefix_len).ok());
+    let permanent = u32::from(flags) & libc::IFA_F_PERMANENT != 0;
+    Ok(net.map(|net| Address { ifindex: u32::from_ne_bytes(index), net, permanent }))
+}
+
+/// A route out of the payload of `RTM_NEWROUTE` (`struct rtmsg`) with the number of the link it leaves by, if it is
+/// a unicast route of the main table that neither the kernel has made for an address nor a router has sent. Routes
+/// over several next hops are left out.
+pub(super) fn parse_route(payload: &[u8]) -> Result<Option<(u32, Route)>> {
+    let Some((&[family, prefix_len, _, _, MAIN, protocol, _, UNICAST, ..], attributes)) =
+        payload.split_first_chunk::<12>()
+    else {
+        return Ok(None);
+    };
+    if [libc::RTPROT_KERNEL, libc::RTPROT_REDIRECT, RTPROT_RA].contains(&protocol) {
+        return Ok(None);
+    }
+    let number = |kind| value(attributes, kind).and_then(number);
+    let (any, default_metric) = match i32::from(family) {
+        libc::AF_INET => (IpAddr::from([0; 4]), 0),
+        libc::AF_INET6 => (IpAddr::from([0; 16]), 1024),
+        _ => return Ok(None),
+    };
+    let to = value(attributes, Rta::Dst).map_or(Some(any), ip).and_then(|ip| IpNet::new(ip, prefix_len).ok());
+    Ok(to.zip(number(Rta::Oif)).map(|(to, ifindex)| {
+        let via = value(attributes, Rta::Gateway).and_then(ip);
+        let metric = number(Rta::Priority).filter(|&metric| metric != default_metric);
+        (ifindex, Route { to, via, metric })
     }))
+}
+
+/// The number of a namespace out of the payload of `RTM_NEWNSID` (`struct rtgenmsg`), if it has one.
+pub(super) fn parse_nsid(payload: &[u8]) -> Result<Option<i32>> {
+    // Of linux/net_namespace.h, which neli lacks.
+    const NETNSA_NSID: u16 = 1;
+    let nsid = payload.get(4..).and_then(|attributes| value(attributes, NETNSA_NSID)).and_then(number);
+    Ok(nsid.map(u32::cast_signed).filter(|&nsid| nsid >= 0))
 }
 
 /// Whether the payload of an `RTM_NEWROUTE` (`struct rtmsg`) is a default route of the main table.
 pub(super) fn parse_default_route(payload: &[u8]) -> Result<Option<()>> {
-    const MAIN: u8 = 254;
-    const UNICAST: u8 = 1;
     let is = matches!(payload, [_family, 0, _, _, MAIN, _, _, UNICAST, ..]);
     Ok(is.then_some(()))
 }
@@ -195,6 +259,18 @@ pub(super) fn parse_local_route(payload: &[u8]) -> Result<Option<bool>> {
     Ok(Some(payload.get(7) == Some(&LOCAL)))
 }
 
+/// The address an attribute holds.
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+    let v6 = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
+    v4().or_else(v6)
+}
+
+/// The number an attribute holds.
+fn number(bytes: &[u8]) -> Option<u32> {
+    bytes.try_into().ok().map(u32::from_ne_bytes)
+}
+
 /// The text of a string attribute, with or without its NUL.
 fn text(bytes: &[u8]) -> Option<String> {
     let bytes = CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes);
@@ -203,4 +279,98 @@ fn text(bytes: &[u8]) -> Option<String> {
 
 fn garbled(error: DeError) -> Error {
     Error::input(format!("cannot read a netlink message: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn addresses() {
+        // struct ifaddrmsg: family, prefix length, flags (IFA_F_PERMANENT is 0x80), scope, ifindex.
+        let v4 = [2, 24, 0x80, 0, 7, 0, 0, 0];
+        let attribute = |kind: u8, last: u8| [8, 0, kind, 0, 10, 0, 0, last];
+        let parsed = |bytes: &[&[u8]]| parse_address(&bytes.concat()).unwrap();
+        let found = Address { ifindex: 7, net: net("10.0.0.9/24"), permanent: true };
+        assert_eq!(parsed(&[&v4, &attribute(1, 9)]), Some(found));
+        assert_eq!(parsed(&[&v4, &attribute(1, 1), &attribute(2, 9)]), Some(found), "the local one");
+        let v6 =
+            [10, 64, 0, 0, 7, 0, 0, 0, 20, 0, 1, 0, 0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let found = Address { ifindex: 7, net: net("fe80::1/64"), permanent: false };
+        assert_eq!(parsed(&[&v6]), Some(found));
+        for garbled in [
+            &v4[..],
+            &v4[..7],
+            &[],
+            &[&v4[..], &[4, 0, 1, 0]].concat(),
+            &[&v4[..], &[0, 0, 1, 0, 10, 0, 0, 9]].concat(),
+            &[&v4[..], &[9, 0, 1, 0, 10, 0, 0, 9]].concat(),
+            &[&[2, 33, 0, 0, 7, 0, 0, 0], &attribute(1, 9)[..]].concat(),
+        ] {
+            assert_eq!(parse_address(garbled).unwrap(), None, "{garbled:?}");
+        }
+    }
+
+    #[test]
+    fn routes() {
+        // struct rtmsg: family, lengths of destination and source, TOS, table, protocol (boot is 3), scope, type,
+        // flags; then RTA_DST (1), RTA_OIF (4), RTA_GATEWAY (5), RTA_PRIORITY (6).
+        let head = |family: u8, length: u8, table: u8, protocol: u8, kind: u8| {
+            [family, length, 0, 0, table, protocol, 0, kind, 0, 0, 0, 0]
+        };
+        let boot = |family, length| head(family, length, 254, 3, 1);
+        let number = |kind: u8, number: u32| [&[8, 0, kind, 0][..], &number.to_ne_bytes()].concat();
+        let oif = number(4, 7);
+        let to = [8, 0, 1, 0, 10, 2, 0, 0];
+        let via = [8, 0, 5, 0, 10, 0, 0, 1];
+        let parsed = |bytes: &[&[u8]]| parse_route(&bytes.concat()).unwrap();
+        let route = |to, via: Option<&str>, metric| {
+            Some((7, Route { to: net(to), via: via.map(|via| via.parse().unwrap()), metric }))
+        };
+        assert_eq!(parsed(&[&boot(2, 0), &oif, &via]), route("0.0.0.0/0", Some("10.0.0.1"), None));
+        assert_eq!(parsed(&[&boot(2, 16), &to, &oif, &number(6, 9)]), route("10.2.0.0/16", None, Some(9)));
+        assert_eq!(parsed(&[&boot(10, 0), &oif, &number(6, 1024)]), route("::/0", None, None));
+        assert_eq!(parsed(&[&boot(10, 0), &oif, &number(6, 7)]), route("::/0", None, Some(7)));
+        for other in [
+            [&head(2, 0, 255, 3, 1)[..], &oif].concat(),
+            [&head(2, 0, 254, 2, 1)[..], &oif].concat(),
+            [&head(10, 0, 254, 9, 1)[..], &oif].concat(),
+            [&head(2, 0, 254, 3, 2)[..], &oif].concat(),
+            [&head(7, 0, 254, 3, 1)[..], &oif].concat(),
+            [&boot(2, 0)[..], &via].concat(),
+            [&boot(2, 33)[..], &to, &oif].concat(),
+            boot(2, 0)[..11].to_vec(),
+            vec![],
+        ] {
+            assert_eq!(parse_route(&other).unwrap(), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_namespaces() {
+        let nsid = |number: i32| [&[0, 0, 0, 0, 8, 0, 1, 0][..], &number.to_ne_bytes()].concat();
+        assert_eq!(parse_nsid(&nsid(0)).unwrap(), Some(0));
+        assert_eq!(parse_nsid(&nsid(3)).unwrap(), Some(3));
+        for unknown in [nsid(-1), nsid(0)[..11].to_vec(), vec![0; 4], vec![]] {
+            assert_eq!(parse_nsid(&unknown).unwrap(), None, "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn links_below() {
+        // IFLA_LINK is 5, IFLA_LINK_NETNSID 37.
+        let link = [8, 0, 5, 0, 4, 0, 0, 0];
+        let below = |attributes: &[u8]| {
+            let link = parse_link(&[&[0; 16], attributes].concat()).unwrap().unwrap();
+            (link.lower, link.elsewhere.map(|link| (link.ifindex, link.nsid)))
+        };
+        assert_eq!(below(&[]), (None, None));
+        assert_eq!(below(&link), (Some(4), None));
+        assert_eq!(below(&[&link[..], &[8, 0, 37, 0, 2, 0, 0, 0]].concat()), (None, Some((4, 2))));
+        assert_eq!(below(&[&link[..], &[4, 0, 37, 0]].concat()), (None, Some((4, -1))));
+    }
 }

@@ -3,16 +3,19 @@
 use std::io;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use neli::consts::rtnl::RtAddrFamily;
 use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 
 use super::message::{self, Message};
+use super::netns::NetnsFile;
 use super::reply::{self, Content, Refusal, Reply};
 use crate::assign::DefaultRoutes;
 use crate::error::{Error, Kind, Result};
 use crate::link::Link;
 use crate::name::IfName;
+use crate::record::Route;
 
 /// A socket of `NETLINK_ROUTE` in the network namespace of the thread that opened it.
 pub struct Socket {
@@ -72,7 +75,45 @@ impl Socket {
     /// # Errors
     /// When the kernel's answer is not understood.
     pub fn addresses(&mut self) -> Result<Vec<IpAddr>> {
-        self.dump(message::dump_addresses, reply::parse_address)
+        let all = self.dump(message::dump_addresses, reply::parse_address)?;
+        Ok(all.into_iter().map(|address| address.net.addr()).collect())
+    }
+
+    /// The addresses the link `ifindex` was given to keep: without the link-local ones of IPv6, and without those that
+    /// a router or a DHCP server gave for a time.
+    ///
+    /// # Errors
+    /// When the kernel's answer is not understood.
+    pub fn addresses_of(&mut self, ifindex: u32) -> Result<Vec<IpNet>> {
+        let all = self.dump(message::dump_addresses, reply::parse_address)?;
+        let kept = all.into_iter().filter(|address| address.ifindex == ifindex && address.permanent);
+        let link_local = |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
+        Ok(kept.map(|address| address.net).filter(|net| !link_local(net)).collect())
+    }
+
+    /// The routes of the main table by the link `ifindex`, but for those that the kernel makes for its addresses, that
+    /// a router has sent, or that have several next hops. A metric is none where it is the kernel's own: 0, and 1024
+    /// for IPv6.
+    ///
+    /// # Errors
+    /// When the kernel's answer is not understood.
+    pub fn routes_of(&mut self, ifindex: u32) -> Result<Vec<Route>> {
+        let mut routes = Vec::new();
+        for family in [RtAddrFamily::Inet, RtAddrFamily::Inet6] {
+            let all = self.dump(|| message::dump_routes(family), reply::parse_route)?;
+            routes.extend(all.into_iter().filter(|(by, _)| *by == ifindex).map(|(_, route)| route));
+        }
+        Ok(routes)
+    }
+
+    /// The number by which the namespace of this socket knows `netns`, as in [`Elsewhere`](crate::link::Elsewhere);
+    /// `None` if it does not know it.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn nsid(&mut self, netns: &NetnsFile) -> Result<Option<i32>> {
+        let answer = self.get(message::get_nsid(netns)?, reply::parse_nsid)?;
+        answer.map_err(|refusal| refused("look up a network namespace", &refusal))
     }
 
     /// Whether the main table has a default route, of IPv4 and of IPv6.

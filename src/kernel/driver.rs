@@ -1,0 +1,149 @@
+//! Our drivers and their modes in the kernel's numbers: what `IFLA_LINKINFO` holds, to make a link and to know one.
+
+use neli::consts::rtnl::{Ifla, IflaInfo, RtaType};
+use neli::neli_enum;
+use neli::rtnl::{RtAttrHandle, Rtattr};
+use neli::types::Buffer;
+
+use super::message::{attribute, nested};
+use crate::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
+use crate::error::Result;
+
+/// `IFLA_MACVLAN_*` of linux/if_link.h, which neli lacks.
+#[neli_enum(serialized_type = "u16")]
+enum IflaMacvlan {
+    Mode = 1,
+    BcCutoff = 9,
+}
+
+impl RtaType for IflaMacvlan {}
+
+/// `IFLA_IPVLAN_*` of linux/if_link.h, which neli lacks.
+#[neli_enum(serialized_type = "u16")]
+enum IflaIpvlan {
+    Mode = 1,
+    Flags = 2,
+}
+
+impl RtaType for IflaIpvlan {}
+
+/// `MACVLAN_MODE_*`
+fn macvlan_mode(mode: MacvlanMode) -> u32 {
+    match mode {
+        MacvlanMode::Private => 1,
+        MacvlanMode::Vepa => 2,
+        MacvlanMode::Bridge => 4,
+        MacvlanMode::Passthru => 8,
+        MacvlanMode::Source => 16,
+    }
+}
+
+/// `IPVLAN_MODE_*`
+fn ipvlan_mode(mode: IpvlanMode) -> u16 {
+    match mode {
+        IpvlanMode::L2 => 0,
+        IpvlanMode::L3 => 1,
+        IpvlanMode::L3s => 2,
+    }
+}
+
+/// `IPVLAN_F_*`
+fn ipvlan_flag(flag: IpvlanFlag) -> u16 {
+    match flag {
+        IpvlanFlag::Bridge => 0,
+        IpvlanFlag::Private => 1,
+        IpvlanFlag::Vepa => 2,
+    }
+}
+
+/// `type DRIVER mode MODE …` of a link to make.
+pub(super) fn write(driver: Driver, bclim: Option<i32>) -> Result<Rtattr<Ifla, Buffer>> {
+    let data = match driver {
+        Driver::Macvlan { mode } => {
+            let mut data = vec![attribute(IflaMacvlan::Mode, macvlan_mode(mode))?];
+            if let Some(bclim) = bclim {
+                data.push(attribute(IflaMacvlan::BcCutoff, bclim)?);
+            }
+            nested(IflaInfo::Data, data)?
+        }
+        Driver::Ipvlan { mode, flag } => {
+            let mode = attribute(IflaIpvlan::Mode, ipvlan_mode(mode))?;
+            nested(IflaInfo::Data, [mode, attribute(IflaIpvlan::Flags, ipvlan_flag(flag))?])?
+        }
+    };
+    let kind = driver.kind().to_string();
+    nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, kind.as_str())?, data])
+}
+
+/// The driver with its mode, and the limit for unqueued broadcasts, of a link of type `kind`; nothing if it is none
+/// of ours.
+pub(super) fn read(kind: &str, info: &RtAttrHandle<'_, IflaInfo>) -> Option<(Driver, Option<i32>)> {
+    match kind.parse().ok()? {
+        Kind::Macvlan => {
+            let data = info.get_nested_attributes::<IflaMacvlan>(IflaInfo::Data).ok()?;
+            let number = data.get_attr_payload_as::<u32>(IflaMacvlan::Mode).ok()?;
+            let mode = MacvlanMode::ALL.into_iter().find(|&mode| macvlan_mode(mode) == number)?;
+            Some((Driver::Macvlan { mode }, data.get_attr_payload_as(IflaMacvlan::BcCutoff).ok()))
+        }
+        Kind::Ipvlan => {
+            let data = info.get_nested_attributes::<IflaIpvlan>(IflaInfo::Data).ok()?;
+            let number = data.get_attr_payload_as::<u16>(IflaIpvlan::Mode).ok()?;
+            let mode = IpvlanMode::ALL.into_iter().find(|&mode| ipvlan_mode(mode) == number)?;
+            let number = data.get_attr_payload_as::<u16>(IflaIpvlan::Flags).ok()?;
+            let flag = IpvlanFlag::ALL.into_iter().find(|&flag| ipvlan_flag(flag) == number)?;
+            Some((Driver::Ipvlan { mode, flag }, None))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use neli::ToBytes;
+
+    use super::*;
+    use crate::kernel::reply::parse_link;
+
+    /// What is told of a link whose `IFLA_LINKINFO` is `info`.
+    fn told(info: &[u8]) -> (Option<Driver>, Option<i32>) {
+        let link = parse_link(&[&[0; 16], info].concat()).unwrap().unwrap();
+        (link.driver, link.bclim)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let macvlan = MacvlanMode::ALL.map(|mode| (Driver::Macvlan { mode }, Some(-1)));
+        let ipvlan = IpvlanMode::ALL
+            .into_iter()
+            .flat_map(|mode| IpvlanFlag::ALL.map(|flag| (Driver::Ipvlan { mode, flag }, None)));
+        for (driver, bclim) in macvlan.into_iter().chain(ipvlan) {
+            let mut bytes = Cursor::new(Vec::new());
+            write(driver, bclim).unwrap().to_bytes(&mut bytes).unwrap();
+            assert_eq!(told(&bytes.into_inner()), (Some(driver), bclim), "{driver}");
+        }
+    }
+
+    #[test]
+    fn other_links() {
+        // IFLA_LINKINFO is 18, IFLA_INFO_KIND 1, IFLA_INFO_DATA 2.
+        let info = |kind: &[u8; 8], data: &[u8]| {
+            let length = |header: usize, bytes: &[u8]| (header + bytes.len()) as u8;
+            let data = [&[length(4, data), 0, 2, 0], data].concat();
+            [&[length(16, &data), 0, 18, 0, 12, 0, 1, 0][..], kind, &data].concat()
+        };
+        let mode = |number: u8| [8, 0, 1, 0, number, 0, 0, 0];
+        let private = Driver::Macvlan { mode: MacvlanMode::Private };
+        assert_eq!(told(&info(b"macvlan\0", &mode(1))), (Some(private), None));
+        for other in [
+            info(b"macvlan\0", &mode(3)),
+            info(b"macvlan\0", &[6, 0, 1, 0, 1, 0, 0, 0]),
+            info(b"macvlan\0", &[]),
+            info(b"macvtap\0", &mode(1)),
+            info(b"ipvlan\0\0", &[6, 0, 1, 0, 0, 0, 0, 0]),
+            vec![],
+        ] {
+            assert_eq!(told(&other), (None, None), "{other:?}");
+        }
+    }
+}
