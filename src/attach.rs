@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::kernel::{self, Made, NetnsFile, Process, Socket};
 use crate::link::Link;
 use crate::mark::Mark;
+use crate::mend;
 use crate::name::{ContainerId, IfName};
 use crate::network::Network;
 use crate::oci;
@@ -21,6 +22,8 @@ use crate::store::{Locked, Present, Store};
 
 /// Attaches a container that is being created to the networks it asks for: to all of them, or to none. `None`
 /// if it asks for none, and nothing but the state and the bundle has been read, or if it is attached already.
+///
+/// The calling thread is in the container's network namespace afterwards: it is a hook's, which ends here.
 ///
 /// # Errors
 /// The first thing that is wrong. No link, lease or record is left behind.
@@ -42,39 +45,46 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
         netns: netns.describe(bundle.netns.as_deref()),
     };
 
+    let home = NetnsFile::own()?;
     let mut host = Socket::open()?;
     let parents = parents(&networks, &mut host)?;
+    for parent in parents.values() {
+        // Nothing is known of it since the last boot, or since the state folder was lost.
+        if !store.has_segment(parent.segment())? {
+            mend::mend(store, &settings, &home, &mut host, false)?;
+            break;
+        }
+    }
     let on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
 
-    netns.inside(|| {
-        let mut inside = Socket::open()?;
-        let links = without_the_dead(store, &settings, &mut host, &mut inside)?;
-        let names = assign::names(&request.attachments, &links)?;
-        // A namespace with nothing but `lo` has no routes.
-        let default_routes =
-            if links.len() > 1 { inside.default_routes()? } else { DefaultRoutes::default() };
-        let attach = Attach {
-            store,
-            settings: &settings,
-            request: &request,
-            networks: &networks,
-            container: &container,
-            holder: &holder,
-            netns: &netns,
-        };
-        let present = Present { on_host, default_routes };
-        let reserved = attach.reserve(parents, &names, &present, &mut host);
-        let Some(record) = reserved.inspect_err(|_| attach.drop_parents(&mut host))? else {
-            log::info!("container {container} is attached already: the hook was called twice");
-            return Ok(None);
-        };
-        attach.make(&record, &mut host, &mut inside).map(Some).inspect_err(|_| {
-            // Should that fail too, the container dies with its error, and what it holds is taken back as that of
-            // any dead one.
-            if let Err(error) = detach::take_back(store, &settings, &record, &mut host) {
-                log::warn!("{error}");
-            }
-        })
+    netns.enter()?;
+    let mut inside = Socket::open()?;
+    let links = without_the_dead(store, &settings, &mut host, &mut inside)?;
+    let names = assign::names(&request.attachments, &links)?;
+    // A namespace with nothing but `lo` has no routes.
+    let default_routes = if links.len() > 1 { inside.default_routes()? } else { DefaultRoutes::default() };
+    let attach = Attach {
+        store,
+        settings: &settings,
+        request: &request,
+        networks: &networks,
+        container: &container,
+        holder: &holder,
+        netns: &netns,
+        home: &home,
+    };
+    let present = Present { on_host, default_routes };
+    let reserved = attach.reserve(parents, &names, &present, &mut host);
+    let Some(record) = reserved.inspect_err(|_| attach.drop_parents(&mut host))? else {
+        log::info!("container {container} is attached already: the hook was called twice");
+        return Ok(None);
+    };
+    attach.make(&record, &mut host, &mut inside).map(Some).inspect_err(|_| {
+        // Should that fail too, the container dies with its error, and what it holds is taken back as that of any dead
+        // one.
+        if let Err(error) = detach::take_back(store, &settings, &record, &mut host) {
+            log::warn!("{error}");
+        }
     })
 }
 
@@ -96,15 +106,14 @@ fn networks(store: &Store, settings: &Settings, request: &Request) -> Result<Vec
     request.attachments.iter().map(network).collect()
 }
 
-/// The parents of `networks` that are there, each fit for its network. Those underlay makes are left out: they
-/// are found or made under the lock, so that nobody deletes them meanwhile.
+/// The parents of `networks` that are there, each fit for its network.
 fn parents(networks: &[Network], host: &mut Socket) -> Result<BTreeMap<IfName, Link>> {
     let mut parents: BTreeMap<IfName, Link> = BTreeMap::new();
     for network in networks {
         match parents.get(&network.parent) {
             Some(parent) => parent.check_parent(network)?,
             None => {
-                let found = parents::find(network, host)?.filter(|link| !link.is_made_parent());
+                let found = parents::find(network, host)?;
                 parents.extend(found.map(|link| (network.parent.clone(), link)));
             }
         }
@@ -147,6 +156,7 @@ struct Attach<'a> {
     container: &'a ContainerId,
     holder: &'a Holder,
     netns: &'a NetnsFile,
+    home: &'a NetnsFile,
 }
 
 impl Attach<'_> {
@@ -162,7 +172,16 @@ impl Attach<'_> {
         let mut taken_back = false;
         loop {
             let locked = self.store.lock(self.settings.lock_timeout())?;
-            if let Some(old) = self.store.record(self.container)? {
+            let old = match self.store.record(self.container) {
+                Err(error) if error.kind() == Kind::Damaged => {
+                    log::warn!("{error}");
+                    drop(locked);
+                    mend::mend(self.store, self.settings, self.home, host, false)?;
+                    continue;
+                }
+                old => old?,
+            };
+            if let Some(old) = old {
                 if old.holder == *self.holder && old.state == State::Attached {
                     return Ok(None);
                 }
@@ -186,7 +205,7 @@ impl Attach<'_> {
                 Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !taken_back => {
                     drop(locked);
                     taken_back = true;
-                    if !detach::take_back_dead(self.store, self.settings, &wanted, host)? {
+                    if !detach::take_back_dead(self.store, self.settings, &wanted, self.home, host)? {
                         return Err(error);
                     }
                 }
@@ -215,8 +234,9 @@ impl Attach<'_> {
     ) -> Result<Vec<Wanted>> {
         let all = self.request.attachments.iter().zip(self.networks).zip(names);
         all.map(|((request, network), ifname)| {
-            let parent = match parents.get(&network.parent) {
+            let parent = match parents.get(&network.parent).filter(|link| !link.is_made_parent()) {
                 Some(parent) => parent.clone(),
+                // Found or made under the lock, so that nobody deletes it meanwhile.
                 None => parents::ensure(locked, network, host)?,
             };
             let (request, network, ifname) = (request.clone(), network.clone(), ifname.clone());

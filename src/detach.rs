@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::assign::Wanted;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{self, NetnsFile, Socket};
+use crate::mend;
 use crate::name::ContainerId;
 use crate::parents;
 use crate::plan;
@@ -24,7 +25,20 @@ const DYING: Duration = Duration::from_secs(1);
 /// When links or files could not be removed; what is left stays in the ledger. [`Kind::Taken`] when the holder
 /// of the record lives: then another container goes by the same id.
 pub fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> {
-    let Some(record) = store.record(id)? else { return Ok(None) };
+    // Settings that cannot be read hinder the next attach; what is over is cleared away all the same.
+    let settings = store.settings().unwrap_or_else(|error| {
+        log::warn!("{error}");
+        Settings::default()
+    });
+    let record = match store.record(id) {
+        Err(error) if error.kind() == Kind::Damaged => {
+            log::warn!("{error}");
+            mend::mend(store, &settings, &NetnsFile::own()?, &mut Socket::open()?, false)?;
+            store.record(id)?
+        }
+        record => record?,
+    };
+    let Some(record) = record else { return Ok(None) };
     let until = Instant::now() + DYING;
     while kernel::lives(&record.holder) {
         if Instant::now() >= until {
@@ -37,11 +51,6 @@ pub fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> {
         }
         thread::sleep(Duration::from_millis(10));
     }
-    // Settings that cannot be read hinder the next attach; what is over is cleared away all the same.
-    let settings = store.settings().unwrap_or_else(|error| {
-        log::warn!("{error}");
-        Settings::default()
-    });
     take_back(store, &settings, &record, &mut Socket::open()?)?;
     Ok(Some(record))
 }
@@ -73,7 +82,8 @@ pub(crate) fn take_back(
     record.attachments.iter().try_for_each(|attached| parents::drop_unneeded(&locked, &attached.parent, host))
 }
 
-/// Takes back what dead containers hold on the segments of `wanted`; whether that was anything.
+/// Takes back what dead containers hold on the segments of `wanted`, and mends what is nobody's; whether that was
+/// anything. `home` is the host's namespace.
 ///
 /// A container is dead when its process is gone and no path keeps its network namespace.
 ///
@@ -83,16 +93,19 @@ pub(crate) fn take_back_dead(
     store: &Store,
     settings: &Settings,
     wanted: &[Wanted],
+    home: &NetnsFile,
     host: &mut Socket,
 ) -> Result<bool> {
     let segments: BTreeSet<u32> = wanted.iter().map(|wanted| wanted.parent.segment()).collect();
     let mut any = false;
     for segment in segments {
-        let locked = store.lock(settings.lock_timeout())?;
-        let leases = store.leases(segment)?;
-        any |= !leases.orphans.is_empty();
-        leases.orphans.iter().try_for_each(|&orphan| locked.sweep(segment, orphan))?;
-        drop(locked);
+        let leases = {
+            let _locked = store.lock(settings.lock_timeout())?;
+            store.leases(segment)?
+        };
+        if !leases.orphans.is_empty() || !leases.unknown.is_empty() {
+            any |= !mend::mend(store, settings, home, host, false)?.steps.is_empty();
+        }
         for record in leases.holders {
             if !is_held(&record)? {
                 log::info!(

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
 use nix::libc;
@@ -99,6 +99,18 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
     })
 }
 
+/// Replaces `path` by a symbolic link to `target`.
+///
+/// # Errors
+/// What was there stays.
+pub fn replace_link(path: &Path, target: &Path) -> Result<()> {
+    let temporary = temporary(path);
+    // Left by a killed process.
+    remove(&temporary)?;
+    let written = symlink(target, &temporary).and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|error| Error::io("write", path, &error))
+}
+
 /// Makes the file `path`, for all to read, with `content`, on disk when this returns; `false` if there is one already.
 ///
 /// # Errors
@@ -126,15 +138,17 @@ pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
     made.map_err(|error| Error::io("create", path, &error))
 }
 
-/// Removes the file `path`; one that is gone is no error.
+/// Removes the file or empty folder `path`; one that is gone is no error.
 ///
 /// # Errors
 /// When it is still there.
 pub fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, &error)),
-        _ => Ok(()),
-    }
+    let removed = fs::remove_file(path).or_else(|error| match error.kind() {
+        io::ErrorKind::IsADirectory => fs::remove_dir(path),
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    });
+    removed.map_err(|error| Error::io("remove", path, &error))
 }
 
 /// Where the new content of `path` is written first: the same folder, a name no reader looks at.
@@ -210,7 +224,7 @@ mod tests {
         }
         set(0o600);
         let link = folder.path().join("link");
-        std::os::unix::fs::symlink(&path, &link).unwrap();
+        symlink(&path, &link).unwrap();
         assert!(read(&link, 9, Trust::Operator).is_ok() && read(&link, 9, Trust::Own).is_err());
         if geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(1000), None).unwrap();

@@ -2,45 +2,32 @@
 
 use crate::detach;
 use crate::error::Result;
-use crate::file;
 use crate::kernel::{self, NetnsFile, Socket};
+use crate::mend;
 use crate::parents;
 use crate::plan;
 use crate::record::Record;
 use crate::store::Store;
 
-/// Takes back what containers hold whose process is gone, also in namespaces that something keeps; leases that are
-/// nobody's; and parents that nobody needs. Returns all of it as commands that do the same; with `dry_run` it
-/// is left as it is.
+/// Mends the ledger; takes back what containers hold whose process is gone, also in namespaces that something keeps;
+/// and deletes parents that nobody needs. Returns all of it as commands that do the same; with `dry_run` it is left
+/// as it is.
 ///
 /// # Errors
 /// When something cannot be taken back: it stays in the ledger.
 pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
     let settings = store.settings()?;
     let mut host = Socket::open()?;
-    let mut done = Vec::new();
+    let mended = mend::mend(store, &settings, &NetnsFile::own()?, &mut host, dry_run)?;
+    let mut done: Vec<_> = mended.steps.iter().map(ToString::to_string).collect();
     let mut outcome = Ok(());
-    for record in store.records()?.sound.iter().filter(|record| !kernel::lives(&record.holder)) {
+    for record in mended.records.iter().filter(|record| !kernel::lives(&record.holder)) {
         done.extend(commands(store, record)?);
         if !dry_run {
             outcome = detach::take_back(store, &settings, record, &mut host).and(outcome);
         }
     }
     let locked = store.lock(settings.lock_timeout())?;
-    for path in locked.left_over()? {
-        done.push(format!("rm {}", path.display()));
-        if !dry_run {
-            file::remove(&path)?;
-        }
-    }
-    for segment in store.segments()? {
-        for orphan in store.leases(segment)?.orphans {
-            done.push(format!("rm {}", store.lease_path(segment, orphan).display()));
-            if !dry_run {
-                locked.sweep(segment, orphan)?;
-            }
-        }
-    }
     let mut made = store.made_parents()?;
     // A VLAN before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(name.as_str().len()));

@@ -35,4 +35,5 @@ pub mod attach;
 pub mod cli;
 pub mod detach;
 pub mod gc;
+mod mend;
 mod parents;

@@ -12,7 +12,7 @@ use crate::name::IfName;
 use crate::network::Network;
 use crate::parent::{MadeParent, Recipe};
 use crate::record::VERSION;
-use crate::store::Locked;
+use crate::store::{Locked, Store};
 
 /// The parent of `network`, verified; `None` if it is missing, and [`ensure`] makes it.
 ///
@@ -62,7 +62,7 @@ pub(crate) fn drop_unneeded(locked: &Locked<'_>, name: &IfName, host: &mut Socke
     let store = locked.store();
     let mut next = Some(name.clone());
     while let Some(name) = next {
-        let Some(parent) = store.made_parent(&name)? else { return Ok(()) };
+        let Some(parent) = known(store, &name)? else { return Ok(()) };
         if store.needs_parent(&name, |_| true)? {
             return Ok(());
         }
@@ -127,14 +127,26 @@ fn make(locked: &Locked<'_>, name: &IfName, recipe: Option<Recipe>, host: &mut S
 
 /// Writes down a parent of ours, unless it is written down already.
 fn record(locked: &Locked<'_>, name: &IfName, recipe: Recipe, ifindex: Option<u32>) -> Result<MadeParent> {
-    let known = locked.store().made_parent(name)?;
-    if let Some(known) = known.filter(|known| known.recipe == recipe && known.ifindex == ifindex) {
+    if let Some(known) =
+        known(locked.store(), name)?.filter(|known| known.recipe == recipe && known.ifindex == ifindex)
+    {
         return Ok(known);
     }
     let born_as = IfName::temporary(std::process::id());
     let parent = MadeParent { version: VERSION, name: name.clone(), recipe, born_as, ifindex };
     locked.write_parent(&parent)?;
     Ok(parent)
+}
+
+/// What is written of a parent of ours; nothing, if that cannot be read: the next `gc` tells by the mark.
+fn known(store: &Store, name: &IfName) -> Result<Option<MadeParent>> {
+    match store.made_parent(name) {
+        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => {
+            log::warn!("{error}");
+            Ok(None)
+        }
+        known => known,
+    }
 }
 
 fn missing(name: &IfName) -> Error {

@@ -9,9 +9,11 @@ mod parent;
 mod process;
 mod reply;
 mod socket;
+mod survey;
 
 pub use apply::{Made, attach, detach};
 pub use netns::NetnsFile;
 pub use parent::{delete_parent, is_wireless, make_parent};
 pub use process::{Process, lives};
 pub use socket::Socket;
+pub use survey::{Seen, survey};

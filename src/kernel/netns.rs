@@ -70,11 +70,23 @@ impl NetnsFile {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
         match file.and_then(Self::new) {
             Ok(netns) => Ok(Some(netns)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH)) =>
+            {
                 Ok(None)
             }
             Err(error) => Err(Error::io("open", path, &error)),
         }
+    }
+
+    /// Its inode, by which the kernel names it.
+    pub(super) fn inode(&self) -> u64 {
+        self.identity.1
+    }
+
+    /// Whether this is `other`.
+    pub fn is(&self, other: &Self) -> bool {
+        self.identity == other.identity
     }
 
     /// Its identity, with the path that keeps it, if any.
@@ -93,6 +105,19 @@ impl NetnsFile {
         Ok(())
     }
 
+    /// Puts the calling thread into this namespace, for the rest of its life.
+    ///
+    /// # Errors
+    /// When it cannot be entered.
+    pub fn enter(&self) -> Result<()> {
+        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
+            let error = io::Error::from(errno);
+            let text = format!("cannot enter the container's network namespace: {error}");
+            Error::new(Kind::Kernel(errno as i32), text)
+                .hint("the hook needs CAP_SYS_ADMIN and CAP_NET_ADMIN on the host: run the engine as root")
+        })
+    }
+
     /// Runs `work` on a thread that enters this namespace and ends there, so that nothing ever has to come back.
     ///
     /// # Errors
@@ -100,12 +125,11 @@ impl NetnsFile {
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let failed = |error: io::Error| {
             let kind = Kind::Kernel(error.raw_os_error().unwrap_or_default());
-            Error::new(kind, format!("cannot enter the container's network namespace: {error}"))
-                .hint("the hook needs CAP_SYS_ADMIN and CAP_NET_ADMIN on the host: run the engine as root")
+            Error::new(kind, format!("cannot start a thread: {error}"))
         };
         thread::scope(|scope| {
             let thread = thread::Builder::new().spawn_scoped(scope, || {
-                setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))?;
+                self.enter()?;
                 work()
             });
             match thread.map_err(failed)?.join() {

@@ -61,12 +61,20 @@ impl Store {
         leases.chain([self.record_path(&record.container)]).collect()
     }
 
+    /// The container that the lease of `address` names; `None` if that is no lease of ours.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn leased_to(&self, segment: u32, address: IpAddr) -> Result<Option<ContainerId>> {
+        leased_to(&self.lease_path(segment, address))
+    }
+
     /// Who holds `address` on `segment`, which is leased.
     ///
     /// # Errors
     /// When the lease or the record cannot be read.
     pub fn holding(&self, segment: u32, address: IpAddr) -> Result<Holding> {
-        let Some(id) = leased_to(&self.lease_path(segment, address))? else { return Ok(Holding::Nobody) };
+        let Some(id) = self.leased_to(segment, address)? else { return Ok(Holding::Nobody) };
         match self.record(&id) {
             Ok(Some(record)) if record.holds(segment, address) => Ok(Holding::Container(Box::new(record))),
             Ok(_) => Ok(Holding::Nobody),
@@ -91,7 +99,7 @@ fn leased_to(path: &Path) -> Result<Option<ContainerId>> {
 }
 
 /// What a lease of the container `id` points to.
-fn lease_target(id: &ContainerId) -> PathBuf {
+pub(super) fn lease_target(id: &ContainerId) -> PathBuf {
     PathBuf::from(format!("../../containers/{id}.json"))
 }
 
@@ -244,11 +252,16 @@ impl Draft<'_> {
             return Ok(());
         }
         let store = self.locked.store;
-        let known = store.read_state(&self.segment_path(segment)).unwrap_or_else(|error| {
+        let path = self.segment_path(segment);
+        let known = match store.read_state(&path) {
             // Only hints stand in it: the leases are files of their own.
-            ::log::warn!("{error}");
-            None
-        });
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => {
+                ::log::warn!("{error}");
+                remove(&path)?;
+                None
+            }
+            known => known?,
+        };
         if known.is_none() {
             file::make_folder(&store.segment_dir(segment), 0o700)?;
         }

@@ -173,7 +173,8 @@ impl Store {
         self.state_dir.join("containers")
     }
 
-    fn record_path(&self, id: &ContainerId) -> PathBuf {
+    /// The record of the container `id`.
+    pub fn record_path(&self, id: &ContainerId) -> PathBuf {
         self.containers_dir().join(format!("{id}.json"))
     }
 }

@@ -52,7 +52,8 @@ impl Store {
         self.state_dir.join("parents")
     }
 
-    fn parent_path(&self, name: &IfName) -> PathBuf {
+    /// Where the parent `name` is written down.
+    pub fn parent_path(&self, name: &IfName) -> PathBuf {
         self.parents_dir().join(format!("{name}.json"))
     }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::ledger::lease_target;
 use super::{Holding, Locked, Store, entries};
-use crate::error::Result;
-use crate::file::{self, remove};
+use crate::error::{Error, Result};
+use crate::file;
 use crate::name::ContainerId;
 use crate::record::Record;
 
@@ -29,6 +30,15 @@ impl Store {
     pub fn segments(&self) -> Result<Vec<u32>> {
         let paths = entries(&self.state_dir.join("segments"))?;
         Ok(paths.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
+    }
+
+    /// Whether anything was ever leased on `segment`, as far as the state folder knows.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub fn has_segment(&self, segment: u32) -> Result<bool> {
+        let folder = self.segment_dir(segment);
+        folder.try_exists().map_err(|error| Error::io("look for", &folder, &error))
     }
 
     /// The addresses that are leased on `segment`.
@@ -77,11 +87,12 @@ impl Locked<'_> {
         Ok(found)
     }
 
-    /// Removes a lease.
+    /// Writes a lease that the record of `container` lists, in place of what is there.
     ///
     /// # Errors
-    /// When it cannot be removed.
-    pub fn sweep(&self, segment: u32, address: IpAddr) -> Result<()> {
-        remove(&self.store.lease_path(segment, address))
+    /// When it cannot be written.
+    pub fn write_lease(&self, segment: u32, address: IpAddr, container: &ContainerId) -> Result<()> {
+        file::make_folder(&self.store.segment_dir(segment), 0o700)?;
+        file::replace_link(&self.store.lease_path(segment, address), &lease_target(container))
     }
 }

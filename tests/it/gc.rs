@@ -34,9 +34,9 @@ fn the_dead() {
     let plan = bed.run("gc --dry-run");
     assert_eq!((bed.leases(), bed.records()), before, "a dry run does nothing");
     let expected = [
+        format!("rm {}/172.16.86.99", segment.display()),
         format!("rm {}/172.16.86.3", segment.display()),
         format!("rm {}/{}.json", bed.path("run/containers").display(), dies.id),
-        format!("rm {}/172.16.86.99", segment.display()),
     ];
     assert_eq!(plan.lines().collect::<Vec<_>>(), expected);
     assert_eq!(bed.run("gc"), plan);

@@ -15,6 +15,7 @@ mod command;
 mod conformance;
 mod container;
 mod crash;
+mod damaged;
 mod demo;
 mod detach;
 mod docs;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         failures::tests(),
         detach::tests(),
         gc::tests(),
+        damaged::tests(),
         first_light::tests(),
         parents::tests(),
         routes::tests(),

@@ -26,8 +26,17 @@ pub struct Traced {
     pub end: WaitStatus,
     /// What it wrote to stderr.
     pub stderr: String,
-    /// The number of the system call that the mishap happened at; none, if the program made fewer.
-    pub hit: Option<i64>,
+    /// The system call that the mishap happened at; none, if the program made fewer.
+    pub hit: Option<Call>,
+}
+
+/// A system call that a program is about to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Its number.
+    pub number: i64,
+    /// Whether the program has begun to read its stdin: before, its C library and runtime were at work.
+    pub started: bool,
 }
 
 impl Traced {
@@ -40,7 +49,8 @@ impl Traced {
     }
 }
 
-/// Runs `command` with `stdin`; at its system call number `at`, `mishap` happens. The exit is no call that could fail.
+/// Runs `command` with `stdin`; at its system call number `at`, `mishap` happens, unless it is one that cannot
+/// fail.
 pub fn trace(command: &Command, stdin: &[u8], at: usize, mishap: Mishap) -> Traced {
     // The shell stops until it is traced, and becomes the program then.
     let mut stopped = Command::new("sh");
@@ -69,10 +79,10 @@ pub fn trace(command: &Command, stdin: &[u8], at: usize, mishap: Mishap) -> Trac
 }
 
 /// Lets the tracees go from stop to stop until the first of them, `pid`, has ended.
-fn follow(pid: Pid, at: usize, mishap: Mishap) -> (WaitStatus, Option<i64>) {
+fn follow(pid: Pid, at: usize, mishap: Mishap) -> (WaitStatus, Option<Call>) {
     // Of this thread's tracees alone: other tests have children too.
     let any = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
-    let (mut execs, mut calls, mut hit) = (0, 0, None);
+    let (mut execs, mut calls, mut started, mut hit) = (0, 0, false, None);
     // Which call of which thread fails, when it comes back.
     let mut failing: Option<Pid> = None;
     loop {
@@ -93,21 +103,26 @@ fn follow(pid: Pid, at: usize, mishap: Mishap) -> (WaitStatus, Option<i64>) {
                 }
             }
             WaitStatus::PtraceSyscall(_) => {
-                if let Some(number) = entering(thread).filter(|_| execs == EXECS) {
+                if let Some((number, first)) = entering(thread).filter(|_| execs == EXECS) {
                     calls += 1;
-                    let is_exit = matches!(number, libc::SYS_exit | libc::SYS_exit_group);
+                    let call = Call { number, started };
+                    started |= number == libc::SYS_read && first == 0;
+                    let cannot_fail = NEVER_FAIL.contains(&number);
                     match mishap {
                         Mishap::Kill if calls == at => {
-                            hit = Some(number);
+                            hit = Some(call);
                             nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
                             continue;
                         }
-                        Mishap::Error(_) if calls == at && !is_exit => {
-                            hit = Some(number);
-                            skip(thread);
+                        Mishap::Error(_) if calls == at && !cannot_fail => {
+                            hit = Some(call);
+                            // close(2) closes, whatever it says.
+                            if number != libc::SYS_close {
+                                skip(thread);
+                            }
                             failing = Some(thread);
                         }
-                        Mishap::Error(_) if calls == at => hit = Some(number),
+                        Mishap::Error(_) if calls == at => hit = Some(call),
                         _ => {}
                     }
                 }
@@ -124,22 +139,21 @@ fn follow(pid: Pid, at: usize, mishap: Mishap) -> (WaitStatus, Option<i64>) {
     }
 }
 
+/// brk(2) returns the old break, and a sleep is interrupted at most.
+const NEVER_FAIL: [i64; 4] = [libc::SYS_exit, libc::SYS_exit_group, libc::SYS_brk, libc::SYS_clock_nanosleep];
+
 /// The shell becomes nsenter, and that the program.
 const EXECS: usize = 2;
 
-/// The number of the system call that `thread` is about to do; `None` when it comes back from one.
-fn entering(thread: Pid) -> Option<i64> {
+/// The number of the system call that `thread` is about to do, and its first argument; `None` when it comes back from
+/// one.
+fn entering(thread: Pid) -> Option<(i64, u64)> {
     let info = ptrace::syscall_info(thread).ok()?;
-    (info.op == libc::PTRACE_SYSCALL_INFO_ENTRY).then(|| ptrace_number(thread)).flatten()
-}
-
-#[cfg(target_arch = "x86_64")]
-fn ptrace_number(thread: Pid) -> Option<i64> {
-    Some(ptrace::getregs(thread).ok()?.orig_rax as i64)
+    let registers = ptrace::getregs(thread).ok()?;
+    (info.op == libc::PTRACE_SYSCALL_INFO_ENTRY).then_some((registers.orig_rax as i64, registers.rdi))
 }
 
 /// Makes the call that `thread` is about to do none.
-#[cfg(target_arch = "x86_64")]
 fn skip(thread: Pid) {
     let mut registers = ptrace::getregs(thread).unwrap();
     registers.orig_rax = u64::MAX;
@@ -147,7 +161,6 @@ fn skip(thread: Pid) {
 }
 
 /// Makes the call that `thread` comes back from a failure.
-#[cfg(target_arch = "x86_64")]
 fn set_result(thread: Pid, errno: Errno) {
     let mut registers = ptrace::getregs(thread).unwrap();
     registers.rax = -i64::from(errno as i32) as u64;

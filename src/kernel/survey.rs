@@ -1,0 +1,168 @@
+//! All the links of containers that the kernel has, in whatever namespace.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use nix::libc;
+
+use super::netns::NetnsFile;
+use super::socket::Socket;
+use crate::error::{Error, Result};
+use crate::link::Link;
+use crate::mark::Mark;
+use crate::record::{Netns, Route};
+
+/// A link that bears the mark of a container, with all that a record says of it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Whose it is.
+    pub mark: Mark,
+    /// The namespace it lies in, with a path that keeps it, if there is one.
+    pub netns: Netns,
+    /// The link itself.
+    pub link: Link,
+    /// The number of its parent on the host.
+    pub parent_index: u32,
+    /// Its addresses that were given to keep.
+    pub addresses: Vec<IpNet>,
+    /// Its routes besides those the addresses make.
+    pub routes: Vec<Route>,
+}
+
+/// The marked links of all namespaces that a process is in or a mount keeps, as far as their parents lie in `home`, the
+/// host's namespace.
+///
+/// # Errors
+/// When a namespace cannot be looked into: then nothing is known.
+pub fn survey(home: &NetnsFile) -> Result<Vec<Seen>> {
+    let mut seen = Vec::new();
+    for (netns, path) in namespaces()?.into_values() {
+        if !netns.is(home) {
+            seen.extend(netns.inside(|| marked(&netns, path.as_deref(), home))?);
+        }
+    }
+    Ok(seen)
+}
+
+/// The marked links of the namespace this thread is in.
+fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Vec<Seen>> {
+    let mut inside = Socket::open()?;
+    let mark = |link: Link| Some((link.alias.as_deref()?.parse::<Mark>().ok()?, link));
+    let marked: Vec<_> = inside.links()?.into_iter().filter_map(mark).collect();
+    if marked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let home = inside.nsid(home)?;
+    let mut seen = Vec::new();
+    for (mark, link) in marked {
+        let Some(parent) = link.elsewhere.filter(|parent| Some(parent.nsid) == home) else { continue };
+        seen.push(Seen {
+            mark,
+            netns: netns.describe(path),
+            parent_index: parent.ifindex,
+            addresses: inside.addresses_of(link.ifindex)?,
+            routes: inside.routes_of(link.ifindex)?,
+            link,
+        });
+    }
+    Ok(seen)
+}
+
+/// The network namespaces there are, by inode: those that mounts keep, with a path, then those of processes.
+fn namespaces() -> Result<BTreeMap<u64, (NetnsFile, Option<PathBuf>)>> {
+    let mut found = BTreeMap::new();
+    let mounts = Path::new("/proc/self/mountinfo");
+    let text = fs::read(mounts).map_err(|error| Error::io("read", mounts, &error))?;
+    for (inode, path) in text.split(|&byte| byte == b'\n').filter_map(mounted) {
+        if let Some(netns) = NetnsFile::at(&path)?.filter(|netns| netns.inode() == inode) {
+            found.entry(inode).or_insert((netns, Some(path)));
+        }
+    }
+    let processes = Path::new("/proc");
+    let failed = |error: io::Error| Error::io("read", processes, &error);
+    for entry in fs::read_dir(processes).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        let path = entry.path().join("ns/net");
+        let name = match fs::read_link(&path) {
+            Ok(name) => name,
+            // Gone meanwhile, or none of our business.
+            Err(error) if is_absent(&error) => continue,
+            Err(error) => return Err(Error::io("read", &path, &error)),
+        };
+        let Some(inode) = inode(name.as_os_str().as_encoded_bytes()) else { continue };
+        if !found.contains_key(&inode)
+            && let Some(netns) = NetnsFile::at(&path)?.filter(|netns| netns.inode() == inode)
+        {
+            found.insert(inode, (netns, None));
+        }
+    }
+    Ok(found)
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    let errno = error.raw_os_error();
+    [libc::ENOENT, libc::ESRCH, libc::EACCES, libc::EPERM].into_iter().any(|absent| errno == Some(absent))
+}
+
+/// The inode and path of a network namespace, if that is what a line of proc_pid_mountinfo(5) mounts.
+fn mounted(line: &[u8]) -> Option<(u64, PathBuf)> {
+    let mut fields = line.split(|&byte| byte == b' ').skip(3);
+    let (root, path) = (fields.next()?, fields.next()?);
+    Some((inode(root)?, PathBuf::from(OsString::from_vec(unescape(path)))))
+}
+
+/// N of `net:[N]`, as the kernel names a network namespace.
+fn inode(name: &[u8]) -> Option<u64> {
+    std::str::from_utf8(name.strip_prefix(b"net:[")?.strip_suffix(b"]")?).ok()?.parse().ok()
+}
+
+/// The path in a field of mountinfo, where white space and backslashes stand as `\ooo`.
+fn unescape(mut field: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(field.len());
+    while let Some((&first, rest)) = field.split_first() {
+        let octal = |bytes: &[u8]| u8::from_str_radix(std::str::from_utf8(bytes).ok()?, 8).ok();
+        match rest.get(..3).and_then(octal).filter(|_| first == b'\\') {
+            Some(byte) => {
+                path.push(byte);
+                field = rest.get(3..).unwrap_or_default();
+            }
+            None => {
+                path.push(first);
+                field = rest;
+            }
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_mountinfo() {
+        let read =
+            |line: &str| mounted(line.as_bytes()).map(|(inode, path)| (inode, path.display().to_string()));
+        assert_eq!(
+            read("640 25 0:4 net:[4026532264] /run/netns/my\\040lan\\134 rw shared:5 - nsfs nsfs rw"),
+            Some((4_026_532_264, "/run/netns/my lan\\".to_owned()))
+        );
+        for line in [
+            "",
+            "22 1 0:21 / /proc rw,nosuid - proc proc rw",
+            "640 25 0:4 mnt:[4026532264] /run/mnt rw - nsfs nsfs rw",
+            "640 25 0:4 net:[x] /run/netns/a rw - nsfs nsfs rw",
+            "640 25 0:4 net:[1]",
+        ] {
+            assert_eq!(read(line), None, "{line}");
+        }
+    }
+}

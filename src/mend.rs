@@ -1,0 +1,248 @@
+//! The story of a damaged ledger: what was lost is written anew from what the kernel tells, what makes no sense is
+//! removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::error::{Kind, Result};
+use crate::file;
+use crate::kernel::{self, NetnsFile, Seen, Socket};
+use crate::name::{ContainerId, IfName};
+use crate::parent::{MadeParent, Recipe};
+use crate::record::{Attached, Holder, Record, State, VERSION};
+use crate::settings::Settings;
+use crate::store::{Locked, Store};
+
+/// One thing that mends the ledger, shown as a command of the shell where there is one.
+#[derive(Clone, Debug)]
+pub(crate) enum Mend {
+    /// Writes a container's record as the marks of its links tell it.
+    Record(Box<Record>, PathBuf),
+    /// Writes a lease that a record of a living container lists.
+    Lease(u32, IpAddr, ContainerId, PathBuf),
+    /// Writes down a parent whose mark says that underlay has made it.
+    Parent(MadeParent, PathBuf),
+    /// Removes a lease, record or half-written file that is nobody's.
+    Remove(PathBuf),
+}
+
+impl fmt::Display for Mend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record(record, path) => {
+                let addresses = record.attachments.iter().flat_map(|attached| &attached.addresses);
+                let addresses: Vec<_> = addresses.map(ToString::to_string).collect();
+                write!(f, "# write {} anew: {}", path.display(), addresses.join(", "))
+            }
+            Self::Lease(_, _, id, path) => write!(f, "ln -sfn ../../containers/{id}.json {}", path.display()),
+            Self::Parent(parent, path) => write!(f, "# write {} anew: {}", path.display(), parent.recipe),
+            Self::Remove(path) => write!(f, "rm {}", path.display()),
+        }
+    }
+}
+
+/// What there was to mend, and what the records are then.
+#[derive(Debug, Default)]
+pub(crate) struct Mended {
+    /// What is done, in order.
+    pub(crate) steps: Vec<Mend>,
+    /// All records that can be read.
+    pub(crate) records: Vec<Record>,
+}
+
+/// Mends the ledger; with `dry_run` it only tells. `home` is the host's namespace, `host` a socket of it.
+///
+/// # Errors
+/// When kernel or ledger cannot be read, or a file not be written.
+pub(crate) fn mend(
+    store: &Store,
+    settings: &Settings,
+    home: &NetnsFile,
+    host: &mut Socket,
+    dry_run: bool,
+) -> Result<Mended> {
+    // Without the lock: who attaches meanwhile has a record first.
+    let seen = kernel::survey(home)?;
+    let locked = store.lock(settings.lock_timeout())?;
+    let mut mended = Mended::default();
+    records(store, &seen, host, &mut mended)?;
+    leases(store, &mut mended)?;
+    parents(store, host, &mut mended)?;
+    mended.steps.extend(locked.left_over()?.into_iter().map(Mend::Remove));
+    for step in &mended.steps {
+        log::info!("{step}");
+        if !dry_run {
+            apply(&locked, step)?;
+        }
+    }
+    Ok(mended)
+}
+
+fn apply(locked: &Locked<'_>, step: &Mend) -> Result<()> {
+    let (Mend::Record(_, path) | Mend::Lease(.., path) | Mend::Parent(_, path) | Mend::Remove(path)) = step;
+    // Whatever it is, even a folder: a file cannot take its place.
+    file::remove(path)?;
+    match step {
+        Mend::Record(record, _) => locked.write(record),
+        Mend::Lease(segment, address, container, _) => locked.write_lease(*segment, *address, container),
+        Mend::Parent(parent, _) => locked.write_parent(parent),
+        Mend::Remove(_) => Ok(()),
+    }
+}
+
+/// Damaged and missing records, as far as their containers' links are there; a damaged one of a container without
+/// links is of no use. A record of a newer version is left alone.
+fn records(store: &Store, seen: &[Seen], host: &mut Socket, mended: &mut Mended) -> Result<()> {
+    let records = store.records()?;
+    let known: BTreeSet<_> = records.sound.iter().map(|record| record.container.clone()).collect();
+    let is = |kind: Kind| move |unknown: &&(ContainerId, Kind)| unknown.1 == kind;
+    let newer: BTreeSet<_> = records.unknown.iter().filter(is(Kind::Newer)).map(|(id, _)| id).collect();
+    let damaged: BTreeSet<_> = records.unknown.iter().filter(is(Kind::Damaged)).map(|(id, _)| id).collect();
+    let missing = seen.iter().map(|seen| &seen.mark.container);
+    let lost: BTreeSet<_> = damaged.iter().copied().chain(missing).collect();
+    mended.records = records.sound;
+    for id in lost.into_iter().filter(|id| !known.contains(*id) && !newer.contains(*id)) {
+        let path = store.record_path(id);
+        match rebuild(id, seen, host)? {
+            Some(record) => {
+                mended.steps.push(Mend::Record(Box::new(record.clone()), path));
+                mended.records.push(record);
+            }
+            None if damaged.contains(id) => mended.steps.push(Mend::Remove(path)),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// The record of `id` as the marks of its links tell it; `None` if there are none, or their parents are gone.
+fn rebuild(id: &ContainerId, seen: &[Seen], host: &mut Socket) -> Result<Option<Record>> {
+    // Of a container that died and one that was made after it by the same name, the latter.
+    let mut lives: BTreeMap<(bool, u64, i32), Vec<&Seen>> = BTreeMap::new();
+    for seen in seen.iter().filter(|seen| seen.mark.container == *id) {
+        let holder = holder(seen);
+        lives.entry((kernel::lives(&holder), holder.start_time, holder.pid)).or_default().push(seen);
+    }
+    let Some((_, mut links)) = lives.pop_last() else { return Ok(None) };
+    links.sort_by_key(|seen| seen.mark.index);
+    let Some(holder) = links.first().map(|seen| holder(seen)) else { return Ok(None) };
+    let mut attachments = Vec::with_capacity(links.len());
+    for (index, seen) in links.into_iter().enumerate() {
+        // The mark of a link says which attachment it is: behind a gap it would be another.
+        if seen.mark.index != index {
+            break;
+        }
+        attachments.extend(attached(seen, host)?);
+    }
+    if attachments.is_empty() {
+        return Ok(None);
+    }
+    let (container, state) = (id.clone(), State::Attached);
+    Ok(Some(Record { version: VERSION, container, state, holder, attachments }))
+}
+
+fn holder(seen: &Seen) -> Holder {
+    Holder { pid: seen.mark.pid, start_time: seen.mark.start_time, netns: seen.netns.clone() }
+}
+
+fn attached(seen: &Seen, host: &mut Socket) -> Result<Option<Attached>> {
+    let Some(parent) = host.link_by_index(seen.parent_index)? else { return Ok(None) };
+    let (Ok(name), Ok(ifname), Some(driver)) =
+        (parent.name.parse(), seen.link.name.parse(), seen.link.driver)
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Attached {
+        network: seen.mark.network.clone(),
+        driver,
+        parent: name,
+        parent_index: parent.ifindex,
+        segment: parent.segment(),
+        ifname,
+        ifindex: Some(seen.link.ifindex),
+        mac: seen.link.mac,
+        mtu: None,
+        bclim: None,
+        addresses: seen.addresses.clone(),
+        routes: seen.routes.clone(),
+    }))
+}
+
+/// Leases that records of living containers list and nobody has; then those that no record lists.
+fn leases(store: &Store, mended: &mut Mended) -> Result<()> {
+    let mut listed: BTreeMap<(u32, IpAddr), &ContainerId> = BTreeMap::new();
+    for record in &mended.records {
+        let lives = kernel::lives(&record.holder);
+        for attached in &record.attachments {
+            for address in &attached.addresses {
+                let held = (attached.segment, address.addr());
+                // Of two, the living has it.
+                if lives {
+                    listed.insert(held, &record.container);
+                } else {
+                    listed.entry(held).or_insert(&record.container);
+                }
+            }
+        }
+    }
+    let mut steps = Vec::new();
+    for record in mended.records.iter().filter(|record| kernel::lives(&record.holder)) {
+        for attached in &record.attachments {
+            for address in &attached.addresses {
+                let (segment, address) = (attached.segment, address.addr());
+                let is_mine = listed.get(&(segment, address)) == Some(&&record.container);
+                if is_mine && store.leased_to(segment, address)?.as_ref() != Some(&record.container) {
+                    let path = store.lease_path(segment, address);
+                    steps.push(Mend::Lease(segment, address, record.container.clone(), path));
+                }
+            }
+        }
+    }
+    for segment in store.segments()? {
+        for address in store.held(segment)? {
+            let of_newer = || -> Result<bool> {
+                let Some(id) = store.leased_to(segment, address)? else { return Ok(false) };
+                Ok(store.record(&id).is_err_and(|error| error.kind() == Kind::Newer))
+            };
+            if !listed.contains_key(&(segment, address)) && !of_newer()? {
+                steps.push(Mend::Remove(store.lease_path(segment, address)));
+            }
+        }
+    }
+    mended.steps.extend(steps);
+    Ok(())
+}
+
+/// Parents that bear our mark and are not written down; and what is written of parents that are gone and cannot be
+/// read.
+fn parents(store: &Store, host: &mut Socket, mended: &mut Mended) -> Result<()> {
+    let written: BTreeSet<IfName> = store.made_parents()?.into_iter().collect();
+    let unread = |name: &IfName| match store.made_parent(name) {
+        Err(error) if error.kind() == Kind::Damaged => Ok(true),
+        Err(error) if error.kind() != Kind::Newer => Err(error),
+        _ => Ok(false),
+    };
+    for name in &written {
+        if unread(name)? && host.link(name)?.is_none_or(|link| !link.is_made_parent()) {
+            mended.steps.push(Mend::Remove(store.parent_path(name)));
+        }
+    }
+    for link in host.links()?.iter().filter(|link| link.is_made_parent()) {
+        let Ok(name) = link.name.parse::<IfName>() else { continue };
+        if written.contains(&name) && !unread(&name)? {
+            continue;
+        }
+        let recipe = match link.kind.as_deref() {
+            Some("dummy") => Some(Recipe::Dummy),
+            _ => Recipe::of_name(&name).ok().flatten(),
+        };
+        let Some(recipe) = recipe else { continue };
+        let born_as = IfName::temporary(std::process::id());
+        let path = store.parent_path(&name);
+        let parent = MadeParent { version: VERSION, name, recipe, born_as, ifindex: Some(link.ifindex) };
+        mended.steps.push(Mend::Parent(parent, path));
+    }
+    Ok(())
+}
