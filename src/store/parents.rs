@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Locked, Store, names_in, remove, write_state};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::name::IfName;
 use crate::parent::{MadeParent, Recipe};
 use crate::record::Record;
@@ -31,11 +31,14 @@ impl Store {
     /// When definitions or records cannot be listed.
     pub fn needs_parent(&self, name: &IfName, counts: impl Fn(&Record) -> bool) -> Result<bool> {
         for network in self.network_names()? {
-            // A definition that cannot be read may need it.
-            if self.network(&network).is_ok_and(|network| !stands_on(&network.parent, name)) {
-                continue;
-            }
-            if self.has_network(&network)? {
+            let needs = match self.network(&network) {
+                Ok(network) => stands_on(&network.parent, name),
+                Err(error) if error.kind() == Kind::NotFound => false,
+                Err(error) if error.kind() == Kind::Io => return Err(error),
+                // A definition that is wrong may mean it.
+                Err(_) => true,
+            };
+            if needs {
                 return Ok(true);
             }
         }

@@ -127,20 +127,25 @@ impl Bed {
     pub fn new() -> Self {
         let bed =
             Self { host: Netns::new("host"), lan: Netns::new("lan"), folder: tempfile::tempdir().unwrap() };
-        bed.host.ip_batch(&[
-            "link set lo up",
-            &format!("link add eth0 type veth peer name lan0 netns {}", bed.lan.name),
+        bed.host.ip("link set lo up");
+        bed.plug_in();
+        fs::create_dir_all(bed.path("etc/networks")).unwrap();
+        bed
+    }
+
+    /// Plugs the host into the LAN.
+    pub fn plug_in(&self) {
+        self.host.ip_batch(&[
+            &format!("link add eth0 type veth peer name lan0 netns {}", self.lan.name),
             "addr add 172.16.86.250/24 dev eth0",
             "addr add 2001:db8:abc8::250/64 dev eth0 nodad",
             "link set eth0 up",
         ]);
-        bed.lan.ip_batch(&[
+        self.lan.ip_batch(&[
             "addr add 172.16.86.1/24 dev lan0",
             "addr add 2001:db8:abc8::10/64 dev lan0 nodad",
             "link set lan0 up",
         ]);
-        fs::create_dir_all(bed.path("etc/networks")).unwrap();
-        bed
     }
 
     /// A bed with the first network of Docker's page, made by its command line; `more` goes before the name.

@@ -8,7 +8,7 @@ use crate::Test;
 use crate::bed::{Bed, Netns};
 use crate::container::{Container, Engine::Bare};
 use crate::need::Need;
-use crate::tracer::{Mishap, Traced, trace};
+use crate::tracer::{Call, Mishap, Traced, trace};
 
 /// What a container asks for while the hook has bad luck.
 #[derive(Clone, Copy)]
@@ -65,6 +65,13 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
+/// What became of the hook.
+struct Missed {
+    traced: Traced,
+    /// The system call the mishap happened at; none, if the hook made fewer.
+    hit: Option<Call>,
+}
+
 /// A bed, and a namespace that outlives the containers in it.
 struct Matrix {
     case: Case,
@@ -98,9 +105,17 @@ impl Matrix {
         builder.in_netns(self.pinned.path()).start().unwrap()
     }
 
-    fn trace(&self, container: &Container<'_>, stage: &str, at: usize, mishap: Mishap) -> Traced {
+    /// Calls the hook; at its system call number `at` there is `mishap`.
+    fn hook(&self, container: &Container<'_>, stage: &str, at: usize, mishap: Mishap) -> Missed {
         let command = self.bed.underlay(&format!("hook {stage}"));
-        trace(&command, container.state_at(stage).as_bytes(), at, mishap)
+        let mut hit = None;
+        let traced = trace(&command, container.state_at(stage).as_bytes(), |call| {
+            (call.count == at).then(|| {
+                hit = Some(call);
+                mishap
+            })
+        });
+        Missed { traced, hit }
     }
 
     /// Another container gets on the LAN at once, with an address that is nobody's.
@@ -132,16 +147,16 @@ impl Matrix {
 
     /// Whether it has failed with a sentence of its own; but for what happens before our code runs. Where the C library
     /// or Rust's end the program because a thread cannot begin or be waited for, that is as good as a kill.
-    fn assert_clean(&self, traced: &Traced, what: &str) -> bool {
-        let Some(call) = traced.hit.filter(|call| call.started) else { return true };
-        let no_stack = traced.stderr.contains("failed to allocate an alternative stack");
-        if traced.code().is_none() && (FATAL.contains(&call.number) || no_stack) {
+    fn assert_clean(&self, missed: &Missed, what: &str) -> bool {
+        let Some(call) = missed.hit.filter(|call| call.started) else { return true };
+        let no_stack = missed.traced.stderr.contains("failed to allocate an alternative stack");
+        if missed.traced.code().is_none() && (FATAL.contains(&call.number) || no_stack) {
             return false;
         }
-        assert!(matches!(traced.code(), Some(0 | 1)), "{what}: {:?}", traced.end);
-        let said = ["underlay: ", "[WARN ] "].iter().any(|word| traced.stderr.starts_with(word));
+        assert!(matches!(missed.traced.code(), Some(0 | 1)), "{what}: {:?}", missed.traced.end);
+        let said = ["underlay: ", "[WARN ] "].iter().any(|word| missed.traced.stderr.starts_with(word));
         assert!(said, "{what}");
-        assert!(!traced.stderr.contains("panicked"), "{what}");
+        assert!(!missed.traced.stderr.contains("panicked"), "{what}");
         true
     }
 
@@ -153,21 +168,34 @@ impl Matrix {
     }
 }
 
-/// Calls `each` with 1, 2, … until it says that the program makes no such call.
+/// Whether everything is tried, however long it takes: `make soak`.
+fn soak() -> bool {
+    std::env::var_os("UNDERLAY_TEST_SOAK").is_some()
+}
+
+/// Calls `each` with 1, 2, … until it says that the program makes no such call. In the guest, which is emulated, some
+/// calls stand for all, unless there is time.
 fn every_call(what: &str, case: Case, mut each: impl FnMut(usize) -> bool) {
-    let mut at = 1;
+    let step = match std::env::var_os("UNDERLAY_TEST_ALL") {
+        // All of them are tried where the tests run natively.
+        Some(_) if !soak() && matches!(case.name, "macvlan" | "two") => 41,
+        Some(_) if !soak() => 17,
+        _ => 1,
+    };
+    let (mut at, mut points) = (step, 0);
     while each(at) {
-        at += 1;
+        at += step;
+        points += 1;
     }
-    assert!(at > 20, "only {at} system calls?");
-    eprintln!("crash::{what}::{}: {} system calls", case.name, at - 1);
+    assert!(at > 80, "only {at} system calls?");
+    eprintln!("crash::{what}::{}: {points} points among {} system calls", case.name, at - 1);
 }
 
 fn killed_in_attach(matrix: &Matrix) {
     every_call("killed_in_attach", matrix.case, |at| {
         let mut web = matrix.container();
-        let traced = matrix.trace(&web, "createRuntime", at, Mishap::Kill);
-        let what = format!("killed at call {at} ({:?})", traced.hit);
+        let missed = matrix.hook(&web, "createRuntime", at, Mishap::Kill);
+        let what = format!("killed at call {at} ({:?})", missed.hit);
         let next = matrix.next_attach_succeeds(&what);
         web.kill();
         if at % 2 == 0 {
@@ -183,7 +211,7 @@ fn killed_in_attach(matrix: &Matrix) {
             matrix.assert_gc_mends(&[&next], &what);
         }
         next.stop();
-        traced.hit.is_some()
+        missed.hit.is_some()
     });
 }
 
@@ -192,8 +220,8 @@ fn killed_in_detach(matrix: &Matrix) {
         let mut web = matrix.container();
         assert_eq!(web.hook("createRuntime").code, 0);
         web.kill();
-        let traced = matrix.trace(&web, "poststop", at, Mishap::Kill);
-        let what = format!("killed at call {at} ({:?})", traced.hit);
+        let missed = matrix.hook(&web, "poststop", at, Mishap::Kill);
+        let what = format!("killed at call {at} ({:?})", missed.hit);
         let next = matrix.next_attach_succeeds(&what);
         if at % 2 == 0 {
             let stopped = web.hook("poststop");
@@ -201,44 +229,51 @@ fn killed_in_detach(matrix: &Matrix) {
         }
         matrix.assert_gc_mends(&[&next], &what);
         next.stop();
-        traced.hit.is_some()
+        missed.hit.is_some()
     });
 }
 
+/// Each call fails with one of the errors, by turns; with all of them if there is time.
+fn turns() -> std::ops::Range<usize> {
+    0..if soak() { ERRORS.len() } else { 1 }
+}
+
 fn error_in_attach(matrix: &Matrix) {
-    for errno in ERRORS {
-        every_call(&format!("error_in_attach::{errno:?}"), matrix.case, |at| {
+    for turn in turns() {
+        every_call("error_in_attach", matrix.case, |at| {
+            let errno = ERRORS[(at + turn) % ERRORS.len()];
             let web = matrix.container();
-            let traced = matrix.trace(&web, "createRuntime", at, Mishap::Error(errno));
-            let what = format!("{errno:?} at call {at} ({:?}): {}", traced.hit, traced.stderr);
-            if traced.code() == Some(0) {
+            let missed = matrix.hook(&web, "createRuntime", at, Mishap::Error(errno));
+            let what = format!("{errno:?} at call {at} ({:?}): {}", missed.hit, missed.traced.stderr);
+            if missed.traced.code() == Some(0) {
                 assert!(!matrix.bed.records().is_empty(), "{what}: attached, but no record");
-            } else if matrix.assert_clean(&traced, &what) {
+            } else if matrix.assert_clean(&missed, &what) {
                 matrix.assert_only(&[], &what);
             }
             web.stop();
             matrix.assert_gc_mends(&[], &what);
-            traced.hit.is_some()
+            missed.hit.is_some()
         });
     }
 }
 
 fn error_in_detach(matrix: &Matrix) {
-    for errno in ERRORS {
-        every_call(&format!("error_in_detach::{errno:?}"), matrix.case, |at| {
+    for turn in turns() {
+        every_call("error_in_detach", matrix.case, |at| {
+            let errno = ERRORS[(at + turn) % ERRORS.len()];
             let mut web = matrix.container();
             assert_eq!(web.hook("createRuntime").code, 0);
             web.kill();
-            let traced = matrix.trace(&web, "poststop", at, Mishap::Error(errno));
-            let what = format!("{errno:?} at call {at} ({:?}): {}", traced.hit, traced.stderr);
-            match traced.code() {
-                Some(0) if traced.stderr.is_empty() => matrix.assert_only(&[], &what),
+            let missed = matrix.hook(&web, "poststop", at, Mishap::Error(errno));
+            let what = format!("{errno:?} at call {at} ({:?}): {}", missed.hit, missed.traced.stderr);
+            match missed.traced.code() {
+                Some(0) if missed.traced.stderr.is_empty() => matrix.assert_only(&[], &what),
                 _ => {
-                    matrix.assert_clean(&traced, &what);
+                    matrix.assert_clean(&missed, &what);
                 }
             }
             matrix.assert_gc_mends(&[], &what);
-            traced.hit.is_some()
+            missed.hit.is_some()
         });
     }
 }

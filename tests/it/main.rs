@@ -30,6 +30,7 @@ mod need;
 mod pages;
 mod parents;
 mod podman;
+mod races;
 mod rootfs;
 mod routes;
 mod tracer;
@@ -107,6 +108,7 @@ fn main() -> ExitCode {
         installed::tests(),
         demo::tests(),
         many::tests(),
+        races::tests(),
         crash::tests(),
     ]
     .into_iter()

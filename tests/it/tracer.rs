@@ -1,4 +1,4 @@
-//! Runs a program under ptrace(2), and kills it or lets one of its system calls fail.
+//! Runs a program under ptrace(2): between any two of its system calls something can happen.
 
 use std::io::Write as _;
 use std::process::{Command, ExitStatus, Stdio};
@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// What happens at a system call of all threads of a program, counted from 1, before the kernel sees it.
+/// What happens to a program at a system call, before the kernel sees that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mishap {
     /// SIGKILL.
@@ -26,13 +26,13 @@ pub struct Traced {
     pub end: WaitStatus,
     /// What it wrote to stderr.
     pub stderr: String,
-    /// The system call that the mishap happened at; none, if the program made fewer.
-    pub hit: Option<Call>,
 }
 
 /// A system call that a program is about to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
+    /// How many the threads of the program have made with this one.
+    pub count: usize,
     /// Its number.
     pub number: i64,
     /// Whether the program has begun to read its stdin: before, its C library and runtime were at work.
@@ -49,9 +49,9 @@ impl Traced {
     }
 }
 
-/// Runs `command` with `stdin`; at its system call number `at`, `mishap` happens, unless it is one that cannot
-/// fail.
-pub fn trace(command: &Command, stdin: &[u8], at: usize, mishap: Mishap) -> Traced {
+/// Runs `command` with `stdin`; before each of its system calls, all its threads stand still and `each` says what is to
+/// happen. A call that cannot fail does not.
+pub fn trace(command: &Command, stdin: &[u8], each: impl FnMut(Call) -> Option<Mishap>) -> Traced {
     // The shell stops until it is traced, and becomes the program then.
     let mut stopped = Command::new("sh");
     stopped.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]).arg(command.get_program());
@@ -70,21 +70,21 @@ pub fn trace(command: &Command, stdin: &[u8], at: usize, mishap: Mishap) -> Trac
     let _ = pipe.write_all(stdin);
     drop(pipe);
     nix::sys::signal::kill(pid, Signal::SIGCONT).unwrap();
-    let (end, hit) = follow(pid, at, mishap);
+    let end = follow(pid, each);
     let mut stderr = String::new();
     let _ = std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut stderr);
     // Reaped already.
     let _: std::io::Result<ExitStatus> = child.wait();
-    Traced { end, stderr, hit }
+    Traced { end, stderr }
 }
 
 /// Lets the tracees go from stop to stop until the first of them, `pid`, has ended.
-fn follow(pid: Pid, at: usize, mishap: Mishap) -> (WaitStatus, Option<Call>) {
+fn follow(pid: Pid, mut each: impl FnMut(Call) -> Option<Mishap>) -> WaitStatus {
     // Of this thread's tracees alone: other tests have children too.
     let any = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
-    let (mut execs, mut calls, mut started, mut hit) = (0, 0, false, None);
-    // Which call of which thread fails, when it comes back.
-    let mut failing: Option<Pid> = None;
+    let (mut execs, mut count, mut started) = (0, 0, false);
+    // Whose call fails, when it comes back.
+    let mut failing: Option<(Pid, Errno)> = None;
     loop {
         let status = waitpid(None, Some(any)).unwrap();
         let Some(thread) = status.pid() else { continue };
@@ -92,37 +92,32 @@ fn follow(pid: Pid, at: usize, mishap: Mishap) -> (WaitStatus, Option<Call>) {
         match status {
             WaitStatus::Exited(..) | WaitStatus::Signaled(..) => {
                 if thread == pid {
-                    return (status, hit);
+                    return status;
                 }
                 continue;
             }
-            WaitStatus::PtraceSyscall(_) if failing == Some(thread) => {
-                failing = None;
-                if let Mishap::Error(errno) = mishap {
+            WaitStatus::PtraceSyscall(_) if failing.is_some_and(|(whose, _)| whose == thread) => {
+                if let Some((_, errno)) = failing.take() {
                     set_result(thread, errno);
                 }
             }
             WaitStatus::PtraceSyscall(_) => {
                 if let Some((number, first)) = entering(thread).filter(|_| execs == EXECS) {
-                    calls += 1;
-                    let call = Call { number, started };
+                    count += 1;
+                    let mishap = each(Call { count, number, started });
                     started |= number == libc::SYS_read && first == 0;
-                    let cannot_fail = NEVER_FAIL.contains(&number);
                     match mishap {
-                        Mishap::Kill if calls == at => {
-                            hit = Some(call);
+                        Some(Mishap::Kill) => {
                             nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
                             continue;
                         }
-                        Mishap::Error(_) if calls == at && !cannot_fail => {
-                            hit = Some(call);
+                        Some(Mishap::Error(errno)) if !NEVER_FAIL.contains(&number) => {
                             // close(2) closes, whatever it says.
                             if number != libc::SYS_close {
                                 skip(thread);
                             }
-                            failing = Some(thread);
+                            failing = Some((thread, errno));
                         }
-                        Mishap::Error(_) if calls == at => hit = Some(call),
                         _ => {}
                     }
                 }
