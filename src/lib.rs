@@ -19,6 +19,7 @@ pub mod name;
 pub mod network;
 pub mod parent;
 pub mod plan;
+pub mod printable;
 pub mod record;
 pub mod request;
 pub mod settings;

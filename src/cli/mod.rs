@@ -6,6 +6,7 @@ mod output;
 mod ps;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -78,15 +79,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" of code 0, printed on stdout.
-            let _ = error.print();
+            output::usage(&error);
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
     env_logger::Builder::new()
         .filter_level(log::LevelFilter::Warn)
         .parse_default_env()
-        .format_timestamp(None)
-        .format_target(false)
+        .format(|to, record| writeln!(to, "{}", output::diagnostic(record)))
         .init();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! Printing: results to stdout, messages to stderr, control characters to neither.
+//! Printing: results to stdout, messages to stderr, and only what is [`printable`] to both.
 
 use std::io::{self, Write};
 
@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::printable;
 
 /// How a listing is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -18,17 +19,29 @@ pub(super) enum Format {
 
 /// Prints an error and its hint to stderr.
 pub(super) fn error(error: &Error) {
-    let mut text = format!("underlay: {}\n", printable(&error.to_string()));
-    if let Some(hint) = error.hint_text() {
-        text.push_str(&format!("hint: {}\n", printable(hint)));
-    }
-    // Where stderr is closed there is nobody to tell.
-    let _ = io::stderr().write_all(text.as_bytes());
+    let hint = error.hint_text().map(|hint| format!("\nhint: {}", printable::line(hint))).unwrap_or_default();
+    message(&format!("underlay: {}{hint}", printable::line(&error.to_string())));
 }
 
 /// Prints a warning to stderr: what was asked for is done all the same.
 pub(super) fn warning(text: &str) {
-    let _ = io::stderr().write_all(format!("underlay: warning: {}\n", printable(text)).as_bytes());
+    message(&format!("underlay: warning: {}", printable::line(text)));
+}
+
+/// Prints what clap has to say: help and version to stdout, a wrong command line, whose words it repeats, to stderr.
+pub(super) fn usage(error: &clap::Error) {
+    let text = printable::lines(error.to_string().trim_end_matches('\n'));
+    if error.use_stderr() {
+        message(&text);
+    } else {
+        // Nothing can be said about a stdout that is broken.
+        let _ = write(&text);
+    }
+}
+
+/// How a diagnostic of `log` looks on stderr.
+pub(super) fn diagnostic(record: &log::Record<'_>) -> String {
+    format!("[{:<5}] {}", record.level(), printable::line(&record.args().to_string()))
 }
 
 /// Prints one line to stdout.
@@ -36,6 +49,41 @@ pub(super) fn warning(text: &str) {
 /// # Errors
 /// When stdout is broken; a reader that has seen enough is no error.
 pub(super) fn line(text: &str) -> Result<()> {
+    write(&printable::line(text))
+}
+
+/// Prints `value` as indented JSON.
+///
+/// # Errors
+/// When stdout is broken.
+pub(super) fn json(value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::input(error.to_string()))?;
+    write(&printable::json(&text))
+}
+
+/// Prints rows in aligned columns below `headings`.
+///
+/// # Errors
+/// When stdout is broken.
+pub(super) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> Result<()> {
+    let rows = std::iter::once(headings.map(str::to_owned))
+        .chain(rows.iter().map(|row| row.each_ref().map(|cell| printable::line(cell))));
+    let rows: Vec<[String; N]> = rows.collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in &rows {
+        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        line(cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// Writes printable text and a line break to stdout.
+fn write(text: &str) -> Result<()> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::io("write", "stdout".as_ref(), &error))
@@ -44,34 +92,8 @@ pub(super) fn line(text: &str) -> Result<()> {
     }
 }
 
-/// Prints `value` as indented JSON.
-///
-/// # Errors
-/// When stdout is broken.
-pub(super) fn json(value: &impl Serialize) -> Result<()> {
-    line(&serde_json::to_string_pretty(value).map_err(|error| Error::input(error.to_string()))?)
-}
-
-/// Prints rows in aligned columns below `headings`.
-///
-/// # Errors
-/// When stdout is broken.
-pub(super) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> Result<()> {
-    let headings = headings.map(str::to_owned);
-    let mut widths = [0; N];
-    for row in std::iter::once(&headings).chain(rows) {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    for row in std::iter::once(&headings).chain(rows) {
-        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        line(cells.join("  ").trim_end())?;
-    }
-    Ok(())
-}
-
-/// `text` without control characters: it may come from an annotation, and go to a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+/// Writes printable text and a line break to stderr, in one piece.
+fn message(text: &str) {
+    // Where stderr is closed there is nobody to tell.
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
 }

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use super::Store;
 use crate::file;
+use crate::printable;
 
 /// The log is begun anew when it is larger; one older log is kept.
 const LIMIT: u64 = 1024 * 1024;
@@ -24,8 +25,8 @@ impl Store {
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LIMIT) {
             let _ = fs::rename(&path, path.with_extension("old"));
         }
-        let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let line = format!("{} {line}\n", humantime::format_rfc3339_seconds(SystemTime::now()));
+        let now = humantime::format_rfc3339_seconds(SystemTime::now());
+        let line = format!("{now} {}\n", printable::line(line));
         let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
         let file = open().or_else(|error| match file::make_folder(&self.state_dir, 0o700) {
             Ok(()) => open(),

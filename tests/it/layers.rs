@@ -13,9 +13,22 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 14] = [
-    "assign", "driver", "error", "json", "link", "mac", "name", "network", "parent", "plan", "record",
-    "request", "settings", "subnet",
+const WORDS: [&str; 15] = [
+    "assign",
+    "driver",
+    "error",
+    "json",
+    "link",
+    "mac",
+    "name",
+    "network",
+    "parent",
+    "plan",
+    "printable",
+    "record",
+    "request",
+    "settings",
+    "subnet",
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

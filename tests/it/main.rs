@@ -30,6 +30,7 @@ mod need;
 mod pages;
 mod parents;
 mod podman;
+mod printable;
 mod races;
 mod rootfs;
 mod routes;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         layers::tests(),
         command::tests(),
         bad_input::tests(),
+        printable::tests(),
         unannotated::tests(),
         attach::tests(),
         links::tests(),
