@@ -131,7 +131,7 @@ mod tests {
 
     fn requests(text: &str) -> Vec<Attachment> {
         let annotations = request::Annotations::from([(request::NETWORKS.to_owned(), text.to_owned())]);
-        request::parse(&annotations).unwrap().unwrap().attachments
+        request::Asked::of(&annotations).unwrap().read().unwrap().attachments
     }
 
     #[track_caller]

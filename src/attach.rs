@@ -10,15 +10,15 @@ use crate::kernel::{self, Made, NetnsFile, Process, Socket};
 use crate::link::Link;
 use crate::mark::Mark;
 use crate::mend;
-use crate::name::{ContainerId, IfName};
+use crate::name::{ContainerId, IfName, NetworkName};
 use crate::network::Network;
 use crate::oci;
 use crate::parents;
 use crate::plan;
 use crate::record::{Holder, Record, State};
-use crate::request::{self, Request};
+use crate::request::{self, Asked, Request};
 use crate::settings::Settings;
-use crate::store::{Locked, Present, Store};
+use crate::store::{Locked, Present, Store, no_such_network};
 
 /// Attaches a container that is being created to the networks it asks for: to all of them, or to none. `None`
 /// if it asks for none, and nothing but the state and the bundle has been read, or if it is attached already.
@@ -29,10 +29,10 @@ use crate::store::{Locked, Present, Store};
 /// The first thing that is wrong. No link, lease or record is left behind.
 pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
     let bundle = oci::bundle(state)?;
-    let Some(request) = request::parse(&bundle.annotations)? else { return Ok(None) };
+    let Some(asked) = Asked::of(&bundle.annotations) else { return Ok(None) };
     let container: ContainerId = state.id.parse()?;
     let settings = store.settings()?;
-    let networks = networks(store, &settings, &request)?;
+    let (request, networks) = permitted(store, &settings, asked)?;
     request.attachments.iter().zip(&networks).try_for_each(|(asked, network)| asked.check(network))?;
 
     let pid = state.pid.ok_or_else(|| Error::input("OCI state on stdin has no pid"))?;
@@ -88,22 +88,48 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
     })
 }
 
-/// The definitions of the networks asked for, by the name they are asked for with.
-fn networks(store: &Store, settings: &Settings, request: &Request) -> Result<Vec<Network>> {
-    let network = |asked: &request::Attachment| {
-        let name = &asked.network;
-        let Some(inline) = request.inline.get(name) else { return store.network(name) };
-        settings.allow_inline(inline)?;
+/// What is asked for and the definitions of its networks, as far as the operator permits it. Nothing is looked up
+/// for a container before that is known, so that a refusal tells nothing but its own rule.
+fn permitted(store: &Store, settings: &Settings, asked: Asked<'_>) -> Result<(Request, Vec<Network>)> {
+    let of_settings = |error: Error| error.within(store.settings_path().display());
+    settings.allow_size(asked).map_err(of_settings)?;
+    let request = asked.read()?;
+    let mut names = request.attachments.iter().map(|asked| &asked.network);
+    names.try_for_each(|name| settings.allow_network(name)).map_err(of_settings)?;
+    request.inline.values().try_for_each(|network| settings.allow_inline(network)).map_err(of_settings)?;
+    let networks = request.attachments.iter().map(|attachment| {
+        let name = &attachment.network;
+        let Some(inline) = request.inline.get(name) else { return defined(store, settings, asked, name) };
+        let annotation = format!("annotation {}{name}", request::NETWORK_PREFIX);
         if store.has_network(name)? {
-            return Err(Error::new(
-                Kind::Taken,
-                format!("annotation {}{name} defines a network that exists", request::NETWORK_PREFIX),
-            )
-            .hint("give it another name, or remove the annotation to use the existing network"));
+            return Err(Error::new(Kind::Taken, format!("{annotation} defines a network that exists"))
+                .hint("give it another name, or remove the annotation to use the existing network"));
         }
+        inline.admit(asked.annotations()).map_err(|error| error.within(annotation))?;
         Ok(inline.clone())
+    });
+    let networks = networks.collect::<Result<_>>()?;
+    Ok((request, networks))
+}
+
+/// The definition of the network `name`, if the container may use it. Where there is none, the container hears of
+/// those it may use.
+fn defined(store: &Store, settings: &Settings, asked: Asked<'_>, name: &NetworkName) -> Result<Network> {
+    let admits = |name: &NetworkName| {
+        settings.allow_network(name).is_ok()
+            && store.network(name).is_ok_and(|network| network.admit(asked.annotations()).is_ok())
     };
-    request.attachments.iter().map(network).collect()
+    match store.network(name) {
+        Ok(network) => match network.admit(asked.annotations()) {
+            Ok(()) => Ok(network),
+            Err(error) => Err(error.within(store.network_path(name).display())),
+        },
+        Err(error) if error.kind() == Kind::NotFound => {
+            let others: Vec<_> = store.network_names()?.into_iter().filter(admits).collect();
+            Err(no_such_network(name, &others))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The parents of `networks` that are there, each fit for its network.

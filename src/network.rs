@@ -3,19 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::name::{IfName, NetworkName};
+use crate::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::parent::{self, Recipe};
+use crate::pattern::Pattern;
 use crate::record::Route;
-use crate::subnet::{AddressRange, Subnet};
-
-/// The version of the network file format this program reads and writes.
-pub const VERSION: u32 = 1;
+use crate::subnet::Subnet;
 
 /// A network: its driver, the parent link its containers hang on, and the subnets they live in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,74 +41,10 @@ pub struct Network {
     pub subnets: Vec<Subnet>,
     /// Routes of containers whose subnet reaches the next hop.
     pub routes: Vec<Route>,
+    /// What annotations a container must have to use the network, by key.
+    pub required_annotations: BTreeMap<String, Pattern>,
     /// The operator's notes.
     pub labels: BTreeMap<String, String>,
-}
-
-/// A network as it is written, before its parts are checked against each other.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkFile {
-    /// The format; [`VERSION`].
-    pub version: u32,
-    /// The name, which must be that of the file or annotation it stands in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<NetworkName>,
-    /// macvlan or ipvlan.
-    pub driver: Kind,
-    /// The parent link.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parent: Option<IfName>,
-    /// Mode of a macvlan network; bridge without it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub macvlan_mode: Option<MacvlanMode>,
-    /// Mode of an ipvlan network; l2 without it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ipvlan_mode: Option<IpvlanMode>,
-    /// Flag of an ipvlan network; bridge without it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ipvlan_flag: Option<IpvlanFlag>,
-    /// MTU in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mtu: Option<u32>,
-    /// Receivers of a broadcast that are served without a queue.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bclim: Option<i32>,
-    /// No default route: no way out.
-    #[serde(default)]
-    pub internal: bool,
-    /// No default route: another network gives it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub no_default_route: bool,
-    /// Metric of default routes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub metric: Option<u32>,
-    /// The subnets.
-    #[serde(default)]
-    pub subnets: Vec<SubnetFile>,
-    /// Routes besides the default route.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub routes: Vec<Route>,
-    /// Notes.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-}
-
-/// A subnet as it is written.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SubnetFile {
-    /// CIDR without host bits.
-    pub subnet: IpNet,
-    /// The router.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<IpAddr>,
-    /// CIDR or FIRST-LAST.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ip_range: Option<String>,
-    /// Addresses never handed out, by name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub aux_addresses: BTreeMap<String, IpAddr>,
 }
 
 impl Network {
@@ -167,6 +101,7 @@ impl Network {
             metric: file.metric,
             subnets,
             routes: file.routes,
+            required_annotations: file.required_annotations,
             labels: file.labels,
         };
         network.routes.iter().try_for_each(|route| network.check_route(route))?;
@@ -223,8 +158,22 @@ impl Network {
             metric: self.metric,
             subnets: self.subnets.iter().map(SubnetFile::from).collect(),
             routes: self.routes.clone(),
+            required_annotations: self.required_annotations.clone(),
             labels: self.labels.clone(),
         }
+    }
+
+    /// Whether a container with these annotations may use the network: each one required is there, and matches.
+    ///
+    /// # Errors
+    /// Says that it may not. What is required is not said: whoever is refused would only have to claim it.
+    pub fn admit(&self, annotations: &BTreeMap<String, String>) -> Result<()> {
+        let fits = |(key, pattern): (_, &Pattern)| annotations.get(key).is_some_and(|v| pattern.matches(v));
+        if self.required_annotations.iter().all(fits) {
+            return Ok(());
+        }
+        Err(Error::input(format!("required_annotations: network {} is not for this container", self.name))
+            .hint("its definition says which annotations a container must have"))
     }
 
     /// The subnet that `address` lies in.
@@ -265,24 +214,6 @@ fn refuse_overlaps(subnets: &[Subnet]) -> Result<()> {
     Ok(())
 }
 
-impl SubnetFile {
-    fn check(&self) -> Result<Subnet> {
-        let range: Option<AddressRange> = self.ip_range.as_deref().map(str::parse).transpose()?;
-        Subnet::new(self.subnet, self.gateway, range, self.aux_addresses.clone())
-    }
-}
-
-impl From<&Subnet> for SubnetFile {
-    fn from(subnet: &Subnet) -> Self {
-        Self {
-            subnet: subnet.net(),
-            gateway: subnet.gateway(),
-            ip_range: subnet.range().map(|range| range.to_string()),
-            aux_addresses: subnet.aux_addresses().clone(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,6 +228,7 @@ mod tests {
             r#"{"version": 1, "name": "lan", "driver": "ipvlan", "parent": "eth0", "ipvlan_mode": "l3s",
                 "ipvlan_flag": "private", "mtu": 1400, "internal": true, "metric": 7,
                 "no_default_route": true, "labels": {"a": "b"},
+                "required_annotations": {"io.example.team": "web-*"},
                 "routes": [{"to": "10.9.0.0/16", "via": "10.0.0.2", "metric": 5}], "subnets": [
                 {"subnet": "10.0.0.0/24", "gateway": "10.0.0.1", "ip_range": "10.0.0.128/25"},
                 {"subnet": "2001:db8::/64", "aux_addresses": {"printer": "2001:db8::9"}}]}"#,
@@ -318,6 +250,30 @@ mod tests {
     }
 
     #[test]
+    fn required_annotations() {
+        let network = |required: &str| {
+            read(&format!(r#"{{"version": 1, "driver": "macvlan", "required_annotations": {required}}}"#))
+                .unwrap()
+        };
+        for (required, given, admitted) in [
+            ("{}", &[][..], true),
+            (r#"{"team": "web-*"}"#, &[("team", "web-1"), ("other", "x")], true),
+            (r#"{"team": "web-*"}"#, &[("team", "db")], false),
+            (r#"{"team": "web-*"}"#, &[("Team", "web-1")], false),
+            (r#"{"team": "*"}"#, &[], false),
+            (r#"{"team": "*"}"#, &[("team", "")], true),
+            (r#"{"team": "a", "tier": "[ab]"}"#, &[("team", "a")], false),
+            (r#"{"team": "a", "tier": "[ab]"}"#, &[("team", "a"), ("tier", "b")], true),
+        ] {
+            let annotations = given.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+            assert_eq!(network(required).admit(&annotations).is_ok(), admitted, "{required} {given:?}");
+        }
+        let error = network(r#"{"team": "secret"}"#).admit(&BTreeMap::new()).unwrap_err();
+        assert_eq!(error.to_string(), "required_annotations: network lan is not for this container");
+        assert!(!format!("{error:?}").contains("secret") && !format!("{error:?}").contains("team"));
+    }
+
+    #[test]
     fn mistakes_name_their_key() {
         for (text, message) in [
             ("", "EOF while parsing a value at line 1 column 0"),
@@ -327,7 +283,12 @@ mod tests {
                 r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtuu": 5}"#,
                 "mtuu: unknown field `mtuu`, expected one of `version`, `name`, `driver`, `parent`, \
                  `macvlan_mode`, `ipvlan_mode`, `ipvlan_flag`, `mtu`, `bclim`, \
-                 `internal`, `no_default_route`, `metric`, `subnets`, `routes`, `labels` at line 1 column 60",
+                 `internal`, `no_default_route`, `metric`, `subnets`, `routes`, `required_annotations`, `labels` at line 1 column 60",
+            ),
+            (
+                r#"{"version": 1, "driver": "macvlan", "required_annotations": {"io.example.team": "a["}}"#,
+                "required_annotations.io.example.team: pattern \"a[\" is not usable: invalid range pattern at line 1 \
+                 column 85",
             ),
             (
                 r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtu": "big"}"#,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use crate::driver::Kind;
@@ -82,42 +83,79 @@ pub struct RequestedAddress {
     pub prefix_len: Option<u8>,
 }
 
-/// Reads what a container asks for; `None` if it asks for nothing.
-///
-/// # Errors
-/// Names the annotation and the key that is wrong. Unknown `io.underlay.` annotations are errors as soon as
-/// the container is ours: a typing error must not pass silently.
-pub fn parse(annotations: &Annotations) -> Result<Option<Request>> {
-    let Some(networks) = annotations.get(NETWORKS) else {
-        return Ok(None);
-    };
-    // `podman run --annotation` splits at commas before 5.0 (podman pull request 20945), and the rest would be lost.
-    if let Some(cut) = OPTIONS.iter().find(|&&option| annotations.contains_key(option)) {
-        return Err(Error::input(format!("annotation {cut} looks cut off from {NETWORKS} at a comma"))
-            .hint("podman before 5.0 does so: separate options by spaces instead"));
+/// The annotations of a container that asks for networks, not read yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    networks: &'a str,
+    annotations: &'a Annotations,
+}
+
+impl<'a> Asked<'a> {
+    /// What `annotations` ask for; `None` if for nothing: then the container is not ours.
+    pub fn of(annotations: &'a Annotations) -> Option<Self> {
+        Some(Self { networks: annotations.get(NETWORKS)?, annotations })
     }
-    let mut inline = BTreeMap::new();
-    for (key, value) in annotations.range(PREFIX.to_owned()..).take_while(|(key, _)| key.starts_with(PREFIX))
-    {
-        let within = |error: Error| error.within(format!("annotation {key}"));
-        if let Some(name) = key.strip_prefix(NETWORK_PREFIX) {
-            let name: NetworkName = name.parse().map_err(within)?;
-            let network = Network::from_json(&name, value.as_bytes()).map_err(within)?;
-            inline.insert(name, network);
-        } else if key != NETWORKS {
-            return Err(Error::input(format!("annotation {key} is not known"))
-                .hint(format!("use {NETWORKS} and {NETWORK_PREFIX}NAME")));
+
+    /// All annotations of the container, also those of others.
+    pub fn annotations(self) -> &'a Annotations {
+        self.annotations
+    }
+
+    /// The annotations that are ours, with their keys.
+    pub fn ours(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let ours =
+            self.annotations.range(PREFIX.to_owned()..).map(|(key, value)| (key.as_str(), value.as_str()));
+        ours.take_while(|(key, _)| key.starts_with(PREFIX))
+    }
+
+    /// How many attachments are asked for, or networks defined, whichever is more. No item is read for that, and a
+    /// text that cannot be read has none.
+    pub fn count(self) -> usize {
+        let attachments = if is_json(self.networks) {
+            serde_json::from_str::<Vec<IgnoredAny>>(self.networks).map_or(0, |items| items.len())
+        } else {
+            self.networks.split(';').count()
+        };
+        attachments.max(self.ours().filter(|(key, _)| key.starts_with(NETWORK_PREFIX)).count())
+    }
+
+    /// Reads what the container asks for.
+    ///
+    /// # Errors
+    /// Names the annotation and the key that is wrong. Unknown `io.underlay.` annotations are errors as soon as
+    /// the container is ours: a typing error must not pass silently.
+    pub fn read(self) -> Result<Request> {
+        // `podman run --annotation` splits at commas before 5.0 (podman pull request 20945), and the rest would be lost.
+        if let Some(cut) = OPTIONS.iter().find(|&&option| self.annotations.contains_key(option)) {
+            return Err(Error::input(format!("annotation {cut} looks cut off from {NETWORKS} at a comma"))
+                .hint("podman before 5.0 does so: separate options by spaces instead"));
         }
+        let mut inline = BTreeMap::new();
+        for (key, value) in self.ours() {
+            let within = |error: Error| error.within(format!("annotation {key}"));
+            if let Some(name) = key.strip_prefix(NETWORK_PREFIX) {
+                let name: NetworkName = name.parse().map_err(within)?;
+                let network = Network::from_json(&name, value.as_bytes()).map_err(within)?;
+                inline.insert(name, network);
+            } else if key != NETWORKS {
+                return Err(Error::input(format!("annotation {key} is not known"))
+                    .hint(format!("use {NETWORKS} and {NETWORK_PREFIX}NAME")));
+            }
+        }
+        let attachments =
+            attachments(self.networks).map_err(|error| error.within(format!("annotation {NETWORKS}")))?;
+        Ok(Request { attachments, inline })
     }
-    let attachments =
-        attachments(networks).map_err(|error| error.within(format!("annotation {NETWORKS}")))?;
-    Ok(Some(Request { attachments, inline }))
+}
+
+/// Whether the list of networks is meant as JSON.
+fn is_json(networks: &str) -> bool {
+    networks.trim_start().starts_with(['[', '{', '"'])
 }
 
 fn attachments(text: &str) -> Result<Vec<Attachment>> {
-    let text = text.trim();
-    let attachments: Vec<Attachment> = if text.starts_with(['[', '{', '"']) {
-        json::read(text.as_bytes())?
+    let attachments: Vec<Attachment> = if is_json(text) {
+        json::read(text.trim().as_bytes())?
     } else {
         text.split(';').map(|item| short(item.trim())).collect::<Result<_>>()?
     };
@@ -220,7 +258,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Vec<Attachment>> {
         let annotations = Annotations::from([(NETWORKS.to_owned(), text.to_owned())]);
-        parse(&annotations).map(|request| request.unwrap().attachments)
+        Asked::of(&annotations).unwrap().read().map(|request| request.attachments)
     }
 
     #[test]
@@ -246,9 +284,9 @@ mod tests {
 
     #[test]
     fn nothing_asked() {
-        assert_eq!(parse(&Annotations::new()).unwrap(), None);
+        assert!(Asked::of(&Annotations::new()).is_none());
         let foreign = Annotations::from([("io.underlay.other".to_owned(), "x".to_owned())]);
-        assert_eq!(parse(&foreign).unwrap(), None, "without the list of networks nothing is ours");
+        assert!(Asked::of(&foreign).is_none(), "without the list of networks nothing is ours");
     }
 
     #[test]
@@ -298,22 +336,23 @@ mod tests {
             let asked = (NETWORKS.to_owned(), "lan:ip=10.0.0.9".to_owned());
             Annotations::from_iter([cut].into_iter().chain(networks.then_some(asked)))
         };
-        let error = parse(&annotations(true)).unwrap_err().to_string();
+        let error = Asked::of(&annotations(true)).unwrap().read().unwrap_err().to_string();
         assert_eq!(error, "annotation ip looks cut off from io.underlay.networks at a comma");
-        assert_eq!(parse(&annotations(false)).unwrap(), None, "somebody else's annotation");
+        assert!(Asked::of(&annotations(false)).is_none(), "somebody else's annotation");
     }
 
     #[test]
     fn inline_networks() {
         let with = |key: &str, value: &str| {
-            parse(&Annotations::from([
+            let annotations = Annotations::from([
                 (NETWORKS.to_owned(), "lan".to_owned()),
                 (key.to_owned(), value.to_owned()),
                 ("io.unrelated".to_owned(), "x".to_owned()),
-            ]))
+            ]);
+            Asked::of(&annotations).unwrap().read()
         };
         let text = r#"{"version": 1, "driver": "macvlan", "parent": "eth0"}"#;
-        let request = with("io.underlay.network.lan", text).unwrap().unwrap();
+        let request = with("io.underlay.network.lan", text).unwrap();
         assert_eq!(request.inline.keys().map(NetworkName::as_str).collect::<Vec<_>>(), ["lan"]);
         for (key, value, message) in [
             (
@@ -330,6 +369,29 @@ mod tests {
         ] {
             assert_eq!(with(key, value).unwrap_err().to_string(), message);
         }
+    }
+
+    #[test]
+    fn counted_unread() {
+        let count = |networks: &str, definitions: usize| {
+            let definitions = (0..definitions).map(|n| (format!("{NETWORK_PREFIX}n{n}"), "?".to_owned()));
+            let asked = (NETWORKS.to_owned(), networks.to_owned());
+            Asked::of(&definitions.chain([asked]).collect()).unwrap().count()
+        };
+        for (networks, expected) in [
+            ("lan", 1),
+            ("lan:ip=1;wan;", 3),
+            (";;", 3),
+            ("", 1),
+            (" [{}, 5, \"x\"]", 3),
+            ("[]", 0),
+            ("[1, 2", 0),
+            ("{}", 0),
+        ] {
+            assert_eq!(count(networks, 0), expected, "{networks}");
+            assert_eq!(count(networks, 9), 9);
+        }
+        assert_eq!(count("a;b;c", 2), 3);
     }
 
     proptest! {

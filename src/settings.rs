@@ -1,4 +1,4 @@
-//! The operator's settings: `underlay.json`, which need not exist.
+//! The operator's settings and policy: `underlay.json`, which need not exist.
 
 use std::time::Duration;
 
@@ -6,28 +6,47 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::json;
-use crate::name::IfName;
+use crate::name::NetworkName;
 use crate::network::Network;
+use crate::pattern::Pattern;
+use crate::request::Asked;
 
 /// The version of the settings format this program reads.
 const VERSION: u32 = 1;
+/// The longest key of ours that has a meaning: `io.underlay.network.` and a network's name. An error shows no more.
+const LONGEST_KEY: usize = 148;
 
-/// Settings and policy; every key has a default.
+/// Settings and policy; every key has a default. A refusal begins with the key that is the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     version: u32,
     /// Whether annotations may define networks themselves (`io.underlay.network.NAME`).
-    pub inline_networks: bool,
+    inline_networks: bool,
     /// The parents such definitions may name; any, if not given.
-    pub allowed_parents: Option<Vec<IfName>>,
+    allowed_parents: Option<Vec<Pattern>>,
+    /// The networks that containers may ask for, however defined; any, if not given.
+    allowed_networks: Option<Vec<Pattern>>,
+    /// How many bytes each annotation of ours may have, with its key. Kubernetes takes 256 KiB for all annotations
+    /// of a pod (`TotalAnnotationSizeLimitB`), execve(2) 128 KiB for one argument; what people write has hundreds.
+    max_annotation_bytes: usize,
+    /// How many networks a container may be attached to, and how many it may define.
+    max_attachments: usize,
     /// How long to wait for the ledger's lock, in milliseconds.
     lock_timeout_ms: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { version: VERSION, inline_networks: false, allowed_parents: None, lock_timeout_ms: 20_000 }
+        Self {
+            version: VERSION,
+            inline_networks: false,
+            allowed_parents: None,
+            allowed_networks: None,
+            max_annotation_bytes: 16 * 1024,
+            max_attachments: 16,
+            lock_timeout_ms: 20_000,
+        }
     }
 }
 
@@ -50,60 +69,183 @@ impl Settings {
         Duration::from_millis(self.lock_timeout_ms)
     }
 
+    /// Whether what is asked for is small enough to be read.
+    ///
+    /// # Errors
+    /// Names the limit, and the annotation that exceeds it.
+    pub fn allow_size(&self, asked: Asked<'_>) -> Result<()> {
+        for (key, value) in asked.ours() {
+            let (bytes, limit) = (key.len() + value.len(), self.max_annotation_bytes);
+            if bytes > limit {
+                return Err(Error::input(format!(
+                    "max_annotation_bytes: annotation {key:.LONGEST_KEY$} has {bytes} bytes, and {limit} are allowed"
+                ))
+                .hint("shorten it, or have the limit raised"));
+            }
+        }
+        let (count, limit) = (asked.count(), self.max_attachments);
+        if count > limit {
+            return Err(Error::input(format!(
+                "max_attachments: the annotations list {count} networks, and {limit} are allowed"
+            ))
+            .hint("ask for fewer, or have the limit raised"));
+        }
+        Ok(())
+    }
+
+    /// Whether containers may ask for the network `name`, if there is one of that name or not.
+    ///
+    /// # Errors
+    /// Says which rule forbids it.
+    pub fn allow_network(&self, name: &NetworkName) -> Result<()> {
+        if matches_any(self.allowed_networks.as_deref(), name.as_str()) {
+            return Ok(());
+        }
+        Err(Error::input(format!("allowed_networks: network {name} is not for containers here"))
+            .hint("ask for another network, or have a pattern added that matches its name"))
+    }
+
     /// Whether the container's own definition of `network` may be used.
     ///
     /// # Errors
     /// Says which rule forbids it.
     pub fn allow_inline(&self, network: &Network) -> Result<()> {
+        let Network { name, parent, .. } = network;
         if !self.inline_networks {
             return Err(Error::input(format!(
-                "network {} is defined by an annotation, which is not allowed here",
-                network.name
+                "inline_networks: network {name} is defined by an annotation, which is not allowed here"
             ))
-            .hint(
-                "create it with `underlay network create`, or set \"inline_networks\": true in underlay.json",
-            ));
+            .hint("create it with `underlay network create`, or set \"inline_networks\": true"));
         }
-        match &self.allowed_parents {
-            Some(parents) if !parents.contains(&network.parent) => Err(Error::input(format!(
-                "network {} names parent {}, which underlay.json does not allow",
-                network.name, network.parent
-            ))
-            .hint("add it to \"allowed_parents\", or use another parent")),
-            _ => Ok(()),
+        if matches_any(self.allowed_parents.as_deref(), parent.as_str()) {
+            return Ok(());
         }
+        Err(Error::input(format!(
+            "allowed_parents: network {name} names parent {parent}, which is not for definitions in annotations"
+        ))
+        .hint("use another parent, or have a pattern added that matches its name"))
     }
+}
+
+fn matches_any(allowed: Option<&[Pattern]>, name: &str) -> bool {
+    allowed.is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(name)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::{Annotations, NETWORK_PREFIX, NETWORKS};
+
+    fn read(text: &str) -> Settings {
+        Settings::from_json(text.as_bytes()).unwrap()
+    }
+
+    fn said(outcome: Result<()>) -> String {
+        outcome.map_or_else(|error| error.to_string(), |()| "allowed".to_owned())
+    }
 
     #[test]
     fn reads() {
-        assert_eq!(Settings::from_json(b"{}").unwrap(), Settings::default());
-        let text =
-            br#"{"version": 1, "inline_networks": true, "allowed_parents": ["eth0"], "lock_timeout_ms": 5}"#;
-        let settings = Settings::from_json(text).unwrap();
+        assert_eq!(read("{}"), Settings::default());
+        let settings = read(
+            r#"{"version": 1, "inline_networks": true, "allowed_parents": ["eth0"], "allowed_networks": [],
+                "max_annotation_bytes": 5, "max_attachments": 5, "lock_timeout_ms": 5}"#,
+        );
         assert!(settings.inline_networks);
         assert_eq!(settings.lock_timeout(), Duration::from_millis(5));
-        for text in [&b"[]"[..], b"{\"version\": 2}", b"{\"x\": 1}", b"{\"inline_networks\": 1}", b"{} x"] {
-            assert!(Settings::from_json(text).is_err(), "{text:?}");
+        for (text, message) in [
+            ("[]", "is no JSON object"),
+            (r#"{"version": 2}"#, "version 2 is not known"),
+            (r#"{"x": 1}"#, "x: unknown field `x`"),
+            (r#"{"inline_networks": 1}"#, "inline_networks: invalid type"),
+            (r#"{"allowed_parents": "eth0"}"#, "allowed_parents: invalid type"),
+            (
+                r#"{"allowed_parents": ["eth0", "eth["]}"#,
+                "allowed_parents[1]: pattern \"eth[\" is not usable: ",
+            ),
+            (r#"{"allowed_networks": [""]}"#, "allowed_networks[0]: pattern \"\" is not usable: it is empty"),
+            (r#"{"max_attachments": -1}"#, "max_attachments: invalid value"),
+            (r#"{"max_annotation_bytes": "1k"}"#, "max_annotation_bytes: invalid type"),
+            ("{} x", "trailing characters"),
+        ] {
+            let error = Settings::from_json(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with(message), "{text}: {error}");
         }
     }
 
     #[test]
-    fn policy() {
-        let network = Network::from_json(
-            &"lan".parse().unwrap(),
-            br#"{"version": 1, "driver": "macvlan", "parent": "eth0"}"#,
-        )
-        .unwrap();
-        let allowed =
-            |text: &str| Settings::from_json(text.as_bytes()).unwrap().allow_inline(&network).is_ok();
-        assert!(!allowed("{}"));
-        assert!(allowed(r#"{"inline_networks": true}"#));
-        assert!(allowed(r#"{"inline_networks": true, "allowed_parents": ["eth0"]}"#));
-        assert!(!allowed(r#"{"inline_networks": true, "allowed_parents": ["eth1"]}"#));
+    fn inline_definitions() {
+        let definition = |text: &[u8]| Network::from_json(&"lan".parse().unwrap(), text).unwrap();
+        let on_vlan = definition(br#"{"version": 1, "driver": "macvlan", "parent": "eth1.5"}"#);
+        let on_dummy = definition(br#"{"version": 1, "driver": "macvlan"}"#);
+        let refused = "inline_networks: network lan is defined by an annotation, which is not allowed here";
+        let at = |parent: &str| {
+            format!(
+                "allowed_parents: network lan names parent {parent}, which is not for definitions in annotations"
+            )
+        };
+        for (text, vlan, dummy) in [
+            ("{}", refused, refused),
+            (r#"{"allowed_parents": ["*"]}"#, refused, refused),
+            (r#"{"inline_networks": true}"#, "allowed", "allowed"),
+            (r#"{"inline_networks": true, "allowed_parents": []}"#, &at("eth1.5"), &at("ul-lan")),
+            (r#"{"inline_networks": true, "allowed_parents": ["eth1"]}"#, &at("eth1.5"), &at("ul-lan")),
+            (r#"{"inline_networks": true, "allowed_parents": ["br*", "eth1.*"]}"#, "allowed", &at("ul-lan")),
+            (r#"{"inline_networks": true, "allowed_parents": ["ul-*"]}"#, &at("eth1.5"), "allowed"),
+        ] {
+            assert_eq!(said(read(text).allow_inline(&on_vlan)), vlan, "{text}");
+            assert_eq!(said(read(text).allow_inline(&on_dummy)), dummy, "{text}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        for (text, allowed) in [
+            ("{}", true),
+            (r#"{"allowed_networks": []}"#, false),
+            (r#"{"allowed_networks": ["lan", "web-*"]}"#, true),
+            (r#"{"allowed_networks": ["san"]}"#, false),
+        ] {
+            let expected = if allowed {
+                "allowed"
+            } else {
+                "allowed_networks: network web-1 is not for containers here"
+            };
+            assert_eq!(said(read(text).allow_network(&"web-1".parse().unwrap())), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        let check = |settings: &str, networks: &str, definitions: &[&str]| {
+            let definitions = definitions.iter().enumerate();
+            let annotations =
+                definitions.map(|(n, text)| (format!("{NETWORK_PREFIX}n{n}"), (*text).to_owned()));
+            let networks = (NETWORKS.to_owned(), networks.to_owned());
+            let others = ("com.example".to_owned(), "x".repeat(1 << 20));
+            let annotations: Annotations = annotations.chain([networks, others]).collect();
+            said(read(settings).allow_size(Asked::of(&annotations).unwrap()))
+        };
+        let fits = "x".repeat(16 * 1024 - NETWORKS.len());
+        assert_eq!(check("{}", &fits, &[]), "allowed");
+        assert_eq!(
+            check("{}", &(fits + "x"), &[]),
+            "max_annotation_bytes: annotation io.underlay.networks has 16385 bytes, and 16384 are allowed"
+        );
+        let limit = r#"{"max_annotation_bytes": 30, "max_attachments": 2}"#;
+        assert_eq!(check(limit, "a;b", &["12345678", "12345678"]), "allowed");
+        assert_eq!(
+            check(limit, "a;b", &["12345678", "123456789"]),
+            "max_annotation_bytes: annotation io.underlay.network.n1 has 31 bytes, and 30 are allowed"
+        );
+        let many = "max_attachments: the annotations list 3 networks, and 2 are allowed";
+        assert_eq!(check(limit, "a;b;c", &[]), many);
+        assert_eq!(check(limit, "[5,5,5]", &[]), many);
+        assert_eq!(check(limit, "a", &["", "", ""]), many);
+        let long = Annotations::from([
+            (NETWORKS.to_owned(), String::new()),
+            (format!("io.underlay.{}", "x".repeat(1 << 20)), String::new()),
+        ]);
+        assert!(said(Settings::default().allow_size(Asked::of(&long).unwrap())).len() < 300);
     }
 }

@@ -65,11 +65,16 @@ impl Store {
     /// When the file is there and wrong.
     pub fn settings(&self) -> Result<Settings> {
         file::check_folder(&self.config_dir)?;
-        let path = self.config_dir.join("underlay.json");
+        let path = self.settings_path();
         match file::read(&path, LIMIT, Trust::Operator)? {
             Some(text) => Settings::from_json(&text).map_err(|error| error.within(path.display())),
             None => Ok(Settings::default()),
         }
+    }
+
+    /// Where the settings are.
+    pub fn settings_path(&self) -> PathBuf {
+        self.config_dir.join("underlay.json")
     }
 
     /// The definition of the network `name`.
@@ -81,15 +86,7 @@ impl Store {
         file::check_folder(&self.networks_dir())?;
         match file::read(&path, LIMIT, Trust::Operator)? {
             Some(text) => Network::from_json(name, &text).map_err(|error| error.within(path.display())),
-            None => Err(Error::new(Kind::NotFound, format!("network {name} does not exist")).hint(
-                match self.network_names()?.as_slice() {
-                    [] => "create it with `underlay network create`".to_owned(),
-                    names => {
-                        let names: Vec<_> = names.iter().map(NetworkName::as_str).collect();
-                        format!("there are: {}; `underlay network create` makes a new one", names.join(", "))
-                    }
-                },
-            )),
+            None => Err(no_such_network(name, &self.network_names()?)),
         }
     }
 
@@ -165,7 +162,8 @@ impl Store {
         self.config_dir.join("networks")
     }
 
-    fn network_path(&self, name: &NetworkName) -> PathBuf {
+    /// Where the definition of the network `name` is.
+    pub fn network_path(&self, name: &NetworkName) -> PathBuf {
         self.networks_dir().join(format!("{name}.json"))
     }
 
@@ -177,6 +175,15 @@ impl Store {
     pub fn record_path(&self, id: &ContainerId) -> PathBuf {
         self.containers_dir().join(format!("{id}.json"))
     }
+}
+
+/// The error for a network that is not there, with the `others` to choose from.
+pub fn no_such_network(name: &NetworkName, others: &[NetworkName]) -> Error {
+    let others: Vec<_> = others.iter().map(NetworkName::as_str).collect();
+    Error::new(Kind::NotFound, format!("network {name} does not exist")).hint(match others.as_slice() {
+        [] => "create it with `underlay network create`".to_owned(),
+        names => format!("there are: {}; `underlay network create` makes a new one", names.join(", ")),
+    })
 }
 
 /// The names of type `T` that have a `.json` file in `folder`, in order.

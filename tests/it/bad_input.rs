@@ -175,7 +175,7 @@ fn annotations() {
         ("pub_net:ip=::ffff:172.16.86.9".into(), "address ::ffff:172.16.86.9 is in no subnet"),
         ("../../../etc/passwd".into(), "network name \"../../../etc/passwd\" is not usable"),
         (String::new(), "names no network"),
-        ("x".repeat(1 << 20), "is not usable"),
+        ("x".repeat(1 << 10), "is not usable"),
     ] {
         fs::write(&config, json!({"annotations": {"io.underlay.networks": value}}).to_string()).unwrap();
         refused(&bed, "createRuntime", &state, message);

@@ -13,7 +13,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 15] = [
+const WORDS: [&str; 17] = [
     "assign",
     "driver",
     "error",
@@ -22,7 +22,9 @@ const WORDS: [&str; 15] = [
     "mac",
     "name",
     "network",
+    "network_file",
     "parent",
+    "pattern",
     "plan",
     "printable",
     "record",
@@ -87,6 +89,8 @@ fn doors() {
             ("fs2", "store/lock.rs"),
             ("oci_spec", "oci.rs"),
             ("clap", "cli/"),
+            // The crate can walk through folders too.
+            ("glob", "pattern.rs"),
             ("io::stdout", "cli/output.rs"),
             ("io::stderr", "cli/output.rs"),
         ] {

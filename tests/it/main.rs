@@ -30,6 +30,7 @@ mod need;
 mod pages;
 mod parents;
 mod podman;
+mod policy;
 mod printable;
 mod races;
 mod rootfs;
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
         command::tests(),
         bad_input::tests(),
         printable::tests(),
+        policy::tests(),
         unannotated::tests(),
         attach::tests(),
         links::tests(),

@@ -12,7 +12,8 @@ use crate::driver::{Driver as Mode, Kind as Driver, MacvlanMode};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Socket;
 use crate::name::{IfName, NetworkName};
-use crate::network::{Network, NetworkFile, SubnetFile, VERSION};
+use crate::network::Network;
+use crate::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::parents;
 use crate::record::Route;
 use crate::store::{Locked, Store};
@@ -47,6 +48,9 @@ pub(in crate::cli) struct Create {
     /// Route besides the default route, by a gateway in one of the subnets
     #[arg(long, value_name = "DST,GW[,METRIC]")]
     route: Vec<String>,
+    /// Annotation that a container must have to use the network: its key, and a pattern of its value
+    #[arg(long, value_name = "KEY=PATTERN")]
+    require_annotation: Vec<String>,
     /// A note
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
@@ -182,8 +186,17 @@ fn file(options: &Create) -> Result<NetworkFile> {
         metric: None,
         subnets,
         routes: options.route.iter().map(|text| route(text)).collect::<Result<_>>()?,
+        required_annotations: BTreeMap::new(),
         labels: BTreeMap::new(),
     };
+    for required in &options.require_annotation {
+        let (key, pattern) = pair("required annotation", required)?;
+        let pattern =
+            pattern.parse().map_err(|error: Error| error.within(format!("required annotation {key}")))?;
+        if file.required_annotations.insert(key.to_owned(), pattern).is_some() {
+            return Err(Error::new(Kind::Usage, format!("required annotation {key} is given twice")));
+        }
+    }
     for label in &options.label {
         // Docker takes a label without a value.
         let (key, value) = label.split_once('=').unwrap_or((label, ""));
@@ -360,6 +373,15 @@ mod tests {
             (
                 "--subnet 10.0.0.0/24 --route 0.0.0.0/0,10.0.0.1 n",
                 "routes: route to 0.0.0.0/0 is a default route: give the subnet a gateway instead",
+            ),
+            (
+                "--require-annotation team=a[ n",
+                "required annotation team: pattern \"a[\" is not usable: invalid range pattern",
+            ),
+            ("--require-annotation team n", "required annotation \"team\" has no value"),
+            (
+                "--require-annotation team=a --require-annotation team=b n",
+                "required annotation team is given twice",
             ),
             ("-d ipvlan -o bclim=5 n", "bclim: is no option of driver ipvlan"),
             ("-o no_default_route=maybe n", "option no_default_route: \"maybe\" is neither true nor false"),

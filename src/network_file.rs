@@ -1,0 +1,109 @@
+//! The format of network files and inline annotations: a network as it is written, before its parts are checked
+//! against each other.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::driver::{IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
+use crate::error::Result;
+use crate::name::{IfName, NetworkName};
+use crate::pattern::Pattern;
+use crate::record::Route;
+use crate::subnet::{AddressRange, Subnet};
+
+/// The version of the network file format this program reads and writes.
+pub const VERSION: u32 = 1;
+
+/// A network as it is written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkFile {
+    /// The format; [`VERSION`].
+    pub version: u32,
+    /// The name, which must be that of the file or annotation it stands in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<NetworkName>,
+    /// macvlan or ipvlan.
+    pub driver: Kind,
+    /// The parent link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<IfName>,
+    /// Mode of a macvlan network; bridge without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub macvlan_mode: Option<MacvlanMode>,
+    /// Mode of an ipvlan network; l2 without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipvlan_mode: Option<IpvlanMode>,
+    /// Flag of an ipvlan network; bridge without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipvlan_flag: Option<IpvlanFlag>,
+    /// MTU in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Receivers of a broadcast that are served without a queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bclim: Option<i32>,
+    /// No default route: no way out.
+    #[serde(default)]
+    pub internal: bool,
+    /// No default route: another network gives it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_default_route: bool,
+    /// Metric of default routes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
+    /// The subnets.
+    #[serde(default)]
+    pub subnets: Vec<SubnetFile>,
+    /// Routes besides the default route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// Patterns of annotations a container must have, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub required_annotations: BTreeMap<String, Pattern>,
+    /// Notes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A subnet as it is written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubnetFile {
+    /// CIDR without host bits.
+    pub subnet: IpNet,
+    /// The router.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// CIDR or FIRST-LAST.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_range: Option<String>,
+    /// Addresses never handed out, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aux_addresses: BTreeMap<String, IpAddr>,
+}
+
+impl SubnetFile {
+    /// Checks the parts of the subnet against each other.
+    ///
+    /// # Errors
+    /// When they disagree.
+    pub fn check(&self) -> Result<Subnet> {
+        let range: Option<AddressRange> = self.ip_range.as_deref().map(str::parse).transpose()?;
+        Subnet::new(self.subnet, self.gateway, range, self.aux_addresses.clone())
+    }
+}
+
+impl From<&Subnet> for SubnetFile {
+    fn from(subnet: &Subnet) -> Self {
+        Self {
+            subnet: subnet.net(),
+            gateway: subnet.gateway(),
+            ip_range: subnet.range().map(|range| range.to_string()),
+            aux_addresses: subnet.aux_addresses().clone(),
+        }
+    }
+}
