@@ -70,12 +70,12 @@ impl NetnsFile {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
         match file.and_then(Self::new) {
             Ok(netns) => Ok(Some(netns)),
-            Err(error)
-                if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH)) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(Error::io("open", path, &error)),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH) => Ok(None),
+                // A link to itself, a socket, a dead device: certainly no namespace, whoever put it there.
+                Some(libc::ELOOP | libc::ENXIO | libc::ENODEV) => Ok(None),
+                _ => Err(Error::io("open", path, &error)),
+            },
         }
     }
 

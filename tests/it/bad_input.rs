@@ -6,17 +6,18 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::Test;
-use crate::bed::{Bed, finish};
+use crate::bed::{Bed, Netns, finish};
 use crate::container::Engine::Bare;
 use crate::need::Need;
 
 pub fn tests() -> Vec<Test> {
-    let all: [(&str, fn()); 5] = [
+    let all: [(&str, fn()); 6] = [
         ("stdin", stdin),
         ("state", state),
         ("config_json", config_json),
         ("annotations", annotations),
         ("network_files", network_files),
+        ("namespace_paths", namespace_paths),
     ];
     all.map(|(name, run)| Test::new(format!("bad_input::{name}"), &[Need::Macvlan], run)).into()
 }
@@ -208,4 +209,36 @@ fn network_files() {
         assert_eq!(bed.outcome("network inspect pub_net", "").code, 1);
     }
     assert!(container.links().is_empty());
+}
+
+/// The path of a namespace is what the container's creator makes of it, also after the container is dead.
+fn namespace_paths() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let (netns, other) = (Netns::new("path"), Netns::new("other"));
+    let path = bed.path("netns");
+    let replace: [(&str, &dyn Fn()); 6] = [
+        ("a pipe nobody writes to", &|| drop(finish(Command::new("mkfifo").arg(&path)).unwrap())),
+        ("a socket", &|| drop(std::os::unix::net::UnixListener::bind(&path).unwrap())),
+        ("a loop", &|| std::os::unix::fs::symlink("netns", &path).unwrap()),
+        ("a file", &|| fs::write(&path, "").unwrap()),
+        ("another namespace", &|| std::os::unix::fs::symlink(other.path(), &path).unwrap()),
+        ("this host's", &|| std::os::unix::fs::symlink(bed.host.path(), &path).unwrap()),
+    ];
+    for link in [&other, &bed.host] {
+        link.ip("link add veth0 type veth peer name veth1");
+    }
+    for (what, replace) in replace {
+        std::os::unix::fs::symlink(netns.path(), &path).unwrap();
+        let container = bed.container(Bare, "web").networks("pub_net").in_netns(path.clone());
+        let mut container = container.start().unwrap();
+        fs::remove_file(&path).unwrap();
+        replace();
+        container.kill();
+        let before = (other.ip("-br link"), bed.host.ip("-br link"));
+        bed.run("gc");
+        bed.assert_nothing_held();
+        assert_eq!((other.ip("-br link"), bed.host.ip("-br link")), before, "{what}");
+        fs::remove_file(&path).unwrap();
+        netns.ip("link del eth0");
+    }
 }
