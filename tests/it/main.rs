@@ -22,6 +22,7 @@ mod docs;
 mod failures;
 mod first_light;
 mod gc;
+mod inside;
 mod installed;
 mod layers;
 mod links;
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
         links::tests(),
         failures::tests(),
         detach::tests(),
+        inside::tests(),
         gc::tests(),
         damaged::tests(),
         first_light::tests(),
