@@ -6,6 +6,7 @@ use crate::kernel::{self, NetnsFile, Socket};
 use crate::mend;
 use crate::parents;
 use crate::plan;
+use crate::printable;
 use crate::record::Record;
 use crate::store::Store;
 
@@ -48,7 +49,11 @@ fn commands(store: &Store, record: &Record) -> Result<Vec<String>> {
     let mut commands = Vec::new();
     if let (Some(path), Some(_)) = (&record.holder.netns.path, NetnsFile::of(&record.holder)?) {
         let of_links = plan::detach(record);
-        commands.extend(of_links.iter().map(|op| format!("nsenter --net={} {op}", path.display())));
+        commands.extend(
+            of_links
+                .iter()
+                .map(|op| format!("nsenter --net={} {op}", printable::word(&path.to_string_lossy()))),
+        );
     }
     commands.extend(store.paths_of(record).iter().map(|path| format!("rm {}", path.display())));
     Ok(commands)

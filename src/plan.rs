@@ -9,6 +9,7 @@ use crate::mac::MacAddr;
 use crate::mark::Mark;
 use crate::name::IfName;
 use crate::parent::{self, Recipe};
+use crate::printable;
 use crate::record::{Attached, Record, Route};
 
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
@@ -169,7 +170,10 @@ impl fmt::Display for Op {
                 }?;
                 route.metric.map_or(Ok(()), |metric| write!(f, " metric {metric}"))
             }
-            Self::DeleteLink { name, .. } | Self::DeleteParent { name } => write!(f, "ip link del {name}"),
+            // `gc` prints this one to be used.
+            Self::DeleteLink { name, .. } | Self::DeleteParent { name } => {
+                write!(f, "ip link del {}", printable::word(name.as_str()))
+            }
         }
     }
 }

@@ -39,6 +39,14 @@ pub fn json(text: &str) -> String {
     json
 }
 
+/// `text` as one word of a shell's command line, in quotes where it needs them.
+pub fn word(text: &str) -> String {
+    if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._+-@".contains(c)) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// Whether the standard library would show `c` as it is, quotes and backslash included. What it would not: controls
 /// (also C1 and DEL), format characters such as those of bidirectional text, separators but the space, combining
 /// marks, and code points without a meaning.
@@ -65,6 +73,19 @@ mod tests {
             assert_eq!(line(text), shown);
         }
         assert_eq!(lines("a\u{1b}\n b\n"), "a\\u{1b}\n b\n");
+    }
+
+    #[test]
+    fn words_of_a_shell() {
+        for (text, word_) in [
+            ("/run/netns/a-b_c.0+@1", "/run/netns/a-b_c.0+@1"),
+            ("", "''"),
+            ("a;b", "'a;b'"),
+            ("$(a) `b`", "'$(a) `b`'"),
+            ("a'b\\", r"'a'\''b\'"),
+        ] {
+            assert_eq!(word(text), word_);
+        }
     }
 
     proptest! {

@@ -122,12 +122,15 @@ fn links() {
 fn paths() {
     let bed = Bed::with_pub_net("macvlan", "");
     let netns = Netns::new("path");
-    let path = bed.path(&format!("netns{HOSTILE}"));
+    let path = bed.path(&format!("netns'; reboot {HOSTILE}"));
     symlink(netns.path(), &path).unwrap();
-    let mut container = bed.container(Bare, "web").networks("pub_net").in_netns(path).start().unwrap();
+    let container = bed.container(Bare, "web").networks(r#"[{"name": "pub_net", "ifname": "a;reboot"}]"#);
+    let mut container = container.in_netns(path).start().unwrap();
     container.kill();
     let shown = bed.run("gc --dry-run");
-    assert!(shown.starts_with("nsenter --net=") && shown.contains(SHOWN), "{shown}");
+    let quoted = format!("nsenter --net='{}'\\''; reboot {SHOWN}", bed.path("netns").display());
+    assert!(shown.starts_with(&quoted), "{shown}");
+    assert!(shown.contains("' ip link del 'a;reboot'\nrm "), "{shown}");
     assert_visible(&shown);
     assert_visible(&bed.run(&format!("inspect {}", container.id)));
     assert_visible(&bed.run("gc"));
