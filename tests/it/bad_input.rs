@@ -177,6 +177,8 @@ fn annotations() {
         ("../../../etc/passwd".into(), "network name \"../../../etc/passwd\" is not usable"),
         (String::new(), "names no network"),
         ("x".repeat(1 << 10), "is not usable"),
+        ("[".repeat(1 << 13), "annotation io.underlay.networks: "),
+        (format!(r#"[{{"name":{}"#, "[".repeat(1 << 13)), "annotation io.underlay.networks: "),
     ] {
         fs::write(&config, json!({"annotations": {"io.underlay.networks": value}}).to_string()).unwrap();
         refused(&bed, "createRuntime", &state, message);
