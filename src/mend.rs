@@ -6,6 +6,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 use crate::error::{Kind, Result};
 use crate::file;
 use crate::kernel::{self, NetnsFile, Seen, Socket};
@@ -105,7 +107,7 @@ fn records(store: &Store, seen: &[Seen], host: &mut Socket, mended: &mut Mended)
     mended.records = records.sound;
     for id in lost.into_iter().filter(|id| !known.contains(*id) && !newer.contains(*id)) {
         let path = store.record_path(id);
-        match rebuild(id, seen, host)? {
+        match rebuild(store, id, seen, host)? {
             Some(record) => {
                 mended.steps.push(Mend::Record(Box::new(record.clone()), path));
                 mended.records.push(record);
@@ -118,11 +120,16 @@ fn records(store: &Store, seen: &[Seen], host: &mut Socket, mended: &mut Mended)
 }
 
 /// The record of `id` as the marks of its links tell it; `None` if there are none, or their parents are gone.
-fn rebuild(id: &ContainerId, seen: &[Seen], host: &mut Socket) -> Result<Option<Record>> {
+fn rebuild(store: &Store, id: &ContainerId, seen: &[Seen], host: &mut Socket) -> Result<Option<Record>> {
     // Of a container that died and one that was made after it by the same name, the latter.
     let mut lives: BTreeMap<(bool, u64, i32), Vec<&Seen>> = BTreeMap::new();
     for seen in seen.iter().filter(|seen| seen.mark.container == *id) {
         let holder = holder(seen);
+        // Who has CAP_NET_ADMIN in a container can forge a mark; not so that it speaks of a process elsewhere.
+        if kernel::lives(&holder) && !kernel::is_in(&holder)? {
+            log::warn!("alias {} of link {} is a forged mark", seen.mark, seen.link.name);
+            continue;
+        }
         lives.entry((kernel::lives(&holder), holder.start_time, holder.pid)).or_default().push(seen);
     }
     let Some((_, mut links)) = lives.pop_last() else { return Ok(None) };
@@ -134,7 +141,7 @@ fn rebuild(id: &ContainerId, seen: &[Seen], host: &mut Socket) -> Result<Option<
         if seen.mark.index != index {
             break;
         }
-        attachments.extend(attached(seen, host)?);
+        attachments.extend(attached(store, seen, host)?);
     }
     if attachments.is_empty() {
         return Ok(None);
@@ -147,13 +154,17 @@ fn holder(seen: &Seen) -> Holder {
     Holder { pid: seen.mark.pid, start_time: seen.mark.start_time, netns: seen.netns.clone() }
 }
 
-fn attached(seen: &Seen, host: &mut Socket) -> Result<Option<Attached>> {
+fn attached(store: &Store, seen: &Seen, host: &mut Socket) -> Result<Option<Attached>> {
     let Some(parent) = host.link_by_index(seen.parent_index)? else { return Ok(None) };
     let (Ok(name), Ok(ifname), Some(driver)) =
         (parent.name.parse(), seen.link.name.parse(), seen.link.driver)
     else {
         return Ok(None);
     };
+    // A container may have given itself more.
+    let network = store.network(&seen.mark.network).ok();
+    let is_ours =
+        |net: &&IpNet| network.as_ref().is_none_or(|network| network.subnet_of(net.addr()).is_some());
     Ok(Some(Attached {
         network: seen.mark.network.clone(),
         driver,
@@ -165,7 +176,7 @@ fn attached(seen: &Seen, host: &mut Socket) -> Result<Option<Attached>> {
         mac: seen.link.mac,
         mtu: None,
         bclim: None,
-        addresses: seen.addresses.clone(),
+        addresses: seen.addresses.iter().filter(is_ours).copied().collect(),
         routes: seen.routes.clone(),
     }))
 }

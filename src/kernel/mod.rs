@@ -14,6 +14,6 @@ mod survey;
 pub use apply::{Made, attach, detach};
 pub use netns::NetnsFile;
 pub use parent::{delete_parent, is_wireless, make_parent};
-pub use process::{Process, lives};
+pub use process::{Process, is_in, lives};
 pub use socket::Socket;
 pub use survey::{Seen, survey};

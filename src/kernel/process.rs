@@ -75,6 +75,15 @@ pub fn lives(holder: &Holder) -> bool {
     }
 }
 
+/// Whether the process a container is known by is in the network namespace it is known by.
+///
+/// # Errors
+/// When that cannot be told.
+pub fn is_in(holder: &Holder) -> Result<bool> {
+    let netns = Process::open(holder.pid)?.netns()?.describe(None);
+    Ok((netns.device, netns.inode) == (holder.netns.device, holder.netns.inode))
+}
+
 fn failed(pid: i32, error: &io::Error) -> Error {
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::ESRCH) => {
