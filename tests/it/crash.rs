@@ -169,7 +169,7 @@ impl Matrix {
 }
 
 /// Whether everything is tried, however long it takes: `make soak`.
-fn soak() -> bool {
+pub fn soak() -> bool {
     std::env::var_os("UNDERLAY_TEST_SOAK").is_some()
 }
 

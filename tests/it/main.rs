@@ -36,6 +36,7 @@ mod printable;
 mod races;
 mod rootfs;
 mod routes;
+mod storms;
 mod tracer;
 mod unannotated;
 
@@ -115,6 +116,7 @@ fn main() -> ExitCode {
         demo::tests(),
         many::tests(),
         races::tests(),
+        storms::tests(),
         crash::tests(),
     ]
     .into_iter()
