@@ -8,6 +8,8 @@
 
 // Words: values and rules without I/O.
 pub mod assign;
+pub mod compare;
+pub mod difference;
 pub mod driver;
 pub mod error;
 mod hash;
@@ -35,6 +37,7 @@ pub mod store;
 
 // Stories: what happens, top to bottom.
 pub mod attach;
+pub mod check;
 pub mod cli;
 pub mod detach;
 pub mod gc;

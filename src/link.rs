@@ -63,6 +63,15 @@ impl Link {
         }
     }
 
+    /// What sort of link it is, for people.
+    pub fn describe(&self) -> String {
+        match (&self.kind, self.vlan_id) {
+            (_, Some(id)) => format!("VLAN {id} of link number {}", self.lower.unwrap_or_default()),
+            (Some(kind), None) => format!("a {kind} link"),
+            (None, None) => "a hardware link".to_owned(),
+        }
+    }
+
     /// Whether this is a parent that underlay has made.
     pub fn is_made_parent(&self) -> bool {
         self.alias.as_deref() == Some(parent::MARK)

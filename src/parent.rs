@@ -71,12 +71,7 @@ impl Recipe {
         if is {
             return Ok(());
         }
-        let found = match (&link.kind, link.vlan_id) {
-            (_, Some(id)) => format!("VLAN {id} of link number {}", link.lower.unwrap_or_default()),
-            (Some(kind), None) => format!("a {kind} link"),
-            (None, None) => "a hardware link".to_owned(),
-        };
-        Err(Error::new(Kind::Taken, format!("parent {} is {found}, not {self}", link.name))
+        Err(Error::new(Kind::Taken, format!("parent {} is {}, not {self}", link.name, link.describe()))
             .hint("rename it, or name another parent"))
     }
 }

@@ -1,5 +1,7 @@
 //! The command line: what was typed, which story it starts, what is printed.
 
+mod check;
+mod container;
 mod hook;
 mod network;
 mod output;
@@ -43,6 +45,14 @@ enum Command {
     Network(network::Command),
     /// List what is attached: containers, networks, interfaces, addresses
     Ps {
+        /// How to print it
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Compare the ledger with the kernel, and print each difference; exit code 1 if there are any
+    Check {
+        /// Only of this container: its id, or the beginning of it
+        container: Option<String>,
         /// How to print it
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
@@ -105,6 +115,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Network(command) => network::run(&store, command),
         Command::Ps { format } => ps::list(&store, format),
         Command::Gc { dry_run } => gc::gc(&store, dry_run)?.iter().try_for_each(|line| output::line(line)),
+        Command::Check { container, format } => check::check(&store, container.as_deref(), format),
         Command::Inspect { container, .. } => ps::inspect(&store, &container),
     }
 }

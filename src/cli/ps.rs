@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
+use super::container;
 use super::output::{self, Format};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::kernel;
 use crate::record::{Record, State};
 use crate::store::Store;
@@ -39,7 +40,7 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
         for attached in &record.attachments {
             let addresses: Vec<_> = attached.addresses.iter().map(ToString::to_string).collect();
             rows.push([
-                short(record.container.as_str()),
+                container::short(record.container.as_str()),
                 attached.network.to_string(),
                 attached.ifname.to_string(),
                 addresses.join(","),
@@ -54,28 +55,5 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
 }
 
 pub(super) fn inspect(store: &Store, container: &str) -> Result<()> {
-    let records = store.records()?.sound;
-    let exact = records.iter().find(|record| record.container.as_str() == container);
-    let mut matching = records.iter().filter(|record| record.container.as_str().starts_with(container));
-    let record = match (exact, matching.next(), matching.next()) {
-        (Some(record), ..) | (None, Some(record), None) => record,
-        (None, Some(_), Some(_)) => {
-            return Err(Error::input(format!("several containers begin with {container:?}"))
-                .hint("give more of the id; `underlay ps` lists them"));
-        }
-        (None, None, _) => {
-            return Err(Error::new(Kind::NotFound, format!("container {container:?} holds nothing here"))
-                .hint("`underlay ps` lists those that do"));
-        }
-    };
-    output::json(&Known::from(record))
-}
-
-/// The first twelve characters of a 64-digit id, as podman and docker show it; other ids as they are.
-fn short(id: &str) -> String {
-    if id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) {
-        id.chars().take(12).collect()
-    } else {
-        id.to_owned()
-    }
+    output::json(&Known::from(&container::find(store, container)?))
 }

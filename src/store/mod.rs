@@ -1,5 +1,6 @@
 //! The door to our files: settings and networks under the config dir, the ledger under the state dir.
 
+mod damage;
 mod ledger;
 mod lock;
 mod log;

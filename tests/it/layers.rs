@@ -13,8 +13,10 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 17] = [
+const WORDS: [&str; 19] = [
     "assign",
+    "compare",
+    "difference",
     "driver",
     "error",
     "json",

@@ -11,6 +11,7 @@
 mod attach;
 mod bad_input;
 mod bed;
+mod check;
 mod command;
 mod conformance;
 mod container;
@@ -107,6 +108,7 @@ fn main() -> ExitCode {
         inside::tests(),
         gc::tests(),
         damaged::tests(),
+        check::tests(),
         first_light::tests(),
         parents::tests(),
         routes::tests(),

@@ -1,0 +1,196 @@
+//! The story of a check: ledger and kernel side by side. Nothing is changed.
+
+use crate::compare::{self, Actual};
+use crate::difference::{Difference, What};
+use crate::error::{Error, Result};
+use crate::kernel::{self, NetnsFile, Seen, Socket};
+use crate::link::Link;
+use crate::name::IfName;
+use crate::record::{Holder, Record, State};
+use crate::store::{Holding, Locked, Store};
+
+/// What in the ledger is not as the kernel tells: of all containers, of the parents that underlay has made, and of
+/// what is nobody's.
+///
+/// # Errors
+/// When the ledger cannot be read, or the kernel does not tell.
+pub fn all(store: &Store) -> Result<Vec<Difference>> {
+    let mut host = Host::open()?;
+    let settings = store.settings()?;
+    // Before the lock: who attaches meanwhile has a record first.
+    let marked = kernel::survey(&host.netns)?;
+    // Who attaches or detaches a container holds the lock while leases and parents are without a record.
+    let locked = store.lock(settings.lock_timeout())?;
+    let records = store.records()?.sound;
+    let mut besides = parents(&locked, &mut host)?;
+    besides.extend(unrecorded(store, &marked));
+    besides.extend(of_nobody(&locked)?);
+    drop(locked);
+    let mut differences = Vec::new();
+    for record in &records {
+        differences.extend(of_container(store, record, &mut host)?);
+    }
+    differences.extend(besides);
+    Ok(differences)
+}
+
+/// What of the container of `record` is not as the ledger says.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn container(store: &Store, record: &Record) -> Result<Vec<Difference>> {
+    of_container(store, record, &mut Host::open()?)
+}
+
+/// The host, by its network namespace and a socket in it.
+struct Host {
+    netns: NetnsFile,
+    socket: Socket,
+}
+
+impl Host {
+    fn open() -> Result<Self> {
+        Ok(Self { netns: NetnsFile::own()?, socket: Socket::open()? })
+    }
+}
+
+fn of_container(store: &Store, record: &Record, host: &mut Host) -> Result<Vec<Difference>> {
+    let id = &record.container;
+    let of =
+        |what, expected: String, found: Option<String>| Difference::new(what, Some(expected), found).of(id);
+    if !kernel::lives(&record.holder) {
+        return Ok(vec![of(What::Process, record.holder.pid.to_string(), None)]);
+    }
+    let mut differences = match (record.state, NetnsFile::of(&record.holder)?) {
+        (State::Pending, _) => vec![of(What::Attach, "attached".to_owned(), Some("pending".to_owned()))],
+        (State::Attached, Some(netns)) => {
+            links(record, &netns, host).map_err(|error| error.within(format!("container {id}")))?
+        }
+        (State::Attached, None) => {
+            vec![of(What::Netns, format!("net:[{}]", record.holder.netns.inode), None)]
+        }
+    };
+    differences.extend(leases(store, record)?);
+    // One that was stopped meanwhile is no more what was read of it.
+    if !differences.is_empty() && store.record(id)?.as_ref() != Some(record) {
+        differences.clear();
+    }
+    Ok(differences)
+}
+
+/// Compares the links of a container, from inside its namespace.
+fn links(record: &Record, netns: &NetnsFile, host: &mut Host) -> Result<Vec<Difference>> {
+    let parents = record.attachments.iter().map(|attached| {
+        let by_number = host.socket.link_by_index(attached.parent_index)?;
+        by_number.map_or_else(|| host.socket.link(&attached.parent), |link| Ok(Some(link)))
+    });
+    let parents: Vec<Option<Link>> = parents.collect::<Result<_>>()?;
+    netns.inside(|| {
+        let mut inside = Socket::open()?;
+        let links = inside.links()?;
+        let host_nsid = inside.nsid(&host.netns)?;
+        let mut differences = Vec::new();
+        for ((mark, attached), parent) in record.marked().zip(parents) {
+            let link = compare::find(attached, &mark, &links).cloned();
+            let (addresses, routes) = match &link {
+                Some(link) => (inside.addresses_of(link.ifindex)?, inside.routes_of(link.ifindex)?),
+                None => Default::default(),
+            };
+            let actual = Actual { link, addresses, routes, host_nsid, parent };
+            differences.extend(compare::attachment(&mark, attached, &actual));
+        }
+        Ok(differences)
+    })
+}
+
+/// The addresses of `record` that are not leased to its container.
+fn leases(store: &Store, record: &Record) -> Result<Vec<Difference>> {
+    let mut differences = Vec::new();
+    for attached in &record.attachments {
+        for address in attached.addresses.iter().map(|net| net.addr()) {
+            let found = match store.holding(attached.segment, address)? {
+                Holding::Container(holder) if holder.container == record.container => continue,
+                Holding::Container(holder) => Some(format!("{address} of container {}", holder.container)),
+                Holding::Unknown(id) => Some(format!("{address} of container {id}")),
+                Holding::Nobody => None,
+            };
+            let lease = Difference::new(What::Lease, Some(address.to_string()), found);
+            differences.push(lease.of(&record.container).at(attached));
+        }
+    }
+    Ok(differences)
+}
+
+/// The parents that underlay has made: what of them differs, which nobody needs, and which are not written down.
+fn parents(locked: &Locked<'_>, host: &mut Host) -> Result<Vec<Difference>> {
+    let store = locked.store();
+    let links = host.socket.links()?;
+    let link = |name: &IfName| links.iter().find(|link| link.name == name.as_str());
+    let written = store.made_parents()?;
+    let mut differences = Vec::new();
+    for name in &written {
+        // A damaged file is told of with the others.
+        let Ok(Some(parent)) = store.made_parent(name) else { continue };
+        if store.needs_parent(name, |record| kernel::lives(&record.holder))? {
+            let base = parent.recipe.base().and_then(link);
+            differences.extend(compare::made_parent(&parent, link(name), base));
+        } else {
+            let unneeded =
+                Difference::new(What::Parent, None, Some(parent.recipe.to_string())).at_parent(name);
+            differences.push(unneeded.hint("`underlay gc` deletes parents that nobody needs"));
+        }
+    }
+    for link in links.iter().filter(|link| link.is_made_parent()) {
+        let Ok(name) = link.name.parse::<IfName>() else { continue };
+        if !written.contains(&name) {
+            let unknown = Difference::new(What::Parent, None, Some(link.describe())).at_parent(&name);
+            differences.push(unknown.hint("`underlay gc` writes parents down that bear the mark"));
+        }
+    }
+    Ok(differences)
+}
+
+/// Links that bear the mark of a container whose record is lost.
+fn unrecorded(store: &Store, marked: &[Seen]) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for Seen { mark, netns, link, .. } in marked {
+        let holder = Holder { pid: mark.pid, start_time: mark.start_time, netns: netns.clone() };
+        // One that was stopped meanwhile takes its links with it.
+        let is_held = kernel::lives(&holder) || netns.path.is_some();
+        // A damaged record is told of with the other files.
+        if is_held && matches!(store.record(&mark.container), Ok(None)) {
+            let found = format!("{} in net:[{}]", link.name, netns.inode);
+            let lost = Difference::new(What::Link, None, Some(found)).of(&mark.container);
+            let lost = lost.hint("`underlay gc` writes lost records anew");
+            differences.push(Difference { network: Some(mark.network.clone()), ..lost });
+        }
+    }
+    differences
+}
+
+/// Leases that are nobody's, and files that are half written or cannot be read.
+fn of_nobody(locked: &Locked<'_>) -> Result<Vec<Difference>> {
+    let store = locked.store();
+    let mut differences = Vec::new();
+    for segment in store.segments()? {
+        for orphan in store.leases(segment)?.orphans {
+            let path = store.lease_path(segment, orphan);
+            let lease = Difference::new(What::Lease, None, Some(path.display().to_string()));
+            differences.push(lease);
+        }
+    }
+    for path in locked.left_over()? {
+        let file = Difference::new(What::File, None, Some(path.display().to_string()));
+        differences.push(file.hint("`underlay gc` removes what is left half written"));
+    }
+    differences.extend(store.damaged()?.iter().map(damaged));
+    Ok(differences)
+}
+
+fn damaged(error: &Error) -> Difference {
+    let difference = Difference::new(What::File, None, Some(error.to_string()));
+    match error.hint_text() {
+        Some(hint) => difference.hint(hint),
+        None => difference,
+    }
+}

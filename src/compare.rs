@@ -1,0 +1,309 @@
+//! Ledger and kernel side by side: what the one says, and what the other tells.
+
+use ipnet::IpNet;
+
+use crate::difference::{Difference, What};
+use crate::link::Link;
+use crate::mark::Mark;
+use crate::parent::{MARK, MadeParent};
+use crate::printable;
+use crate::record::{Attached, Route};
+
+/// What there is of one attachment.
+#[derive(Clone, Debug)]
+pub struct Actual {
+    /// Its link in the container; see [`find`].
+    pub link: Option<Link>,
+    /// The addresses of the link.
+    pub addresses: Vec<IpNet>,
+    /// The routes by the link.
+    pub routes: Vec<Route>,
+    /// The host's namespace, as the container's counts its peers.
+    pub host_nsid: Option<i32>,
+    /// The host's link with the parent's number; else that with its name.
+    pub parent: Option<Link>,
+}
+
+/// The link of `attached` among those of the container: the one of its number, else the one that bears `mark`.
+pub fn find<'a>(attached: &Attached, mark: &Mark, links: &'a [Link]) -> Option<&'a Link> {
+    let by_number = links.iter().find(|link| attached.ifindex == Some(link.ifindex));
+    by_number.or_else(|| links.iter().find(|link| link.alias.as_ref() == Some(&mark.to_string())))
+}
+
+/// What of the link of `attached`, whose mark is `mark`, is not as the ledger says.
+pub fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> Vec<Difference> {
+    let mut all = Vec::new();
+    let mut compare = |what, expected: Option<String>, found: Option<String>| {
+        if expected != found {
+            all.push(Difference::new(what, expected, found).of(&mark.container).at(attached));
+        }
+    };
+    let parent = described(attached.parent.as_str(), attached.parent_index, true);
+    compare(What::Parent, Some(parent), found_parent(attached, actual));
+    let name = Some(attached.ifname.to_string());
+    let Some(link) = &actual.link else {
+        compare(What::Link, name, None);
+        return all;
+    };
+    compare(What::Name, name, Some(link.name.clone()));
+    if let Some(ifindex) = attached.ifindex {
+        compare(What::Ifindex, Some(ifindex.to_string()), Some(link.ifindex.to_string()));
+    }
+    compare(What::State, Some(state(true)), Some(state(link.up)));
+    compare(What::Mark, Some(mark.to_string()), link.alias.clone());
+    let driver = link.driver.map(|driver| driver.to_string()).or_else(|| link.kind.clone());
+    compare(What::Driver, Some(attached.driver.to_string()), driver);
+    if let Some(mac) = attached.mac {
+        compare(What::Mac, Some(mac.to_string()), link.mac.map(|mac| mac.to_string()));
+    }
+    // Without one of its own a link has the MTU its parent had when it was made, which is not known any more.
+    if let Some(mtu) = attached.mtu {
+        compare(What::Mtu, Some(mtu.to_string()), Some(link.mtu.to_string()));
+    }
+    for address in &attached.addresses {
+        let alike = |found: &&IpNet| found.addr() == address.addr();
+        let found = best(&actual.addresses, |found| *found == address, alike);
+        compare(What::Address, Some(address.to_string()), found.map(ToString::to_string));
+    }
+    for found in &actual.addresses {
+        let known = attached.addresses.iter().any(|address| address.addr() == found.addr());
+        if !known && attached.addresses.iter().any(|address| address.contains(&found.addr())) {
+            compare(What::Address, None, Some(found.to_string()));
+        }
+    }
+    for route in attached.routes.iter().map(plain) {
+        let alike = |found: &&Route| found.to == route.to;
+        let found = best(&actual.routes, |found| plain(found) == route, alike).map(plain);
+        compare(What::Route, Some(described_route(&route)), found.as_ref().map(described_route));
+    }
+    all
+}
+
+/// What of the parent that underlay has made is not as the ledger says; `link` is the host's link of its name, `base`
+/// the one that it stands on.
+pub fn made_parent(parent: &MadeParent, link: Option<&Link>, base: Option<&Link>) -> Option<Difference> {
+    let expected = Some(parent.recipe.to_string());
+    let difference = match link {
+        None => Difference::new(What::Parent, expected, None)
+            .hint("the next attach to a network on it makes it again"),
+        Some(link) if !link.is_made_parent() => {
+            Difference::new(What::Mark, Some(MARK.to_owned()), link.alias.clone()).hint(format!(
+                "only with its mark it is deleted when nobody needs it: `ip link set {} alias {MARK}`",
+                printable::word(parent.name.as_str())
+            ))
+        }
+        Some(link) if parent.recipe.verify(link, base).is_err() => {
+            Difference::new(What::Parent, expected, Some(link.describe()))
+        }
+        Some(link) => {
+            let (expected, found) = (parent.ifindex?, link.ifindex);
+            if expected == found {
+                return None;
+            }
+            Difference::new(What::Ifindex, Some(expected.to_string()), Some(found.to_string()))
+                .hint("the next attach to a network on it takes note of the new link")
+        }
+    };
+    Some(difference.at_parent(&parent.name))
+}
+
+/// The parent the link of `attached` hangs on; if that is the one of the ledger, how it is called, and whether it is up.
+fn found_parent(attached: &Attached, actual: &Actual) -> Option<String> {
+    if let Some(link) = &actual.link {
+        if let Some(below) = link.lower {
+            return Some(format!("ifindex {below} of the container"));
+        }
+        // Links on a macvlan link hang on what is below it.
+        let known = |ifindex| [attached.parent_index, attached.segment].contains(&ifindex);
+        match link.elsewhere {
+            Some(below) if Some(below.nsid) != actual.host_nsid => {
+                return Some(format!("ifindex {} of another network namespace", below.ifindex));
+            }
+            Some(below) if !known(below.ifindex) => return Some(format!("ifindex {}", below.ifindex)),
+            _ => {}
+        }
+    }
+    actual.parent.as_ref().map(|link| described(&link.name, link.ifindex, link.up))
+}
+
+fn described(name: &str, ifindex: u32, up: bool) -> String {
+    format!("{name} (ifindex {ifindex}, {})", state(up))
+}
+
+fn state(up: bool) -> String {
+    if up { "up" } else { "down" }.to_owned()
+}
+
+/// The one of `all` that is the `same`, else one that is `alike`.
+fn best<T>(all: &[T], same: impl FnMut(&&T) -> bool, alike: impl FnMut(&&T) -> bool) -> Option<&T> {
+    all.iter().find(same).or_else(|| all.iter().find(alike))
+}
+
+/// The same route as the kernel tells it: without host bits, and without a metric that is the kernel's own.
+fn plain(route: &Route) -> Route {
+    let own = match route.to {
+        IpNet::V4(_) => [0, 0],
+        // The kernel takes 0 for none given.
+        IpNet::V6(_) => [0, 1024],
+    };
+    Route { to: route.to.trunc(), metric: route.metric.filter(|metric| !own.contains(metric)), ..*route }
+}
+
+/// As `ip route` shows it.
+fn described_route(route: &Route) -> String {
+    let mut text = if route.to.prefix_len() == 0 { "default".to_owned() } else { route.to.to_string() };
+    if let Some(via) = route.via {
+        text.push_str(&format!(" via {via}"));
+    }
+    if let Some(metric) = route.metric {
+        text.push_str(&format!(" metric {metric}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::{Driver, MacvlanMode};
+    use crate::link::Elsewhere;
+    use crate::record::Record;
+
+    const RECORD: &str = r#"{
+        "version": 1, "container": "web", "state": "attached",
+        "holder": {"pid": 7, "start_time": 8, "netns": {"device": 4, "inode": 5}},
+        "attachments": [
+            {"network": "lan", "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "lan0", "parent_index": 3,
+             "segment": 2, "ifname": "eth0", "ifindex": 9, "mac": "02:00:00:00:00:09",
+             "addresses": ["10.0.0.9/24", "2001:db8::9/64"],
+             "routes": [{"to": "0.0.0.0/0", "via": "10.0.0.1"}, {"to": "2001:db9::1/64", "metric": 1024}]}
+        ]}"#;
+
+    fn link(ifindex: u32, name: &str) -> Link {
+        Link {
+            ifindex,
+            name: name.to_owned(),
+            kind: None,
+            driver: None,
+            bclim: None,
+            slave_kind: None,
+            lower: None,
+            elsewhere: None,
+            mac: None,
+            mtu: 1500,
+            vlan_id: None,
+            up: true,
+            alias: None,
+            group: 0,
+            loopback: false,
+            ethernet: true,
+        }
+    }
+
+    fn mark(record: &Record) -> Mark {
+        record.marked().next().unwrap().0
+    }
+
+    fn route(to: &str, via: Option<&str>, metric: Option<u32>) -> Route {
+        Route { to: to.parse().unwrap(), via: via.map(|via| via.parse().unwrap()), metric }
+    }
+
+    /// What there is when all is well.
+    fn well(record: &Record) -> Actual {
+        let eth0 = Link {
+            driver: Some(Driver::Macvlan { mode: MacvlanMode::Bridge }),
+            elsewhere: Some(Elsewhere { ifindex: 2, nsid: 0 }),
+            mac: record.attachments[0].mac,
+            alias: Some(mark(record).to_string()),
+            ..link(9, "eth0")
+        };
+        Actual {
+            link: Some(eth0),
+            addresses: record.attachments[0].addresses.clone(),
+            routes: vec![route("2001:db9::/64", None, None), route("0.0.0.0/0", Some("10.0.0.1"), None)],
+            host_nsid: Some(0),
+            parent: Some(link(3, "lan0")),
+        }
+    }
+
+    /// What differs after `change`.
+    fn changed(change: impl FnOnce(&mut Actual)) -> Vec<String> {
+        let record: Record = serde_json::from_str(RECORD).unwrap();
+        let mut actual = well(&record);
+        change(&mut actual);
+        let or_none = |text: Option<String>| text.unwrap_or("-".to_owned());
+        let all = attachment(&mark(&record), &record.attachments[0], &actual).into_iter();
+        all.map(|d| format!("{}: {} / {}", d.what, or_none(d.expected), or_none(d.found))).collect()
+    }
+
+    fn with_link(change: impl FnOnce(&mut Link)) -> Vec<String> {
+        changed(|actual| change(actual.link.as_mut().unwrap()))
+    }
+
+    #[test]
+    fn agreement() {
+        assert_eq!(changed(|_| ()), [""; 0]);
+        // The MTU is the parent's, whatever that was.
+        assert_eq!(with_link(|link| link.mtu = 1400), [""; 0]);
+        let beside = ["192.0.2.1/32", "2001:db8:1::9/64"].map(|address| address.parse::<IpNet>().unwrap());
+        assert_eq!(changed(|actual| actual.addresses.extend(beside)), [""; 0]);
+        assert_eq!(changed(|actual| actual.routes.push(route("10.9.0.0/16", None, None))), [""; 0]);
+    }
+
+    /// By number, then by mark; another of its name is not it.
+    #[test]
+    fn which_link_it_is() {
+        let record: Record = serde_json::from_str(RECORD).unwrap();
+        let (attached, mark) = (&record.attachments[0], mark(&record));
+        let links = [link(7, "eth0"), Link { alias: Some(mark.to_string()), ..link(8, "x") }, link(9, "y")];
+        assert_eq!(find(attached, &mark, &links), Some(&links[2]));
+        assert_eq!(find(attached, &mark, &links[..2]), Some(&links[1]));
+        assert_eq!(find(attached, &mark, &links[..1]), None);
+    }
+
+    #[test]
+    fn links() {
+        assert_eq!(changed(|actual| actual.link = None), ["link: eth0 / -"]);
+        assert_eq!(with_link(|link| link.name = "x".to_owned()), ["name: eth0 / x"]);
+        assert_eq!(with_link(|link| link.ifindex = 8), ["ifindex: 9 / 8"]);
+        assert_eq!(with_link(|link| link.up = false), ["state: up / down"]);
+        assert_eq!(with_link(|link| link.mac = None), ["mac: 02:00:00:00:00:09 / -"]);
+        let other = |link: &mut Link| (link.driver, link.kind) = (None, Some("veth".to_owned()));
+        assert_eq!(with_link(other), ["driver: macvlan mode bridge / veth"]);
+    }
+
+    #[test]
+    fn parents() {
+        let differs = |found: &str| [format!("parent: lan0 (ifindex 3, up) / {found}")];
+        assert_eq!(changed(|actual| actual.parent = None), differs("-"));
+        assert_eq!(changed(|actual| actual.parent = Some(link(4, "lan0"))), differs("lan0 (ifindex 4, up)"));
+        assert_eq!(
+            changed(|actual| actual.host_nsid = None),
+            differs("ifindex 2 of another network namespace")
+        );
+        let on = |ifindex| with_link(move |link| link.elsewhere = Some(Elsewhere { ifindex, nsid: 0 }));
+        assert_eq!(on(3), [""; 0]);
+        assert_eq!(on(4), differs("ifindex 4"));
+        let inside = |link: &mut Link| (link.lower, link.elsewhere) = (Some(3), None);
+        assert_eq!(with_link(inside), differs("ifindex 3 of the container"));
+    }
+
+    #[test]
+    fn addresses_and_routes() {
+        let address = |text: &str| text.parse::<IpNet>().unwrap();
+        assert_eq!(
+            changed(|actual| actual.addresses = vec![address("10.0.0.9/16"), address("2001:db8::7/64")]),
+            [
+                "address: 10.0.0.9/24 / 10.0.0.9/16",
+                "address: 2001:db8::9/64 / -",
+                "address: - / 2001:db8::7/64"
+            ]
+        );
+        assert_eq!(
+            changed(|actual| actual.routes = vec![route("0.0.0.0/0", Some("10.0.0.2"), Some(7))]),
+            ["route: default via 10.0.0.1 / default via 10.0.0.2 metric 7", "route: 2001:db9::/64 / -"]
+        );
+        let twice =
+            [route("0.0.0.0/0", Some("10.0.0.2"), Some(7)), route("0.0.0.0/0", Some("10.0.0.1"), None)];
+        assert_eq!(changed(|actual| actual.routes.splice(1.., twice).for_each(drop)), [""; 0]);
+    }
+}

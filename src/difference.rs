@@ -1,0 +1,135 @@
+//! A difference between what the ledger says and what the kernel tells.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::name::{ContainerId, IfName, NetworkName};
+use crate::record::Attached;
+
+/// One thing that is not as the ledger says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The container it is about, if about one.
+    pub container: Option<ContainerId>,
+    /// The network, if about one.
+    pub network: Option<NetworkName>,
+    /// The interface by its name in the container, or a parent that underlay has made.
+    pub interface: Option<IfName>,
+    /// What differs.
+    pub what: What,
+    /// What the ledger says; none if there should be nothing.
+    pub expected: Option<String>,
+    /// What there is; none if there is nothing.
+    pub found: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// What can differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// The process a container is known by.
+    Process,
+    /// The network namespace of that process.
+    Netns,
+    /// How far an attach has come.
+    Attach,
+    /// Whether a link is there.
+    Link,
+    /// The name of a link.
+    Name,
+    /// The number of a link.
+    Ifindex,
+    /// Whether a link is set up.
+    State,
+    /// The alias that marks a link as ours.
+    Mark,
+    /// The type of a link, its mode and flag.
+    Driver,
+    /// The MAC address of a link.
+    Mac,
+    /// The MTU of a link.
+    Mtu,
+    /// An address of a link.
+    Address,
+    /// A route by a link.
+    Route,
+    /// The parent a link hangs on, or one that underlay has made.
+    Parent,
+    /// The lease of an address.
+    Lease,
+    /// A file of the ledger.
+    File,
+}
+
+impl What {
+    /// What helps where nothing better is known.
+    fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::Process => Some("`underlay gc` takes back what the dead hold"),
+            Self::Attach => Some("if its attach is not under way, it was cut short: restart the container"),
+            Self::Lease => Some("`underlay gc` writes leases anew, and removes those that are nobody's"),
+            Self::Parent => Some("bring the parent back as it was, or restart the container"),
+            Self::File => None,
+            _ => Some("a restarted container is attached anew"),
+        }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Process => "process",
+            Self::Netns => "netns",
+            Self::Attach => "attach",
+            Self::Link => "link",
+            Self::Name => "name",
+            Self::Ifindex => "ifindex",
+            Self::State => "state",
+            Self::Mark => "mark",
+            Self::Driver => "driver",
+            Self::Mac => "mac",
+            Self::Mtu => "mtu",
+            Self::Address => "address",
+            Self::Route => "route",
+            Self::Parent => "parent",
+            Self::Lease => "lease",
+            Self::File => "file",
+        })
+    }
+}
+
+impl Difference {
+    /// A difference that is nobody's yet.
+    pub fn new(what: What, expected: Option<String>, found: Option<String>) -> Self {
+        let hint = what.hint().map(str::to_owned);
+        Self { container: None, network: None, interface: None, what, expected, found, hint }
+    }
+
+    /// The same of a container.
+    #[must_use]
+    pub fn of(self, container: &ContainerId) -> Self {
+        Self { container: Some(container.clone()), ..self }
+    }
+
+    /// The same of a container's link.
+    #[must_use]
+    pub fn at(self, attached: &Attached) -> Self {
+        let (network, interface) = (Some(attached.network.clone()), Some(attached.ifname.clone()));
+        Self { network, interface, ..self }
+    }
+
+    /// The same of a parent that underlay has made.
+    #[must_use]
+    pub fn at_parent(self, name: &IfName) -> Self {
+        Self { interface: Some(name.clone()), ..self }
+    }
+
+    /// The same with something better to do about it.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}

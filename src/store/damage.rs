@@ -1,0 +1,23 @@
+//! What of the ledger cannot be read.
+
+use super::{Store, names_in};
+use crate::error::{Error, Result};
+use crate::name::ContainerId;
+use crate::record::Segment;
+
+impl Store {
+    /// The files of the ledger that cannot be read, each by the error it gives.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn damaged(&self) -> Result<Vec<Error>> {
+        let containers = names_in::<ContainerId>(&self.containers_dir())?;
+        let mut damaged: Vec<Error> = containers.iter().filter_map(|id| self.record(id).err()).collect();
+        damaged.extend(self.made_parents()?.iter().filter_map(|name| self.made_parent(name).err()));
+        let segment = |segment: &u32| {
+            self.read_state::<Segment>(&self.segment_dir(*segment).join("segment.json")).err()
+        };
+        damaged.extend(self.segments()?.iter().filter_map(segment));
+        Ok(damaged)
+    }
+}
