@@ -17,7 +17,7 @@ BUILT = target/$(TARGET)
 BINARY = $(BUILT)/release/underlay
 PAYLOAD = target/payload
 
-.PHONY: build check test test-unit test-native test-guest payload demo install uninstall clean
+.PHONY: build check test test-unit test-native test-guest fuzz payload demo install uninstall clean
 
 build:
 	$(CARGO) build --release --target $(TARGET)
@@ -33,11 +33,16 @@ test: requirements check test-unit test-native test-guest
 requirements:
 	tests/requirements
 
+# With the fuzz targets, on their corpus and on what is made of it: the same inputs each time.
 test-unit:
 	$(CARGO) test --lib --target $(TARGET)
 
 test-native: requirements
 	$(CARGO) test --test it --target $(TARGET)
+
+# Every fuzz target under a coverage-guided fuzzer, TIME seconds each; TARGETS names some.
+fuzz:
+	TIME=$(or $(TIME),60) fuzz/run $(TARGETS)
 
 # What the guest gets: the binary as it is shipped, installed below root/, and the tests with what they read.
 payload: build

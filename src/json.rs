@@ -1,6 +1,12 @@
 //! Reading JSON so that an error names the key it is about.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, de};
 
 use crate::error::{Error, Result};
 
@@ -33,4 +39,39 @@ pub fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
     })?;
     input.end().map_err(|error| Error::input(error.to_string()))?;
     Ok(value)
+}
+
+/// Reads a map whose keys differ: of two equal ones serde would take the last without a word.
+///
+/// # Errors
+/// Names the key that is given twice.
+pub fn distinct<'de, D, V>(input: D) -> Result<BTreeMap<String, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    struct Distinct<V>(PhantomData<V>);
+
+    impl<'de, V: Deserialize<'de>> Visitor<'de> for Distinct<V> {
+        type Value = BTreeMap<String, V>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some((key, value)) = input.next_entry()? {
+                match map.entry(key) {
+                    Entry::Vacant(place) => _ = place.insert(value),
+                    Entry::Occupied(place) => {
+                        return Err(de::Error::custom(format!("{:?} is given twice", place.key())));
+                    }
+                }
+            }
+            Ok(map)
+        }
+    }
+
+    input.deserialize_map(Distinct(PhantomData))
 }

@@ -43,3 +43,7 @@ pub mod detach;
 pub mod gc;
 mod mend;
 mod parents;
+
+// What all readers of foreign text promise; not in a build that is shipped.
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;

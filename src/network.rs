@@ -15,6 +15,9 @@ use crate::pattern::Pattern;
 use crate::record::Route;
 use crate::subnet::Subnet;
 
+/// No network has more subnets, nor more routes, nor a subnet more aux addresses: they are compared with each other.
+pub const MOST: usize = 256;
+
 /// A network: its driver, the parent link its containers hang on, and the subnets they live in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -75,6 +78,14 @@ impl Network {
             return Err(Error::input(format!("name: the network is called {name} here, not {other}")));
         }
         let driver = driver(&file)?;
+        let aux = file.subnets.iter().map(|subnet| subnet.aux_addresses.len()).max().unwrap_or_default();
+        for (key, count) in
+            [("subnets", file.subnets.len()), ("routes", file.routes.len()), ("aux_addresses", aux)]
+        {
+            if count > MOST {
+                return Err(Error::input(format!("{key}: {count} are too many, {MOST} are possible")));
+            }
+        }
         if let Some(mtu) = file.mtu.filter(|mtu| !(68..=65535).contains(mtu)) {
             return Err(Error::input(format!("mtu: {mtu} is not between 68 and 65535")));
         }

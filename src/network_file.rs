@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::driver::{IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::Result;
+use crate::json;
 use crate::name::{IfName, NetworkName};
 use crate::pattern::Pattern;
 use crate::record::Route;
@@ -62,10 +63,10 @@ pub struct NetworkFile {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
     /// Patterns of annotations a container must have, by key.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
     pub required_annotations: BTreeMap<String, Pattern>,
     /// Notes.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
     pub labels: BTreeMap<String, String>,
 }
 
@@ -82,7 +83,7 @@ pub struct SubnetFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_range: Option<String>,
     /// Addresses never handed out, by name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
     pub aux_addresses: BTreeMap<String, IpAddr>,
 }
 

@@ -43,6 +43,8 @@ pub struct Bundle {
 /// When it is no state, or lacks id or bundle. `status` is not looked at: runtimes disagree on it here.
 pub fn created(input: impl Read) -> Result<Created> {
     let text = read_to_end(input)?;
+    // Read as `stopped` reads it: what is attached can be detached.
+    let id = id(&text)?;
     let read = || -> Result<State> {
         let mut state: serde_json::Value = json::object(&text)?;
         if let Some(state) = state.as_object_mut() {
@@ -52,14 +54,11 @@ pub fn created(input: impl Read) -> Result<Created> {
         serde_json::from_value(state).map_err(|error| Error::input(error.to_string()))
     };
     let state = read().map_err(|error| error.within("OCI state on stdin").hint(BY_HAND))?;
-    if state.id().is_empty() {
-        return Err(lacks("id"));
-    }
     if state.bundle().as_os_str().is_empty() {
         return Err(lacks("bundle"));
     }
     Ok(Created {
-        id: state.id().clone(),
+        id,
         pid: *state.pid(),
         bundle: state.bundle().clone(),
         annotations: state.annotations().clone().map(|annotations| annotations.into_iter().collect()),
@@ -72,14 +71,17 @@ pub fn created(input: impl Read) -> Result<Created> {
 /// # Errors
 /// When it is no state or has no id.
 pub fn stopped(input: impl Read) -> Result<String> {
+    id(&read_to_end(input)?)
+}
+
+fn id(state: &[u8]) -> Result<String> {
     #[derive(Deserialize)]
-    struct Stopped {
+    struct Named {
         #[serde(default)]
         id: String,
     }
-    let text = read_to_end(input)?;
-    let Stopped { id } =
-        json::object(&text).map_err(|error: Error| error.within("OCI state on stdin").hint(BY_HAND))?;
+    let Named { id } =
+        json::object(state).map_err(|error: Error| error.within("OCI state on stdin").hint(BY_HAND))?;
     if id.is_empty() { Err(lacks("id")) } else { Ok(id) }
 }
 
@@ -121,7 +123,7 @@ fn read_to_end(mut input: impl Read) -> Result<Vec<u8>> {
 }
 
 /// The little of config.json that concerns us; an odd field elsewhere is not our business.
-fn config(text: &[u8]) -> Result<Bundle> {
+pub(crate) fn config(text: &[u8]) -> Result<Bundle> {
     #[derive(Deserialize)]
     struct Config<'a> {
         #[serde(default)]
@@ -207,9 +209,10 @@ mod tests {
             (b"[]", "OCI state on stdin: is no JSON object"),
             (b"{}", "OCI state on stdin has no id"),
             (br#"{"id":"web"}"#, "OCI state on stdin has no bundle"),
+            (br#"{"id":"web","id":"db"}"#, "OCI state on stdin: duplicate field `id` at line 1 column 16"),
             (
                 br#"{"id":7,"bundle":"/b"}"#,
-                "OCI state on stdin: invalid type: integer `7`, expected a string",
+                "OCI state on stdin: id: invalid type: integer `7`, expected a string at line 1 column 7",
             ),
         ] {
             assert_eq!(created(text).unwrap_err().to_string(), message);

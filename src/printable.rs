@@ -4,6 +4,9 @@
 
 use std::fmt::Write;
 
+/// Of a longer message only so many characters are shown.
+const LONGEST: usize = 8192;
+
 /// `text` with each character that is not plainly visible written as Rust writes it in a literal: `\u{1b}`, `\n`.
 pub fn line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
@@ -15,6 +18,11 @@ pub fn line(text: &str) -> String {
         }
     }
     line
+}
+
+/// A message as [`line()`] writes it, cut where it is none any more: it may quote what a container asks for.
+pub fn message(text: &str) -> String {
+    line(text.char_indices().nth(LONGEST).and_then(|(end, _)| text.get(..end)).unwrap_or(text))
 }
 
 /// Each line of `text` as [`line()`] writes it, for texts whose line breaks are our own.

@@ -31,7 +31,7 @@ pub struct Settings {
     /// of a pod (`TotalAnnotationSizeLimitB`), execve(2) 128 KiB for one argument; what people write has hundreds.
     max_annotation_bytes: usize,
     /// How many networks a container may be attached to, and how many it may define.
-    max_attachments: usize,
+    pub(crate) max_attachments: usize,
     /// How long to wait for the ledger's lock, in milliseconds.
     lock_timeout_ms: u64,
 }

@@ -19,13 +19,14 @@ pub(super) enum Format {
 
 /// Prints an error and its hint to stderr.
 pub(super) fn error(error: &Error) {
-    let hint = error.hint_text().map(|hint| format!("\nhint: {}", printable::line(hint))).unwrap_or_default();
-    message(&format!("underlay: {}{hint}", printable::line(&error.to_string())));
+    let hint =
+        error.hint_text().map(|hint| format!("\nhint: {}", printable::message(hint))).unwrap_or_default();
+    message(&format!("underlay: {}{hint}", printable::message(&error.to_string())));
 }
 
 /// Prints a warning to stderr: what was asked for is done all the same.
 pub(super) fn warning(text: &str) {
-    message(&format!("underlay: warning: {}", printable::line(text)));
+    message(&format!("underlay: warning: {}", printable::message(text)));
 }
 
 /// Prints what clap has to say: help and version to stdout, a wrong command line, whose words it repeats, to stderr.
@@ -41,7 +42,7 @@ pub(super) fn usage(error: &clap::Error) {
 
 /// How a diagnostic of `log` looks on stderr.
 pub(super) fn diagnostic(record: &log::Record<'_>) -> String {
-    format!("[{:<5}] {}", record.level(), printable::line(&record.args().to_string()))
+    format!("[{:<5}] {}", record.level(), printable::message(&record.args().to_string()))
 }
 
 /// Prints one line to stdout.

@@ -3,6 +3,8 @@
 mod apply;
 mod driver;
 mod explain;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzz;
 mod message;
 mod netns;
 mod parent;
@@ -12,6 +14,8 @@ mod socket;
 mod survey;
 
 pub use apply::{Made, attach, detach};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use fuzz::{fuzz, fuzz_messages};
 pub use netns::NetnsFile;
 pub use parent::{delete_parent, is_wireless, make_parent};
 pub use process::{Process, is_in, lives};

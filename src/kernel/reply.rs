@@ -83,7 +83,11 @@ pub(super) fn replies(mut datagram: &[u8]) -> impl Iterator<Item = Result<Reply<
             Some((_, length)) => datagram.get(length.next_multiple_of(4)..).unwrap_or_default(),
             None => &[],
         };
-        Some(reply.map(|(reply, _)| reply).ok_or_else(|| Error::input("a netlink message is cut short")))
+        Some(
+            reply
+                .map(|(reply, _)| reply)
+                .ok_or_else(|| Error::input("a netlink message is cut short or garbled")),
+        )
     })
 }
 
@@ -99,7 +103,9 @@ fn reply(bytes: &[u8]) -> Option<(Reply<'_>, usize)> {
     } else if kind == u16::from(Nlmsg::Done) {
         // A dump that fails says so in its end.
         match payload.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes)) {
-            Some(error) if error < 0 => Content::Answer(Some(Refusal { errno: -error, text: None })),
+            Some(error) if error < 0 => {
+                Content::Answer(Some(Refusal { errno: error.checked_neg()?, text: None }))
+            }
             _ => Content::Done,
         }
     } else {
@@ -113,14 +119,14 @@ fn reply(bytes: &[u8]) -> Option<(Reply<'_>, usize)> {
 fn answer(payload: &[u8], flags: u16) -> Option<Option<Refusal>> {
     const NLM_F_CAPPED: u16 = 0x100;
     const NLM_F_ACK_TLVS: u16 = 0x200;
-    let errno = i32::from_ne_bytes(*payload.first_chunk()?).checked_neg()?;
+    let errno = i32::from_ne_bytes(*payload.first_chunk()?).checked_neg().filter(|&errno| errno >= 0)?;
     if errno == 0 {
         return Some(None);
     }
     let request = payload.get(4..)?;
     let header =
         if flags & NLM_F_CAPPED == 0 { u32::from_ne_bytes(*request.first_chunk()?) as usize } else { 16 };
-    let attributes = request.get(header.next_multiple_of(4)..).unwrap_or_default();
+    let attributes = request.get(header.checked_next_multiple_of(4)?..).unwrap_or_default();
     let text = (flags & NLM_F_ACK_TLVS != 0).then(|| value(attributes, NlmsgerrAttr::Msg)).flatten();
     Some(Some(Refusal { errno, text: text.and_then(self::text) }))
 }

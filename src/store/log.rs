@@ -26,7 +26,7 @@ impl Store {
             let _ = fs::rename(&path, path.with_extension("old"));
         }
         let now = humantime::format_rfc3339_seconds(SystemTime::now());
-        let line = format!("{now} {}\n", printable::line(line));
+        let line = format!("{now} {}\n", printable::message(line));
         let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
         let file = open().or_else(|error| match file::make_folder(&self.state_dir, 0o700) {
             Ok(()) => open(),

@@ -221,5 +221,12 @@ fn write_state(path: &Path, value: &impl Serialize) -> Result<()> {
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::input(error.to_string()))?;
     text.push(b'\n');
+    // What could not be read again is not written.
+    if text.len() as u64 > LIMIT {
+        return Err(Error::input(format!(
+            "{} bytes are too many for one file, {LIMIT} are possible",
+            text.len()
+        )));
+    }
     Ok(text)
 }

@@ -1,0 +1,215 @@
+//! Fuzz targets: what every reader of foreign text promises, whatever it is given.
+//!
+//! They are in the library, behind the feature `fuzzing`, because most of what they call is private; no build that
+//! is shipped has them. `make fuzz` runs them under a coverage-guided fuzzer (`fuzz/`), `cargo test --lib` on the
+//! corpus in `fuzz/corpus/TARGET` and on what the tests make of it. A promise that is broken is a panic.
+
+#[cfg(test)]
+mod bounds;
+#[cfg(test)]
+mod replay;
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::error::{Kind, Result};
+use crate::mark::Mark;
+use crate::name::NetworkName;
+use crate::network::Network;
+use crate::parent::MadeParent;
+use crate::record::{Record, Segment};
+use crate::request::{self, Annotations, Asked, Attachment};
+use crate::settings::Settings;
+use crate::subnet::Subnet;
+use crate::{json, kernel, oci, plan};
+
+/// A target by the name of its folder in the corpus.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 7] = [
+    ("state", state),
+    ("config", config),
+    ("annotations", annotations),
+    ("network", network),
+    ("settings", settings),
+    ("ledger", ledger),
+    ("netlink", kernel::fuzz),
+];
+
+/// The value of a reader, or its refusal, which must be one that can be shown to people.
+fn read<T>(result: Result<T>, text: &[u8]) -> Option<T> {
+    let error = match result {
+        Ok(value) => return Some(value),
+        Err(error) => error,
+    };
+    assert_eq!(error.kind(), Kind::Input, "{error}");
+    let message = error.to_string();
+    assert!(!message.is_empty());
+    // What is wrong may be quoted, with its control characters escaped, but not over and over.
+    assert!(
+        message.len() <= 512 + 16 * text.len(),
+        "{} bytes make an error of {}",
+        text.len(),
+        message.len()
+    );
+    assert_ne!(error.hint_text(), Some(""));
+    None
+}
+
+/// The OCI state, as both hooks read it.
+fn state(text: &[u8]) {
+    let created = read(oci::created(text), text);
+    let stopped = read(oci::stopped(text), text);
+    if let Some(created) = created {
+        assert!(!created.id.is_empty() && !created.bundle.as_os_str().is_empty());
+        // What can be attached can be detached.
+        assert_eq!(stopped, Some(created.id));
+        requested(&created.annotations.unwrap_or_default(), text);
+    }
+}
+
+/// config.json, with all annotations.
+fn config(text: &[u8]) {
+    let Some(bundle) = read(oci::config(text), text) else { return };
+    assert!(bundle.netns.is_none_or(|path| path.is_absolute()));
+    requested(&bundle.annotations, text);
+}
+
+/// The value of `io.underlay.networks`, short or JSON.
+fn annotations(text: &[u8]) {
+    let Ok(value) = std::str::from_utf8(text) else { return };
+    let with = |value: &str| Annotations::from([(request::NETWORKS.to_owned(), value.to_owned())]);
+    let Some(request) = requested(&with(value), text) else { return };
+    assert!(request.inline.is_empty());
+    // Both forms mean the same: what the short form says can be said in JSON.
+    let again: Vec<_> = request.attachments.iter().map(as_json).collect();
+    let again = Asked::of(&with(&json!(again).to_string())).map(Asked::read);
+    assert_eq!(again, Some(Ok(request)));
+}
+
+fn as_json(attachment: &Attachment) -> serde_json::Value {
+    let ips = attachment.ips.iter().map(|ip| match ip.prefix_len {
+        Some(length) => format!("{}/{length}", ip.address),
+        None => ip.address.to_string(),
+    });
+    json!({
+        "name": attachment.network,
+        "ips": ips.collect::<Vec<_>>(),
+        "mac": attachment.mac,
+        "ifname": attachment.ifname,
+        "gw-priority": attachment.gw_priority,
+    })
+}
+
+/// What `annotations` ask for, within the limits that are set without settings.
+fn asked(annotations: &Annotations) -> Option<Result<request::Request>> {
+    let asked = Asked::of(annotations)?;
+    Some(Settings::default().allow_size(asked).and_then(|()| asked.read()))
+}
+
+fn requested(annotations: &Annotations, text: &[u8]) -> Option<request::Request> {
+    let asked = asked(annotations);
+    assert_eq!(asked.is_some(), annotations.contains_key(request::NETWORKS), "nothing is asked by accident");
+    let request = read(asked?, text)?;
+    assert!((1..=Settings::default().max_attachments).contains(&request.attachments.len()));
+    for address in request.attachments.iter().flat_map(|attachment| &attachment.ips) {
+        let ip = address.address;
+        assert!(!ip.is_unspecified() && !ip.is_multicast() && !ip.is_loopback());
+        assert!(address.prefix_len.is_none_or(|length| length <= if ip.is_ipv4() { 32 } else { 128 }));
+    }
+    for (name, network) in &request.inline {
+        assert_eq!(*name, network.name);
+        check(network);
+    }
+    Some(request)
+}
+
+/// A network file.
+fn network(text: &[u8]) {
+    let Ok(name) = "lan".parse::<NetworkName>() else { return };
+    if let Some(network) = read(Network::from_json(&name, text), text) {
+        assert_eq!(network.name, name);
+        check(&network);
+    }
+}
+
+/// What holds for every definition.
+fn check(network: &Network) {
+    let written = serde_json::to_vec(&network.to_file()).unwrap_or_default();
+    assert_eq!(
+        Network::from_json(&network.name, &written).as_ref(),
+        Ok(network),
+        "it reads as it was written"
+    );
+    assert!(network.mtu.is_none_or(|mtu| (68..=65535).contains(&mtu)));
+    for route in &network.routes {
+        assert_eq!(route.to, route.to.trunc());
+        assert!(route.via.is_some_and(|via| network.subnet_of(via).is_some()));
+    }
+    network.subnets.iter().for_each(check_subnet);
+    // A parent's name may be nearly that of a VLAN.
+    read(network.recipe(), network.parent.as_str().as_bytes());
+}
+
+fn check_subnet(subnet: &Subnet) {
+    assert_eq!(subnet.net(), subnet.net().trunc());
+    assert!(subnet.gateway().is_none_or(|gateway| subnet.net().contains(&gateway)));
+    let mut first = None;
+    for candidate in subnet.candidates(None).take(3) {
+        assert_eq!(subnet.host(candidate.addr()).as_ref(), Ok(&candidate), "what is picked can be asked for");
+        first = first.or(Some(candidate));
+    }
+    let usage = subnet.usage(&BTreeSet::new());
+    assert_eq!(usage.free > 0, first.is_some(), "{usage:?} of {subnet:?}");
+    if let Some(first) = first {
+        let next = subnet.candidates(Some(first.addr())).next();
+        assert!(next != Some(first) || usage.free == 1, "an address just given up comes round last");
+    }
+}
+
+/// underlay.json.
+fn settings(text: &[u8]) {
+    let Some(settings) = read(Settings::from_json(text), text) else { return };
+    let definition = br#"{"version": 1, "driver": "macvlan", "parent": "eth0"}"#;
+    let network = "lan".parse().and_then(|name| Network::from_json(&name, definition));
+    let Ok(network) = network else { panic!("{network:?}") };
+    let (inline, named) = (settings.allow_inline(&network), settings.allow_network(&network.name));
+    // By default nobody defines networks, and all may be asked for.
+    if settings == Settings::default() {
+        assert!(inline.is_err() && named.is_ok());
+    }
+    read(inline, text);
+    read(named, text);
+}
+
+/// A file of the ledger: each of its kinds.
+fn ledger(text: &[u8]) {
+    round_trip::<Segment>(text);
+    round_trip::<MadeParent>(text);
+    let Some(record) = round_trip::<Record>(text) else { return };
+    let plan = plan::attach(&record);
+    assert!(plan.len() >= 3 * record.attachments.len());
+    let undo = plan::detach(&record);
+    assert_eq!(undo.len(), record.attachments.len());
+    for op in plan.iter().chain(&undo) {
+        let command = op.to_string();
+        assert!(!command.contains(char::is_control), "{command:?} may be printed");
+    }
+    for (mark, attached) in record.marked() {
+        let alias = mark.to_string();
+        assert_eq!(alias.parse::<Mark>().as_ref(), Ok(&mark), "a link tells whose it is");
+        kernel::fuzz_messages(attached, &alias);
+    }
+}
+
+fn round_trip<T: DeserializeOwned + Serialize + PartialEq + Debug>(text: &[u8]) -> Option<T> {
+    let value = read(json::object::<T>(text), text)?;
+    let written = serde_json::to_vec_pretty(&value).unwrap_or_default();
+    assert_eq!(json::object::<T>(&written).as_ref(), Ok(&value), "it reads as it was written");
+    Some(value)
+}

@@ -1,0 +1,149 @@
+//! Fuzz targets of what is private here; see [`crate::fuzz`].
+
+use super::message::{self, Message};
+use super::reply::{self, Content, Refusal};
+use crate::error::Result;
+use crate::mark::Mark;
+use crate::record::Attached;
+
+/// A datagram from the kernel. Its promise: whatever stands in it, each message is taken by its own length, so that
+/// none is read as a part of another, and each payload is read or refused.
+pub fn fuzz(datagram: &[u8]) {
+    let mut whole = true;
+    let mut count = 0;
+    for reply in reply::replies(datagram) {
+        assert!(whole, "nothing is read behind a message that is cut short");
+        count += 1;
+        match reply.map(|reply| reply.content) {
+            Ok(Content::Payload(payload)) => read_payload(payload),
+            Ok(Content::Answer(Some(Refusal { errno, text }))) => {
+                assert!(errno > 0, "a refusal has a reason");
+                assert!(text.is_none_or(|text| !text.contains('\0')));
+            }
+            Ok(Content::Answer(None) | Content::Done) => {}
+            Err(_) => whole = false,
+        }
+    }
+    assert!(count <= datagram.len().div_ceil(16));
+    // What follows a message is not lost: neli forgets what an acknowledgement carries, and reads on inside it.
+    if whole && datagram.len().is_multiple_of(4) {
+        let mut longer = datagram.to_vec();
+        longer.extend(acknowledgement(7));
+        let replies: Vec<_> = reply::replies(&longer).collect();
+        let last = replies.last().and_then(|reply| reply.as_ref().ok());
+        assert!(
+            last.is_some_and(|reply| reply.sequence == 7 && matches!(reply.content, Content::Answer(None)))
+        );
+        assert_eq!(replies.len(), count + 1);
+    }
+    // Payloads, too, without a header in the fuzzer's way.
+    read_payload(datagram);
+}
+
+/// Reads a payload as each of what it may be: the kernel's type is not looked at again.
+fn read_payload(payload: &[u8]) {
+    if let Ok(Some(link)) = reply::parse_link(payload) {
+        // A byte that is no UTF-8 becomes a character of three.
+        let texts = [Some(&link.name), link.kind.as_ref(), link.slave_kind.as_ref(), link.alias.as_ref()];
+        assert!(
+            texts.into_iter().flatten().all(|text| !text.contains('\0') && text.len() <= 3 * payload.len())
+        );
+        if let Some(Ok(mark)) = link.alias.map(|alias| alias.parse::<Mark>()) {
+            assert_eq!(mark.to_string().parse(), Ok(mark));
+        }
+    }
+    let _ = reply::parse_address(payload);
+    let _ = reply::parse_route(payload);
+    let _ = reply::parse_nsid(payload);
+    let _ = reply::parse_default_route(payload);
+    let _ = reply::parse_local_route(payload);
+}
+
+/// The kernel's clean yes (`NLMSG_ERROR` with error 0) to message number `sequence`, which had no payload.
+fn acknowledgement(sequence: u32) -> Vec<u8> {
+    const NLM_F_CAPPED: u16 = 0x100;
+    let header = |length: u32, kind: u16, flags: u16| {
+        let words =
+            [length.to_ne_bytes().to_vec(), kind.to_ne_bytes().to_vec(), flags.to_ne_bytes().to_vec()];
+        [words.concat(), sequence.to_ne_bytes().to_vec(), vec![0; 4]].concat()
+    };
+    [header(36, 2, NLM_F_CAPPED), vec![0; 4], header(16, 16, 5)].concat()
+}
+
+/// The messages that `attached` comes to, as far as they need no namespace.
+pub fn fuzz_messages(attached: &Attached, alias: &str) {
+    let ifindex = attached.ifindex.unwrap_or(1);
+    well_formed(message::set_up(ifindex, alias));
+    well_formed(message::rename_link(ifindex, &attached.ifname));
+    well_formed(message::delete_link(ifindex));
+    attached.addresses.iter().for_each(|&address| well_formed(message::add_address(ifindex, address)));
+    attached.routes.iter().for_each(|&route| well_formed(message::add_route(ifindex, route)));
+}
+
+/// A message that can be written says how long it is.
+fn well_formed(message: Result<Message>) {
+    let Ok(message) = message else { return };
+    let bytes = message.numbered(1);
+    let length = bytes.first_chunk().map(|length| u32::from_ne_bytes(*length) as usize);
+    assert_eq!(length, Some(bytes.len()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    macro_rules! datagram {
+        ($name:literal) => {
+            include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/netlink/", $name))
+        };
+    }
+
+    /// What each message of `datagram` says, in a word.
+    fn words(datagram: &[u8]) -> Vec<String> {
+        let word = |reply: Result<reply::Reply<'_>>| match reply.map(|reply| reply.content) {
+            Ok(Content::Payload(payload)) => match reply::parse_link(payload) {
+                Ok(Some(link)) => format!("{} {}", link.kind.unwrap_or_default(), link.name),
+                other => format!("{other:?}"),
+            },
+            Ok(Content::Answer(None)) => "yes".to_owned(),
+            Ok(Content::Answer(Some(refusal))) => refusal.to_string(),
+            Ok(Content::Done) => "done".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        reply::replies(datagram).map(word).collect()
+    }
+
+    /// neli 0.7 takes the first for a failure, and loses what follows it.
+    #[test]
+    fn a_yes_with_a_warning_is_a_yes() {
+        assert_eq!(words(datagram!("ack-with-warning-capped")), ["yes"]);
+        assert_eq!(words(datagram!("ack-with-warning-whole")), ["yes"]);
+        assert_eq!(words(datagram!("ack-with-warning-then-ack")), ["yes", "yes"]);
+        assert_eq!(words(datagram!("ack-with-warning-then-link")), ["yes", "macvlan eth0"]);
+    }
+
+    #[test]
+    fn answers_of_a_kernel() {
+        assert_eq!(words(datagram!("newlink-host-dump")), [" lo", "dummy eth0"]);
+        assert_eq!(words(datagram!("newlink-vlan-marked")), ["vlan eth0.50"]);
+        assert_eq!(words(datagram!("ack")), ["yes"]);
+        assert_eq!(words(datagram!("done")), ["done"]);
+        let exists = "File exists (os error 17)";
+        assert_eq!(words(datagram!("error-exists")), [exists]);
+        assert_eq!(
+            words(datagram!("error-vlan-exists")),
+            [format!("8021q: VLAN device already exists: {exists}")]
+        );
+    }
+
+    #[test]
+    fn what_no_kernel_says() {
+        let garbled = ["a netlink message is cut short or garbled"];
+        assert_eq!(words(datagram!("done-with-least-errno")), garbled);
+        assert_eq!(words(datagram!("error-least-errno")), garbled);
+        assert_eq!(words(datagram!("error-positive-errno")), garbled);
+        assert_eq!(words(datagram!("length-15")), garbled);
+        assert_eq!(words(datagram!("length-max")), garbled);
+        assert_eq!(words(datagram!("done-with-error")), ["Device or resource busy (os error 16)"]);
+    }
+}
