@@ -7,8 +7,12 @@ use crate::Test;
 use crate::container::repository;
 
 pub fn tests() -> Vec<Test> {
-    let all: [(&str, fn()); 3] =
-        [("words_do_no_io", words), ("one_door_per_resource", doors), ("every_file_is_one_subject", sizes)];
+    let all: [(&str, fn()); 4] = [
+        ("words_do_no_io", words),
+        ("one_door_per_resource", doors),
+        ("no_unsafe_code", no_unsafe_code),
+        ("every_file_is_one_subject", sizes),
+    ];
     all.map(|(name, run)| Test::new(format!("layers::{name}"), &[], run)).into()
 }
 
@@ -99,9 +103,19 @@ fn doors() {
             let named = code.contains(&format!("{resource}::")) || code.contains(&format!("{resource}("));
             assert!(!named || name.starts_with(door), "{name} names {resource}, whose door is {door}");
         }
-        for forbidden in ["process::exit", "println!", "unsafe "] {
+        for forbidden in ["process::exit", "println!"] {
             assert!(!code.contains(forbidden), "{name} has {forbidden}");
         }
+    }
+}
+
+/// The compiler forbids it, and nobody can allow it again: `forbid` is not undone by an attribute.
+fn no_unsafe_code() {
+    let manifest = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
+    let lints = manifest.split("[lints.rust]").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap();
+    assert!(lints.lines().any(|line| line == "unsafe_code = \"forbid\""), "{lints}");
+    for path in sources(&repository().join("src")) {
+        assert!(!code(&path).contains("unsafe "), "{}", path.display());
     }
 }
 
