@@ -1,8 +1,8 @@
 //! The short run: each target with its whole corpus, then with so many inputs made of it. The same ones each time.
 
 use std::fs;
+use std::panic;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use super::{TARGETS, Target};
 
@@ -102,22 +102,13 @@ fn make(corpus: &[(PathBuf, Vec<u8>)], numbers: &mut Numbers) -> Vec<u8> {
     input
 }
 
-/// Says which input it was, and keeps it, when a target panics.
-struct Witness<'a> {
-    target: &'a str,
-    what: String,
-    input: &'a [u8],
-}
-
-impl Drop for Witness<'_> {
-    fn drop(&mut self) {
-        if !thread::panicking() {
-            return;
-        }
+/// Gives `input` to the target; if that panics, says which input it was and keeps it.
+fn give((target, function): Target, what: &str, input: &[u8]) {
+    if panic::catch_unwind(|| function(input)).is_err() {
         let folder = repository().join("target/fuzz/failed");
-        let path = folder.join(self.target);
-        let kept = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, self.input));
-        eprintln!("target {}, {}: input in {} ({kept:?})", self.target, self.what, path.display());
+        let path = folder.join(target);
+        fs::create_dir_all(&folder).and_then(|()| fs::write(&path, input)).unwrap();
+        panic!("target {target}, {what}: the input is in {}", path.display());
     }
 }
 
@@ -133,23 +124,18 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 fn run(wanted: &str) {
-    let &(target, function): &Target = TARGETS.iter().find(|(name, _)| *name == wanted).unwrap();
-    let files = corpus(target);
-    let run = |what: String, input: &[u8]| {
-        let _witness = Witness { target, what, input };
-        function(input);
-    };
+    let target = TARGETS.into_iter().find(|(name, _)| *name == wanted).unwrap();
+    let files = corpus(wanted);
     for (path, input) in &files {
-        run(path.display().to_string(), input);
+        give(target, &path.display().to_string(), input);
         // Cut short anywhere.
-        let step = input.len() / 64 + 1;
-        (0..input.len())
-            .step_by(step)
-            .for_each(|end| run(format!("{} to {end}", path.display()), &input[..end]));
+        for end in (0..input.len()).step_by(input.len() / 64 + 1) {
+            give(target, &format!("{} to {end}", path.display()), &input[..end]);
+        }
     }
     let mut numbers = Numbers(1);
     for number in 0..MADE {
-        run(format!("made input {number}"), &make(&files, &mut numbers));
+        give(target, &format!("made input {number}"), &make(&files, &mut numbers));
     }
 }
 
