@@ -41,6 +41,16 @@ test-unit:
 test-native: requirements
 	$(CARGO) test --test it --target $(TARGET)
 
+# The long versions: every system call with every mishap, in the guests too. Hours.
+.PHONY: soak
+soak: requirements payload
+	UNDERLAY_TEST_SOAK=1 $(CARGO) test --test it --target $(TARGET) -- crash:: storms::
+	for debian in trixie bookworm; do \
+		tests/guest/guest run $$debian --payload $(PAYLOAD) --timeout 36000 --out target/guest/out/soak-$$debian -- \
+			env UNDERLAY_TEST_SOAK=1 tests/in-guest crash:: || exit 1; \
+	done
+	$(MAKE) --no-print-directory fuzz TIME=600
+
 # Every fuzz target under a coverage-guided fuzzer, TIME seconds each; TARGETS names some.
 fuzz:
 	TIME=$(or $(TIME),60) fuzz/run $(TARGETS)

@@ -42,6 +42,7 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
     let holder = Holder {
         pid: process.pid(),
         start_time: process.start_time(),
+        pid_namespace: kernel::pid_namespace(),
         netns: netns.describe(bundle.netns.as_deref()),
     };
 

@@ -154,7 +154,8 @@ fn parents(locked: &Locked<'_>, host: &mut Host) -> Result<Vec<Difference>> {
 fn unrecorded(store: &Store, marked: &[Seen]) -> Vec<Difference> {
     let mut differences = Vec::new();
     for Seen { mark, netns, link, .. } in marked {
-        let holder = Holder { pid: mark.pid, start_time: mark.start_time, netns: netns.clone() };
+        let (pid, start_time) = (mark.pid, mark.start_time);
+        let holder = Holder { pid, start_time, pid_namespace: None, netns: netns.clone() };
         // One that was stopped meanwhile takes its links with it.
         let is_held = kernel::lives(&holder) || netns.path.is_some();
         // A damaged record is told of with the other files.

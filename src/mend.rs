@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::error::{Kind, Result};
 use crate::file;
 use crate::kernel::{self, NetnsFile, Seen, Socket};
+use crate::mark::Mark;
 use crate::name::{ContainerId, IfName};
 use crate::parent::{MadeParent, Recipe};
 use crate::record::{Attached, Holder, Record, State, VERSION};
@@ -151,7 +152,8 @@ fn rebuild(store: &Store, id: &ContainerId, seen: &[Seen], host: &mut Socket) ->
 }
 
 fn holder(seen: &Seen) -> Holder {
-    Holder { pid: seen.mark.pid, start_time: seen.mark.start_time, netns: seen.netns.clone() }
+    let Mark { pid, start_time, .. } = seen.mark;
+    Holder { pid, start_time, pid_namespace: kernel::pid_namespace(), netns: seen.netns.clone() }
 }
 
 fn attached(store: &Store, seen: &Seen, host: &mut Socket) -> Result<Option<Attached>> {

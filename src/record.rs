@@ -47,6 +47,9 @@ pub struct Holder {
     pub pid: i32,
     /// When that process started, in clock ticks since boot (proc_pid_stat(5), field 22): a reused pid differs.
     pub start_time: u64,
+    /// Inode of the pid namespace in which it has that pid: in another it has another, or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_namespace: Option<u64>,
     /// Its network namespace.
     pub netns: Netns,
 }

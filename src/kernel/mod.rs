@@ -18,6 +18,6 @@ pub use apply::{Made, attach, detach};
 pub use fuzz::{fuzz, fuzz_messages};
 pub use netns::NetnsFile;
 pub use parent::{delete_parent, is_wireless, make_parent};
-pub use process::{Process, is_in, lives};
+pub use process::{Process, is_in, lives, pid_namespace};
 pub use socket::Socket;
 pub use survey::{Seen, survey};

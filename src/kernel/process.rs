@@ -1,9 +1,11 @@
 //! Processes, by a descriptor of their folder in /proc: a reused pid is another folder.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::libc;
@@ -69,10 +71,19 @@ impl Process {
 /// Whether the process a container is known by still runs. Where that cannot be told, it does: nothing is ever taken
 /// from the living.
 pub fn lives(holder: &Holder) -> bool {
+    if holder.pid_namespace.is_some() && holder.pid_namespace != pid_namespace() {
+        return true;
+    }
     match Process::open(holder.pid) {
         Ok(process) => process.start_time == holder.start_time,
         Err(error) => error.kind() != Kind::NotFound,
     }
+}
+
+/// The inode of the pid namespace this program is in.
+pub fn pid_namespace() -> Option<u64> {
+    static OWN: OnceLock<Option<u64>> = OnceLock::new();
+    *OWN.get_or_init(|| fs::metadata("/proc/self/ns/pid").ok().map(|metadata| metadata.ino()))
 }
 
 /// Whether the process a container is known by is in the network namespace it is known by.
@@ -126,10 +137,14 @@ mod tests {
     fn the_living_and_the_dead() {
         let process = Process::open(std::process::id() as i32).unwrap();
         let netns = Netns { device: 0, inode: 0, path: None };
-        let holder = Holder { pid: process.pid(), start_time: process.start_time(), netns };
+        let (pid, start_time) = (process.pid(), process.start_time());
+        let holder = Holder { pid, start_time, pid_namespace: pid_namespace(), netns };
         assert!(lives(&holder));
         assert!(!lives(&Holder { start_time: holder.start_time + 1, ..holder.clone() }), "a reused pid");
-        assert!(!lives(&Holder { pid: i32::MAX, ..holder }));
+        let dead = Holder { pid: i32::MAX, ..holder };
+        assert!(!lives(&dead));
+        assert!(!lives(&Holder { pid_namespace: None, ..dead.clone() }));
+        assert!(lives(&Holder { pid_namespace: Some(1), ..dead }), "who could tell from here?");
         for pid in [0, -1, i32::MAX] {
             assert!(Process::open(pid).is_err());
         }

@@ -17,15 +17,17 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 19] = [
+const WORDS: [&str; 21] = [
     "assign",
     "compare",
     "difference",
     "driver",
     "error",
+    "hash",
     "json",
     "link",
     "mac",
+    "mark",
     "name",
     "network",
     "network_file",
