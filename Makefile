@@ -60,7 +60,7 @@ payload: build
 	rm -rf $(PAYLOAD)
 	mkdir -p $(PAYLOAD)
 	$(MAKE) --no-print-directory install DESTDIR=$(PAYLOAD)/root
-	cp -a --parents Cargo.toml docs hooks.d src tests/in-guest tests/demo-walk $(PAYLOAD)/
+	cp -a --parents ARCHITECTURE.md Cargo.toml docs hooks.d src tests/in-guest tests/demo-walk $(PAYLOAD)/
 	cp "$$($(CARGO) test --no-run --test it --target $(TARGET) 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')" $(PAYLOAD)/it
 
 # Debian 13, and Debian 12 with the oldest kernel and engines we serve: each the whole suite, of which nothing may be

@@ -149,7 +149,7 @@ impl Matrix {
     /// or Rust's end the program because a thread cannot begin or be waited for, that is as good as a kill.
     fn assert_clean(&self, missed: &Missed, what: &str) -> bool {
         let Some(call) = missed.hit.filter(|call| call.started) else { return true };
-        let no_stack = missed.traced.stderr.contains("failed to allocate an alternative stack");
+        let no_stack = missed.traced.stderr.contains("alternative stack");
         if missed.traced.code().is_none() && (FATAL.contains(&call.number) || no_stack) {
             return false;
         }

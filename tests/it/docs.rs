@@ -1,4 +1,4 @@
-//! What docs/docker.md cites exists.
+//! The tests that our documents cite exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,14 @@ pub fn tests(names: BTreeSet<String>) -> Vec<Test> {
 }
 
 fn cited(names: &BTreeSet<String>) {
-    let text = fs::read_to_string(repository().join("docs/docker.md")).unwrap();
+    for (document, at_least) in [("docs/docker.md", 100), ("ARCHITECTURE.md", 30)] {
+        let count = cited_in(document, names);
+        assert!(count >= at_least, "only {count} citations were found in {document}");
+    }
+}
+
+fn cited_in(document: &str, names: &BTreeSet<String>) -> usize {
+    let text = fs::read_to_string(repository().join(document)).unwrap();
     let mut count = 0;
     let mut pieces = text.split('`').skip(1).step_by(2).zip(text.split('`').skip(2).step_by(2));
     // A table's cells are on one line, and so are its code spans.
@@ -40,7 +47,7 @@ fn cited(names: &BTreeSet<String>) {
             }
         }
     }
-    assert!(count > 100, "only {count} citations were found");
+    count
 }
 
 /// `subnet::hosts` is `fn hosts` in src/subnet.rs.
