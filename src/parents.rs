@@ -134,6 +134,8 @@ fn record(locked: &Locked<'_>, name: &IfName, recipe: Recipe, ifindex: Option<u3
     }
     let born_as = IfName::temporary(std::process::id());
     let parent = MadeParent { version: VERSION, name: name.clone(), recipe, born_as, ifindex };
+    // What cannot be read may be a folder, whose place a file does not take.
+    locked.forget_parent(name)?;
     locked.write_parent(&parent)?;
     Ok(parent)
 }
