@@ -50,10 +50,8 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
     let mut host = Socket::open()?;
     let parents = parents(&networks, &mut host)?;
     for parent in parents.values() {
-        // Nothing is known of it since the last boot, or since the state folder was lost.
         if !store.has_segment(parent.segment())? {
-            mend::mend(store, &settings, &home, &mut host, false)?;
-            break;
+            mend::begin(store, &settings, parent.segment(), &home, &mut host)?;
         }
     }
     let on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();

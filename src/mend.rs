@@ -69,21 +69,46 @@ pub(crate) fn mend(
     // Without the lock: who attaches meanwhile has a record first.
     let seen = kernel::survey(home)?;
     let locked = store.lock(settings.lock_timeout())?;
-    let mut mended = Mended::default();
-    records(store, &seen, host, &mut mended)?;
-    leases(store, &mut mended)?;
-    parents(store, host, &mut mended)?;
-    mended.steps.extend(locked.left_over()?.into_iter().map(Mend::Remove));
-    for step in &mended.steps {
-        log::info!("{step}");
-        if !dry_run {
-            apply(&locked, step)?;
-        }
+    let mended = find(&locked, &seen, host)?;
+    if !dry_run {
+        mended.steps.iter().try_for_each(|step| apply(&locked, step))?;
     }
     Ok(mended)
 }
 
+/// Mends the ledger before the first use of `segment` since the last boot, or since the state folder was lost. Of many
+/// that come at once, one does it: with the lock, while the others wait.
+///
+/// # Errors
+/// As [`mend()`].
+pub(crate) fn begin(
+    store: &Store,
+    settings: &Settings,
+    segment: u32,
+    home: &NetnsFile,
+    host: &mut Socket,
+) -> Result<()> {
+    let locked = store.lock(settings.lock_timeout())?;
+    if store.has_segment(segment)? {
+        return Ok(());
+    }
+    let mended = find(&locked, &kernel::survey(home)?, host)?;
+    mended.steps.iter().try_for_each(|step| apply(&locked, step))?;
+    locked.make_segment(segment)
+}
+
+fn find(locked: &Locked<'_>, seen: &[Seen], host: &mut Socket) -> Result<Mended> {
+    let store = locked.store();
+    let mut mended = Mended::default();
+    records(store, seen, host, &mut mended)?;
+    leases(store, &mut mended)?;
+    parents(store, host, &mut mended)?;
+    mended.steps.extend(locked.left_over()?.into_iter().map(Mend::Remove));
+    Ok(mended)
+}
+
 fn apply(locked: &Locked<'_>, step: &Mend) -> Result<()> {
+    log::info!("{step}");
     let (Mend::Record(_, path) | Mend::Lease(.., path) | Mend::Parent(_, path) | Mend::Remove(path)) = step;
     // Whatever it is, even a folder: a file cannot take its place.
     file::remove(path)?;

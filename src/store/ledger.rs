@@ -263,7 +263,7 @@ impl Draft<'_> {
             known => known?,
         };
         if known.is_none() {
-            file::make_folder(&store.segment_dir(segment), 0o700)?;
+            self.locked.make_segment(segment)?;
         }
         let mut known = known.unwrap_or_else(|| Segment::new(wanted.network.parent.clone()));
         known.parent = wanted.network.parent.clone();

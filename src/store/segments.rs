@@ -87,12 +87,20 @@ impl Locked<'_> {
         Ok(found)
     }
 
+    /// Makes the folder of a segment.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make_segment(&self, segment: u32) -> Result<()> {
+        file::make_folder(&self.store.segment_dir(segment), 0o700)
+    }
+
     /// Writes a lease that the record of `container` lists, in place of what is there.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write_lease(&self, segment: u32, address: IpAddr, container: &ContainerId) -> Result<()> {
-        file::make_folder(&self.store.segment_dir(segment), 0o700)?;
+        self.make_segment(segment)?;
         file::replace_link(&self.store.lease_path(segment, address), &lease_target(container))
     }
 }
