@@ -178,8 +178,8 @@ pub fn soak() -> bool {
 fn every_call(what: &str, case: Case, mut each: impl FnMut(usize) -> bool) {
     let step = match std::env::var_os("UNDERLAY_TEST_ALL") {
         // All of them are tried where the tests run natively.
-        Some(_) if !soak() && matches!(case.name, "macvlan" | "two") => 41,
-        Some(_) if !soak() => 17,
+        Some(_) if !soak() && matches!(case.name, "macvlan" | "two") => 61,
+        Some(_) if !soak() => 23,
         _ => 1,
     };
     let (mut at, mut points) = (step, 0);

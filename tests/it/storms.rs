@@ -46,7 +46,7 @@ type Holders = Mutex<BTreeMap<String, String>>;
 
 fn storm(subnet: &str) {
     // 500 containers where there is time, or hardware.
-    let all = if std::env::var_os("UNDERLAY_TEST_ALL").is_some() && !soak() { 80 } else { 500 };
+    let all = if std::env::var_os("UNDERLAY_TEST_ALL").is_some() && !soak() { 40 } else { 500 };
     let bed = Bed::new();
     bed.create(&format!("--subnet {subnet} -o parent=eth0 lan"));
     let holders = Holders::default();
