@@ -97,15 +97,19 @@ fn permitted(store: &Store, settings: &Settings, asked: Asked<'_>) -> Result<(Re
     names.try_for_each(|name| settings.allow_network(name)).map_err(of_settings)?;
     request.inline.values().try_for_each(|network| settings.allow_inline(network)).map_err(of_settings)?;
     let networks = request.attachments.iter().map(|attachment| {
-        let name = &attachment.network;
-        let Some(inline) = request.inline.get(name) else { return defined(store, settings, asked, name) };
+        let (name, vlan) = (&attachment.network, attachment.vlan);
+        let Some(inline) = request.inline.get(name) else {
+            return defined(store, settings, asked, name)?.on_vlan(vlan);
+        };
+        let inline = inline.clone().on_vlan(vlan)?;
+        settings.allow_inline(&inline).map_err(of_settings)?;
         let annotation = format!("annotation {}{name}", request::NETWORK_PREFIX);
         if store.has_network(name)? {
             return Err(Error::new(Kind::Taken, format!("{annotation} defines a network that exists"))
                 .hint("give it another name, or remove the annotation to use the existing network"));
         }
         inline.admit(asked.annotations()).map_err(|error| error.within(annotation))?;
-        Ok(inline.clone())
+        Ok(inline)
     });
     let networks = networks.collect::<Result<_>>()?;
     Ok((request, networks))

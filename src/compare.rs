@@ -191,6 +191,7 @@ mod tests {
             mac: None,
             mtu: 1500,
             vlan_id: None,
+            vlan_protocol: None,
             up: true,
             alias: None,
             group: 0,

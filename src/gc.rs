@@ -31,7 +31,7 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
     let locked = store.lock(settings.lock_timeout())?;
     let mut made = store.made_parents()?;
     // A VLAN before the link below it.
-    made.sort_by_key(|name| std::cmp::Reverse(name.as_str().len()));
+    made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
     for name in made {
         if store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
             continue;

@@ -28,6 +28,7 @@ pub mod record;
 pub mod request;
 pub mod settings;
 pub mod subnet;
+pub mod vlan;
 
 // Edges: one door per resource.
 pub mod file;

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::mac::MacAddr;
 use crate::network::Network;
 use crate::parent;
+use crate::vlan::VlanProtocol;
 
 /// What RTM_GETLINK tells of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Link {
     pub mtu: u32,
     /// Its VLAN id (`IFLA_VLAN_ID`), if it is a VLAN.
     pub vlan_id: Option<u16>,
+    /// How the frames of that VLAN are tagged (`IFLA_VLAN_PROTOCOL`).
+    pub vlan_protocol: Option<VlanProtocol>,
     /// Whether it is set up (`IFF_UP`).
     pub up: bool,
     /// Its alias (`IFLA_IFALIAS`), where our mark of ownership stands.
@@ -66,7 +69,11 @@ impl Link {
     /// What sort of link it is, for people.
     pub fn describe(&self) -> String {
         match (&self.kind, self.vlan_id) {
-            (_, Some(id)) => format!("VLAN {id} of link number {}", self.lower.unwrap_or_default()),
+            (_, Some(id)) => {
+                let protocol = self.vlan_protocol.filter(|protocol| !protocol.is_default());
+                let protocol = protocol.map(|protocol| format!("{protocol} ")).unwrap_or_default();
+                format!("{protocol}VLAN {id} of link number {}", self.lower.unwrap_or_default())
+            }
             (Some(kind), None) => format!("a {kind} link"),
             (None, None) => "a hardware link".to_owned(),
         }
@@ -122,6 +129,7 @@ mod tests {
             mac: None,
             mtu: 1500,
             vlan_id: None,
+            vlan_protocol: None,
             up: true,
             alias: None,
             group: 0,

@@ -267,16 +267,14 @@ fn parents(store: &Store, host: &mut Socket, mended: &mut Mended) -> Result<()> 
             mended.steps.push(Mend::Remove(store.parent_path(name)));
         }
     }
-    for link in host.links()?.iter().filter(|link| link.is_made_parent()) {
+    let links = host.links()?;
+    for link in links.iter().filter(|link| link.is_made_parent()) {
         let Ok(name) = link.name.parse::<IfName>() else { continue };
         if written.contains(&name) && !unread(&name)? {
             continue;
         }
-        let recipe = match link.kind.as_deref() {
-            Some("dummy") => Some(Recipe::Dummy),
-            _ => Recipe::of_name(&name).ok().flatten(),
-        };
-        let Some(recipe) = recipe else { continue };
+        let base = links.iter().find(|base| link.lower == Some(base.ifindex));
+        let Some(recipe) = Recipe::of_link(link, base) else { continue };
         let born_as = IfName::temporary(std::process::id());
         let path = store.parent_path(&name);
         let parent = MadeParent { version: VERSION, name, recipe, born_as, ifindex: Some(link.ifindex) };

@@ -14,6 +14,7 @@ use crate::parent::{self, Recipe};
 use crate::pattern::Pattern;
 use crate::record::Route;
 use crate::subnet::Subnet;
+use crate::vlan::Trunk;
 
 /// No network has more subnets, nor more routes, nor a subnet more aux addresses: they are compared with each other.
 pub const MOST: usize = 256;
@@ -25,8 +26,11 @@ pub struct Network {
     pub name: NetworkName,
     /// Which links are made, in which mode.
     pub driver: Driver,
-    /// The host's link that gives its segment to the containers.
+    /// The host's link that gives its segment to the containers; of a network of many VLANs the one that carries them,
+    /// until a VLAN is chosen.
     pub parent: IfName,
+    /// The VLANs of a link, if the definition speaks of them apart from the parent's name.
+    pub trunk: Option<Trunk>,
     /// Whether no parent was named, so that it is a dummy link of the network's own.
     pub on_dummy: bool,
     /// The MTU of the links in bytes; without it the parent's.
@@ -93,7 +97,9 @@ impl Network {
             return Err(no_option_of("bclim", Kind::Ipvlan));
         }
         let on_dummy = file.parent.is_none();
-        let parent = file.parent.unwrap_or_else(|| parent::dummy_name(name));
+        let trunk = Trunk::of(&file)?;
+        let parent = trunk.as_ref().map(Trunk::parent).or(file.parent);
+        let parent = parent.unwrap_or_else(|| parent::dummy_name(name));
         let mut subnets = Vec::with_capacity(file.subnets.len());
         for subnet in &file.subnets {
             let subnet = subnet.check().map_err(|error| error.within("subnets"))?;
@@ -104,6 +110,7 @@ impl Network {
             name: name.clone(),
             driver,
             parent,
+            trunk,
             on_dummy,
             mtu: file.mtu,
             bclim: file.bclim,
@@ -124,7 +131,11 @@ impl Network {
     /// # Errors
     /// When its name is nearly that of a VLAN.
     pub fn recipe(&self) -> Result<Option<Recipe>> {
-        if self.on_dummy { Ok(Some(Recipe::Dummy)) } else { Recipe::of_name(&self.parent) }
+        match self.trunk.as_ref().and_then(Trunk::recipe) {
+            None if self.on_dummy => Ok(Some(Recipe::Dummy)),
+            None => Recipe::of_name(&self.parent),
+            vlan => Ok(vlan),
+        }
     }
 
     fn check_route(&self, route: &Route) -> Result<()> {
@@ -158,7 +169,17 @@ impl Network {
             version: VERSION,
             name: Some(self.name.clone()),
             driver: self.driver.kind(),
-            parent: (!self.on_dummy).then(|| self.parent.clone()),
+            parent: match &self.trunk {
+                Some(trunk) => Some(trunk.base.clone()),
+                None => (!self.on_dummy).then(|| self.parent.clone()),
+            },
+            vlan: self.trunk.as_ref().and_then(|trunk| trunk.vlan),
+            vlans: self.trunk.as_ref().and_then(|trunk| trunk.vlans.clone()),
+            vlan_protocol: self
+                .trunk
+                .as_ref()
+                .map(|trunk| trunk.protocol)
+                .filter(|protocol| !protocol.is_default()),
             macvlan_mode,
             ipvlan_mode,
             ipvlan_flag,
@@ -292,7 +313,7 @@ mod tests {
             (r#"{"version": 2, "news": 1}"#, "version 2 is not known"),
             (
                 r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtuu": 5}"#,
-                "mtuu: unknown field `mtuu`, expected one of `version`, `name`, `driver`, `parent`, \
+                "mtuu: unknown field `mtuu`, expected one of `version`, `name`, `driver`, `parent`, `vlan`, `vlans`, `vlan_protocol`, \
                  `macvlan_mode`, `ipvlan_mode`, `ipvlan_flag`, `mtu`, `bclim`, \
                  `internal`, `no_default_route`, `metric`, `subnets`, `routes`, `required_annotations`, `labels` at line 1 column 60",
             ),

@@ -14,6 +14,7 @@ use crate::name::{IfName, NetworkName};
 use crate::pattern::Pattern;
 use crate::record::Route;
 use crate::subnet::{AddressRange, Subnet};
+use crate::vlan::{VlanId, VlanProtocol, VlanRanges};
 
 /// The version of the network file format this program reads and writes.
 pub const VERSION: u32 = 1;
@@ -32,6 +33,15 @@ pub struct NetworkFile {
     /// The parent link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<IfName>,
+    /// The VLAN of the parent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<VlanId>,
+    /// The VLANs that a container may ask for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlans: Option<VlanRanges>,
+    /// How the frames of these VLANs are tagged; 802.1Q without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan_protocol: Option<VlanProtocol>,
     /// Mode of a macvlan network; bridge without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub macvlan_mode: Option<MacvlanMode>,

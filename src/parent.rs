@@ -8,33 +8,44 @@ use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
 use crate::link::Link;
 use crate::name::{IfName, NetworkName};
+use crate::vlan::VlanProtocol;
 
 /// The alias that marks a parent as made by underlay (`IFLA_IFALIAS`).
 pub const MARK: &str = "underlay:parent";
+
+/// What stands before the id of an 802.1ad VLAN in a link's name.
+const DOT1AD: &str = "ad";
 
 /// How a parent that is not there is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Recipe {
-    /// An 802.1Q sub-interface.
+    /// A VLAN sub-interface.
     Vlan {
         /// The link that carries the tagged frames.
         base: IfName,
         /// The VLAN id, 1 to 4094 (IEEE 802.1Q, 9.6: 0 and 4095 are reserved).
         id: u16,
+        /// How its frames are tagged.
+        #[serde(default, skip_serializing_if = "VlanProtocol::is_default")]
+        protocol: VlanProtocol,
     },
     /// A link to nowhere, for containers of this host alone.
     Dummy,
 }
 
 impl Recipe {
-    /// What the name of a parent says: `eth0.50` is VLAN 50 of `eth0`, `eth0.10.20` VLAN 20 of `eth0.10`;
-    /// other names say nothing.
+    /// What the name of a parent says: `eth0.50` is VLAN 50 of `eth0`, `eth0.10.20` VLAN 20 of `eth0.10`,
+    /// `eth0.ad10` the 802.1ad VLAN 10 of `eth0`; other names say nothing.
     ///
     /// # Errors
     /// When the number behind the last dot is no VLAN id.
     pub fn of_name(name: &IfName) -> Result<Option<Self>> {
         let Some((base, id)) = name.as_str().rsplit_once('.') else { return Ok(None) };
+        let (id, protocol) = match id.strip_prefix(DOT1AD) {
+            Some(id) => (id, VlanProtocol::Dot1ad),
+            None => (id, VlanProtocol::Dot1q),
+        };
         if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(None);
         }
@@ -42,10 +53,21 @@ impl Recipe {
         match id.parse() {
             // One name for one VLAN: the kernel would refuse eth0.010 beside eth0.10.
             Ok(number) if (1..=4094).contains(&number) && !id.starts_with('0') => {
-                Ok(Some(Self::Vlan { base, id: number }))
+                Ok(Some(Self::Vlan { base, id: number, protocol }))
             }
             _ => Err(Error::input(format!("parent {name}: {id} is no VLAN id"))
                 .hint("use 1 to 4094, without leading zeros: eth0.50 is VLAN 50 of eth0")),
+        }
+    }
+
+    /// What makes a link like `link`, if underlay makes such; `base` is the link below it.
+    pub fn of_link(link: &Link, base: Option<&Link>) -> Option<Self> {
+        match (link.kind.as_deref()?, link.vlan_id) {
+            ("dummy", _) => Some(Self::Dummy),
+            ("vlan", Some(id)) => {
+                Some(Self::Vlan { base: base?.name.parse().ok()?, id, protocol: link.vlan_protocol? })
+            }
+            _ => None,
         }
     }
 
@@ -63,8 +85,9 @@ impl Recipe {
     /// Says what it is instead.
     pub fn verify(&self, link: &Link, base: Option<&Link>) -> Result<()> {
         let is = match self {
-            Self::Vlan { id, .. } => {
-                link.vlan_id == Some(*id) && base.is_some_and(|base| link.lower == Some(base.ifindex))
+            Self::Vlan { id, protocol, .. } => {
+                (link.vlan_id, link.vlan_protocol) == (Some(*id), Some(*protocol))
+                    && base.is_some_and(|base| link.lower == Some(base.ifindex))
             }
             Self::Dummy => link.kind.as_deref() == Some("dummy") && link.is_made_parent(),
         };
@@ -79,7 +102,8 @@ impl Recipe {
 impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Vlan { base, id } => write!(f, "VLAN {id} of {base}"),
+            Self::Vlan { base, id, protocol: VlanProtocol::Dot1q } => write!(f, "VLAN {id} of {base}"),
+            Self::Vlan { base, id, protocol } => write!(f, "{protocol} VLAN {id} of {base}"),
             Self::Dummy => f.write_str("underlay's dummy link"),
         }
     }
@@ -114,6 +138,17 @@ impl MadeParent {
     }
 }
 
+/// The name of a VLAN: `eth0.50`, with 802.1ad `eth0.ad50`, as [`Recipe::of_name`] reads it. First in full; then, where
+/// that is longer than the kernel's 15 characters, with a hash in place of all but the id.
+pub fn vlan_name(base: &IfName, protocol: VlanProtocol, id: u16) -> (String, IfName) {
+    let prefix = if protocol == VlanProtocol::Dot1ad { DOT1AD } else { "" };
+    let full = format!("{base}.{prefix}{id}");
+    let hashed = || format!("ul-{:07x}-{id}", fnv1a(&full) >> 36);
+    // An id has four digits at most, so what is made of the hash is short enough.
+    let name = full.parse().or_else(|_| hashed().parse()).unwrap_or_else(|_| base.clone());
+    (full, name)
+}
+
 /// The name of the dummy link of a network without a parent: `ul-NETWORK`, or a hash where that is too long.
 pub fn dummy_name(network: &NetworkName) -> IfName {
     let name = network.as_str();
@@ -133,14 +168,18 @@ mod tests {
 
     #[test]
     fn names_say_what_is_made() {
-        let vlan = |base: &str, id| Some(Recipe::Vlan { base: base.parse().unwrap(), id });
+        let tagged =
+            |base: &str, id, protocol| Some(Recipe::Vlan { base: base.parse().unwrap(), id, protocol });
+        let vlan = |base: &str, id| tagged(base, id, VlanProtocol::Dot1q);
         assert_eq!(recipe("eth0.50").unwrap(), vlan("eth0", 50));
         assert_eq!(recipe("eth0.10.20").unwrap(), vlan("eth0.10", 20));
         assert_eq!(recipe("e.4094").unwrap(), vlan("e", 4094));
-        for name in ["eth0", "lan.a", "eth0.", ".5", "eth0.5a", "br-lan"] {
+        assert_eq!(recipe("eth0.ad10").unwrap(), tagged("eth0", 10, VlanProtocol::Dot1ad));
+        assert_eq!(recipe("eth0.ad10.20").unwrap(), vlan("eth0.ad10", 20));
+        for name in ["eth0.ad", "eth0", "lan.a", "eth0.", ".5", "eth0.5a", "br-lan"] {
             assert_eq!(recipe(name).unwrap(), None, "{name}");
         }
-        for name in ["eth0.0", "eth0.4095", "eth0.010", "eth0.99999999", "eth0.00"] {
+        for name in ["eth0.ad0", "eth0.0", "eth0.4095", "eth0.010", "eth0.99999999", "eth0.00"] {
             assert!(recipe(name).is_err(), "{name}");
         }
     }

@@ -143,9 +143,10 @@ impl fmt::Display for Op {
             }
             Self::MakeParent { name, recipe } => {
                 match recipe {
-                    Recipe::Vlan { base, id } => {
-                        write!(f, "ip link add link {base} name {name} type vlan id {id}")?
-                    }
+                    Recipe::Vlan { base, id, protocol } => write!(
+                        f,
+                        "ip link add link {base} name {name} type vlan protocol {protocol} id {id}"
+                    )?,
                     Recipe::Dummy => write!(f, "ip link add {name} type dummy")?,
                 }
                 write!(f, " && ip link set {name} alias {} up", parent::MARK)

@@ -13,6 +13,7 @@ use crate::json;
 use crate::mac::MacAddr;
 use crate::name::{IfName, NetworkName};
 use crate::network::Network;
+use crate::vlan::VlanId;
 
 /// The annotation that lists the attachments of a container.
 pub const NETWORKS: &str = "io.underlay.networks";
@@ -21,7 +22,8 @@ pub const NETWORK_PREFIX: &str = "io.underlay.network.";
 /// All annotations that are ours begin with this.
 const PREFIX: &str = "io.underlay.";
 /// What may be asked of an attachment in the short form.
-const OPTIONS: [&str; 7] = ["ip", "ip6", "mac", "ifname", "interface", "interface_name", "gw-priority"];
+const OPTIONS: [&str; 8] =
+    ["ip", "ip6", "mac", "ifname", "interface", "interface_name", "gw-priority", "vlan"];
 
 /// The annotations of a container, as config.json and the OCI state hold them.
 pub type Annotations = BTreeMap<String, String>;
@@ -54,6 +56,9 @@ pub struct Attachment {
     /// The attachment with the highest one gives the default route.
     #[serde(default, rename = "gw-priority")]
     pub gw_priority: i32,
+    /// The VLAN to be in.
+    #[serde(default)]
+    pub vlan: Option<VlanId>,
 }
 
 impl Attachment {
@@ -175,8 +180,14 @@ fn short(item: &str) -> Result<Attachment> {
         );
     }
     let (name, options) = item.split_once(':').unwrap_or((item, ""));
-    let mut attachment =
-        Attachment { network: name.parse()?, ips: Vec::new(), mac: None, ifname: None, gw_priority: 0 };
+    let mut attachment = Attachment {
+        network: name.parse()?,
+        ips: Vec::new(),
+        mac: None,
+        ifname: None,
+        gw_priority: 0,
+        vlan: None,
+    };
     if options.is_empty() && item.contains(':') {
         return Err(Error::input(format!("{item:?} has no option after the colon")));
     }
@@ -213,7 +224,8 @@ fn set(attachment: &mut Attachment, key: &str, value: &str) -> Result<()> {
                 value.parse().map_err(|_| Error::input(format!("{value:?} is not a whole number")))?;
             Ok(())
         }
-        _ => Err(Error::input("is not known").hint("use ip, mac, ifname, gw-priority")),
+        "vlan" => once(&mut attachment.vlan, value.parse()?),
+        _ => Err(Error::input("is not known").hint("use ip, mac, ifname, gw-priority, vlan")),
     }
 }
 
@@ -318,7 +330,7 @@ mod tests {
             (
                 r#"[{"name": "lan", "ipps": 1}]"#,
                 "[0].ipps: unknown field `ipps`, expected one of `name`, `network`, `ip`, `ips`, `mac`, `ifname`, \
-                 `interface`, `interface_name`, `gw-priority` at line 1 column 23",
+                 `interface`, `interface_name`, `gw-priority`, `vlan` at line 1 column 23",
             ),
             (
                 r#"[{"name": "lan", "ips": 5}]"#,

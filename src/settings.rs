@@ -110,14 +110,20 @@ impl Settings {
     /// # Errors
     /// Says which rule forbids it.
     pub fn allow_inline(&self, network: &Network) -> Result<()> {
-        let Network { name, parent, .. } = network;
+        let name = &network.name;
         if !self.inline_networks {
             return Err(Error::input(format!(
                 "inline_networks: network {name} is defined by an annotation, which is not allowed here"
             ))
             .hint("create it with `underlay network create`, or set \"inline_networks\": true"));
         }
-        if matches_any(self.allowed_parents.as_deref(), parent.as_str()) {
+        // A VLAN goes by its name in full. Of many VLANs it is the one that an attachment asks for that counts.
+        let parent = match &network.trunk {
+            Some(trunk) => trunk.long_name(),
+            None => Some(network.parent.to_string()),
+        };
+        let Some(parent) = parent else { return Ok(()) };
+        if matches_any(self.allowed_parents.as_deref(), &parent) {
             return Ok(());
         }
         Err(Error::input(format!(

@@ -103,6 +103,7 @@ fn as_json(attachment: &Attachment) -> serde_json::Value {
         "mac": attachment.mac,
         "ifname": attachment.ifname,
         "gw-priority": attachment.gw_priority,
+        "vlan": attachment.vlan,
     })
 }
 

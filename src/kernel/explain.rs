@@ -87,8 +87,8 @@ pub(super) fn explain(op: &Op, refusal: &Refusal) -> Error {
             _ => (format!("cannot route {} by {link}", route.to), String::new()),
         },
         Op::MakeParent { name, recipe } => match (refusal.errno, recipe) {
-            (libc::EEXIST, Recipe::Vlan { base, id }) => (
-                format!("VLAN {id} of {base} exists under another name than {name}"),
+            (libc::EEXIST, Recipe::Vlan { .. }) => (
+                format!("{recipe} exists under another name than {name}"),
                 format!(
                     "find it with `ip -d link show type vlan`, and name that as parent instead of {name}"
                 ),

@@ -24,11 +24,13 @@ use crate::error::{Error, Result};
 use crate::mac::MacAddr;
 use crate::name::IfName;
 use crate::record::Route;
+use crate::vlan::VlanProtocol;
 
 /// `IFLA_VLAN_*` of linux/if_link.h, which neli lacks.
 #[neli_enum(serialized_type = "u16")]
 pub(super) enum IflaVlan {
     Id = 1,
+    Protocol = 5,
 }
 
 impl RtaType for IflaVlan {}
@@ -131,8 +133,10 @@ pub(super) fn get_nsid(netns: &NetnsFile) -> Result<Message> {
 pub(super) fn create_parent(name: &IfName, kind: ParentKind) -> Result<Message> {
     let mut attributes = vec![attribute(Ifla::Ifname, name.as_str())?];
     match kind {
-        ParentKind::Vlan { base_index, id } => {
-            let data = nested(IflaInfo::Data, [attribute(IflaVlan::Id, id)?])?;
+        ParentKind::Vlan { base_index, id, protocol } => {
+            let protocol = Buffer::from(&ether_type(protocol).to_be_bytes()[..]);
+            let data = [attribute(IflaVlan::Id, id)?, attribute(IflaVlan::Protocol, protocol)?];
+            let data = nested(IflaInfo::Data, data)?;
             attributes.push(attribute(Ifla::Link, base_index)?);
             attributes.push(nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, "vlan")?, data])?);
         }
@@ -146,10 +150,18 @@ pub(super) fn create_parent(name: &IfName, kind: ParentKind) -> Result<Message> 
 /// A parent to make, in the kernel's terms.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ParentKind {
-    /// An 802.1Q sub-interface of the link with this number.
-    Vlan { base_index: u32, id: u16 },
+    /// A VLAN of the link with this number.
+    Vlan { base_index: u32, id: u16, protocol: VlanProtocol },
     /// A dummy link.
     Dummy,
+}
+
+/// `ETH_P_8021Q` and `ETH_P_8021AD` of linux/if_ether.h.
+pub(super) fn ether_type(protocol: VlanProtocol) -> u16 {
+    match protocol {
+        VlanProtocol::Dot1q => 0x8100,
+        VlanProtocol::Dot1ad => 0x88a8,
+    }
 }
 
 /// `ip link set LINK name NAME alias ALIAS`

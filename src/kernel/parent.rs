@@ -21,7 +21,9 @@ pub fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut Socket) 
     let op = Op::MakeParent { name: parent.name.clone(), recipe: parent.recipe.clone() };
     log::debug!("{op}");
     let kind = match (&parent.recipe, base) {
-        (Recipe::Vlan { id, .. }, Some(base)) => ParentKind::Vlan { base_index: base.ifindex, id: *id },
+        (Recipe::Vlan { id, protocol, .. }, Some(base)) => {
+            ParentKind::Vlan { base_index: base.ifindex, id: *id, protocol: *protocol }
+        }
         (Recipe::Vlan { .. }, None) => return Err(Error::input(format!("{} has no base", parent.name))),
         (Recipe::Dummy, _) => ParentKind::Dummy,
     };

@@ -17,11 +17,12 @@ use neli::rtnl::{Ifinfomsg, RtAttrHandle};
 use nix::libc;
 
 use super::driver;
-use super::message::IflaVlan;
+use super::message::{IflaVlan, ether_type};
 use crate::error::{Error, Result};
 use crate::link::{Elsewhere, Link};
 use crate::mac::MacAddr;
 use crate::record::Route;
+use crate::vlan::VlanProtocol;
 
 /// One message from the kernel.
 #[derive(Debug)]
@@ -159,10 +160,9 @@ pub(super) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
     let info = attributes.get_nested_attributes::<IflaInfo>(Ifla::Linkinfo).ok();
     let kind = info.as_ref().and_then(|info| info_text(info, IflaInfo::Kind));
     let driver = info.as_ref().zip(kind.as_deref()).and_then(|(info, kind)| driver::read(kind, info));
-    let vlan_id = info.as_ref().and_then(|info| {
-        let data = info.get_nested_attributes::<IflaVlan>(IflaInfo::Data).ok()?;
-        data.get_attr_payload_as::<u16>(IflaVlan::Id).ok()
-    });
+    // Other kinds number their data otherwise.
+    let vlan = info.as_ref().filter(|_| kind.as_deref() == Some("vlan"));
+    let vlan = vlan.and_then(|info| info.get_nested_attributes::<IflaVlan>(IflaInfo::Data).ok());
     let mac =
         attributes.get_attribute(Ifla::Address).and_then(|found| found.payload().as_ref().try_into().ok());
     // What is there and no number is another namespace all the same.
@@ -172,8 +172,8 @@ pub(super) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
     Ok(Some(Link {
         ifindex: u32::try_from(*message.ifi_index()).unwrap_or_default(),
         name: string(Ifla::Ifname).unwrap_or_default(),
-        // Other kinds number their data otherwise.
-        vlan_id: vlan_id.filter(|_| kind.as_deref() == Some("vlan")),
+        vlan_id: vlan.as_ref().and_then(|data| data.get_attr_payload_as::<u16>(IflaVlan::Id).ok()),
+        vlan_protocol: vlan.as_ref().and_then(vlan_protocol),
         kind,
         driver: driver.map(|(driver, _)| driver),
         bclim: driver.and_then(|(_, bclim)| bclim),
@@ -188,6 +188,12 @@ pub(super) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
         loopback: message.ifi_flags().contains(Iff::LOOPBACK),
         ethernet: *message.ifi_type() == Arphrd::Ether,
     }))
+}
+
+fn vlan_protocol(data: &RtAttrHandle<'_, IflaVlan>) -> Option<VlanProtocol> {
+    let number =
+        u16::from_be_bytes(data.get_attribute(IflaVlan::Protocol)?.payload().as_ref().try_into().ok()?);
+    [VlanProtocol::Dot1q, VlanProtocol::Dot1ad].into_iter().find(|&protocol| ether_type(protocol) == number)
 }
 
 fn info_text(info: &RtAttrHandle<'_, IflaInfo>, attribute: IflaInfo) -> Option<String> {

@@ -32,7 +32,11 @@ impl Store {
     pub fn needs_parent(&self, name: &IfName, counts: impl Fn(&Record) -> bool) -> Result<bool> {
         for network in self.network_names()? {
             let needs = match self.network(&network) {
-                Ok(network) => stands_on(&network.parent, name),
+                Ok(network) => {
+                    let base = network.recipe().ok().flatten().and_then(|recipe| recipe.base().cloned());
+                    self.stands_on(&network.parent, name)
+                        || base.is_some_and(|base| self.stands_on(&base, name))
+                }
                 Err(error) if error.kind() == Kind::NotFound => false,
                 Err(error) if error.kind() == Kind::Io => return Err(error),
                 // A definition that is wrong may mean it.
@@ -48,7 +52,28 @@ impl Store {
             return Ok(true);
         }
         let counted = records.sound.iter().filter(|record| counts(record));
-        Ok(counted.flat_map(|record| &record.attachments).any(|a| stands_on(&a.parent, name)))
+        Ok(counted.flat_map(|record| &record.attachments).any(|a| self.stands_on(&a.parent, name)))
+    }
+
+    /// Whether `parent` is the link `base`, or a VLAN above it.
+    fn stands_on(&self, parent: &IfName, base: &IfName) -> bool {
+        self.below(parent).any(|link| link == *base)
+    }
+
+    /// How many links there are below the parent `name`, as far as is known.
+    pub fn height(&self, name: &IfName) -> usize {
+        self.below(name).count()
+    }
+
+    /// The parent `name` and what it stands on: as it was made, else as its name says.
+    fn below(&self, name: &IfName) -> impl Iterator<Item = IfName> {
+        let base = |name: &IfName| {
+            let made = self.made_parent(name).ok().flatten().map(|parent| parent.recipe);
+            let recipe = made.or_else(|| Recipe::of_name(name).ok().flatten())?;
+            recipe.base().cloned()
+        };
+        // The kernel stacks no more than eight (MAX_NEST_DEV), whatever a damaged file says.
+        std::iter::successors(Some(name.clone()), base).take(8)
     }
 
     pub(super) fn parents_dir(&self) -> PathBuf {
@@ -59,14 +84,6 @@ impl Store {
     pub fn parent_path(&self, name: &IfName) -> PathBuf {
         self.parents_dir().join(format!("{name}.json"))
     }
-}
-
-/// Whether `parent` is the link `base`, or a VLAN above it.
-fn stands_on(parent: &IfName, base: &IfName) -> bool {
-    parent == base
-        || Recipe::of_name(parent).is_ok_and(|recipe| {
-            recipe.as_ref().and_then(Recipe::base).is_some_and(|below| stands_on(below, base))
-        })
 }
 
 impl Locked<'_> {

@@ -179,7 +179,7 @@ fn usage() {
         ("hook poststart", "[possible values: createRuntime, poststop]"),
         ("network create -d bridge n", "unknown driver \"bridge\""),
         ("network create -o parent=eth0 --subnets=10.0.0.0/8 n", "unexpected argument '--subnets' found"),
-        ("network create -o parnet=eth0 n", "option \"parnet\" is not known\nhint: use parent, macvlan_mode"),
+        ("network create -o parnet=eth0 n", "option \"parnet\" is not known\nhint: use parent, vlan, vlans"),
         ("network create a/b", "network name \"a/b\" is not usable"),
         ("network rm", "required arguments were not provided"),
         ("ps --format yaml", "[possible values: table, json]"),

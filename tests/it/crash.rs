@@ -30,9 +30,10 @@ const CASES: [Case; 5] = [
         name: "vlan",
         needs: &[Need::Macvlan, Need::Vlan],
         driver: "macvlan",
-        networks: "own",
+        networks: "own:vlan=50",
         own: Some(
-            r#"{"version": 1, "driver": "macvlan", "parent": "eth0.50", "subnets": [{"subnet": "10.50.0.0/24"}]}"#,
+            r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "vlans": "50-59",
+                "subnets": [{"subnet": "10.50.0.0/24"}]}"#,
         ),
     },
     Case {

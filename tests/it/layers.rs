@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 21] = [
+const WORDS: [&str; 22] = [
     "assign",
     "compare",
     "difference",
@@ -39,6 +39,7 @@ const WORDS: [&str; 21] = [
     "request",
     "settings",
     "subnet",
+    "vlan",
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

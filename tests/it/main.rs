@@ -39,6 +39,7 @@ mod rootfs;
 mod routes;
 mod storms;
 mod tracer;
+mod trunks;
 mod unannotated;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -111,6 +112,7 @@ fn main() -> ExitCode {
         check::tests(),
         first_light::tests(),
         parents::tests(),
+        trunks::tests(),
         routes::tests(),
         pages::tests(),
         conformance::tests(),

@@ -36,7 +36,7 @@ pub(in crate::cli) struct Create {
     /// Address of something else in a subnet, never handed out
     #[arg(long, alias = "aux-addresses", value_name = "NAME=IP", value_delimiter = ',')]
     aux_address: Vec<String>,
-    /// Driver option: parent, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, metric, no_default_route, bclim
+    /// Driver option: parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, metric, no_default_route, bclim
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
     option: Vec<String>,
     /// Say that there is to be IPv6: a subnet of it is enough
@@ -87,7 +87,8 @@ fn agree_with_others(store: &Store, network: &Network) -> Result<()> {
     for other in store.network_names()? {
         // One that cannot be read is no reason against a new one.
         let Ok(other) = store.network(&other) else { continue };
-        if other.parent != *parent {
+        // Of a network of many VLANs each container is on another link than the one that carries them.
+        if other.parent != *parent || [network, &other].into_iter().any(Network::is_of_many_vlans) {
             continue;
         }
         if is_passthru(*driver) || is_passthru(other.driver) {
@@ -176,6 +177,9 @@ fn file(options: &Create) -> Result<NetworkFile> {
         name: None,
         driver: options.driver,
         parent: None,
+        vlan: None,
+        vlans: None,
+        vlan_protocol: None,
         macvlan_mode: None,
         ipvlan_mode: None,
         ipvlan_flag: None,
@@ -264,6 +268,9 @@ fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
         // Docker: empty is none.
         ("parent", _) if value.is_empty() => Ok(()),
         ("parent", _) => word::<IfName>(&mut file.parent, key, value),
+        ("vlan", _) => word(&mut file.vlan, key, value),
+        ("vlans", _) => word(&mut file.vlans, key, value),
+        ("vlan_protocol", _) => word(&mut file.vlan_protocol, key, value),
         // podman's spelling, the same for both drivers.
         ("macvlan_mode", _) | ("mode", Driver::Macvlan) => word(&mut file.macvlan_mode, key, value),
         ("ipvlan_mode", _) | ("mode", Driver::Ipvlan) => word(&mut file.ipvlan_mode, key, value),
@@ -277,7 +284,7 @@ fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
             Ok(())
         }
         _ => Err(Error::new(Kind::Usage, format!("option {key:?} is not known")).hint(
-            "use parent, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, metric, no_default_route, bclim",
+            "use parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, metric, no_default_route, bclim",
         )),
     }
 }

@@ -16,7 +16,7 @@ use crate::network::Network;
 use crate::network_file::NetworkFile;
 use crate::record::Record;
 use crate::store::Store;
-use crate::subnet::Usage;
+use crate::subnet::{Subnet, Usage};
 
 /// What is shown of a network.
 #[derive(Serialize)]
@@ -24,7 +24,11 @@ struct Inspected<'a> {
     #[serde(flatten)]
     definition: NetworkFile,
     parent_link: ParentLink<'a>,
-    usage: Vec<SubnetUsage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Vec<SubnetUsage>>,
+    /// The VLANs that containers have asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    vlans_in_use: Vec<VlanInUse<'a>>,
     containers: Vec<User<'a>>,
 }
 
@@ -40,6 +44,13 @@ struct ParentLink<'a> {
     mtu: Option<u32>,
 }
 
+/// A VLAN that containers have asked for: a segment of its own.
+#[derive(Serialize)]
+struct VlanInUse<'a> {
+    parent_link: ParentLink<'a>,
+    usage: Vec<SubnetUsage>,
+}
+
 /// How full a subnet is, counting what other networks of the same parent, and the host, hold of it.
 #[derive(Serialize)]
 struct SubnetUsage {
@@ -53,6 +64,9 @@ struct SubnetUsage {
 struct User<'a> {
     container: &'a ContainerId,
     ifname: &'a IfName,
+    /// Where it is not the network's: the VLAN it has asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<&'a IfName>,
     addresses: &'a [IpNet],
     mac: Option<MacAddr>,
     alive: bool,
@@ -65,27 +79,47 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
     let on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
     let mut inspected = Vec::new();
     for network in &networks {
-        let link = host.link(&network.parent)?;
-        let mut held = on_host.clone();
-        if let Some(link) = &link {
-            held.extend(store.held(link.segment())?);
-        }
-        let usage = network.subnets.iter();
+        let mut look_at = |parent| {
+            let link = host.link(parent)?;
+            Ok((usage(store, network, link.as_ref(), &on_host)?, parent_link(parent, link.as_ref())))
+        };
+        let (usage, parent_link) = look_at(&network.parent)?;
+        let containers: Vec<_> = records.iter().flat_map(|record| users(record, network)).collect();
+        let vlans: BTreeSet<_> = containers.iter().filter_map(|user| user.parent).collect();
+        let vlans = vlans.into_iter().map(|parent| {
+            let (usage, parent_link) = look_at(parent)?;
+            Ok(VlanInUse { parent_link, usage })
+        });
         inspected.push(Inspected {
             definition: network.to_file(),
-            parent_link: parent_link(network, link.as_ref()),
-            usage: usage
-                .map(|subnet| SubnetUsage { subnet: subnet.net(), usage: subnet.usage(&held) })
-                .collect(),
-            containers: records.iter().flat_map(|record| users(record, &network.name)).collect(),
+            parent_link,
+            // Nobody has addresses on the link that carries many VLANs.
+            usage: (!network.is_of_many_vlans()).then_some(usage),
+            vlans_in_use: vlans.collect::<Result<_>>()?,
+            containers,
         });
     }
     output::json(&inspected)
 }
 
-fn parent_link<'a>(network: &'a Network, link: Option<&Link>) -> ParentLink<'a> {
+/// How full the subnets of `network` are on `link`.
+fn usage(
+    store: &Store,
+    network: &Network,
+    link: Option<&Link>,
+    on_host: &BTreeSet<IpAddr>,
+) -> Result<Vec<SubnetUsage>> {
+    let mut held = on_host.clone();
+    if let Some(link) = link {
+        held.extend(store.held(link.segment())?);
+    }
+    let usage = |subnet: &Subnet| SubnetUsage { subnet: subnet.net(), usage: subnet.usage(&held) };
+    Ok(network.subnets.iter().map(usage).collect())
+}
+
+fn parent_link<'a>(name: &'a IfName, link: Option<&Link>) -> ParentLink<'a> {
     ParentLink {
-        name: &network.parent,
+        name,
         state: match link {
             None => "missing",
             Some(link) if link.up => "up",
@@ -96,13 +130,16 @@ fn parent_link<'a>(network: &'a Network, link: Option<&Link>) -> ParentLink<'a> 
     }
 }
 
-fn users<'a>(record: &'a Record, name: &'a NetworkName) -> impl Iterator<Item = User<'a>> {
+fn users<'a>(record: &'a Record, network: &'a Network) -> impl Iterator<Item = User<'a>> {
     let alive = kernel::lives(&record.holder);
-    record.attachments.iter().filter(move |attached| attached.network == *name).map(move |attached| User {
-        container: &record.container,
-        ifname: &attached.ifname,
-        addresses: &attached.addresses,
-        mac: attached.mac,
-        alive,
+    record.attachments.iter().filter(move |attached| attached.network == network.name).map(move |attached| {
+        User {
+            container: &record.container,
+            ifname: &attached.ifname,
+            parent: Some(&attached.parent).filter(|parent| **parent != network.parent),
+            addresses: &attached.addresses,
+            mac: attached.mac,
+            alive,
+        }
     })
 }
