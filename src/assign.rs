@@ -9,8 +9,9 @@ use crate::error::{Error, Kind, Result};
 use crate::link::Link;
 use crate::name::IfName;
 use crate::network::Network;
-use crate::record::{Attached, Route};
+use crate::record::Attached;
 use crate::request::Attachment;
+use crate::route::{Route, Table};
 use crate::subnet::Subnet;
 
 /// An attachment with all that is known before addresses are picked.
@@ -63,7 +64,8 @@ pub struct DefaultRoutes {
 
 /// Gives one attachment per family the default route: of those that can, the one with the highest `gw-priority`,
 /// then the first listed. A default route that is there already, as of podman's own bridge, counts as listed
-/// first with priority 0. Then each attachment gets the routes of its network.
+/// first with priority 0. Then each attachment gets the routes of its network, and those it asks for; all once more in
+/// its own table, if it has one, with the default route that it would give.
 pub fn routes(wanted: &[Wanted], attached: &mut [Attached], present: DefaultRoutes) {
     let families = [(IpNet::V4(Ipv4Net::default()), present.v4), (IpNet::V6(Ipv6Net::default()), present.v6)];
     for (family, present) in families {
@@ -72,7 +74,7 @@ pub fn routes(wanted: &[Wanted], attached: &mut [Attached], present: DefaultRout
             if present && wanted.request.gw_priority <= 0 {
                 continue;
             }
-            let Some(route) = default_route(&wanted.network, attached, family) else { continue };
+            let Some(route) = default_route(wanted, attached, family) else { continue };
             if best.is_none_or(|(priority, ..)| wanted.request.gw_priority > priority) {
                 best = Some((wanted.request.gw_priority, index, route));
             }
@@ -83,25 +85,52 @@ pub fn routes(wanted: &[Wanted], attached: &mut [Attached], present: DefaultRout
             attached.routes.push(route);
         }
     }
+    // What leads nowhere is there once, for it belongs to no link.
+    let mut nowhere: Vec<Route> = Vec::new();
     for (wanted, attached) in wanted.iter().zip(attached.iter_mut()) {
-        let routes = network_routes(&wanted.network, attached);
+        let mut routes = network_routes(&wanted.network, attached);
+        routes.extend(&wanted.request.routes);
+        attached.table = table(wanted, attached, &routes);
+        routes.retain(|route| route.leads_on() || !nowhere.contains(route));
+        nowhere.extend(routes.iter().filter(|route| !route.leads_on()));
         attached.routes.extend(routes);
     }
 }
 
-/// The routes of `network` whose next hop the addresses of `attached` reach. Where packets are routed (ipvlan l3)
+/// The routes of an attachment with a table of its own, as if it were the only one: to its subnets, the default
+/// routes, and `others`.
+fn table(wanted: &Wanted, attached: &Attached, others: &[Route]) -> Option<Table> {
+    let id = wanted.request.table.or(wanted.network.table)?;
+    let subnets = attached.addresses.iter().filter(|net| net.prefix_len() < net.max_prefix_len());
+    let subnets = subnets.map(|net| Route::new(net.trunc(), None));
+    let families = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+    let defaults = families.into_iter().filter_map(|to| gateway_route(&wanted.network, attached, to));
+    let mut routes: Vec<Route> = Vec::new();
+    for route in subnets.chain(defaults).chain(others.iter().copied()) {
+        if !routes.contains(&route) {
+            routes.push(route);
+        }
+    }
+    Some(Table { id, routes })
+}
+
+/// The routes of `network` that `attached` can have: their next hop must be reached by its addresses, or else it must
+/// have one of their family. Where packets are routed (ipvlan l3)
 /// and no default route does it, also those to its other subnets: nobody else brings them together.
 fn network_routes(network: &Network, attached: &Attached) -> Vec<Route> {
     let reaches = |via: IpAddr| attached.addresses.iter().any(|net| net.trunc().contains(&via));
-    let mut routes: Vec<_> =
-        network.routes.iter().filter(|route| route.via.is_some_and(reaches)).copied().collect();
+    let serves = |to: IpNet| attached.addresses.iter().any(|net| net.addr().is_ipv4() == to.addr().is_ipv4());
+    let suits = |route: &&Route| match route.via {
+        Some(via) if !route.onlink => reaches(via),
+        _ => serves(route.to),
+    };
+    let mut routes: Vec<_> = network.routes.iter().filter(suits).copied().collect();
     if network.driver.is_routed() {
         for to in network.subnets.iter().map(Subnet::net) {
             let same_family = |net: IpNet| net.addr().is_ipv4() == to.addr().is_ipv4();
             let by_default = attached.routes.iter().any(|route| same_family(route.to));
-            let served = attached.addresses.iter().any(|&address| same_family(address));
-            if served && !by_default && !reaches(to.addr()) {
-                routes.push(Route { to, via: None, metric: None });
+            if serves(to) && !by_default && !reaches(to.addr()) {
+                routes.push(Route::new(to, None));
             }
         }
     }
@@ -109,19 +138,30 @@ fn network_routes(network: &Network, attached: &Attached) -> Vec<Route> {
 }
 
 /// The default route of the family of `to` that an attachment could give.
-fn default_route(network: &Network, attached: &Attached, to: IpNet) -> Option<Route> {
+fn default_route(wanted: &Wanted, attached: &Attached, to: IpNet) -> Option<Route> {
+    if wanted.network.no_default_route || !wanted.request.default_route {
+        return None;
+    }
+    gateway_route(&wanted.network, attached, to)
+}
+
+/// The way out of the network for the family of `to`.
+fn gateway_route(network: &Network, attached: &Attached, to: IpNet) -> Option<Route> {
     // A dummy link leads nowhere.
-    if network.internal || network.no_default_route || network.on_dummy {
+    if network.internal || network.on_dummy {
         return None;
     }
     let metric = network.metric;
     let of_family = |address: &&IpNet| address.addr().is_ipv4() == to.addr().is_ipv4();
     let mut addresses = attached.addresses.iter().filter(of_family);
     if network.driver.is_routed() {
-        return addresses.next().map(|_| Route { to, via: None, metric });
+        return addresses.next().map(|_| Route { metric, ..Route::new(to, None) });
     }
-    let gateway = |address: &IpNet| network.subnet_of(address.addr()).and_then(|subnet| subnet.gateway());
-    addresses.find_map(gateway).map(|via| Route { to, via: Some(via), metric })
+    addresses.find_map(|address| {
+        let subnet = network.subnet_of(address.addr())?;
+        let onlink = subnet.has_onlink_gateway();
+        Some(Route { metric, onlink, ..Route::new(to, Some(subnet.gateway()?)) })
+    })
 }
 
 #[cfg(test)]
@@ -183,6 +223,7 @@ mod tests {
                 bclim: None,
                 addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
                 routes: Vec::new(),
+                table: None,
             });
             let parent = Link {
                 ifindex: 2,

@@ -7,6 +7,7 @@ use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{self, Made, NetnsFile, Process, Socket};
+use crate::lasting;
 use crate::link::Link;
 use crate::mark::Mark;
 use crate::mend;
@@ -15,7 +16,7 @@ use crate::network::Network;
 use crate::oci;
 use crate::parents;
 use crate::plan;
-use crate::record::{Holder, Record, State};
+use crate::record::{Holder, Netns, Record, State};
 use crate::request::{self, Asked, Request};
 use crate::settings::Settings;
 use crate::store::{Locked, Present, Store, no_such_network};
@@ -58,7 +59,10 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
 
     netns.enter()?;
     let mut inside = Socket::open()?;
-    let links = without_the_dead(store, &settings, &mut host, &mut inside)?;
+    let mut wanted = request.attachments.iter().zip(&networks);
+    let lasting = wanted.any(|(asked, network)| lasting::is_wanted(asked, network));
+    let shared = lasting.then_some(&holder.netns);
+    let links = without_the_dead(store, &settings, shared, &mut host, &mut inside)?;
     let names = assign::names(&request.attachments, &links)?;
     // A namespace with nothing but `lo` has no routes.
     let default_routes = if links.len() > 1 { inside.default_routes()? } else { DefaultRoutes::default() };
@@ -152,18 +156,24 @@ fn parents(networks: &[Network], host: &mut Socket) -> Result<BTreeMap<IfName, L
 
 /// The names of the links in the container's namespace. Links of containers that died in it, and that nobody
 /// has detached, are taken away first: CRI-O calls their poststop after the successor's create, and containerd
-/// may never.
+/// may never. So is what else they have left in the namespace `shared`, if that matters.
 fn without_the_dead(
     store: &Store,
     settings: &Settings,
+    shared: Option<&Netns>,
     host: &mut Socket,
     inside: &mut Socket,
 ) -> Result<BTreeSet<String>> {
     let mut links = inside.links()?;
     let mark = |link: &Link| link.alias.as_deref()?.parse::<Mark>().ok();
-    let marked: BTreeSet<_> = links.iter().filter_map(|link| Some(mark(link)?.container)).collect();
+    let mut left: BTreeSet<_> = links.iter().filter_map(|link| Some(mark(link)?.container)).collect();
+    if let Some(shared) = shared {
+        let same = |netns: &Netns| (netns.device, netns.inode) == (shared.device, shared.inode);
+        let records = store.records()?.sound.into_iter();
+        left.extend(records.filter(|record| same(&record.holder.netns)).map(|record| record.container));
+    }
     let mut any = false;
-    for id in marked {
+    for id in left {
         if let Some(record) = store.record(&id)?.filter(|record| !kernel::lives(&record.holder)) {
             log::info!("container {id} died in this namespace: its links are taken away");
             detach::take_back(store, settings, &record, host)?;

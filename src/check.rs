@@ -92,11 +92,15 @@ fn links(record: &Record, netns: &NetnsFile, host: &mut Host) -> Result<Vec<Diff
         let mut differences = Vec::new();
         for ((mark, attached), parent) in record.marked().zip(parents) {
             let link = compare::find(attached, &mark, &links).cloned();
-            let (addresses, routes) = match &link {
-                Some(link) => (inside.addresses_of(link.ifindex)?, inside.routes_of(link.ifindex)?),
-                None => Default::default(),
-            };
-            let actual = Actual { link, addresses, routes, host_nsid, parent };
+            let mut actual = Actual { link, host_nsid, parent, ..Actual::default() };
+            if let Some(ifindex) = actual.link.as_ref().map(|link| link.ifindex) {
+                actual.addresses = inside.addresses_of(ifindex)?;
+                actual.routes = inside.routes_of(ifindex, None)?;
+                if let Some(table) = &attached.table {
+                    actual.table_routes = inside.routes_of(ifindex, Some(table.id))?;
+                    actual.rules = inside.rules()?;
+                }
+            }
             differences.extend(compare::attachment(&mark, attached, &actual));
         }
         Ok(differences)

@@ -1,16 +1,20 @@
 //! Ledger and kernel side by side: what the one says, and what the other tells.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use crate::difference::{Difference, What};
+use crate::lasting::Lasting;
 use crate::link::Link;
 use crate::mark::Mark;
 use crate::parent::{MARK, MadeParent};
 use crate::printable;
-use crate::record::{Attached, Route};
+use crate::record::Attached;
+use crate::route::{Route, TableId};
 
 /// What there is of one attachment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Actual {
     /// Its link in the container; see [`find`].
     pub link: Option<Link>,
@@ -18,6 +22,10 @@ pub struct Actual {
     pub addresses: Vec<IpNet>,
     /// The routes by the link.
     pub routes: Vec<Route>,
+    /// Those in its own table.
+    pub table_routes: Vec<Route>,
+    /// The rules of ours, from which address to which table.
+    pub rules: Vec<(IpAddr, TableId)>,
     /// The host's namespace, as the container's counts its peers.
     pub host_nsid: Option<i32>,
     /// The host's link with the parent's number; else that with its name.
@@ -71,10 +79,23 @@ pub fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> Vec<Diff
             compare(What::Address, None, Some(found.to_string()));
         }
     }
-    for route in attached.routes.iter().map(plain) {
-        let alike = |found: &&Route| found.to == route.to;
-        let found = best(&actual.routes, |found| plain(found) == route, alike).map(plain);
-        compare(What::Route, Some(described_route(&route)), found.as_ref().map(described_route));
+    let mut compare_routes = |expected: &[Route], found: &[Route], table: String| {
+        for route in expected.iter().map(plain) {
+            let alike = |found: &&Route| found.to == route.to;
+            let found = best(found, |found| plain(found) == route, alike).map(plain);
+            let told = |route: Route| format!("{route}{table}");
+            compare(What::Route, Some(told(route)), found.map(told));
+        }
+    };
+    compare_routes(&attached.routes, &actual.routes, String::new());
+    if let Some(table) = &attached.table {
+        compare_routes(&table.routes, &actual.table_routes, format!(" table {}", table.id));
+        for address in attached.addresses.iter().map(|net| net.addr()) {
+            let rule = |(from, table): (IpAddr, TableId)| Lasting::Rule { from, table }.to_string();
+            let found =
+                best(&actual.rules, |found| **found == (address, table.id), |found| found.0 == address);
+            compare(What::Rule, Some(rule((address, table.id))), found.copied().map(rule));
+        }
     }
     all
 }
@@ -149,18 +170,6 @@ fn plain(route: &Route) -> Route {
     Route { to: route.to.trunc(), metric: route.metric.filter(|metric| !own.contains(metric)), ..*route }
 }
 
-/// As `ip route` shows it.
-fn described_route(route: &Route) -> String {
-    let mut text = if route.to.prefix_len() == 0 { "default".to_owned() } else { route.to.to_string() };
-    if let Some(via) = route.via {
-        text.push_str(&format!(" via {via}"));
-    }
-    if let Some(metric) = route.metric {
-        text.push_str(&format!(" metric {metric}"));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,7 +214,7 @@ mod tests {
     }
 
     fn route(to: &str, via: Option<&str>, metric: Option<u32>) -> Route {
-        Route { to: to.parse().unwrap(), via: via.map(|via| via.parse().unwrap()), metric }
+        Route { metric, ..Route::new(to.parse().unwrap(), via.map(|via| via.parse().unwrap())) }
     }
 
     /// What there is when all is well.
@@ -223,6 +232,7 @@ mod tests {
             routes: vec![route("2001:db9::/64", None, None), route("0.0.0.0/0", Some("10.0.0.1"), None)],
             host_nsid: Some(0),
             parent: Some(link(3, "lan0")),
+            ..Actual::default()
         }
     }
 

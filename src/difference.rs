@@ -56,6 +56,8 @@ pub enum What {
     Address,
     /// A route by a link.
     Route,
+    /// A rule that leads to the routes of a link.
+    Rule,
     /// The parent a link hangs on, or one that underlay has made.
     Parent,
     /// The lease of an address.
@@ -94,6 +96,7 @@ impl fmt::Display for What {
             Self::Mtu => "mtu",
             Self::Address => "address",
             Self::Route => "route",
+            Self::Rule => "rule",
             Self::Parent => "parent",
             Self::Lease => "lease",
             Self::File => "file",

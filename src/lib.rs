@@ -7,6 +7,7 @@
 //! kernel, release. The stories [`attach()`] and [`detach()`] tell it in order.
 
 // Words: values and rules without I/O.
+pub mod address;
 pub mod assign;
 pub mod compare;
 pub mod difference;
@@ -14,6 +15,7 @@ pub mod driver;
 pub mod error;
 mod hash;
 pub mod json;
+pub mod lasting;
 pub mod link;
 pub mod mac;
 pub mod mark;
@@ -26,6 +28,7 @@ pub mod plan;
 pub mod printable;
 pub mod record;
 pub mod request;
+pub mod route;
 pub mod settings;
 pub mod subnet;
 pub mod vlan;

@@ -205,6 +205,7 @@ fn attached(store: &Store, seen: &Seen, host: &mut Socket) -> Result<Option<Atta
         bclim: None,
         addresses: seen.addresses.iter().filter(is_ours).copied().collect(),
         routes: seen.routes.clone(),
+        table: seen.table.clone(),
     }))
 }
 

@@ -12,7 +12,7 @@ use crate::name::{IfName, NetworkName};
 use crate::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::parent::{self, Recipe};
 use crate::pattern::Pattern;
-use crate::record::Route;
+use crate::route::{Route, TableId};
 use crate::subnet::Subnet;
 use crate::vlan::Trunk;
 
@@ -42,6 +42,8 @@ pub struct Network {
     pub internal: bool,
     /// Whether containers get no default route, because another network shall give it.
     pub no_default_route: bool,
+    /// The table of the routes of each link alone, for packets from its addresses.
+    pub table: Option<TableId>,
     /// The metric of default routes; without it the kernel's.
     pub metric: Option<u32>,
     /// In the order they are used.
@@ -116,13 +118,14 @@ impl Network {
             bclim: file.bclim,
             internal: file.internal,
             no_default_route: file.no_default_route,
+            table: file.table,
             metric: file.metric,
             subnets,
             routes: file.routes,
             required_annotations: file.required_annotations,
             labels: file.labels,
         };
-        network.routes.iter().try_for_each(|route| network.check_route(route))?;
+        network.check_routes(&network.routes)?;
         Ok(network)
     }
 
@@ -138,25 +141,17 @@ impl Network {
         }
     }
 
-    fn check_route(&self, route: &Route) -> Result<()> {
-        let to = route.to;
-        let refuse = |why: String| Err(Error::input(format!("routes: route to {to} {why}")));
-        if to != to.trunc() {
-            return refuse(format!("has host bits set, {} has not", to.trunc()));
+    /// Whether each of `routes`, the network's or a container's own, is sound and has its next hop in a subnet.
+    ///
+    /// # Errors
+    /// Names the one that is not.
+    pub fn check_routes(&self, routes: &[Route]) -> Result<()> {
+        if routes.len() > MOST {
+            return Err(Error::input(format!("routes: {} are too many, {MOST} are possible", routes.len())));
         }
-        if to.prefix_len() == 0 {
-            return refuse("is a default route: give the subnet a gateway instead".to_owned());
-        }
-        match route.via {
-            Some(via) if via.is_ipv4() != to.addr().is_ipv4() => {
-                refuse(format!("leads to {via}, of the other family"))
-            }
-            Some(via) if self.subnet_of(via).is_none() => {
-                refuse(format!("leads to {via}, which is in none of the subnets"))
-            }
-            Some(_) => Ok(()),
-            None => refuse("has no next hop: write DESTINATION,GATEWAY".to_owned()),
-        }
+        let reaches = |via| self.subnet_of(via).is_some();
+        let checked = routes.iter().try_for_each(|route| route.check(reaches));
+        checked.map_err(|error| error.within("routes"))
     }
 
     /// The definition as it is written to a file, nothing left to defaults.
@@ -187,6 +182,7 @@ impl Network {
             bclim: self.bclim,
             internal: self.internal,
             no_default_route: self.no_default_route,
+            table: self.table,
             metric: self.metric,
             subnets: self.subnets.iter().map(SubnetFile::from).collect(),
             routes: self.routes.clone(),
@@ -315,7 +311,7 @@ mod tests {
                 r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtuu": 5}"#,
                 "mtuu: unknown field `mtuu`, expected one of `version`, `name`, `driver`, `parent`, `vlan`, `vlans`, `vlan_protocol`, \
                  `macvlan_mode`, `ipvlan_mode`, `ipvlan_flag`, `mtu`, `bclim`, \
-                 `internal`, `no_default_route`, `metric`, `subnets`, `routes`, `required_annotations`, `labels` at line 1 column 60",
+                 `internal`, `no_default_route`, `table`, `metric`, `subnets`, `routes`, `required_annotations`, `labels` at line 1 column 60",
             ),
             (
                 r#"{"version": 1, "driver": "macvlan", "required_annotations": {"io.example.team": "a["}}"#,

@@ -8,11 +8,11 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::driver::{IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::json;
 use crate::name::{IfName, NetworkName};
 use crate::pattern::Pattern;
-use crate::record::Route;
+use crate::route::{Route, TableId};
 use crate::subnet::{AddressRange, Subnet};
 use crate::vlan::{VlanId, VlanProtocol, VlanRanges};
 
@@ -63,6 +63,9 @@ pub struct NetworkFile {
     /// No default route: another network gives it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_default_route: bool,
+    /// The table of the routes of each link alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableId>,
     /// Metric of default routes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
@@ -89,6 +92,9 @@ pub struct SubnetFile {
     /// The router.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
+    /// Whether the router is on the link, though not in the subnet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub onlink: bool,
     /// CIDR or FIRST-LAST.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_range: Option<String>,
@@ -104,7 +110,18 @@ impl SubnetFile {
     /// When they disagree.
     pub fn check(&self) -> Result<Subnet> {
         let range: Option<AddressRange> = self.ip_range.as_deref().map(str::parse).transpose()?;
-        Subnet::new(self.subnet, self.gateway, range, self.aux_addresses.clone())
+        let aux = self.aux_addresses.clone();
+        if !self.onlink {
+            return Subnet::new(self.subnet, self.gateway, range, aux);
+        }
+        let Some(gateway) = self.gateway else {
+            return Err(Error::input(format!(
+                "subnet {} has an onlink gateway, and no gateway",
+                self.subnet
+            )));
+        };
+        Route { onlink: true, ..Route::new(self.subnet.trunc(), Some(gateway)) }.check(|_| true)?;
+        Ok(Subnet::new(self.subnet, None, range, aux)?.with_onlink_gateway(gateway))
     }
 }
 
@@ -113,6 +130,7 @@ impl From<&Subnet> for SubnetFile {
         Self {
             subnet: subnet.net(),
             gateway: subnet.gateway(),
+            onlink: subnet.has_onlink_gateway(),
             ip_range: subnet.range().map(|range| range.to_string()),
             aux_addresses: subnet.aux_addresses().clone(),
         }

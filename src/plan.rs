@@ -1,16 +1,19 @@
 //! A plan: the kernel operations of an attach or detach, in order, as plain values.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use crate::driver::{Driver, Kind};
+use crate::lasting::{Lasting, PROTOCOL};
 use crate::mac::MacAddr;
 use crate::mark::Mark;
 use crate::name::IfName;
 use crate::parent::{self, Recipe};
 use crate::printable;
-use crate::record::{Attached, Record, Route};
+use crate::record::{Attached, Record};
+use crate::route::{Route, Table, TableId};
 
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
 /// shown before anything exists.
@@ -74,7 +77,18 @@ pub enum Op {
         link: IfName,
         /// The route.
         route: Route,
+        /// Its table, if not the main one.
+        table: Option<TableId>,
     },
+    /// Adds a rule: what leaves from an address takes the routes of a table.
+    AddRule {
+        /// The address.
+        from: IpAddr,
+        /// The table.
+        table: TableId,
+    },
+    /// Deletes a rule or route that does not go with a link, if its protocol is ours.
+    DeleteLasting(Lasting),
     /// Deletes a link, if kind and mark are ours.
     DeleteLink {
         /// Its name when it was made, or to be made.
@@ -109,21 +123,32 @@ pub fn attach(record: &Record) -> Vec<Op> {
         let address = |&address: &IpNet| Op::AddAddress { link: link.clone(), address };
         plan.extend(attached.addresses.iter().map(address));
         plan.push(Op::SetUp { link: link.clone(), mark });
-        let route = |&route: &Route| Op::AddRoute { link: link.clone(), route };
-        plan.extend(attached.routes.iter().map(route));
+        let add = |&route: &Route, table| Op::AddRoute { link: link.clone(), route, table };
+        plan.extend(attached.routes.iter().map(|route| add(route, None)));
+        if let Some(Table { id, routes }) = &attached.table {
+            plan.extend(routes.iter().map(|route| add(route, Some(*id))));
+            let rule = |address: &IpNet| Op::AddRule { from: address.addr(), table: *id };
+            plan.extend(attached.addresses.iter().map(rule));
+        }
     }
     plan
 }
 
-/// The operations that take away what `record` says: its links, the last one first.
+/// The operations that take away what `record` says: its links, the last one first, each after what would outlive it,
+/// for by its link a container is known to have been there.
 pub fn detach(record: &Record) -> Vec<Op> {
+    let mut plan = Vec::new();
     let delete = |(mark, attached): (Mark, &Attached)| Op::DeleteLink {
         name: attached.ifname.clone(),
         ifindex: attached.ifindex,
         kind: attached.driver.kind(),
         mark,
     };
-    record.marked().rev().map(delete).collect()
+    for (mark, attached) in record.marked().rev() {
+        plan.extend(attached.lasting().map(Op::DeleteLasting));
+        plan.push(delete((mark, attached)));
+    }
+    plan
 }
 
 impl fmt::Display for Op {
@@ -162,14 +187,24 @@ impl fmt::Display for Op {
             }
             Self::AddAddress { link, address } => write!(f, "ip addr add {address} dev {link} nodad"),
             Self::SetUp { link, mark } => write!(f, "ip link set {link} alias {mark} up"),
-            Self::AddRoute { link, route } => {
-                let family = if matches!(route.to, IpNet::V6(_)) { " -6" } else { "" };
-                let to = if route.to.prefix_len() == 0 { "default".to_owned() } else { route.to.to_string() };
-                match route.via {
-                    Some(via) => write!(f, "ip{family} route add {to} via {via} dev {link}"),
-                    None => write!(f, "ip{family} route add {to} dev {link}"),
-                }?;
-                route.metric.map_or(Ok(()), |metric| write!(f, " metric {metric}"))
+            Self::AddRoute { link, route, table } => {
+                write!(f, "ip{} route add {route}", family(route.to.addr()))?;
+                if route.leads_on() {
+                    write!(f, " dev {link}")?;
+                } else {
+                    write!(f, " protocol {PROTOCOL}")?;
+                }
+                table.map_or(Ok(()), |table| write!(f, " table {table}"))
+            }
+            Self::AddRule { from, table } => {
+                write!(f, "ip{} rule add from {from} lookup {table} protocol {PROTOCOL}", family(*from))
+            }
+            Self::DeleteLasting(lasting) => {
+                let (what, family) = match lasting {
+                    Lasting::Rule { from, .. } => ("rule", family(*from)),
+                    Lasting::Route { route, .. } => ("route", family(route.to.addr())),
+                };
+                write!(f, "ip{family} {what} del {lasting} protocol {PROTOCOL}")
             }
             // `gc` prints this one to be used.
             Self::DeleteLink { name, .. } | Self::DeleteParent { name } => {
@@ -177,6 +212,11 @@ impl fmt::Display for Op {
             }
         }
     }
+}
+
+/// The option of `ip` for the family of `address`; IPv4 needs none.
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "" } else { " -6" }
 }
 
 #[cfg(test)]
@@ -193,7 +233,9 @@ mod tests {
              "routes": [{"to": "0.0.0.0/0", "via": "10.0.0.1"}, {"to": "::/0", "via": "2001:db8::1"}]},
             {"network": "san", "driver": {"kind": "ipvlan", "mode": "l3", "flag": "private"}, "parent": "eth1",
              "parent_index": 3, "segment": 3, "ifname": "eth1", "ifindex": 12,
-             "addresses": ["10.1.0.0/31"], "routes": [{"to": "10.2.0.0/16", "metric": 7}]}
+             "addresses": ["10.1.0.0/31"],
+             "routes": [{"to": "10.2.0.0/16", "metric": 7}, {"to": "10.9.0.0/16", "type": "blackhole"}],
+             "table": {"id": 101, "routes": [{"to": "0.0.0.0/0", "via": "198.51.100.1", "onlink": true}]}}
         ]}"#;
 
     fn lines(plan: &[Op]) -> Vec<String> {
@@ -217,12 +259,23 @@ mod tests {
                 "sysctl -w net/ipv6/conf/eth1/disable_ipv6=1",
                 "ip addr add 10.1.0.0/31 dev eth1",
                 "ip link set eth1 alias underlay:web:1:7:8:san up",
-                "ip route add 10.2.0.0/16 dev eth1 metric 7",
+                "ip route add 10.2.0.0/16 metric 7 dev eth1",
+                "ip route add blackhole 10.9.0.0/16 protocol 117",
+                "ip route add default via 198.51.100.1 onlink dev eth1 table 101",
+                "ip rule add from 10.1.0.0 lookup 101 protocol 117",
             ]
         );
         let back = detach(&record);
-        assert_eq!(lines(&back), ["ip link del eth1", "ip link del eth0"]);
-        assert!(matches!(&back[0], Op::DeleteLink { ifindex: Some(12), kind: Kind::Ipvlan, mark, .. }
+        assert_eq!(
+            lines(&back),
+            [
+                "ip route del blackhole 10.9.0.0/16 protocol 117",
+                "ip rule del from 10.1.0.0 lookup 101 protocol 117",
+                "ip link del eth1",
+                "ip link del eth0"
+            ]
+        );
+        assert!(matches!(&back[2], Op::DeleteLink { ifindex: Some(12), kind: Kind::Ipvlan, mark, .. }
             if mark.to_string() == "underlay:web:1:7:8:san"));
     }
 

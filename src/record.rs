@@ -11,6 +11,7 @@ use crate::driver::{Driver, IpvlanFlag, IpvlanMode};
 use crate::mac::MacAddr;
 use crate::mark::Mark;
 use crate::name::{ContainerId, IfName, NetworkName};
+use crate::route::{Route, Table};
 
 /// The version of the record formats this program reads and writes.
 pub const VERSION: u32 = 1;
@@ -97,20 +98,9 @@ pub struct Attached {
     pub addresses: Vec<IpNet>,
     /// Its routes besides those the addresses make.
     pub routes: Vec<Route>,
-}
-
-/// A route of a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Route {
-    /// The destination; `0.0.0.0/0` or `::/0` for a default route.
-    pub to: IpNet,
-    /// The next hop; none for a route by the link alone.
+    /// The routes of its own, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub via: Option<IpAddr>,
-    /// The metric; without it the kernel's: 0, and 1024 for IPv6.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metric: Option<u32>,
+    pub table: Option<Table>,
 }
 
 /// What is known of a layer-2 segment: `segments/IFINDEX/segment.json`.

@@ -1,18 +1,18 @@
 //! What a container asks for: its `io.underlay.*` annotations.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
-use ipnet::IpNet;
+use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer};
 
+use crate::address::{self, RequestedAddress};
 use crate::driver::Kind;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::mac::MacAddr;
 use crate::name::{IfName, NetworkName};
 use crate::network::Network;
+use crate::route::{Route, TableId};
 use crate::vlan::VlanId;
 
 /// The annotation that lists the attachments of a container.
@@ -22,8 +22,19 @@ pub const NETWORK_PREFIX: &str = "io.underlay.network.";
 /// All annotations that are ours begin with this.
 const PREFIX: &str = "io.underlay.";
 /// What may be asked of an attachment in the short form.
-const OPTIONS: [&str; 8] =
-    ["ip", "ip6", "mac", "ifname", "interface", "interface_name", "gw-priority", "vlan"];
+const OPTIONS: [&str; 11] = [
+    "ip",
+    "ip6",
+    "mac",
+    "ifname",
+    "interface",
+    "interface_name",
+    "gw-priority",
+    "vlan",
+    "route",
+    "table",
+    "default-route",
+];
 
 /// The annotations of a container, as config.json and the OCI state hold them.
 pub type Annotations = BTreeMap<String, String>;
@@ -45,7 +56,7 @@ pub struct Attachment {
     #[serde(rename = "name", alias = "network")]
     pub network: NetworkName,
     /// Exactly the addresses to have; none: one of each family, picked.
-    #[serde(default, alias = "ip", deserialize_with = "one_or_many")]
+    #[serde(default, alias = "ip", deserialize_with = "address::one_or_many")]
     pub ips: Vec<RequestedAddress>,
     /// The MAC address to have.
     #[serde(default)]
@@ -59,6 +70,19 @@ pub struct Attachment {
     /// The VLAN to be in.
     #[serde(default)]
     pub vlan: Option<VlanId>,
+    /// Routes besides those of the network.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+    /// The table of its own routes, if not the network's.
+    #[serde(default)]
+    pub table: Option<TableId>,
+    /// Whether it can give the default route.
+    #[serde(default = "yes", rename = "default-route")]
+    pub default_route: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Attachment {
@@ -67,6 +91,8 @@ impl Attachment {
     /// # Errors
     /// Says what it cannot have.
     pub fn check(&self, network: &Network) -> Result<()> {
+        let checked = network.check_routes(&self.routes);
+        checked.map_err(|error| error.within(format!("network {}", network.name)))?;
         match self.mac {
             Some(mac) if network.driver.kind() == Kind::Ipvlan => Err(Error::input(format!(
                 "network {} has driver ipvlan, whose links all have the parent's MAC address, so none can have {mac}",
@@ -76,16 +102,6 @@ impl Attachment {
             _ => Ok(()),
         }
     }
-}
-
-/// An address asked for, `10.0.0.9` or `10.0.0.9/24`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct RequestedAddress {
-    /// The address.
-    pub address: IpAddr,
-    /// The prefix length, if given: it must be that of the subnet.
-    pub prefix_len: Option<u8>,
 }
 
 /// The annotations of a container that asks for networks, not read yet.
@@ -187,6 +203,9 @@ fn short(item: &str) -> Result<Attachment> {
         ifname: None,
         gw_priority: 0,
         vlan: None,
+        routes: Vec::new(),
+        table: None,
+        default_route: true,
     };
     if options.is_empty() && item.contains(':') {
         return Err(Error::input(format!("{item:?} has no option after the colon")));
@@ -225,42 +244,22 @@ fn set(attachment: &mut Attachment, key: &str, value: &str) -> Result<()> {
             Ok(())
         }
         "vlan" => once(&mut attachment.vlan, value.parse()?),
-        _ => Err(Error::input("is not known").hint("use ip, mac, ifname, gw-priority, vlan")),
-    }
-}
-
-impl TryFrom<String> for RequestedAddress {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        let wrong = || {
-            Error::input(format!("address {text:?} is not usable"))
-                .hint("write it like 10.0.0.9 or 2001:db8::9")
-        };
-        let (address, prefix_len) = match text.parse::<IpNet>() {
-            Ok(net) => (net.addr(), Some(net.prefix_len())),
-            Err(_) => (text.parse().map_err(|_| wrong())?, None),
-        };
-        if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-            return Err(wrong());
+        "route" => {
+            attachment.routes.push(Route::short(value)?);
+            Ok(())
         }
-        Ok(Self { address, prefix_len })
+        "table" => once(&mut attachment.table, value.parse()?),
+        "default-route" => {
+            attachment.default_route = match value {
+                "yes" | "true" => true,
+                "no" | "false" => false,
+                _ => return Err(Error::input(format!("{value:?} is neither yes nor no"))),
+            };
+            Ok(())
+        }
+        _ => Err(Error::input("is not known")
+            .hint("use ip, mac, ifname, gw-priority, vlan, route, table, default-route")),
     }
-}
-
-/// One value or a list of them, so that `"ip": "10.0.0.9"` means what it says.
-fn one_or_many<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<RequestedAddress>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected an address or a list of addresses")]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
-    }
-    let texts = match OneOrMany::deserialize(input)? {
-        OneOrMany::One(text) => vec![text],
-        OneOrMany::Many(texts) => texts,
-    };
-    texts.into_iter().map(|text| RequestedAddress::try_from(text).map_err(serde::de::Error::custom)).collect()
 }
 
 #[cfg(test)]
@@ -330,7 +329,7 @@ mod tests {
             (
                 r#"[{"name": "lan", "ipps": 1}]"#,
                 "[0].ipps: unknown field `ipps`, expected one of `name`, `network`, `ip`, `ips`, `mac`, `ifname`, \
-                 `interface`, `interface_name`, `gw-priority`, `vlan` at line 1 column 23",
+                 `interface`, `interface_name`, `gw-priority`, `vlan`, `routes`, `table`, `default-route` at line 1 column 23",
             ),
             (
                 r#"[{"name": "lan", "ips": 5}]"#,

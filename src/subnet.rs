@@ -67,6 +67,7 @@ impl fmt::Display for AddressRange {
 pub struct Subnet {
     net: IpNet,
     gateway: Option<IpAddr>,
+    onlink: bool,
     range: Option<AddressRange>,
     aux_addresses: BTreeMap<String, IpAddr>,
     next_hops: BTreeSet<IpAddr>,
@@ -101,11 +102,22 @@ impl Subnet {
         if let Some((name, address)) = aux_addresses.iter().find(|(_, address)| !net.contains(*address)) {
             return Err(Error::input(format!("aux address {name}={address} is not in subnet {net}")));
         }
-        let subnet = Self { net, gateway, range, aux_addresses, next_hops: BTreeSet::new() };
+        let subnet = Self { net, gateway, onlink: false, range, aux_addresses, next_hops: BTreeSet::new() };
         if let Some(gateway) = gateway.filter(|&gateway| subnet.is_structural(gateway)) {
             return Err(Error::input(format!("gateway {gateway} is not a host address of subnet {net}")));
         }
         Ok(subnet)
+    }
+
+    /// The subnet with a router that is on the link, whatever its address.
+    #[must_use]
+    pub fn with_onlink_gateway(self, gateway: IpAddr) -> Self {
+        Self { gateway: Some(gateway), onlink: true, ..self }
+    }
+
+    /// Whether the router need not be in the subnet.
+    pub fn has_onlink_gateway(&self) -> bool {
+        self.onlink
     }
 
     /// The subnet with these routers besides its gateway, as far as they are in it: they are never handed out.

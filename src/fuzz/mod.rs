@@ -21,7 +21,7 @@ use crate::mark::Mark;
 use crate::name::NetworkName;
 use crate::network::Network;
 use crate::parent::MadeParent;
-use crate::record::{Record, Segment};
+use crate::record::{Attached, Record, Segment};
 use crate::request::{self, Annotations, Asked, Attachment};
 use crate::settings::Settings;
 use crate::subnet::Subnet;
@@ -104,6 +104,9 @@ fn as_json(attachment: &Attachment) -> serde_json::Value {
         "ifname": attachment.ifname,
         "gw-priority": attachment.gw_priority,
         "vlan": attachment.vlan,
+        "routes": attachment.routes,
+        "table": attachment.table,
+        "default-route": attachment.default_route,
     })
 }
 
@@ -150,7 +153,8 @@ fn check(network: &Network) {
     assert!(network.mtu.is_none_or(|mtu| (68..=65535).contains(&mtu)));
     for route in &network.routes {
         assert_eq!(route.to, route.to.trunc());
-        assert!(route.via.is_some_and(|via| network.subnet_of(via).is_some()));
+        let on_subnet = route.via.is_some_and(|via| network.subnet_of(via).is_some());
+        assert!(on_subnet || route.onlink || (!route.leads_on() && route.via.is_none()));
     }
     network.subnets.iter().for_each(check_subnet);
     // A parent's name may be nearly that of a VLAN.
@@ -159,7 +163,8 @@ fn check(network: &Network) {
 
 fn check_subnet(subnet: &Subnet) {
     assert_eq!(subnet.net(), subnet.net().trunc());
-    assert!(subnet.gateway().is_none_or(|gateway| subnet.net().contains(&gateway)));
+    let inside = |gateway| subnet.net().contains(&gateway) || subnet.has_onlink_gateway();
+    assert!(subnet.gateway().is_none_or(inside));
     let mut first = None;
     for candidate in subnet.candidates(None).take(3) {
         assert_eq!(subnet.host(candidate.addr()).as_ref(), Ok(&candidate), "what is picked can be asked for");
@@ -196,7 +201,8 @@ fn ledger(text: &[u8]) {
     let plan = plan::attach(&record);
     assert!(plan.len() >= 3 * record.attachments.len());
     let undo = plan::detach(&record);
-    assert_eq!(undo.len(), record.attachments.len());
+    let lasting = record.attachments.iter().flat_map(Attached::lasting).count();
+    assert_eq!(undo.len(), record.attachments.len() + lasting, "all that is made goes");
     for op in plan.iter().chain(&undo) {
         let command = op.to_string();
         assert!(!command.contains(char::is_control), "{command:?} may be printed");

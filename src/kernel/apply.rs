@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use nix::libc;
 
 use super::explain::explain;
 use super::message::{self, Message, NewLink};
@@ -14,6 +15,7 @@ use super::reply::Refusal;
 use super::socket::Socket;
 use crate::driver::Kind as DriverKind;
 use crate::error::{Error, Result};
+use crate::lasting::Lasting;
 use crate::link::Link;
 use crate::mac::MacAddr;
 use crate::mark::Mark;
@@ -54,14 +56,22 @@ pub fn attach(plan: &[Op], host: &mut Socket, inside: &mut Socket, netns: &Netns
 
 /// Carries out the plan of a detach, from inside the container's namespace: deletes each link that is still
 /// there and is ours by kind and mark, or by kind and the mark's group if it was never marked. A link that is somebody
-/// else's is left alone.
+/// else's is left alone. Rules and routes that outlive links go if their protocol is ours.
 ///
 /// # Errors
-/// That of the last link that could not be deleted; the others are deleted all the same.
+/// That of the last thing that could not be deleted; the others are deleted all the same.
 pub fn detach(plan: &[Op], inside: &mut Socket) -> Result<()> {
     let mut outcome = Ok(());
     let mut all = None;
     for op in plan {
+        if let Op::DeleteLasting(_) = op {
+            log::debug!("{op}");
+            match single(inside, encode(op, 0)?)? {
+                // Gone already, never made, or not ours; or there is no IPv6 here.
+                Some(Refusal { errno: libc::ENOENT | libc::ESRCH | libc::EAFNOSUPPORT, .. }) | None => {}
+                Some(refusal) => outcome = Err(explain(op, &refusal)),
+            }
+        }
         let Op::DeleteLink { name, ifindex, kind, mark } = op else { continue };
         let found = match ifindex {
             Some(ifindex) => inside.link_by_index(*ifindex)?,
@@ -102,8 +112,11 @@ fn finish(link: &Made, steps: &[Op], inside: &mut Socket) -> Result<()> {
         log::debug!("{op}");
         match op {
             Op::SetIpv6 { link, enabled } => set_ipv6(link, *enabled)?,
-            Op::AddAddress { .. } | Op::SetUp { .. } | Op::AddRoute { .. } => batch.push(op),
+            Op::AddAddress { .. } | Op::SetUp { .. } | Op::AddRoute { .. } | Op::AddRule { .. } => {
+                batch.push(op)
+            }
             Op::CreateLink { .. }
+            | Op::DeleteLasting(_)
             | Op::DeleteLink { .. }
             | Op::MakeParent { .. }
             | Op::DeleteParent { .. } => {}
@@ -183,7 +196,10 @@ fn encode(op: &Op, ifindex: u32) -> Result<Message> {
     match op {
         Op::AddAddress { address, .. } => message::add_address(ifindex, *address),
         Op::SetUp { mark, .. } => message::set_up(ifindex, &mark.to_string()),
-        Op::AddRoute { route, .. } => message::add_route(ifindex, *route),
+        Op::AddRoute { route, table, .. } => message::add_route(ifindex, *route, *table),
+        Op::AddRule { from, table } => message::add_rule(*from, *table),
+        Op::DeleteLasting(Lasting::Rule { from, table }) => message::delete_rule(*from, *table),
+        Op::DeleteLasting(Lasting::Route { route, table }) => message::delete_route(*route, *table),
         Op::CreateLink { .. }
         | Op::SetIpv6 { .. }
         | Op::DeleteLink { .. }

@@ -75,16 +75,33 @@ pub(super) fn explain(op: &Op, refusal: &Refusal) -> Error {
             ),
             _ => (format!("cannot set {link} up"), String::new()),
         },
-        Op::AddRoute { link, route } => match refusal.errno {
-            libc::EEXIST => (
+        Op::AddRoute { route, table, .. } if refusal.errno == libc::EEXIST => match table {
+            Some(table) => (
+                format!("table {table} of the container has a route to {} already", route.to),
+                "give each link a table of its own".to_owned(),
+            ),
+            None => (
                 format!("the container has a route to {} already", route.to),
                 "let one network alone give the default route".to_owned(),
             ),
+        },
+        Op::AddRoute { link, route, .. } => match refusal.errno {
             libc::ENETUNREACH => (
                 format!("{link} does not reach {}", route.via.map(|via| via.to_string()).unwrap_or_default()),
-                "the gateway must lie in the subnet of the link".to_owned(),
+                "the gateway must lie in the subnet of the link, or be onlink".to_owned(),
             ),
             _ => (format!("cannot route {} by {link}", route.to), String::new()),
+        },
+        Op::AddRule { from, table } => match refusal.errno {
+            libc::EEXIST => (
+                format!("the container has a rule for {from} already"),
+                "see it with `ip rule` in the container".to_owned(),
+            ),
+            libc::EOPNOTSUPP | libc::EAFNOSUPPORT => (
+                format!("this kernel has no routing rules, so {from} cannot have table {table}"),
+                "leave table out, or use a kernel with CONFIG_IP_MULTIPLE_TABLES".to_owned(),
+            ),
+            _ => (format!("cannot make a rule for {from}"), String::new()),
         },
         Op::MakeParent { name, recipe } => match (refusal.errno, recipe) {
             (libc::EEXIST, Recipe::Vlan { .. }) => (
@@ -102,7 +119,7 @@ pub(super) fn explain(op: &Op, refusal: &Refusal) -> Error {
             }
             _ => (format!("cannot make {name} ({recipe})"), String::new()),
         },
-        Op::SetIpv6 { .. } | Op::DeleteLink { .. } | Op::DeleteParent { .. } => {
+        Op::SetIpv6 { .. } | Op::DeleteLasting(_) | Op::DeleteLink { .. } | Op::DeleteParent { .. } => {
             (format!("cannot do `{op}`"), String::new())
         }
     };

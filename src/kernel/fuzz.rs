@@ -2,7 +2,9 @@
 
 use super::message::{self, Message};
 use super::reply::{self, Content, Refusal};
+use super::routes;
 use crate::error::Result;
+use crate::lasting::Lasting;
 use crate::mark::Mark;
 use crate::record::Attached;
 
@@ -53,10 +55,11 @@ fn read_payload(payload: &[u8]) {
         }
     }
     let _ = reply::parse_address(payload);
-    let _ = reply::parse_route(payload);
+    let _ = routes::parse_route(payload);
+    let _ = routes::parse_rule(payload);
     let _ = reply::parse_nsid(payload);
-    let _ = reply::parse_default_route(payload);
-    let _ = reply::parse_local_route(payload);
+    let _ = routes::parse_default_route(payload);
+    let _ = routes::parse_local_route(payload);
 }
 
 /// The kernel's clean yes (`NLMSG_ERROR` with error 0) to message number `sequence`, which had no payload.
@@ -77,7 +80,16 @@ pub fn fuzz_messages(attached: &Attached, alias: &str) {
     well_formed(message::rename_link(ifindex, &attached.ifname));
     well_formed(message::delete_link(ifindex));
     attached.addresses.iter().for_each(|&address| well_formed(message::add_address(ifindex, address)));
-    attached.routes.iter().for_each(|&route| well_formed(message::add_route(ifindex, route)));
+    attached.routes.iter().for_each(|&route| well_formed(message::add_route(ifindex, route, None)));
+    for lasting in attached.lasting() {
+        match lasting {
+            Lasting::Rule { from, table } => {
+                well_formed(message::add_rule(from, table));
+                well_formed(message::delete_rule(from, table));
+            }
+            Lasting::Route { route, table } => well_formed(message::delete_route(route, table)),
+        }
+    }
 }
 
 /// A message that can be written says how long it is.

@@ -8,12 +8,16 @@ use std::os::fd::AsRawFd;
 use ipnet::IpNet;
 use neli::consts::nl::NlmF;
 use neli::consts::rtnl::{
-    Ifa, IfaF, Ifla, IflaInfo, RtAddrFamily, RtScope, RtTable, Rta, RtaType, Rtm, Rtn, Rtprot,
+    FrAct, Frattr, Ifa, IfaF, Ifla, IflaInfo, RtAddrFamily, RtScope, RtTable, Rta, RtaType, Rtm, RtmF, Rtn,
+    Rtprot,
 };
 use neli::err::SerError;
 use neli::neli_enum;
 use neli::nl::{NlPayload, NlmsghdrBuilder};
-use neli::rtnl::{IfaddrmsgBuilder, Ifinfomsg, IfinfomsgBuilder, Rtattr, RtattrBuilder, RtmsgBuilder};
+use neli::rtnl::{
+    Fibmsg, FibmsgBuilder, IfaddrmsgBuilder, Ifinfomsg, IfinfomsgBuilder, Rtattr, RtattrBuilder, Rtmsg,
+    RtmsgBuilder,
+};
 use neli::types::{Buffer, RtBuffer};
 use neli::{Size, ToBytes};
 
@@ -21,9 +25,10 @@ use super::driver;
 use super::netns::NetnsFile;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
+use crate::lasting::PROTOCOL;
 use crate::mac::MacAddr;
 use crate::name::IfName;
-use crate::record::Route;
+use crate::route::{Route, RouteType, TableId};
 use crate::vlan::VlanProtocol;
 
 /// `IFLA_VLAN_*` of linux/if_link.h, which neli lacks.
@@ -34,6 +39,9 @@ pub(super) enum IflaVlan {
 }
 
 impl RtaType for IflaVlan {}
+
+/// Of linux/rtnetlink.h, which neli lacks: the next hop is on the link, whatever the routes say.
+pub(super) const RTNH_F_ONLINK: u32 = 4;
 
 /// One message to the kernel, without its number.
 #[derive(Debug)]
@@ -258,9 +266,26 @@ pub(super) fn add_address(ifindex: u32, address: IpNet) -> Result<Message> {
     Message::new(Rtm::Newaddr, flags, message.build().map_err(unsound)?)
 }
 
-/// `ip route add TO [via VIA] dev LINK`
-pub(super) fn add_route(ifindex: u32, route: Route) -> Result<Message> {
-    let mut attributes = vec![attribute(Rta::Oif, ifindex)?];
+/// `ip route add TO [via VIA] dev LINK`, or `ip route add blackhole TO`, in a table
+pub(super) fn add_route(ifindex: u32, route: Route, table: Option<TableId>) -> Result<Message> {
+    let flags = NlmF::CREATE | NlmF::EXCL | NlmF::ACK;
+    Message::new(Rtm::Newroute, flags, self::route(Some(ifindex), route, table)?)
+}
+
+/// `ip route del blackhole TO`
+pub(super) fn delete_route(route: Route, table: Option<TableId>) -> Result<Message> {
+    Message::new(Rtm::Delroute, NlmF::ACK, self::route(None, route, table)?)
+}
+
+fn route(ifindex: Option<u32>, route: Route, table: Option<TableId>) -> Result<Rtmsg> {
+    let mut attributes = Vec::new();
+    // What leads nowhere belongs to no link.
+    if let Some(ifindex) = ifindex.filter(|_| route.leads_on()) {
+        attributes.push(attribute(Rta::Oif, ifindex)?);
+    }
+    if let Some(table) = table {
+        attributes.push(attribute(Rta::Table, u32::from(table))?);
+    }
     if route.to.prefix_len() > 0 {
         attributes.push(attribute(Rta::Dst, octets(route.to.addr()))?);
     }
@@ -271,19 +296,65 @@ pub(super) fn add_route(ifindex: u32, route: Route) -> Result<Message> {
         attributes.push(attribute(Rta::Priority, metric)?);
     }
     // As `ip` does; IPv6 has no scopes.
-    let by_link = route.via.is_none() && matches!(route.to, IpNet::V4(_));
-    let message = RtmsgBuilder::default()
+    let by_link = route.leads_on() && route.via.is_none() && matches!(route.to, IpNet::V4(_));
+    RtmsgBuilder::default()
         .rtm_family(family(route.to))
         .rtm_dst_len(route.to.prefix_len())
         .rtm_src_len(0)
         .rtm_tos(0)
-        .rtm_table(RtTable::Main)
-        .rtm_protocol(Rtprot::Boot)
+        .rtm_table(if table.is_some() { RtTable::Unspec } else { RtTable::Main })
+        .rtm_protocol(if route.leads_on() { Rtprot::Boot } else { Rtprot::from(PROTOCOL) })
         .rtm_scope(if by_link { RtScope::Link } else { RtScope::Universe })
-        .rtm_type(Rtn::Unicast)
+        .rtm_type(match route.kind {
+            RouteType::Unicast => Rtn::Unicast,
+            RouteType::Blackhole => Rtn::Blackhole,
+            RouteType::Unreachable => Rtn::Unreachable,
+            RouteType::Prohibit => Rtn::Prohibit,
+        })
+        .rtm_flags(if route.onlink { RtmF::from_bits_retain(RTNH_F_ONLINK) } else { RtmF::empty() })
+        .rtattrs(attributes.into_iter().collect())
+        .build()
+        .map_err(unsound)
+}
+
+/// `ip rule add from ADDRESS lookup TABLE`
+pub(super) fn add_rule(from: IpAddr, table: TableId) -> Result<Message> {
+    Message::new(Rtm::Newrule, NlmF::CREATE | NlmF::EXCL | NlmF::ACK, rule(from, table)?)
+}
+
+/// `ip rule del from ADDRESS lookup TABLE`
+pub(super) fn delete_rule(from: IpAddr, table: TableId) -> Result<Message> {
+    Message::new(Rtm::Delrule, NlmF::ACK, rule(from, table)?)
+}
+
+fn rule(from: IpAddr, table: TableId) -> Result<Fibmsg> {
+    let attributes = [
+        attribute(Frattr::Src, octets(from))?,
+        attribute(Frattr::Table, u32::from(table))?,
+        attribute(Frattr::Protocol, PROTOCOL)?,
+    ];
+    let host = IpNet::from(from);
+    let message = FibmsgBuilder::default()
+        .fib_family(family(host))
+        .fib_dst_len(0)
+        .fib_src_len(host.prefix_len())
+        .fib_tos(0)
+        .fib_table(RtTable::Unspec)
+        .fib_action(FrAct::FrActToTbl)
         .rtattrs(attributes.into_iter().collect());
-    let flags = NlmF::CREATE | NlmF::EXCL | NlmF::ACK;
-    Message::new(Rtm::Newroute, flags, message.build().map_err(unsound)?)
+    message.build().map_err(unsound)
+}
+
+/// `ip rule show` of one family
+pub(super) fn dump_rules(family: RtAddrFamily) -> Result<Message> {
+    let all = FibmsgBuilder::default()
+        .fib_family(family)
+        .fib_dst_len(0)
+        .fib_src_len(0)
+        .fib_tos(0)
+        .fib_table(RtTable::Unspec)
+        .fib_action(FrAct::Unspec);
+    Message::new(Rtm::Getrule, NlmF::DUMP, all.build().map_err(unsound)?)
 }
 
 fn link(ifindex: u32, attributes: impl IntoIterator<Item = Rtattr<Ifla, Buffer>>) -> Result<Ifinfomsg> {

@@ -10,6 +10,7 @@ mod netns;
 mod parent;
 mod process;
 mod reply;
+mod routes;
 mod socket;
 mod survey;
 

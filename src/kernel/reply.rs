@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use neli::FromBytesWithInput;
 use neli::attr::Attribute;
 use neli::consts::nl::{NlmF, Nlmsg, NlmsgerrAttr};
-use neli::consts::rtnl::{Arphrd, Ifa, Iff, Ifla, IflaInfo, Rta};
+use neli::consts::rtnl::{Arphrd, Ifa, Iff, Ifla, IflaInfo};
 use neli::err::DeError;
 use neli::rtnl::{Ifinfomsg, RtAttrHandle};
 use nix::libc;
@@ -21,7 +21,6 @@ use super::message::{IflaVlan, ether_type};
 use crate::error::{Error, Result};
 use crate::link::{Elsewhere, Link};
 use crate::mac::MacAddr;
-use crate::record::Route;
 use crate::vlan::VlanProtocol;
 
 /// One message from the kernel.
@@ -65,13 +64,6 @@ impl std::fmt::Display for Refusal {
         }
     }
 }
-
-/// `RT_TABLE_MAIN`
-const MAIN: u8 = 254;
-/// `RTN_UNICAST`
-const UNICAST: u8 = 1;
-/// `RTPROT_RA`: a router has sent it.
-const RTPROT_RA: u8 = 9;
 
 /// Takes a datagram apart into its messages.
 pub(super) fn replies(mut datagram: &[u8]) -> impl Iterator<Item = Result<Reply<'_>>> {
@@ -144,7 +136,7 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// The value of the first attribute `kind` in `bytes`.
-fn value(bytes: &[u8], kind: impl Into<u16>) -> Option<&[u8]> {
+pub(super) fn value(bytes: &[u8], kind: impl Into<u16>) -> Option<&[u8]> {
     let kind = kind.into();
     attributes(bytes).find_map(|(found, value)| (found == kind).then_some(value))
 }
@@ -225,32 +217,6 @@ pub(super) fn parse_address(payload: &[u8]) -> Result<Option<Address>> {
     Ok(net.map(|net| Address { ifindex: u32::from_ne_bytes(index), net, permanent }))
 }
 
-/// A route out of the payload of `RTM_NEWROUTE` (`struct rtmsg`) with the number of the link it leaves by, if it is
-/// a unicast route of the main table that neither the kernel has made for an address nor a router has sent. Routes
-/// over several next hops are left out.
-pub(super) fn parse_route(payload: &[u8]) -> Result<Option<(u32, Route)>> {
-    let Some((&[family, prefix_len, _, _, MAIN, protocol, _, UNICAST, ..], attributes)) =
-        payload.split_first_chunk::<12>()
-    else {
-        return Ok(None);
-    };
-    if [libc::RTPROT_KERNEL, libc::RTPROT_REDIRECT, RTPROT_RA].contains(&protocol) {
-        return Ok(None);
-    }
-    let number = |kind| value(attributes, kind).and_then(number);
-    let (any, default_metric) = match i32::from(family) {
-        libc::AF_INET => (IpAddr::from([0; 4]), 0),
-        libc::AF_INET6 => (IpAddr::from([0; 16]), 1024),
-        _ => return Ok(None),
-    };
-    let to = value(attributes, Rta::Dst).map_or(Some(any), ip).and_then(|ip| IpNet::new(ip, prefix_len).ok());
-    Ok(to.zip(number(Rta::Oif)).map(|(to, ifindex)| {
-        let via = value(attributes, Rta::Gateway).and_then(ip);
-        let metric = number(Rta::Priority).filter(|&metric| metric != default_metric);
-        (ifindex, Route { to, via, metric })
-    }))
-}
-
 /// The number of a namespace out of the payload of `RTM_NEWNSID` (`struct rtgenmsg`), if it has one.
 pub(super) fn parse_nsid(payload: &[u8]) -> Result<Option<i32>> {
     // Of linux/net_namespace.h, which neli lacks.
@@ -259,27 +225,15 @@ pub(super) fn parse_nsid(payload: &[u8]) -> Result<Option<i32>> {
     Ok(nsid.map(u32::cast_signed).filter(|&nsid| nsid >= 0))
 }
 
-/// Whether the payload of an `RTM_NEWROUTE` (`struct rtmsg`) is a default route of the main table.
-pub(super) fn parse_default_route(payload: &[u8]) -> Result<Option<()>> {
-    let is = matches!(payload, [_family, 0, _, _, MAIN, _, _, UNICAST, ..]);
-    Ok(is.then_some(()))
-}
-
-/// Whether the payload of an `RTM_NEWROUTE` (`struct rtmsg`) is a route to an address of this very namespace.
-pub(super) fn parse_local_route(payload: &[u8]) -> Result<Option<bool>> {
-    const LOCAL: u8 = 2;
-    Ok(Some(payload.get(7) == Some(&LOCAL)))
-}
-
 /// The address an attribute holds.
-fn ip(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
     let v6 = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
     v4().or_else(v6)
 }
 
 /// The number an attribute holds.
-fn number(bytes: &[u8]) -> Option<u32> {
+pub(super) fn number(bytes: &[u8]) -> Option<u32> {
     bytes.try_into().ok().map(u32::from_ne_bytes)
 }
 
@@ -324,41 +278,6 @@ mod tests {
             &[&[2, 33, 0, 0, 7, 0, 0, 0], &attribute(1, 9)[..]].concat(),
         ] {
             assert_eq!(parse_address(garbled).unwrap(), None, "{garbled:?}");
-        }
-    }
-
-    #[test]
-    fn routes() {
-        // struct rtmsg: family, lengths of destination and source, TOS, table, protocol (boot is 3), scope, type,
-        // flags; then RTA_DST (1), RTA_OIF (4), RTA_GATEWAY (5), RTA_PRIORITY (6).
-        let head = |family: u8, length: u8, table: u8, protocol: u8, kind: u8| {
-            [family, length, 0, 0, table, protocol, 0, kind, 0, 0, 0, 0]
-        };
-        let boot = |family, length| head(family, length, 254, 3, 1);
-        let number = |kind: u8, number: u32| [&[8, 0, kind, 0][..], &number.to_ne_bytes()].concat();
-        let oif = number(4, 7);
-        let to = [8, 0, 1, 0, 10, 2, 0, 0];
-        let via = [8, 0, 5, 0, 10, 0, 0, 1];
-        let parsed = |bytes: &[&[u8]]| parse_route(&bytes.concat()).unwrap();
-        let route = |to, via: Option<&str>, metric| {
-            Some((7, Route { to: net(to), via: via.map(|via| via.parse().unwrap()), metric }))
-        };
-        assert_eq!(parsed(&[&boot(2, 0), &oif, &via]), route("0.0.0.0/0", Some("10.0.0.1"), None));
-        assert_eq!(parsed(&[&boot(2, 16), &to, &oif, &number(6, 9)]), route("10.2.0.0/16", None, Some(9)));
-        assert_eq!(parsed(&[&boot(10, 0), &oif, &number(6, 1024)]), route("::/0", None, None));
-        assert_eq!(parsed(&[&boot(10, 0), &oif, &number(6, 7)]), route("::/0", None, Some(7)));
-        for other in [
-            [&head(2, 0, 255, 3, 1)[..], &oif].concat(),
-            [&head(2, 0, 254, 2, 1)[..], &oif].concat(),
-            [&head(10, 0, 254, 9, 1)[..], &oif].concat(),
-            [&head(2, 0, 254, 3, 2)[..], &oif].concat(),
-            [&head(7, 0, 254, 3, 1)[..], &oif].concat(),
-            [&boot(2, 0)[..], &via].concat(),
-            [&boot(2, 33)[..], &to, &oif].concat(),
-            boot(2, 0)[..11].to_vec(),
-            vec![],
-        ] {
-            assert_eq!(parse_route(&other).unwrap(), None, "{other:?}");
         }
     }
 

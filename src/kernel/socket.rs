@@ -11,11 +11,12 @@ use neli::socket::NlSocket;
 use super::message::{self, Message};
 use super::netns::NetnsFile;
 use super::reply::{self, Content, Refusal, Reply};
+use super::routes;
 use crate::assign::DefaultRoutes;
 use crate::error::{Error, Kind, Result};
 use crate::link::Link;
 use crate::name::IfName;
-use crate::record::Route;
+use crate::route::{Route, TableId};
 
 /// A socket of `NETLINK_ROUTE` in the network namespace of the thread that opened it.
 pub struct Socket {
@@ -91,19 +92,32 @@ impl Socket {
         Ok(kept.map(|address| address.net).filter(|net| !link_local(net)).collect())
     }
 
-    /// The routes of the main table by the link `ifindex`, but for those that the kernel makes for its addresses, that
+    /// The routes of `table`, or of the main one, by the link `ifindex`, and those of ours there that lead nowhere; but for those that the kernel makes for its addresses, that
     /// a router has sent, or that have several next hops. A metric is none where it is the kernel's own: 0, and 1024
     /// for IPv6.
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn routes_of(&mut self, ifindex: u32) -> Result<Vec<Route>> {
-        let mut routes = Vec::new();
+    pub fn routes_of(&mut self, ifindex: u32, table: Option<TableId>) -> Result<Vec<Route>> {
+        let table = table.map_or(routes::MAIN.into(), u32::from);
+        let mut found = Vec::new();
         for family in [RtAddrFamily::Inet, RtAddrFamily::Inet6] {
-            let all = self.dump(|| message::dump_routes(family), reply::parse_route)?;
-            routes.extend(all.into_iter().filter(|(by, _)| *by == ifindex).map(|(_, route)| route));
+            let all = self.dump(|| message::dump_routes(family), routes::parse_route)?;
+            let here = all.into_iter().filter(|found| found.table == table);
+            let by_link = here.filter(|found| found.ifindex.is_none_or(|by| by == ifindex));
+            found.extend(by_link.map(|found| found.route));
         }
-        Ok(routes)
+        Ok(found)
+    }
+
+    /// The rules of ours, from which address to which table.
+    ///
+    /// # Errors
+    /// When the kernel's answer is not understood.
+    pub fn rules(&mut self) -> Result<Vec<(IpAddr, TableId)>> {
+        let mut rules = self.dump(|| message::dump_rules(RtAddrFamily::Inet), routes::parse_rule)?;
+        rules.extend(self.dump(|| message::dump_rules(RtAddrFamily::Inet6), routes::parse_rule)?);
+        Ok(rules)
     }
 
     /// The number by which the namespace of this socket knows `netns`, as in [`Elsewhere`](crate::link::Elsewhere);
@@ -122,7 +136,7 @@ impl Socket {
     /// When the kernel's answer is not understood.
     pub fn default_routes(&mut self) -> Result<DefaultRoutes> {
         let mut any = |family| {
-            let found = self.dump(|| message::dump_routes(family), reply::parse_default_route)?;
+            let found = self.dump(|| message::dump_routes(family), routes::parse_default_route)?;
             Ok(!found.is_empty())
         };
         Ok(DefaultRoutes { v4: any(RtAddrFamily::Inet)?, v6: any(RtAddrFamily::Inet6)? })
@@ -133,7 +147,7 @@ impl Socket {
     /// # Errors
     /// When the kernel's answer is not understood.
     pub fn is_local(&mut self, address: IpAddr) -> Result<bool> {
-        match self.get(message::get_route(address)?, reply::parse_local_route)? {
+        match self.get(message::get_route(address)?, routes::parse_local_route)? {
             Ok(local) => Ok(local.unwrap_or_default()),
             // Not even a route there.
             Err(_) => Ok(false),

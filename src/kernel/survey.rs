@@ -15,7 +15,8 @@ use super::socket::Socket;
 use crate::error::{Error, Result};
 use crate::link::Link;
 use crate::mark::Mark;
-use crate::record::{Netns, Route};
+use crate::record::Netns;
+use crate::route::{Route, Table};
 
 /// A link that bears the mark of a container, with all that a record says of it.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct Seen {
     pub addresses: Vec<IpNet>,
     /// Its routes besides those the addresses make.
     pub routes: Vec<Route>,
+    /// The routes of its own, if there are any.
+    pub table: Option<Table>,
 }
 
 /// The marked links of all namespaces that a process is in or a mount keeps, as far as their parents lie in `home`, the
@@ -61,15 +64,28 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Ve
         return Ok(Vec::new());
     }
     let home = inside.nsid(home)?;
+    let rules = inside.rules()?;
+    // What leads nowhere tells not whose it is, but where there is but one to have it.
+    let first = marked.first().map(|(mark, _)| mark.container.clone());
+    let alone = marked.iter().all(|(mark, _)| Some(&mark.container) == first.as_ref());
     let mut seen = Vec::new();
     for (mark, link) in marked {
         let Some(parent) = link.elsewhere.filter(|parent| Some(parent.nsid) == home) else { continue };
+        let addresses = inside.addresses_of(link.ifindex)?;
+        let mut routes = inside.routes_of(link.ifindex, None)?;
+        routes.retain(|route| route.leads_on() || (alone && mark.index == 0));
+        let rule = rules.iter().find(|(from, _)| addresses.iter().any(|net| net.addr() == *from));
+        let table = match rule {
+            Some(&(_, id)) => Some(Table { id, routes: inside.routes_of(link.ifindex, Some(id))? }),
+            None => None,
+        };
         seen.push(Seen {
             mark,
             netns: netns.describe(path),
             parent_index: parent.ifindex,
-            addresses: inside.addresses_of(link.ifindex)?,
-            routes: inside.routes_of(link.ifindex)?,
+            addresses,
+            routes,
+            table,
             link,
         });
     }

@@ -141,6 +141,9 @@ impl Locked<'_> {
                 attachments,
             };
             record.marked().try_for_each(|(mark, _)| mark.check())?;
+            if record.attachments.iter().flat_map(Attached::lasting).next().is_some() {
+                record.refuse_shared(&self.store.records()?.sound)?;
+            }
             draft.write_segments()?;
             self.write(&record)?;
             Ok(record)
@@ -238,6 +241,7 @@ impl Draft<'_> {
                 bclim: wanted.network.bclim,
                 addresses: self.addresses(segment, wanted)?,
                 routes: Vec::new(),
+                table: None,
             });
         }
         Ok(attachments)

@@ -17,7 +17,8 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 22] = [
+const WORDS: [&str; 25] = [
+    "address",
     "assign",
     "compare",
     "difference",
@@ -25,6 +26,7 @@ const WORDS: [&str; 22] = [
     "error",
     "hash",
     "json",
+    "lasting",
     "link",
     "mac",
     "mark",
@@ -37,6 +39,7 @@ const WORDS: [&str; 22] = [
     "printable",
     "record",
     "request",
+    "route",
     "settings",
     "subnet",
     "vlan",

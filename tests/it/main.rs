@@ -41,6 +41,7 @@ mod storms;
 mod tracer;
 mod trunks;
 mod unannotated;
+mod uplinks;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
         parents::tests(),
         trunks::tests(),
         routes::tests(),
+        uplinks::tests(),
         pages::tests(),
         conformance::tests(),
         installed::tests(),

@@ -7,15 +7,16 @@ use std::str::FromStr;
 use clap::Args;
 use ipnet::IpNet;
 
+use super::conflicts;
 use crate::cli::output;
-use crate::driver::{Driver as Mode, Kind as Driver, MacvlanMode};
+use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Socket;
 use crate::name::{IfName, NetworkName};
 use crate::network::Network;
 use crate::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::parents;
-use crate::record::Route;
+use crate::route::Route;
 use crate::store::{Locked, Store};
 use crate::subnet::AddressRange;
 
@@ -30,13 +31,16 @@ pub(in crate::cli) struct Create {
     /// Router of a subnet; without one its containers get no default route
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     gateway: Vec<IpAddr>,
+    /// Router on the link that is in none of the subnets, for the only subnet of its family
+    #[arg(long, value_name = "IP")]
+    onlink_gateway: Vec<IpAddr>,
     /// Part of a subnet that addresses are picked from
     #[arg(long, value_name = "CIDR|FIRST-LAST", value_delimiter = ',')]
     ip_range: Vec<AddressRange>,
     /// Address of something else in a subnet, never handed out
     #[arg(long, alias = "aux-addresses", value_name = "NAME=IP", value_delimiter = ',')]
     aux_address: Vec<String>,
-    /// Driver option: parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, metric, no_default_route, bclim
+    /// Driver option: parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, no_default_route, bclim
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
     option: Vec<String>,
     /// Say that there is to be IPv6: a subnet of it is enough
@@ -45,8 +49,9 @@ pub(in crate::cli) struct Create {
     /// Give containers no default route
     #[arg(long)]
     internal: bool,
-    /// Route besides the default route, by a gateway in one of the subnets
-    #[arg(long, value_name = "DST,GW[,METRIC]")]
+    /// Route besides the default route, by a gateway in one of the subnets or, `onlink`, on the link; or blackhole,
+    /// unreachable or prohibit in the gateway's place
+    #[arg(long, value_name = "DST,GW[,METRIC][,onlink]")]
     route: Vec<String>,
     /// Annotation that a container must have to use the network: its key, and a pattern of its value
     #[arg(long, value_name = "KEY=PATTERN")]
@@ -64,7 +69,7 @@ pub(super) fn create(store: &Store, options: &Create) -> Result<()> {
     // Before anything is written: is the parent there, or can it be made?
     parents::find(&network, &mut host)?;
     let locked = store.lock(store.settings()?.lock_timeout())?;
-    agree_with_others(store, &network)?;
+    conflicts::refuse(store, &network)?;
     locked.create_network(&network)?;
     if let Err(error) = make_parent(&locked, &network, &mut host) {
         locked.remove_network(&network.name)?;
@@ -81,62 +86,24 @@ fn make_parent(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Res
     Ok(())
 }
 
-/// What the kernel would refuse, or silently change, when containers of two networks meet on one parent.
-fn agree_with_others(store: &Store, network: &Network) -> Result<()> {
-    let Network { name, parent, driver, .. } = network;
-    for other in store.network_names()? {
-        // One that cannot be read is no reason against a new one.
-        let Ok(other) = store.network(&other) else { continue };
-        // Of a network of many VLANs each container is on another link than the one that carries them.
-        if other.parent != *parent || [network, &other].into_iter().any(Network::is_of_many_vlans) {
-            continue;
-        }
-        if is_passthru(*driver) || is_passthru(other.driver) {
-            let (alone, beside) =
-                if is_passthru(*driver) { (name, &other.name) } else { (&other.name, name) };
-            let sentence =
-                format!("passthru network {alone} wants parent {parent} to itself, not beside {beside}");
-            return Err(Error::new(Kind::Taken, sentence).hint("use another parent, or mode bridge"));
-        }
-        match (driver, other.driver) {
-            (Mode::Ipvlan { .. }, Mode::Ipvlan { .. }) if *driver != other.driver => {
-                let sentence = format!(
-                    "network {} on parent {parent} is {}, so {name} cannot be {driver}",
-                    other.name, other.driver
-                );
-                return Err(Error::new(Kind::Taken, sentence).hint(
-                    "the kernel keeps one ipvlan mode and flag for all links of a parent: use the same, or another \
-                     parent",
-                ));
-            }
-            _ if driver.kind() != other.driver.kind() => output::warning(&format!(
-                "network {} on parent {parent} has driver {}: the kernel lets only one of the two have running \
-                 containers at a time",
-                other.name,
-                other.driver.kind()
-            )),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn is_passthru(driver: Mode) -> bool {
-    driver == Mode::Macvlan { mode: MacvlanMode::Passthru }
-}
-
 /// The definition that the options spell. Gateways, ranges and aux addresses belong to the subnet they lie in,
 /// in whatever order they are given.
 fn file(options: &Create) -> Result<NetworkFile> {
     let subnet = |&subnet: &IpNet| SubnetFile {
         subnet,
         gateway: None,
+        onlink: false,
         ip_range: None,
         aux_addresses: BTreeMap::new(),
     };
     let mut subnets: Vec<SubnetFile> = options.subnet.iter().map(subnet).collect();
-    for &gateway in &options.gateway {
-        let subnet = containing(&mut subnets, "gateway", gateway, &gateway)?;
+    let inside = options.gateway.iter().map(|&gateway| (gateway, false));
+    for (gateway, onlink) in inside.chain(options.onlink_gateway.iter().map(|&gateway| (gateway, true))) {
+        let subnet = match onlink {
+            true => of_family(&mut subnets, gateway)?,
+            false => containing(&mut subnets, "gateway", gateway, &gateway)?,
+        };
+        subnet.onlink = onlink;
         if let Some(other) = subnet.gateway.replace(gateway) {
             return Err(Error::input(format!(
                 "subnet {} has two gateways, {other} and {gateway}",
@@ -187,6 +154,7 @@ fn file(options: &Create) -> Result<NetworkFile> {
         bclim: None,
         internal: options.internal,
         no_default_route: false,
+        table: None,
         metric: None,
         subnets,
         routes: options.route.iter().map(|text| route(text)).collect::<Result<_>>()?,
@@ -224,20 +192,13 @@ fn pair<'a>(what: &str, text: &'a str) -> Result<(&'a str, &'a str)> {
     })
 }
 
-/// Reads `DST,GW[,METRIC]`.
+/// Reads `DST,GW[,METRIC][,onlink]`.
 fn route(text: &str) -> Result<Route> {
-    let wrong = || {
-        Error::new(Kind::Usage, format!("route {text:?} is not usable"))
-            .hint("write DESTINATION,GATEWAY[,METRIC]: 10.9.0.0/16,192.168.1.254")
-    };
-    let mut parts = text.split(',');
-    let to = parts.next().and_then(|text| text.parse().ok()).ok_or_else(wrong)?;
-    let via = parts.next().and_then(|text| text.parse().ok()).ok_or_else(wrong)?;
-    let metric = parts.next().map(|text| text.parse().map_err(|_| wrong())).transpose()?;
-    if parts.next().is_some() {
-        return Err(wrong());
-    }
-    Ok(Route { to, via: Some(via), metric })
+    Route::parse(text, ',').ok_or_else(|| {
+        Error::new(Kind::Usage, format!("route {text:?} is not usable")).hint(
+            "write DESTINATION,GATEWAY[,METRIC][,onlink] or DESTINATION,blackhole: 10.9.0.0/16,192.168.1.254",
+        )
+    })
 }
 
 /// The subnet that `address` lies in, which is (the beginning of) the `what` called `whole`.
@@ -251,6 +212,16 @@ fn containing<'a>(
         Error::input(format!("{what} {whole} lies in none of the subnets"))
             .hint("give its subnet with --subnet")
     })
+}
+
+/// The only subnet of the family of `gateway`.
+fn of_family(subnets: &mut [SubnetFile], gateway: IpAddr) -> Result<&mut SubnetFile> {
+    let mut found = subnets.iter_mut().filter(|subnet| subnet.subnet.addr().is_ipv4() == gateway.is_ipv4());
+    match (found.next(), found.next()) {
+        (Some(subnet), None) => Ok(subnet),
+        _ => Err(Error::input(format!("onlink gateway {gateway} wants one subnet of its family"))
+            .hint("write several into the network's file, each with its gateway and \"onlink\": true")),
+    }
 }
 
 /// Sets what one `-o KEY=VALUE` says.
@@ -276,6 +247,7 @@ fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
         ("ipvlan_mode", _) | ("mode", Driver::Ipvlan) => word(&mut file.ipvlan_mode, key, value),
         ("ipvlan_flag", _) => word(&mut file.ipvlan_flag, key, value),
         ("mtu" | "com.docker.network.driver.mtu", _) => number(&mut file.mtu, key, value),
+        ("table", _) => word(&mut file.table, key, value),
         ("metric", _) => number(&mut file.metric, key, value),
         ("bclim", _) => number(&mut file.bclim, key, value),
         ("no_default_route", _) => {
@@ -284,7 +256,8 @@ fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
             Ok(())
         }
         _ => Err(Error::new(Kind::Usage, format!("option {key:?} is not known")).hint(
-            "use parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, metric, no_default_route, bclim",
+            "use parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, no_default_route,\
+              bclim",
         )),
     }
 }

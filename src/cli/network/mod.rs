@@ -1,5 +1,6 @@
 //! `underlay network`: definitions, in the words of `docker network`.
 
+mod conflicts;
 mod create;
 mod inspect;
 

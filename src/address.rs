@@ -1,0 +1,52 @@
+//! Addresses as containers ask for them.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
+
+use crate::error::{Error, Result};
+
+/// An address asked for, `10.0.0.9` or `10.0.0.9/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct RequestedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The prefix length, if given: it must be that of the subnet.
+    pub prefix_len: Option<u8>,
+}
+
+impl TryFrom<String> for RequestedAddress {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        let wrong = || {
+            Error::input(format!("address {text:?} is not usable"))
+                .hint("write it like 10.0.0.9 or 2001:db8::9")
+        };
+        let (address, prefix_len) = match text.parse::<IpNet>() {
+            Ok(net) => (net.addr(), Some(net.prefix_len())),
+            Err(_) => (text.parse().map_err(|_| wrong())?, None),
+        };
+        if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+            return Err(wrong());
+        }
+        Ok(Self { address, prefix_len })
+    }
+}
+
+/// One value or a list of them, so that `"ip": "10.0.0.9"` means what it says.
+pub(crate) fn one_or_many<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<RequestedAddress>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected an address or a list of addresses")]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    let texts = match OneOrMany::deserialize(input)? {
+        OneOrMany::One(text) => vec![text],
+        OneOrMany::Many(texts) => texts,
+    };
+    texts.into_iter().map(|text| RequestedAddress::try_from(text).map_err(serde::de::Error::custom)).collect()
+}

@@ -1,0 +1,163 @@
+//! What a container has besides its links, and what does not go with them: rules, and routes that lead nowhere. A
+//! namespace that something keeps would have them for ever.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::error::{Error, Kind, Result};
+use crate::network::Network;
+use crate::record::{Attached, Record};
+use crate::request::Attachment;
+use crate::route::{Route, TableId};
+
+/// By which the kernel knows that a rule or route is ours (`FRA_PROTOCOL`, `rtm_protocol`): a number nobody has taken
+/// in linux/rtnetlink.h or iproute2's rt_protos. It takes the place of a link's mark: the ledger says whose it is.
+pub const PROTOCOL: u8 = 117;
+
+/// Something that outlives the links of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lasting {
+    /// What leaves from an address takes the routes of a table.
+    Rule {
+        /// The address.
+        from: IpAddr,
+        /// The table.
+        table: TableId,
+    },
+    /// A route that leads nowhere.
+    Route {
+        /// The route.
+        route: Route,
+        /// Its table, if not the main one.
+        table: Option<TableId>,
+    },
+}
+
+impl Lasting {
+    /// Whether the kernel could take one for the other when it is to delete it.
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Route { route, table }, Self::Route { route: like, table: same }) => {
+                (route.to, table) == (like.to, same)
+            }
+            _ => self == other,
+        }
+    }
+}
+
+impl fmt::Display for Lasting {
+    /// As `ip rule` and `ip route` show it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule { from, table } => write!(f, "from {from} lookup {table}"),
+            Self::Route { route, table } => {
+                write!(f, "{route}")?;
+                table.map_or(Ok(()), |table| write!(f, " table {table}"))
+            }
+        }
+    }
+}
+
+impl Attached {
+    /// What it has that outlives its link, in the order it is made.
+    pub fn lasting(&self) -> impl Iterator<Item = Lasting> {
+        let nowhere = |route: &&Route| !route.leads_on();
+        let main = self.routes.iter().filter(nowhere).map(|&route| Lasting::Route { route, table: None });
+        let tables = self.table.iter().flat_map(move |table| {
+            let id = table.id;
+            let routes = table.routes.iter().filter(nowhere);
+            let routes = routes.map(move |&route| Lasting::Route { route, table: Some(id) });
+            let rules = self.addresses.iter().map(move |net| Lasting::Rule { from: net.addr(), table: id });
+            routes.chain(rules)
+        });
+        main.chain(tables)
+    }
+}
+
+/// Whether an attachment that is asked for comes to anything of the sort.
+pub fn is_wanted(request: &Attachment, network: &Network) -> bool {
+    let mut routes = request.routes.iter().chain(&network.routes);
+    request.table.or(network.table).is_some() || routes.any(|route| !route.leads_on())
+}
+
+impl Record {
+    /// Whether what it has that outlives its links is its own alone in its namespace, where `others` are too.
+    ///
+    /// # Errors
+    /// [`Kind::Taken`]: what one of them has could not be told from it.
+    pub fn refuse_shared(&self, others: &[Self]) -> Result<()> {
+        let same = |other: &&Self| {
+            let (own, other) = (&self.holder.netns, &other.holder.netns);
+            (own.device, own.inode) == (other.device, other.inode)
+        };
+        let others: Vec<_> = others.iter().filter(same).filter(|o| o.container != self.container).collect();
+        for own in self.attachments.iter().flat_map(Attached::lasting) {
+            let has = |other: &&&Self| {
+                other.attachments.iter().flat_map(Attached::lasting).any(|lasting| lasting.is_like(&own))
+            };
+            if let Some(other) = others.iter().find(has) {
+                let text = format!(
+                    "container {} has `{own}` in the same network namespace already",
+                    other.container
+                );
+                return Err(Error::new(Kind::Taken, text).hint("one container of a pod is enough to have it"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(container: &str, inode: u64, route: &str, table: u32) -> Record {
+        let text = format!(
+            r#"{{"version": 1, "container": "{container}", "state": "attached",
+                "holder": {{"pid": 7, "start_time": 8, "netns": {{"device": 4, "inode": {inode}}}}},
+                "attachments": [{{"network": "lan", "driver": {{"kind": "macvlan", "mode": "bridge"}}, "parent": "eth0",
+                 "parent_index": 2, "segment": 2, "ifname": "eth0", "addresses": ["10.0.0.9/24", "2001:db8::9/64"],
+                 "routes": [{{"to": "10.8.0.0/16", "via": "10.0.0.1"}}, {route}],
+                 "table": {{"id": {table}, "routes": [{{"to": "0.0.0.0/0", "via": "10.0.0.1"}}, {route}]}}}}]}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn what_lasts() {
+        let record = record("web", 5, r#"{"to": "10.9.0.0/16", "type": "blackhole"}"#, 101);
+        let lasting: Vec<_> = record.attachments[0].lasting().map(|lasting| lasting.to_string()).collect();
+        assert_eq!(
+            lasting,
+            [
+                "blackhole 10.9.0.0/16",
+                "blackhole 10.9.0.0/16 table 101",
+                "from 10.0.0.9 lookup 101",
+                "from 2001:db8::9 lookup 101"
+            ]
+        );
+    }
+
+    #[test]
+    fn two_in_one_namespace() {
+        let one = record("one", 5, r#"{"to": "10.9.0.0/16", "type": "blackhole"}"#, 101);
+        let alike = record("two", 5, r#"{"to": "10.9.0.0/16", "type": "prohibit", "metric": 7}"#, 102);
+        let error = alike.refuse_shared(std::slice::from_ref(&one)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "container one has `prohibit 10.9.0.0/16 metric 7` in the same network namespace already"
+        );
+        for other in [
+            record("two", 6, r#"{"to": "10.9.0.0/16", "type": "blackhole"}"#, 101),
+            record("two", 5, r#"{"to": "10.8.0.0/16", "type": "blackhole"}"#, 102),
+            record("one", 5, r#"{"to": "10.9.0.0/16", "type": "blackhole"}"#, 101),
+        ] {
+            assert_eq!(other.refuse_shared(std::slice::from_ref(&one)), Ok(()));
+        }
+        assert!(
+            record("two", 5, r#"{"to": "10.7.0.0/16", "type": "blackhole"}"#, 101)
+                .refuse_shared(&[one])
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,302 @@
+//! Routes of a container: where packets go, or that they go nowhere, and how people write it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A route of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The destination; `0.0.0.0/0` or `::/0` for a default route.
+    pub to: IpNet,
+    /// The next hop; none for a route by the link alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<IpAddr>,
+    /// The metric; without it the kernel's: 0, and 1024 for IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
+    /// What becomes of the packets.
+    #[serde(default, rename = "type", skip_serializing_if = "RouteType::is_default")]
+    pub kind: RouteType,
+    /// Whether the next hop is on the link, though no subnet of it says so (`RTNH_F_ONLINK`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub onlink: bool,
+}
+
+/// What becomes of the packets that take a route (`rtm_type`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteType {
+    /// They are sent on.
+    #[default]
+    Unicast,
+    /// They vanish (`RTN_BLACKHOLE`).
+    Blackhole,
+    /// The sender hears that the host is unreachable (`RTN_UNREACHABLE`).
+    Unreachable,
+    /// The sender hears that it is forbidden (`RTN_PROHIBIT`).
+    Prohibit,
+}
+
+impl RouteType {
+    /// Every one there is.
+    pub const ALL: [Self; 4] = [Self::Unicast, Self::Blackhole, Self::Unreachable, Self::Prohibit];
+
+    /// Whether packets are sent on.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for RouteType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unicast => "unicast",
+            Self::Blackhole => "blackhole",
+            Self::Unreachable => "unreachable",
+            Self::Prohibit => "prohibit",
+        })
+    }
+}
+
+impl Route {
+    /// The route to `to` by the next hop `via`, or by the link alone.
+    pub fn new(to: IpNet, via: Option<IpAddr>) -> Self {
+        Self { to, via, metric: None, kind: RouteType::Unicast, onlink: false }
+    }
+
+    /// Whether packets are sent on. A route that sends nothing on belongs to no link, and does not go with one.
+    pub fn leads_on(&self) -> bool {
+        self.kind == RouteType::Unicast
+    }
+
+    /// Whether it is a default route.
+    pub fn is_default(&self) -> bool {
+        self.to.prefix_len() == 0
+    }
+
+    /// Reads `DESTINATION SEPARATOR GATEWAY`, with `blackhole`, `unreachable` or `prohibit` in the gateway's place, and
+    /// behind it, in any order, `onlink` and the metric.
+    pub fn parse(text: &str, separator: char) -> Option<Self> {
+        let mut words = text.split(separator);
+        let to = words.next()?.parse().ok()?;
+        let way = words.next()?;
+        let mut route = Self::new(to, None);
+        match RouteType::ALL.into_iter().find(|kind| kind.to_string() == way) {
+            Some(RouteType::Unicast) => return None,
+            Some(kind) => route.kind = kind,
+            None => route.via = Some(way.parse().ok()?),
+        }
+        for word in words {
+            match word.parse() {
+                Ok(metric) if route.metric.is_none() => route.metric = Some(metric),
+                _ if word == "onlink" && !route.onlink => route.onlink = true,
+                _ => return None,
+            }
+        }
+        Some(route)
+    }
+
+    /// Reads the short form of annotations, whose separator is `@`: commas and white space separate options there.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn short(text: &str) -> Result<Self> {
+        Self::parse(text, '@').ok_or_else(|| {
+            Error::input(format!("{text:?} is no route")).hint(
+                "write DESTINATION@GATEWAY or DESTINATION@blackhole, then @METRIC and @onlink if need be",
+            )
+        })
+    }
+
+    /// Whether its parts agree with each other, and its next hop, as far as it must lie in one, with the subnets that
+    /// `reaches` tells of.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn check(&self, reaches: impl Fn(IpAddr) -> bool) -> Result<()> {
+        let to = self.to;
+        let refuse = |why: String| Err(Error::input(format!("route to {to} {why}")));
+        if to != to.trunc() {
+            return refuse(format!("has host bits set, {} has not", to.trunc()));
+        }
+        match self.via {
+            Some(via) if !self.leads_on() => refuse(format!("is {} and leads to {via}", self.kind)),
+            _ if self.onlink && self.via.is_none() => refuse("is onlink and has no next hop".to_owned()),
+            None if !self.leads_on() => Ok(()),
+            _ if self.is_default() => {
+                refuse("is a default route: give the subnet a gateway instead".to_owned())
+            }
+            Some(via) if via.is_ipv4() != to.addr().is_ipv4() => {
+                refuse(format!("leads to {via}, of the other family"))
+            }
+            Some(via) if via.is_unspecified() || via.is_multicast() || via.is_loopback() => {
+                refuse(format!("leads to {via}, which is no router"))
+            }
+            Some(via) if !self.onlink && !reaches(via) => {
+                refuse(format!("leads to {via}, which is in none of the subnets"))
+            }
+            Some(_) => Ok(()),
+            None => refuse("has no next hop: write DESTINATION,GATEWAY".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Route {
+    /// As `ip route` shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.leads_on() {
+            write!(f, "{} ", self.kind)?;
+        }
+        if self.is_default() {
+            f.write_str("default")?
+        } else {
+            write!(f, "{}", self.to)?
+        }
+        self.via.map_or(Ok(()), |via| write!(f, " via {via}"))?;
+        self.metric.map_or(Ok(()), |metric| write!(f, " metric {metric}"))?;
+        if self.onlink { f.write_str(" onlink") } else { Ok(()) }
+    }
+}
+
+/// The number of a routing table that is not the kernel's own: neither 0 nor default, main and local (253 to 255).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct TableId(u32);
+
+impl TryFrom<u32> for TableId {
+    type Error = Error;
+
+    fn try_from(id: u32) -> Result<Self> {
+        if matches!(id, 0 | 253..=255) { Err(no_table(id)) } else { Ok(Self(id)) }
+    }
+}
+
+impl From<TableId> for u32 {
+    fn from(TableId(id): TableId) -> Self {
+        id
+    }
+}
+
+impl std::str::FromStr for TableId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let id: Option<u32> = text.parse().ok();
+        id.and_then(|id| Self::try_from(id).ok()).ok_or_else(|| no_table(format!("{text:?}")))
+    }
+}
+
+impl fmt::Display for TableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+fn no_table(text: impl fmt::Display) -> Error {
+    Error::input(format!("{text} is no routing table to be used"))
+        .hint("use a number, best 1 to 252; 253 to 255 are the kernel's own")
+}
+
+/// The routes of one link alone, for packets that leave from its addresses (source routing): replies so leave by the
+/// link that the question came in on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Its number in the container.
+    pub id: TableId,
+    /// What it holds.
+    pub routes: Vec<Route>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_forms() {
+        for (text, shown) in [
+            ("10.9.0.0/16@10.0.0.1", "10.9.0.0/16 via 10.0.0.1"),
+            ("2001:db8:9::/48@2001:db8::9@50", "2001:db8:9::/48 via 2001:db8::9 metric 50"),
+            ("10.9.0.0/16@198.51.100.1@onlink@7", "10.9.0.0/16 via 198.51.100.1 metric 7 onlink"),
+            ("10.9.0.0/16@198.51.100.1@7@onlink", "10.9.0.0/16 via 198.51.100.1 metric 7 onlink"),
+            ("10.9.0.0/16@blackhole", "blackhole 10.9.0.0/16"),
+            ("0.0.0.0/0@unreachable@4000", "unreachable default metric 4000"),
+            ("::/0@prohibit", "prohibit default"),
+        ] {
+            assert_eq!(Route::parse(text, '@').unwrap().to_string(), shown);
+            assert_eq!(Route::parse(&text.replace('@', ","), ',').unwrap().to_string(), shown);
+        }
+        for text in [
+            "",
+            "@",
+            "10.9.0.0/16",
+            "10.9.0.0/16@",
+            "10.9.0.0/16@unicast",
+            "10.9.0.0@10.0.0.1",
+            "x@10.0.0.1",
+            "10.9.0.0/16@10.0.0.1@",
+            "10.9.0.0/16@10.0.0.1@1@2",
+            "10.9.0.0/16@10.0.0.1@onlink@onlink",
+            "10.9.0.0/16@10.0.0.1@-1",
+            "10.9.0.0/16@10.0.0.1/24",
+        ] {
+            assert_eq!(Route::parse(text, '@'), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn parts_that_disagree() {
+        let check = |json: &str| {
+            let route: Route = serde_json::from_str(json).unwrap();
+            route.check(|via| via.to_string() == "10.0.0.1").map_err(|error| error.to_string())
+        };
+        for json in [
+            r#"{"to": "10.9.0.0/16", "via": "10.0.0.1"}"#,
+            r#"{"to": "10.9.0.0/16", "via": "10.5.5.5", "onlink": true}"#,
+            r#"{"to": "10.9.0.0/16", "type": "blackhole"}"#,
+            r#"{"to": "0.0.0.0/0", "type": "unreachable", "metric": 9}"#,
+        ] {
+            assert_eq!(check(json), Ok(()), "{json}");
+        }
+        for (json, why) in [
+            (r#"{"to": "10.9.0.1/16", "type": "blackhole"}"#, "has host bits set, 10.9.0.0/16 has not"),
+            (
+                r#"{"to": "10.9.0.0/16", "via": "10.0.0.2"}"#,
+                "leads to 10.0.0.2, which is in none of the subnets",
+            ),
+            (r#"{"to": "10.9.0.0/16", "via": "::1"}"#, "leads to ::1, of the other family"),
+            (
+                r#"{"to": "10.9.0.0/16", "via": "0.0.0.0", "onlink": true}"#,
+                "leads to 0.0.0.0, which is no router",
+            ),
+            (r#"{"to": "10.9.0.0/16"}"#, "has no next hop: write DESTINATION,GATEWAY"),
+            (r#"{"to": "10.9.0.0/16", "onlink": true}"#, "is onlink and has no next hop"),
+            (
+                r#"{"to": "10.9.0.0/16", "via": "10.0.0.1", "type": "prohibit"}"#,
+                "is prohibit and leads to 10.0.0.1",
+            ),
+            (
+                r#"{"to": "0.0.0.0/0", "via": "10.0.0.1"}"#,
+                "is a default route: give the subnet a gateway instead",
+            ),
+        ] {
+            let to = json.split('"').nth(3).unwrap();
+            assert_eq!(check(json), Err(format!("route to {to} {why}")), "{json}");
+        }
+    }
+
+    #[test]
+    fn tables() {
+        for id in ["1", "252", "256", "4294967295"] {
+            assert_eq!(id.parse::<TableId>().unwrap().to_string(), id);
+        }
+        for id in ["", "0", "253", "254", "255", "4294967296", "main", "-1"] {
+            assert!(id.parse::<TableId>().is_err(), "{id}");
+        }
+    }
+}
