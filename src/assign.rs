@@ -171,7 +171,7 @@ mod tests {
 
     fn requests(text: &str) -> Vec<Attachment> {
         let annotations = request::Annotations::from([(request::NETWORKS.to_owned(), text.to_owned())]);
-        request::Asked::of(&annotations).unwrap().read().unwrap().attachments
+        crate::asked::Asked::of(&annotations).unwrap().read().unwrap().attachments
     }
 
     #[track_caller]
@@ -221,6 +221,7 @@ mod tests {
                 mac: None,
                 mtu: None,
                 bclim: None,
+                tuning: crate::tuning::Tuning::default(),
                 addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
                 routes: Vec::new(),
                 table: None,
@@ -231,6 +232,7 @@ mod tests {
                 kind: None,
                 driver: None,
                 bclim: None,
+                tuning: crate::tuning::Tuning::default(),
                 slave_kind: None,
                 lower: None,
                 elsewhere: None,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::asked::Asked;
 use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::detach;
 use crate::error::{Error, Kind, Result};
@@ -17,7 +18,7 @@ use crate::oci;
 use crate::parents;
 use crate::plan;
 use crate::record::{Holder, Netns, Record, State};
-use crate::request::{self, Asked, Request};
+use crate::request::{self, Request};
 use crate::settings::Settings;
 use crate::store::{Locked, Present, Store, no_such_network};
 

@@ -96,6 +96,10 @@ fn links(record: &Record, netns: &NetnsFile, host: &mut Host) -> Result<Vec<Diff
             if let Some(ifindex) = actual.link.as_ref().map(|link| link.ifindex) {
                 actual.addresses = inside.addresses_of(ifindex)?;
                 actual.routes = inside.routes_of(ifindex, None)?;
+                let name = actual.link.as_ref().map(|link| link.name.clone()).unwrap_or_default();
+                let asked = attached.tuning.sysctls.keys();
+                let told = asked.filter_map(|key| Some((key.clone(), kernel::sysctl(&name, key)?)));
+                actual.sysctls = told.collect();
                 if let Some(table) = &attached.table {
                     actual.table_routes = inside.routes_of(ifindex, Some(table.id))?;
                     actual.rules = inside.rules()?;
@@ -144,6 +148,9 @@ fn parents(locked: &Locked<'_>, host: &mut Host) -> Result<Vec<Difference>> {
             differences.push(unneeded.hint("`underlay gc` deletes parents that nobody needs"));
         }
     }
+    // What cannot be read is told of elsewhere.
+    let networks = store.network_names()?.into_iter().filter_map(|name| store.network(&name).ok());
+    differences.extend(networks.filter_map(|network| compare::network(&network, link(&network.parent)?)));
     for link in links.iter().filter(|link| link.is_made_parent()) {
         let Ok(name) = link.name.parse::<IfName>() else { continue };
         if !written.contains(&name) {

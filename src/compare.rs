@@ -1,5 +1,6 @@
 //! Ledger and kernel side by side: what the one says, and what the other tells.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -7,11 +8,15 @@ use ipnet::IpNet;
 use crate::difference::{Difference, What};
 use crate::lasting::Lasting;
 use crate::link::Link;
+use crate::mac::MacAddr;
 use crate::mark::Mark;
+use crate::name::IfName;
+use crate::network::Network;
 use crate::parent::{MARK, MadeParent};
 use crate::printable;
 use crate::record::Attached;
 use crate::route::{Route, TableId};
+use crate::tuning::{Sysctl, Tuning};
 
 /// What there is of one attachment.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +31,8 @@ pub struct Actual {
     pub table_routes: Vec<Route>,
     /// The rules of ours, from which address to which table.
     pub rules: Vec<(IpAddr, TableId)>,
+    /// Its sysctls, as far as the ledger names them.
+    pub sysctls: BTreeMap<Sysctl, String>,
     /// The host's namespace, as the container's counts its peers.
     pub host_nsid: Option<i32>,
     /// The host's link with the parent's number; else that with its name.
@@ -68,6 +75,9 @@ pub fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> Vec<Diff
     if let Some(mtu) = attached.mtu {
         compare(What::Mtu, Some(mtu.to_string()), Some(link.mtu.to_string()));
     }
+    for (expected, found) in settings(&attached.tuning, &link.tuning, &actual.sysctls) {
+        compare(What::Setting, Some(expected), found);
+    }
     for address in &attached.addresses {
         let alike = |found: &&IpNet| found.addr() == address.addr();
         let found = best(&actual.addresses, |found| *found == address, alike);
@@ -96,6 +106,56 @@ pub fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> Vec<Diff
                 best(&actual.rules, |found| **found == (address, table.id), |found| found.0 == address);
             compare(What::Rule, Some(rule((address, table.id))), found.copied().map(rule));
         }
+    }
+    // The kernel makes a link's MTU smaller with that of its parent, and larger never.
+    let parent = actual.parent.as_ref().filter(|parent| attached.mtu.is_some_and(|mtu| parent.mtu < mtu));
+    if let (Some(parent), Some(smaller)) = (parent, all.iter_mut().find(|found| found.what == What::Mtu)) {
+        smaller.hint = Some(shrunk(&attached.parent, parent, attached.mtu.unwrap_or_default()));
+    }
+    all
+}
+
+/// What of a network's definition its parent `link` does not allow any more.
+pub fn network(network: &Network, link: &Link) -> Option<Difference> {
+    let mtu = network.mtu.filter(|&mtu| mtu > link.mtu)?;
+    let shrunk = shrunk(&network.parent, link, mtu);
+    let smaller = Difference::new(What::Mtu, Some(mtu.to_string()), Some(link.mtu.to_string())).hint(shrunk);
+    Some(Difference { network: Some(network.name.clone()), ..smaller.at_parent(&network.parent) })
+}
+
+fn shrunk(name: &IfName, link: &Link, mtu: u32) -> String {
+    let (name, now) = (printable::word(name.as_str()), link.mtu);
+    format!(
+        "parent {name} has mtu {now} now: `ip link set {name} mtu {mtu}`, then restart the container; or give the \
+             network a smaller mtu"
+    )
+}
+
+/// Each setting that the ledger has, with what there is of it.
+fn settings(
+    expected: &Tuning,
+    found: &Tuning,
+    sysctls: &BTreeMap<Sysctl, String>,
+) -> Vec<(String, Option<String>)> {
+    let mut all = Vec::new();
+    let mut number = |name: &str, expected: Option<u32>, found: Option<u32>| {
+        if let Some(expected) = expected {
+            all.push((format!("{name} {expected}"), found.map(|found| format!("{name} {found}"))));
+        }
+    };
+    number("txqueuelen", expected.txqueuelen, found.txqueuelen);
+    number("bcqueuelen", expected.bcqueuelen, found.bcqueuelen);
+    if !expected.source_macs.is_empty() {
+        // The kernel keeps them in an order of its own.
+        let listed = |macs: &[MacAddr]| {
+            let macs: BTreeSet<_> = macs.iter().map(ToString::to_string).collect();
+            macs.into_iter().collect::<Vec<_>>().join(" ")
+        };
+        let macs = |tuning: &Tuning| format!("source_macs {}", listed(&tuning.source_macs));
+        all.push((macs(expected), Some(macs(found))));
+    }
+    for (sysctl, value) in &expected.sysctls {
+        all.push((format!("{sysctl}={value}"), sysctls.get(sysctl).map(|found| format!("{sysctl}={found}"))));
     }
     all
 }
@@ -194,6 +254,7 @@ mod tests {
             kind: None,
             driver: None,
             bclim: None,
+            tuning: crate::tuning::Tuning::default(),
             slave_kind: None,
             lower: None,
             elsewhere: None,

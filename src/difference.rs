@@ -52,6 +52,8 @@ pub enum What {
     Mac,
     /// The MTU of a link.
     Mtu,
+    /// A queue, sysctl or list of a link.
+    Setting,
     /// An address of a link.
     Address,
     /// A route by a link.
@@ -94,6 +96,7 @@ impl fmt::Display for What {
             Self::Driver => "driver",
             Self::Mac => "mac",
             Self::Mtu => "mtu",
+            Self::Setting => "setting",
             Self::Address => "address",
             Self::Route => "route",
             Self::Rule => "rule",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::marker::PhantomData;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -45,27 +45,35 @@ pub fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
 ///
 /// # Errors
 /// Names the key that is given twice.
-pub fn distinct<'de, D, V>(input: D) -> Result<BTreeMap<String, V>, D::Error>
+pub fn distinct<'de, D, K, V>(input: D) -> Result<BTreeMap<K, V>, D::Error>
 where
     D: Deserializer<'de>,
+    K: Deserialize<'de> + Ord + Display,
     V: Deserialize<'de>,
 {
-    struct Distinct<V>(PhantomData<V>);
+    struct Distinct<K, V>(PhantomData<(K, V)>);
 
-    impl<'de, V: Deserialize<'de>> Visitor<'de> for Distinct<V> {
-        type Value = BTreeMap<String, V>;
+    impl<'de, K, V> Visitor<'de> for Distinct<K, V>
+    where
+        K: Deserialize<'de> + Ord + Display,
+        V: Deserialize<'de>,
+    {
+        type Value = BTreeMap<K, V>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a map")
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> Result<Self::Value, A::Error> {
-            let mut map = BTreeMap::new();
+            let mut map: Self::Value = BTreeMap::new();
             while let Some((key, value)) = input.next_entry()? {
                 match map.entry(key) {
                     Entry::Vacant(place) => _ = place.insert(value),
                     Entry::Occupied(place) => {
-                        return Err(de::Error::custom(format!("{:?} is given twice", place.key())));
+                        return Err(de::Error::custom(format!(
+                            "{:?} is given twice",
+                            place.key().to_string()
+                        )));
                     }
                 }
             }

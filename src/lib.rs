@@ -8,6 +8,7 @@
 
 // Words: values and rules without I/O.
 pub mod address;
+pub mod asked;
 pub mod assign;
 pub mod compare;
 pub mod difference;
@@ -31,6 +32,7 @@ pub mod request;
 pub mod route;
 pub mod settings;
 pub mod subnet;
+pub mod tuning;
 pub mod vlan;
 
 // Edges: one door per resource.

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::mac::MacAddr;
 use crate::network::Network;
 use crate::parent;
+use crate::tuning::Tuning;
 use crate::vlan::VlanProtocol;
 
 /// What RTM_GETLINK tells of a link.
@@ -21,6 +22,8 @@ pub struct Link {
     /// Its limit for unqueued broadcasts (`IFLA_MACVLAN_BC_CUTOFF`), where the kernel tells: since 6.4, and only what
     /// is not the default.
     pub bclim: Option<i32>,
+    /// What it has been given besides, without sysctls, as far as rtnetlink tells.
+    pub tuning: Tuning,
     /// What it is enslaved to (`IFLA_INFO_SLAVE_KIND`): bridge, bond, team, …
     pub slave_kind: Option<String>,
     /// The link below it in the same namespace (`IFLA_LINK` without `IFLA_LINK_NETNSID`).
@@ -123,6 +126,7 @@ mod tests {
             kind: None,
             driver: None,
             bclim: None,
+            tuning: crate::tuning::Tuning::default(),
             slave_kind: None,
             lower: None,
             elsewhere: None,

@@ -17,6 +17,7 @@ use crate::parent::{MadeParent, Recipe};
 use crate::record::{Attached, Holder, Record, State, VERSION};
 use crate::settings::Settings;
 use crate::store::{Locked, Store};
+use crate::tuning::Tuning;
 
 /// One thing that mends the ledger, shown as a command of the shell where there is one.
 #[derive(Clone, Debug)]
@@ -203,6 +204,7 @@ fn attached(store: &Store, seen: &Seen, host: &mut Socket) -> Result<Option<Atta
         mac: seen.link.mac,
         mtu: None,
         bclim: None,
+        tuning: Tuning::default(),
         addresses: seen.addresses.iter().filter(is_ours).copied().collect(),
         routes: seen.routes.clone(),
         table: seen.table.clone(),

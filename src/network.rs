@@ -14,6 +14,7 @@ use crate::parent::{self, Recipe};
 use crate::pattern::Pattern;
 use crate::route::{Route, TableId};
 use crate::subnet::Subnet;
+use crate::tuning::Tuning;
 use crate::vlan::Trunk;
 
 /// No network has more subnets, nor more routes, nor a subnet more aux addresses: they are compared with each other.
@@ -38,6 +39,8 @@ pub struct Network {
     /// How many receivers of a broadcast are served at once, without a queue (`IFLA_MACVLAN_BC_CUTOFF`, kernel
     /// 6.4; -1: all).
     pub bclim: Option<i32>,
+    /// What the links are given besides.
+    pub tuning: Tuning,
     /// Whether containers get no default route, because this is no way out.
     pub internal: bool,
     /// Whether containers get no default route, because another network shall give it.
@@ -98,6 +101,8 @@ impl Network {
         if file.bclim.is_some() && driver.kind() == Kind::Ipvlan {
             return Err(no_option_of("bclim", Kind::Ipvlan));
         }
+        let tuning = file.tuning();
+        tuning.check(driver)?;
         let on_dummy = file.parent.is_none();
         let trunk = Trunk::of(&file)?;
         let parent = trunk.as_ref().map(Trunk::parent).or(file.parent);
@@ -116,6 +121,7 @@ impl Network {
             on_dummy,
             mtu: file.mtu,
             bclim: file.bclim,
+            tuning,
             internal: file.internal,
             no_default_route: file.no_default_route,
             table: file.table,
@@ -180,6 +186,10 @@ impl Network {
             ipvlan_flag,
             mtu: self.mtu,
             bclim: self.bclim,
+            txqueuelen: self.tuning.txqueuelen,
+            bcqueuelen: self.tuning.bcqueuelen,
+            source_macs: self.tuning.source_macs.clone(),
+            sysctls: self.tuning.sysctls.clone(),
             internal: self.internal,
             no_default_route: self.no_default_route,
             table: self.table,
@@ -310,7 +320,7 @@ mod tests {
             (
                 r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtuu": 5}"#,
                 "mtuu: unknown field `mtuu`, expected one of `version`, `name`, `driver`, `parent`, `vlan`, `vlans`, `vlan_protocol`, \
-                 `macvlan_mode`, `ipvlan_mode`, `ipvlan_flag`, `mtu`, `bclim`, \
+                 `macvlan_mode`, `ipvlan_mode`, `ipvlan_flag`, `mtu`, `bclim`, `txqueuelen`, `bcqueuelen`, `source_macs`, `sysctls`, \
                  `internal`, `no_default_route`, `table`, `metric`, `subnets`, `routes`, `required_annotations`, `labels` at line 1 column 60",
             ),
             (

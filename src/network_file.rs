@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::driver::{IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::{Error, Result};
 use crate::json;
+use crate::mac::MacAddr;
 use crate::name::{IfName, NetworkName};
 use crate::pattern::Pattern;
 use crate::route::{Route, TableId};
 use crate::subnet::{AddressRange, Subnet};
+use crate::tuning::{Sysctl, SysctlValue, Tuning};
 use crate::vlan::{VlanId, VlanProtocol, VlanRanges};
 
 /// The version of the network file format this program reads and writes.
@@ -57,6 +59,18 @@ pub struct NetworkFile {
     /// Receivers of a broadcast that are served without a queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bclim: Option<i32>,
+    /// Frames that wait to be sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub txqueuelen: Option<u32>,
+    /// Broadcasts that wait to be handed on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bcqueuelen: Option<u32>,
+    /// In mode source: whose frames come in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_macs: Vec<MacAddr>,
+    /// Sysctls of the links.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
+    pub sysctls: BTreeMap<Sysctl, SysctlValue>,
     /// No default route: no way out.
     #[serde(default)]
     pub internal: bool,
@@ -81,6 +95,18 @@ pub struct NetworkFile {
     /// Notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
     pub labels: BTreeMap<String, String>,
+}
+
+impl NetworkFile {
+    /// What it says of the links besides.
+    pub fn tuning(&self) -> Tuning {
+        Tuning {
+            txqueuelen: self.txqueuelen,
+            bcqueuelen: self.bcqueuelen,
+            source_macs: self.source_macs.clone(),
+            sysctls: self.sysctls.clone(),
+        }
+    }
 }
 
 /// A subnet as it is written.

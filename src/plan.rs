@@ -14,6 +14,7 @@ use crate::parent::{self, Recipe};
 use crate::printable;
 use crate::record::{Attached, Record};
 use crate::route::{Route, Table, TableId};
+use crate::tuning::{Sysctl, SysctlValue, Tuning};
 
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
 /// shown before anything exists.
@@ -35,6 +36,8 @@ pub enum Op {
         mtu: Option<u32>,
         /// Its limit for unqueued broadcasts, if not the kernel's.
         bclim: Option<i32>,
+        /// What it is given besides; sysctls come later.
+        tuning: Tuning,
         /// The device group by which it is known until it is marked.
         group: u32,
     },
@@ -56,6 +59,15 @@ pub enum Op {
         link: IfName,
         /// Whether it is on.
         enabled: bool,
+    },
+    /// Sets a sysctl of a link.
+    SetSysctl {
+        /// The link.
+        link: IfName,
+        /// The sysctl.
+        sysctl: Sysctl,
+        /// Its value.
+        value: SysctlValue,
     },
     /// Gives a link an address; IPv6 without duplicate address detection, so that it can be used at once.
     AddAddress {
@@ -115,11 +127,17 @@ pub fn attach(record: &Record) -> Vec<Op> {
             mac: attached.mac,
             mtu: attached.mtu,
             bclim: attached.bclim,
+            tuning: attached.tuning.clone(),
             group: mark.group(),
         });
         // Without an IPv6 address of ours the container shall not get one from a router either.
         let enabled = attached.addresses.iter().any(|address| matches!(address, IpNet::V6(_)));
         plan.push(Op::SetIpv6 { link: link.clone(), enabled });
+        let sysctl = |(sysctl, value): (&Sysctl, &SysctlValue)| {
+            let (sysctl, value) = (sysctl.clone(), value.clone());
+            Op::SetSysctl { link: link.clone(), sysctl, value }
+        };
+        plan.extend(attached.tuning.sysctls.iter().map(sysctl));
         let address = |&address: &IpNet| Op::AddAddress { link: link.clone(), address };
         plan.extend(attached.addresses.iter().map(address));
         plan.push(Op::SetUp { link: link.clone(), mark });
@@ -155,7 +173,7 @@ impl fmt::Display for Op {
     /// The command of iproute2 (or sysctl) that does the same inside the container.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CreateLink { name, parent, driver, mac, mtu, bclim, .. } => {
+            Self::CreateLink { name, parent, driver, mac, mtu, bclim, tuning, .. } => {
                 write!(f, "ip link add link {parent} name {name}")?;
                 if let Some(mac) = mac {
                     write!(f, " address {mac}")?;
@@ -163,8 +181,14 @@ impl fmt::Display for Op {
                 if let Some(mtu) = mtu {
                     write!(f, " mtu {mtu}")?;
                 }
+                tuning.txqueuelen.map_or(Ok(()), |length| write!(f, " txqueuelen {length}"))?;
                 write!(f, " type {driver}")?;
-                bclim.map_or(Ok(()), |bclim| write!(f, " bclim {bclim}"))
+                bclim.map_or(Ok(()), |bclim| write!(f, " bclim {bclim}"))?;
+                tuning.bcqueuelen.map_or(Ok(()), |length| write!(f, " bcqueuelen {length}"))?;
+                if !tuning.source_macs.is_empty() {
+                    f.write_str(" macaddr set")?;
+                }
+                tuning.source_macs.iter().try_for_each(|mac| write!(f, " {mac}"))
             }
             Self::MakeParent { name, recipe } => {
                 match recipe {
@@ -178,6 +202,9 @@ impl fmt::Display for Op {
             }
             Self::SetIpv6 { link, enabled } => {
                 write!(f, "sysctl -w net/ipv6/conf/{link}/disable_ipv6={}", u8::from(!enabled))
+            }
+            Self::SetSysctl { link, sysctl, value } => {
+                write!(f, "sysctl -w {}={value}", sysctl.path(link.as_str()))
             }
             Self::AddAddress { link, address: address @ IpNet::V4(net) } if net.prefix_len() < 31 => {
                 write!(f, "ip addr add {address} brd {} dev {link}", net.broadcast())
@@ -232,7 +259,8 @@ mod tests {
              "addresses": ["10.0.0.9/24", "2001:db8::9/64"],
              "routes": [{"to": "0.0.0.0/0", "via": "10.0.0.1"}, {"to": "::/0", "via": "2001:db8::1"}]},
             {"network": "san", "driver": {"kind": "ipvlan", "mode": "l3", "flag": "private"}, "parent": "eth1",
-             "parent_index": 3, "segment": 3, "ifname": "eth1", "ifindex": 12,
+             "parent_index": 3, "segment": 3, "ifname": "eth1", "ifindex": 12, "txqueuelen": 500,
+             "sysctls": {"ipv4.rp_filter": "2"},
              "addresses": ["10.1.0.0/31"],
              "routes": [{"to": "10.2.0.0/16", "metric": 7}, {"to": "10.9.0.0/16", "type": "blackhole"}],
              "table": {"id": 101, "routes": [{"to": "0.0.0.0/0", "via": "198.51.100.1", "onlink": true}]}}
@@ -255,8 +283,9 @@ mod tests {
                 "ip link set eth0 alias underlay:web:0:7:8:lan up",
                 "ip route add default via 10.0.0.1 dev eth0",
                 "ip -6 route add default via 2001:db8::1 dev eth0",
-                "ip link add link eth1 name eth1 type ipvlan mode l3 private",
+                "ip link add link eth1 name eth1 txqueuelen 500 type ipvlan mode l3 private",
                 "sysctl -w net/ipv6/conf/eth1/disable_ipv6=1",
+                "sysctl -w net/ipv4/conf/eth1/rp_filter=2",
                 "ip addr add 10.1.0.0/31 dev eth1",
                 "ip link set eth1 alias underlay:web:1:7:8:san up",
                 "ip route add 10.2.0.0/16 metric 7 dev eth1",

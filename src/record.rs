@@ -12,6 +12,7 @@ use crate::mac::MacAddr;
 use crate::mark::Mark;
 use crate::name::{ContainerId, IfName, NetworkName};
 use crate::route::{Route, Table};
+use crate::tuning::Tuning;
 
 /// The version of the record formats this program reads and writes.
 pub const VERSION: u32 = 1;
@@ -94,6 +95,9 @@ pub struct Attached {
     /// Its limit for unqueued broadcasts, if not the kernel's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bclim: Option<i32>,
+    /// What it has been given besides.
+    #[serde(flatten)]
+    pub tuning: Tuning,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
     /// Its routes besides those the addresses make.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::address::{self, RequestedAddress};
+use crate::asked::is_json;
 use crate::driver::Kind;
 use crate::error::{Error, Result};
 use crate::json;
@@ -20,9 +20,9 @@ pub const NETWORKS: &str = "io.underlay.networks";
 /// Before a network's name: the annotation that defines it inline.
 pub const NETWORK_PREFIX: &str = "io.underlay.network.";
 /// All annotations that are ours begin with this.
-const PREFIX: &str = "io.underlay.";
+pub(crate) const PREFIX: &str = "io.underlay.";
 /// What may be asked of an attachment in the short form.
-const OPTIONS: [&str; 11] = [
+pub(crate) const OPTIONS: [&str; 12] = [
     "ip",
     "ip6",
     "mac",
@@ -34,6 +34,7 @@ const OPTIONS: [&str; 11] = [
     "route",
     "table",
     "default-route",
+    "source-mac",
 ];
 
 /// The annotations of a container, as config.json and the OCI state hold them.
@@ -79,6 +80,9 @@ pub struct Attachment {
     /// Whether it can give the default route.
     #[serde(default = "yes", rename = "default-route")]
     pub default_route: bool,
+    /// In mode source: whose frames come in besides.
+    #[serde(default, rename = "source-macs")]
+    pub source_macs: Vec<MacAddr>,
 }
 
 fn yes() -> bool {
@@ -92,6 +96,8 @@ impl Attachment {
     /// Says what it cannot have.
     pub fn check(&self, network: &Network) -> Result<()> {
         let checked = network.check_routes(&self.routes);
+        let tuning = network.tuning.with_sources(&self.source_macs);
+        let checked = checked.and_then(|()| tuning.check(network.driver));
         checked.map_err(|error| error.within(format!("network {}", network.name)))?;
         match self.mac {
             Some(mac) if network.driver.kind() == Kind::Ipvlan => Err(Error::input(format!(
@@ -104,77 +110,8 @@ impl Attachment {
     }
 }
 
-/// The annotations of a container that asks for networks, not read yet.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    networks: &'a str,
-    annotations: &'a Annotations,
-}
-
-impl<'a> Asked<'a> {
-    /// What `annotations` ask for; `None` if for nothing: then the container is not ours.
-    pub fn of(annotations: &'a Annotations) -> Option<Self> {
-        Some(Self { networks: annotations.get(NETWORKS)?, annotations })
-    }
-
-    /// All annotations of the container, also those of others.
-    pub fn annotations(self) -> &'a Annotations {
-        self.annotations
-    }
-
-    /// The annotations that are ours, with their keys.
-    pub fn ours(self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let ours =
-            self.annotations.range(PREFIX.to_owned()..).map(|(key, value)| (key.as_str(), value.as_str()));
-        ours.take_while(|(key, _)| key.starts_with(PREFIX))
-    }
-
-    /// How many attachments are asked for, or networks defined, whichever is more. No item is read for that, and a
-    /// text that cannot be read has none.
-    pub fn count(self) -> usize {
-        let attachments = if is_json(self.networks) {
-            serde_json::from_str::<Vec<IgnoredAny>>(self.networks).map_or(0, |items| items.len())
-        } else {
-            self.networks.split(';').count()
-        };
-        attachments.max(self.ours().filter(|(key, _)| key.starts_with(NETWORK_PREFIX)).count())
-    }
-
-    /// Reads what the container asks for.
-    ///
-    /// # Errors
-    /// Names the annotation and the key that is wrong. Unknown `io.underlay.` annotations are errors as soon as
-    /// the container is ours: a typing error must not pass silently.
-    pub fn read(self) -> Result<Request> {
-        // `podman run --annotation` splits at commas before 5.0 (podman pull request 20945), and the rest would be lost.
-        if let Some(cut) = OPTIONS.iter().find(|&&option| self.annotations.contains_key(option)) {
-            return Err(Error::input(format!("annotation {cut} looks cut off from {NETWORKS} at a comma"))
-                .hint("podman before 5.0 does so: separate options by spaces instead"));
-        }
-        let mut inline = BTreeMap::new();
-        for (key, value) in self.ours() {
-            let within = |error: Error| error.within(format!("annotation {key}"));
-            if let Some(name) = key.strip_prefix(NETWORK_PREFIX) {
-                let name: NetworkName = name.parse().map_err(within)?;
-                let network = Network::from_json(&name, value.as_bytes()).map_err(within)?;
-                inline.insert(name, network);
-            } else if key != NETWORKS {
-                return Err(Error::input(format!("annotation {key} is not known"))
-                    .hint(format!("use {NETWORKS} and {NETWORK_PREFIX}NAME")));
-            }
-        }
-        let attachments =
-            attachments(self.networks).map_err(|error| error.within(format!("annotation {NETWORKS}")))?;
-        Ok(Request { attachments, inline })
-    }
-}
-
-/// Whether the list of networks is meant as JSON.
-fn is_json(networks: &str) -> bool {
-    networks.trim_start().starts_with(['[', '{', '"'])
-}
-
-fn attachments(text: &str) -> Result<Vec<Attachment>> {
+/// The attachments that the annotation lists.
+pub(crate) fn attachments(text: &str) -> Result<Vec<Attachment>> {
     let attachments: Vec<Attachment> = if is_json(text) {
         json::read(text.trim().as_bytes())?
     } else {
@@ -206,6 +143,7 @@ fn short(item: &str) -> Result<Attachment> {
         routes: Vec::new(),
         table: None,
         default_route: true,
+        source_macs: Vec::new(),
     };
     if options.is_empty() && item.contains(':') {
         return Err(Error::input(format!("{item:?} has no option after the colon")));
@@ -248,6 +186,10 @@ fn set(attachment: &mut Attachment, key: &str, value: &str) -> Result<()> {
             attachment.routes.push(Route::short(value)?);
             Ok(())
         }
+        "source-mac" => {
+            attachment.source_macs.push(value.parse()?);
+            Ok(())
+        }
         "table" => once(&mut attachment.table, value.parse()?),
         "default-route" => {
             attachment.default_route = match value {
@@ -258,13 +200,14 @@ fn set(attachment: &mut Attachment, key: &str, value: &str) -> Result<()> {
             Ok(())
         }
         _ => Err(Error::input("is not known")
-            .hint("use ip, mac, ifname, gw-priority, vlan, route, table, default-route")),
+            .hint("use ip, mac, ifname, gw-priority, vlan, route, table, default-route, source-mac")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::asked::Asked;
     use proptest::prelude::*;
 
     fn read(text: &str) -> Result<Vec<Attachment>> {
@@ -329,7 +272,7 @@ mod tests {
             (
                 r#"[{"name": "lan", "ipps": 1}]"#,
                 "[0].ipps: unknown field `ipps`, expected one of `name`, `network`, `ip`, `ips`, `mac`, `ifname`, \
-                 `interface`, `interface_name`, `gw-priority`, `vlan`, `routes`, `table`, `default-route` at line 1 column 23",
+                 `interface`, `interface_name`, `gw-priority`, `vlan`, `routes`, `table`, `default-route`, `source-macs` at line 1 column 23",
             ),
             (
                 r#"[{"name": "lan", "ips": 5}]"#,

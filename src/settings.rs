@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::asked::Asked;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::name::NetworkName;
 use crate::network::Network;
 use crate::pattern::Pattern;
-use crate::request::Asked;
 
 /// The version of the settings format this program reads.
 const VERSION: u32 = 1;

@@ -16,13 +16,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::asked::Asked;
 use crate::error::{Kind, Result};
 use crate::mark::Mark;
 use crate::name::NetworkName;
 use crate::network::Network;
 use crate::parent::MadeParent;
 use crate::record::{Attached, Record, Segment};
-use crate::request::{self, Annotations, Asked, Attachment};
+use crate::request::{self, Annotations, Attachment};
 use crate::settings::Settings;
 use crate::subnet::Subnet;
 use crate::{json, kernel, oci, plan};
@@ -107,6 +108,7 @@ fn as_json(attachment: &Attachment) -> serde_json::Value {
         "routes": attachment.routes,
         "table": attachment.table,
         "default-route": attachment.default_route,
+        "source-macs": attachment.source_macs,
     })
 }
 

@@ -1,7 +1,5 @@
 //! Carries out a plan, and undoes it when a step fails.
 
-use std::fs;
-use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +11,7 @@ use super::message::{self, Message, NewLink};
 use super::netns::NetnsFile;
 use super::reply::Refusal;
 use super::socket::Socket;
+use super::sysctl;
 use crate::driver::Kind as DriverKind;
 use crate::error::{Error, Result};
 use crate::lasting::Lasting;
@@ -111,7 +110,8 @@ fn finish(link: &Made, steps: &[Op], inside: &mut Socket) -> Result<()> {
     for op in steps {
         log::debug!("{op}");
         match op {
-            Op::SetIpv6 { link, enabled } => set_ipv6(link, *enabled)?,
+            Op::SetIpv6 { link, enabled } => sysctl::set_ipv6(link, *enabled)?,
+            Op::SetSysctl { link, sysctl, value } => sysctl::set(link, sysctl, value)?,
             Op::AddAddress { .. } | Op::SetUp { .. } | Op::AddRoute { .. } | Op::AddRule { .. } => {
                 batch.push(op)
             }
@@ -142,14 +142,14 @@ fn await_addresses(plan: &[Op], inside: &mut Socket) -> Result<()> {
 /// Makes a link with its final name. Kernels before 6.15 compare that name with the host's links too; so when
 /// it is taken, the link is made under another name and renamed where only the container's links count.
 fn create_link(op: &Op, host: &mut Socket, inside: &mut Socket, netns: &NetnsFile) -> Result<Made> {
-    let Op::CreateLink { name, parent_index, driver, mac, mtu, bclim, group, .. } = op else {
+    let Op::CreateLink { name, parent_index, driver, mac, mtu, bclim, tuning, group, .. } = op else {
         return Err(Error::input(format!("a plan begins with {op}, which makes no link")));
     };
     log::debug!("{op}");
     let create = |name| {
         let (parent_index, driver, mac) = (*parent_index, *driver, *mac);
         let (mtu, bclim, group) = (*mtu, *bclim, *group);
-        message::create_link(NewLink { name, parent_index, driver, mac, mtu, bclim, group }, netns)
+        message::create_link(NewLink { name, parent_index, driver, mac, mtu, bclim, tuning, group }, netns)
     };
     let temporary = IfName::temporary(std::process::id());
     let mut born_as = name;
@@ -202,6 +202,7 @@ fn encode(op: &Op, ifindex: u32) -> Result<Message> {
         Op::DeleteLasting(Lasting::Route { route, table }) => message::delete_route(*route, *table),
         Op::CreateLink { .. }
         | Op::SetIpv6 { .. }
+        | Op::SetSysctl { .. }
         | Op::DeleteLink { .. }
         | Op::MakeParent { .. }
         | Op::DeleteParent { .. } => Err(Error::input(format!("{op} is not done in a batch"))),
@@ -213,19 +214,6 @@ pub(super) fn delete(ifindex: u32, inside: &mut Socket) -> Result<()> {
     match single(inside, message::delete_link(ifindex)?)? {
         Some(Refusal { errno: nix::libc::ENODEV, .. }) | None => Ok(()),
         Some(refusal) => Err(super::socket::refused(&format!("delete link {ifindex}"), &refusal)),
-    }
-}
-
-/// `net.ipv6.conf.LINK.disable_ipv6`, of the namespace this thread is in. Where there is no IPv6 at all, or
-/// /proc/sys is read-only, an address that needs it will say so.
-fn set_ipv6(link: &IfName, enabled: bool) -> Result<()> {
-    let path = format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6");
-    match fs::write(&path, if enabled { "0" } else { "1" }) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) => {
-            log::debug!("{path}: {error}");
-            Ok(())
-        }
-        written => written.map_err(|error| Error::io("write", path.as_ref(), &error)),
     }
 }
 

@@ -8,11 +8,17 @@ use neli::types::Buffer;
 use super::message::{attribute, nested};
 use crate::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::Result;
+use crate::mac::MacAddr;
+use crate::tuning::Tuning;
 
 /// `IFLA_MACVLAN_*` of linux/if_link.h, which neli lacks.
 #[neli_enum(serialized_type = "u16")]
 enum IflaMacvlan {
     Mode = 1,
+    MacaddrMode = 3,
+    Macaddr = 4,
+    MacaddrData = 5,
+    BcQueueLen = 7,
     BcCutoff = 9,
 }
 
@@ -26,6 +32,9 @@ enum IflaIpvlan {
 }
 
 impl RtaType for IflaIpvlan {}
+
+/// The list that comes with it takes the place of the one there is.
+const MACVLAN_MACADDR_SET: u32 = 3;
 
 /// `MACVLAN_MODE_*`
 fn macvlan_mode(mode: MacvlanMode) -> u32 {
@@ -57,12 +66,21 @@ fn ipvlan_flag(flag: IpvlanFlag) -> u16 {
 }
 
 /// `type DRIVER mode MODE …` of a link to make.
-pub(super) fn write(driver: Driver, bclim: Option<i32>) -> Result<Rtattr<Ifla, Buffer>> {
+pub(super) fn write(driver: Driver, bclim: Option<i32>, tuning: &Tuning) -> Result<Rtattr<Ifla, Buffer>> {
     let data = match driver {
         Driver::Macvlan { mode } => {
             let mut data = vec![attribute(IflaMacvlan::Mode, macvlan_mode(mode))?];
             if let Some(bclim) = bclim {
                 data.push(attribute(IflaMacvlan::BcCutoff, bclim)?);
+            }
+            if let Some(length) = tuning.bcqueuelen {
+                data.push(attribute(IflaMacvlan::BcQueueLen, length)?);
+            }
+            if !tuning.source_macs.is_empty() {
+                let mac = |mac: &MacAddr| attribute(IflaMacvlan::Macaddr, Buffer::from(&mac.bytes()[..]));
+                let macs = tuning.source_macs.iter().map(mac).collect::<Result<Vec<_>>>()?;
+                data.push(attribute(IflaMacvlan::MacaddrMode, MACVLAN_MACADDR_SET)?);
+                data.push(nested(IflaMacvlan::MacaddrData, macs)?);
             }
             nested(IflaInfo::Data, data)?
         }
@@ -75,15 +93,34 @@ pub(super) fn write(driver: Driver, bclim: Option<i32>) -> Result<Rtattr<Ifla, B
     nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, kind.as_str())?, data])
 }
 
-/// The driver with its mode, and the limit for unqueued broadcasts, of a link of type `kind`; nothing if it is none
-/// of ours.
-pub(super) fn read(kind: &str, info: &RtAttrHandle<'_, IflaInfo>) -> Option<(Driver, Option<i32>)> {
+/// What `IFLA_LINKINFO` tells of a link of ours.
+pub(super) struct Told {
+    /// The driver with its mode.
+    pub(super) driver: Driver,
+    /// The limit for unqueued broadcasts.
+    pub(super) bclim: Option<i32>,
+    /// The length of the queue of broadcasts.
+    pub(super) bcqueuelen: Option<u32>,
+    /// Whose frames come in.
+    pub(super) source_macs: Vec<MacAddr>,
+}
+
+/// What is told of a link of type `kind`; nothing if it is none of ours.
+pub(super) fn read(kind: &str, info: &RtAttrHandle<'_, IflaInfo>) -> Option<Told> {
     match kind.parse().ok()? {
         Kind::Macvlan => {
             let data = info.get_nested_attributes::<IflaMacvlan>(IflaInfo::Data).ok()?;
             let number = data.get_attr_payload_as::<u32>(IflaMacvlan::Mode).ok()?;
             let mode = MacvlanMode::ALL.into_iter().find(|&mode| macvlan_mode(mode) == number)?;
-            Some((Driver::Macvlan { mode }, data.get_attr_payload_as(IflaMacvlan::BcCutoff).ok()))
+            let macs = data.get_nested_attributes::<IflaMacvlan>(IflaMacvlan::MacaddrData).ok();
+            let mac = |found: &Rtattr<IflaMacvlan, Buffer>| found.rta_payload().as_ref().try_into().ok();
+            let macs = macs.iter().flat_map(|macs| macs.iter().filter_map(mac));
+            Some(Told {
+                driver: Driver::Macvlan { mode },
+                bclim: data.get_attr_payload_as(IflaMacvlan::BcCutoff).ok(),
+                bcqueuelen: data.get_attr_payload_as(IflaMacvlan::BcQueueLen).ok(),
+                source_macs: macs.map(MacAddr::from_bytes).collect(),
+            })
         }
         Kind::Ipvlan => {
             let data = info.get_nested_attributes::<IflaIpvlan>(IflaInfo::Data).ok()?;
@@ -91,7 +128,8 @@ pub(super) fn read(kind: &str, info: &RtAttrHandle<'_, IflaInfo>) -> Option<(Dri
             let mode = IpvlanMode::ALL.into_iter().find(|&mode| ipvlan_mode(mode) == number)?;
             let number = data.get_attr_payload_as::<u16>(IflaIpvlan::Flags).ok()?;
             let flag = IpvlanFlag::ALL.into_iter().find(|&flag| ipvlan_flag(flag) == number)?;
-            Some((Driver::Ipvlan { mode, flag }, None))
+            let driver = Driver::Ipvlan { mode, flag };
+            Some(Told { driver, bclim: None, bcqueuelen: None, source_macs: Vec::new() })
         }
     }
 }
@@ -119,9 +157,20 @@ mod tests {
             .flat_map(|mode| IpvlanFlag::ALL.map(|flag| (Driver::Ipvlan { mode, flag }, None)));
         for (driver, bclim) in macvlan.into_iter().chain(ipvlan) {
             let mut bytes = Cursor::new(Vec::new());
-            write(driver, bclim).unwrap().to_bytes(&mut bytes).unwrap();
+            write(driver, bclim, &Tuning::default()).unwrap().to_bytes(&mut bytes).unwrap();
             assert_eq!(told(&bytes.into_inner()), (Some(driver), bclim), "{driver}");
         }
+    }
+
+    #[test]
+    fn sources_and_queues() {
+        let macs = ["02:00:00:00:00:01", "02:00:00:00:00:02"].map(|mac| mac.parse().unwrap());
+        let tuning = Tuning { bcqueuelen: Some(9), source_macs: macs.to_vec(), ..Tuning::default() };
+        let mut bytes = Cursor::new(Vec::new());
+        let driver = Driver::Macvlan { mode: MacvlanMode::Source };
+        write(driver, None, &tuning).unwrap().to_bytes(&mut bytes).unwrap();
+        let link = parse_link(&[&[0; 16], &bytes.into_inner()[..]].concat()).unwrap().unwrap();
+        assert_eq!(link.tuning, tuning);
     }
 
     #[test]

@@ -119,9 +119,11 @@ pub(super) fn explain(op: &Op, refusal: &Refusal) -> Error {
             }
             _ => (format!("cannot make {name} ({recipe})"), String::new()),
         },
-        Op::SetIpv6 { .. } | Op::DeleteLasting(_) | Op::DeleteLink { .. } | Op::DeleteParent { .. } => {
-            (format!("cannot do `{op}`"), String::new())
-        }
+        Op::SetIpv6 { .. }
+        | Op::SetSysctl { .. }
+        | Op::DeleteLasting(_)
+        | Op::DeleteLink { .. }
+        | Op::DeleteParent { .. } => (format!("cannot do `{op}`"), String::new()),
     };
     let error = Error::new(Kind::Kernel(refusal.errno), format!("{sentence} ({refusal})"));
     if hint.is_empty() { error } else { error.hint(hint) }
@@ -157,6 +159,7 @@ mod tests {
             mac: None,
             mtu: None,
             bclim: None,
+            tuning: crate::tuning::Tuning::default(),
             group: 1,
         };
         for errno in 1..=133 {

@@ -29,6 +29,7 @@ use crate::lasting::PROTOCOL;
 use crate::mac::MacAddr;
 use crate::name::IfName;
 use crate::route::{Route, RouteType, TableId};
+use crate::tuning::Tuning;
 use crate::vlan::VlanProtocol;
 
 /// `IFLA_VLAN_*` of linux/if_link.h, which neli lacks.
@@ -182,6 +183,8 @@ pub(super) fn name_and_mark(ifindex: u32, name: &IfName, alias: &str) -> Result<
 /// A link to make for a container.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NewLink<'a> {
+    /// What it is given besides.
+    pub(super) tuning: &'a Tuning,
     /// Its name.
     pub(super) name: &'a IfName,
     /// The parent's ifindex on the host.
@@ -203,19 +206,22 @@ pub(super) struct NewLink<'a> {
 /// One message, sent on a socket of the host: the link is born in the container's namespace with its own name,
 /// and nothing ever shows on the host.
 pub(super) fn create_link(new: NewLink<'_>, netns: &NetnsFile) -> Result<Message> {
-    let NewLink { name, parent_index, driver, mac, mtu, bclim, group } = new;
+    let NewLink { name, parent_index, driver, mac, mtu, bclim, tuning, group } = new;
     let mut attributes = vec![
         attribute(Ifla::Ifname, name.as_str())?,
         attribute(Ifla::Link, parent_index)?,
         attribute(Ifla::NetNsFd, netns.file().as_raw_fd())?,
         attribute(Ifla::Group, group)?,
-        driver::write(driver, bclim)?,
+        driver::write(driver, bclim, tuning)?,
     ];
     if let Some(mac) = mac {
         attributes.push(attribute(Ifla::Address, Buffer::from(&mac.bytes()[..]))?);
     }
     if let Some(mtu) = mtu {
         attributes.push(attribute(Ifla::Mtu, mtu)?);
+    }
+    if let Some(length) = tuning.txqueuelen {
+        attributes.push(attribute(Ifla::Txqlen, length)?);
     }
     Message::new(Rtm::Newlink, NlmF::CREATE | NlmF::EXCL | NlmF::ACK, link(0, attributes)?)
 }

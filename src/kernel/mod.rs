@@ -13,6 +13,7 @@ mod reply;
 mod routes;
 mod socket;
 mod survey;
+mod sysctl;
 
 pub use apply::{Made, attach, detach};
 #[cfg(any(test, feature = "fuzzing"))]
@@ -22,3 +23,4 @@ pub use parent::{delete_parent, is_wireless, make_parent};
 pub use process::{Process, is_in, lives, pid_namespace};
 pub use socket::Socket;
 pub use survey::{Seen, survey};
+pub use sysctl::sysctl;

@@ -21,6 +21,7 @@ use super::message::{IflaVlan, ether_type};
 use crate::error::{Error, Result};
 use crate::link::{Elsewhere, Link};
 use crate::mac::MacAddr;
+use crate::tuning::Tuning;
 use crate::vlan::VlanProtocol;
 
 /// One message from the kernel.
@@ -151,7 +152,7 @@ pub(super) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
         |attribute| attributes.get_attribute(attribute).and_then(|found| text(found.payload().as_ref()));
     let info = attributes.get_nested_attributes::<IflaInfo>(Ifla::Linkinfo).ok();
     let kind = info.as_ref().and_then(|info| info_text(info, IflaInfo::Kind));
-    let driver = info.as_ref().zip(kind.as_deref()).and_then(|(info, kind)| driver::read(kind, info));
+    let told = info.as_ref().zip(kind.as_deref()).and_then(|(info, kind)| driver::read(kind, info));
     // Other kinds number their data otherwise.
     let vlan = info.as_ref().filter(|_| kind.as_deref() == Some("vlan"));
     let vlan = vlan.and_then(|info| info.get_nested_attributes::<IflaVlan>(IflaInfo::Data).ok());
@@ -167,8 +168,14 @@ pub(super) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
         vlan_id: vlan.as_ref().and_then(|data| data.get_attr_payload_as::<u16>(IflaVlan::Id).ok()),
         vlan_protocol: vlan.as_ref().and_then(vlan_protocol),
         kind,
-        driver: driver.map(|(driver, _)| driver),
-        bclim: driver.and_then(|(_, bclim)| bclim),
+        driver: told.as_ref().map(|told| told.driver),
+        bclim: told.as_ref().and_then(|told| told.bclim),
+        tuning: Tuning {
+            txqueuelen: number(Ifla::Txqlen),
+            bcqueuelen: told.as_ref().and_then(|told| told.bcqueuelen),
+            source_macs: told.map(|told| told.source_macs).unwrap_or_default(),
+            ..Tuning::default()
+        },
         slave_kind: info.as_ref().and_then(|info| info_text(info, IflaInfo::SlaveKind)),
         lower: number(Ifla::Link).filter(|_| nsid.is_none()),
         elsewhere: number(Ifla::Link).zip(nsid).map(|(ifindex, nsid)| Elsewhere { ifindex, nsid }),

@@ -239,6 +239,7 @@ impl Draft<'_> {
                 mac: wanted.request.mac,
                 mtu: wanted.network.mtu,
                 bclim: wanted.network.bclim,
+                tuning: wanted.network.tuning.with_sources(&wanted.request.source_macs),
                 addresses: self.addresses(segment, wanted)?,
                 routes: Vec::new(),
                 table: None,

@@ -17,8 +17,9 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 25] = [
+const WORDS: [&str; 27] = [
     "address",
+    "asked",
     "assign",
     "compare",
     "difference",
@@ -42,6 +43,7 @@ const WORDS: [&str; 25] = [
     "route",
     "settings",
     "subnet",
+    "tuning",
     "vlan",
 ];
 

@@ -34,6 +34,7 @@ mod parents;
 mod podman;
 mod policy;
 mod printable;
+mod properties;
 mod races;
 mod rootfs;
 mod routes;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         unannotated::tests(),
         attach::tests(),
         links::tests(),
+        properties::tests(),
         failures::tests(),
         detach::tests(),
         inside::tests(),

@@ -40,7 +40,8 @@ pub(in crate::cli) struct Create {
     /// Address of something else in a subnet, never handed out
     #[arg(long, alias = "aux-addresses", value_name = "NAME=IP", value_delimiter = ',')]
     aux_address: Vec<String>,
-    /// Driver option: parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, no_default_route, bclim
+    /// Driver option: parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, no_default_route, bclim,
+    /// txqueuelen, bcqueuelen, source_macs
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
     option: Vec<String>,
     /// Say that there is to be IPv6: a subnet of it is enough
@@ -53,6 +54,9 @@ pub(in crate::cli) struct Create {
     /// unreachable or prohibit in the gateway's place
     #[arg(long, value_name = "DST,GW[,METRIC][,onlink]")]
     route: Vec<String>,
+    /// Sysctl of the links in the container, as ipv4.arp_ignore=1 for net.ipv4.conf.LINK.arp_ignore
+    #[arg(long, value_name = "KEY=VALUE")]
+    sysctl: Vec<String>,
     /// Annotation that a container must have to use the network: its key, and a pattern of its value
     #[arg(long, value_name = "KEY=PATTERN")]
     require_annotation: Vec<String>,
@@ -152,6 +156,10 @@ fn file(options: &Create) -> Result<NetworkFile> {
         ipvlan_flag: None,
         mtu: None,
         bclim: None,
+        txqueuelen: None,
+        bcqueuelen: None,
+        source_macs: Vec::new(),
+        sysctls: BTreeMap::new(),
         internal: options.internal,
         no_default_route: false,
         table: None,
@@ -167,6 +175,14 @@ fn file(options: &Create) -> Result<NetworkFile> {
             pattern.parse().map_err(|error: Error| error.within(format!("required annotation {key}")))?;
         if file.required_annotations.insert(key.to_owned(), pattern).is_some() {
             return Err(Error::new(Kind::Usage, format!("required annotation {key} is given twice")));
+        }
+    }
+    for sysctl in &options.sysctl {
+        let (key, value) = pair("sysctl", sysctl)?;
+        let of = |error: Error| error.within(format!("sysctl {key}"));
+        let value = value.to_owned().try_into().map_err(of)?;
+        if file.sysctls.insert(key.to_owned().try_into()?, value).is_some() {
+            return Err(Error::new(Kind::Usage, format!("sysctl {key} is given twice")));
         }
     }
     for label in &options.label {
@@ -249,6 +265,13 @@ fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
         ("mtu" | "com.docker.network.driver.mtu", _) => number(&mut file.mtu, key, value),
         ("table", _) => word(&mut file.table, key, value),
         ("metric", _) => number(&mut file.metric, key, value),
+        ("txqueuelen", _) => number(&mut file.txqueuelen, key, value),
+        ("bcqueuelen", _) => number(&mut file.bcqueuelen, key, value),
+        ("source_macs", _) => {
+            let macs = value.split(',').map(|mac| mac.trim().parse()).collect::<Result<_>>();
+            file.source_macs = macs.map_err(|error| error.within(format!("option {key}")))?;
+            Ok(())
+        }
         ("bclim", _) => number(&mut file.bclim, key, value),
         ("no_default_route", _) => {
             let wrong = |_| Error::input(format!("option {key}: {value:?} is neither true nor false"));
@@ -256,8 +279,8 @@ fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
             Ok(())
         }
         _ => Err(Error::new(Kind::Usage, format!("option {key:?} is not known")).hint(
-            "use parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, no_default_route,\
-              bclim",
+            "use parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, no_default_route, bclim, \
+             txqueuelen, bcqueuelen, source_macs",
         )),
     }
 }

@@ -14,6 +14,7 @@ use crate::mac::MacAddr;
 use crate::name::{ContainerId, IfName, NetworkName};
 use crate::network::Network;
 use crate::network_file::NetworkFile;
+use crate::parents;
 use crate::record::Record;
 use crate::store::Store;
 use crate::subnet::{Subnet, Usage};
@@ -24,6 +25,9 @@ struct Inspected<'a> {
     #[serde(flatten)]
     definition: NetworkFile,
     parent_link: ParentLink<'a>,
+    /// Why the parent takes no container now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Vec<SubnetUsage>>,
     /// The VLANs that containers have asked for.
@@ -79,6 +83,7 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
     let on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
     let mut inspected = Vec::new();
     for network in &networks {
+        let problem = parents::find(network, &mut host).err().map(|error| error.to_string());
         let mut look_at = |parent| {
             let link = host.link(parent)?;
             Ok((usage(store, network, link.as_ref(), &on_host)?, parent_link(parent, link.as_ref())))
@@ -93,6 +98,7 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
         inspected.push(Inspected {
             definition: network.to_file(),
             parent_link,
+            problem,
             // Nobody has addresses on the link that carries many VLANs.
             usage: (!network.is_of_many_vlans()).then_some(usage),
             vlans_in_use: vlans.collect::<Result<_>>()?,

@@ -19,7 +19,7 @@ use crate::store::Store;
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Create a network
-    Create(create::Create),
+    Create(Box<create::Create>),
     /// List the networks
     Ls {
         /// Print names only

@@ -1,0 +1,245 @@
+//! What a link may be given besides its type, MAC address and MTU: queues, sysctls, and whose frames it takes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::driver::{Driver, Kind, MacvlanMode};
+use crate::error::{Error, Result};
+use crate::mac::MacAddr;
+
+/// No network and no attachment lists more source addresses.
+const MOST: usize = 256;
+
+/// The properties of a link that are nobody's unless they are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tuning {
+    /// How many frames wait to be sent (`IFLA_TXQLEN`); without it the kernel's 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub txqueuelen: Option<u32>,
+    /// How many broadcasts wait to be handed on (`IFLA_MACVLAN_BC_QUEUE_LEN`); without it the kernel's 1000. The longest
+    /// of all links of a parent counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bcqueuelen: Option<u32>,
+    /// In mode source: whose frames come in (`IFLA_MACVLAN_MACADDR_DATA`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_macs: Vec<MacAddr>,
+    /// `net.ipv4.conf.LINK.NAME` and `net.ipv6.conf.LINK.NAME`, by `ipv4.NAME` and `ipv6.NAME`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<Sysctl, SysctlValue>,
+}
+
+impl Tuning {
+    /// Whether a link of `driver` can have all this.
+    ///
+    /// # Errors
+    /// Names the key that is wrong.
+    pub fn check(&self, driver: Driver) -> Result<()> {
+        if self.bcqueuelen.is_some() && driver.kind() == Kind::Ipvlan {
+            return Err(Error::input("bcqueuelen: is no option of driver ipvlan")
+                .hint("remove it, or change the driver"));
+        }
+        if self.source_macs.is_empty() {
+            return Ok(());
+        }
+        if driver != (Driver::Macvlan { mode: MacvlanMode::Source }) {
+            return Err(Error::input(format!("source_macs: {driver} takes frames from everybody"))
+                .hint("remove them, or use macvlan_mode source"));
+        }
+        if self.source_macs.len() > MOST {
+            let count = self.source_macs.len();
+            return Err(Error::input(format!("source_macs: {count} are too many, {MOST} are possible")));
+        }
+        match self.source_macs.iter().find(|mac| !mac.is_unicast()) {
+            Some(mac) => Err(Error::input(format!("source_macs: MAC address {mac} is no link's"))
+                .hint("name the MAC addresses of those whose frames may come in")),
+            None => Ok(()),
+        }
+    }
+
+    /// The same with these source addresses too.
+    #[must_use]
+    pub fn with_sources(&self, macs: &[MacAddr]) -> Self {
+        let mut tuning = self.clone();
+        for mac in macs {
+            if !tuning.source_macs.contains(mac) {
+                tuning.source_macs.push(*mac);
+            }
+        }
+        tuning
+    }
+}
+
+/// What can be set: what does its work within the container's own namespace. Left out is what speaks for others on the
+/// LAN (proxy_arp, proxy_ndp, accept_local, arp_accept), what opens the loopback addresses (route_localnet), what
+/// writes to the host's log (log_martians), and disable_ipv6, which follows from the addresses.
+const KNOWN: [(&str, &[&str]); 2] = [
+    (
+        "ipv4",
+        &[
+            "accept_redirects",
+            "arp_announce",
+            "arp_filter",
+            "arp_ignore",
+            "arp_notify",
+            "forwarding",
+            "ignore_routes_with_linkdown",
+            "promote_secondaries",
+            "rp_filter",
+            "secure_redirects",
+            "send_redirects",
+        ],
+    ),
+    (
+        "ipv6",
+        &[
+            "accept_ra",
+            "accept_ra_defrtr",
+            "accept_ra_min_hop_limit",
+            "accept_ra_mtu",
+            "accept_ra_pinfo",
+            "accept_ra_rt_info_max_plen",
+            "accept_redirects",
+            "addr_gen_mode",
+            "autoconf",
+            "forwarding",
+            "hop_limit",
+            "ignore_routes_with_linkdown",
+            "keep_addr_on_down",
+            "ndisc_notify",
+            "router_solicitations",
+            "use_tempaddr",
+        ],
+    ),
+];
+
+/// A sysctl of a link, `ipv4.arp_ignore`, that may be set.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sysctl {
+    family: String,
+    name: String,
+}
+
+impl Sysctl {
+    /// Its file for `link`, below /proc/sys.
+    pub fn path(&self, link: &str) -> String {
+        format!("net/{}/conf/{link}/{}", self.family, self.name)
+    }
+}
+
+impl TryFrom<String> for Sysctl {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        let known = |(family, name): &(&str, &str)| {
+            KNOWN.iter().any(|(known, names)| known == family && names.contains(name))
+        };
+        match text.split_once('.').filter(known) {
+            Some((family, name)) => Ok(Self { family: family.to_owned(), name: name.to_owned() }),
+            None => {
+                let all = KNOWN
+                    .iter()
+                    .flat_map(|(family, names)| names.iter().map(move |n| format!("{family}.{n}")));
+                let all: Vec<_> = all.collect();
+                Err(Error::input(format!("sysctl {text:?} is none that can be set for a link"))
+                    .hint(format!("use one of: {}", all.join(" "))))
+            }
+        }
+    }
+}
+
+impl From<Sysctl> for String {
+    fn from(sysctl: Sysctl) -> Self {
+        sysctl.to_string()
+    }
+}
+
+impl fmt::Display for Sysctl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.family, self.name)
+    }
+}
+
+/// The value of a sysctl: a whole number, as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SysctlValue(i32);
+
+impl TryFrom<String> for SysctlValue {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        let wrong =
+            |_| Error::input(format!("{text:?} is no value of a sysctl")).hint("write a whole number");
+        text.parse().map(Self).map_err(wrong)
+    }
+}
+
+impl From<SysctlValue> for String {
+    fn from(value: SysctlValue) -> Self {
+        value.to_string()
+    }
+}
+
+impl fmt::Display for SysctlValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Network;
+
+    fn read(keys: &str) -> Result<Network> {
+        let text = format!(r#"{{"version": 1, "parent": "eth0", {keys}}}"#);
+        Network::from_json(&"lan".parse().unwrap(), text.as_bytes())
+    }
+
+    #[test]
+    fn definitions_round_trip() {
+        let keys = r#""driver":"macvlan","macvlan_mode":"source","txqueuelen":500,"bcqueuelen":9,
+            "source_macs":["02:00:00:00:00:01"],"sysctls":{"ipv4.arp_ignore":"1","ipv6.accept_ra":"-1"}"#;
+        let network = read(keys).unwrap();
+        let text = serde_json::to_string(&network.to_file()).unwrap();
+        assert!(text.contains(r#""sysctls":{"ipv4.arp_ignore":"1","ipv6.accept_ra":"-1"}"#), "{text}");
+        assert_eq!(Network::from_json(&network.name, text.as_bytes()).unwrap(), network);
+        let paths: Vec<_> = network.tuning.sysctls.keys().map(|sysctl| sysctl.path("eth0")).collect();
+        assert_eq!(paths, ["net/ipv4/conf/eth0/arp_ignore", "net/ipv6/conf/eth0/accept_ra"]);
+    }
+
+    #[test]
+    fn mistakes() {
+        for (keys, message) in [
+            (r#""driver": "ipvlan", "bcqueuelen": 5"#, "bcqueuelen: is no option of driver ipvlan"),
+            (
+                r#""driver": "macvlan", "source_macs": ["02:00:00:00:00:01"]"#,
+                "source_macs: macvlan mode bridge takes frames from everybody",
+            ),
+            (
+                r#""driver": "macvlan", "macvlan_mode": "source", "source_macs": ["01:00:00:00:00:01"]"#,
+                "source_macs: MAC address 01:00:00:00:00:01 is no link's",
+            ),
+            (
+                r#""driver": "macvlan", "sysctls": {"ipv4.proxy_arp": "1"}"#,
+                "sysctls.ipv4.proxy_arp: sysctl \"ipv4.proxy_arp\" is none",
+            ),
+            (r#""driver": "macvlan", "sysctls": {"ipv4.../../x": "1"}"#, "sysctls.ipv4.../../x: sysctl"),
+            (r#""driver": "macvlan", "sysctls": {"arp_ignore": "1"}"#, "sysctls.arp_ignore: sysctl"),
+            (
+                r#""driver": "macvlan", "sysctls": {"ipv4.rp_filter": "x"}"#,
+                "sysctls.ipv4.rp_filter: \"x\" is no value",
+            ),
+            (
+                r#""driver": "macvlan", "sysctls": {"ipv4.rp_filter": "1", "ipv4.rp_filter": "2"}"#,
+                "sysctls: ",
+            ),
+        ] {
+            let error = read(keys).unwrap_err().to_string();
+            assert!(error.starts_with(message), "{keys}: {error}");
+        }
+    }
+}
