@@ -211,6 +211,7 @@ mod tests {
             request.gw_priority = *gw_priority;
             let ifname = IfName::eth(all_wanted.len());
             all_attached.push(Attached {
+                host_link: None,
                 network: network.name.clone(),
                 driver: network.driver,
                 parent: network.parent.clone(),

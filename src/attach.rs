@@ -7,6 +7,7 @@ use crate::asked::Asked;
 use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::detach;
 use crate::error::{Error, Kind, Result};
+use crate::host_side;
 use crate::kernel::{self, Made, NetnsFile, Process, Socket};
 use crate::lasting;
 use crate::link::Link;
@@ -56,7 +57,9 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
             mend::begin(store, &settings, parent.segment(), &home, &mut host)?;
         }
     }
-    let on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
+    let mut on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
+    let named = networks.iter().filter_map(|network| network.host_access.as_ref());
+    on_host.extend(named.flat_map(|access| &access.addresses));
 
     netns.enter()?;
     let mut inside = Socket::open()?;
@@ -78,18 +81,30 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
         home: &home,
     };
     let present = Present { on_host, default_routes };
-    let reserved = attach.reserve(parents, &names, &present, &mut host);
-    let Some(record) = reserved.inspect_err(|_| attach.drop_parents(&mut host))? else {
-        log::info!("container {container} is attached already: the hook was called twice");
-        return Ok(None);
-    };
-    attach.make(&record, &mut host, &mut inside).map(Some).inspect_err(|_| {
+    let mut freed = false;
+    loop {
+        let reserved = attach.reserve(&parents, &names, &present, &mut host);
+        let Some(record) = reserved.inspect_err(|_| attach.drop_parents(&mut host))? else {
+            log::info!("container {container} is attached already: the hook was called twice");
+            return Ok(None);
+        };
+        let error = match attach.make(&record, &mut host, &mut inside) {
+            Ok(record) => return Ok(Some(record)),
+            Err(error) => error,
+        };
         // Should that fail too, the container dies with its error, and what it holds is taken back as that of any dead
         // one.
         if let Err(error) = detach::take_back(store, &settings, &record, &mut host) {
             log::warn!("{error}");
         }
-    })
+        if freed || !host_side::is_in_the_way(&error) {
+            return Err(error);
+        }
+        freed = true;
+        if !host_side::free(store, &settings, &record, &mut host)? {
+            return Err(error);
+        }
+    }
 }
 
 /// What is asked for and the definitions of its networks, as far as the operator permits it. Nothing is looked up
@@ -204,7 +219,7 @@ impl Attach<'_> {
     /// very container is attached already: the hook was called twice.
     fn reserve(
         &self,
-        parents: BTreeMap<IfName, Link>,
+        parents: &BTreeMap<IfName, Link>,
         names: &[IfName],
         present: &Present,
         host: &mut Socket,
@@ -240,7 +255,7 @@ impl Attach<'_> {
                 continue;
             }
             self.refuse_removed()?;
-            let wanted = self.wanted(&locked, &parents, names, host)?;
+            let wanted = self.wanted(&locked, parents, names, host)?;
             match locked.reserve(self.container, self.holder, &wanted, present, kernel::lives) {
                 Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !taken_back => {
                     drop(locked);
@@ -301,6 +316,7 @@ impl Attach<'_> {
 
     /// Makes what the pending record says, and confirms it.
     fn make(&self, pending: &Record, host: &mut Socket, inside: &mut Socket) -> Result<Record> {
+        host_side::ensure(self.store, self.settings, pending, self.home, host)?;
         let made = kernel::attach(&plan::attach(pending), host, inside, self.netns)?;
         let mut record = pending.clone();
         confirm(&mut record, &made);

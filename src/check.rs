@@ -1,5 +1,6 @@
 //! The story of a check: ledger and kernel side by side. Nothing is changed.
 
+use crate::check_host;
 use crate::compare::{self, Actual};
 use crate::difference::{Difference, What};
 use crate::error::{Error, Result};
@@ -23,6 +24,8 @@ pub fn all(store: &Store) -> Result<Vec<Difference>> {
     let locked = store.lock(settings.lock_timeout())?;
     let records = store.records()?.sound;
     let mut besides = parents(&locked, &mut host)?;
+    let links = host.socket.links()?;
+    besides.extend(check_host::links(&locked, &links, &mut host.socket)?);
     besides.extend(unrecorded(store, &marked));
     besides.extend(of_nobody(&locked)?);
     drop(locked);
@@ -71,6 +74,7 @@ fn of_container(store: &Store, record: &Record, host: &mut Host) -> Result<Vec<D
         }
     };
     differences.extend(leases(store, record)?);
+    differences.extend(check_host::routes(store, record, &mut host.socket)?);
     // One that was stopped meanwhile is no more what was read of it.
     if !differences.is_empty() && store.record(id)?.as_ref() != Some(record) {
         differences.clear();
@@ -120,6 +124,7 @@ fn leases(store: &Store, record: &Record) -> Result<Vec<Difference>> {
                 Holding::Container(holder) if holder.container == record.container => continue,
                 Holding::Container(holder) => Some(format!("{address} of container {}", holder.container)),
                 Holding::Unknown(id) => Some(format!("{address} of container {id}")),
+                Holding::Host(network) => Some(format!("{address} of the host in network {network}")),
                 Holding::Nobody => None,
             };
             let lease = Difference::new(What::Lease, Some(address.to_string()), found);

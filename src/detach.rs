@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::assign::Wanted;
 use crate::error::{Error, Kind, Result};
+use crate::host_side;
 use crate::kernel::{self, NetnsFile, Socket};
 use crate::mend;
 use crate::name::ContainerId;
@@ -63,7 +64,7 @@ pub(crate) fn is_held(record: &Record) -> Result<bool> {
     Ok(kernel::lives(&record.holder) || NetnsFile::of(&record.holder)?.is_some())
 }
 
-/// Takes away the links of `record` and releases its addresses, then the parents that nobody needs any more.
+/// Takes away the links of `record`, the host's routes to it, and its addresses, then the host's links and the parents that nobody needs any more.
 /// `host` is a socket of the host's namespace.
 ///
 /// # Errors
@@ -78,7 +79,9 @@ pub(crate) fn take_back(
         netns.inside(|| kernel::detach(&plan::detach(record), &mut Socket::open()?))?;
     }
     let locked = store.lock(settings.lock_timeout())?;
+    host_side::close(&locked, record, host)?;
     locked.release(record)?;
+    host_side::drop_unneeded_of(&locked, record, host)?;
     record.attachments.iter().try_for_each(|attached| parents::drop_unneeded(&locked, &attached.parent, host))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::detach;
 use crate::error::Result;
+use crate::host_side;
 use crate::kernel::{self, NetnsFile, Socket};
 use crate::mend;
 use crate::parents;
@@ -11,7 +12,7 @@ use crate::record::Record;
 use crate::store::Store;
 
 /// Mends the ledger; takes back what containers hold whose process is gone, also in namespaces that something keeps;
-/// and deletes parents that nobody needs. Returns all of it as commands that do the same; with `dry_run` it is left
+/// makes the host's own links as those that live need them; and deletes parents that nobody needs. Returns all of it as commands that do the same; with `dry_run` it is left
 /// as it is.
 ///
 /// # Errors
@@ -19,16 +20,22 @@ use crate::store::Store;
 pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
     let settings = store.settings()?;
     let mut host = Socket::open()?;
-    let mended = mend::mend(store, &settings, &NetnsFile::own()?, &mut host, dry_run)?;
+    let home = NetnsFile::own()?;
+    let mended = mend::mend(store, &settings, &home, &mut host, dry_run)?;
     let mut done: Vec<_> = mended.steps.iter().map(ToString::to_string).collect();
     let mut outcome = Ok(());
+    let of_host = host_side::review(store, &mended.records, &mut host)?;
     for record in mended.records.iter().filter(|record| !kernel::lives(&record.holder)) {
         done.extend(commands(store, record)?);
         if !dry_run {
             outcome = detach::take_back(store, &settings, record, &mut host).and(outcome);
         }
     }
+    done.extend(of_host);
     let locked = store.lock(settings.lock_timeout())?;
+    if !dry_run {
+        outcome = host_side::settle(&locked, &home, &mut host).and(outcome);
+    }
     let mut made = store.made_parents()?;
     // A VLAN before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));

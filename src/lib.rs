@@ -15,6 +15,9 @@ pub mod difference;
 pub mod driver;
 pub mod error;
 mod hash;
+pub mod host_access;
+pub mod host_link;
+pub mod host_plan;
 pub mod json;
 pub mod lasting;
 pub mod link;
@@ -44,10 +47,13 @@ pub mod store;
 // Stories: what happens, top to bottom.
 pub mod attach;
 pub mod check;
+mod check_host;
 pub mod cli;
 pub mod detach;
 pub mod gc;
+mod host_side;
 mod mend;
+mod mend_host;
 mod parents;
 
 // What all readers of foreign text promise; not in a build that is shipped.

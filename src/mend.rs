@@ -10,9 +10,11 @@ use ipnet::IpNet;
 
 use crate::error::{Kind, Result};
 use crate::file;
+use crate::host_link::HostLink;
 use crate::kernel::{self, NetnsFile, Seen, Socket};
 use crate::mark::Mark;
-use crate::name::{ContainerId, IfName};
+use crate::mend_host;
+use crate::name::{ContainerId, IfName, NetworkName};
 use crate::parent::{MadeParent, Recipe};
 use crate::record::{Attached, Holder, Record, State, VERSION};
 use crate::settings::Settings;
@@ -28,6 +30,10 @@ pub(crate) enum Mend {
     Lease(u32, IpAddr, ContainerId, PathBuf),
     /// Writes down a parent whose mark says that underlay has made it.
     Parent(MadeParent, PathBuf),
+    /// Writes down the host's link of a network, as its mark tells it.
+    HostLink(Box<HostLink>, PathBuf),
+    /// Writes a lease that the record of the host's link lists.
+    HostLease(u32, IpAddr, NetworkName, PathBuf),
     /// Removes a lease, record or half-written file that is nobody's.
     Remove(PathBuf),
 }
@@ -42,6 +48,10 @@ impl fmt::Display for Mend {
             }
             Self::Lease(_, _, id, path) => write!(f, "ln -sfn ../../containers/{id}.json {}", path.display()),
             Self::Parent(parent, path) => write!(f, "# write {} anew: {}", path.display(), parent.recipe),
+            Self::HostLink(link, path) => write!(f, "# write {} anew: {}", path.display(), link.name),
+            Self::HostLease(_, _, network, path) => {
+                write!(f, "ln -sfn ../../host_links/{network}.json {}", path.display())
+            }
             Self::Remove(path) => write!(f, "rm {}", path.display()),
         }
     }
@@ -104,19 +114,27 @@ fn find(locked: &Locked<'_>, seen: &[Seen], host: &mut Socket) -> Result<Mended>
     records(store, seen, host, &mut mended)?;
     leases(store, &mut mended)?;
     parents(store, host, &mut mended)?;
+    mend_host::host_links(store, host, &mut mended)?;
     mended.steps.extend(locked.left_over()?.into_iter().map(Mend::Remove));
     Ok(mended)
 }
 
 fn apply(locked: &Locked<'_>, step: &Mend) -> Result<()> {
     log::info!("{step}");
-    let (Mend::Record(_, path) | Mend::Lease(.., path) | Mend::Parent(_, path) | Mend::Remove(path)) = step;
+    let (Mend::Record(_, path)
+    | Mend::Lease(.., path)
+    | Mend::Parent(_, path)
+    | Mend::HostLink(_, path)
+    | Mend::HostLease(.., path)
+    | Mend::Remove(path)) = step;
     // Whatever it is, even a folder: a file cannot take its place.
     file::remove(path)?;
     match step {
         Mend::Record(record, _) => locked.write(record),
         Mend::Lease(segment, address, container, _) => locked.write_lease(*segment, *address, container),
         Mend::Parent(parent, _) => locked.write_parent(parent),
+        Mend::HostLink(link, _) => locked.write_host_link(link),
+        Mend::HostLease(segment, address, network, _) => locked.write_host_lease(*segment, *address, network),
         Mend::Remove(_) => Ok(()),
     }
 }
@@ -205,6 +223,7 @@ fn attached(store: &Store, seen: &Seen, host: &mut Socket) -> Result<Option<Atta
         mtu: None,
         bclim: None,
         tuning: Tuning::default(),
+        host_link: mend_host::host_link_of(network.as_ref(), &seen.mark.network, host)?,
         addresses: seen.addresses.iter().filter(is_ours).copied().collect(),
         routes: seen.routes.clone(),
         table: seen.table.clone(),
@@ -247,7 +266,8 @@ fn leases(store: &Store, mended: &mut Mended) -> Result<()> {
                 let Some(id) = store.leased_to(segment, address)? else { return Ok(false) };
                 Ok(store.record(&id).is_err_and(|error| error.kind() == Kind::Newer))
             };
-            if !listed.contains_key(&(segment, address)) && !of_newer()? {
+            let is_hosts = || -> Result<bool> { Ok(store.host_holding(segment, address)?.is_some()) };
+            if !listed.contains_key(&(segment, address)) && !of_newer()? && !is_hosts()? {
                 steps.push(Mend::Remove(store.lease_path(segment, address)));
             }
         }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::{Error, Result};
+use crate::host_access::HostAccess;
 use crate::json;
 use crate::name::{IfName, NetworkName};
 use crate::network_file::{NetworkFile, SubnetFile, VERSION};
@@ -53,6 +54,8 @@ pub struct Network {
     pub subnets: Vec<Subnet>,
     /// Routes of containers whose subnet reaches the next hop.
     pub routes: Vec<Route>,
+    /// Whether the host can talk to the containers, by a link of its own.
+    pub host_access: Option<HostAccess>,
     /// What annotations a container must have to use the network, by key.
     pub required_annotations: BTreeMap<String, Pattern>,
     /// The operator's notes.
@@ -128,10 +131,12 @@ impl Network {
             metric: file.metric,
             subnets,
             routes: file.routes,
+            host_access: file.host_access,
             required_annotations: file.required_annotations,
             labels: file.labels,
         };
         network.check_routes(&network.routes)?;
+        network.host_access.iter().try_for_each(|access| access.check(network.driver, &network.subnets))?;
         Ok(network)
     }
 
@@ -196,6 +201,7 @@ impl Network {
             metric: self.metric,
             subnets: self.subnets.iter().map(SubnetFile::from).collect(),
             routes: self.routes.clone(),
+            host_access: self.host_access.clone(),
             required_annotations: self.required_annotations.clone(),
             labels: self.labels.clone(),
         }
@@ -321,7 +327,7 @@ mod tests {
                 r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtuu": 5}"#,
                 "mtuu: unknown field `mtuu`, expected one of `version`, `name`, `driver`, `parent`, `vlan`, `vlans`, `vlan_protocol`, \
                  `macvlan_mode`, `ipvlan_mode`, `ipvlan_flag`, `mtu`, `bclim`, `txqueuelen`, `bcqueuelen`, `source_macs`, `sysctls`, \
-                 `internal`, `no_default_route`, `table`, `metric`, `subnets`, `routes`, `required_annotations`, `labels` at line 1 column 60",
+                 `internal`, `no_default_route`, `table`, `metric`, `subnets`, `routes`, `host_access`, `required_annotations`, `labels` at line 1 column 60",
             ),
             (
                 r#"{"version": 1, "driver": "macvlan", "required_annotations": {"io.example.team": "a["}}"#,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::driver::{IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::{Error, Result};
+use crate::host_access::{self, HostAccess};
 use crate::json;
 use crate::mac::MacAddr;
 use crate::name::{IfName, NetworkName};
@@ -89,6 +90,9 @@ pub struct NetworkFile {
     /// Routes besides the default route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// The host has a link of its own to talk to the containers.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "host_access::read")]
+    pub host_access: Option<HostAccess>,
     /// Patterns of annotations a container must have, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
     pub required_annotations: BTreeMap<String, Pattern>,

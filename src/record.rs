@@ -98,6 +98,9 @@ pub struct Attached {
     /// What it has been given besides.
     #[serde(flatten)]
     pub tuning: Tuning,
+    /// The host's link of the network, by which the host is to have a route to each of its addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_link: Option<IfName>,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
     /// Its routes besides those the addresses make.

@@ -117,6 +117,13 @@ impl Settings {
             ))
             .hint("create it with `underlay network create`, or set \"inline_networks\": true"));
         }
+        // Whoever writes annotations shall not give the host links, addresses and routes.
+        if network.host_access.is_some() {
+            return Err(Error::input(format!(
+                "host_access: network {name} is defined by an annotation, which cannot change the host's routes"
+            ))
+            .hint("create it with `underlay network create --host-access`"));
+        }
         // A VLAN goes by its name in full. Of many VLANs it is the one that an attachment asks for that counts.
         let parent = match &network.trunk {
             Some(trunk) => trunk.long_name(),

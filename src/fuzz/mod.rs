@@ -18,6 +18,8 @@ use serde_json::json;
 
 use crate::asked::Asked;
 use crate::error::{Kind, Result};
+use crate::host_link::HostLink;
+use crate::host_plan::{self, HostOp};
 use crate::mark::Mark;
 use crate::name::NetworkName;
 use crate::network::Network;
@@ -199,6 +201,10 @@ fn settings(text: &[u8]) {
 fn ledger(text: &[u8]) {
     round_trip::<Segment>(text);
     round_trip::<MadeParent>(text);
+    if let Some(link) = round_trip::<HostLink>(text) {
+        let printable = |op: &HostOp| !op.to_string().contains(char::is_control);
+        assert!(host_plan::settle(&link, &[], None).iter().all(printable), "{link:?} may be printed");
+    }
     let Some(record) = round_trip::<Record>(text) else { return };
     let plan = plan::attach(&record);
     assert!(plan.len() >= 3 * record.attachments.len());

@@ -1,5 +1,6 @@
 //! Carries out a plan, and undoes it when a step fails.
 
+use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -129,10 +130,18 @@ fn finish(link: &Made, steps: &[Op], inside: &mut Socket) -> Result<()> {
 /// Waits until the container can be spoken to at its IPv6 addresses: the kernel makes their local routes in a
 /// work queue of its own (addrconf_dad_work), though nothing is detected, and drops what comes in before.
 fn await_addresses(plan: &[Op], inside: &mut Socket) -> Result<()> {
+    let address = |op: &Op| match op {
+        Op::AddAddress { address: IpNet::V6(address), .. } => Some(address.addr().into()),
+        _ => None,
+    };
+    await_local(plan.iter().filter_map(address), inside)
+}
+
+/// Waits until packets to `addresses` are taken in.
+pub(super) fn await_local(addresses: impl IntoIterator<Item = IpAddr>, socket: &mut Socket) -> Result<()> {
     let until = Instant::now() + PATIENCE;
-    for op in plan {
-        let Op::AddAddress { address: IpNet::V6(address), .. } = op else { continue };
-        while !inside.is_local(address.addr().into())? && Instant::now() < until {
+    for address in addresses {
+        while !socket.is_local(address)? && Instant::now() < until {
             thread::sleep(PAUSE);
         }
     }

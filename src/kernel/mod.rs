@@ -5,6 +5,7 @@ mod driver;
 mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
+mod host_link;
 mod message;
 mod netns;
 mod parent;
@@ -18,6 +19,7 @@ mod sysctl;
 pub use apply::{Made, attach, detach};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz, fuzz_messages};
+pub use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};
 pub use netns::NetnsFile;
 pub use parent::{delete_parent, is_wireless, make_parent};
 pub use process::{Process, is_in, lives, pid_namespace};

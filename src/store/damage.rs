@@ -14,6 +14,7 @@ impl Store {
         let containers = names_in::<ContainerId>(&self.containers_dir())?;
         let mut damaged: Vec<Error> = containers.iter().filter_map(|id| self.record(id).err()).collect();
         damaged.extend(self.made_parents()?.iter().filter_map(|name| self.made_parent(name).err()));
+        damaged.extend(self.host_links()?.iter().filter_map(|network| self.host_link(network).err()));
         let segment = |segment: &u32| {
             self.read_state::<Segment>(&self.segment_dir(*segment).join("segment.json")).err()
         };

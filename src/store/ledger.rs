@@ -19,6 +19,7 @@ use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
 use crate::file;
+use crate::host_link;
 use crate::name::{ContainerId, NetworkName};
 use crate::network::Network;
 use crate::record::{Attached, Holder, Record, Segment, State, VERSION};
@@ -39,6 +40,8 @@ pub enum Holding {
     Container(Box<Record>),
     /// This container, whose record cannot be made out.
     Unknown(ContainerId),
+    /// The host, by its own link of this network.
+    Host(NetworkName),
     /// Nobody: the record is gone, or says otherwise. Left by a process that was killed.
     Nobody,
 }
@@ -74,7 +77,9 @@ impl Store {
     /// # Errors
     /// When the lease or the record cannot be read.
     pub fn holding(&self, segment: u32, address: IpAddr) -> Result<Holding> {
-        let Some(id) = self.leased_to(segment, address)? else { return Ok(Holding::Nobody) };
+        let Some(id) = self.leased_to(segment, address)? else {
+            return Ok(self.host_holding(segment, address)?.map_or(Holding::Nobody, Holding::Host));
+        };
         match self.record(&id) {
             Ok(Some(record)) if record.holds(segment, address) => Ok(Holding::Container(Box::new(record))),
             Ok(_) => Ok(Holding::Nobody),
@@ -133,6 +138,7 @@ impl Locked<'_> {
             Draft { locked: self, container, on_host, segments: BTreeMap::new(), leases: Vec::new() };
         let record = draft.attachments(wanted, lives).and_then(|mut attachments| {
             assign::routes(wanted, &mut attachments, present.default_routes);
+            self.reserve_host_links(wanted, on_host)?;
             let record = Record {
                 version: VERSION,
                 container: container.clone(),
@@ -240,6 +246,7 @@ impl Draft<'_> {
                 mtu: wanted.network.mtu,
                 bclim: wanted.network.bclim,
                 tuning: wanted.network.tuning.with_sources(&wanted.request.source_macs),
+                host_link: wanted.network.host_access.as_ref().map(|_| host_link::name(&wanted.network.name)),
                 addresses: self.addresses(segment, wanted)?,
                 routes: Vec::new(),
                 table: None,
@@ -344,6 +351,7 @@ impl Draft<'_> {
             _ if self.leases.contains(&path) => taken("this very container".to_owned()),
             Holding::Container(record) => taken(format!("container {}", record.container)),
             Holding::Unknown(id) => taken(format!("container {id}, whose record cannot be read")),
+            Holding::Host(network) => taken(format!("the host, in network {network}")),
             Holding::Nobody => taken(path.display().to_string()),
         })
     }

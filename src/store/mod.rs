@@ -1,6 +1,7 @@
 //! The door to our files: settings and networks under the config dir, the ledger under the state dir.
 
 mod damage;
+mod host_links;
 mod ledger;
 mod lock;
 mod log;

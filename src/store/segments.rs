@@ -60,6 +60,7 @@ impl Store {
         for address in self.held(segment)? {
             match self.holding(segment, address)? {
                 Holding::Nobody => leases.orphans.push(address),
+                Holding::Host(_) => {}
                 Holding::Unknown(id) => leases.unknown.push((address, id)),
                 Holding::Container(record) => {
                     holders.insert(record.container.clone(), *record);
@@ -79,6 +80,7 @@ impl Locked<'_> {
     pub fn left_over(&self) -> Result<Vec<PathBuf>> {
         let store = self.store;
         let mut folders = vec![store.networks_dir(), store.containers_dir(), store.parents_dir()];
+        folders.push(store.host_links_dir());
         folders.extend(store.segments()?.into_iter().map(|segment| store.segment_dir(segment)));
         let mut found = Vec::new();
         for folder in folders {

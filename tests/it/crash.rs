@@ -18,19 +18,44 @@ struct Case {
     /// The driver of the networks `lan` and `san`.
     driver: &'static str,
     networks: &'static str,
+    /// More options of the networks.
+    more: &'static str,
     /// The annotation that defines the network `own`.
     own: Option<&'static str>,
 }
 
 const CASES: [Case; 6] = [
-    Case { name: "macvlan", needs: &[Need::Macvlan], driver: "macvlan", networks: "lan", own: None },
-    Case { name: "ipvlan", needs: &[Need::Ipvlan], driver: "ipvlan", networks: "lan", own: None },
-    Case { name: "two", needs: &[Need::Macvlan], driver: "macvlan", networks: "lan;san", own: None },
+    Case {
+        name: "host_access",
+        needs: &[Need::Macvlan],
+        driver: "macvlan",
+        networks: "lan",
+        more: "--host-access",
+        own: None,
+    },
+    Case {
+        name: "macvlan",
+        needs: &[Need::Macvlan],
+        driver: "macvlan",
+        networks: "lan",
+        more: "",
+        own: None,
+    },
+    Case { name: "ipvlan", needs: &[Need::Ipvlan], driver: "ipvlan", networks: "lan", more: "", own: None },
+    Case {
+        name: "two",
+        needs: &[Need::Macvlan],
+        driver: "macvlan",
+        networks: "lan;san",
+        more: "",
+        own: None,
+    },
     Case {
         name: "rules",
         needs: &[Need::Macvlan],
         driver: "macvlan",
         networks: "lan:table=101,route=10.99.0.0/16@blackhole,route=2001:db8:99::/64@prohibit",
+        more: "",
         own: None,
     },
     Case {
@@ -38,6 +63,7 @@ const CASES: [Case; 6] = [
         needs: &[Need::Macvlan, Need::Vlan],
         driver: "macvlan",
         networks: "own:vlan=50",
+        more: "",
         own: Some(
             r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "vlans": "50-59",
                 "subnets": [{"subnet": "10.50.0.0/24"}]}"#,
@@ -48,6 +74,7 @@ const CASES: [Case; 6] = [
         needs: &[Need::Macvlan, Need::Dummy],
         driver: "macvlan",
         networks: "lan;own",
+        more: "",
         own: Some(r#"{"version": 1, "driver": "macvlan", "subnets": [{"subnet": "10.51.0.0/24"}]}"#),
     },
 ];
@@ -101,8 +128,8 @@ impl Matrix {
         for (name, subnet) in [("lan", 1), ("san", 2)] {
             bed.create(&format!(
                 "-d {} --subnet 10.{subnet}.0.0/24 --gateway 10.{subnet}.0.1 --subnet 2001:db8:{subnet}::/64 \
-                 -o parent=eth0 {name}",
-                case.driver
+                 -o parent=eth0 {} {name}",
+                case.driver, case.more
             ));
         }
         bed.configure("underlay.json", r#"{"version": 1, "inline_networks": true}"#);
@@ -151,6 +178,9 @@ impl Matrix {
         assert_eq!(self.bed.records(), records, "{what}: records");
         let mut addresses: Vec<_> = alive.iter().flat_map(|container| container.addresses("eth0")).collect();
         addresses.iter_mut().for_each(|address| address.truncate(address.find('/').unwrap()));
+        assert_eq!(self.routes_of_host(), self.routes_to(&addresses), "{what}: the host's routes");
+        // The host keeps its own.
+        addresses.extend(self.addresses_of_host());
         addresses.sort();
         let mut leases: Vec<_> =
             self.bed.leases().iter().map(|lease| lease.split_once('/').unwrap().1.to_owned()).collect();
@@ -161,7 +191,39 @@ impl Matrix {
             ["rule", "-6 rule", "route show table all proto 117", "-6 route show table all proto 117"];
         let lasting = lasting.map(|shown| self.pinned.ip(shown)).concat();
         assert!(!lasting.contains("117"), "{what}: rules and routes in the namespace: {lasting}");
-        assert_eq!(self.bed.host_state(), self.before, "{what}: the host");
+        let mut state = self.bed.host_state();
+        if !alive.is_empty() {
+            state.retain(|line| !line.contains("ulh-"));
+        }
+        assert_eq!(state, self.before, "{what}: the host");
+    }
+
+    /// The addresses that are written down for the host's own link.
+    fn addresses_of_host(&self) -> Vec<String> {
+        let Ok(text) = std::fs::read_to_string(self.bed.path("run/host_links/lan.json")) else {
+            return Vec::new();
+        };
+        let link: serde_json::Value = serde_json::from_str(&text).unwrap();
+        link["addresses"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|address| address.as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Where the host's own link leads to.
+    fn routes_of_host(&self) -> Vec<String> {
+        let state = self.bed.host_state();
+        let routes = state.iter().filter(|line| line.contains(" dev ulh-") && line.contains(" src "));
+        routes.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+    }
+
+    /// Where it has to lead to when `addresses` are alive.
+    fn routes_to(&self, addresses: &[String]) -> Vec<String> {
+        let mut addresses = if self.case.more.is_empty() { Vec::new() } else { addresses.to_vec() };
+        addresses.sort_by_key(|address| address.contains(':'));
+        addresses
     }
 
     /// Whether it has failed with a sentence of its own; but for what happens before our code runs. Where the C library

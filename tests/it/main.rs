@@ -23,6 +23,7 @@ mod docs;
 mod failures;
 mod first_light;
 mod gc;
+mod host_access;
 mod inside;
 mod installed;
 mod layers;
@@ -111,6 +112,7 @@ fn main() -> ExitCode {
         detach::tests(),
         inside::tests(),
         gc::tests(),
+        host_access::tests(),
         damaged::tests(),
         check::tests(),
         first_light::tests(),

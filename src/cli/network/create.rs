@@ -11,6 +11,8 @@ use super::conflicts;
 use crate::cli::output;
 use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
+use crate::host_access::HostAccess;
+use crate::host_side;
 use crate::kernel::Socket;
 use crate::name::{IfName, NetworkName};
 use crate::network::Network;
@@ -50,6 +52,10 @@ pub(in crate::cli) struct Create {
     /// Give containers no default route
     #[arg(long)]
     internal: bool,
+    /// Give the host a link of its own to talk to the containers, with this address or one of the pool; repeat it for
+    /// an address of each family
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    host_access: Vec<String>,
     /// Route besides the default route, by a gateway in one of the subnets or, `onlink`, on the link; or blackhole,
     /// unreachable or prohibit in the gateway's place
     #[arg(long, value_name = "DST,GW[,METRIC][,onlink]")]
@@ -72,6 +78,7 @@ pub(super) fn create(store: &Store, options: &Create) -> Result<()> {
     let mut host = Socket::open()?;
     // Before anything is written: is the parent there, or can it be made?
     parents::find(&network, &mut host)?;
+    host_side::refuse_foreign(&network, &mut host)?;
     let locked = store.lock(store.settings()?.lock_timeout())?;
     conflicts::refuse(store, &network)?;
     locked.create_network(&network)?;
@@ -166,6 +173,7 @@ fn file(options: &Create) -> Result<NetworkFile> {
         metric: None,
         subnets,
         routes: options.route.iter().map(|text| route(text)).collect::<Result<_>>()?,
+        host_access: HostAccess::of_words(&options.host_access)?,
         required_annotations: BTreeMap::new(),
         labels: BTreeMap::new(),
     };

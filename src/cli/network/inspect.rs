@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::cli::output;
 use crate::error::Result;
+use crate::host_link;
 use crate::kernel::{self, Socket};
 use crate::link::Link;
 use crate::mac::MacAddr;
@@ -28,6 +29,8 @@ struct Inspected<'a> {
     /// Why the parent takes no container now.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host_link: Option<HostSide>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Vec<SubnetUsage>>,
     /// The VLANs that containers have asked for.
@@ -53,6 +56,16 @@ struct ParentLink<'a> {
 struct VlanInUse<'a> {
     parent_link: ParentLink<'a>,
     usage: Vec<SubnetUsage>,
+}
+
+/// The host's own link of the network as it is now.
+#[derive(Serialize)]
+struct HostSide {
+    name: IfName,
+    /// `missing` while there is no container, `down` or `up`.
+    state: &'static str,
+    /// What the host is to be reached at; none until the first container has come.
+    addresses: Vec<IpAddr>,
 }
 
 /// How full a subnet is, counting what other networks of the same parent, and the host, hold of it.
@@ -99,6 +112,7 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
             definition: network.to_file(),
             parent_link,
             problem,
+            host_link: host_link(store, network, &mut host)?,
             // Nobody has addresses on the link that carries many VLANs.
             usage: (!network.is_of_many_vlans()).then_some(usage),
             vlans_in_use: vlans.collect::<Result<_>>()?,
@@ -126,14 +140,33 @@ fn usage(
 fn parent_link<'a>(name: &'a IfName, link: Option<&Link>) -> ParentLink<'a> {
     ParentLink {
         name,
-        state: match link {
-            None => "missing",
-            Some(link) if link.up => "up",
-            Some(_) => "down",
-        },
+        state: state(link),
         made_by_underlay: link.is_some_and(Link::is_made_parent),
         mtu: link.map(|link| link.mtu),
     }
+}
+
+fn state(link: Option<&Link>) -> &'static str {
+    match link {
+        None => "missing",
+        Some(link) if link.up => "up",
+        Some(_) => "down",
+    }
+}
+
+fn host_link(store: &Store, network: &Network, host: &mut Socket) -> Result<Option<HostSide>> {
+    if network.host_access.is_none() {
+        return Ok(None);
+    }
+    let known = store.host_link(&network.name)?;
+    let name = host_link::name(&network.name);
+    let mark = host_link::mark(&network.name);
+    let link = host.link(&name)?.filter(|link| link.alias.as_ref() == Some(&mark));
+    Ok(Some(HostSide {
+        name,
+        state: state(link.as_ref()),
+        addresses: known.map(|known| known.addresses).unwrap_or_default(),
+    }))
 }
 
 fn users<'a>(record: &'a Record, network: &'a Network) -> impl Iterator<Item = User<'a>> {

@@ -9,6 +9,7 @@ use clap::Subcommand;
 use super::output::{self, Format};
 use crate::detach;
 use crate::error::{Error, Kind, Result};
+use crate::host_side;
 use crate::kernel::Socket;
 use crate::name::NetworkName;
 use crate::network::Network;
@@ -117,6 +118,7 @@ fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
             // A definition that cannot be read has no parent that could be known.
             let parent = store.network(name).ok().map(|network| network.parent);
             locked.remove_network(name)?;
+            host_side::drop_unneeded(&locked, name, &mut host)?;
             return parent.map_or(Ok(()), |parent| parents::drop_unneeded(&locked, &parent, &mut host));
         };
         for user in users {

@@ -1,0 +1,133 @@
+//! The host's own links in a check: what of them, and of the routes by them, is not as the ledger says.
+
+use ipnet::IpNet;
+
+use crate::difference::{Difference, What};
+use crate::error::Result;
+use crate::host_link::{self, HostLink};
+use crate::kernel::{self, Socket};
+use crate::link::Link;
+use crate::record::{Record, Route};
+use crate::store::{Locked, Store};
+
+const UNNEEDED: &str = "`underlay gc` deletes the host's link that no container needs";
+const REMAKE: &str = "`underlay gc` makes it anew, as does the next attach";
+
+/// The host's links, but for the routes that containers need. `links` are all of the host's.
+///
+/// # Errors
+/// When the ledger cannot be read, or the kernel does not tell.
+pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> Result<Vec<Difference>> {
+    let store = locked.store();
+    let written = store.host_links()?;
+    let mut differences = Vec::new();
+    for network in &written {
+        // A damaged file is told of with the others.
+        let Ok(Some(link)) = store.host_link(network) else { continue };
+        let found = links.iter().find(|found| found.name == link.name.as_str());
+        let of_link = |what, expected: Option<String>, found: Option<String>, hint: &str| Difference {
+            network: Some(network.clone()),
+            ..Difference::new(what, expected, found).at_parent(&link.name).hint(hint)
+        };
+        for address in &link.addresses {
+            if store.host_holding(link.segment, *address)?.as_ref() != Some(network) {
+                let hint = "`underlay gc` writes leases anew";
+                differences.push(of_link(What::Lease, Some(address.to_string()), None, hint));
+            }
+        }
+        let records = store.records()?;
+        let uses = |record: &&Record| record.uses_host_link(network) && kernel::lives(&record.holder);
+        let living: Vec<_> = records.sound.iter().filter(uses).collect();
+        if living.is_empty() && records.unknown.is_empty() {
+            if let Some(found) = found.filter(|found| link.is(found)) {
+                differences.push(of_link(What::Link, None, Some(found.describe()), UNNEEDED));
+            }
+            if !store.has_network(network)? {
+                let path = store.host_link_path(network).display().to_string();
+                differences.push(of_link(
+                    What::File,
+                    None,
+                    Some(path),
+                    "`underlay gc` forgets networks that are gone",
+                ));
+            }
+            continue;
+        }
+        let Some(found) = found else {
+            differences.push(of_link(What::Link, Some(link.name.to_string()), None, REMAKE));
+            continue;
+        };
+        if !link.is(found) {
+            let hint = "rename that link, then restart a container of the network";
+            differences.push(of_link(What::Mark, Some(link.mark()), found.alias.clone(), hint));
+            continue;
+        }
+        let addresses: Vec<_> = host.addresses_of(found.ifindex)?.iter().map(IpNet::addr).collect();
+        let missing = link.addresses.iter().filter(|address| !addresses.contains(address));
+        differences
+            .extend(missing.map(|address| of_link(What::Address, Some(address.to_string()), None, REMAKE)));
+        let more = addresses.iter().filter(|address| !link.addresses.contains(address));
+        differences
+            .extend(more.map(|address| of_link(What::Address, None, Some(address.to_string()), REMAKE)));
+        if !link.is_whole(found) {
+            differences.push(of_link(What::Link, Some(whole(&link)), Some(described(found)), REMAKE));
+        }
+        let wanted = link.routes(living);
+        for route in host.routes_of(found.ifindex)?.iter().filter(|route| is_of_host(route)) {
+            if !wanted.iter().any(|wanted| wanted.to == route.to.addr()) {
+                let hint = "`underlay gc` deletes the routes to containers that are gone";
+                differences.push(of_link(What::Route, None, Some(route.to.to_string()), hint));
+            }
+        }
+    }
+    for found in links {
+        let Some(network) = found.alias.as_deref().and_then(host_link::network_of) else { continue };
+        let Ok(name) = found.name.parse() else { continue };
+        if !written.contains(&network) {
+            let unknown = Difference::new(What::Link, None, Some(found.describe())).at_parent(&name);
+            let unknown = unknown.hint("`underlay gc` writes links down that bear the mark");
+            differences.push(Difference { network: Some(network), ..unknown });
+        }
+    }
+    Ok(differences)
+}
+
+/// The routes of the host's that the container of `record` needs.
+///
+/// # Errors
+/// When the ledger cannot be read, or the kernel does not tell.
+pub(crate) fn routes(store: &Store, record: &Record, host: &mut Socket) -> Result<Vec<Difference>> {
+    let mut differences = Vec::new();
+    for attached in record.attachments.iter().filter(|attached| attached.host_link.is_some()) {
+        // Of a link that is unknown or missing, all is told there.
+        let Ok(Some(link)) = store.host_link(&attached.network) else { continue };
+        let Some(found) = host.link(&link.name)?.filter(|found| link.is(found)) else { continue };
+        let routes = host.routes_of(found.ifindex)?;
+        for route in link.routes_to(attached) {
+            if !routes.iter().any(|found| is_of_host(found) && found.to.addr() == route.to) {
+                let expected = format!("{} by {} of the host", route.to, link.name);
+                let missing =
+                    Difference::new(What::Route, Some(expected), None).hint("`underlay gc` adds it again");
+                differences.push(missing.of(&record.container).at(attached));
+            }
+        }
+    }
+    Ok(differences)
+}
+
+/// Whether it leads to one address, by the link alone.
+fn is_of_host(route: &Route) -> bool {
+    route.via.is_none() && route.to.prefix_len() == route.to.max_prefix_len()
+}
+
+fn whole(link: &HostLink) -> String {
+    let ifindex =
+        link.ifindex.map_or_else(|| "unfinished".to_owned(), |ifindex| format!("ifindex {ifindex}"));
+    format!("{} on ifindex {} ({ifindex}, up)", link.driver, link.segment)
+}
+
+fn described(link: &Link) -> String {
+    let driver = link.driver.map_or_else(|| link.describe(), |driver| driver.to_string());
+    let state = if link.up { "up" } else { "down" };
+    format!("{driver} on ifindex {} (ifindex {}, {state})", link.lower.unwrap_or_default(), link.ifindex)
+}

@@ -1,0 +1,160 @@
+//! The host's own link of a network, by which the host and the containers talk to each other.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::driver::Driver;
+use crate::hash::fnv1a;
+use crate::link::Link;
+use crate::mac::MacAddr;
+use crate::name::{IfName, NetworkName};
+use crate::network::Network;
+use crate::record::{Attached, Record};
+
+/// What the alias of a host's link begins with; the network's name follows.
+const MARK: &str = "underlay:host:";
+
+/// The host's link of one network: `host_links/NETWORK.json`. The link is there while containers of the network are;
+/// its addresses are kept until the network is removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostLink {
+    /// The format; [`crate::record::VERSION`].
+    pub version: u32,
+    /// The network.
+    pub network: NetworkName,
+    /// Its name.
+    pub name: IfName,
+    /// What it is: the same as the containers' links.
+    pub driver: Driver,
+    /// The parent's name when it was made.
+    pub parent: IfName,
+    /// The parent's ifindex when it was made.
+    pub parent_index: u32,
+    /// The link whose ifindex names the layer-2 segment on which its addresses are leased.
+    pub segment: u32,
+    /// Its MTU, if not the parent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Its MAC address, once it has had one: it keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// Its addresses, at most one of each family.
+    pub addresses: Vec<IpAddr>,
+    /// The name it bears until it has all but its routes, should it never come to that.
+    pub born_as: IfName,
+    /// Its number, once it is there with the routes to all containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifindex: Option<u32>,
+}
+
+/// A route of the host's to a container, by the host's link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostRoute {
+    /// The container's address.
+    pub to: IpAddr,
+    /// The address of the host's link, which packets to the container come from.
+    pub source: IpAddr,
+}
+
+impl HostLink {
+    /// The alias that marks it as ours (`IFLA_IFALIAS`).
+    pub fn mark(&self) -> String {
+        mark(&self.network)
+    }
+
+    /// Whether `link` is the host's link of this network: mark and kind say so.
+    pub fn is(&self, link: &Link) -> bool {
+        link.alias.as_deref() == Some(&self.mark())
+            && matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"))
+    }
+
+    /// Whether `link` is the one that was made, whole, and nobody has changed it since.
+    pub fn is_whole(&self, link: &Link) -> bool {
+        self.is(link) && self.ifindex == Some(link.ifindex) && link.up && self.is_placed(link)
+    }
+
+    /// Whether `link` has the right type and parent.
+    pub fn is_placed(&self, link: &Link) -> bool {
+        link.driver == Some(self.driver) && link.lower == Some(self.segment)
+    }
+
+    /// The routes to the addresses of `attached`, if that is a container's attachment to this network.
+    pub fn routes_to(&self, attached: &Attached) -> Vec<HostRoute> {
+        // What hangs on a parent that was there before is not reached by the link on this one.
+        let is_reached = attached.host_link.as_ref() == Some(&self.name) && attached.segment == self.segment;
+        if !is_reached || attached.network != self.network {
+            return Vec::new();
+        }
+        let route = |to: IpAddr| {
+            let source = self.addresses.iter().find(|source| source.is_ipv4() == to.is_ipv4())?;
+            Some(HostRoute { to, source: *source })
+        };
+        attached.addresses.iter().filter_map(|address| route(address.addr())).collect()
+    }
+
+    /// The routes to all that `records` hold in this network.
+    pub fn routes<'a>(&self, records: impl IntoIterator<Item = &'a Record>) -> Vec<HostRoute> {
+        let attached = records.into_iter().flat_map(|record| &record.attachments);
+        attached.flat_map(|attached| self.routes_to(attached)).collect()
+    }
+
+    /// Whether its addresses are such as `network` wants now: those it names, and one in a subnet for each family
+    /// that it has.
+    pub fn suits(&self, network: &Network) -> bool {
+        let Some(access) = &network.host_access else { return false };
+        [true, false].into_iter().all(|is_v4| {
+            let has = self.addresses.iter().find(|address| address.is_ipv4() == is_v4);
+            match (has, access.of_family(is_v4)) {
+                (Some(&has), Some(wanted)) => has == wanted,
+                (Some(&has), None) => network.subnet_of(has).is_some_and(|subnet| !subnet.is_reserved(has)),
+                (None, _) => !network.subnets.iter().any(|subnet| subnet.net().addr().is_ipv4() == is_v4),
+            }
+        })
+    }
+}
+
+impl Record {
+    /// Whether the host is to have routes to this container by its link of `network`.
+    pub fn uses_host_link(&self, network: &NetworkName) -> bool {
+        self.attachments.iter().any(|attached| attached.network == *network && attached.host_link.is_some())
+    }
+}
+
+/// The name of the host's link of `network`: `ulh-NETWORK`, or a hash where that is too long.
+pub fn name(network: &NetworkName) -> IfName {
+    let text = network.as_str();
+    let short =
+        if text.len() <= 11 { format!("ulh-{text}") } else { format!("ulh-{:011x}", fnv1a(text) >> 20) };
+    // Network names have no character that interface names lack, and 15 are not too many.
+    short.parse().unwrap_or_else(|_| IfName::eth(0))
+}
+
+/// The alias that marks the host's link of `network`.
+pub fn mark(network: &NetworkName) -> String {
+    format!("{MARK}{network}")
+}
+
+/// The network whose host's link bears this alias.
+pub fn network_of(alias: &str) -> Option<NetworkName> {
+    alias.strip_prefix(MARK)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_marks() {
+        let network = |text: &str| text.parse::<NetworkName>().unwrap();
+        assert_eq!(name(&network("pub_net")).as_str(), "ulh-pub_net");
+        assert_eq!(name(&network("abcdefghijk")).as_str(), "ulh-abcdefghijk");
+        assert_eq!(name(&network("abcdefghijkl")).as_str().len(), 15);
+        assert_ne!(name(&network("abcdefghijkl")), name(&network("abcdefghijkm")));
+        assert_ne!(name(&network("x")), crate::parent::dummy_name(&network("h-x")), "no dummy's name");
+        assert_eq!(network_of(&mark(&network("lan"))), Some(network("lan")));
+        assert!(mark(&network("lan")).parse::<crate::mark::Mark>().is_err(), "no container's mark");
+        assert_eq!(network_of("underlay:parent"), None);
+        assert!(mark(&network(&"n".repeat(128))).len() < 255, "the kernel keeps all of it");
+    }
+}

@@ -1,0 +1,178 @@
+//! What is done on the host that it can talk to its containers, as plain values.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::host_link::{HostLink, HostRoute};
+use crate::link::Link;
+use crate::name::IfName;
+use crate::printable;
+use crate::record::Route;
+
+/// One operation in the host's namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostOp {
+    /// Makes the host's link anew: with its addresses, marked and up; what is left of an older one goes.
+    MakeLink(Box<HostLink>),
+    /// Deletes the host's link, and its routes with it.
+    DeleteLink(IfName),
+    /// Adds a route to a container.
+    AddRoute(IfName, HostRoute),
+    /// Deletes a route to a container.
+    DeleteRoute(IfName, IpAddr),
+}
+
+/// The host's link as it is.
+#[derive(Clone, Debug)]
+pub struct Present {
+    /// The link of its name.
+    pub link: Link,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The containers' addresses it has routes to.
+    pub routes: BTreeSet<IpAddr>,
+}
+
+impl Present {
+    /// What is known of the host's link `link`, whose routes are `routes`.
+    pub fn new(link: Link, addresses: impl IntoIterator<Item = IpAddr>, routes: &[Route]) -> Self {
+        let to = |route: &Route| {
+            (route.via.is_none() && route.to.prefix_len() == route.to.max_prefix_len())
+                .then(|| route.to.addr())
+        };
+        let routes = routes.iter().filter_map(to).collect();
+        Self { link, addresses: addresses.into_iter().collect(), routes }
+    }
+
+    /// Whether this is the link that was made, with all that belongs to it but its routes.
+    pub fn is_whole(&self, link: &HostLink) -> bool {
+        let same = |one: &[IpAddr], other: &[IpAddr]| one.iter().all(|address| other.contains(address));
+        link.is_whole(&self.link)
+            && same(&self.addresses, &link.addresses)
+            && same(&link.addresses, &self.addresses)
+    }
+}
+
+/// What makes the host's link such that it has the routes `wanted`, and no others.
+pub fn settle(link: &HostLink, wanted: &[HostRoute], present: Option<&Present>) -> Vec<HostOp> {
+    let add = |route: &HostRoute| HostOp::AddRoute(link.name.clone(), *route);
+    let Some(present) = present.filter(|present| present.is_whole(link)) else {
+        let make = HostOp::MakeLink(Box::new(link.clone()));
+        return std::iter::once(make).chain(wanted.iter().map(add)).collect();
+    };
+    let is_wanted = |to: &&IpAddr| !wanted.iter().any(|route| route.to == **to);
+    let surplus = present.routes.iter().filter(is_wanted);
+    let surplus = surplus.map(|&to| HostOp::DeleteRoute(link.name.clone(), to));
+    surplus.chain(wanted.iter().filter(|route| !present.routes.contains(&route.to)).map(add)).collect()
+}
+
+impl fmt::Display for HostOp {
+    /// The commands of iproute2 that do the same on the host.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = |address: &IpAddr| if address.is_ipv6() { " -6" } else { "" };
+        match self {
+            Self::MakeLink(link) => {
+                let name = printable::word(link.name.as_str());
+                write!(f, "ip link add link {} name {name}", printable::word(link.parent.as_str()))?;
+                if let Some(mac) = link.mac {
+                    write!(f, " address {mac}")?;
+                }
+                if let Some(mtu) = link.mtu {
+                    write!(f, " mtu {mtu}")?;
+                }
+                write!(f, " type {}", link.driver)?;
+                for address in &link.addresses {
+                    write!(f, " && ip{} addr add {address} dev {name} noprefixroute", family(address))?;
+                }
+                write!(f, " && ip link set {name} alias {} up", link.mark())
+            }
+            Self::DeleteLink(name) => write!(f, "ip link del {}", printable::word(name.as_str())),
+            Self::AddRoute(link, HostRoute { to, source }) => {
+                let link = printable::word(link.as_str());
+                write!(f, "ip{} route add {to} dev {link} src {source}", family(to))
+            }
+            Self::DeleteRoute(link, to) => {
+                write!(f, "ip{} route del {to} dev {}", family(to), printable::word(link.as_str()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Record;
+
+    const LINK: &str = r#"{"version": 1, "network": "lan", "name": "ulh-lan",
+        "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2, "segment": 2,
+        "mac": "02:00:00:00:00:05", "addresses": ["10.0.0.5", "2001:db8::5"], "born_as": "ul~1", "ifindex": 7}"#;
+    const RECORD: &str = r#"{
+        "version": 1, "container": "web", "state": "attached",
+        "holder": {"pid": 7, "start_time": 8, "netns": {"device": 4, "inode": 5}},
+        "attachments": [
+            {"network": "lan", "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2,
+             "segment": 2, "ifname": "eth0", "host_link": "ulh-lan", "addresses": ["10.0.0.9/24", "2001:db8::9/64"],
+             "routes": []},
+            {"network": "san", "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2,
+             "segment": 2, "ifname": "eth1", "addresses": ["10.1.0.9/24"], "routes": []}
+        ]}"#;
+
+    fn present(link: &HostLink) -> Present {
+        let found = Link {
+            ifindex: 7,
+            name: "ulh-lan".to_owned(),
+            kind: Some("macvlan".to_owned()),
+            driver: Some(link.driver),
+            bclim: None,
+            slave_kind: None,
+            lower: Some(2),
+            elsewhere: None,
+            mac: link.mac,
+            mtu: 1500,
+            vlan_id: None,
+            up: true,
+            alias: Some("underlay:host:lan".to_owned()),
+            group: 0,
+            loopback: false,
+            ethernet: true,
+        };
+        let route = |to: &str| Route { to: to.parse().unwrap(), via: None, metric: None };
+        let routes = ["10.0.0.9/32", "10.0.0.77/32", "10.9.0.0/16"].map(route);
+        Present::new(found, link.addresses.clone(), &routes)
+    }
+
+    #[test]
+    fn what_is_done() {
+        let link: HostLink = serde_json::from_str(LINK).unwrap();
+        let record: Record = serde_json::from_str(RECORD).unwrap();
+        let wanted = link.routes([&record]);
+        let lines = |present: Option<&Present>| {
+            settle(&link, &wanted, present).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let make = "ip link add link eth0 name ulh-lan address 02:00:00:00:00:05 type macvlan mode bridge && \
+                    ip addr add 10.0.0.5 dev ulh-lan noprefixroute && \
+                    ip -6 addr add 2001:db8::5 dev ulh-lan noprefixroute && \
+                    ip link set ulh-lan alias underlay:host:lan up";
+        let routes = [
+            "ip route add 10.0.0.9 dev ulh-lan src 10.0.0.5",
+            "ip -6 route add 2001:db8::9 dev ulh-lan src 2001:db8::5",
+        ];
+        assert_eq!(lines(None), [make, routes[0], routes[1]], "the other network is none of its business");
+        let whole = present(&link);
+        assert_eq!(lines(Some(&whole)), ["ip route del 10.0.0.77 dev ulh-lan", routes[1]]);
+        let down = Present { link: Link { up: false, ..whole.link.clone() }, ..whole.clone() };
+        let moved = Present { link: Link { lower: Some(3), ..whole.link.clone() }, ..whole.clone() };
+        let one = Present { addresses: vec!["10.0.0.5".parse().unwrap()], ..whole.clone() };
+        for broken in [down, moved, one] {
+            assert_eq!(lines(Some(&broken)), [make, routes[0], routes[1]]);
+        }
+    }
+
+    #[test]
+    fn it_round_trips() {
+        let link: HostLink = serde_json::from_str(LINK).unwrap();
+        let text = serde_json::to_string(&link).unwrap();
+        assert_eq!(serde_json::from_str::<HostLink>(&text).unwrap(), link);
+    }
+}

@@ -1,0 +1,306 @@
+//! The story of the host's side: a link of its own on the parent, made with the first container of a network and
+//! deleted with the last, and a route to each container by it.
+//!
+//! As with parents, all of that is done under the ledger's lock: who needs the link is read from the ledger, and must
+//! not change meanwhile. That it has all that belongs to it is written down last (`ifindex`); until then, or when
+//! somebody has changed it, it is made anew.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::detach;
+use crate::driver::Kind as Driver;
+use crate::error::{Error, Kind, Result};
+use crate::host_link::{self, HostLink};
+use crate::host_plan::{self, HostOp, Present};
+use crate::kernel::{self, NetnsFile, Socket};
+use crate::link::Link;
+use crate::name::NetworkName;
+use crate::network::Network;
+use crate::record::Record;
+use crate::settings::Settings;
+use crate::store::{Locked, Store};
+
+/// # Errors
+/// When the host has a link of the name that its own link in `network` is to have, and that is somebody else's.
+pub(crate) fn refuse_foreign(network: &Network, host: &mut Socket) -> Result<()> {
+    if network.host_access.is_none() {
+        return Ok(());
+    }
+    let mark = host_link::mark(&network.name);
+    let found = host.link(&host_link::name(&network.name))?;
+    found
+        .filter(|link| link.alias.as_ref() != Some(&mark))
+        .map_or(Ok(()), |link| Err(foreign(&network.name, &link)))
+}
+
+fn foreign(network: &NetworkName, link: &Link) -> Error {
+    let text = format!(
+        "link {} is {}, not underlay's, for host_access of network {network}",
+        link.name,
+        link.describe()
+    );
+    Error::new(Kind::Taken, text).hint("rename it, or remove host_access from the network")
+}
+
+/// Makes the host's links that `pending` is to be reached by, where they are missing, and the routes to it. `home` is
+/// the host's namespace, `host` a socket of it.
+///
+/// # Errors
+/// When a link or route cannot be made; what was made is left for [`close`] and [`drop_unneeded`].
+pub(crate) fn ensure(
+    store: &Store,
+    settings: &Settings,
+    pending: &Record,
+    home: &NetnsFile,
+    host: &mut Socket,
+) -> Result<()> {
+    if pending.attachments.iter().all(|attached| attached.host_link.is_none()) {
+        return Ok(());
+    }
+    let locked = store.lock(settings.lock_timeout())?;
+    for attached in pending.attachments.iter().filter(|attached| attached.host_link.is_some()) {
+        let link = store.host_link(&attached.network)?.ok_or_else(|| {
+            Error::new(
+                Kind::NotFound,
+                format!("{} is gone", store.host_link_path(&attached.network).display()),
+            )
+        })?;
+        match present(&link, host)?.filter(|present| present.is_whole(&link)) {
+            Some(present) => {
+                kernel::add_host_routes(&link.name, present.link.ifindex, &link.routes_to(attached), host)?;
+            }
+            None => make(&locked, &link, pending, home, host)?,
+        }
+    }
+    Ok(())
+}
+
+/// The host's link as it is, but for its routes; `None` if it is missing.
+fn present(link: &HostLink, host: &mut Socket) -> Result<Option<Present>> {
+    let Some(found) = host.link(&link.name)? else { return Ok(None) };
+    if !link.is(&found) {
+        return Err(foreign(&link.network, &found));
+    }
+    let addresses = host.addresses_of(found.ifindex)?;
+    Ok(Some(Present::new(found, addresses.iter().map(IpNet::addr), &[])))
+}
+
+/// Makes the host's link, with routes to `first` and to all others that live.
+fn make(
+    locked: &Locked<'_>,
+    link: &HostLink,
+    first: &Record,
+    home: &NetnsFile,
+    host: &mut Socket,
+) -> Result<()> {
+    let made = make_link(locked, link, home, host)?;
+    let add = |routes: &[_], host: &mut Socket| match made.ifindex {
+        Some(ifindex) => kernel::add_host_routes(&link.name, ifindex, routes, host),
+        None => Ok(()),
+    };
+    add(&link.routes([first]), host)?;
+    let others = locked.store().records()?.sound;
+    for other in
+        others.iter().filter(|other| other.container != first.container && kernel::lives(&other.holder))
+    {
+        // What is wrong with the route to one shall not keep the next from starting.
+        if let Err(error) = add(&link.routes([other]), host) {
+            log::warn!("container {}: {error}", other.container);
+        }
+    }
+    locked.write_host_link(&made)
+}
+
+/// Makes the host's link anew. It is written down what has become of it; not yet that it is whole.
+fn make_link(locked: &Locked<'_>, link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<HostLink> {
+    let unfinished = HostLink { ifindex: None, ..link.clone() };
+    if unfinished != *link {
+        locked.write_host_link(&unfinished)?;
+    }
+    let made = kernel::make_host_link(link, home, host)?;
+    let mac = made.mac.filter(|_| link.driver.kind() == Driver::Macvlan);
+    Ok(HostLink { ifindex: Some(made.ifindex), mac, ..unfinished })
+}
+
+/// Deletes the host's routes to the container of `record`, as far as its addresses are still its own.
+///
+/// # Errors
+/// When one cannot be deleted.
+pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> Result<()> {
+    if record.attachments.iter().all(|attached| attached.host_link.is_none()) {
+        return Ok(());
+    }
+    let store = locked.store();
+    // Somebody has given it back before, and the id is used again.
+    if store.record(&record.container)?.is_some_and(|now| now.holder != record.holder) {
+        return Ok(());
+    }
+    for attached in &record.attachments {
+        let Some(link) = known(store, &attached.network)? else { continue };
+        let mut own: Vec<IpAddr> = Vec::new();
+        for route in link.routes_to(attached) {
+            if store.leased_to(attached.segment, route.to)?.as_ref() == Some(&record.container) {
+                own.push(route.to);
+            }
+        }
+        if let Some(found) = host.link(&link.name)?.filter(|found| !own.is_empty() && link.is(found)) {
+            kernel::delete_host_routes(&link.name, found.ifindex, &own, host)?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the host's links by which `record` was reached, as far as no other container needs them.
+///
+/// # Errors
+/// When one cannot be deleted: it stays in the ledger.
+pub(crate) fn drop_unneeded_of(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> Result<()> {
+    let used = record.attachments.iter().filter(|attached| attached.host_link.is_some());
+    used.map(|attached| &attached.network).try_for_each(|network| drop_unneeded(locked, network, host))
+}
+
+/// Deletes the host's link of `network` if no container needs it. Its addresses are given back if there is no such
+/// network any more.
+///
+/// # Errors
+/// When it cannot be deleted: it stays in the ledger.
+pub(crate) fn drop_unneeded(locked: &Locked<'_>, network: &NetworkName, host: &mut Socket) -> Result<()> {
+    let store = locked.store();
+    let Some(link) = known(store, network)? else { return Ok(()) };
+    if store.needs_host_link(network)? {
+        return Ok(());
+    }
+    kernel::delete_host_link(&link, host)?;
+    if !store.has_network(network)? {
+        return locked.forget_host_link(&link);
+    }
+    if link.ifindex.is_none() {
+        return Ok(());
+    }
+    locked.write_host_link(&HostLink { ifindex: None, ..link })
+}
+
+/// Whether an attach failed for what a host's link can be the reason of: the kernel wants links of one kind on a parent.
+pub(crate) fn is_in_the_way(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Kernel(nix::libc::EBUSY | nix::libc::EINVAL))
+}
+
+/// Deletes the host's links on the parents of `record` that only the dead need; whether there was one.
+///
+/// # Errors
+/// When one cannot be deleted.
+pub(crate) fn free(store: &Store, settings: &Settings, record: &Record, host: &mut Socket) -> Result<bool> {
+    let mut any = false;
+    for network in store.host_links()? {
+        let Some(link) = known(store, &network)? else { continue };
+        let is_near = record.attachments.iter().any(|attached| attached.segment == link.segment);
+        if !is_near || !host.link(&link.name)?.is_some_and(|found| link.is(&found)) {
+            continue;
+        }
+        let mut users = store.records()?.sound;
+        users.retain(|user| user.uses_host_link(&network));
+        for user in users.iter().filter(|_| !users.iter().any(|user| kernel::lives(&user.holder))) {
+            detach::take_back(store, settings, user, host)?;
+        }
+        drop_unneeded(&store.lock(settings.lock_timeout())?, &network, host)?;
+        any |= host.link(&link.name)?.is_none();
+    }
+    Ok(any)
+}
+
+/// What [`settle`] will do when the dead among `records` have been taken back, as commands that do the same.
+///
+/// # Errors
+/// When ledger or kernel cannot be read.
+pub(crate) fn review(store: &Store, records: &[Record], host: &mut Socket) -> Result<Vec<String>> {
+    let mut steps = Vec::new();
+    let living: Vec<_> = records.iter().filter(|record| kernel::lives(&record.holder)).collect();
+    for network in store.host_links()? {
+        let Some(link) = known(store, &network)? else { continue };
+        if living.iter().any(|record| record.uses_host_link(&network)) {
+            let ops = needed(&link, living.iter().copied(), host)?;
+            steps.extend(ops.iter().map(ToString::to_string));
+            continue;
+        }
+        // Who knows what the records need that cannot be read?
+        if store.records()?.unknown.iter().any(|(_, kind)| *kind == Kind::Newer) {
+            continue;
+        }
+        if host.link(&link.name)?.is_some_and(|found| link.is(&found)) {
+            steps.push(HostOp::DeleteLink(link.name.clone()).to_string());
+        }
+        if !store.has_network(&network)? {
+            steps.extend(store.paths_of_host_link(&link).iter().map(|path| format!("rm {}", path.display())));
+        }
+    }
+    Ok(steps)
+}
+
+/// What makes the host's link as those `living` need it. A link of that name that is somebody else's is left alone.
+fn needed<'a>(
+    link: &HostLink,
+    living: impl IntoIterator<Item = &'a Record>,
+    host: &mut Socket,
+) -> Result<Vec<HostOp>> {
+    let present = match present(link, host) {
+        Err(error) if error.kind() == Kind::Taken => {
+            log::warn!("{error}");
+            return Ok(Vec::new());
+        }
+        present => present?,
+    };
+    let routes = present.as_ref().map(|present| host.routes_of(present.link.ifindex)).transpose()?;
+    let present =
+        present.map(|present| Present::new(present.link, present.addresses, &routes.unwrap_or_default()));
+    Ok(host_plan::settle(link, &link.routes(living), present.as_ref()))
+}
+
+/// Makes every one of the host's links such as the containers need it that live.
+///
+/// # Errors
+/// When one cannot be made so.
+pub(crate) fn settle(locked: &Locked<'_>, home: &NetnsFile, host: &mut Socket) -> Result<()> {
+    let store = locked.store();
+    for network in store.host_links()? {
+        drop_unneeded(locked, &network, host)?;
+        let Some(mut link) = known(store, &network)? else { continue };
+        let records = store.records()?.sound;
+        let living: Vec<_> = records.iter().filter(|record| kernel::lives(&record.holder)).collect();
+        if !living.iter().any(|record| record.uses_host_link(&network)) {
+            continue;
+        }
+        let mut is_new = false;
+        for op in needed(&link, living.iter().copied(), host)? {
+            match (op, link.ifindex) {
+                (HostOp::MakeLink(old), _) => {
+                    link = make_link(locked, &old, home, host)?;
+                    is_new = true;
+                }
+                (HostOp::AddRoute(name, route), Some(ifindex)) => {
+                    kernel::add_host_routes(&name, ifindex, &[route], host)?;
+                }
+                (HostOp::DeleteRoute(name, to), Some(ifindex)) => {
+                    kernel::delete_host_routes(&name, ifindex, &[to], host)?;
+                }
+                (HostOp::DeleteLink(_) | HostOp::AddRoute(..) | HostOp::DeleteRoute(..), _) => {}
+            }
+        }
+        if is_new {
+            locked.write_host_link(&link)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is written of the host's link of `network`; nothing, if that cannot be read: the next `gc` tells by the mark.
+fn known(store: &Store, network: &NetworkName) -> Result<Option<HostLink>> {
+    match store.host_link(network) {
+        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => {
+            log::warn!("{error}");
+            Ok(None)
+        }
+        known => known,
+    }
+}

@@ -1,0 +1,189 @@
+//! Makes and deletes the host's own links, and its routes to containers.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use nix::libc;
+
+use super::apply::{await_local, delete, single};
+use super::explain::explain;
+use super::message::{self, NewLink};
+use super::netns::NetnsFile;
+use super::socket::{Socket, refused};
+use crate::error::{Error, Kind, Result};
+use crate::host_link::{HostLink, HostRoute};
+use crate::host_plan::HostOp;
+use crate::link::Link;
+use crate::name::IfName;
+use crate::plan::Op;
+
+/// Makes `link` on the host, with its addresses, marked and up; what is left of it goes first. It bears its own name
+/// only when it is marked, so that a link of that name without the mark is never ours. `home` is the host's namespace.
+///
+/// # Errors
+/// The link is gone again.
+pub fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<Link> {
+    log::debug!("{}", HostOp::MakeLink(Box::new(link.clone())));
+    delete_host_link(link, host)?;
+    refuse_taken(link, host)?;
+    let op = Op::CreateLink {
+        name: link.name.clone(),
+        parent: link.parent.clone(),
+        parent_index: link.parent_index,
+        driver: link.driver,
+        mac: link.mac,
+        mtu: link.mtu,
+        bclim: None,
+        group: 0,
+    };
+    let new = NewLink {
+        name: &link.born_as,
+        parent_index: link.parent_index,
+        driver: link.driver,
+        mac: link.mac,
+        mtu: link.mtu,
+        bclim: None,
+        group: 0,
+    };
+    if let Some(refusal) = single(host, message::create_link(new, home)?)? {
+        return Err(explain(&op, &refusal));
+    }
+    let made = finish(link, home, host);
+    if made.is_err()
+        && let Err(error) = delete_host_link(link, host)
+    {
+        log::warn!("{} was made and could not be deleted: {error}", link.name);
+    }
+    made
+}
+
+fn finish(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<Link> {
+    let gone = || Error::input(format!("{} was made and is gone", link.name));
+    let Link { ifindex, .. } = host.link(&link.born_as)?.ok_or_else(gone)?;
+    let with_ipv6 = link.addresses.iter().any(IpAddr::is_ipv6);
+    // The thread of a hook is in the container's namespace, and /proc/sys with it.
+    home.inside(|| behave(&link.born_as, with_ipv6))?;
+    for &address in &link.addresses {
+        if let Some(refusal) = single(host, message::add_host_address(ifindex, address)?)? {
+            let op = Op::AddAddress { link: link.name.clone(), address: IpNet::from(address) };
+            return Err(explain(&op, &refusal));
+        }
+    }
+    if let Some(refusal) = single(host, message::name_and_mark(ifindex, &link.name, &link.mark())?)? {
+        let error = refused(&format!("name the host's link {}", link.name), &refusal);
+        return Err(error.hint("a link of that name may be there: see it with `ip link`"));
+    }
+    if let Some(refusal) = single(host, message::set_up(ifindex, &link.mark())?)? {
+        return Err(refused(&format!("set {} up", link.name), &refusal));
+    }
+    await_local(link.addresses.iter().copied().filter(IpAddr::is_ipv6), host)?;
+    host.link_by_index(ifindex)?.ok_or_else(gone)
+}
+
+/// The host's own address is not to be had twice.
+fn refuse_taken(link: &HostLink, host: &mut Socket) -> Result<()> {
+    let taken = host.addresses()?.into_iter().find(|address| link.addresses.contains(address));
+    let Some(address) = taken else { return Ok(()) };
+    let text =
+        format!("address {address}, the host's in network {}, is on another link of the host", link.network);
+    Err(Error::new(Kind::Taken, text)
+        .hint("name an address in host_access that the host does not have, or none to have one picked"))
+}
+
+/// Settings of the host's link, in the namespace this thread is in.
+///
+/// The kernel answers ARP requests for any of the host's addresses by any of its links, so that the LAN would see each
+/// of them with two MAC addresses. By this link it shall speak to those alone that it has routes to (`arp_filter`), and
+/// of the address that they know (`arp_announce`). What routers advertise is for the parent.
+fn behave(link: &IfName, with_ipv6: bool) -> Result<()> {
+    let ipv6 = if with_ipv6 { "0" } else { "1" };
+    for (setting, value) in [
+        (format!("ipv4/conf/{link}/arp_filter"), "1"),
+        (format!("ipv4/conf/{link}/arp_announce"), "2"),
+        (format!("ipv6/conf/{link}/accept_ra"), "0"),
+        (format!("ipv6/conf/{link}/disable_ipv6"), ipv6),
+    ] {
+        let path = format!("/proc/sys/net/{setting}");
+        match fs::write(&path, value) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) =>
+            {
+                log::debug!("{path}: {error}");
+            }
+            written => written.map_err(|error| Error::io("write", path.as_ref(), &error))?,
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the host's link and what is half made of it. A link that is somebody else's is left alone.
+///
+/// # Errors
+/// When it is there and cannot be deleted.
+pub fn delete_host_link(link: &HostLink, host: &mut Socket) -> Result<()> {
+    for name in [&link.name, &link.born_as] {
+        let Some(found) = host.link(name)? else { continue };
+        // Unmarked, it may bear the name it was born with and no other.
+        if link.is(&found) || found.name == link.born_as.as_str() {
+            log::debug!("{}", HostOp::DeleteLink(name.clone()));
+            delete(found.ifindex, host)?;
+        } else {
+            log::info!("link {name} is not the host's of network {}: left alone", link.network);
+        }
+    }
+    Ok(())
+}
+
+/// Adds routes by the host's link, whose number is `ifindex`. One that is there already is made anew.
+///
+/// # Errors
+/// When the host has a route to a container by another link.
+pub fn add_host_routes(link: &IfName, ifindex: u32, routes: &[HostRoute], host: &mut Socket) -> Result<()> {
+    let messages = routes.iter().map(|route| message::add_host_route(ifindex, *route));
+    let answers = host.transact(messages.collect::<Result<_>>()?)?;
+    let mut known = None;
+    for (route, refusal) in routes.iter().zip(answers) {
+        log::debug!("{}", HostOp::AddRoute(link.clone(), *route));
+        let Some(refusal) = refusal else { continue };
+        if refusal.errno != libc::EEXIST {
+            return Err(refused(&format!("route {} by {link}", route.to), &refusal));
+        }
+        let known = match &mut known {
+            Some(known) => known,
+            none => none.insert(host.routes_of(ifindex)?),
+        };
+        if !known.iter().any(|known| known.to == IpNet::from(route.to)) {
+            let text = format!("the host has a route to {} already, and not by {link} ({refusal})", route.to);
+            return Err(Error::new(Kind::Taken, text).hint(format!(
+                "see it with `ip route get {}`; delete it, or have the container ask for another address",
+                route.to
+            )));
+        }
+        delete_host_routes(link, ifindex, &[route.to], host)?;
+        if let Some(refusal) = single(host, message::add_host_route(ifindex, *route)?)? {
+            return Err(refused(&format!("route {} by {link}", route.to), &refusal));
+        }
+    }
+    Ok(())
+}
+
+/// Deletes routes by the host's link, whose number is `ifindex`; one that is gone is no error.
+///
+/// # Errors
+/// When one is there and cannot be deleted.
+pub fn delete_host_routes(link: &IfName, ifindex: u32, routes: &[IpAddr], host: &mut Socket) -> Result<()> {
+    let messages = routes.iter().map(|&to| message::delete_host_route(ifindex, to));
+    let answers = host.transact(messages.collect::<Result<_>>()?)?;
+    for (&to, refusal) in routes.iter().zip(answers) {
+        log::debug!("{}", HostOp::DeleteRoute(link.clone(), to));
+        match refusal {
+            Some(refusal) if ![libc::ESRCH, libc::ENODEV].contains(&refusal.errno) => {
+                return Err(refused(&format!("delete the route to {to} by {link}"), &refusal));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! The host's own links in a damaged ledger: written anew as their marks tell them.
+
+use crate::driver::Kind as Driver;
+use crate::error::{Kind, Result};
+use crate::host_link::{self, HostLink};
+use crate::kernel::Socket;
+use crate::link::Link;
+use crate::mend::{Mend, Mended};
+use crate::name::{IfName, NetworkName};
+use crate::network::Network;
+use crate::record::VERSION;
+use crate::store::{Holding, Store};
+
+/// The host's links that bear our mark and are not written down, what is written of links that are gone and cannot be
+/// read, and the leases of those that are known.
+pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Mended) -> Result<()> {
+    let links = host.links()?;
+    let marked = |network: &NetworkName| {
+        let mark = host_link::mark(network);
+        links.iter().find(|link| link.alias.as_ref() == Some(&mark))
+    };
+    let mut sound = Vec::new();
+    let mut lost: Vec<NetworkName> =
+        links.iter().filter_map(|link| host_link::network_of(link.alias.as_deref()?)).collect();
+    for network in store.host_links()? {
+        match store.host_link(&network) {
+            Ok(link) => sound.extend(link),
+            Err(error) if error.kind() == Kind::Newer => {}
+            Err(error) if error.kind() == Kind::Damaged && marked(&network).is_none() => {
+                mended.steps.push(Mend::Remove(store.host_link_path(&network)));
+            }
+            Err(error) if error.kind() == Kind::Damaged => continue,
+            Err(error) => return Err(error),
+        }
+        lost.retain(|lost| *lost != network);
+    }
+    lost.dedup();
+    for network in lost {
+        let Some(link) = marked(&network) else { continue };
+        if let Some(link) = rebuild(&network, link, host)? {
+            let path = store.host_link_path(&network);
+            mended.steps.push(Mend::HostLink(Box::new(link.clone()), path));
+            sound.push(link);
+        }
+    }
+    for link in sound {
+        for &address in &link.addresses {
+            let (segment, network) = (link.segment, link.network.clone());
+            if matches!(store.holding(segment, address)?, Holding::Nobody) {
+                let path = store.lease_path(segment, address);
+                mended.steps.retain(|step| !matches!(step, Mend::Remove(removed) if *removed == path));
+                mended.steps.push(Mend::HostLease(segment, address, network, path));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The record of the host's link of `network` as `link`, which bears its mark, tells it.
+fn rebuild(network: &NetworkName, link: &Link, host: &mut Socket) -> Result<Option<HostLink>> {
+    let (Some(driver), Some(segment)) = (link.driver, link.lower) else { return Ok(None) };
+    let Some(Ok(parent)) = host.link_by_index(segment)?.map(|parent| parent.name.parse()) else {
+        return Ok(None);
+    };
+    if link.name != host_link::name(network).as_str() {
+        return Ok(None);
+    }
+    let addresses = host.addresses_of(link.ifindex)?.iter().map(|net| net.addr()).collect();
+    Ok(Some(HostLink {
+        version: VERSION,
+        network: network.clone(),
+        name: host_link::name(network),
+        driver,
+        parent,
+        parent_index: segment,
+        segment,
+        mtu: None,
+        mac: link.mac.filter(|_| driver.kind() == Driver::Macvlan),
+        addresses,
+        born_as: IfName::temporary(std::process::id()),
+        // Whether it has all routes is not known: the next attach makes it anew, or `gc`.
+        ifindex: None,
+    }))
+}
+
+/// The name of the host's link by which a container of the network `name` is reached, if it is.
+pub(crate) fn host_link_of(
+    network: Option<&Network>,
+    name: &NetworkName,
+    host: &mut Socket,
+) -> Result<Option<IfName>> {
+    let ifname = host_link::name(name);
+    let is_wanted = network.is_some_and(|network| network.host_access.is_some());
+    let mark = host_link::mark(name);
+    let is = is_wanted || host.link(&ifname)?.is_some_and(|link| link.alias == Some(mark));
+    Ok(is.then_some(ifname))
+}
