@@ -256,6 +256,7 @@ impl Attach<'_> {
             }
             self.refuse_removed()?;
             let wanted = self.wanted(&locked, parents, names, host)?;
+            host_side::refuse_elsewhere(self.store, &wanted, host)?;
             match locked.reserve(self.container, self.holder, &wanted, present, kernel::lives) {
                 Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !taken_back => {
                     drop(locked);

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::assign::Wanted;
 use crate::detach;
 use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
@@ -42,6 +43,32 @@ fn foreign(network: &NetworkName, link: &Link) -> Error {
         link.describe()
     );
     Error::new(Kind::Taken, text).hint("rename it, or remove host_access from the network")
+}
+
+/// # Errors
+/// When the host's link of a network is on another parent than the network has now, where running containers need it.
+pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Socket) -> Result<()> {
+    for Wanted { network, parent, .. } in wanted.iter().filter(|wanted| wanted.network.host_access.is_some())
+    {
+        let Some(link) = known(store, &network.name)?.filter(|link| link.segment != parent.segment()) else {
+            continue;
+        };
+        if !host.link(&link.name)?.is_some_and(|found| link.is(&found) && found.lower == Some(link.segment)) {
+            continue;
+        }
+        let records = store.records()?.sound;
+        let needs = |record: &&Record| !link.routes([*record]).is_empty() && kernel::lives(&record.holder);
+        if let Some(user) = records.iter().find(needs) {
+            let text = format!(
+                "the host's link of network {} is on parent {}, where container {} needs it, not on {}",
+                network.name, link.parent, user.container, parent.name
+            );
+            return Err(Error::new(Kind::Taken, text).hint(
+                "a network with host_access has one parent at a time: make another network for the other",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the host's links that `pending` is to be reached by, where they are missing, and the routes to it. `home` is

@@ -14,7 +14,7 @@ use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 17] = [
+    let all: [Named; 18] = [
         ("one_answer_on_the_lan", &[Need::Macvlan], one_answer),
         ("named_addresses", &[Need::Macvlan], named),
         ("kept", &[Need::Macvlan], kept),
@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Test> {
         ("the_dead", &[Need::Macvlan], the_dead),
         ("a_lost_ledger", &[Need::Macvlan], lost_ledger),
         ("a_changed_definition", &[Need::Macvlan], changed_definition),
+        ("another_parent", &[Need::Macvlan], another_parent),
         ("a_definition_that_is_gone", &[Need::Macvlan], gone_definition),
         ("a_full_network", &[Need::Macvlan], full),
         ("refused", &[Need::Macvlan], refused),
@@ -480,6 +481,31 @@ fn changed_definition() {
     first.stop();
     second.stop();
     assert!(link_of(&bed).is_none());
+}
+
+/// The host has one link in a network: it does not leave the parent where containers need it.
+fn another_parent() {
+    let bed = Watched::new();
+    bed.host.ip("link add eth1 type veth peer name far1");
+    bed.host.ip_batch(&["link set eth1 up", "link set far1 up"]);
+    create(&bed, "");
+    let web = start(&bed, "web");
+    let path = bed.path("etc/networks/pub_net.json");
+    let text = fs::read_to_string(&path).unwrap().replace("\"eth0\"", "\"eth1\"");
+    fs::write(&path, text).unwrap();
+    let refused = bed.container(Bare, "next").networks("pub_net").start().err().unwrap();
+    let expected =
+        format!("the host's link of network pub_net is on parent eth0, where container {} needs it", web.id);
+    assert!(refused.contains(&expected), "{refused}");
+    assert!(reaches(&bed, "172.16.86.2") && web.reaches("172.16.86.3"));
+    assert_eq!(bed.run("check"), "");
+    web.stop();
+    let next = start(&bed, "next");
+    let address = next.addresses("eth0")[0].trim_end_matches("/24").to_owned();
+    assert!(reaches(&bed, &address), "{address}\n{:?}", routes(&bed));
+    assert_eq!(bed.run("check"), "");
+    next.stop();
+    bed.host.ip("link del eth1");
 }
 
 fn gone_definition() {
