@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::host_link::{self, HostLink};
 use crate::kernel::{self, Socket};
 use crate::link::Link;
-use crate::record::{Record, Route};
+use crate::record::Record;
+use crate::route::Route;
 use crate::store::{Locked, Store};
 
 const UNNEEDED: &str = "`underlay gc` deletes the host's link that no container needs";
@@ -73,7 +74,7 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
             differences.push(of_link(What::Link, Some(whole(&link)), Some(described(found)), REMAKE));
         }
         let wanted = link.routes(living);
-        for route in host.routes_of(found.ifindex)?.iter().filter(|route| is_of_host(route)) {
+        for route in host.routes_of(found.ifindex, None)?.iter().filter(|route| is_of_host(route)) {
             if !wanted.iter().any(|wanted| wanted.to == route.to.addr()) {
                 let hint = "`underlay gc` deletes the routes to containers that are gone";
                 differences.push(of_link(What::Route, None, Some(route.to.to_string()), hint));
@@ -102,7 +103,7 @@ pub(crate) fn routes(store: &Store, record: &Record, host: &mut Socket) -> Resul
         // Of a link that is unknown or missing, all is told there.
         let Ok(Some(link)) = store.host_link(&attached.network) else { continue };
         let Some(found) = host.link(&link.name)?.filter(|found| link.is(found)) else { continue };
-        let routes = host.routes_of(found.ifindex)?;
+        let routes = host.routes_of(found.ifindex, None)?;
         for route in link.routes_to(attached) {
             if !routes.iter().any(|found| is_of_host(found) && found.to.addr() == route.to) {
                 let expected = format!("{} by {} of the host", route.to, link.name);

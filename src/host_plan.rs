@@ -8,7 +8,7 @@ use crate::host_link::{HostLink, HostRoute};
 use crate::link::Link;
 use crate::name::IfName;
 use crate::printable;
-use crate::record::Route;
+use crate::route::Route;
 
 /// One operation in the host's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +103,7 @@ impl fmt::Display for HostOp {
 mod tests {
     use super::*;
     use crate::record::Record;
+    use crate::tuning::Tuning;
 
     const LINK: &str = r#"{"version": 1, "network": "lan", "name": "ulh-lan",
         "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2, "segment": 2,
@@ -131,13 +132,15 @@ mod tests {
             mac: link.mac,
             mtu: 1500,
             vlan_id: None,
+            vlan_protocol: None,
+            tuning: Tuning::default(),
             up: true,
             alias: Some("underlay:host:lan".to_owned()),
             group: 0,
             loopback: false,
             ethernet: true,
         };
-        let route = |to: &str| Route { to: to.parse().unwrap(), via: None, metric: None };
+        let route = |to: &str| Route::new(to.parse().unwrap(), None);
         let routes = ["10.0.0.9/32", "10.0.0.77/32", "10.9.0.0/16"].map(route);
         Present::new(found, link.addresses.clone(), &routes)
     }

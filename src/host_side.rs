@@ -278,7 +278,7 @@ fn needed<'a>(
         }
         present => present?,
     };
-    let routes = present.as_ref().map(|present| host.routes_of(present.link.ifindex)).transpose()?;
+    let routes = present.as_ref().map(|present| host.routes_of(present.link.ifindex, None)).transpose()?;
     let present =
         present.map(|present| Present::new(present.link, present.addresses, &routes.unwrap_or_default()));
     Ok(host_plan::settle(link, &link.routes(living), present.as_ref()))

@@ -9,6 +9,7 @@ use nix::libc;
 
 use super::apply::{await_local, delete, single};
 use super::explain::explain;
+use super::host_message;
 use super::message::{self, NewLink};
 use super::netns::NetnsFile;
 use super::socket::{Socket, refused};
@@ -18,6 +19,7 @@ use crate::host_plan::HostOp;
 use crate::link::Link;
 use crate::name::IfName;
 use crate::plan::Op;
+use crate::tuning::Tuning;
 
 /// Makes `link` on the host, with its addresses, marked and up; what is left of it goes first. It bears its own name
 /// only when it is marked, so that a link of that name without the mark is never ours. `home` is the host's namespace.
@@ -36,6 +38,7 @@ pub fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> R
         mac: link.mac,
         mtu: link.mtu,
         bclim: None,
+        tuning: Tuning::default(),
         group: 0,
     };
     let new = NewLink {
@@ -45,6 +48,7 @@ pub fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> R
         mac: link.mac,
         mtu: link.mtu,
         bclim: None,
+        tuning: &Tuning::default(),
         group: 0,
     };
     if let Some(refusal) = single(host, message::create_link(new, home)?)? {
@@ -66,7 +70,7 @@ fn finish(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<Link> 
     // The thread of a hook is in the container's namespace, and /proc/sys with it.
     home.inside(|| behave(&link.born_as, with_ipv6))?;
     for &address in &link.addresses {
-        if let Some(refusal) = single(host, message::add_host_address(ifindex, address)?)? {
+        if let Some(refusal) = single(host, host_message::add_host_address(ifindex, address)?)? {
             let op = Op::AddAddress { link: link.name.clone(), address: IpNet::from(address) };
             return Err(explain(&op, &refusal));
         }
@@ -141,7 +145,7 @@ pub fn delete_host_link(link: &HostLink, host: &mut Socket) -> Result<()> {
 /// # Errors
 /// When the host has a route to a container by another link.
 pub fn add_host_routes(link: &IfName, ifindex: u32, routes: &[HostRoute], host: &mut Socket) -> Result<()> {
-    let messages = routes.iter().map(|route| message::add_host_route(ifindex, *route));
+    let messages = routes.iter().map(|route| host_message::add_host_route(ifindex, *route));
     let answers = host.transact(messages.collect::<Result<_>>()?)?;
     let mut known = None;
     for (route, refusal) in routes.iter().zip(answers) {
@@ -152,7 +156,7 @@ pub fn add_host_routes(link: &IfName, ifindex: u32, routes: &[HostRoute], host: 
         }
         let known = match &mut known {
             Some(known) => known,
-            none => none.insert(host.routes_of(ifindex)?),
+            none => none.insert(host.routes_of(ifindex, None)?),
         };
         if !known.iter().any(|known| known.to == IpNet::from(route.to)) {
             let text = format!("the host has a route to {} already, and not by {link} ({refusal})", route.to);
@@ -162,7 +166,7 @@ pub fn add_host_routes(link: &IfName, ifindex: u32, routes: &[HostRoute], host: 
             )));
         }
         delete_host_routes(link, ifindex, &[route.to], host)?;
-        if let Some(refusal) = single(host, message::add_host_route(ifindex, *route)?)? {
+        if let Some(refusal) = single(host, host_message::add_host_route(ifindex, *route)?)? {
             return Err(refused(&format!("route {} by {link}", route.to), &refusal));
         }
     }
@@ -174,7 +178,7 @@ pub fn add_host_routes(link: &IfName, ifindex: u32, routes: &[HostRoute], host: 
 /// # Errors
 /// When one is there and cannot be deleted.
 pub fn delete_host_routes(link: &IfName, ifindex: u32, routes: &[IpAddr], host: &mut Socket) -> Result<()> {
-    let messages = routes.iter().map(|&to| message::delete_host_route(ifindex, to));
+    let messages = routes.iter().map(|&to| host_message::delete_host_route(ifindex, to));
     let answers = host.transact(messages.collect::<Result<_>>()?)?;
     for (&to, refusal) in routes.iter().zip(answers) {
         log::debug!("{}", HostOp::DeleteRoute(link.clone(), to));

@@ -25,7 +25,6 @@ use super::driver;
 use super::netns::NetnsFile;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
-use crate::host_link::HostRoute;
 use crate::lasting::PROTOCOL;
 use crate::mac::MacAddr;
 use crate::name::IfName;
@@ -50,7 +49,7 @@ pub(super) const RTNH_F_ONLINK: u32 = 4;
 pub(super) struct Message(Vec<u8>);
 
 impl Message {
-    fn new<P: Size + ToBytes>(kind: Rtm, flags: NlmF, payload: P) -> Result<Self> {
+    pub(super) fn new<P: Size + ToBytes>(kind: Rtm, flags: NlmF, payload: P) -> Result<Self> {
         let message = NlmsghdrBuilder::default()
             .nl_type(kind)
             .nl_flags(NlmF::REQUEST | flags)
@@ -364,62 +363,6 @@ pub(super) fn dump_rules(family: RtAddrFamily) -> Result<Message> {
     Message::new(Rtm::Getrule, NlmF::DUMP, all.build().map_err(unsound)?)
 }
 
-/// `ip addr add ADDRESS dev LINK noprefixroute`, for IPv6 `nodad` too: an address alone, without a route to others
-pub(super) fn add_host_address(ifindex: u32, address: IpAddr) -> Result<Message> {
-    // neli knows the flags of the first byte.
-    let mut flags = nix::libc::IFA_F_NOPREFIXROUTE;
-    if address.is_ipv6() {
-        flags |= nix::libc::IFA_F_NODAD;
-    }
-    let (net, bytes) = (IpNet::from(address), octets(address));
-    let attributes = [
-        attribute(Ifa::Local, bytes.clone())?,
-        attribute(Ifa::Address, bytes)?,
-        attribute(Ifa::Flags, flags)?,
-    ];
-    let message = IfaddrmsgBuilder::default()
-        .ifa_family(family(net))
-        .ifa_prefixlen(net.prefix_len())
-        .ifa_scope(RtScope::Universe)
-        .ifa_index(ifindex)
-        .rtattrs(attributes.into_iter().collect());
-    let flags = NlmF::CREATE | NlmF::EXCL | NlmF::ACK;
-    Message::new(Rtm::Newaddr, flags, message.build().map_err(unsound)?)
-}
-
-/// `ip route add TO dev LINK src SOURCE`
-pub(super) fn add_host_route(ifindex: u32, route: HostRoute) -> Result<Message> {
-    let source = attribute(Rta::Prefsrc, octets(route.source))?;
-    host_route(Rtm::Newroute, NlmF::CREATE | NlmF::EXCL, ifindex, route.to, Some(source))
-}
-
-/// `ip route del TO dev LINK`
-pub(super) fn delete_host_route(ifindex: u32, to: IpAddr) -> Result<Message> {
-    host_route(Rtm::Delroute, NlmF::empty(), ifindex, to, None)
-}
-
-fn host_route(
-    kind: Rtm,
-    flags: NlmF,
-    ifindex: u32,
-    to: IpAddr,
-    source: Option<Rtattr<Rta, Buffer>>,
-) -> Result<Message> {
-    let net = IpNet::from(to);
-    let attributes = [attribute(Rta::Oif, ifindex)?, attribute(Rta::Dst, octets(to))?];
-    let message = RtmsgBuilder::default()
-        .rtm_family(family(net))
-        .rtm_dst_len(net.prefix_len())
-        .rtm_src_len(0)
-        .rtm_tos(0)
-        .rtm_table(RtTable::Main)
-        .rtm_protocol(Rtprot::Boot)
-        .rtm_scope(if to.is_ipv4() { RtScope::Link } else { RtScope::Universe })
-        .rtm_type(Rtn::Unicast)
-        .rtattrs(attributes.into_iter().chain(source).collect());
-    Message::new(kind, flags | NlmF::ACK, message.build().map_err(unsound)?)
-}
-
 fn link(ifindex: u32, attributes: impl IntoIterator<Item = Rtattr<Ifla, Buffer>>) -> Result<Ifinfomsg> {
     IfinfomsgBuilder::default()
         .ifi_family(RtAddrFamily::Unspecified)
@@ -455,20 +398,20 @@ fn index(ifindex: u32) -> Result<i32> {
     i32::try_from(ifindex).map_err(|_| Error::input(format!("ifindex {ifindex} is no link's number")))
 }
 
-fn family(net: IpNet) -> RtAddrFamily {
+pub(super) fn family(net: IpNet) -> RtAddrFamily {
     match net {
         IpNet::V4(_) => RtAddrFamily::Inet,
         IpNet::V6(_) => RtAddrFamily::Inet6,
     }
 }
 
-fn octets(address: IpAddr) -> Buffer {
+pub(super) fn octets(address: IpAddr) -> Buffer {
     match address {
         IpAddr::V4(address) => Buffer::from(&address.octets()[..]),
         IpAddr::V6(address) => Buffer::from(&address.octets()[..]),
     }
 }
 
-fn unsound(error: impl std::fmt::Display) -> Error {
+pub(super) fn unsound(error: impl std::fmt::Display) -> Error {
     Error::input(format!("cannot write a netlink message: {error}"))
 }

@@ -6,6 +6,7 @@ mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
 mod host_link;
+mod host_message;
 mod message;
 mod netns;
 mod parent;

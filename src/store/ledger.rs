@@ -6,15 +6,15 @@
 //! many there are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::{Locked, Store, remove, to_json, write_state};
+use super::segments::leased_to;
+use super::{Holding, Locked, Store, remove, to_json, write_state};
 use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
@@ -31,19 +31,6 @@ pub struct Present {
     pub on_host: BTreeSet<IpAddr>,
     /// The default routes of the container's namespace.
     pub default_routes: DefaultRoutes,
-}
-
-/// Who holds a lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Holding {
-    /// This container, whose record lists the address.
-    Container(Box<Record>),
-    /// This container, whose record cannot be made out.
-    Unknown(ContainerId),
-    /// The host, by its own link of this network.
-    Host(NetworkName),
-    /// Nobody: the record is gone, or says otherwise. Left by a process that was killed.
-    Nobody,
 }
 
 impl Store {
@@ -63,44 +50,6 @@ impl Store {
         });
         leases.chain([self.record_path(&record.container)]).collect()
     }
-
-    /// The container that the lease of `address` names; `None` if that is no lease of ours.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn leased_to(&self, segment: u32, address: IpAddr) -> Result<Option<ContainerId>> {
-        leased_to(&self.lease_path(segment, address))
-    }
-
-    /// Who holds `address` on `segment`, which is leased.
-    ///
-    /// # Errors
-    /// When the lease or the record cannot be read.
-    pub fn holding(&self, segment: u32, address: IpAddr) -> Result<Holding> {
-        let Some(id) = self.leased_to(segment, address)? else {
-            return Ok(self.host_holding(segment, address)?.map_or(Holding::Nobody, Holding::Host));
-        };
-        match self.record(&id) {
-            Ok(Some(record)) if record.holds(segment, address) => Ok(Holding::Container(Box::new(record))),
-            Ok(_) => Ok(Holding::Nobody),
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => Ok(Holding::Unknown(id)),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// The container that the lease at `path` names; `None` if it is no lease of ours.
-fn leased_to(path: &Path) -> Result<Option<ContainerId>> {
-    let target = match fs::read_link(path) {
-        Ok(target) => target,
-        // Gone, or no symbolic link.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(Error::io("read", path, &error)),
-    };
-    let id = || target.file_name()?.to_str()?.strip_suffix(".json")?.parse().ok();
-    Ok(id().filter(|id| target == lease_target(id)))
 }
 
 /// What a lease of the container `id` points to.

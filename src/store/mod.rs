@@ -23,9 +23,9 @@ use crate::network::Network;
 use crate::record::{Record, VERSION};
 use crate::settings::Settings;
 
-pub use ledger::{Holding, Present};
+pub use ledger::Present;
 pub use lock::Locked;
-pub use segments::Leases;
+pub use segments::{Holding, Leases};
 
 /// No file of ours is larger.
 const LIMIT: u64 = 4 * 1024 * 1024;

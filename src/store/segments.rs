@@ -1,14 +1,16 @@
 //! The ledger by segments: what is leased on the link of each, and by whom.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::ledger::lease_target;
-use super::{Holding, Locked, Store, entries};
-use crate::error::{Error, Result};
+use super::{Locked, Store, entries};
+use crate::error::{Error, Kind, Result};
 use crate::file;
-use crate::name::ContainerId;
+use crate::name::{ContainerId, NetworkName};
 use crate::record::Record;
 
 /// The leases of a segment by who holds them.
@@ -20,6 +22,19 @@ pub struct Leases {
     pub unknown: Vec<(IpAddr, ContainerId)>,
     /// The records of all other holders.
     pub holders: Vec<Record>,
+}
+
+/// Who holds a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// This container, whose record lists the address.
+    Container(Box<Record>),
+    /// This container, whose record cannot be made out.
+    Unknown(ContainerId),
+    /// The host, by its own link of this network.
+    Host(NetworkName),
+    /// Nobody: the record is gone, or says otherwise. Left by a process that was killed.
+    Nobody,
 }
 
 impl Store {
@@ -48,6 +63,30 @@ impl Store {
     pub fn held(&self, segment: u32) -> Result<Vec<IpAddr>> {
         let paths = entries(&self.segment_dir(segment))?;
         Ok(paths.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
+    }
+
+    /// The container that the lease of `address` names; `None` if that is no lease of ours.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn leased_to(&self, segment: u32, address: IpAddr) -> Result<Option<ContainerId>> {
+        leased_to(&self.lease_path(segment, address))
+    }
+
+    /// Who holds `address` on `segment`, which is leased.
+    ///
+    /// # Errors
+    /// When the lease or the record cannot be read.
+    pub fn holding(&self, segment: u32, address: IpAddr) -> Result<Holding> {
+        let Some(id) = self.leased_to(segment, address)? else {
+            return Ok(self.host_holding(segment, address)?.map_or(Holding::Nobody, Holding::Host));
+        };
+        match self.record(&id) {
+            Ok(Some(record)) if record.holds(segment, address) => Ok(Holding::Container(Box::new(record))),
+            Ok(_) => Ok(Holding::Nobody),
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => Ok(Holding::Unknown(id)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Who holds what on `segment`.
@@ -105,4 +144,18 @@ impl Locked<'_> {
         self.make_segment(segment)?;
         file::replace_link(&self.store.lease_path(segment, address), &lease_target(container))
     }
+}
+
+/// The container that the lease at `path` names; `None` if it is no lease of ours.
+pub(super) fn leased_to(path: &Path) -> Result<Option<ContainerId>> {
+    let target = match fs::read_link(path) {
+        Ok(target) => target,
+        // Gone, or no symbolic link.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(Error::io("read", path, &error)),
+    };
+    let id = || target.file_name()?.to_str()?.strip_suffix(".json")?.parse().ok();
+    Ok(id().filter(|id| target == lease_target(id)))
 }

@@ -24,7 +24,7 @@ struct Case {
     own: Option<&'static str>,
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     Case {
         name: "host_access",
         needs: &[Need::Macvlan],

@@ -96,6 +96,7 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
     let on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
     let mut inspected = Vec::new();
     for network in &networks {
+        let host_link = host_link(store, network, &mut host)?;
         let problem = parents::find(network, &mut host).err().map(|error| error.to_string());
         let mut look_at = |parent| {
             let link = host.link(parent)?;
@@ -112,7 +113,7 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
             definition: network.to_file(),
             parent_link,
             problem,
-            host_link: host_link(store, network, &mut host)?,
+            host_link,
             // Nobody has addresses on the link that carries many VLANs.
             usage: (!network.is_of_many_vlans()).then_some(usage),
             vlans_in_use: vlans.collect::<Result<_>>()?,
