@@ -23,6 +23,10 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
     let home = NetnsFile::own()?;
     let mended = mend::mend(store, &settings, &home, &mut host, dry_run)?;
     let mut done: Vec<_> = mended.steps.iter().map(ToString::to_string).collect();
+    // What a dead container is the last to need goes with it, and is told of all the same.
+    let mut made = store.made_parents()?;
+    // A VLAN before the link below it.
+    made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
     let mut outcome = Ok(());
     let of_host = host_side::review(store, &mended.records, &mut host)?;
     for record in mended.records.iter().filter(|record| !kernel::lives(&record.holder)) {
@@ -36,9 +40,6 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
     if !dry_run {
         outcome = host_side::settle(&locked, &home, &mut host).and(outcome);
     }
-    let mut made = store.made_parents()?;
-    // A VLAN before the link below it.
-    made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
     for name in made {
         if store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
             continue;
