@@ -277,7 +277,7 @@ mod tests {
             assert_eq!(chosen(keys, asked).unwrap(), parent, "{keys}");
         }
         let long = chosen(r#""parent": "enp195s0f1np1", "vlan": 1234"#, None).unwrap();
-        assert!(long.len() == 15 && long.starts_with("ul-") && long.ends_with("-1234"), "{long}");
+        assert!(long.len() == 15 && long.starts_with("vl-") && long.ends_with("-1234"), "{long}");
         assert_ne!(long, chosen(r#""parent": "enp195s0f1np2", "vlan": 1234"#, None).unwrap());
     }
 

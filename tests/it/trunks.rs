@@ -177,7 +177,7 @@ fn long_names() {
     bed.create(&format!("--subnet=10.0.0.0/24 -o parent={base}.1 -o vlans=1000-1999 lan"));
     let web = bed.container(Bare, "web").networks("lan:vlan=1234").start().unwrap();
     let name = bed.ps()[0]["attachments"][0]["parent"].as_str().unwrap().to_owned();
-    assert!(name.starts_with("ul-") && name.ends_with("-1234"), "{name}");
+    assert!(name.starts_with("vl-") && name.ends_with("-1234"), "{name}");
     assert!(bed.host.ip(&format!("-d link show {name}")).contains("protocol 802.1Q id 1234"));
     assert_eq!(bed.run("check"), "");
     // Lost, it is written down anew from what the kernel tells.
