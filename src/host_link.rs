@@ -145,6 +145,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_suits_a_definition() {
+        let suits = |addresses: &[&str], access: &str| {
+            let text = format!(
+                r#"{{"version": 1, "driver": "macvlan", "host_access": {access}, "subnets": [
+                    {{"subnet": "10.0.0.0/24", "gateway": "10.0.0.1"}}, {{"subnet": "2001:db8::/64"}}]}}"#
+            );
+            let network = Network::from_json(&"lan".parse().unwrap(), text.as_bytes()).unwrap();
+            let link = HostLink {
+                version: 1,
+                network: network.name.clone(),
+                name: name(&network.name),
+                driver: network.driver,
+                parent: network.parent.clone(),
+                parent_index: 2,
+                segment: 2,
+                mtu: None,
+                mac: None,
+                addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+                born_as: IfName::temporary(1),
+                ifindex: None,
+            };
+            link.suits(&network)
+        };
+        assert!(suits(&["10.0.0.9", "2001:db8::9"], "true"));
+        assert!(suits(&["10.0.0.9", "2001:db8::9"], r#""10.0.0.9""#));
+        assert!(!suits(&["10.0.0.9", "2001:db8::9"], r#""10.0.0.8""#), "another is named");
+        assert!(!suits(&["10.0.0.9"], "true"), "one of each family");
+        assert!(!suits(&["10.0.0.1", "2001:db8::9"], "true"), "the gateway's");
+        assert!(!suits(&["10.1.0.9", "2001:db8::9"], "true"), "of no subnet");
+        assert!(!suits(&["10.0.0.9", "2001:db8::9"], "false"), "none is wanted");
+    }
+
+    #[test]
     fn names_and_marks() {
         let network = |text: &str| text.parse::<NetworkName>().unwrap();
         assert_eq!(name(&network("pub_net")).as_str(), "ulh-pub_net");

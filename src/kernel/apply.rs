@@ -24,9 +24,9 @@ use crate::plan::Op;
 
 /// For how long the kernel is waited for where it does something by and by: it takes namespaces apart some time
 /// after their last process is gone, usually within 100 ms.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to pause between two tries.
-const PAUSE: Duration = Duration::from_millis(2);
+pub(super) const PAUSE: Duration = Duration::from_millis(2);
 
 /// A link that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]

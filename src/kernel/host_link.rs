@@ -3,11 +3,13 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::thread;
+use std::time::Instant;
 
 use ipnet::IpNet;
 use nix::libc;
 
-use super::apply::{await_local, delete, single};
+use super::apply::{PATIENCE, PAUSE, await_local, delete, single};
 use super::explain::explain;
 use super::host_message;
 use super::message::{self, NewLink};
@@ -70,10 +72,7 @@ fn finish(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<Link> 
     // The thread of a hook is in the container's namespace, and /proc/sys with it.
     home.inside(|| behave(&link.born_as, with_ipv6))?;
     for &address in &link.addresses {
-        if let Some(refusal) = single(host, host_message::add_host_address(ifindex, address)?)? {
-            let op = Op::AddAddress { link: link.name.clone(), address: IpNet::from(address) };
-            return Err(explain(&op, &refusal));
-        }
+        add_address(link, ifindex, address, host)?;
     }
     if let Some(refusal) = single(host, message::name_and_mark(ifindex, &link.name, &link.mark())?)? {
         let error = refused(&format!("name the host's link {}", link.name), &refusal);
@@ -84,6 +83,22 @@ fn finish(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<Link> 
     }
     await_local(link.addresses.iter().copied().filter(IpAddr::is_ipv6), host)?;
     host.link_by_index(ifindex)?.ok_or_else(gone)
+}
+
+/// Gives the host's link an address; what a dying namespace still holds of an ipvlan parent is waited for.
+fn add_address(link: &HostLink, ifindex: u32, address: IpAddr, host: &mut Socket) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while let Some(refusal) = single(host, host_message::add_host_address(ifindex, address)?)? {
+        if refusal.errno != libc::EADDRINUSE || Instant::now() >= until {
+            let error =
+                refused(&format!("give the host's link {} the address {address}", link.name), &refusal);
+            return Err(
+                error.hint("something on its parent may have it: name another address in host_access")
+            );
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 /// The host's own address is not to be had twice.
