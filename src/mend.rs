@@ -80,7 +80,11 @@ pub(crate) fn mend(
     // Without the lock: who attaches meanwhile has a record first.
     let seen = kernel::survey(home)?;
     let locked = store.lock(settings.lock_timeout())?;
-    let mended = find(&locked, &seen, host)?;
+    let mut mended = find(&locked, &seen, host)?;
+    // Who was detached meanwhile looks like one whose record is lost: his links go before his record.
+    if mended.steps.iter().any(|step| matches!(step, Mend::Record(..))) {
+        mended = find(&locked, &kernel::survey(home)?, host)?;
+    }
     if !dry_run {
         mended.steps.iter().try_for_each(|step| apply(&locked, step))?;
     }
