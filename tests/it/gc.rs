@@ -88,7 +88,7 @@ fn parents() {
         fs::remove_file(bed.path("etc/networks").join(format!("{name}.json"))).unwrap();
     }
     let plan = bed.run("gc --dry-run");
-    assert_eq!(plan, "ip link del eth0.10.20\nip link del ul-local\nip link del eth0.10\n");
+    assert_eq!(plan, "ip link del eth0.10.20\nip link del eth0.10\nip link del ul-local\n");
     assert_eq!(bed.run("gc"), plan);
     assert!(bed.host.link("eth0.10").is_none() && bed.host.link("ul-local").is_none());
     assert_eq!(bed.run("gc"), "");
