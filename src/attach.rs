@@ -52,10 +52,8 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
     let home = NetnsFile::own()?;
     let mut host = Socket::open()?;
     let parents = parents(&networks, &mut host)?;
-    for parent in parents.values() {
-        if !store.has_segment(parent.segment())? {
-            mend::begin(store, &settings, parent.segment(), &home, &mut host)?;
-        }
+    if store.is_lost()? {
+        mend::begin(store, &settings, &home, &mut host)?;
     }
     let mut on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
     let named = networks.iter().filter_map(|network| network.host_access.as_ref());

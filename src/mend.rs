@@ -91,25 +91,14 @@ pub(crate) fn mend(
     Ok(mended)
 }
 
-/// Mends the ledger before the first use of `segment` since the last boot, or since the state folder was lost. Of many
-/// that come at once, one does it: with the lock, while the others wait.
+/// Mends the ledger when the state folder was lost: with the lock, so that nobody has an address before.
 ///
 /// # Errors
 /// As [`mend()`].
-pub(crate) fn begin(
-    store: &Store,
-    settings: &Settings,
-    segment: u32,
-    home: &NetnsFile,
-    host: &mut Socket,
-) -> Result<()> {
+pub(crate) fn begin(store: &Store, settings: &Settings, home: &NetnsFile, host: &mut Socket) -> Result<()> {
     let locked = store.lock(settings.lock_timeout())?;
-    if store.has_segment(segment)? {
-        return Ok(());
-    }
     let mended = find(&locked, &kernel::survey(home)?, host)?;
-    mended.steps.iter().try_for_each(|step| apply(&locked, step))?;
-    locked.make_segment(segment)
+    mended.steps.iter().try_for_each(|step| apply(&locked, step))
 }
 
 fn find(locked: &Locked<'_>, seen: &[Seen], host: &mut Socket) -> Result<Mended> {

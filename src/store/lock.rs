@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -45,6 +46,7 @@ impl Store {
         let file = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 file::make_folder(path, 0o700)?;
+                file::replace(&self.was_made(), b"")?;
                 open()
             }
             opened => opened,
@@ -67,6 +69,24 @@ impl Store {
                     .hint(format!("see who holds it with `fuser {}`", path.display())))
             }
         }
+    }
+}
+
+impl Store {
+    /// Whether the state folder was there since the last boot and is gone, with containers that may live.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub fn is_lost(&self) -> Result<bool> {
+        let is_there = |path: &Path| path.try_exists().map_err(|error| Error::io("look for", path, &error));
+        Ok(!is_there(&self.state_dir)? && is_there(&self.was_made())?)
+    }
+
+    /// Beside the state folder, an empty file that tells that it was made: on the same tmpfs, so a boot forgets both.
+    fn was_made(&self) -> PathBuf {
+        let mut name = self.state_dir.clone().into_os_string();
+        name.push(".made");
+        name.into()
     }
 }
 

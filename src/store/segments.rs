@@ -47,15 +47,6 @@ impl Store {
         Ok(paths.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
     }
 
-    /// Whether anything was ever leased on `segment`, as far as the state folder knows.
-    ///
-    /// # Errors
-    /// When that cannot be told.
-    pub fn has_segment(&self, segment: u32) -> Result<bool> {
-        let folder = self.segment_dir(segment);
-        folder.try_exists().map_err(|error| Error::io("look for", &folder, &error))
-    }
-
     /// The addresses that are leased on `segment`.
     ///
     /// # Errors
