@@ -227,26 +227,7 @@ mod tests {
                 routes: Vec::new(),
                 table: None,
             });
-            let parent = Link {
-                ifindex: 2,
-                name: "eth0".to_owned(),
-                kind: None,
-                driver: None,
-                bclim: None,
-                tuning: crate::tuning::Tuning::default(),
-                slave_kind: None,
-                lower: None,
-                elsewhere: None,
-                mac: None,
-                mtu: 1500,
-                vlan_id: None,
-                vlan_protocol: None,
-                up: true,
-                alias: None,
-                group: 0,
-                loopback: false,
-                ethernet: true,
-            };
+            let parent = crate::link::eth0();
             all_wanted.push(Wanted { request, network, parent, ifname });
         }
         routes(&all_wanted, &mut all_attached, present);

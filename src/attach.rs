@@ -41,7 +41,8 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
     let pid = state.pid.ok_or_else(|| Error::input("OCI state on stdin has no pid"))?;
     let process = Process::open(pid)?;
     let netns = process.netns()?;
-    netns.refuse_own()?;
+    let home = NetnsFile::own()?;
+    netns.refuse(&home)?;
     let holder = Holder {
         pid: process.pid(),
         start_time: process.start_time(),
@@ -49,7 +50,6 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
         netns: netns.describe(bundle.netns.as_deref()),
     };
 
-    let home = NetnsFile::own()?;
     let mut host = Socket::open()?;
     let parents = parents(&networks, &mut host)?;
     if store.is_lost()? {

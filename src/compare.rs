@@ -248,26 +248,7 @@ mod tests {
         ]}"#;
 
     fn link(ifindex: u32, name: &str) -> Link {
-        Link {
-            ifindex,
-            name: name.to_owned(),
-            kind: None,
-            driver: None,
-            bclim: None,
-            tuning: crate::tuning::Tuning::default(),
-            slave_kind: None,
-            lower: None,
-            elsewhere: None,
-            mac: None,
-            mtu: 1500,
-            vlan_id: None,
-            vlan_protocol: None,
-            up: true,
-            alias: None,
-            group: 0,
-            loopback: false,
-            ethernet: true,
-        }
+        Link { ifindex, name: name.to_owned(), ..crate::link::eth0() }
     }
 
     fn mark(record: &Record) -> Mark {

@@ -115,32 +115,34 @@ impl Link {
     }
 }
 
+/// A link as hardware has it, for tests.
+#[cfg(test)]
+pub(crate) fn eth0() -> Link {
+    Link {
+        ifindex: 2,
+        name: "eth0".to_owned(),
+        kind: None,
+        driver: None,
+        bclim: None,
+        tuning: Tuning::default(),
+        slave_kind: None,
+        lower: None,
+        elsewhere: None,
+        mac: None,
+        mtu: 1500,
+        vlan_id: None,
+        vlan_protocol: None,
+        up: true,
+        alias: None,
+        group: 0,
+        loopback: false,
+        ethernet: true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn eth0() -> Link {
-        Link {
-            ifindex: 2,
-            name: "eth0".to_owned(),
-            kind: None,
-            driver: None,
-            bclim: None,
-            tuning: crate::tuning::Tuning::default(),
-            slave_kind: None,
-            lower: None,
-            elsewhere: None,
-            mac: None,
-            mtu: 1500,
-            vlan_id: None,
-            vlan_protocol: None,
-            up: true,
-            alias: None,
-            group: 0,
-            loopback: false,
-            ethernet: true,
-        }
-    }
 
     #[test]
     fn segments() {

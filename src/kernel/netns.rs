@@ -96,9 +96,9 @@ impl NetnsFile {
     }
 
     /// # Errors
-    /// When this is the namespace of the calling thread: the container shares the host's network.
-    pub fn refuse_own(&self) -> Result<()> {
-        if self.identity == Self::own()?.identity {
+    /// When this is `home`, the host's namespace: the container shares its network.
+    pub fn refuse(&self, home: &Self) -> Result<()> {
+        if self.is(home) {
             return Err(Error::input("the container shares the host's network namespace")
                 .hint("start it without `--network host`; with podman, `--network none` suits"));
         }
