@@ -7,7 +7,9 @@ use serde::de::IgnoredAny;
 use crate::error::{Error, Result};
 use crate::name::NetworkName;
 use crate::network::Network;
-use crate::request::{Annotations, NETWORK_PREFIX, NETWORKS, OPTIONS, PREFIX, Request, attachments};
+use crate::request::{
+    Annotations, IDENTITY, NETWORK_PREFIX, NETWORKS, OPTIONS, PREFIX, Request, attachments,
+};
 
 /// The annotations of a container that asks for networks, not read yet.
 #[derive(Clone, Copy, Debug)]
@@ -56,21 +58,23 @@ impl<'a> Asked<'a> {
             return Err(Error::input(format!("annotation {cut} looks cut off from {NETWORKS} at a comma"))
                 .hint("podman before 5.0 does so: separate options by spaces instead"));
         }
-        let mut inline = BTreeMap::new();
+        let (mut identity, mut inline) = (None, BTreeMap::new());
         for (key, value) in self.ours() {
             let within = |error: Error| error.within(format!("annotation {key}"));
             if let Some(name) = key.strip_prefix(NETWORK_PREFIX) {
                 let name: NetworkName = name.parse().map_err(within)?;
                 let network = Network::from_json(&name, value.as_bytes()).map_err(within)?;
                 inline.insert(name, network);
+            } else if key == IDENTITY {
+                identity = Some(value.parse().map_err(within)?);
             } else if key != NETWORKS {
                 return Err(Error::input(format!("annotation {key} is not known"))
-                    .hint(format!("use {NETWORKS} and {NETWORK_PREFIX}NAME")));
+                    .hint(format!("use {NETWORKS}, {IDENTITY} and {NETWORK_PREFIX}NAME")));
             }
         }
         let attachments =
             attachments(self.networks).map_err(|error| error.within(format!("annotation {NETWORKS}")))?;
-        Ok(Request { attachments, inline })
+        Ok(Request { attachments, identity, inline })
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::{Error, Kind, Result};
+use crate::hint::Hint;
 use crate::link::Link;
 use crate::name::IfName;
 use crate::network::Network;
@@ -25,6 +26,8 @@ pub struct Wanted {
     pub parent: Link,
     /// What its link is going to be called.
     pub ifname: IfName,
+    /// What its identity had here before.
+    pub hint: Hint,
 }
 
 /// The names of the links of a container: as asked for, else `eth0`, `eth1`, … in the order listed, leaving
@@ -228,7 +231,7 @@ mod tests {
                 table: None,
             });
             let parent = crate::link::eth0();
-            all_wanted.push(Wanted { request, network, parent, ifname });
+            all_wanted.push(Wanted { request, network, parent, ifname, hint: Hint::default() });
         }
         routes(&all_wanted, &mut all_attached, present);
         let text =

@@ -7,6 +7,7 @@ use crate::asked::Asked;
 use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::detach;
 use crate::error::{Error, Kind, Result};
+use crate::hint::{self, Hint};
 use crate::host_side;
 use crate::kernel::{self, Made, NetnsFile, Process, Socket};
 use crate::lasting;
@@ -19,9 +20,10 @@ use crate::oci;
 use crate::parents;
 use crate::plan;
 use crate::record::{Holder, Netns, Record, State};
+use crate::remember;
 use crate::request::{self, Request};
 use crate::settings::Settings;
-use crate::store::{Locked, Present, Store, no_such_network};
+use crate::store::{Locked, Present, Store, Subject, no_such_network};
 
 /// Attaches a container that is being created to the networks it asks for: to all of them, or to none. `None`
 /// if it asks for none, and nothing but the state and the bundle has been read, or if it is attached already.
@@ -55,6 +57,13 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
     if store.is_lost()? {
         mend::begin(store, &settings, &home, &mut host)?;
     }
+    let memory = remember::recall(store, request.identity.as_ref(), &container);
+    let hints = hint::of(&request.attachments, &memory.hints);
+    for (network, had) in networks.iter().zip(&hints) {
+        if let Some(parent) = parents.get(&network.parent) {
+            remember::take_back_dead(store, &settings, had, parent, &mut host);
+        }
+    }
     let mut on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
     let named = networks.iter().filter_map(|network| network.host_access.as_ref());
     on_host.extend(named.flat_map(|access| &access.addresses));
@@ -73,35 +82,45 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
         settings: &settings,
         request: &request,
         networks: &networks,
+        hints: &hints,
         container: &container,
         holder: &holder,
         netns: &netns,
         home: &home,
     };
     let present = Present { on_host, default_routes };
-    let mut freed = false;
+    let (mut freed, mut afresh) = (false, false);
     loop {
-        let reserved = attach.reserve(&parents, &names, &present, &mut host);
+        let reserved = attach.reserve(&parents, &names, &present, afresh, &mut host);
         let Some(record) = reserved.inspect_err(|_| attach.drop_parents(&mut host))? else {
             log::info!("container {container} is attached already: the hook was called twice");
             return Ok(None);
         };
         let error = match attach.make(&record, &mut host, &mut inside) {
-            Ok(record) => return Ok(Some(record)),
+            Ok(made) => {
+                remember::keep(store, &made, &memory);
+                return Ok(Some(made));
+            }
             Err(error) => error,
         };
         // Should that fail too, the container dies with its error, and what it holds is taken back as that of any dead
         // one.
-        if let Err(error) = detach::take_back(store, &settings, &record, &mut host) {
-            log::warn!("{error}");
-        }
-        if freed || !host_side::is_in_the_way(&error) {
+        if let Err(other) = detach::take_back(store, &settings, &record, &mut host) {
+            log::warn!("{other}");
             return Err(error);
         }
-        freed = true;
-        if !host_side::free(store, &settings, &record, &mut host)? {
-            return Err(error);
+        if !freed && host_side::is_in_the_way(&error) {
+            freed = true;
+            if host_side::free(store, &settings, &record, &mut host)? {
+                continue;
+            }
+        } else if !afresh && kernel::is_in_use(&error) && attach.can_differ() {
+            // A link that is not in the ledger, or dies for long, has what this one had before: another will do.
+            log::warn!("{error}; another one is taken");
+            afresh = true;
+            continue;
         }
+        return Err(error);
     }
 }
 
@@ -206,6 +225,8 @@ struct Attach<'a> {
     settings: &'a Settings,
     request: &'a Request,
     networks: &'a [Network],
+    /// What was had before, of each network.
+    hints: &'a [Hint],
     container: &'a ContainerId,
     holder: &'a Holder,
     netns: &'a NetnsFile,
@@ -220,6 +241,7 @@ impl Attach<'_> {
         parents: &BTreeMap<IfName, Link>,
         names: &[IfName],
         present: &Present,
+        afresh: bool,
         host: &mut Socket,
     ) -> Result<Option<Record>> {
         let mut taken_back = false;
@@ -255,7 +277,9 @@ impl Attach<'_> {
             self.refuse_removed()?;
             let wanted = self.wanted(&locked, parents, names, host)?;
             host_side::refuse_elsewhere(self.store, &wanted, host)?;
-            match locked.reserve(self.container, self.holder, &wanted, present, kernel::lives) {
+            let identity = self.request.identity.as_ref();
+            let subject = Subject { container: self.container, identity, holder: self.holder, afresh };
+            match locked.reserve(subject, &wanted, present, kernel::lives) {
                 Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !taken_back => {
                     drop(locked);
                     taken_back = true;
@@ -266,6 +290,14 @@ impl Attach<'_> {
                 reserved => return reserved.map(Some),
             }
         }
+    }
+
+    /// Whether anything of it is not exactly as asked for.
+    fn can_differ(&self) -> bool {
+        let mut all = self.request.attachments.iter().zip(self.networks).zip(self.hints);
+        all.any(|((request, network), had)| {
+            !had.addresses.is_empty() || network.driver.has_own_mac() && request.mac.is_none()
+        })
     }
 
     /// A network may have been removed since its file was read; from now on it cannot be.
@@ -286,15 +318,15 @@ impl Attach<'_> {
         names: &[IfName],
         host: &mut Socket,
     ) -> Result<Vec<Wanted>> {
-        let all = self.request.attachments.iter().zip(self.networks).zip(names);
-        all.map(|((request, network), ifname)| {
+        let all = self.request.attachments.iter().zip(self.networks).zip(names).zip(self.hints);
+        all.map(|(((request, network), ifname), hint)| {
             let parent = match parents.get(&network.parent).filter(|link| !link.is_made_parent()) {
                 Some(parent) => parent.clone(),
                 // Found or made under the lock, so that nobody deletes it meanwhile.
                 None => parents::ensure(locked, network, host)?,
             };
             let (request, network, ifname) = (request.clone(), network.clone(), ifname.clone());
-            Ok(Wanted { request, network, parent, ifname })
+            Ok(Wanted { request, network, parent, ifname, hint: hint.clone() })
         })
         .collect()
     }
@@ -327,7 +359,8 @@ impl Attach<'_> {
 fn confirm(record: &mut Record, made: &[Made]) {
     for (attached, made) in record.attachments.iter_mut().zip(made) {
         attached.ifindex = Some(made.ifindex);
-        attached.mac = made.mac;
+        // One of its own is leased.
+        attached.mac = attached.mac.or(made.mac);
     }
     record.state = State::Attached;
 }

@@ -115,19 +115,19 @@ fn links(record: &Record, netns: &NetnsFile, host: &mut Host) -> Result<Vec<Diff
     })
 }
 
-/// The addresses of `record` that are not leased to its container.
+/// The addresses and MAC addresses of `record` that are not leased to its container.
 fn leases(store: &Store, record: &Record) -> Result<Vec<Difference>> {
     let mut differences = Vec::new();
     for attached in &record.attachments {
-        for address in attached.addresses.iter().map(|net| net.addr()) {
-            let found = match store.holding(attached.segment, address)? {
+        for claim in attached.claims() {
+            let found = match store.holding(attached.segment, claim)? {
                 Holding::Container(holder) if holder.container == record.container => continue,
-                Holding::Container(holder) => Some(format!("{address} of container {}", holder.container)),
-                Holding::Unknown(id) => Some(format!("{address} of container {id}")),
-                Holding::Host(network) => Some(format!("{address} of the host in network {network}")),
+                Holding::Container(holder) => Some(format!("{claim} of container {}", holder.container)),
+                Holding::Unknown(id) => Some(format!("{claim} of container {id}")),
+                Holding::Host(network) => Some(format!("{claim} of the host in network {network}")),
                 Holding::Nobody => None,
             };
-            let lease = Difference::new(What::Lease, Some(address.to_string()), found);
+            let lease = Difference::new(What::Lease, Some(claim.to_string()), found);
             differences.push(lease.of(&record.container).at(attached));
         }
     }

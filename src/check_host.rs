@@ -31,7 +31,7 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
             ..Difference::new(what, expected, found).at_parent(&link.name).hint(hint)
         };
         for address in &link.addresses {
-            if store.host_holding(link.segment, *address)?.as_ref() != Some(network) {
+            if store.host_holding(link.segment, (*address).into())?.as_ref() != Some(network) {
                 let hint = "`underlay gc` writes leases anew";
                 differences.push(of_link(What::Lease, Some(address.to_string()), None, hint));
             }

@@ -13,6 +13,7 @@ use crate::name::ContainerId;
 use crate::parents;
 use crate::plan;
 use crate::record::Record;
+use crate::remember;
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -82,7 +83,11 @@ pub(crate) fn take_back(
     host_side::close(&locked, record, host)?;
     locked.release(record)?;
     host_side::drop_unneeded_of(&locked, record, host)?;
-    record.attachments.iter().try_for_each(|attached| parents::drop_unneeded(&locked, &attached.parent, host))
+    let mut parents = record.attachments.iter().map(|attached| &attached.parent);
+    parents.try_for_each(|parent| parents::drop_unneeded(&locked, parent, host))?;
+    drop(locked);
+    remember::refresh(store, record);
+    Ok(())
 }
 
 /// Takes back what dead containers hold on the segments of `wanted`, and mends what is nobody's; whether that was

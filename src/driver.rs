@@ -121,6 +121,11 @@ impl Driver {
         }
     }
 
+    /// Whether each link has a MAC address of its own: the others have the parent's, whatever they are given.
+    pub fn has_own_mac(self) -> bool {
+        matches!(self, Self::Macvlan { mode } if mode != MacvlanMode::Passthru)
+    }
+
     /// Whether packets leave by routing alone, so that a default route names the link and no gateway.
     pub fn is_routed(self) -> bool {
         matches!(self, Self::Ipvlan { mode: IpvlanMode::L3 | IpvlanMode::L3s, .. })

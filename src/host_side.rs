@@ -168,7 +168,7 @@ pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> 
         let Some(link) = known(store, &attached.network)? else { continue };
         let mut own: Vec<IpAddr> = Vec::new();
         for route in link.routes_to(attached) {
-            if store.leased_to(attached.segment, route.to)?.as_ref() == Some(&record.container) {
+            if store.leased_to(attached.segment, route.to.into())?.as_ref() == Some(&record.container) {
                 own.push(route.to);
             }
         }

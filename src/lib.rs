@@ -10,11 +10,13 @@
 pub mod address;
 pub mod asked;
 pub mod assign;
+pub mod claim;
 pub mod compare;
 pub mod difference;
 pub mod driver;
 pub mod error;
 mod hash;
+pub mod hint;
 pub mod host_access;
 pub mod host_link;
 pub mod host_plan;
@@ -32,6 +34,7 @@ pub mod plan;
 pub mod printable;
 pub mod record;
 pub mod request;
+pub mod reservation;
 pub mod route;
 pub mod settings;
 pub mod subnet;
@@ -55,6 +58,7 @@ mod host_side;
 mod mend;
 mod mend_host;
 mod parents;
+mod remember;
 
 // What all readers of foreign text promise; not in a build that is shipped.
 #[cfg(any(test, feature = "fuzzing"))]

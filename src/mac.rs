@@ -6,9 +6,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::hash::siphash;
 
 /// An Ethernet address: six bytes, written `46:b2:6b:26:2f:69`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MacAddr([u8; 6]);
 
@@ -16,6 +17,13 @@ impl MacAddr {
     /// The address made of these bytes, whatever they are: links carry what they carry.
     pub fn from_bytes(bytes: [u8; 6]) -> Self {
         Self(bytes)
+    }
+
+    /// The address that `text` stands for on the machine whose secret is `key`: always the same, a unicast one, and
+    /// locally administered (IEEE 802, 8.4), so that no hardware has it.
+    pub fn derived(key: [u8; 16], text: &str) -> Self {
+        let [first, b, c, d, e, g, ..] = siphash(key, text).to_be_bytes();
+        Self([first & 0xfc | 0x02, b, c, d, e, g])
     }
 
     /// The six bytes in the order they are sent.
@@ -93,6 +101,19 @@ mod tests {
             ["", "46", "46:b2:6b:26:2f", "46:b2:6b:26:2f:69:00", "46:b2:6b:26:2f:6g", "+6:b2:6b:26:2f:69"]
         {
             assert!(text.parse::<MacAddr>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn derived() {
+        let key = [7; 16];
+        let mac = MacAddr::derived(key, "web lan");
+        assert_eq!(mac, MacAddr::derived(key, "web lan"));
+        assert_ne!(mac, MacAddr::derived(key, "web wan"));
+        assert_ne!(mac, MacAddr::derived([8; 16], "web lan"));
+        for text in ["a", "b", "c", "d", "e", "f"] {
+            let mac = MacAddr::derived(key, text);
+            assert!(mac.is_unicast() && mac.bytes()[0] & 2 == 2, "{mac}");
         }
     }
 

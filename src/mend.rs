@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use crate::claim::Claim;
 use crate::error::{Kind, Result};
 use crate::file;
 use crate::host_link::HostLink;
@@ -27,13 +27,13 @@ pub(crate) enum Mend {
     /// Writes a container's record as the marks of its links tell it.
     Record(Box<Record>, PathBuf),
     /// Writes a lease that a record of a living container lists.
-    Lease(u32, IpAddr, ContainerId, PathBuf),
+    Lease(u32, Claim, ContainerId, PathBuf),
     /// Writes down a parent whose mark says that underlay has made it.
     Parent(MadeParent, PathBuf),
     /// Writes down the host's link of a network, as its mark tells it.
     HostLink(Box<HostLink>, PathBuf),
     /// Writes a lease that the record of the host's link lists.
-    HostLease(u32, IpAddr, NetworkName, PathBuf),
+    HostLease(u32, Claim, NetworkName, PathBuf),
     /// Removes a lease, record or half-written file that is nobody's.
     Remove(PathBuf),
 }
@@ -124,10 +124,10 @@ fn apply(locked: &Locked<'_>, step: &Mend) -> Result<()> {
     file::remove(path)?;
     match step {
         Mend::Record(record, _) => locked.write(record),
-        Mend::Lease(segment, address, container, _) => locked.write_lease(*segment, *address, container),
+        Mend::Lease(segment, claim, container, _) => locked.write_lease(*segment, *claim, container),
         Mend::Parent(parent, _) => locked.write_parent(parent),
         Mend::HostLink(link, _) => locked.write_host_link(link),
-        Mend::HostLease(segment, address, network, _) => locked.write_host_lease(*segment, *address, network),
+        Mend::HostLease(segment, claim, network, _) => locked.write_host_lease(*segment, *claim, network),
         Mend::Remove(_) => Ok(()),
     }
 }
@@ -185,7 +185,8 @@ fn rebuild(store: &Store, id: &ContainerId, seen: &[Seen], host: &mut Socket) ->
         return Ok(None);
     }
     let (container, state) = (id.clone(), State::Attached);
-    Ok(Some(Record { version: VERSION, container, state, holder, attachments }))
+    // The mark tells no identity: what is remembered of it stays as it is.
+    Ok(Some(Record { version: VERSION, container, identity: None, state, holder, attachments }))
 }
 
 fn holder(seen: &Seen) -> Holder {
@@ -225,12 +226,12 @@ fn attached(store: &Store, seen: &Seen, host: &mut Socket) -> Result<Option<Atta
 
 /// Leases that records of living containers list and nobody has; then those that no record lists.
 fn leases(store: &Store, mended: &mut Mended) -> Result<()> {
-    let mut listed: BTreeMap<(u32, IpAddr), &ContainerId> = BTreeMap::new();
+    let mut listed: BTreeMap<(u32, Claim), &ContainerId> = BTreeMap::new();
     for record in &mended.records {
         let lives = kernel::lives(&record.holder);
         for attached in &record.attachments {
-            for address in &attached.addresses {
-                let held = (attached.segment, address.addr());
+            for claim in attached.claims() {
+                let held = (attached.segment, claim);
                 // Of two, the living has it.
                 if lives {
                     listed.insert(held, &record.container);
@@ -243,25 +244,25 @@ fn leases(store: &Store, mended: &mut Mended) -> Result<()> {
     let mut steps = Vec::new();
     for record in mended.records.iter().filter(|record| kernel::lives(&record.holder)) {
         for attached in &record.attachments {
-            for address in &attached.addresses {
-                let (segment, address) = (attached.segment, address.addr());
-                let is_mine = listed.get(&(segment, address)) == Some(&&record.container);
-                if is_mine && store.leased_to(segment, address)?.as_ref() != Some(&record.container) {
-                    let path = store.lease_path(segment, address);
-                    steps.push(Mend::Lease(segment, address, record.container.clone(), path));
+            for claim in attached.claims() {
+                let segment = attached.segment;
+                let is_mine = listed.get(&(segment, claim)) == Some(&&record.container);
+                if is_mine && store.leased_to(segment, claim)?.as_ref() != Some(&record.container) {
+                    let path = store.lease_path(segment, claim);
+                    steps.push(Mend::Lease(segment, claim, record.container.clone(), path));
                 }
             }
         }
     }
     for segment in store.segments()? {
-        for address in store.held(segment)? {
+        for claim in store.held(segment)? {
             let of_newer = || -> Result<bool> {
-                let Some(id) = store.leased_to(segment, address)? else { return Ok(false) };
+                let Some(id) = store.leased_to(segment, claim)? else { return Ok(false) };
                 Ok(store.record(&id).is_err_and(|error| error.kind() == Kind::Newer))
             };
-            let is_hosts = || -> Result<bool> { Ok(store.host_holding(segment, address)?.is_some()) };
-            if !listed.contains_key(&(segment, address)) && !of_newer()? && !is_hosts()? {
-                steps.push(Mend::Remove(store.lease_path(segment, address)));
+            let is_hosts = || -> Result<bool> { Ok(store.host_holding(segment, claim)?.is_some()) };
+            if !listed.contains_key(&(segment, claim)) && !of_newer()? && !is_hosts()? {
+                steps.push(Mend::Remove(store.lease_path(segment, claim)));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The host's own links in a damaged ledger: written anew as their marks tell them.
 
+use crate::claim::Claim;
 use crate::driver::Kind as Driver;
 use crate::error::{Kind, Result};
 use crate::host_link::{self, HostLink};
@@ -44,12 +45,12 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Mended) 
         }
     }
     for link in sound {
-        for &address in &link.addresses {
+        for claim in link.addresses.iter().copied().map(Claim::from) {
             let (segment, network) = (link.segment, link.network.clone());
-            if matches!(store.holding(segment, address)?, Holding::Nobody) {
-                let path = store.lease_path(segment, address);
+            if matches!(store.holding(segment, claim)?, Holding::Nobody) {
+                let path = store.lease_path(segment, claim);
                 mended.steps.retain(|step| !matches!(step, Mend::Remove(removed) if *removed == path));
-                mended.steps.push(Mend::HostLease(segment, address, network, path));
+                mended.steps.push(Mend::HostLease(segment, claim, network, path));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Names: container ids, network names, interface names. A value of these types is valid.
+//! Names: container ids, identities, network names, interface names. A value of these types is valid.
 
 use std::fmt;
 use std::str::FromStr;
@@ -62,6 +62,12 @@ name! {
 }
 
 name! {
+    /// What a container is when it comes again, under whatever id: an alphabet as that of [`ContainerId`], whose ids
+    /// are identities too.
+    Identity, check_identity
+}
+
+name! {
     /// The name of a network: 1 to 128 of `A-Za-z0-9_.-`, beginning with a letter or a digit (Docker's and
     /// podman's rule).
     NetworkName, check_network_name
@@ -73,6 +79,12 @@ name! {
     /// The kernel's `dev_valid_name` and, for `%`, `dev_alloc_name`; `all` and `default` are names of sysctl
     /// folders and refused by the kernel too.
     IfName, check_ifname
+}
+
+impl From<&ContainerId> for Identity {
+    fn from(id: &ContainerId) -> Self {
+        Self(id.0.clone())
+    }
 }
 
 impl IfName {
@@ -89,16 +101,24 @@ impl IfName {
 }
 
 fn check_container_id(text: &str) -> Result<()> {
+    check_id("container id", text)
+}
+
+fn check_identity(text: &str) -> Result<()> {
+    check_id("identity", text)
+}
+
+fn check_id(what: &str, text: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '.' | '-');
     if text.is_empty() {
-        return Err(Error::input("the container id is empty"));
+        return Err(Error::input(format!("the {what} is empty")));
     }
     if text.len() > 200 {
-        return Err(Error::input(format!("the container id is {} characters long", text.len()))
+        return Err(Error::input(format!("the {what} is {} characters long", text.len()))
             .hint("use at most 200 characters"));
     }
     if text == "." || text == ".." || !text.chars().all(allowed) {
-        return Err(Error::input(format!("container id {text:?} is not usable"))
+        return Err(Error::input(format!("{what} {text:?} is not usable"))
             .hint("use letters, digits and _ + . - only"));
     }
     Ok(())
@@ -144,6 +164,16 @@ mod tests {
             &["web", "a.b-c_d+e", "4f3aefc0", ".hidden", &"a".repeat(200)],
             &["", ".", "..", "a/b", "../a", "a b", "a\n", "ä", &"a".repeat(201), &"a".repeat(300)],
         );
+    }
+
+    #[test]
+    fn identities() {
+        check::<Identity>(
+            &["web", "a.b-c_d+e", &"a".repeat(200)],
+            &["", "..", "a/b", "a b", &"a".repeat(201)],
+        );
+        let error = "a b".parse::<Identity>().unwrap_err();
+        assert_eq!(error.to_string(), "identity \"a b\" is not usable");
     }
 
     #[test]

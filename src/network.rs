@@ -13,6 +13,7 @@ use crate::name::{IfName, NetworkName};
 use crate::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::parent::{self, Recipe};
 use crate::pattern::Pattern;
+use crate::reservation::Reservations;
 use crate::route::{Route, TableId};
 use crate::subnet::Subnet;
 use crate::tuning::Tuning;
@@ -58,6 +59,8 @@ pub struct Network {
     pub host_access: Option<HostAccess>,
     /// What annotations a container must have to use the network, by key.
     pub required_annotations: BTreeMap<String, Pattern>,
+    /// What is kept for one identity each.
+    pub reservations: Reservations,
     /// The operator's notes.
     pub labels: BTreeMap<String, String>,
 }
@@ -116,6 +119,8 @@ impl Network {
             subnets.push(subnet.with_next_hops(file.routes.iter().filter_map(|route| route.via)));
         }
         refuse_overlaps(&subnets)?;
+        let reservations = Reservations::new(&file.reservations, driver, &subnets)
+            .map_err(|error| error.within("reservations"))?;
         let network = Self {
             name: name.clone(),
             driver,
@@ -133,10 +138,22 @@ impl Network {
             routes: file.routes,
             host_access: file.host_access,
             required_annotations: file.required_annotations,
+            reservations,
             labels: file.labels,
         };
         network.check_routes(&network.routes)?;
-        network.host_access.iter().try_for_each(|access| access.check(network.driver, &network.subnets))?;
+        if let Some(access) = &network.host_access {
+            access.check(network.driver, &network.subnets)?;
+            let mut reserved = network.reservations.addresses();
+            if let Some((address, identity)) =
+                reserved.find(|(address, _)| access.addresses.contains(address))
+            {
+                return Err(Error::input(format!(
+                    "host_access address {address} is reserved for {identity}"
+                ))
+                .hint("name another address for one of them"));
+            }
+        }
         Ok(network)
     }
 
@@ -203,6 +220,7 @@ impl Network {
             routes: self.routes.clone(),
             host_access: self.host_access.clone(),
             required_annotations: self.required_annotations.clone(),
+            reservations: self.reservations.to_file(),
             labels: self.labels.clone(),
         }
     }
@@ -327,7 +345,7 @@ mod tests {
                 r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtuu": 5}"#,
                 "mtuu: unknown field `mtuu`, expected one of `version`, `name`, `driver`, `parent`, `vlan`, `vlans`, `vlan_protocol`, \
                  `macvlan_mode`, `ipvlan_mode`, `ipvlan_flag`, `mtu`, `bclim`, `txqueuelen`, `bcqueuelen`, `source_macs`, `sysctls`, \
-                 `internal`, `no_default_route`, `table`, `metric`, `subnets`, `routes`, `host_access`, `required_annotations`, `labels` at line 1 column 60",
+                 `internal`, `no_default_route`, `table`, `metric`, `subnets`, `routes`, `host_access`, `required_annotations`, `reservations`, `labels` at line 1 column 60",
             ),
             (
                 r#"{"version": 1, "driver": "macvlan", "required_annotations": {"io.example.team": "a["}}"#,

@@ -14,6 +14,7 @@ use crate::json;
 use crate::mac::MacAddr;
 use crate::name::{IfName, NetworkName};
 use crate::pattern::Pattern;
+use crate::reservation::Reservation;
 use crate::route::{Route, TableId};
 use crate::subnet::{AddressRange, Subnet};
 use crate::tuning::{Sysctl, SysctlValue, Tuning};
@@ -96,6 +97,9 @@ pub struct NetworkFile {
     /// Patterns of annotations a container must have, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
     pub required_annotations: BTreeMap<String, Pattern>,
+    /// What is kept for one identity each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
+    pub reservations: BTreeMap<String, Reservation>,
     /// Notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
     pub labels: BTreeMap<String, String>,

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::claim::Claim;
 use crate::driver::{Driver, IpvlanFlag, IpvlanMode};
 use crate::mac::MacAddr;
 use crate::mark::Mark;
-use crate::name::{ContainerId, IfName, NetworkName};
+use crate::name::{ContainerId, Identity, IfName, NetworkName};
 use crate::route::{Route, Table};
 use crate::tuning::Tuning;
 
@@ -24,6 +25,9 @@ pub struct Record {
     pub version: u32,
     /// The container.
     pub container: ContainerId,
+    /// What it says it is when it comes again, if not its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
     /// How far its attach has come.
     pub state: State,
     /// By what it is told whether the container lives.
@@ -86,7 +90,7 @@ pub struct Attached {
     /// Its number in the container, once it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifindex: Option<u32>,
-    /// Its MAC address: asked for, or what the kernel gave, once it exists.
+    /// Its MAC address: its own, or the parent's, once it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
     /// Its MTU, if not the parent's.
@@ -124,7 +128,29 @@ pub struct Segment {
     pub cursors: BTreeMap<String, IpAddr>,
 }
 
+impl Attached {
+    /// Its MAC address, if nobody else on the segment may have it.
+    pub fn own_mac(&self) -> Option<MacAddr> {
+        self.mac.filter(|_| self.driver.has_own_mac())
+    }
+
+    /// All that is leased for it.
+    pub fn claims(&self) -> impl Iterator<Item = Claim> {
+        self.addresses.iter().map(|net| net.addr().into()).chain(self.own_mac().map(Claim::from))
+    }
+}
+
 impl Record {
+    /// What the container is when it comes again.
+    pub fn identity(&self) -> Identity {
+        self.identity.clone().unwrap_or_else(|| Identity::from(&self.container))
+    }
+
+    /// Whether this container holds `claim` on `segment`.
+    pub fn holds(&self, segment: u32, claim: Claim) -> bool {
+        self.attachments.iter().any(|a| a.segment == segment && a.claims().any(|held| held == claim))
+    }
+
     /// Each attachment with the mark of its link.
     pub fn marked(&self) -> impl DoubleEndedIterator<Item = (Mark, &Attached)> + ExactSizeIterator {
         self.attachments.iter().enumerate().map(|(index, attached)| {

@@ -6,17 +6,18 @@ use serde::Deserialize;
 
 use crate::address::{self, RequestedAddress};
 use crate::asked::is_json;
-use crate::driver::Kind;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::mac::MacAddr;
-use crate::name::{IfName, NetworkName};
+use crate::name::{Identity, IfName, NetworkName};
 use crate::network::Network;
 use crate::route::{Route, TableId};
 use crate::vlan::VlanId;
 
 /// The annotation that lists the attachments of a container.
 pub const NETWORKS: &str = "io.underlay.networks";
+/// The annotation that says what a container is when it comes again, under whatever id.
+pub const IDENTITY: &str = "io.underlay.identity";
 /// Before a network's name: the annotation that defines it inline.
 pub const NETWORK_PREFIX: &str = "io.underlay.network.";
 /// All annotations that are ours begin with this.
@@ -45,6 +46,8 @@ pub type Annotations = BTreeMap<String, String>;
 pub struct Request {
     /// In the order listed; never empty.
     pub attachments: Vec<Attachment>,
+    /// What the container is when it comes again; without it, its id.
+    pub identity: Option<Identity>,
     /// Networks the container defines itself.
     pub inline: BTreeMap<NetworkName, Network>,
 }
@@ -100,11 +103,11 @@ impl Attachment {
         let checked = checked.and_then(|()| tuning.check(network.driver));
         checked.map_err(|error| error.within(format!("network {}", network.name)))?;
         match self.mac {
-            Some(mac) if network.driver.kind() == Kind::Ipvlan => Err(Error::input(format!(
-                "network {} has driver ipvlan, whose links all have the parent's MAC address, so none can have {mac}",
-                network.name
+            Some(mac) if !network.driver.has_own_mac() => Err(Error::input(format!(
+                "network {} has driver {}, whose links all have the parent's MAC address, so none can have {mac}",
+                network.name, network.driver
             ))
-            .hint("leave mac out, or use a macvlan network")),
+            .hint("leave mac out, or use a macvlan network whose mode is not passthru")),
             _ => Ok(()),
         }
     }
@@ -112,17 +115,22 @@ impl Attachment {
 
 /// The attachments that the annotation lists.
 pub(crate) fn attachments(text: &str) -> Result<Vec<Attachment>> {
-    let attachments: Vec<Attachment> = if is_json(text) {
-        json::read(text.trim().as_bytes())?
-    } else {
-        text.split(';').map(|item| short(item.trim())).collect::<Result<_>>()?
-    };
+    let attachments: Vec<Attachment> =
+        if is_json(text) { json::read(text.trim().as_bytes())? } else { short_form(text)? };
     if attachments.is_empty() {
         return Err(
             Error::input("names no network").hint("write NAME or NAME:ip=ADDRESS, or remove the annotation")
         );
     }
     Ok(attachments)
+}
+
+/// Reads attachments in the short form: `ITEM[;ITEM…]`.
+///
+/// # Errors
+/// Names the option that is wrong.
+pub fn short_form(text: &str) -> Result<Vec<Attachment>> {
+    text.split(';').map(|item| short(item.trim())).collect()
 }
 
 /// Reads one item of the short form: `NAME[:key=value[,key=value]…]`, with white space as good as a comma.

@@ -198,6 +198,12 @@ impl Subnet {
             .map(|address| self.with_prefix(address))
     }
 
+    /// `address` with the prefix length of this subnet, if it is one that may be picked.
+    pub fn pickable(&self, address: IpAddr) -> Option<IpNet> {
+        let (first, end) = self.pool();
+        self.host(address).ok().filter(|_| (first..=end).contains(&number(address)))
+    }
+
     /// Whether no container may have `address`, whoever holds it.
     pub fn is_reserved(&self, address: IpAddr) -> bool {
         self.gateway == Some(address)
@@ -392,6 +398,11 @@ mod tests {
         for address in ["10.0.0.0", "10.0.0.255", "10.0.0.1", "10.0.1.9", "::1"] {
             assert!(host(address).is_err(), "{address} was accepted");
         }
+        let can_be = |text: &str| subnet.pickable(text.parse().unwrap()).is_some();
+        assert_eq!(
+            ["10.0.0.63", "10.0.0.64", "10.0.0.127", "10.0.0.128"].map(can_be),
+            [false, true, true, false]
+        );
     }
 
     proptest! {

@@ -29,6 +29,9 @@ struct Cli {
     /// Where the ledger is kept
     #[arg(long, value_name = "DIR", env = "UNDERLAY_STATE_DIR", default_value = "/run/underlay")]
     state_dir: PathBuf,
+    /// Where it is remembered which address an identity had
+    #[arg(long, value_name = "DIR", env = "UNDERLAY_DATA_DIR", default_value = "/var/lib/underlay")]
+    data_dir: PathBuf,
     #[command(subcommand)]
     command: Command,
 }
@@ -108,7 +111,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let store = Store::new(cli.config_dir, cli.state_dir);
+    let store = Store::new(cli.config_dir, cli.state_dir, cli.data_dir);
     match cli.command {
         Command::Hook { stage: Stage::CreateRuntime } => hook::create_runtime(&store),
         Command::Hook { stage: Stage::Poststop } => hook::poststop(&store),

@@ -28,7 +28,7 @@ use crate::record::{Attached, Record, Segment};
 use crate::request::{self, Annotations, Attachment};
 use crate::settings::Settings;
 use crate::subnet::Subnet;
-use crate::{json, kernel, oci, plan};
+use crate::{hint, json, kernel, oci, plan};
 
 /// A target by the name of its folder in the corpus.
 pub type Target = (&'static str, fn(&[u8]));
@@ -86,6 +86,10 @@ fn config(text: &[u8]) {
 /// The value of `io.underlay.networks`, short or JSON.
 fn annotations(text: &[u8]) {
     let Ok(value) = std::str::from_utf8(text) else { return };
+    // A hint is written like the short form.
+    if let Some(had) = read(hint::read(value), text) {
+        assert!(!had.is_empty());
+    }
     let with = |value: &str| Annotations::from([(request::NETWORKS.to_owned(), value.to_owned())]);
     let Some(request) = requested(&with(value), text) else { return };
     assert!(request.inline.is_empty());
@@ -208,6 +212,8 @@ fn ledger(text: &[u8]) {
     let Some(record) = round_trip::<Record>(text) else { return };
     let plan = plan::attach(&record);
     assert!(plan.len() >= 3 * record.attachments.len());
+    // Addresses that no container has are none to remember.
+    read(hint::read(&hint::write(&record)), text);
     let undo = plan::detach(&record);
     let lasting = record.attachments.iter().flat_map(Attached::lasting).count();
     assert_eq!(undo.len(), record.attachments.len() + lasting, "all that is made goes");

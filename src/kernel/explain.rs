@@ -8,6 +8,11 @@ use crate::error::{Error, Kind};
 use crate::parent::Recipe;
 use crate::plan::Op;
 
+/// Whether something was refused because an address or MAC address is in use on the segment.
+pub fn is_in_use(error: &Error) -> bool {
+    error.kind() == Kind::Kernel(libc::EADDRINUSE)
+}
+
 /// Says why `op` was refused; the kernel's own words and errno stand at the end.
 pub(super) fn explain(op: &Op, refusal: &Refusal) -> Error {
     let (sentence, hint) = match op {

@@ -18,6 +18,7 @@ mod survey;
 mod sysctl;
 
 pub use apply::{Made, attach, detach};
+pub use explain::is_in_use;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz, fuzz_messages};
 pub use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};

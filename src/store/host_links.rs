@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Holding, Locked, Store, names_in, remove, write_state};
 use crate::assign::Wanted;
+use crate::claim::Claim;
 use crate::error::{Error, Kind, Result};
 use crate::file;
 use crate::host_link::{self, HostLink};
@@ -62,10 +63,13 @@ impl Store {
     ///
     /// # Errors
     /// When the lease or the record cannot be read.
-    pub fn host_holding(&self, segment: u32, address: IpAddr) -> Result<Option<NetworkName>> {
-        let Some(network) = leased_to_host(&self.lease_path(segment, address))? else { return Ok(None) };
+    pub fn host_holding(&self, segment: u32, claim: Claim) -> Result<Option<NetworkName>> {
+        let Some(network) = leased_to_host(&self.lease_path(segment, claim))? else { return Ok(None) };
         match self.host_link(&network) {
-            Ok(Some(link)) if link.segment == segment && link.addresses.contains(&address) => {
+            Ok(Some(link))
+                if link.segment == segment
+                    && claim.address().is_some_and(|address| link.addresses.contains(&address)) =>
+            {
                 Ok(Some(network))
             }
             Ok(_) => Ok(None),
@@ -76,7 +80,7 @@ impl Store {
 
     /// The files of the ledger that are the record of `link` and its leases.
     pub fn paths_of_host_link(&self, link: &HostLink) -> Vec<PathBuf> {
-        let leases = link.addresses.iter().map(|&address| self.lease_path(link.segment, address));
+        let leases = link.addresses.iter().map(|&address| self.lease_path(link.segment, address.into()));
         leases.chain([self.host_link_path(&link.network)]).collect()
     }
 
@@ -147,9 +151,9 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write_host_lease(&self, segment: u32, address: IpAddr, network: &NetworkName) -> Result<()> {
+    pub fn write_host_lease(&self, segment: u32, claim: Claim, network: &NetworkName) -> Result<()> {
         file::make_folder(&self.store.segment_dir(segment), 0o700)?;
-        file::replace_link(&self.store.lease_path(segment, address), &lease_target(network))
+        file::replace_link(&self.store.lease_path(segment, claim), &lease_target(network))
     }
 
     /// Gives back the addresses of the host's link, and forgets it.
@@ -164,7 +168,7 @@ impl Locked<'_> {
     /// Removes the leases of those addresses of `link` that are `given_back`.
     fn release_host(&self, link: &HostLink, given_back: impl Fn(&IpAddr) -> bool) -> Result<()> {
         for &address in link.addresses.iter().filter(|address| given_back(address)) {
-            let path = self.store.lease_path(link.segment, address);
+            let path = self.store.lease_path(link.segment, address.into());
             if leased_to_host(&path)?.is_some_and(|network| network == link.network) {
                 remove(&path)?;
             }
@@ -242,8 +246,10 @@ impl Draft<'_> {
         if let Some(named) = network.host_access.as_ref().and_then(|access| access.of_family(is_v4)) {
             return if self.lease(named)? { Ok(Some(named)) } else { Err(self.taken(named)?) };
         }
+        let is_reserved = |address: &IpAddr| network.reservations.holder((*address).into()).is_some();
         let usable = |address: &IpAddr| {
-            network.subnet_of(*address).is_some_and(|subnet| !subnet.is_reserved(*address))
+            !is_reserved(address)
+                && network.subnet_of(*address).is_some_and(|subnet| !subnet.is_reserved(*address))
         };
         let before = known.and_then(|known| known.addresses.iter().copied().find(of_family)).filter(usable);
         if let Some(address) = before
@@ -256,7 +262,7 @@ impl Draft<'_> {
             return Ok(None);
         }
         for address in subnets.flat_map(|subnet| subnet.candidates(None)).map(|net| net.addr()) {
-            if !on_host.contains(&address) && self.lease(address)? {
+            if !on_host.contains(&address) && !is_reserved(&address) && self.lease(address)? {
                 return Ok(Some(address));
             }
         }
@@ -272,7 +278,7 @@ impl Draft<'_> {
 
     /// Leases `address` to the host, if nobody else holds it.
     fn lease(&mut self, address: IpAddr) -> Result<bool> {
-        let path = self.locked.store.lease_path(self.segment, address);
+        let path = self.locked.store.lease_path(self.segment, address.into());
         match symlink(lease_target(&self.network.name), &path) {
             Ok(()) => {
                 self.leases.push(path);
@@ -286,11 +292,13 @@ impl Draft<'_> {
     }
 
     fn taken(&self, address: IpAddr) -> Result<Error> {
-        let by = match self.locked.store.holding(self.segment, address)? {
+        let by = match self.locked.store.holding(self.segment, address.into())? {
             Holding::Container(record) => format!("container {}", record.container),
             Holding::Unknown(id) => format!("container {id}, whose record cannot be read"),
             Holding::Host(network) => format!("the host, in network {network}"),
-            Holding::Nobody => self.locked.store.lease_path(self.segment, address).display().to_string(),
+            Holding::Nobody => {
+                self.locked.store.lease_path(self.segment, address.into()).display().to_string()
+            }
         };
         let text =
             format!("address {address}, host_access of network {}, is held by {by}", self.network.name);

@@ -1,11 +1,15 @@
-//! The door to our files: settings and networks under the config dir, the ledger under the state dir.
+//! The door to our files: settings and networks under the config dir, the ledger under the state dir, hints under the
+//! data dir.
 
 mod damage;
+mod hints;
 mod host_links;
 mod ledger;
 mod lock;
 mod log;
+mod machine;
 mod parents;
+mod pick;
 mod segments;
 
 use std::fs;
@@ -23,7 +27,7 @@ use crate::network::Network;
 use crate::record::{Record, VERSION};
 use crate::settings::Settings;
 
-pub use ledger::Present;
+pub use ledger::{Present, Subject};
 pub use lock::Locked;
 pub use segments::{Holding, Leases};
 
@@ -48,17 +52,18 @@ struct Versioned {
     version: u32,
 }
 
-/// Our files, below two folders.
+/// Our files, below three folders.
 #[derive(Clone, Debug)]
 pub struct Store {
     config_dir: PathBuf,
     state_dir: PathBuf,
+    data_dir: PathBuf,
 }
 
 impl Store {
     /// The files below these folders, which need not exist.
-    pub fn new(config_dir: PathBuf, state_dir: PathBuf) -> Self {
-        Self { config_dir, state_dir }
+    pub fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf) -> Self {
+        Self { config_dir, state_dir, data_dir }
     }
 
     /// The operator's settings, or the defaults.

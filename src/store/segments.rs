@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::ledger::lease_target;
 use super::{Locked, Store, entries};
+use crate::claim::Claim;
 use crate::error::{Error, Kind, Result};
 use crate::file;
 use crate::name::{ContainerId, NetworkName};
@@ -17,9 +17,9 @@ use crate::record::Record;
 #[derive(Clone, Debug, Default)]
 pub struct Leases {
     /// Nobody's.
-    pub orphans: Vec<IpAddr>,
+    pub orphans: Vec<Claim>,
     /// The containers whose records cannot be made out.
-    pub unknown: Vec<(IpAddr, ContainerId)>,
+    pub unknown: Vec<(Claim, ContainerId)>,
     /// The records of all other holders.
     pub holders: Vec<Record>,
 }
@@ -27,7 +27,7 @@ pub struct Leases {
 /// Who holds a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holding {
-    /// This container, whose record lists the address.
+    /// This container, whose record lists what is leased.
     Container(Box<Record>),
     /// This container, whose record cannot be made out.
     Unknown(ContainerId),
@@ -47,33 +47,33 @@ impl Store {
         Ok(paths.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
     }
 
-    /// The addresses that are leased on `segment`.
+    /// What is leased on `segment`.
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn held(&self, segment: u32) -> Result<Vec<IpAddr>> {
+    pub fn held(&self, segment: u32) -> Result<Vec<Claim>> {
         let paths = entries(&self.segment_dir(segment))?;
         Ok(paths.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
     }
 
-    /// The container that the lease of `address` names; `None` if that is no lease of ours.
+    /// The container that the lease of `claim` names; `None` if that is no lease of ours.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn leased_to(&self, segment: u32, address: IpAddr) -> Result<Option<ContainerId>> {
-        leased_to(&self.lease_path(segment, address))
+    pub fn leased_to(&self, segment: u32, claim: Claim) -> Result<Option<ContainerId>> {
+        leased_to(&self.lease_path(segment, claim))
     }
 
-    /// Who holds `address` on `segment`, which is leased.
+    /// Who holds `claim` on `segment`, which is leased.
     ///
     /// # Errors
     /// When the lease or the record cannot be read.
-    pub fn holding(&self, segment: u32, address: IpAddr) -> Result<Holding> {
-        let Some(id) = self.leased_to(segment, address)? else {
-            return Ok(self.host_holding(segment, address)?.map_or(Holding::Nobody, Holding::Host));
+    pub fn holding(&self, segment: u32, claim: Claim) -> Result<Holding> {
+        let Some(id) = self.leased_to(segment, claim)? else {
+            return Ok(self.host_holding(segment, claim)?.map_or(Holding::Nobody, Holding::Host));
         };
         match self.record(&id) {
-            Ok(Some(record)) if record.holds(segment, address) => Ok(Holding::Container(Box::new(record))),
+            Ok(Some(record)) if record.holds(segment, claim) => Ok(Holding::Container(Box::new(record))),
             Ok(_) => Ok(Holding::Nobody),
             Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => Ok(Holding::Unknown(id)),
             Err(error) => Err(error),
@@ -86,12 +86,17 @@ impl Store {
     /// When a lease or record cannot be read.
     pub fn leases(&self, segment: u32) -> Result<Leases> {
         let mut leases = Leases::default();
-        let mut holders = BTreeMap::new();
-        for address in self.held(segment)? {
-            match self.holding(segment, address)? {
-                Holding::Nobody => leases.orphans.push(address),
+        let mut holders: BTreeMap<ContainerId, Record> = BTreeMap::new();
+        for claim in self.held(segment)? {
+            // A container has several: its record is read once.
+            let known = self.leased_to(segment, claim)?.and_then(|id| holders.get(&id));
+            if known.is_some_and(|record| record.holds(segment, claim)) {
+                continue;
+            }
+            match self.holding(segment, claim)? {
+                Holding::Nobody => leases.orphans.push(claim),
                 Holding::Host(_) => {}
-                Holding::Unknown(id) => leases.unknown.push((address, id)),
+                Holding::Unknown(id) => leases.unknown.push((claim, id)),
                 Holding::Container(record) => {
                     holders.insert(record.container.clone(), *record);
                 }
@@ -131,9 +136,9 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write_lease(&self, segment: u32, address: IpAddr, container: &ContainerId) -> Result<()> {
+    pub fn write_lease(&self, segment: u32, claim: Claim, container: &ContainerId) -> Result<()> {
         self.make_segment(segment)?;
-        file::replace_link(&self.store.lease_path(segment, address), &lease_target(container))
+        file::replace_link(&self.store.lease_path(segment, claim), &lease_target(container))
     }
 }
 

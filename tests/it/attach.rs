@@ -29,8 +29,8 @@ fn pools_go_round() {
     let bed = Bed::new();
     bed.create("--subnet 10.0.0.0/29 --gateway 10.0.0.1 -o parent=eth0 lan");
     let mut seen = Vec::new();
-    for _ in 0..7 {
-        let container = bed.container(Bare, "web").networks("lan").start().unwrap();
+    for n in 0..7 {
+        let container = bed.container(Bare, &format!("web{n}")).networks("lan").start().unwrap();
         seen.extend(container.addresses("eth0"));
         container.stop();
     }

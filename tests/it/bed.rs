@@ -178,7 +178,7 @@ impl Bed {
         state
     }
 
-    /// A file or folder of this bed: `etc` is the config dir, `run` the state dir.
+    /// A file or folder of this bed: `etc` is the config dir, `run` the state dir, `data` the data dir.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -191,9 +191,11 @@ impl Bed {
     }
 
     /// The arguments that lead `underlay` to the files of this bed.
-    pub fn dirs(&self) -> [String; 4] {
+    pub fn dirs(&self) -> [String; 6] {
         let text = |name| self.path(name).display().to_string();
-        ["--config-dir".to_owned(), text("etc"), "--state-dir".to_owned(), text("run")]
+        let flags = ["--config-dir", "--state-dir", "--data-dir"].map(str::to_owned);
+        let [config, state, data] = flags;
+        [config, text("etc"), state, text("run"), data, text("data")]
     }
 
     /// Runs `underlay`, which must succeed, and returns what it prints.
@@ -228,8 +230,17 @@ impl Bed {
         serde_json::from_str(&self.run("ps --format json")).unwrap()
     }
 
-    /// The leases there are, as `IFINDEX/ADDRESS`.
+    /// The leases of addresses there are, as `IFINDEX/ADDRESS`.
     pub fn leases(&self) -> Vec<String> {
+        self.leased().into_iter().filter(|lease| mac_of(lease).is_none()).collect()
+    }
+
+    /// The MAC addresses that are leased.
+    pub fn macs(&self) -> Vec<String> {
+        self.leased().iter().filter_map(|lease| mac_of(lease)).collect()
+    }
+
+    fn leased(&self) -> Vec<String> {
         let mut leases = Vec::new();
         for segment in fs::read_dir(self.path("run/segments")).into_iter().flatten() {
             let segment = segment.unwrap();
@@ -256,13 +267,19 @@ impl Bed {
     /// Asserts that the ledger holds nothing, and no half-written file either.
     #[track_caller]
     pub fn assert_nothing_held(&self) {
-        assert_eq!((self.leases(), self.records()), (vec![], vec![]), "leases and records");
+        assert_eq!((self.leased(), self.records()), (vec![], vec![]), "leases and records");
     }
 
     /// What the hook has written to its log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("run/log")).unwrap_or_default()
     }
+}
+
+/// The MAC address that a lease is of, if it is of one.
+fn mac_of(lease: &str) -> Option<String> {
+    let name = lease.rsplit('/').next()?;
+    name.parse::<underlay::mac::MacAddr>().ok().map(|mac| mac.to_string())
 }
 
 /// The binary to test.

@@ -248,9 +248,10 @@ fn leases() {
     assert!(of_thief[0].starts_with("mark: "), "{of_thief:?}");
     assert_eq!(
         of_thief[1..],
-        [format!("lease: 2001:db8:abc8::77 / 2001:db8:abc8::77 of container {}", web.id)]
+        ["2001:db8:abc8::77", "02:00:00:00:00:09"]
+            .map(|claim| format!("lease: {claim} / {claim} of container {}", web.id))
     );
-    assert_eq!(check(&bed, "").len(), 3);
+    assert_eq!(check(&bed, "").len(), 4);
 }
 
 fn holders() {
@@ -268,7 +269,7 @@ fn holders() {
     let told = told(&lost);
     assert!(told[0].starts_with("link: - / eth0 in net:["), "{told:?}");
     assert_eq!((&lost[0]["container"], &lost[0]["network"]), (&web.id.clone().into(), &"pub_net".into()));
-    assert!(told.len() == 3 && told[1..].iter().all(|told| told.starts_with("lease: - / ")), "{told:?}");
+    assert!(told.len() == 4 && told[1..].iter().all(|told| told.starts_with("lease: - / ")), "{told:?}");
     bed.run("gc");
     assert_eq!(check(&bed, ""), NOTHING);
     let pid = web.pid;

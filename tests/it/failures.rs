@@ -2,7 +2,7 @@
 //! message says what to do.
 
 use crate::Test;
-use crate::bed::Bed;
+use crate::bed::{Bed, Netns};
 use crate::container::Engine;
 use crate::need::Need;
 
@@ -147,7 +147,7 @@ const CASES: [Case; 13] = [
         other: None,
         networks: "lan:mac=02:00:00:00:00:01",
         message: [
-            "network lan has driver ipvlan, whose links all have the parent's MAC address, so none can have 02:00:00:00:00:01",
+            "network lan has driver ipvlan mode l2 bridge, whose links all have the parent's MAC address, so none can have 02:00:00:00:00:01",
             "leave mac out, or use a macvlan network",
         ],
     },
@@ -239,15 +239,19 @@ fn another_hook_fails(engine: Engine) {
 /// The second link fails in the kernel, after the first was made, addressed and routed.
 fn undone() {
     let bed = Bed::with_pub_net("macvlan", "");
-    let other =
-        bed.container(Engine::Bare, "other").networks("pub_net:mac=02:00:00:00:00:01").start().unwrap();
+    let other = Netns::new("other");
+    bed.host.ip(&format!(
+        "link add hand0 link eth0 netns {} address 02:00:00:00:00:01 type macvlan mode bridge",
+        other.name
+    ));
+    other.ip("link set hand0 up");
     let container = bed.container(Engine::Bare, "web").networks("pub_net;pub_net:mac=02:00:00:00:00:01");
     let container = container.without_hooks().start().unwrap();
     let refused = container.hook("createRuntime");
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("the MAC address of eth1 is in use on the same parent"), "{refused:?}");
     assert!(container.links().is_empty() && container.routes("-4").is_empty());
-    drop(other);
+    other.ip("link del hand0");
     bed.assert_nothing_held();
     // The same container may try again.
     assert_eq!(container.hook("createRuntime").code, 0);

@@ -29,6 +29,7 @@ fn the_dead() {
     dies.kill();
     let segment = bed.path("run/segments").join(bed.leases()[0].split('/').next().unwrap());
     symlink("../../containers/nobody.json", segment.join("172.16.86.99")).unwrap();
+    let mac = dies_mac(&bed, &dies.id);
     let before = (bed.leases(), bed.records());
 
     let plan = bed.run("gc --dry-run");
@@ -36,6 +37,7 @@ fn the_dead() {
     let expected = [
         format!("rm {}/172.16.86.99", segment.display()),
         format!("rm {}/172.16.86.3", segment.display()),
+        format!("rm {}/{mac}", segment.display()),
         format!("rm {}/{}.json", bed.path("run/containers").display(), dies.id),
     ];
     assert_eq!(plan.lines().collect::<Vec<_>>(), expected);
@@ -44,6 +46,12 @@ fn the_dead() {
     assert_eq!(bed.leases().len(), 1);
     assert_eq!(bed.run("gc"), "", "a second finds nothing");
     assert_eq!(lives.addresses("eth0"), ["172.16.86.2/24"]);
+}
+
+fn dies_mac(bed: &Bed, id: &str) -> String {
+    let all = bed.ps();
+    let record = all.iter().find(|record| record["container"] == id).unwrap();
+    record["attachments"][0]["mac"].as_str().unwrap().to_owned()
 }
 
 /// The link of a dead container goes, a living neighbour's and one made by hand stay.
@@ -69,7 +77,7 @@ fn pinned() {
 fn successor() {
     let bed = Bed::with_pub_net("macvlan", "");
     let mut dies = bed.container(Bare, "web").networks("pub_net:ip=172.16.86.9").start().unwrap();
-    let store = Store::new(bed.path("etc"), bed.path("run"));
+    let store = Store::new(bed.path("etc"), bed.path("run"), bed.path("data"));
     let old = store.record(&dies.id.parse().unwrap()).unwrap().unwrap();
     dies.kill();
     let lives = bed.container(Bare, "web").networks("pub_net:ip=172.16.86.9").start().unwrap();

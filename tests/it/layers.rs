@@ -17,15 +17,17 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 30] = [
+const WORDS: [&str; 33] = [
     "address",
     "asked",
     "assign",
+    "claim",
     "compare",
     "difference",
     "driver",
     "error",
     "hash",
+    "hint",
     "host_access",
     "host_link",
     "host_plan",
@@ -43,6 +45,7 @@ const WORDS: [&str; 30] = [
     "printable",
     "record",
     "request",
+    "reservation",
     "route",
     "settings",
     "subnet",

@@ -78,9 +78,10 @@ fn mac_and_mtu() {
     let second = bed.container(Bare, "second").networks("pub_net:mac=02:00:00:00:00:aa").start();
     let error = second.map(drop).unwrap_err();
     assert!(
-        error.contains(
-            "the MAC address of eth0 is in use on the same parent (Address already in use (os error 98))"
-        ),
+        error.contains(&format!(
+            "MAC address 02:00:00:00:00:aa of network pub_net is held by container {}",
+            container.id
+        )),
         "{error}"
     );
     let multicast = bed.container(Bare, "third").networks("pub_net:mac=01:00:00:00:00:aa").start();

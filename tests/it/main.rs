@@ -24,6 +24,7 @@ mod failures;
 mod first_light;
 mod gc;
 mod host_access;
+mod identity;
 mod inside;
 mod installed;
 mod layers;
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
         inside::tests(),
         gc::tests(),
         host_access::tests(),
+        identity::tests(),
         damaged::tests(),
         check::tests(),
         first_light::tests(),

@@ -1,5 +1,6 @@
 //! Networks that share a parent.
 
+use super::reserve;
 use crate::cli::output;
 use crate::driver::{Driver as Mode, MacvlanMode};
 use crate::error::{Error, Kind, Result};
@@ -19,6 +20,8 @@ pub(super) fn refuse(store: &Store, network: &Network) -> Result<()> {
         if other.parent != *parent || [network, &other].into_iter().any(Network::is_of_many_vlans) {
             continue;
         }
+        reserve::agree(network, &other)?;
+        reserve::agree(&other, network)?;
         if is_passthru(*driver) || is_passthru(other.driver) {
             let (alone, beside) =
                 if is_passthru(*driver) { (name, &other.name) } else { (&other.name, name) };

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::Args;
 use ipnet::IpNet;
 
-use super::conflicts;
+use super::{conflicts, reserve};
 use crate::cli::output;
 use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
@@ -66,6 +66,9 @@ pub(in crate::cli) struct Create {
     /// Annotation that a container must have to use the network: its key, and a pattern of its value
     #[arg(long, value_name = "KEY=PATTERN")]
     require_annotation: Vec<String>,
+    /// Keep addresses and a MAC address for one identity, or container id, alone
+    #[arg(long, value_name = "NAME=IP[,IP6][,MAC]")]
+    reserve: Vec<String>,
     /// A note
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
@@ -175,6 +178,7 @@ fn file(options: &Create) -> Result<NetworkFile> {
         routes: options.route.iter().map(|text| route(text)).collect::<Result<_>>()?,
         host_access: HostAccess::of_words(&options.host_access)?,
         required_annotations: BTreeMap::new(),
+        reservations: reserve::read(&options.reserve)?,
         labels: BTreeMap::new(),
     };
     for required in &options.require_annotation {

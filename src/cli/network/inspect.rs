@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::claim::Claim;
 use crate::cli::output;
 use crate::error::Result;
 use crate::host_link;
@@ -131,8 +132,9 @@ fn usage(
     on_host: &BTreeSet<IpAddr>,
 ) -> Result<Vec<SubnetUsage>> {
     let mut held = on_host.clone();
+    held.extend(network.reservations.addresses().map(|(address, _)| address));
     if let Some(link) = link {
-        held.extend(store.held(link.segment())?);
+        held.extend(store.held(link.segment())?.into_iter().filter_map(Claim::address));
     }
     let usage = |subnet: &Subnet| SubnetUsage { subnet: subnet.net(), usage: subnet.usage(&held) };
     Ok(network.subnets.iter().map(usage).collect())

@@ -3,6 +3,7 @@
 mod conflicts;
 mod create;
 mod inspect;
+mod reserve;
 
 use clap::Subcommand;
 

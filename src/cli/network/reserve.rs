@@ -1,0 +1,108 @@
+//! `underlay network create --reserve`: what is kept for whom.
+
+use std::collections::BTreeMap;
+
+use crate::claim::Claim;
+use crate::error::{Error, Kind, Result};
+use crate::network::Network;
+use crate::reservation::Reservation;
+
+/// Reads each `NAME=ADDRESS[,ADDRESS…][,MAC]`; of one name they add up.
+pub(super) fn read(options: &[String]) -> Result<BTreeMap<String, Reservation>> {
+    let mut reservations: BTreeMap<String, Reservation> = BTreeMap::new();
+    for option in options {
+        let wrong = || {
+            Error::new(Kind::Usage, format!("reservation {option:?} is not usable"))
+                .hint("write NAME=ADDRESS[,ADDRESS][,MAC]: db=192.168.1.10,02:00:00:00:00:10")
+        };
+        let (name, claims) = option.split_once('=').ok_or_else(wrong)?;
+        let reservation = reservations.entry(name.to_owned()).or_default();
+        for claim in claims.split(',') {
+            match claim.trim().parse().map_err(|_| wrong())? {
+                Claim::Address(address) => reservation.addresses.push(address),
+                Claim::Mac(mac) if reservation.mac.is_none() => reservation.mac = Some(mac),
+                Claim::Mac(_) => return Err(wrong()),
+            }
+        }
+    }
+    Ok(reservations)
+}
+
+/// Whether `other`, which has the same parent, keeps its hands off what `network` reserves: they are one segment, on
+/// which an address is had once.
+///
+/// # Errors
+/// Names the address that `other` could give to anybody.
+pub(super) fn agree(network: &Network, other: &Network) -> Result<()> {
+    for (address, identity) in network.reservations.addresses() {
+        let gives_away = other.subnet_of(address).is_some_and(|subnet| subnet.host(address).is_ok());
+        let same = other.reservations.of(identity).is_some_and(|own| own.addresses.contains(&address));
+        if gives_away && !same {
+            let (one, two, parent) = (&network.name, &other.name, &network.parent);
+            let sentence = format!(
+                "network {one} reserves {address} for {identity}, and {two} on the same parent {parent} could give it \
+                 to others"
+            );
+            return Err(Error::new(Kind::Taken, sentence).hint(format!(
+                "set it aside in {two} (--aux-address {identity}={address}), or reserve it there too"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn reads() {
+        let read =
+            read(&options("db=10.0.0.9,2001:db8::9,02:00:00:00:00:09 web=10.0.0.8 db=10.0.0.7")).unwrap();
+        let db: Vec<_> = read["db"].claims().map(|claim| claim.to_string()).collect();
+        assert_eq!(db, ["10.0.0.9", "2001:db8::9", "10.0.0.7", "02:00:00:00:00:09"]);
+        assert_eq!(read["web"].mac, None);
+        for text in
+            ["db", "db=", "db=x", "db=10.0.0.9,", "db=10.0.0.9/24", "db=02:00:00:00:00:09,02:00:00:00:00:08"]
+        {
+            let error = super::read(&options(text)).unwrap_err();
+            assert_eq!(error.to_string(), format!("reservation {text:?} is not usable"));
+        }
+    }
+
+    #[test]
+    fn two_networks_of_one_parent() {
+        let network = |name: &str, more: &str| {
+            let text = format!(r#"{{"version": 1, "driver": "macvlan", "parent": "eth0", {more}}}"#);
+            Network::from_json(&name.parse().unwrap(), text.as_bytes()).unwrap()
+        };
+        let one = network(
+            "one",
+            r#""subnets": [{"subnet": "10.0.0.0/24"}], "reservations": {"db": {"addresses": ["10.0.0.9"]}}"#,
+        );
+        for (other, agrees) in [
+            (r#""subnets": []"#, true),
+            (r#""subnets": [{"subnet": "10.1.0.0/24"}]"#, true),
+            (r#""subnets": [{"subnet": "10.0.0.0/24"}]"#, false),
+            // It could still be asked for.
+            (r#""subnets": [{"subnet": "10.0.0.0/24", "ip_range": "10.0.0.128/25"}]"#, false),
+            (r#""subnets": [{"subnet": "10.0.0.0/24", "aux_addresses": {"db": "10.0.0.9"}}]"#, true),
+            (r#""subnets": [{"subnet": "10.0.0.0/24", "gateway": "10.0.0.9"}]"#, true),
+            (
+                r#""subnets": [{"subnet": "10.0.0.0/24"}], "reservations": {"db": {"addresses": ["10.0.0.9"]}}"#,
+                true,
+            ),
+            (
+                r#""subnets": [{"subnet": "10.0.0.0/24"}], "reservations": {"web": {"addresses": ["10.0.0.9"]}}"#,
+                false,
+            ),
+        ] {
+            assert_eq!(agree(&one, &network("two", other)).is_ok(), agrees, "{other}");
+            assert!(other.contains("web") || agree(&network("two", other), &one).is_ok());
+        }
+    }
+}

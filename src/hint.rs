@@ -1,0 +1,135 @@
+//! What an identity had when it was attached last, so that it can have the same again.
+//!
+//! A hint is written as the annotation that would ask for it (`lan:ip=10.0.0.9,mac=02:00:00:00:00:09;wan:…`), and asks
+//! for nothing: what is taken meanwhile, or no more in the network's range, is passed over.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use crate::claim::Claim;
+use crate::error::Result;
+use crate::mac::MacAddr;
+use crate::name::NetworkName;
+use crate::record::Record;
+use crate::request::{self, Attachment};
+
+/// No hint is longer: what a symbolic link can hold everywhere (XFS: 1024 bytes with its end).
+const LONGEST: usize = 1023;
+
+/// What one attachment had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hint {
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its MAC address.
+    pub mac: Option<MacAddr>,
+}
+
+impl Hint {
+    /// All that it had.
+    pub fn claims(&self) -> impl Iterator<Item = Claim> {
+        self.addresses.iter().copied().map(Claim::from).chain(self.mac.map(Claim::from))
+    }
+}
+
+/// Writes down what `record` holds, as many of its attachments as there is room for.
+pub fn write(record: &Record) -> String {
+    let mut text = String::new();
+    for attached in &record.attachments {
+        let mut words = Vec::new();
+        words.extend(attached.addresses.iter().map(|net| format!("ip={}", net.addr())));
+        words.extend(attached.own_mac().map(|mac| format!("mac={mac}")));
+        if words.is_empty() {
+            continue;
+        }
+        let before = text.len();
+        let separator = if text.is_empty() { "" } else { ";" };
+        // Writing to a string does not fail.
+        let _ = write!(text, "{separator}{}:{}", attached.network, words.join(","));
+        if text.len() > LONGEST {
+            text.truncate(before);
+            break;
+        }
+    }
+    text
+}
+
+/// Reads what was written down, by network, in order.
+///
+/// # Errors
+/// When it is none of ours, or a newer version's.
+pub fn read(text: &str) -> Result<Vec<(NetworkName, Hint)>> {
+    let hint = |attachment: Attachment| {
+        let addresses = attachment.ips.iter().map(|ip| ip.address).collect();
+        (attachment.network, Hint { addresses, mac: attachment.mac })
+    };
+    Ok(request::short_form(text)?.into_iter().map(hint).collect())
+}
+
+/// The hint for each of `requests`: for the second attachment to a network what the second had.
+pub fn of(requests: &[Attachment], remembered: &[(NetworkName, Hint)]) -> Vec<Hint> {
+    let mut rest: Vec<_> = remembered.iter().collect();
+    let hint = |request: &Attachment| {
+        let at = rest.iter().position(|(network, _)| *network == request.network);
+        at.map(|at| rest.remove(at).1.clone()).unwrap_or_default()
+    };
+    requests.iter().map(hint).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::short_form;
+
+    fn record(attachments: &str) -> Record {
+        let text = format!(
+            r#"{{"version": 1, "container": "web", "state": "attached",
+                "holder": {{"pid": 7, "start_time": 8, "netns": {{"device": 4, "inode": 5}}}},
+                "attachments": [{attachments}]}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn attached(network: &str, driver: &str, addresses: &str) -> String {
+        format!(
+            r#"{{"network": "{network}", "driver": {driver}, "parent": "eth0", "parent_index": 2, "segment": 2,
+                "ifname": "eth0", "mac": "02:00:00:00:00:09", "addresses": [{addresses}], "routes": []}}"#
+        )
+    }
+
+    const MACVLAN: &str = r#"{"kind": "macvlan", "mode": "bridge"}"#;
+
+    #[test]
+    fn written_and_read() {
+        let ipvlan = r#"{"kind": "ipvlan", "mode": "l2", "flag": "bridge"}"#;
+        let both = [
+            attached("lan", MACVLAN, r#""10.0.0.9/24", "2001:db8::9/64""#),
+            attached("san", ipvlan, ""),
+            attached("wan", ipvlan, r#""10.1.0.9/24""#),
+        ];
+        let text = write(&record(&both.join(",")));
+        assert_eq!(text, "lan:ip=10.0.0.9,ip=2001:db8::9,mac=02:00:00:00:00:09;wan:ip=10.1.0.9");
+        let read = read(&text).unwrap();
+        assert_eq!((read.len(), read[0].1.claims().count(), read[1].1.claims().count()), (2, 3, 1));
+        let wanted = of(&short_form("wan;lan;lan").unwrap(), &read);
+        assert_eq!(wanted, [read[1].1.clone(), read[0].1.clone(), Hint::default()]);
+        assert_eq!(write(&record("")), "");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out() {
+        let many: Vec<_> =
+            (0..30).map(|n| attached(&format!("network-{n}"), MACVLAN, r#""10.0.0.9/24""#)).collect();
+        let text = write(&record(&many.join(",")));
+        assert!(text.len() <= LONGEST && read(&text).unwrap().len() > 15, "{text}");
+    }
+
+    #[test]
+    fn odd_ones() {
+        for text in
+            ["", "/etc/passwd", "lan:ip=x", "lan:vni=5", "lan:ip=10.0.0.9;", "../../containers/a.json"]
+        {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The story of a memory: what an identity had is looked up when it comes again, and written down when it is attached
+//! and when it stops. Whatever goes wrong with that, containers start and stop all the same.
+
+use crate::claim::Claim;
+use crate::detach;
+use crate::hint::{self, Hint};
+use crate::kernel::{self, Socket};
+use crate::link::Link;
+use crate::name::{ContainerId, Identity, NetworkName};
+use crate::record::{Record, State};
+use crate::settings::Settings;
+use crate::store::Store;
+
+/// What is remembered of an identity.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    /// As it is written.
+    text: Option<String>,
+    /// What it had, by network.
+    pub(crate) hints: Vec<(NetworkName, Hint)>,
+}
+
+/// What is remembered of a container that is `identity`, or else its id. What cannot be read is as good as forgotten.
+pub(crate) fn recall(store: &Store, identity: Option<&Identity>, container: &ContainerId) -> Memory {
+    let path = store.hint_path(identity, container);
+    let memory = store.hint(&path).and_then(|text| {
+        let read = text.as_deref().map(hint::read).transpose();
+        let hints = read.map_err(|error| error.within(path.display()))?.unwrap_or_default();
+        Ok(Memory { text, hints })
+    });
+    memory.unwrap_or_else(|error| {
+        log::warn!("{error}");
+        Memory::default()
+    })
+}
+
+/// Takes back what of `had` on the segment of `parent` containers hold that died without a word: it is free.
+pub(crate) fn take_back_dead(
+    store: &Store,
+    settings: &Settings,
+    had: &Hint,
+    parent: &Link,
+    host: &mut Socket,
+) {
+    for claim in had.claims() {
+        let Some(record) = holder(store, parent.segment(), claim) else { continue };
+        let taken_back = detach::is_held(&record).and_then(|is_held| {
+            if !is_held {
+                log::info!("container {} died without a word: {claim} is taken back", record.container);
+                detach::take_back(store, settings, &record, host)?;
+            }
+            Ok(())
+        });
+        taken_back.unwrap_or_else(|error| log::warn!("{error}"));
+    }
+}
+
+/// Remembers what `record`, which is attached, has; `before` is what was remembered. Where several containers live
+/// under one identity, what the first of them has stays.
+pub(crate) fn keep(store: &Store, record: &Record, before: &Memory) {
+    let text = hint::write(record);
+    if text.is_empty() || before.text.as_ref() == Some(&text) {
+        return;
+    }
+    let identity = record.identity();
+    let is_anothers = |segment, claim| {
+        holder(store, segment, claim).is_some_and(|holder| {
+            holder.container != record.container
+                && holder.identity() == identity
+                && kernel::lives(&holder.holder)
+        })
+    };
+    let shared = record.attachments.iter().any(|attached| {
+        let had = before.hints.iter().filter(|(network, _)| *network == attached.network);
+        had.flat_map(|(_, hint)| hint.claims()).any(|claim| is_anothers(attached.segment, claim))
+    });
+    if !shared {
+        write(store, record, &text);
+    }
+}
+
+/// Remembers anew what `record` has had to its end: it may have been forgotten over others meanwhile. What another
+/// container of its identity has left is not replaced.
+pub(crate) fn refresh(store: &Store, record: &Record) {
+    let text = hint::write(record);
+    if record.state != State::Attached || text.is_empty() {
+        return;
+    }
+    let now = recall(store, record.identity.as_ref(), &record.container).text;
+    if now.as_ref() == Some(&text) {
+        let path = store.hint_path(record.identity.as_ref(), &record.container);
+        store.renew_hint(&path).unwrap_or_else(|error| log::warn!("{error}"));
+    } else if now.is_none() {
+        write(store, record, &text);
+    }
+}
+
+fn write(store: &Store, record: &Record, text: &str) {
+    let path = store.hint_path(record.identity.as_ref(), &record.container);
+    if let Err(error) = store.write_hint(&path, text) {
+        log::warn!("{error}");
+    }
+}
+
+/// Who holds `claim`, as far as that can be made out.
+fn holder(store: &Store, segment: u32, claim: Claim) -> Option<Record> {
+    let id = store.leased_to(segment, claim).ok()??;
+    store.record(&id).ok()?
+}

@@ -1,0 +1,222 @@
+//! Reservations of a network: what one identity alone can have, also while nobody has it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::claim::Claim;
+use crate::driver::Driver;
+use crate::error::{Error, Result};
+use crate::mac::MacAddr;
+use crate::name::Identity;
+use crate::subnet::Subnet;
+
+/// No network has more reservations, nor a reservation more addresses: far more than a file may hold that is read at
+/// each start of a container.
+pub const MOST: usize = 4096;
+
+/// What is reserved for one identity, as it is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reservation {
+    /// The addresses it gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// The MAC address of its link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+}
+
+impl Reservation {
+    /// All that is reserved.
+    pub fn claims(&self) -> impl Iterator<Item = Claim> {
+        self.addresses.iter().copied().map(Claim::from).chain(self.mac.map(Claim::from))
+    }
+}
+
+/// The reservations of a network that agree with its subnets and with each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reservations {
+    by_identity: BTreeMap<Identity, Reservation>,
+    holders: BTreeMap<Claim, Identity>,
+}
+
+impl Reservations {
+    /// Checks what is written against the driver and the subnets of its network.
+    ///
+    /// # Errors
+    /// Names the identity, and what it cannot have.
+    pub fn new(file: &BTreeMap<String, Reservation>, driver: Driver, subnets: &[Subnet]) -> Result<Self> {
+        let mut reservations = Self::default();
+        let most = file.values().map(|reservation| reservation.addresses.len()).max().unwrap_or_default();
+        if let Some(count) = [file.len(), most].into_iter().find(|&count| count > MOST) {
+            return Err(Error::input(format!("{count} are too many, {MOST} are possible")));
+        }
+        for (name, reservation) in file {
+            let within = |error: Error| error.within(name);
+            let identity: Identity = name.parse().map_err(within)?;
+            if reservation.claims().next().is_none() {
+                return Err(within(Error::input("reserves nothing").hint("give addresses, a mac, or both")));
+            }
+            if let Some(mac) = reservation.mac {
+                check_mac(mac, driver).map_err(within)?;
+            }
+            for &address in &reservation.addresses {
+                check_address(address, subnets).map_err(within)?;
+            }
+            for claim in reservation.claims() {
+                if let Some(other) = reservations.holders.insert(claim, identity.clone()) {
+                    return Err(within(
+                        Error::input(format!("{claim} is reserved for {other} already"))
+                            .hint("reserve each address and MAC address once"),
+                    ));
+                }
+            }
+            reservations.by_identity.insert(identity, reservation.clone());
+        }
+        Ok(reservations)
+    }
+
+    /// What is reserved for `identity`.
+    pub fn of(&self, identity: &Identity) -> Option<&Reservation> {
+        self.by_identity.get(identity)
+    }
+
+    /// For whom `claim` is reserved.
+    pub fn holder(&self, claim: Claim) -> Option<&Identity> {
+        self.holders.get(&claim)
+    }
+
+    /// All addresses that are reserved, each with its identity.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, &Identity)> {
+        self.holders.iter().filter_map(|(claim, identity)| Some((claim.address()?, identity)))
+    }
+
+    /// As they are written to a file.
+    pub fn to_file(&self) -> BTreeMap<String, Reservation> {
+        let written =
+            |(identity, reservation): (&Identity, &Reservation)| (identity.to_string(), reservation.clone());
+        self.by_identity.iter().map(written).collect()
+    }
+}
+
+fn check_mac(mac: MacAddr, driver: Driver) -> Result<()> {
+    if !mac.is_unicast() {
+        return Err(Error::input(format!("MAC address {mac} cannot be that of a link"))
+            .hint("use a unicast address, best a locally administered one like 02:00:00:00:00:01"));
+    }
+    if !driver.has_own_mac() {
+        return Err(Error::input(format!(
+            "{driver} links have the parent's MAC address, none can have {mac}"
+        ))
+        .hint("reserve addresses only, or use a macvlan network"));
+    }
+    Ok(())
+}
+
+fn check_address(address: IpAddr, subnets: &[Subnet]) -> Result<()> {
+    let subnet = subnets.iter().find(|subnet| subnet.net().contains(&address)).ok_or_else(|| {
+        Error::input(format!("address {address} is in none of the subnets"))
+            .hint("reserve an address of a subnet of this network")
+    })?;
+    subnet.host(address).map(drop).map_err(|error| error.hint("reserve another address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Network;
+
+    fn read(driver: &str, reservations: &str) -> Result<Network> {
+        let text = format!(
+            r#"{{"version": 1, {driver}, "parent": "eth0", "routes": [{{"to": "10.9.0.0/16", "via": "10.0.0.3"}}],
+                "subnets": [{{"subnet": "10.0.0.0/24", "gateway": "10.0.0.1", "aux_addresses": {{"nas": "10.0.0.2"}}}},
+                            {{"subnet": "2001:db8::/64"}}],
+                "reservations": {reservations}}}"#
+        );
+        Network::from_json(&"lan".parse().unwrap(), text.as_bytes())
+    }
+
+    const MACVLAN: &str = r#""driver": "macvlan""#;
+
+    #[test]
+    fn whose_is_what() {
+        let text = r#"{"db": {"addresses": ["10.0.0.9", "2001:db8::9"], "mac": "02:00:00:00:00:09"}, "web": {"addresses": ["10.0.0.8"]}}"#;
+        let network = read(MACVLAN, text).unwrap();
+        let again = serde_json::to_string(&network.to_file()).unwrap();
+        assert_eq!(Network::from_json(&network.name, again.as_bytes()).unwrap(), network);
+        let (db, web): (Identity, Identity) = ("db".parse().unwrap(), "web".parse().unwrap());
+        let reserved = &network.reservations;
+        assert_eq!(reserved.of(&db).unwrap().claims().count(), 3);
+        assert!(reserved.of(&"x".parse().unwrap()).is_none());
+        let claim = |text: &str| text.parse::<Claim>().unwrap();
+        for (text, holder) in [
+            ("10.0.0.9", Some(&db)),
+            ("02:00:00:00:00:09", Some(&db)),
+            ("10.0.0.8", Some(&web)),
+            ("10.0.0.7", None),
+        ] {
+            assert_eq!(reserved.holder(claim(text)), holder, "{text}");
+        }
+        assert_eq!(reserved.addresses().count(), 3);
+    }
+
+    #[test]
+    fn refused() {
+        let passthru = r#""driver": "macvlan", "macvlan_mode": "passthru""#;
+        for (driver, reservations, message) in [
+            (MACVLAN, r#"{"db": {"addresses": ["10.1.0.9"]}}"#, "address 10.1.0.9 is in none of the subnets"),
+            (
+                MACVLAN,
+                r#"{"db": {"addresses": ["10.0.0.1"]}}"#,
+                "address 10.0.0.1 is the gateway of subnet 10.0.0.0/24",
+            ),
+            (
+                MACVLAN,
+                r#"{"db": {"addresses": ["10.0.0.2"]}}"#,
+                "address 10.0.0.2 is set aside (aux address) in subnet 10.0.0.0/24",
+            ),
+            (
+                MACVLAN,
+                r#"{"db": {"addresses": ["10.0.0.3"]}}"#,
+                "address 10.0.0.3 is the next hop of a route, in subnet 10.0.0.0/24",
+            ),
+            (
+                MACVLAN,
+                r#"{"db": {"addresses": ["10.0.0.255"]}}"#,
+                "address 10.0.0.255 is not a host address of subnet 10.0.0.0/24",
+            ),
+            (MACVLAN, r#"{"db": {}}"#, "reserves nothing"),
+            (
+                MACVLAN,
+                r#"{"db": {"mac": "03:00:00:00:00:09"}}"#,
+                "MAC address 03:00:00:00:00:09 cannot be that of a link",
+            ),
+            (
+                r#""driver": "ipvlan""#,
+                r#"{"db": {"mac": "02:00:00:00:00:09"}}"#,
+                "ipvlan mode l2 bridge links have the parent's MAC address, none can have 02:00:00:00:00:09",
+            ),
+            (
+                passthru,
+                r#"{"db": {"mac": "02:00:00:00:00:09"}}"#,
+                "macvlan mode passthru links have the parent's MAC address, none can have 02:00:00:00:00:09",
+            ),
+            (MACVLAN, r#"{"a b": {"addresses": ["10.0.0.9"]}}"#, "identity \"a b\" is not usable"),
+            (
+                MACVLAN,
+                r#"{"db": {"addresses": ["10.0.0.9"]}, "web": {"addresses": ["10.0.0.9"]}}"#,
+                "10.0.0.9 is reserved for db already",
+            ),
+        ] {
+            let error = read(driver, reservations).unwrap_err().to_string();
+            let at = if error.contains("already") { "web" } else { "db" };
+            let at = if error.contains("usable") { "a b" } else { at };
+            assert_eq!(error, format!("reservations: {at}: {message}"));
+        }
+        for reservations in [r#"{"db": {"adresses": []}}"#, r#"{"db": {"addresses": "10.0.0.9"}}"#, "[]"] {
+            assert!(read(MACVLAN, reservations).unwrap_err().to_string().starts_with("reservations"));
+        }
+    }
+}

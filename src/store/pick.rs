@@ -1,0 +1,233 @@
+//! Which addresses and which MAC address an attachment gets: what it asks for, else what is reserved for its identity,
+//! else what it had before, else the next that is free.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::symlink;
+
+use ipnet::IpNet;
+
+use super::Holding;
+use super::ledger::{Draft, Subject, lease_target};
+use super::machine;
+use crate::assign::Wanted;
+use crate::claim::Claim;
+use crate::error::{Error, Kind, Result};
+use crate::mac::MacAddr;
+use crate::name::Identity;
+use crate::reservation::Reservation;
+
+/// Why exactly this is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Asked,
+    Reserved,
+}
+
+impl Draft<'_> {
+    fn identity(&self) -> Identity {
+        self.subject.identity.cloned().unwrap_or_else(|| Identity::from(self.subject.container))
+    }
+
+    /// The addresses of one attachment: those asked for, and for each family nothing was asked for in those reserved,
+    /// or one that is picked.
+    pub(super) fn addresses(&mut self, segment: u32, wanted: &Wanted) -> Result<Vec<IpNet>> {
+        let reserved = self.reserved(segment, wanted);
+        let mut addresses = Vec::new();
+        for requested in &wanted.request.ips {
+            let address = asked(wanted, requested.address, requested.prefix_len)?;
+            self.take(segment, wanted, address.addr().into(), Reason::Asked)?;
+            addresses.push(address);
+        }
+        for is_v4 in [true, false] {
+            if addresses.iter().any(|address| address.addr().is_ipv4() == is_v4) {
+                continue;
+            }
+            let of_family = |address: &IpAddr| address.is_ipv4() == is_v4;
+            let mut reserved = reserved.addresses.iter().copied().filter(of_family).peekable();
+            if reserved.peek().is_none() {
+                addresses.extend(self.pick(segment, wanted, is_v4)?);
+            }
+            for address in reserved {
+                self.take(segment, wanted, address.into(), Reason::Reserved)?;
+                addresses.push(asked(wanted, address, None)?);
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// What is reserved for this container, but for what another attachment of it has already.
+    fn reserved(&self, segment: u32, wanted: &Wanted) -> Reservation {
+        let mut reserved = wanted.network.reservations.of(&self.identity()).cloned().unwrap_or_default();
+        let is_left = |claim| !self.leases.contains(&self.locked.store.lease_path(segment, claim));
+        reserved.addresses.retain(|&address| is_left(address.into()));
+        reserved.mac = reserved.mac.filter(|&mac| is_left(mac.into()));
+        reserved
+    }
+
+    /// Whether `claim` is reserved for somebody else.
+    fn is_others(&self, wanted: &Wanted, claim: Claim) -> bool {
+        wanted.network.reservations.holder(claim).is_some_and(|holder| *holder != self.identity())
+    }
+
+    /// The MAC address of one attachment, where it has one of its own.
+    pub(super) fn mac(&mut self, segment: u32, wanted: &Wanted) -> Result<Option<MacAddr>> {
+        if !wanted.network.driver.has_own_mac() {
+            return Ok(None);
+        }
+        let reserved = self.reserved(segment, wanted).mac;
+        let asked = wanted.request.mac.map(|mac| (mac, Reason::Asked));
+        if let Some((mac, reason)) = asked.or(reserved.map(|mac| (mac, Reason::Reserved))) {
+            self.take(segment, wanted, mac.into(), reason)?;
+            return Ok(Some(mac));
+        }
+        let had = wanted.hint.mac.filter(|mac| mac.is_unicast() && !self.subject.afresh);
+        if let Some(mac) = had
+            && self.take_if_free(segment, wanted, mac.into())?
+        {
+            return Ok(Some(mac));
+        }
+        let key = machine::key(&wanted.parent);
+        let identity = self.identity();
+        let network = &wanted.network.name;
+        // Where several live under one identity, each but the first differs by its id, or else by its process.
+        let Subject { container, holder, afresh, .. } = self.subject;
+        let by_process =
+            |count: u64| format!("{identity} {network} {} {} {count}", holder.pid, holder.start_time);
+        let usual = [format!("{identity} {network}"), format!("{identity} {network} {container}")];
+        for text in usual.into_iter().filter(|_| !afresh).chain((0..).map(by_process)) {
+            let mac = MacAddr::derived(key, &text);
+            if self.take_if_free(segment, wanted, mac.into())? {
+                return Ok(Some(mac));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Leases exactly `claim`.
+    fn take(&mut self, segment: u32, wanted: &Wanted, claim: Claim, reason: Reason) -> Result<()> {
+        let what = match claim {
+            Claim::Address(_) => "address",
+            Claim::Mac(_) => "MAC address",
+        };
+        let network = &wanted.network.name;
+        let hint = match reason {
+            Reason::Asked => format!("ask for another {what}, or leave it out to get a free one"),
+            Reason::Reserved => format!(
+                "it is reserved for identity {}, of which only one container can run at a time",
+                self.identity()
+            ),
+        };
+        let refused = |why: String| {
+            Error::new(Kind::Taken, format!("{what} {claim} of network {network} is {why}")).hint(&hint)
+        };
+        // For whom is not said: whoever is refused would only have to claim that identity.
+        if self.is_others(wanted, claim) {
+            return Err(refused("reserved for another identity".to_owned()));
+        }
+        if let Some(who) = self.of_host(wanted, claim) {
+            return Err(refused(format!("held by {who}")));
+        }
+        if self.lease(segment, claim)? {
+            return Ok(());
+        }
+        let path = self.locked.store.lease_path(segment, claim);
+        let who = match self.locked.store.holding(segment, claim)? {
+            _ if self.leases.contains(&path) => "this very container".to_owned(),
+            Holding::Container(record) => format!("container {}", record.container),
+            Holding::Unknown(id) => format!("container {id}, whose record cannot be read"),
+            Holding::Host(network) => format!("the host, in network {network}"),
+            Holding::Nobody => path.display().to_string(),
+        };
+        Err(refused(format!("held by {who}")))
+    }
+
+    /// Leases `claim` if it is not somebody else's.
+    fn take_if_free(&mut self, segment: u32, wanted: &Wanted, claim: Claim) -> Result<bool> {
+        let is_free = !self.is_others(wanted, claim) && self.of_host(wanted, claim).is_none();
+        Ok(is_free && self.lease(segment, claim)?)
+    }
+
+    /// What of the host has `claim`, if it is the host's: the kernel would set up no link with the MAC address of its
+    /// parent.
+    fn of_host(&self, wanted: &Wanted, claim: Claim) -> Option<String> {
+        match claim {
+            Claim::Address(address) => self.on_host.contains(&address).then(|| "this host itself".to_owned()),
+            Claim::Mac(mac) => {
+                (wanted.parent.mac == Some(mac)).then(|| format!("parent {}", wanted.parent.name))
+            }
+        }
+    }
+
+    /// Leases an address of a family: the one it had before, or the next free one; `None` if the network has no subnet
+    /// of that family.
+    fn pick(&mut self, segment: u32, wanted: &Wanted, is_v4: bool) -> Result<Option<IpNet>> {
+        let of_family = |net: IpNet| net.addr().is_ipv4() == is_v4;
+        let mut subnets = wanted.network.subnets.iter().filter(|subnet| of_family(subnet.net())).peekable();
+        if subnets.peek().is_none() {
+            return Ok(None);
+        }
+        let is_had = |address: &&IpAddr| address.is_ipv4() == is_v4 && !self.subject.afresh;
+        let had: Vec<_> = wanted.hint.addresses.iter().filter(is_had).collect();
+        for address in had.into_iter().filter_map(|&had| wanted.network.subnet_of(had)?.pickable(had)) {
+            if self.take_if_free(segment, wanted, address.addr().into())? {
+                return Ok(Some(address));
+            }
+        }
+        for subnet in subnets {
+            let pool = subnet.pool_name();
+            let last = self.segments.get(&segment).and_then(|segment| segment.cursors.get(&pool)).copied();
+            for address in subnet.candidates(last) {
+                if self.take_if_free(segment, wanted, address.addr().into())? {
+                    if let Some(segment) = self.segments.get_mut(&segment) {
+                        segment.cursors.insert(pool, address.addr());
+                    }
+                    return Ok(Some(address));
+                }
+            }
+        }
+        let family = if is_v4 { "IPv4" } else { "IPv6" };
+        let name = &wanted.network.name;
+        Err(Error::new(Kind::Exhausted, format!("network {name} has no free {family} address left")).hint(
+            format!(
+                "`underlay network inspect {name}` shows who holds them; stop a container or widen the range"
+            ),
+        ))
+    }
+
+    /// Leases `claim` if nobody holds it.
+    fn lease(&mut self, segment: u32, claim: Claim) -> Result<bool> {
+        let path = self.locked.store.lease_path(segment, claim);
+        match symlink(lease_target(self.subject.container), &path) {
+            Ok(()) => {
+                self.leases.push(path);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(Error::io("create", &path, &error)),
+        }
+    }
+}
+
+/// The address asked for, with the prefix length of the subnet it lies in.
+fn asked(wanted: &Wanted, address: IpAddr, prefix_len: Option<u8>) -> Result<IpNet> {
+    let network = &wanted.network;
+    let subnet = network.subnet_of(address).ok_or_else(|| {
+        let subnets: Vec<_> = network.subnets.iter().map(|subnet| subnet.net().to_string()).collect();
+        Error::input(format!("address {address} is in no subnet of network {}", network.name)).hint(
+            if subnets.is_empty() {
+                "it has none".to_owned()
+            } else {
+                format!("its subnets: {}", subnets.join(", "))
+            },
+        )
+    })?;
+    let host = subnet.host(address)?;
+    match prefix_len {
+        Some(prefix_len) if prefix_len != host.prefix_len() => {
+            Err(Error::input(format!("address {address}/{prefix_len} does not fit subnet {}", subnet.net()))
+                .hint(format!("write {address}, or {host}")))
+        }
+        _ => Ok(host),
+    }
+}
