@@ -226,6 +226,8 @@ mod tests {
                 mtu: None,
                 bclim: None,
                 tuning: crate::tuning::Tuning::default(),
+                detection: None,
+                announcements: 0,
                 addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
                 routes: Vec::new(),
                 table: None,

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::announce;
 use crate::asked::Asked;
 use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::hint::{self, Hint};
 use crate::host_side;
-use crate::kernel::{self, Made, NetnsFile, Process, Socket};
+use crate::kernel::{self, Made, Neighbour, NetnsFile, Process, Socket};
 use crate::lasting;
 use crate::link::Link;
 use crate::mark::Mark;
@@ -19,6 +20,7 @@ use crate::network::Network;
 use crate::oci;
 use crate::parents;
 use crate::plan;
+use crate::probe;
 use crate::record::{Holder, Netns, Record, State};
 use crate::remember;
 use crate::request::{self, Request};
@@ -88,18 +90,20 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
         netns: &netns,
         home: &home,
     };
-    let present = Present { on_host, default_routes };
+    let neighbours = neighbours(&networks, &parents, &mut host)?;
+    let present = Present { on_host, neighbours, default_routes };
     let (mut freed, mut afresh) = (false, false);
     loop {
         let reserved = attach.reserve(&parents, &names, &present, afresh, &mut host);
-        let Some(record) = reserved.inspect_err(|_| attach.drop_parents(&mut host))? else {
+        let Some((mut record, wanted)) = reserved.inspect_err(|_| attach.drop_parents(&mut host))? else {
             log::info!("container {container} is attached already: the hook was called twice");
             return Ok(None);
         };
-        let error = match attach.make(&record, &mut host, &mut inside) {
-            Ok(made) => {
-                remember::keep(store, &made, &memory);
-                return Ok(Some(made));
+        let error = match attach.make(&mut record, &wanted, &present, &mut host, &mut inside) {
+            Ok(()) => {
+                announce::repeat(store, &record, &home);
+                remember::keep(store, &record, &memory);
+                return Ok(Some(record));
             }
             Err(error) => error,
         };
@@ -122,6 +126,23 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
         }
         return Err(error);
     }
+}
+
+/// Who is known on the parents where addresses are probed for.
+fn neighbours(
+    networks: &[Network],
+    parents: &BTreeMap<IfName, Link>,
+    host: &mut Socket,
+) -> Result<BTreeMap<(u32, IpAddr), Neighbour>> {
+    let mut neighbours = BTreeMap::new();
+    for (name, parent) in parents {
+        let probes = |network: &Network| network.parent == *name && network.detection_on(parent).is_some();
+        if networks.iter().any(probes) {
+            let known = host.neighbours(parent.ifindex)?;
+            neighbours.extend(known.into_iter().map(|known| ((parent.ifindex, known.address), known)));
+        }
+    }
+    Ok(neighbours)
 }
 
 /// What is asked for and the definitions of its networks, as far as the operator permits it. Nothing is looked up
@@ -148,6 +169,7 @@ fn permitted(store: &Store, settings: &Settings, asked: Asked<'_>) -> Result<(Re
         inline.admit(asked.annotations()).map_err(|error| error.within(annotation))?;
         Ok(inline)
     });
+    let networks = networks.map(|network| network.map(|network| settings.complete(network)));
     let networks = networks.collect::<Result<_>>()?;
     Ok((request, networks))
 }
@@ -243,7 +265,7 @@ impl Attach<'_> {
         present: &Present,
         afresh: bool,
         host: &mut Socket,
-    ) -> Result<Option<Record>> {
+    ) -> Result<Option<(Record, Vec<Wanted>)>> {
         let mut taken_back = false;
         loop {
             let locked = self.store.lock(self.settings.lock_timeout())?;
@@ -287,7 +309,7 @@ impl Attach<'_> {
                         return Err(error);
                     }
                 }
-                reserved => return reserved.map(Some),
+                reserved => return reserved.map(|record| Some((record, wanted))),
             }
         }
     }
@@ -345,14 +367,26 @@ impl Attach<'_> {
         }
     }
 
-    /// Makes what the pending record says, and confirms it.
-    fn make(&self, pending: &Record, host: &mut Socket, inside: &mut Socket) -> Result<Record> {
-        host_side::ensure(self.store, self.settings, pending, self.home, host)?;
-        let made = kernel::attach(&plan::attach(pending), host, inside, self.netns)?;
-        let mut record = pending.clone();
-        confirm(&mut record, &made);
-        self.store.lock(self.settings.lock_timeout())?.write(&record)?;
-        Ok(record)
+    /// Makes what the pending record says, and confirms it. Where an address turns out to be somebody else's, the record
+    /// gets another first.
+    fn make(
+        &self,
+        record: &mut Record,
+        wanted: &[Wanted],
+        present: &Present,
+        host: &mut Socket,
+        inside: &mut Socket,
+    ) -> Result<()> {
+        let (store, settings, home) = (self.store, self.settings, self.home);
+        let probing = probe::Probing { store, settings, home, wanted, present };
+        let probes = probing.begin(record)?;
+        let made = kernel::attach(&plan::attach(record), host, inside, self.netns)?;
+        if record.is_probed() {
+            probing.settle(record, &made, probes, host, inside)?;
+        }
+        host_side::ensure(store, settings, record, home, host)?;
+        confirm(record, &made);
+        store.lock(settings.lock_timeout())?.write(record)
     }
 }
 

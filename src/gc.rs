@@ -40,6 +40,9 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
     if !dry_run {
         outcome = host_side::settle(&locked, &home, &mut host).and(outcome);
     }
+    for (segment, address) in locked.expire(dry_run)? {
+        done.push(format!("# the quarantine of {address} on link number {segment} is over"));
+    }
     for name in made {
         if store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
             continue;

@@ -12,9 +12,11 @@ pub mod asked;
 pub mod assign;
 pub mod claim;
 pub mod compare;
+pub mod detection;
 pub mod difference;
 pub mod driver;
 pub mod error;
+pub mod frame;
 mod hash;
 pub mod hint;
 pub mod host_access;
@@ -32,6 +34,7 @@ pub mod parent;
 pub mod pattern;
 pub mod plan;
 pub mod printable;
+pub mod quarantine;
 pub mod record;
 pub mod request;
 pub mod reservation;
@@ -48,6 +51,7 @@ pub mod oci;
 pub mod store;
 
 // Stories: what happens, top to bottom.
+pub mod announce;
 pub mod attach;
 pub mod check;
 mod check_host;
@@ -58,6 +62,7 @@ mod host_side;
 mod mend;
 mod mend_host;
 mod parents;
+mod probe;
 mod remember;
 
 // What all readers of foreign text promise; not in a build that is shipped.

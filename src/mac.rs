@@ -15,7 +15,7 @@ pub struct MacAddr([u8; 6]);
 
 impl MacAddr {
     /// The address made of these bytes, whatever they are: links carry what they carry.
-    pub fn from_bytes(bytes: [u8; 6]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 6]) -> Self {
         Self(bytes)
     }
 

@@ -15,6 +15,7 @@ use crate::kernel::{self, NetnsFile, Seen, Socket};
 use crate::mark::Mark;
 use crate::mend_host;
 use crate::name::{ContainerId, IfName, NetworkName};
+use crate::network::Network;
 use crate::parent::{MadeParent, Recipe};
 use crate::record::{Attached, Holder, Record, State, VERSION};
 use crate::settings::Settings;
@@ -80,10 +81,10 @@ pub(crate) fn mend(
     // Without the lock: who attaches meanwhile has a record first.
     let seen = kernel::survey(home)?;
     let locked = store.lock(settings.lock_timeout())?;
-    let mut mended = find(&locked, &seen, host)?;
+    let mut mended = find(&locked, settings, &seen, host)?;
     // Who was detached meanwhile looks like one whose record is lost: his links go before his record.
     if mended.steps.iter().any(|step| matches!(step, Mend::Record(..))) {
-        mended = find(&locked, &kernel::survey(home)?, host)?;
+        mended = find(&locked, settings, &kernel::survey(home)?, host)?;
     }
     if !dry_run {
         mended.steps.iter().try_for_each(|step| apply(&locked, step))?;
@@ -97,14 +98,14 @@ pub(crate) fn mend(
 /// As [`mend()`].
 pub(crate) fn begin(store: &Store, settings: &Settings, home: &NetnsFile, host: &mut Socket) -> Result<()> {
     let locked = store.lock(settings.lock_timeout())?;
-    let mended = find(&locked, &kernel::survey(home)?, host)?;
+    let mended = find(&locked, settings, &kernel::survey(home)?, host)?;
     mended.steps.iter().try_for_each(|step| apply(&locked, step))
 }
 
-fn find(locked: &Locked<'_>, seen: &[Seen], host: &mut Socket) -> Result<Mended> {
+fn find(locked: &Locked<'_>, settings: &Settings, seen: &[Seen], host: &mut Socket) -> Result<Mended> {
     let store = locked.store();
     let mut mended = Mended::default();
-    records(store, seen, host, &mut mended)?;
+    records(store, settings, seen, host, &mut mended)?;
     leases(store, &mut mended)?;
     parents(store, host, &mut mended)?;
     mend_host::host_links(store, host, &mut mended)?;
@@ -134,7 +135,13 @@ fn apply(locked: &Locked<'_>, step: &Mend) -> Result<()> {
 
 /// Damaged and missing records, as far as their containers' links are there; a damaged one of a container without
 /// links is of no use. A record of a newer version is left alone.
-fn records(store: &Store, seen: &[Seen], host: &mut Socket, mended: &mut Mended) -> Result<()> {
+fn records(
+    store: &Store,
+    settings: &Settings,
+    seen: &[Seen],
+    host: &mut Socket,
+    mended: &mut Mended,
+) -> Result<()> {
     let records = store.records()?;
     let known: BTreeSet<_> = records.sound.iter().map(|record| record.container.clone()).collect();
     let is = |kind: Kind| move |unknown: &&(ContainerId, Kind)| unknown.1 == kind;
@@ -145,7 +152,7 @@ fn records(store: &Store, seen: &[Seen], host: &mut Socket, mended: &mut Mended)
     mended.records = records.sound;
     for id in lost.into_iter().filter(|id| !known.contains(*id) && !newer.contains(*id)) {
         let path = store.record_path(id);
-        match rebuild(store, id, seen, host)? {
+        match rebuild(store, settings, id, seen, host)? {
             Some(record) => {
                 mended.steps.push(Mend::Record(Box::new(record.clone()), path));
                 mended.records.push(record);
@@ -158,7 +165,13 @@ fn records(store: &Store, seen: &[Seen], host: &mut Socket, mended: &mut Mended)
 }
 
 /// The record of `id` as the marks of its links tell it; `None` if there are none, or their parents are gone.
-fn rebuild(store: &Store, id: &ContainerId, seen: &[Seen], host: &mut Socket) -> Result<Option<Record>> {
+fn rebuild(
+    store: &Store,
+    settings: &Settings,
+    id: &ContainerId,
+    seen: &[Seen],
+    host: &mut Socket,
+) -> Result<Option<Record>> {
     // Of a container that died and one that was made after it by the same name, the latter.
     let mut lives: BTreeMap<(bool, u64, i32), Vec<&Seen>> = BTreeMap::new();
     for seen in seen.iter().filter(|seen| seen.mark.container == *id) {
@@ -179,7 +192,7 @@ fn rebuild(store: &Store, id: &ContainerId, seen: &[Seen], host: &mut Socket) ->
         if seen.mark.index != index {
             break;
         }
-        attachments.extend(attached(store, seen, host)?);
+        attachments.extend(attached(store, settings, seen, host)?);
     }
     if attachments.is_empty() {
         return Ok(None);
@@ -194,7 +207,7 @@ fn holder(seen: &Seen) -> Holder {
     Holder { pid, start_time, pid_namespace: kernel::pid_namespace(), netns: seen.netns.clone() }
 }
 
-fn attached(store: &Store, seen: &Seen, host: &mut Socket) -> Result<Option<Attached>> {
+fn attached(store: &Store, settings: &Settings, seen: &Seen, host: &mut Socket) -> Result<Option<Attached>> {
     let Some(parent) = host.link_by_index(seen.parent_index)? else { return Ok(None) };
     let (Ok(name), Ok(ifname), Some(driver)) =
         (parent.name.parse(), seen.link.name.parse(), seen.link.driver)
@@ -202,7 +215,7 @@ fn attached(store: &Store, seen: &Seen, host: &mut Socket) -> Result<Option<Atta
         return Ok(None);
     };
     // A container may have given itself more.
-    let network = store.network(&seen.mark.network).ok();
+    let network = store.network(&seen.mark.network).ok().map(|network| settings.complete(network));
     let is_ours =
         |net: &&IpNet| network.as_ref().is_none_or(|network| network.subnet_of(net.addr()).is_some());
     Ok(Some(Attached {
@@ -218,6 +231,8 @@ fn attached(store: &Store, seen: &Seen, host: &mut Socket) -> Result<Option<Atta
         bclim: None,
         tuning: Tuning::default(),
         host_link: mend_host::host_link_of(network.as_ref(), &seen.mark.network, host)?,
+        detection: network.as_ref().and_then(|network| network.detection_on(&parent)),
+        announcements: network.as_ref().map_or(0, Network::announced),
         addresses: seen.addresses.iter().filter(is_ours).copied().collect(),
         routes: seen.routes.clone(),
         table: seen.table.clone(),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
+use crate::detection::Detection;
 use crate::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::{Error, Result};
 use crate::host_access::HostAccess;
@@ -43,6 +44,10 @@ pub struct Network {
     pub bclim: Option<i32>,
     /// What the links are given besides.
     pub tuning: Tuning,
+    /// How addresses are probed for before they are used; without it as the settings say.
+    pub conflict_detection: Option<Detection>,
+    /// How often the addresses of containers are announced; without it as the settings say.
+    pub announcements: Option<u32>,
     /// Whether containers get no default route, because this is no way out.
     pub internal: bool,
     /// Whether containers get no default route, because another network shall give it.
@@ -130,6 +135,8 @@ impl Network {
             mtu: file.mtu,
             bclim: file.bclim,
             tuning,
+            conflict_detection: file.conflict_detection,
+            announcements: file.announcements,
             internal: file.internal,
             no_default_route: file.no_default_route,
             table: file.table,
@@ -142,6 +149,7 @@ impl Network {
             labels: file.labels,
         };
         network.check_routes(&network.routes)?;
+        network.check_detection()?;
         if let Some(access) = &network.host_access {
             access.check(network.driver, &network.subnets)?;
             let mut reserved = network.reservations.addresses();
@@ -212,6 +220,8 @@ impl Network {
             bcqueuelen: self.tuning.bcqueuelen,
             source_macs: self.tuning.source_macs.clone(),
             sysctls: self.tuning.sysctls.clone(),
+            conflict_detection: self.conflict_detection,
+            announcements: self.announcements,
             internal: self.internal,
             no_default_route: self.no_default_route,
             table: self.table,
@@ -345,7 +355,8 @@ mod tests {
                 r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtuu": 5}"#,
                 "mtuu: unknown field `mtuu`, expected one of `version`, `name`, `driver`, `parent`, `vlan`, `vlans`, `vlan_protocol`, \
                  `macvlan_mode`, `ipvlan_mode`, `ipvlan_flag`, `mtu`, `bclim`, `txqueuelen`, `bcqueuelen`, `source_macs`, `sysctls`, \
-                 `internal`, `no_default_route`, `table`, `metric`, `subnets`, `routes`, `host_access`, `required_annotations`, `reservations`, `labels` at line 1 column 60",
+                 `conflict_detection`, `announcements`, `internal`, `no_default_route`, `table`, `metric`, `subnets`, `routes`, \
+                 `host_access`, `required_annotations`, `reservations`, `labels` at line 1 column 60",
             ),
             (
                 r#"{"version": 1, "driver": "macvlan", "required_annotations": {"io.example.team": "a["}}"#,

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::detection::Detection;
 use crate::driver::{IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::{Error, Result};
 use crate::host_access::{self, HostAccess};
@@ -73,6 +74,12 @@ pub struct NetworkFile {
     /// Sysctls of the links.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
     pub sysctls: BTreeMap<Sysctl, SysctlValue>,
+    /// How addresses are probed for before they are used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflict_detection: Option<Detection>,
+    /// How often addresses are announced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub announcements: Option<u32>,
     /// No default route: no way out.
     #[serde(default)]
     pub internal: bool,

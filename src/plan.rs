@@ -69,6 +69,14 @@ pub enum Op {
         /// Its value.
         value: SysctlValue,
     },
+    /// Has the kernel announce the addresses of one family that a link has when it is set up, once
+    /// (`net.ipv4.conf.LINK.arp_notify`, `net.ipv6.conf.LINK.ndisc_notify`).
+    SetNotify {
+        /// The link.
+        link: IfName,
+        /// Whether it is for IPv4.
+        is_v4: bool,
+    },
     /// Gives a link an address; IPv6 without duplicate address detection, so that it can be used at once.
     AddAddress {
         /// The link.
@@ -114,7 +122,8 @@ pub enum Op {
     },
 }
 
-/// The operations that make what `record` says: each link is made, addressed, set up, routed.
+/// The operations that make what `record` says: each link is made, addressed, set up, routed. Where addresses are
+/// probed for, links that shall get them are made and set up without, and [`settle`] does the rest.
 pub fn attach(record: &Record) -> Vec<Op> {
     let mut plan = Vec::new();
     for (mark, attached) in record.marked() {
@@ -133,23 +142,52 @@ pub fn attach(record: &Record) -> Vec<Op> {
         // Without an IPv6 address of ours the container shall not get one from a router either.
         let enabled = attached.addresses.iter().any(|address| matches!(address, IpNet::V6(_)));
         plan.push(Op::SetIpv6 { link: link.clone(), enabled });
+        if attached.detection.is_none() {
+            plan.extend(notify(attached));
+        }
         let sysctl = |(sysctl, value): (&Sysctl, &SysctlValue)| {
             let (sysctl, value) = (sysctl.clone(), value.clone());
             Op::SetSysctl { link: link.clone(), sysctl, value }
         };
         plan.extend(attached.tuning.sysctls.iter().map(sysctl));
-        let address = |&address: &IpNet| Op::AddAddress { link: link.clone(), address };
-        plan.extend(attached.addresses.iter().map(address));
+        if attached.detection.is_none() {
+            plan.extend(addresses(attached));
+        }
         plan.push(Op::SetUp { link: link.clone(), mark });
-        let add = |&route: &Route, table| Op::AddRoute { link: link.clone(), route, table };
-        plan.extend(attached.routes.iter().map(|route| add(route, None)));
-        if let Some(Table { id, routes }) = &attached.table {
-            plan.extend(routes.iter().map(|route| add(route, Some(*id))));
-            let rule = |address: &IpNet| Op::AddRule { from: address.addr(), table: *id };
-            plan.extend(attached.addresses.iter().map(rule));
+        if !record.is_probed() {
+            plan.extend(routes(attached));
         }
     }
     plan
+}
+
+/// What is left to do for `attached`, one of a record whose addresses have been probed for: routes depend on them all.
+pub fn settle(attached: &Attached) -> Vec<Op> {
+    let addresses = addresses(attached).filter(|_| attached.detection.is_some());
+    addresses.chain(routes(attached)).collect()
+}
+
+fn addresses(attached: &Attached) -> impl Iterator<Item = Op> {
+    let address = |&address: &IpNet| Op::AddAddress { link: attached.ifname.clone(), address };
+    attached.addresses.iter().map(address)
+}
+
+/// The routes of `attached`, and its rules: those depend on routes.
+fn routes(attached: &Attached) -> impl Iterator<Item = Op> {
+    let add = |&route: &Route, table| Op::AddRoute { link: attached.ifname.clone(), route, table };
+    let main = attached.routes.iter().map(move |route| add(route, None));
+    let apart = attached.table.iter().flat_map(move |Table { id, routes }| {
+        let rule = |address: &IpNet| Op::AddRule { from: address.addr(), table: *id };
+        let rules = attached.addresses.iter().map(rule);
+        routes.iter().map(move |route| add(route, Some(*id))).chain(rules)
+    });
+    main.chain(apart)
+}
+
+fn notify(attached: &Attached) -> impl Iterator<Item = Op> {
+    let any = |is_v4| attached.addresses.iter().any(|net| net.addr().is_ipv4() == is_v4);
+    let families = [true, false].into_iter().filter(move |&is_v4| attached.announcements > 0 && any(is_v4));
+    families.map(|is_v4| Op::SetNotify { link: attached.ifname.clone(), is_v4 })
 }
 
 /// The operations that take away what `record` says: its links, the last one first, each after what would outlive it,
@@ -205,6 +243,10 @@ impl fmt::Display for Op {
             }
             Self::SetSysctl { link, sysctl, value } => {
                 write!(f, "sysctl -w {}={value}", sysctl.path(link.as_str()))
+            }
+            Self::SetNotify { link, is_v4: true } => write!(f, "sysctl -w net/ipv4/conf/{link}/arp_notify=1"),
+            Self::SetNotify { link, is_v4: false } => {
+                write!(f, "sysctl -w net/ipv6/conf/{link}/ndisc_notify=1")
             }
             Self::AddAddress { link, address: address @ IpNet::V4(net) } if net.prefix_len() < 31 => {
                 write!(f, "ip addr add {address} brd {} dev {link}", net.broadcast())
@@ -306,6 +348,48 @@ mod tests {
         );
         assert!(matches!(&back[2], Op::DeleteLink { ifindex: Some(12), kind: Kind::Ipvlan, mark, .. }
             if mark.to_string() == "underlay:web:1:7:8:san"));
+    }
+
+    #[test]
+    fn the_plan_of_a_record_that_is_probed() {
+        let mut record: Record = serde_json::from_str(RECORD).unwrap();
+        record.attachments[0].announcements = 3;
+        let notify =
+            ["sysctl -w net/ipv4/conf/eth0/arp_notify=1", "sysctl -w net/ipv6/conf/eth0/ndisc_notify=1"];
+        assert_eq!(lines(&attach(&record))[2..4], notify);
+        record.attachments[0].detection = Some(crate::detection::Detection::For(5));
+        let plan = lines(&attach(&record));
+        assert_eq!(plan.len(), 8);
+        assert_eq!(
+            plan[1..3],
+            [
+                "sysctl -w net/ipv6/conf/eth0/disable_ipv6=0",
+                "ip link set eth0 alias underlay:web:0:7:8:lan up",
+            ]
+        );
+        assert_eq!(
+            plan[6..],
+            ["ip addr add 10.1.0.0/31 dev eth1", "ip link set eth1 alias underlay:web:1:7:8:san up",]
+        );
+        let settled: Vec<_> = record.attachments.iter().map(|attached| lines(&settle(attached))).collect();
+        assert_eq!(
+            settled[0],
+            [
+                "ip addr add 10.0.0.9/24 brd 10.0.0.255 dev eth0",
+                "ip addr add 2001:db8::9/64 dev eth0 nodad",
+                "ip route add default via 10.0.0.1 dev eth0",
+                "ip -6 route add default via 2001:db8::1 dev eth0",
+            ]
+        );
+        assert_eq!(
+            settled[1],
+            [
+                "ip route add 10.2.0.0/16 metric 7 dev eth1",
+                "ip route add blackhole 10.9.0.0/16 protocol 117",
+                "ip route add default via 198.51.100.1 onlink dev eth1 table 101",
+                "ip rule add from 10.1.0.0 lookup 101 protocol 117",
+            ]
+        );
     }
 
     #[test]

@@ -8,10 +8,12 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::claim::Claim;
+use crate::detection::Detection;
 use crate::driver::{Driver, IpvlanFlag, IpvlanMode};
 use crate::mac::MacAddr;
 use crate::mark::Mark;
 use crate::name::{ContainerId, Identity, IfName, NetworkName};
+use crate::quarantine::Hints;
 use crate::route::{Route, Table};
 use crate::tuning::Tuning;
 
@@ -105,6 +107,12 @@ pub struct Attached {
     /// The host's link of the network, by which the host is to have a route to each of its addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_link: Option<IfName>,
+    /// How its addresses are probed for before it gets them, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection: Option<Detection>,
+    /// How often its addresses are announced.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub announcements: u32,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
     /// Its routes besides those the addresses make.
@@ -126,6 +134,9 @@ pub struct Segment {
     pub ipvlan: Option<(IpvlanMode, IpvlanFlag)>,
     /// The address handed out last, by pool.
     pub cursors: BTreeMap<String, IpAddr>,
+    /// Addresses set aside, and links that may still answer.
+    #[serde(flatten)]
+    pub hints: Hints,
 }
 
 impl Attached {
@@ -151,6 +162,11 @@ impl Record {
         self.attachments.iter().any(|a| a.segment == segment && a.claims().any(|held| held == claim))
     }
 
+    /// Whether addresses of this container are probed for.
+    pub fn is_probed(&self) -> bool {
+        self.attachments.iter().any(|attached| attached.detection.is_some())
+    }
+
     /// Each attachment with the mark of its link.
     pub fn marked(&self) -> impl DoubleEndedIterator<Item = (Mark, &Attached)> + ExactSizeIterator {
         self.attachments.iter().enumerate().map(|(index, attached)| {
@@ -169,6 +185,11 @@ impl Record {
 impl Segment {
     /// A segment nothing is known of yet.
     pub fn new(parent: IfName) -> Self {
-        Self { version: VERSION, parent, ipvlan: None, cursors: BTreeMap::new() }
+        Self { version: VERSION, parent, ipvlan: None, cursors: BTreeMap::new(), hints: Hints::default() }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::asked::Asked;
+use crate::detection::{self, ANNOUNCEMENTS, Detection};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::name::NetworkName;
@@ -34,6 +35,10 @@ pub struct Settings {
     pub(crate) max_attachments: usize,
     /// How long to wait for the ledger's lock, in milliseconds.
     lock_timeout_ms: u64,
+    /// How addresses are probed for in networks that do not say it themselves.
+    conflict_detection: Detection,
+    /// How often addresses are announced in networks that do not say it themselves.
+    announcements: u32,
 }
 
 impl Default for Settings {
@@ -46,6 +51,8 @@ impl Default for Settings {
             max_annotation_bytes: 16 * 1024,
             max_attachments: 16,
             lock_timeout_ms: 20_000,
+            conflict_detection: Detection::default(),
+            announcements: ANNOUNCEMENTS,
         }
     }
 }
@@ -61,7 +68,18 @@ impl Settings {
             return Err(Error::input(format!("version {} is not known", settings.version))
                 .hint(format!("this underlay reads version {VERSION}")));
         }
+        detection::check_announcements(settings.announcements)?;
         Ok(settings)
+    }
+
+    /// The network with these settings where its definition says nothing.
+    #[must_use]
+    pub fn complete(&self, network: Network) -> Network {
+        Network {
+            conflict_detection: network.conflict_detection.or(Some(self.conflict_detection)),
+            announcements: network.announcements.or(Some(self.announcements)),
+            ..network
+        }
     }
 
     /// How long to wait for the ledger's lock.

@@ -14,8 +14,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::announce;
 use crate::error::{Kind, Result};
 use crate::gc;
+use crate::kernel;
+use crate::name::ContainerId;
 use crate::store::Store;
 use output::Format;
 
@@ -65,6 +68,12 @@ enum Command {
         /// Only print what would be done
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Say again where a container's addresses are: started by the hook
+    #[command(hide = true)]
+    Announce {
+        /// Its id
+        container: ContainerId,
     },
     /// Show all that is known of one container, as JSON
     Inspect {
@@ -119,6 +128,10 @@ fn run(cli: Cli) -> Result<()> {
         Command::Ps { format } => ps::list(&store, format),
         Command::Gc { dry_run } => gc::gc(&store, dry_run)?.iter().try_for_each(|line| output::line(line)),
         Command::Check { container, format } => check::check(&store, container.as_deref(), format),
+        Command::Announce { container } => {
+            kernel::detach_self();
+            announce::announce(&store, &container)
+        }
         Command::Inspect { container, .. } => ps::inspect(&store, &container),
     }
 }

@@ -28,13 +28,13 @@ use crate::record::{Attached, Record, Segment};
 use crate::request::{self, Annotations, Attachment};
 use crate::settings::Settings;
 use crate::subnet::Subnet;
-use crate::{hint, json, kernel, oci, plan};
+use crate::{frame, hint, json, kernel, oci, plan};
 
 /// A target by the name of its folder in the corpus.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("state", state),
     ("config", config),
     ("annotations", annotations),
@@ -42,6 +42,7 @@ pub const TARGETS: [Target; 7] = [
     ("settings", settings),
     ("ledger", ledger),
     ("netlink", kernel::fuzz),
+    ("frame", frame),
 ];
 
 /// The value of a reader, or its refusal, which must be one that can be shown to people.
@@ -225,6 +226,21 @@ fn ledger(text: &[u8]) {
         let alias = mark.to_string();
         assert_eq!(alias.parse::<Mark>().as_ref(), Ok(&mark), "a link tells whose it is");
         kernel::fuzz_messages(attached, &alias);
+    }
+}
+
+/// A frame of the LAN. Its promise: what is told is told by the frame itself, not by what Ethernet fills it up with.
+fn frame(bytes: &[u8]) {
+    let claim = frame::claim(bytes);
+    let padded = [bytes, &[0; 60]].concat();
+    if claim.is_some() {
+        assert_eq!(frame::claim(&padded), claim);
+    }
+    // What is claimed can be asked for and announced, and is understood.
+    if let Some(claim) = claim {
+        assert_eq!(frame::claim(&frame::probe(claim.address, claim.mac)).map(|said| said.probe), Some(true));
+        let announced = frame::claim(&frame::announcement(claim.address, claim.mac));
+        assert!(claim.address.is_unspecified() || announced == Some(frame::Heard { probe: false, ..claim }));
     }
 }
 

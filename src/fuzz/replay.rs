@@ -164,4 +164,4 @@ macro_rules! tests {
     };
 }
 
-tests! { state config annotations network settings ledger netlink }
+tests! { state config annotations network settings ledger netlink frame }

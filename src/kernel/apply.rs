@@ -54,6 +54,14 @@ pub fn attach(plan: &[Op], host: &mut Socket, inside: &mut Socket, netns: &Netns
     Ok(made)
 }
 
+/// Does what is left to do to a link that was made: the plan of [`plan::settle`](crate::plan::settle).
+///
+/// # Errors
+/// That of the first step that failed.
+pub fn settle(plan: &[Op], link: &Made, inside: &mut Socket) -> Result<()> {
+    finish(link, plan, inside)
+}
+
 /// Carries out the plan of a detach, from inside the container's namespace: deletes each link that is still
 /// there and is ours by kind and mark, or by kind and the mark's group if it was never marked. A link that is somebody
 /// else's is left alone. Rules and routes that outlive links go if their protocol is ours.
@@ -112,6 +120,7 @@ fn finish(link: &Made, steps: &[Op], inside: &mut Socket) -> Result<()> {
         log::debug!("{op}");
         match op {
             Op::SetIpv6 { link, enabled } => sysctl::set_ipv6(link, *enabled)?,
+            Op::SetNotify { link, is_v4 } => sysctl::set_notify(link, *is_v4)?,
             Op::SetSysctl { link, sysctl, value } => sysctl::set(link, sysctl, value)?,
             Op::AddAddress { .. } | Op::SetUp { .. } | Op::AddRoute { .. } | Op::AddRule { .. } => {
                 batch.push(op)
@@ -212,6 +221,7 @@ fn encode(op: &Op, ifindex: u32) -> Result<Message> {
         Op::CreateLink { .. }
         | Op::SetIpv6 { .. }
         | Op::SetSysctl { .. }
+        | Op::SetNotify { .. }
         | Op::DeleteLink { .. }
         | Op::MakeParent { .. }
         | Op::DeleteParent { .. } => Err(Error::input(format!("{op} is not done in a batch"))),

@@ -125,6 +125,7 @@ pub(super) fn explain(op: &Op, refusal: &Refusal) -> Error {
             _ => (format!("cannot make {name} ({recipe})"), String::new()),
         },
         Op::SetIpv6 { .. }
+        | Op::SetNotify { .. }
         | Op::SetSysctl { .. }
         | Op::DeleteLasting(_)
         | Op::DeleteLink { .. }

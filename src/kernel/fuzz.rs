@@ -1,6 +1,7 @@
 //! Fuzz targets of what is private here; see [`crate::fuzz`].
 
 use super::message::{self, Message};
+use super::neighbours;
 use super::reply::{self, Content, Refusal};
 use super::routes;
 use crate::error::Result;
@@ -60,6 +61,7 @@ fn read_payload(payload: &[u8]) {
     let _ = reply::parse_nsid(payload);
     let _ = routes::parse_default_route(payload);
     let _ = routes::parse_local_route(payload);
+    let _ = neighbours::parse(payload);
 }
 
 /// The kernel's clean yes (`NLMSG_ERROR` with error 0) to message number `sequence`, which had no payload.

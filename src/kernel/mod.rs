@@ -1,6 +1,7 @@
 //! The door to the kernel: rtnetlink, network namespaces, processes.
 
 mod apply;
+mod detached;
 mod driver;
 mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -8,23 +9,30 @@ mod fuzz;
 mod host_link;
 mod host_message;
 mod message;
+mod neighbours;
 mod netns;
 mod parent;
+mod probe;
 mod process;
 mod reply;
 mod routes;
 mod socket;
 mod survey;
 mod sysctl;
+mod wire;
 
-pub use apply::{Made, attach, detach};
+pub use apply::{Made, attach, detach, settle};
+pub use detached::{detach_self, start_detached};
 pub use explain::is_in_use;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz, fuzz_messages};
 pub use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};
+pub use neighbours::Neighbour;
 pub use netns::NetnsFile;
 pub use parent::{delete_parent, is_wireless, make_parent};
+pub use probe::Probes;
 pub use process::{Process, is_in, lives, pid_namespace};
 pub use socket::Socket;
 pub use survey::{Seen, survey};
 pub use sysctl::sysctl;
+pub use wire::Wire;

@@ -205,7 +205,7 @@ impl Socket {
         Ok(answers)
     }
 
-    fn dump<T>(
+    pub(super) fn dump<T>(
         &mut self,
         request: impl Fn() -> Result<Message>,
         parse: impl Fn(&[u8]) -> Result<Option<T>>,

@@ -22,11 +22,20 @@ pub fn sysctl(link: &str, sysctl: &Sysctl) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
-/// `net.ipv6.conf.LINK.disable_ipv6`, of the namespace this thread is in. Where there is no IPv6 at all, or
-/// /proc/sys is read-only, an address that needs it will say so.
+/// `net.ipv6.conf.LINK.disable_ipv6`: where it cannot be set, an address that needs it will say so.
 pub(super) fn set_ipv6(link: &IfName, enabled: bool) -> Result<()> {
-    let path = format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6");
-    match fs::write(&path, if enabled { "0" } else { "1" }) {
+    set_if_there(&format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), !enabled)
+}
+
+/// Has the kernel announce the addresses of one family when the link is set up (`arp_notify`, `ndisc_notify`).
+pub(super) fn set_notify(link: &IfName, is_v4: bool) -> Result<()> {
+    let (family, key) = if is_v4 { ("ipv4", "arp_notify") } else { ("ipv6", "ndisc_notify") };
+    set_if_there(&format!("/proc/sys/net/{family}/conf/{link}/{key}"), true)
+}
+
+/// Sets what we can do without: there may be no IPv6 at all, or /proc/sys be read-only.
+fn set_if_there(path: &str, on: bool) -> Result<()> {
+    match fs::write(path, if on { "1" } else { "0" }) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) => {
             log::debug!("{path}: {error}");
             Ok(())

@@ -3,7 +3,6 @@
 use super::{Store, names_in};
 use crate::error::{Error, Result};
 use crate::name::ContainerId;
-use crate::record::Segment;
 
 impl Store {
     /// The files of the ledger that cannot be read, each by the error it gives.
@@ -15,9 +14,7 @@ impl Store {
         let mut damaged: Vec<Error> = containers.iter().filter_map(|id| self.record(id).err()).collect();
         damaged.extend(self.made_parents()?.iter().filter_map(|name| self.made_parent(name).err()));
         damaged.extend(self.host_links()?.iter().filter_map(|network| self.host_link(network).err()));
-        let segment = |segment: &u32| {
-            self.read_state::<Segment>(&self.segment_dir(*segment).join("segment.json")).err()
-        };
+        let segment = |segment: &u32| self.segment(*segment).err();
         damaged.extend(self.segments()?.iter().filter_map(segment));
         Ok(damaged)
     }

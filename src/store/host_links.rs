@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::{Holding, Locked, Store, names_in, remove, write_state};
+use super::{Holding, Locked, Present, Store, names_in, remove, write_state};
 use crate::assign::Wanted;
 use crate::claim::Claim;
 use crate::error::{Error, Kind, Result};
@@ -115,16 +115,16 @@ fn lease_target(network: &NetworkName) -> PathBuf {
 
 impl Locked<'_> {
     /// Picks the addresses of the host's links of the networks in `wanted` that are to have one, and writes them down,
-    /// unless that was done before. `on_host` are the addresses the host itself has.
+    /// unless that was done before. `present` is what the host itself has and knows.
     ///
     /// # Errors
     /// [`Kind::Exhausted`] when no address is left, [`Kind::Taken`] when the one that is named is somebody else's.
-    pub fn reserve_host_links(&self, wanted: &[Wanted], on_host: &BTreeSet<IpAddr>) -> Result<()> {
+    pub fn reserve_host_links(&self, wanted: &[Wanted], present: &Present) -> Result<()> {
         for Wanted { network, parent, .. } in wanted {
             if network.host_access.is_some() {
                 let mut draft =
                     Draft { locked: self, network, segment: parent.segment(), leases: Vec::new() };
-                let reserved = draft.reserve(parent, on_host);
+                let reserved = draft.reserve(parent, present);
                 if reserved.is_err() {
                     for lease in &draft.leases {
                         // Then it is nobody's, and swept when it is needed.
@@ -186,7 +186,7 @@ struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    fn reserve(&mut self, parent: &Link, on_host: &BTreeSet<IpAddr>) -> Result<()> {
+    fn reserve(&mut self, parent: &Link, present: &Present) -> Result<()> {
         let (network, store) = (self.network, self.locked.store);
         let known = match store.host_link(&network.name) {
             Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => {
@@ -200,7 +200,7 @@ impl Draft<'_> {
         }
         let mut addresses = Vec::new();
         for is_v4 in [true, false] {
-            addresses.extend(self.pick(is_v4, known.as_ref(), on_host)?);
+            addresses.extend(self.pick(is_v4, known.as_ref(), parent, present)?);
         }
         let link = HostLink {
             version: VERSION,
@@ -239,7 +239,8 @@ impl Draft<'_> {
         &mut self,
         is_v4: bool,
         known: Option<&HostLink>,
-        on_host: &BTreeSet<IpAddr>,
+        parent: &Link,
+        present: &Present,
     ) -> Result<Option<IpAddr>> {
         let network = self.network;
         let of_family = |address: &IpAddr| address.is_ipv4() == is_v4;
@@ -261,8 +262,15 @@ impl Draft<'_> {
         if subnets.peek().is_none() {
             return Ok(None);
         }
+        let set_aside: BTreeSet<_> =
+            self.locked.store.quarantined(self.segment).into_iter().map(|(address, _)| address).collect();
+        let is_in_use = |address: &IpAddr| {
+            present.on_host.contains(address)
+                || set_aside.contains(address)
+                || present.neighbours.contains_key(&(parent.ifindex, *address))
+        };
         for address in subnets.flat_map(|subnet| subnet.candidates(None)).map(|net| net.addr()) {
-            if !on_host.contains(&address) && !is_reserved(&address) && self.lease(address)? {
+            if !is_in_use(&address) && !is_reserved(&address) && self.lease(address)? {
                 return Ok(Some(address));
             }
         }

@@ -16,6 +16,8 @@ use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
 use crate::file;
 use crate::host_link;
+use crate::kernel::Neighbour;
+use crate::mac::MacAddr;
 use crate::name::{ContainerId, Identity, NetworkName};
 use crate::network::Network;
 use crate::record::{Attached, Holder, Record, Segment, State, VERSION};
@@ -25,6 +27,8 @@ use crate::record::{Attached, Holder, Record, Segment, State, VERSION};
 pub struct Present {
     /// The addresses the host itself has.
     pub on_host: BTreeSet<IpAddr>,
+    /// The host's neighbours, by the number of the link they are on.
+    pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
     /// The default routes of the container's namespace.
     pub default_routes: DefaultRoutes,
 }
@@ -82,12 +86,10 @@ impl Locked<'_> {
         present: &Present,
         lives: impl Fn(&Holder) -> bool,
     ) -> Result<Record> {
-        let on_host = &present.on_host;
-        let mut draft =
-            Draft { locked: self, subject, on_host, segments: BTreeMap::new(), leases: Vec::new() };
+        let mut draft = self.draft(subject, present);
         let record = draft.attachments(wanted, lives).and_then(|mut attachments| {
             assign::routes(wanted, &mut attachments, present.default_routes);
-            self.reserve_host_links(wanted, on_host)?;
+            self.reserve_host_links(wanted, present)?;
             let record = Record {
                 version: VERSION,
                 container: subject.container.clone(),
@@ -105,14 +107,13 @@ impl Locked<'_> {
             Ok(record)
         });
         if record.is_err() {
-            for lease in &draft.leases {
-                // Then it is nobody's, and swept when it is needed.
-                if let Err(error) = remove(lease) {
-                    ::log::warn!("{error}");
-                }
-            }
+            draft.give_back();
         }
         record
+    }
+
+    pub(super) fn draft<'a>(&'a self, subject: Subject<'a>, present: &'a Present) -> Draft<'a> {
+        Draft { locked: self, subject, present, segments: BTreeMap::new(), leases: Vec::new() }
     }
 
     /// Writes the record of a container.
@@ -140,6 +141,7 @@ impl Locked<'_> {
                 }
             }
         }
+        self.depart(record);
         remove(&self.store.record_path(&record.container))
     }
 
@@ -168,11 +170,20 @@ impl Locked<'_> {
     }
 }
 
+/// The attachment that addresses are leased for.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) segment: u32,
+    pub(super) wanted: &'a Wanted,
+    /// The MAC address it has, or is going to have, as far as that is known: by that, neighbours know it too.
+    pub(super) mac: Option<MacAddr>,
+}
+
 /// The reservation of one container while it is made.
 pub(super) struct Draft<'a> {
     pub(super) locked: &'a Locked<'a>,
     pub(super) subject: Subject<'a>,
-    pub(super) on_host: &'a BTreeSet<IpAddr>,
+    pub(super) present: &'a Present,
     pub(super) segments: BTreeMap<u32, Segment>,
     pub(super) leases: Vec<PathBuf>,
 }
@@ -184,7 +195,8 @@ impl Draft<'_> {
             let segment = wanted.parent.segment();
             self.open_segment(segment, wanted)?;
             self.agree_on_mode(segment, wanted, &lives)?;
-            let addresses = self.addresses(segment, wanted)?;
+            let addresses = self.addresses(self.place(segment, wanted))?;
+            let detection = wanted.network.detection_on(&wanted.parent);
             attachments.push(Attached {
                 network: wanted.network.name.clone(),
                 driver: wanted.network.driver,
@@ -198,6 +210,8 @@ impl Draft<'_> {
                 bclim: wanted.network.bclim,
                 tuning: wanted.network.tuning.with_sources(&wanted.request.source_macs),
                 host_link: wanted.network.host_access.as_ref().map(|_| host_link::name(&wanted.network.name)),
+                detection: detection.filter(|_| !addresses.is_empty()),
+                announcements: wanted.network.announced(),
                 addresses,
                 routes: Vec::new(),
                 table: None,
@@ -206,21 +220,26 @@ impl Draft<'_> {
         Ok(attachments)
     }
 
-    fn segment_path(&self, segment: u32) -> PathBuf {
-        self.locked.store.segment_dir(segment).join("segment.json")
+    /// Removes the leases that were made for nothing.
+    pub(super) fn give_back(&self) {
+        for lease in &self.leases {
+            // Else it is nobody's, and swept when it is needed.
+            if let Err(error) = remove(lease) {
+                ::log::warn!("{error}");
+            }
+        }
     }
 
-    fn open_segment(&mut self, segment: u32, wanted: &Wanted) -> Result<()> {
+    pub(super) fn open_segment(&mut self, segment: u32, wanted: &Wanted) -> Result<()> {
         if self.segments.contains_key(&segment) {
             return Ok(());
         }
         let store = self.locked.store;
-        let path = self.segment_path(segment);
-        let known = match store.read_state(&path) {
+        let known = match store.segment(segment) {
             // Only hints stand in it: the leases are files of their own.
             Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => {
                 ::log::warn!("{error}");
-                remove(&path)?;
+                remove(&store.segment_path(segment))?;
                 None
             }
             known => known?,
@@ -234,11 +253,9 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn write_segments(&self) -> Result<()> {
-        for (&number, segment) in &self.segments {
-            file::replace(&self.segment_path(number), &to_json(segment)?)?;
-        }
-        Ok(())
+    pub(super) fn write_segments(&self) -> Result<()> {
+        let mut segments = self.segments.iter();
+        segments.try_for_each(|(&number, segment)| self.locked.write_segment(number, segment))
     }
 
     /// The kernel keeps one ipvlan mode for all links of a parent, and a new link's mode silently becomes that

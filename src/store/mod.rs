@@ -10,6 +10,7 @@ mod log;
 mod machine;
 mod parents;
 mod pick;
+mod quarantine;
 mod segments;
 
 use std::fs;
@@ -145,6 +146,11 @@ impl Store {
             }
         }
         Ok(records)
+    }
+
+    /// The folder of settings and networks, and that of the ledger.
+    pub fn dirs(&self) -> [&Path; 2] {
+        [&self.config_dir, &self.state_dir]
     }
 
     fn read_state<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {

@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use ipnet::IpNet;
 
 use super::Holding;
-use super::ledger::{Draft, Subject, lease_target};
+use super::ledger::{Draft, Place, Subject, lease_target};
 use super::machine;
 use crate::assign::Wanted;
 use crate::claim::Claim;
@@ -29,14 +29,21 @@ impl Draft<'_> {
         self.subject.identity.cloned().unwrap_or_else(|| Identity::from(self.subject.container))
     }
 
+    /// The place of an attachment that has nothing yet.
+    pub(super) fn place<'a>(&self, segment: u32, wanted: &'a Wanted) -> Place<'a> {
+        let mac = wanted.request.mac.or_else(|| self.reserved(segment, wanted).mac).or(wanted.hint.mac);
+        Place { segment, wanted, mac }
+    }
+
     /// The addresses of one attachment: those asked for, and for each family nothing was asked for in those reserved,
     /// or one that is picked.
-    pub(super) fn addresses(&mut self, segment: u32, wanted: &Wanted) -> Result<Vec<IpNet>> {
+    pub(super) fn addresses(&mut self, place: Place<'_>) -> Result<Vec<IpNet>> {
+        let Place { segment, wanted, .. } = place;
         let reserved = self.reserved(segment, wanted);
         let mut addresses = Vec::new();
         for requested in &wanted.request.ips {
             let address = asked(wanted, requested.address, requested.prefix_len)?;
-            self.take(segment, wanted, address.addr().into(), Reason::Asked)?;
+            self.take(place, address.addr().into(), Reason::Asked)?;
             addresses.push(address);
         }
         for is_v4 in [true, false] {
@@ -46,10 +53,10 @@ impl Draft<'_> {
             let of_family = |address: &IpAddr| address.is_ipv4() == is_v4;
             let mut reserved = reserved.addresses.iter().copied().filter(of_family).peekable();
             if reserved.peek().is_none() {
-                addresses.extend(self.pick(segment, wanted, is_v4)?);
+                addresses.extend(self.pick(place, is_v4)?);
             }
             for address in reserved {
-                self.take(segment, wanted, address.into(), Reason::Reserved)?;
+                self.take(place, address.into(), Reason::Reserved)?;
                 addresses.push(asked(wanted, address, None)?);
             }
         }
@@ -75,15 +82,16 @@ impl Draft<'_> {
         if !wanted.network.driver.has_own_mac() {
             return Ok(None);
         }
+        let place = self.place(segment, wanted);
         let reserved = self.reserved(segment, wanted).mac;
         let asked = wanted.request.mac.map(|mac| (mac, Reason::Asked));
         if let Some((mac, reason)) = asked.or(reserved.map(|mac| (mac, Reason::Reserved))) {
-            self.take(segment, wanted, mac.into(), reason)?;
+            self.take(place, mac.into(), reason)?;
             return Ok(Some(mac));
         }
         let had = wanted.hint.mac.filter(|mac| mac.is_unicast() && !self.subject.afresh);
         if let Some(mac) = had
-            && self.take_if_free(segment, wanted, mac.into())?
+            && self.take_if_free(place, mac.into())?
         {
             return Ok(Some(mac));
         }
@@ -97,7 +105,7 @@ impl Draft<'_> {
         let usual = [format!("{identity} {network}"), format!("{identity} {network} {container}")];
         for text in usual.into_iter().filter(|_| !afresh).chain((0..).map(by_process)) {
             let mac = MacAddr::derived(key, &text);
-            if self.take_if_free(segment, wanted, mac.into())? {
+            if self.take_if_free(place, mac.into())? {
                 return Ok(Some(mac));
             }
         }
@@ -105,7 +113,8 @@ impl Draft<'_> {
     }
 
     /// Leases exactly `claim`.
-    fn take(&mut self, segment: u32, wanted: &Wanted, claim: Claim, reason: Reason) -> Result<()> {
+    fn take(&mut self, place: Place<'_>, claim: Claim, reason: Reason) -> Result<()> {
+        let Place { segment, wanted, .. } = place;
         let what = match claim {
             Claim::Address(_) => "address",
             Claim::Mac(_) => "MAC address",
@@ -125,6 +134,9 @@ impl Draft<'_> {
         if self.is_others(wanted, claim) {
             return Err(refused("reserved for another identity".to_owned()));
         }
+        if let Some(neighbour) = claim.address().and_then(|address| self.static_neighbour(place, address)) {
+            return Err(refused(format!("held by {}, as the host's neighbour table says", neighbour.mac)));
+        }
         if let Some(who) = self.of_host(wanted, claim) {
             return Err(refused(format!("held by {who}")));
         }
@@ -143,16 +155,20 @@ impl Draft<'_> {
     }
 
     /// Leases `claim` if it is not somebody else's.
-    fn take_if_free(&mut self, segment: u32, wanted: &Wanted, claim: Claim) -> Result<bool> {
-        let is_free = !self.is_others(wanted, claim) && self.of_host(wanted, claim).is_none();
-        Ok(is_free && self.lease(segment, claim)?)
+    fn take_if_free(&mut self, place: Place<'_>, claim: Claim) -> Result<bool> {
+        let is_free = !self.is_others(place.wanted, claim)
+            && self.of_host(place.wanted, claim).is_none()
+            && claim.address().is_none_or(|address| self.is_free(place, address));
+        Ok(is_free && self.lease(place.segment, claim)?)
     }
 
     /// What of the host has `claim`, if it is the host's: the kernel would set up no link with the MAC address of its
     /// parent.
     fn of_host(&self, wanted: &Wanted, claim: Claim) -> Option<String> {
         match claim {
-            Claim::Address(address) => self.on_host.contains(&address).then(|| "this host itself".to_owned()),
+            Claim::Address(address) => {
+                self.present.on_host.contains(&address).then(|| "this host itself".to_owned())
+            }
             Claim::Mac(mac) => {
                 (wanted.parent.mac == Some(mac)).then(|| format!("parent {}", wanted.parent.name))
             }
@@ -161,7 +177,8 @@ impl Draft<'_> {
 
     /// Leases an address of a family: the one it had before, or the next free one; `None` if the network has no subnet
     /// of that family.
-    fn pick(&mut self, segment: u32, wanted: &Wanted, is_v4: bool) -> Result<Option<IpNet>> {
+    pub(super) fn pick(&mut self, place: Place<'_>, is_v4: bool) -> Result<Option<IpNet>> {
+        let Place { segment, wanted, .. } = place;
         let of_family = |net: IpNet| net.addr().is_ipv4() == is_v4;
         let mut subnets = wanted.network.subnets.iter().filter(|subnet| of_family(subnet.net())).peekable();
         if subnets.peek().is_none() {
@@ -170,7 +187,7 @@ impl Draft<'_> {
         let is_had = |address: &&IpAddr| address.is_ipv4() == is_v4 && !self.subject.afresh;
         let had: Vec<_> = wanted.hint.addresses.iter().filter(is_had).collect();
         for address in had.into_iter().filter_map(|&had| wanted.network.subnet_of(had)?.pickable(had)) {
-            if self.take_if_free(segment, wanted, address.addr().into())? {
+            if self.take_if_free(place, address.addr().into())? {
                 return Ok(Some(address));
             }
         }
@@ -178,7 +195,7 @@ impl Draft<'_> {
             let pool = subnet.pool_name();
             let last = self.segments.get(&segment).and_then(|segment| segment.cursors.get(&pool)).copied();
             for address in subnet.candidates(last) {
-                if self.take_if_free(segment, wanted, address.addr().into())? {
+                if self.take_if_free(place, address.addr().into())? {
                     if let Some(segment) = self.segments.get_mut(&segment) {
                         segment.cursors.insert(pool, address.addr());
                     }

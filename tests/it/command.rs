@@ -53,6 +53,7 @@ fn network() {
             // Its network and broadcast address, the gateway, the host and the container.
             "usage": [{"subnet": "172.16.86.0/24", "in_use": 5, "free": 251}],
             "internal": false, "subnets": [{"subnet": "172.16.86.0/24", "gateway": "172.16.86.1"}],
+            "quarantine": [],
             "containers": [{
                 "container": container.id, "ifname": "eth0", "addresses": ["172.16.86.2/24"],
                 "mac": container.link("eth0")["address"], "alive": true,
@@ -65,7 +66,7 @@ fn network() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o644);
     let mut definition = inspected[0].clone();
-    for shown_only in ["containers", "parent_link", "usage"] {
+    for shown_only in ["containers", "parent_link", "quarantine", "usage"] {
         definition.as_object_mut().unwrap().remove(shown_only);
     }
     assert_eq!(serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap(), definition);

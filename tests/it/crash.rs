@@ -1,6 +1,8 @@
 //! The crash matrix: the hook is killed at each of its system calls in turn, or one of them fails. Whatever happens, no
 //! address is handed out twice, the next attach succeeds, and `underlay gc` leaves exactly what is alive.
 
+use std::fs;
+
 use nix::errno::Errno;
 use nix::libc;
 
@@ -22,61 +24,51 @@ struct Case {
     more: &'static str,
     /// The annotation that defines the network `own`.
     own: Option<&'static str>,
+    /// Whether addresses are probed for, and somebody on the LAN has the first ones.
+    probed: bool,
 }
 
-const CASES: [Case; 7] = [
-    Case {
-        name: "host_access",
-        needs: &[Need::Macvlan],
-        driver: "macvlan",
-        networks: "lan",
-        more: "--host-access",
-        own: None,
-    },
-    Case {
-        name: "macvlan",
-        needs: &[Need::Macvlan],
-        driver: "macvlan",
-        networks: "lan",
-        more: "",
-        own: None,
-    },
-    Case { name: "ipvlan", needs: &[Need::Ipvlan], driver: "ipvlan", networks: "lan", more: "", own: None },
-    Case {
-        name: "two",
-        needs: &[Need::Macvlan],
-        driver: "macvlan",
-        networks: "lan;san",
-        more: "",
-        own: None,
-    },
+const MACVLAN: Case = Case {
+    name: "macvlan",
+    needs: &[Need::Macvlan],
+    driver: "macvlan",
+    networks: "lan",
+    more: "",
+    own: None,
+    probed: false,
+};
+
+const IPVLAN: Case = Case { name: "ipvlan", needs: &[Need::Ipvlan], driver: "ipvlan", ..MACVLAN };
+
+const CASES: [Case; 9] = [
+    Case { name: "host_access", more: "--host-access", ..MACVLAN },
+    MACVLAN,
+    IPVLAN,
+    Case { name: "two", networks: "lan;san", ..MACVLAN },
     Case {
         name: "rules",
-        needs: &[Need::Macvlan],
-        driver: "macvlan",
         networks: "lan:table=101,route=10.99.0.0/16@blackhole,route=2001:db8:99::/64@prohibit",
-        more: "",
-        own: None,
+        ..MACVLAN
     },
     Case {
         name: "vlan",
         needs: &[Need::Macvlan, Need::Vlan],
-        driver: "macvlan",
         networks: "own:vlan=50",
-        more: "",
         own: Some(
             r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "vlans": "50-59",
                 "subnets": [{"subnet": "10.50.0.0/24"}]}"#,
         ),
+        ..MACVLAN
     },
     Case {
         name: "dummy",
         needs: &[Need::Macvlan, Need::Dummy],
-        driver: "macvlan",
         networks: "lan;own",
-        more: "",
         own: Some(r#"{"version": 1, "driver": "macvlan", "subnets": [{"subnet": "10.51.0.0/24"}]}"#),
+        ..MACVLAN
     },
+    Case { name: "probed", more: "--host-access", probed: true, ..MACVLAN },
+    Case { name: "probed_ipvlan", probed: true, ..IPVLAN },
 ];
 
 const ERRORS: [Errno; 7] =
@@ -132,13 +124,27 @@ impl Matrix {
                 case.driver, case.more
             ));
         }
-        bed.configure("underlay.json", r#"{"version": 1, "inline_networks": true}"#);
+        let detection = if case.probed { "20" } else { "\"off\"" };
+        let settings = format!(
+            r#"{{"version": 1, "inline_networks": true, "conflict_detection": {detection}, "announcements": {}}}"#,
+            if case.probed { 2 } else { 0 }
+        );
+        bed.configure("underlay.json", &settings);
+        if case.probed {
+            bed.lan.ip_batch(&["addr add 10.1.0.2/32 dev lan0", "addr add 2001:db8:1::1/128 dev lan0 nodad"]);
+        }
         let before = bed.host_state();
         Self { case, bed, pinned: Netns::new("pinned"), before }
     }
 
     /// A container in the pinned namespace, whose hook has not been called.
     fn container(&self) -> Container<'_> {
+        if self.case.probed {
+            // Without a memory of what others have, or of what was picked last, there are conflicts each time.
+            for segment in fs::read_dir(self.bed.path("run/segments")).into_iter().flatten() {
+                let _ = fs::remove_file(segment.unwrap().path().join("segment.json"));
+            }
+        }
         let builder = self.bed.container(Bare, "web").networks(self.case.networks).without_hooks();
         let builder = match self.case.own {
             Some(own) => builder.annotation("io.underlay.network.own", own),

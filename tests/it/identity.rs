@@ -8,6 +8,7 @@ use crate::bed::{Bed, Netns, outcome};
 use crate::container::{
     Container,
     Engine::{self, Bare},
+    wait,
 };
 use crate::need::Need;
 use crate::{Named, Test};
@@ -267,7 +268,8 @@ fn behind_the_back() {
     let elsewhere = Netns::new("elsewhere");
     let link = format!("link eth0 netns {} address {} type macvlan mode bridge", elsewhere.name, had.1);
     bed.host.ip(&format!("link add hand0 {link}"));
-    elsewhere.ip("link set hand0 up");
+    // The kernel may still be taking the first one's link away.
+    wait(|| elsewhere.try_run("ip", "link set hand0 up").is_ok());
     let second = start(&bed, "second", "db", "pub_net");
     assert_ne!(mac(&second), had.1);
     assert!(second.reaches("172.16.86.1"));
@@ -341,7 +343,8 @@ fn clashes() {
         "link add hand0 link eth0 netns {} address 02:00:00:00:00:08 type macvlan mode bridge",
         elsewhere.name
     ));
-    elsewhere.ip("link set hand0 up");
+    // The kernel may still be taking the first one's link away.
+    wait(|| elsewhere.try_run("ip", "link set hand0 up").is_ok());
     let error =
         bed.container(Bare, "late").networks("pub_net:mac=02:00:00:00:00:08").start().map(drop).unwrap_err();
     assert!(error.contains("the MAC address of eth0 is in use on the same parent"), "{error}");

@@ -13,6 +13,7 @@ mod bad_input;
 mod bed;
 mod check;
 mod command;
+mod conflicts;
 mod conformance;
 mod container;
 mod crash;
@@ -45,6 +46,7 @@ mod tracer;
 mod trunks;
 mod unannotated;
 mod uplinks;
+mod wire;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
@@ -127,6 +129,7 @@ fn main() -> ExitCode {
         installed::tests(),
         demo::tests(),
         many::tests(),
+        conflicts::tests(),
         races::tests(),
         storms::tests(),
         crash::tests(),

@@ -48,7 +48,7 @@ fn queues() {
 fn sysctls() {
     let bed = Bed::new();
     bed.create(&format!(
-        "{SUBNET} --sysctl ipv4.arp_ignore=8 --sysctl ipv4.rp_filter=2 --sysctl ipv6.accept_ra=0 quiet"
+        "{SUBNET} --sysctl ipv4.arp_ignore=8 --sysctl ipv4.rp_filter=2 --sysctl ipv6.accept_ra=0 -o announcements=0 quiet"
     ));
     bed.create(&format!("{SUBNET} lan"));
     // A link's name may have a dot.

@@ -275,7 +275,7 @@ fn lasting() {
     for command in [
         "ip route del blackhole 10.9.0.0/16 protocol 117",
         "ip -6 route del prohibit 2001:db8:9::/64 metric 77 table 101 protocol 117",
-        "ip rule del from 172.16.86.3 lookup 101 protocol 117",
+        "ip rule del from 172.16.86.2 lookup 101 protocol 117",
         "ip link del eth0",
     ] {
         assert!(plan.contains(&format!("{enter}{command}\n")), "{command}: {plan}");

@@ -43,7 +43,7 @@ pub(in crate::cli) struct Create {
     #[arg(long, alias = "aux-addresses", value_name = "NAME=IP", value_delimiter = ',')]
     aux_address: Vec<String>,
     /// Driver option: parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, no_default_route, bclim,
-    /// txqueuelen, bcqueuelen, source_macs
+    /// txqueuelen, bcqueuelen, source_macs, conflict_detection, announcements
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
     option: Vec<String>,
     /// Say that there is to be IPv6: a subnet of it is enough
@@ -170,6 +170,8 @@ fn file(options: &Create) -> Result<NetworkFile> {
         bcqueuelen: None,
         source_macs: Vec::new(),
         sysctls: BTreeMap::new(),
+        conflict_detection: None,
+        announcements: None,
         internal: options.internal,
         no_default_route: false,
         table: None,
@@ -284,6 +286,8 @@ fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
             file.source_macs = macs.map_err(|error| error.within(format!("option {key}")))?;
             Ok(())
         }
+        ("conflict_detection", _) => word(&mut file.conflict_detection, key, value),
+        ("announcements", _) => number(&mut file.announcements, key, value),
         ("bclim", _) => number(&mut file.bclim, key, value),
         ("no_default_route", _) => {
             let wrong = |_| Error::input(format!("option {key}: {value:?} is neither true nor false"));
@@ -292,7 +296,7 @@ fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
         }
         _ => Err(Error::new(Kind::Usage, format!("option {key:?} is not known")).hint(
             "use parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, no_default_route, bclim, \
-             txqueuelen, bcqueuelen, source_macs",
+             txqueuelen, bcqueuelen, source_macs, conflict_detection, announcements",
         )),
     }
 }

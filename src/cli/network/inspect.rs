@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::{Duration, UNIX_EPOCH};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -17,6 +18,7 @@ use crate::name::{ContainerId, IfName, NetworkName};
 use crate::network::Network;
 use crate::network_file::NetworkFile;
 use crate::parents;
+use crate::quarantine::Quarantined;
 use crate::record::Record;
 use crate::store::Store;
 use crate::subnet::{Subnet, Usage};
@@ -34,9 +36,11 @@ struct Inspected<'a> {
     host_link: Option<HostSide>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Vec<SubnetUsage>>,
+    /// Addresses that somebody else on the LAN was seen to have, and that are not picked for a while.
+    quarantine: Vec<Quarantine>,
     /// The VLANs that containers have asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    vlans_in_use: Vec<VlanInUse<'a>>,
+    vlans_in_use: Vec<OnSegment<'a>>,
     containers: Vec<User<'a>>,
 }
 
@@ -52,11 +56,12 @@ struct ParentLink<'a> {
     mtu: Option<u32>,
 }
 
-/// A VLAN that containers have asked for: a segment of its own.
+/// A layer-2 segment that containers of the network are on.
 #[derive(Serialize)]
-struct VlanInUse<'a> {
+struct OnSegment<'a> {
     parent_link: ParentLink<'a>,
     usage: Vec<SubnetUsage>,
+    quarantine: Vec<Quarantine>,
 }
 
 /// The host's own link of the network as it is now.
@@ -75,6 +80,16 @@ struct SubnetUsage {
     subnet: IpNet,
     #[serde(flatten)]
     usage: Usage,
+}
+
+/// An address that is set aside.
+#[derive(Serialize)]
+struct Quarantine {
+    address: IpAddr,
+    /// Who has it.
+    mac: MacAddr,
+    /// When it may be picked again (RFC 3339).
+    until: String,
 }
 
 /// An attachment, seen from its network.
@@ -101,15 +116,12 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
         let problem = parents::find(network, &mut host).err().map(|error| error.to_string());
         let mut look_at = |parent| {
             let link = host.link(parent)?;
-            Ok((usage(store, network, link.as_ref(), &on_host)?, parent_link(parent, link.as_ref())))
+            on_segment(store, network, parent, link.as_ref(), &on_host)
         };
-        let (usage, parent_link) = look_at(&network.parent)?;
+        let OnSegment { parent_link, usage, quarantine } = look_at(&network.parent)?;
         let containers: Vec<_> = records.iter().flat_map(|record| users(record, network)).collect();
         let vlans: BTreeSet<_> = containers.iter().filter_map(|user| user.parent).collect();
-        let vlans = vlans.into_iter().map(|parent| {
-            let (usage, parent_link) = look_at(parent)?;
-            Ok(VlanInUse { parent_link, usage })
-        });
+        let vlans = vlans.into_iter().map(look_at);
         inspected.push(Inspected {
             definition: network.to_file(),
             parent_link,
@@ -117,6 +129,7 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
             host_link,
             // Nobody has addresses on the link that carries many VLANs.
             usage: (!network.is_of_many_vlans()).then_some(usage),
+            quarantine,
             vlans_in_use: vlans.collect::<Result<_>>()?,
             containers,
         });
@@ -124,20 +137,31 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
     output::json(&inspected)
 }
 
-/// How full the subnets of `network` are on `link`.
-fn usage(
+/// What of `network` is on the segment of its parent, or of the VLAN `parent`, which is `link`.
+fn on_segment<'a>(
     store: &Store,
     network: &Network,
+    parent: &'a IfName,
     link: Option<&Link>,
     on_host: &BTreeSet<IpAddr>,
-) -> Result<Vec<SubnetUsage>> {
-    let mut held = on_host.clone();
+) -> Result<OnSegment<'a>> {
+    let (mut held, mut quarantine) = (on_host.clone(), Vec::new());
     held.extend(network.reservations.addresses().map(|(address, _)| address));
     if let Some(link) = link {
         held.extend(store.held(link.segment())?.into_iter().filter_map(Claim::address));
+        let set_aside = store.quarantined(link.segment()).into_iter();
+        quarantine.extend(set_aside.filter(|(address, _)| network.subnet_of(*address).is_some()));
+        held.extend(quarantine.iter().map(|(address, _)| *address));
     }
     let usage = |subnet: &Subnet| SubnetUsage { subnet: subnet.net(), usage: subnet.usage(&held) };
-    Ok(network.subnets.iter().map(usage).collect())
+    let usage = network.subnets.iter().map(usage).collect();
+    let quarantine = quarantine.into_iter().map(shown).collect();
+    Ok(OnSegment { parent_link: parent_link(parent, link), usage, quarantine })
+}
+
+fn shown((address, Quarantined { mac, until }): (IpAddr, Quarantined)) -> Quarantine {
+    let until = UNIX_EPOCH + Duration::from_secs(until);
+    Quarantine { address, mac, until: humantime::format_rfc3339_seconds(until).to_string() }
 }
 
 fn parent_link<'a>(name: &'a IfName, link: Option<&Link>) -> ParentLink<'a> {

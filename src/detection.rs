@@ -1,0 +1,260 @@
+//! The setting `conflict_detection`: whether, how long and when a network is asked who else has an address.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::driver::{Driver, IpvlanMode, MacvlanMode};
+use crate::error::{Error, Result};
+use crate::link::Link;
+use crate::network::Network;
+
+/// How often a network is asked for one address (RFC 5227, PROBE_NUM).
+pub const PROBES: usize = 3;
+/// How many conflicts a container survives (RFC 5227, MAX_CONFLICTS).
+pub const MAX_CONFLICTS: usize = 10;
+/// How often a container's addresses are announced, one second apart, where nothing else is said: as Docker does.
+pub const ANNOUNCEMENTS: u32 = 3;
+/// The most announcements that can be asked for.
+const MOST_ANNOUNCEMENTS: u32 = 10;
+/// The longest time that can be asked for, in milliseconds: RFC 5227's own takes 7 seconds at most.
+const LONGEST: u32 = 10_000;
+
+/// How long the answers to probes are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detection {
+    /// No probes.
+    Off,
+    /// Probes within so many milliseconds.
+    For(u32),
+    /// The times of RFC 5227 (section 1.1): four to seven seconds.
+    Rfc,
+}
+
+impl Default for Detection {
+    /// Hosts answer within a millisecond, busy ones and those behind a radio link within some ten; 100 ms leave time for
+    /// the second probe's answer where the first was lost.
+    fn default() -> Self {
+        Self::For(100)
+    }
+}
+
+/// When the probes for an address are sent, and until when their answers are waited for, from the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// The times of the probes.
+    pub probes: [Duration; PROBES],
+    /// The end.
+    pub end: Duration,
+}
+
+impl Detection {
+    /// When to probe; `chance` is any number, by which hosts that start together do not probe together.
+    pub fn schedule(self, chance: u64) -> Schedule {
+        let ms = |ms: u64| Duration::from_millis(ms);
+        match self {
+            Self::Off => Schedule { probes: [Duration::ZERO; PROBES], end: Duration::ZERO },
+            Self::For(all) => {
+                let part = |n: u64| ms(u64::from(all) * n / PROBES as u64);
+                Schedule { probes: [part(0), part(1), part(2)], end: ms(u64::from(all)) }
+            }
+            Self::Rfc => {
+                // PROBE_WAIT, PROBE_MIN to PROBE_MAX, ANNOUNCE_WAIT.
+                let part = |shift: u32| ms((chance >> shift) % 1001);
+                let first = part(0);
+                let second = first + ms(1000) + part(16);
+                let third = second + ms(1000) + part(32);
+                Schedule { probes: [first, second, third], end: third + ms(2000) }
+            }
+        }
+    }
+}
+
+impl FromStr for Detection {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "off" => Ok(Self::Off),
+            "rfc" => Ok(Self::Rfc),
+            _ => text.parse().ok().and_then(Self::of_ms).ok_or_else(|| {
+                Error::input(format!("{text:?} is no time for conflict detection"))
+                    .hint(format!("use off, rfc, or milliseconds from 1 to {LONGEST}"))
+            }),
+        }
+    }
+}
+
+impl Detection {
+    fn of_ms(ms: u32) -> Option<Self> {
+        (1..=LONGEST).contains(&ms).then_some(Self::For(ms))
+    }
+}
+
+impl fmt::Display for Detection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::For(ms) => write!(f, "{ms}"),
+            Self::Rfc => f.write_str("rfc"),
+        }
+    }
+}
+
+impl Serialize for Detection {
+    fn serialize<S: Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::For(ms) => output.serialize_u32(*ms),
+            other => output.collect_str(other),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Detection {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Words;
+
+        impl Visitor<'_> for Words {
+            type Value = Detection;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "\"off\", \"rfc\" or milliseconds from 1 to {LONGEST}")
+            }
+
+            fn visit_u64<E: de::Error>(self, ms: u64) -> Result<Detection, E> {
+                let known = u32::try_from(ms).ok().and_then(Detection::of_ms);
+                known.ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(ms), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Detection, E> {
+                match text {
+                    "off" => Ok(Detection::Off),
+                    "rfc" => Ok(Detection::Rfc),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+
+        input.deserialize_any(Words)
+    }
+}
+
+/// # Errors
+/// When they are too many.
+pub(crate) fn check_announcements(count: u32) -> Result<()> {
+    if count <= MOST_ANNOUNCEMENTS {
+        return Ok(());
+    }
+    Err(Error::input(format!("announcements: {count} are too many, {MOST_ANNOUNCEMENTS} are possible")))
+}
+
+impl Network {
+    /// Whether what is said of conflicts and announcements is possible.
+    ///
+    /// # Errors
+    /// Names the key that is not.
+    pub(crate) fn check_detection(&self) -> Result<()> {
+        check_announcements(self.announcements.unwrap_or_default())?;
+        let why = match self.conflict_detection {
+            None | Some(Detection::Off) => return Ok(()),
+            _ if !self.has_arp() => format!("{} has no ARP", self.driver),
+            _ if self.on_dummy => "a network without a parent has no LAN".to_owned(),
+            _ => return Ok(()),
+        };
+        Err(Error::input(format!("conflict_detection: {why}")).hint("leave it out, or set it to off"))
+    }
+
+    /// How conflicts are detected where the parent is this one; `None` if they are not, because nobody wants it or
+    /// nobody could answer.
+    pub fn detection_on(&self, parent: &Link) -> Option<Detection> {
+        let on_lan = self.has_arp() && !self.on_dummy && parent.kind.as_deref() != Some("dummy") && parent.up;
+        self.conflict_detection.filter(|&detection| on_lan && detection != Detection::Off)
+    }
+
+    /// How often the addresses of containers are announced.
+    pub fn announced(&self) -> u32 {
+        self.announcements.filter(|_| self.has_arp()).unwrap_or_default()
+    }
+
+    fn has_arp(&self) -> bool {
+        !self.driver.is_routed()
+    }
+}
+
+impl Driver {
+    /// Whether frames for a link of this mode are seen on its parent alone: ipvlan links have the parent's MAC address,
+    /// and an answer to a probe names no address of theirs; links of mode source take frames from listed hosts only.
+    pub fn is_heard_on_parent(self) -> bool {
+        matches!(
+            self,
+            Self::Ipvlan { mode: IpvlanMode::L2, .. } | Self::Macvlan { mode: MacvlanMode::Source }
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_json() {
+        for (text, json, expected) in [
+            ("off", "\"off\"", Detection::Off),
+            ("rfc", "\"rfc\"", Detection::Rfc),
+            ("1", "1", Detection::For(1)),
+            ("10000", "10000", Detection::For(10_000)),
+        ] {
+            assert_eq!(text.parse::<Detection>(), Ok(expected));
+            assert_eq!(serde_json::from_str::<Detection>(json).unwrap(), expected);
+            assert_eq!(serde_json::to_string(&expected).unwrap(), json);
+        }
+        for text in ["", "0", "10001", "on", "-1", "5ms"] {
+            let said = text.parse::<Detection>().unwrap_err().to_string();
+            assert_eq!(said, format!("{text:?} is no time for conflict detection"));
+        }
+        for json in ["0", "10001", "-1", "\"on\"", "\"5\"", "true", "null", "[]"] {
+            let said = serde_json::from_str::<Detection>(json).unwrap_err().to_string();
+            assert!(said.contains("expected \"off\", \"rfc\" or milliseconds from 1 to 10000"), "{said}");
+        }
+    }
+
+    #[test]
+    fn schedules() {
+        let ms = Duration::from_millis;
+        assert_eq!(Detection::For(90).schedule(7), Schedule { probes: [ms(0), ms(30), ms(60)], end: ms(90) });
+        for chance in [0, 1, u64::MAX, 0x1234_5678_9abc_def0] {
+            let Schedule { probes: [first, second, third], end } = Detection::Rfc.schedule(chance);
+            assert!(first <= ms(1000));
+            for gap in [second - first, third - second] {
+                assert!((ms(1000)..=ms(2000)).contains(&gap), "{gap:?}");
+            }
+            assert_eq!(end, third + ms(2000));
+        }
+    }
+
+    #[test]
+    fn where_nobody_could_answer() {
+        let network = |extra: &str| {
+            let text = format!(r#"{{"version": 1, "conflict_detection": 5, "announcements": 2, {extra}}}"#);
+            Network::from_json(&"lan".parse().unwrap(), text.as_bytes())
+        };
+        let said = |extra: &str| network(extra).unwrap_err().to_string();
+        assert_eq!(
+            said(r#""driver": "ipvlan", "ipvlan_mode": "l3", "parent": "eth0""#),
+            "conflict_detection: ipvlan mode l3 bridge has no ARP"
+        );
+        assert_eq!(
+            said(r#""driver": "macvlan""#),
+            "conflict_detection: a network without a parent has no LAN"
+        );
+        let lan = network(r#""driver": "macvlan", "parent": "eth0""#).unwrap();
+        assert_eq!(lan.announced(), 2);
+        assert_eq!(
+            Network { announcements: Some(11), ..lan }.check_detection().unwrap_err().to_string(),
+            "announcements: 11 are too many, 10 are possible"
+        );
+    }
+}

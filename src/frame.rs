@@ -1,0 +1,265 @@
+//! Frames by which hosts tell whose an address is: ARP (RFC 826, RFC 5227), and neighbour discovery for IPv6 (RFC 4861,
+//! RFC 4862). Built and read as bytes, Ethernet header and all.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::mac::MacAddr;
+
+const BROADCAST: [u8; 6] = [0xff; 6];
+/// `ff02::1`, all hosts of the link, and where Ethernet carries that.
+const ALL_NODES: (Ipv6Addr, [u8; 6]) = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), [0x33, 0x33, 0, 0, 0, 1]);
+/// `ETH_P_ARP`
+const ARP: [u8; 2] = [0x08, 0x06];
+/// `ETH_P_IPV6`
+const IPV6: [u8; 2] = [0x86, 0xdd];
+/// Ethernet and IPv4, with addresses of six and four bytes.
+const ARP_HEAD: [u8; 6] = [0, 1, 8, 0, 6, 4];
+/// ARP's ar_op: the one operation, for both purposes here.
+const REQUEST: [u8; 2] = [0, 1];
+const REPLY: [u8; 2] = [0, 2];
+const ICMPV6: u8 = 58;
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+/// No router has forwarded it.
+const HOPS: u8 = 255;
+
+/// What a frame says of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The address.
+    pub address: IpAddr,
+    /// Who says so.
+    pub mac: MacAddr,
+    /// Whether it is only asked for, by a probe like ours: nobody has it yet.
+    pub probe: bool,
+}
+
+/// Asks who has `address`, without claiming anything: an ARP probe, or a neighbour solicitation from nobody.
+pub fn probe(address: IpAddr, mac: MacAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => arp(mac, Ipv4Addr::UNSPECIFIED, address),
+        IpAddr::V6(address) => {
+            let (group, to) = solicited_node(address);
+            neighbour(to, mac, Ipv6Addr::UNSPECIFIED, group, SOLICITATION, 0, address, &[])
+        }
+    }
+}
+
+/// Tells all that `address` is at `mac`: an ARP announcement, or an unsolicited neighbour advertisement that overrides
+/// what is known.
+pub fn announcement(address: IpAddr, mac: MacAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => arp(mac, address, address),
+        IpAddr::V6(address) => {
+            const OVERRIDE: u8 = 0x20;
+            let (group, to) = ALL_NODES;
+            let mut option = vec![2, 1];
+            option.extend(mac.bytes());
+            neighbour(to, mac, address, group, ADVERTISEMENT, OVERRIDE, address, &option)
+        }
+    }
+}
+
+/// The group that a solicitation for `address` is sent to (RFC 4291, 2.7.1), and where Ethernet carries that.
+pub fn solicited_node(address: Ipv6Addr) -> (Ipv6Addr, [u8; 6]) {
+    let [.., a, b, c] = address.octets();
+    let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]);
+    (group, [0x33, 0x33, 0xff, a, b, c])
+}
+
+/// What `frame` says of whose an address is; `None` if nothing.
+pub fn claim(frame: &[u8]) -> Option<Heard> {
+    let (ethernet, packet) = frame.split_first_chunk::<14>()?;
+    let &[_, _, _, _, _, _, a, b, c, d, e, f, kind @ ..] = ethernet;
+    match kind {
+        ARP => arp_claim(packet),
+        IPV6 => neighbour_claim(packet, MacAddr::from_bytes([a, b, c, d, e, f])),
+        _ => None,
+    }
+}
+
+fn arp(mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    let (mac, sender, target) = (mac.bytes(), sender.octets(), target.octets());
+    [&BROADCAST[..], &mac, &ARP, &ARP_HEAD, &REQUEST, &mac, &sender, &[0; 6], &target].concat()
+}
+
+fn arp_claim(packet: &[u8]) -> Option<Heard> {
+    let packet = packet.strip_prefix(&ARP_HEAD)?;
+    let (operation, packet) = packet.split_first_chunk::<2>()?;
+    let (mac, packet) = packet.split_first_chunk::<6>()?;
+    let (sender, packet) = packet.split_first_chunk::<4>()?;
+    let target = packet.get(6..)?.first_chunk::<4>()?;
+    let claim =
+        |address: [u8; 4], probe| Heard { address: address.into(), mac: MacAddr::from_bytes(*mac), probe };
+    match (*sender, *operation) {
+        ([0, 0, 0, 0], REQUEST) => Some(claim(*target, true)),
+        ([0, 0, 0, 0], _) => None,
+        (sender, REQUEST | REPLY) => Some(claim(sender, false)),
+        _ => None,
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the fields of the frame, in their order")]
+fn neighbour(
+    to: [u8; 6],
+    mac: MacAddr,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    kind: u8,
+    flags: u8,
+    target: Ipv6Addr,
+    option: &[u8],
+) -> Vec<u8> {
+    let mut message = [&[kind, 0, 0, 0, flags, 0, 0, 0][..], &target.octets(), option].concat();
+    let sum = checksum(source, destination, &message);
+    if let Some(place) = message.get_mut(2..4) {
+        place.copy_from_slice(&sum.to_be_bytes());
+    }
+    let length = (message.len() as u16).to_be_bytes();
+    [
+        &to[..],
+        &mac.bytes(),
+        &IPV6,
+        &[0x60, 0, 0, 0],
+        &length,
+        &[ICMPV6, HOPS],
+        &source.octets(),
+        &destination.octets(),
+        &message,
+    ]
+    .concat()
+}
+
+fn neighbour_claim(packet: &[u8], mac: MacAddr) -> Option<Heard> {
+    let (header, rest) = packet.split_first_chunk::<40>()?;
+    let &[_, _, _, _, high, low, ICMPV6, HOPS, addresses @ ..] = header else { return None };
+    let source = Ipv6Addr::from(*addresses.first_chunk::<16>()?);
+    let destination = Ipv6Addr::from(*addresses.last_chunk::<16>()?);
+    // What follows is Ethernet's padding.
+    let message = rest.get(..usize::from(u16::from_be_bytes([high, low])))?;
+    let (&[kind, 0, _, _, _, _, _, _], body) = message.split_first_chunk::<8>()? else { return None };
+    let (target, options) = body.split_first_chunk::<16>()?;
+    let target = Ipv6Addr::from(*target);
+    if target.is_multicast() || checksum(source, destination, message) != 0 {
+        return None;
+    }
+    match kind {
+        SOLICITATION if source.is_unspecified() => Some(Heard { address: target.into(), mac, probe: true }),
+        ADVERTISEMENT => {
+            let mac = link_layer_address(options).unwrap_or(mac);
+            Some(Heard { address: target.into(), mac, probe: false })
+        }
+        _ => None,
+    }
+}
+
+/// The target link-layer address among the options of an advertisement (RFC 4861, 4.6.1).
+fn link_layer_address(mut options: &[u8]) -> Option<MacAddr> {
+    loop {
+        let &[kind, length, ..] = options else { return None };
+        let option = options.get(..usize::from(length) * 8).filter(|option| !option.is_empty())?;
+        if kind == 2 {
+            return option.get(2..)?.first_chunk().map(|bytes| MacAddr::from_bytes(*bytes));
+        }
+        options = options.get(option.len()..)?;
+    }
+}
+
+/// The Internet checksum over pseudo header and message (RFC 8200, 8.1): 0 of a message that has it already.
+fn checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
+    let head = [
+        &source.octets()[..],
+        &destination.octets(),
+        &(message.len() as u32).to_be_bytes(),
+        &[0, 0, 0, ICMPV6],
+    ]
+    .concat();
+    let words = head.chunks(2).chain(message.chunks(2)).map(|pair| match pair {
+        [high, low] => u64::from(u16::from_be_bytes([*high, *low])),
+        [high] => u64::from(*high) << 8,
+        _ => 0,
+    });
+    let mut sum: u64 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MAC: MacAddr = MacAddr::from_bytes([2, 0, 0, 0, 0, 9]);
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// As `arping -D` and the kernel's own duplicate address detection send them, by tcpdump.
+    #[test]
+    fn frames_as_others_send_them() {
+        assert_eq!(
+            hex(&probe(ip("10.0.0.5"), MAC)),
+            "ffffffffffff0200000000090806\
+             0001080006040001020000000009000000000000000000000a000005"
+        );
+        let arp = announcement(ip("10.0.0.5"), MAC);
+        assert_eq!((&arp[28..32], &arp[38..42]), (&[10, 0, 0, 5][..], &[10, 0, 0, 5][..]));
+        let asked = probe(ip("2001:db8::1:2"), MAC);
+        assert_eq!((asked.len(), &asked[..6]), (78, &[0x33, 0x33, 0xff, 1, 0, 2][..]));
+        let told = announcement(ip("2001:db8::1:2"), MAC);
+        assert_eq!((told.len(), &told[..6]), (86, &[0x33, 0x33, 0, 0, 0, 1][..]));
+    }
+
+    #[test]
+    fn what_is_sent_is_understood() {
+        for address in [ip("10.0.0.5"), ip("2001:db8::5")] {
+            let mut frame = probe(address, MAC);
+            assert_eq!(claim(&frame), Some(Heard { address, mac: MAC, probe: true }));
+            // Ethernet fills frames up.
+            frame.resize(100, 0);
+            assert_eq!(claim(&frame), Some(Heard { address, mac: MAC, probe: true }));
+            let frame = announcement(address, MAC);
+            assert_eq!(claim(&frame), Some(Heard { address, mac: MAC, probe: false }));
+            for length in 0..frame.len() {
+                assert_eq!(claim(&frame[..length]), None, "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn answers_and_what_is_none() {
+        let mut reply = announcement(ip("10.0.0.5"), MAC);
+        reply[21] = 2;
+        assert_eq!(claim(&reply), Some(Heard { address: ip("10.0.0.5"), mac: MAC, probe: false }));
+        for (place, value) in [(12, 0), (15, 2), (21, 3)] {
+            let mut other = announcement(ip("10.0.0.5"), MAC);
+            other[place] = value;
+            assert_eq!(claim(&other), None, "{place}");
+        }
+        // Another protocol, a hop on the way, a wrong checksum, a code that means nothing.
+        for (place, value) in [(12, 0), (20, 17), (21, 254), (56, 0xff), (55, 1)] {
+            let mut other = announcement(ip("2001:db8::5"), MAC);
+            other[place] = value;
+            assert_eq!(claim(&other), None, "{place}");
+        }
+        // Who looks for the address does not have it.
+        let IpAddr::V6(target) = ip("2001:db8::5") else { unreachable!() };
+        let (group, to) = solicited_node(target);
+        let asking = neighbour(to, MAC, "fe80::1".parse().unwrap(), group, SOLICITATION, 0, target, &[]);
+        assert_eq!(claim(&asking), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(frame in proptest::collection::vec(any::<u8>(), 0..120)) {
+            claim(&frame);
+        }
+    }
+}

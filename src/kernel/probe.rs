@@ -1,0 +1,165 @@
+//! Asks the hosts of a segment whether one of them has an address, and hears them out.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::wire::Wire;
+use crate::detection::{Detection, Schedule};
+use crate::error::{Error, Kind, Result};
+use crate::frame::Heard;
+use crate::hash::fnv1a;
+use crate::mac::MacAddr;
+use crate::quarantine::Conflict;
+
+/// The probes for the addresses of one container, on all its links at once.
+#[derive(Debug, Default)]
+pub struct Probes {
+    wires: Vec<(usize, Wire)>,
+    asked: Vec<Asked>,
+    heard: VecDeque<(usize, Heard)>,
+    ignored: Vec<MacAddr>,
+}
+
+/// One address that is asked for.
+#[derive(Debug)]
+struct Asked {
+    attachment: usize,
+    address: IpAddr,
+    begun: Instant,
+    schedule: Schedule,
+    sent: usize,
+}
+
+impl Probes {
+    /// Begins to ask for `addresses` of the attachment number `attachment` on `wire`.
+    pub fn begin(&mut self, attachment: usize, wire: Wire, addresses: &[IpAddr], detection: Detection) {
+        self.wires.push((attachment, wire));
+        addresses.iter().for_each(|&address| self.ask(attachment, address, detection));
+        self.send();
+    }
+
+    /// Asks for `address` instead of that of `conflict`.
+    pub fn replace(&mut self, conflict: &Conflict, address: IpAddr, detection: Detection) {
+        let is_it =
+            |asked: &Asked| (asked.attachment, asked.address) == (conflict.attachment, conflict.address);
+        self.asked.retain(|asked| !is_it(asked));
+        if let Some(wire) = self.wire(conflict.attachment) {
+            wire.listen_for(address);
+        }
+        self.ask(conflict.attachment, address, detection);
+    }
+
+    /// Hears no more of `mac`.
+    pub fn ignore(&mut self, mac: MacAddr) {
+        self.ignored.push(mac);
+    }
+
+    /// The link of the attachment number `attachment`, if it is probed on.
+    pub fn wire(&self, attachment: usize) -> Option<&Wire> {
+        self.wires.iter().find(|(index, _)| *index == attachment).map(|(_, wire)| wire)
+    }
+
+    /// Waits until somebody is heard who has an address that is asked for, or the time is over: `None`.
+    ///
+    /// # Errors
+    /// When nothing can be waited for.
+    pub fn listen(&mut self) -> Result<Option<Conflict>> {
+        loop {
+            self.send();
+            for (index, wire) in &self.wires {
+                self.heard.extend(wire.claims().into_iter().map(|claim| (*index, claim)));
+            }
+            while let Some((attachment, claim)) = self.heard.pop_front() {
+                if self.is_conflict(attachment, &claim) {
+                    return Ok(Some(Conflict { attachment, address: claim.address, mac: claim.mac }));
+                }
+            }
+            let now = Instant::now();
+            let Some(next) = self.asked.iter().filter_map(|asked| asked.next(now)).min() else {
+                return Ok(None);
+            };
+            self.wait(next.saturating_duration_since(now))?;
+        }
+    }
+
+    fn ask(&mut self, attachment: usize, address: IpAddr, detection: Detection) {
+        // No two hosts have the same address, time and process; the kernel's random numbers may be out of reach.
+        let chance = fnv1a(&format!("{address} {:?} {}", SystemTime::now(), std::process::id()));
+        let schedule = detection.schedule(chance);
+        self.asked.push(Asked { attachment, address, begun: Instant::now(), schedule, sent: 0 });
+    }
+
+    /// Sends the probes whose time has come.
+    fn send(&mut self) {
+        let now = Instant::now();
+        for asked in &mut self.asked {
+            while asked.probe_at().is_some_and(|at| at <= now) {
+                asked.sent += 1;
+                let wire = self.wires.iter().find(|(index, _)| *index == asked.attachment);
+                if let Some((_, wire)) = wire {
+                    wire.probe(asked.address);
+                }
+            }
+        }
+    }
+
+    fn is_conflict(&self, attachment: usize, claim: &Heard) -> bool {
+        let asked = |asked: &Asked| asked.attachment == attachment && asked.address == claim.address;
+        self.asked.iter().any(asked)
+            && !self.ignored.contains(&claim.mac)
+            && self.wire(attachment).is_some_and(|wire| yields(wire.mac(), claim))
+    }
+
+    fn wait(&self, time: Duration) -> Result<()> {
+        let mut sockets: Vec<_> = self
+            .wires
+            .iter()
+            .flat_map(|(_, wire)| wire.sockets())
+            .map(|socket| PollFd::new(socket, PollFlags::IN))
+            .collect();
+        let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
+        match poll(&mut sockets, Some(&time)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(errno) => {
+                let text = format!("cannot wait for answers to probes: {errno}");
+                Err(Error::new(Kind::Kernel(errno.raw_os_error()), text))
+            }
+        }
+    }
+}
+
+impl Asked {
+    /// When the next probe is sent, if there is one.
+    fn probe_at(&self) -> Option<Instant> {
+        self.schedule.probes.get(self.sent).map(|&offset| self.begun + offset)
+    }
+
+    /// When there is something to do, if it is not over at `now`.
+    fn next(&self, now: Instant) -> Option<Instant> {
+        let end = self.begun + self.schedule.end;
+        (end > now).then(|| self.probe_at().unwrap_or(end).min(end))
+    }
+}
+
+/// Whether we give the address up. Of two hosts that ask for it at the same time, RFC 5227 has both give it up; but two
+/// of ours, with the same range, would then meet again at the next one. So the one with the lower MAC address stays,
+/// and the other hears its announcement, or its answer, at the latest.
+fn yields(own: MacAddr, claim: &Heard) -> bool {
+    !claim.probe || claim.mac < own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_two_stays() {
+        let [low, high] = [1, 2].map(|last| MacAddr::from_bytes([2, 0, 0, 0, 0, last]));
+        let claim = |mac, probe| Heard { address: [10, 0, 0, 9].into(), mac, probe };
+        assert!(yields(high, &claim(low, true)) && !yields(low, &claim(high, true)));
+        assert!(yields(high, &claim(low, false)) && yields(low, &claim(high, false)));
+    }
+}

@@ -1,0 +1,145 @@
+//! Addresses that somebody else was seen to have: set aside for a while, in the ledger's hints on their segment.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mac::MacAddr;
+
+/// How long an address is set aside, in seconds: as long as dnsmasq does after a DHCPDECLINE.
+pub const PERIOD: u64 = 600;
+/// How long the link of a container that is gone may still answer, in seconds: the kernel takes its namespace apart when
+/// it comes to it.
+pub const GHOST: u64 = 10;
+/// No segment has more of either: of more, the oldest are forgotten.
+const MOST: usize = 256;
+
+/// An address of a container's attachment that somebody else has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Which of the attachments.
+    pub attachment: usize,
+    /// The address.
+    pub address: IpAddr,
+    /// Whose it is.
+    pub mac: MacAddr,
+}
+
+/// Why an address is not handed out for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// Who has it.
+    pub mac: MacAddr,
+    /// Until when, in seconds since 1970.
+    pub until: u64,
+}
+
+/// What is known of a segment's addresses besides the leases. Times are in seconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hints {
+    /// Addresses that others were seen to have.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub quarantine: BTreeMap<IpAddr, Quarantined>,
+    /// The MAC addresses of links whose containers are gone, and until when they may still answer.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub departed: BTreeMap<MacAddr, u64>,
+}
+
+/// Whether `until` is still to come; after a clock that was set back nothing lasts longer than it was meant to.
+fn lasts(until: u64, period: u64, now: u64) -> bool {
+    (now..=now.saturating_add(period)).contains(&until)
+}
+
+impl Quarantined {
+    /// Whether the address is set aside at `now`.
+    pub fn lasts(&self, now: u64) -> bool {
+        lasts(self.until, PERIOD, now)
+    }
+}
+
+impl Hints {
+    /// Whether `address` may be picked at `now`.
+    pub fn allow(&self, address: IpAddr, now: u64) -> bool {
+        self.quarantine.get(&address).is_none_or(|quarantined| !quarantined.lasts(now))
+    }
+
+    /// Sets aside the address of `conflict`.
+    pub fn set_aside(&mut self, conflict: &Conflict, now: u64) {
+        self.expire(now);
+        let until = now.saturating_add(PERIOD);
+        self.quarantine.insert(conflict.address, Quarantined { mac: conflict.mac, until });
+        while self.quarantine.len() > MOST {
+            let oldest = self.quarantine.iter().min_by_key(|(_, quarantined)| quarantined.until);
+            let Some(&oldest) = oldest.map(|(address, _)| address) else { return };
+            self.quarantine.remove(&oldest);
+        }
+    }
+
+    /// Notes that the container whose link had `mac` is gone.
+    pub fn depart(&mut self, mac: MacAddr, now: u64) {
+        self.expire(now);
+        if self.departed.len() < MOST {
+            self.departed.insert(mac, now.saturating_add(GHOST));
+        }
+    }
+
+    /// Whether `mac` is that of a container's link that may still be there although the container is gone.
+    pub fn is_ghost(&self, mac: MacAddr, now: u64) -> bool {
+        self.departed.get(&mac).is_some_and(|&until| lasts(until, GHOST, now))
+    }
+
+    /// Forgets what is over, and returns the addresses that are free again.
+    pub fn expire(&mut self, now: u64) -> Vec<IpAddr> {
+        self.departed.retain(|_, until| lasts(*until, GHOST, now));
+        let over = self.quarantine.iter().filter(|(_, quarantined)| !quarantined.lasts(now));
+        let over: Vec<_> = over.map(|(&address, _)| address).collect();
+        self.quarantine.retain(|address, _| !over.contains(address));
+        over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: MacAddr = MacAddr::from_bytes([2, 0, 0, 0, 0, 1]);
+
+    fn conflict(number: u32) -> Conflict {
+        Conflict { attachment: 0, address: IpAddr::from(number.to_be_bytes()), mac: MAC }
+    }
+
+    #[test]
+    fn for_a_while() {
+        let mut hints = Hints::default();
+        let address = conflict(1).address;
+        hints.set_aside(&conflict(1), 1000);
+        for (now, allowed) in [(1000, false), (1000 + PERIOD, false), (1001 + PERIOD, true), (999, true)] {
+            assert_eq!(hints.allow(address, now), allowed, "{now}");
+        }
+        assert!(hints.clone().expire(1000 + PERIOD).is_empty());
+        assert_eq!(hints.expire(1001 + PERIOD), [address]);
+        assert_eq!(hints, Hints::default());
+    }
+
+    #[test]
+    fn not_too_many() {
+        let mut hints = Hints::default();
+        (0..300).for_each(|number| hints.set_aside(&conflict(number), 1000 + u64::from(number)));
+        assert_eq!(hints.quarantine.len(), MOST);
+        assert!(hints.allow(conflict(43).address, 1300) && !hints.allow(conflict(44).address, 1300));
+        (0..300).for_each(|_| hints.depart(MAC, 1300));
+        assert_eq!(hints.departed.len(), 1);
+    }
+
+    #[test]
+    fn ghosts() {
+        let mut hints = Hints::default();
+        hints.depart(MAC, 1000);
+        assert!(hints.is_ghost(MAC, 1000 + GHOST) && !hints.is_ghost(MAC, 1001 + GHOST));
+        assert!(!hints.is_ghost(MacAddr::from_bytes([2; 6]), 1000));
+        hints.depart(MacAddr::from_bytes([2; 6]), 1001 + GHOST);
+        assert_eq!(hints.departed.len(), 1);
+    }
+}
