@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::{Error, Kind, Result};
 use crate::hint::Hint;
+use crate::ipv6::Advertised;
 use crate::link::Link;
 use crate::name::IfName;
 use crate::network::Network;
@@ -66,26 +67,36 @@ pub struct DefaultRoutes {
 }
 
 /// Gives one attachment per family the default route: of those that can, the one with the highest `gw-priority`,
-/// then the first listed. A default route that is there already, as of podman's own bridge, counts as listed
+/// then one with a gateway of its own before one that waits for a router's advertisement, then the first listed. A default route that is there already, as of podman's own bridge, counts as listed
 /// first with priority 0. Then each attachment gets the routes of its network, and those it asks for; all once more in
 /// its own table, if it has one, with the default route that it would give.
 pub fn routes(wanted: &[Wanted], attached: &mut [Attached], present: DefaultRoutes) {
     let families = [(IpNet::V4(Ipv4Net::default()), present.v4), (IpNet::V6(Ipv6Net::default()), present.v6)];
     for (family, present) in families {
-        let mut best: Option<(i32, usize, Route)> = None;
+        let mut best: Option<((i32, bool), usize, Option<Route>)> = None;
         for (index, (wanted, attached)) in wanted.iter().zip(attached.iter()).enumerate() {
             if present && wanted.request.gw_priority <= 0 {
                 continue;
             }
-            let Some(route) = default_route(wanted, attached, family) else { continue };
-            if best.is_none_or(|(priority, ..)| wanted.request.gw_priority > priority) {
-                best = Some((wanted.request.gw_priority, index, route));
+            let route = default_route(wanted, attached, family);
+            if route.is_none() && !may_be_advertised(wanted, attached, family) {
+                continue;
+            }
+            let rank = (wanted.request.gw_priority, route.is_some());
+            if best.is_none_or(|(best, ..)| rank > best) {
+                best = Some((rank, index, route));
             }
         }
         if let Some((_, index, route)) = best
-            && let Some(attached) = attached.get_mut(index)
+            && let (Some(wanted), Some(attached)) = (wanted.get(index), attached.get_mut(index))
         {
-            attached.routes.push(route);
+            match route {
+                Some(route) => attached.routes.push(route),
+                None => {
+                    let (default_route, metric) = (true, wanted.network.metric);
+                    attached.advertised = Advertised { default_route, metric, ..attached.advertised };
+                }
+            }
         }
     }
     // What leads nowhere is there once, for it belongs to no link.
@@ -148,6 +159,14 @@ fn default_route(wanted: &Wanted, attached: &Attached, to: IpNet) -> Option<Rout
     gateway_route(&wanted.network, attached, to)
 }
 
+/// Whether an attachment without a gateway could take the default route of the family of `to` from a router.
+fn may_be_advertised(wanted: &Wanted, attached: &Attached, to: IpNet) -> bool {
+    let network = &wanted.network;
+    let leads_out = !network.no_default_route && wanted.request.default_route && !network.internal;
+    let hears = !network.on_dummy && !network.driver.is_routed() && attached.has_ipv6();
+    to.addr().is_ipv6() && leads_out && hears
+}
+
 /// The way out of the network for the family of `to`.
 fn gateway_route(network: &Network, attached: &Attached, to: IpNet) -> Option<Route> {
     // A dummy link leads nowhere.
@@ -170,6 +189,7 @@ fn gateway_route(network: &Network, attached: &Attached, to: IpNet) -> Option<Ro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipv6::Ipv6;
     use crate::request;
 
     fn requests(text: &str) -> Vec<Attachment> {
@@ -207,7 +227,8 @@ mod tests {
                 r#"{{"version": 1, "parent": "eth0", {extra} "subnets": [
                     {{"subnet": "10.0.0.0/24"}}, {{"subnet": "10.1.0.0/24", "gateway": "10.1.0.1"}},
                     {{"subnet": "10.2.0.0/24", "gateway": "10.2.0.1"}},
-                    {{"subnet": "2001:db8::/64", "gateway": "2001:db8::1"}}]}}"#
+                    {{"subnet": "2001:db8::/64", "gateway": "2001:db8::1"}},
+                    {{"subnet": "2001:db8:1::/64"}}]}}"#
             );
             let network = Network::from_json(&"n".parse().unwrap(), text.as_bytes()).unwrap();
             let mut request = requests("n").remove(0);
@@ -228,6 +249,7 @@ mod tests {
                 tuning: crate::tuning::Tuning::default(),
                 detection: None,
                 announcements: 0,
+                advertised: Advertised { slaac: network.ipv6.and_then(Ipv6::slaac), ..Advertised::default() },
                 addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
                 routes: Vec::new(),
                 table: None,
@@ -238,8 +260,9 @@ mod tests {
         routes(&all_wanted, &mut all_attached, present);
         let text =
             |route: &Route| route.via.map_or_else(|| format!("dev {}", route.to), |via| via.to_string());
+        let advertised = |attached: &Attached| attached.advertised.default_route.then(|| "ra".to_owned());
         let got: Vec<Vec<String>> =
-            all_attached.iter().map(|a| a.routes.iter().map(text).collect()).collect();
+            all_attached.iter().map(|a| a.routes.iter().map(text).chain(advertised(a)).collect()).collect();
         assert_eq!(got, expected);
     }
 
@@ -275,5 +298,20 @@ mod tests {
         check_routes(&[(routes, 0, &["10.1.0.9/24"])], none, &[&["10.1.0.1", "10.1.0.2"]]);
         check_routes(&[(routes, 0, &["10.2.0.9/24"])], none, &[&["10.2.0.1"]]);
         check_routes(&[(mac, 9, &["10.0.0.9/24"]), (mac, 0, &["10.2.0.9/24"])], none, &[&[], &["10.2.0.1"]]);
+    }
+
+    #[test]
+    fn a_default_route_that_a_router_advertises() {
+        let none = DefaultRoutes::default();
+        let (mac, slaac) = (r#""driver": "macvlan","#, r#""driver": "macvlan", "ipv6": "slaac","#);
+        let (without, with) = ("2001:db8:1::9/64", "2001:db8::9/64");
+        check_routes(&[(mac, 0, &[without])], none, &[&["ra"]]);
+        check_routes(&[(slaac, 0, &["10.1.0.9/24"])], none, &[&["10.1.0.1", "ra"]]);
+        check_routes(&[(slaac, 0, &[with])], none, &[&["2001:db8::1"]]);
+        check_routes(&[(mac, 0, &[without]), (mac, 0, &[with])], none, &[&[], &["2001:db8::1"]]);
+        check_routes(&[(mac, 1, &[without]), (mac, 0, &[with])], none, &[&["ra"], &[]]);
+        check_routes(&[(slaac, 0, &[]), (slaac, 0, &[])], none, &[&["ra"], &[]]);
+        check_routes(&[(slaac, 0, &[])], DefaultRoutes { v4: false, v6: true }, &[&[]]);
+        check_routes(&[(r#""driver": "macvlan", "ipv6": "slaac", "internal": true,"#, 0, &[])], none, &[&[]]);
     }
 }

@@ -22,6 +22,7 @@ pub mod hint;
 pub mod host_access;
 pub mod host_link;
 pub mod host_plan;
+pub mod ipv6;
 pub mod json;
 pub mod lasting;
 pub mod link;

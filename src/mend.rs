@@ -11,6 +11,7 @@ use crate::claim::Claim;
 use crate::error::{Kind, Result};
 use crate::file;
 use crate::host_link::HostLink;
+use crate::ipv6::Advertised;
 use crate::kernel::{self, NetnsFile, Seen, Socket};
 use crate::mark::Mark;
 use crate::mend_host;
@@ -233,6 +234,7 @@ fn attached(store: &Store, settings: &Settings, seen: &Seen, host: &mut Socket) 
         host_link: mend_host::host_link_of(network.as_ref(), &seen.mark.network, host)?,
         detection: network.as_ref().and_then(|network| network.detection_on(&parent)),
         announcements: network.as_ref().map_or(0, Network::announced),
+        advertised: Advertised::default(),
         addresses: seen.addresses.iter().filter(is_ours).copied().collect(),
         routes: seen.routes.clone(),
         table: seen.table.clone(),

@@ -9,6 +9,7 @@ use crate::detection::Detection;
 use crate::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::{Error, Result};
 use crate::host_access::HostAccess;
+use crate::ipv6::Ipv6;
 use crate::json;
 use crate::name::{IfName, NetworkName};
 use crate::network_file::{NetworkFile, SubnetFile, VERSION};
@@ -66,6 +67,8 @@ pub struct Network {
     pub required_annotations: BTreeMap<String, Pattern>,
     /// What is kept for one identity each.
     pub reservations: Reservations,
+    /// What links have of IPv6 besides their addresses of the subnets.
+    pub ipv6: Option<Ipv6>,
     /// The operator's notes.
     pub labels: BTreeMap<String, String>,
 }
@@ -138,6 +141,7 @@ impl Network {
             conflict_detection: file.conflict_detection,
             announcements: file.announcements,
             internal: file.internal,
+            ipv6: file.ipv6,
             no_default_route: file.no_default_route,
             table: file.table,
             metric: file.metric,
@@ -150,6 +154,7 @@ impl Network {
         };
         network.check_routes(&network.routes)?;
         network.check_detection()?;
+        network.check_ipv6()?;
         if let Some(access) = &network.host_access {
             access.check(network.driver, &network.subnets)?;
             let mut reserved = network.reservations.addresses();
@@ -225,6 +230,7 @@ impl Network {
             internal: self.internal,
             no_default_route: self.no_default_route,
             table: self.table,
+            ipv6: self.ipv6,
             metric: self.metric,
             subnets: self.subnets.iter().map(SubnetFile::from).collect(),
             routes: self.routes.clone(),
@@ -355,7 +361,7 @@ mod tests {
                 r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtuu": 5}"#,
                 "mtuu: unknown field `mtuu`, expected one of `version`, `name`, `driver`, `parent`, `vlan`, `vlans`, `vlan_protocol`, \
                  `macvlan_mode`, `ipvlan_mode`, `ipvlan_flag`, `mtu`, `bclim`, `txqueuelen`, `bcqueuelen`, `source_macs`, `sysctls`, \
-                 `conflict_detection`, `announcements`, `internal`, `no_default_route`, `table`, `metric`, `subnets`, `routes`, \
+                 `conflict_detection`, `announcements`, `internal`, `no_default_route`, `table`, `metric`, `ipv6`, `subnets`, `routes`, \
                  `host_access`, `required_annotations`, `reservations`, `labels` at line 1 column 60",
             ),
             (

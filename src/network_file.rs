@@ -11,6 +11,7 @@ use crate::detection::Detection;
 use crate::driver::{IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::{Error, Result};
 use crate::host_access::{self, HostAccess};
+use crate::ipv6::Ipv6;
 use crate::json;
 use crate::mac::MacAddr;
 use crate::name::{IfName, NetworkName};
@@ -92,6 +93,9 @@ pub struct NetworkFile {
     /// Metric of default routes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
+    /// IPv6 besides addresses of the subnets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6>,
     /// The subnets.
     #[serde(default)]
     pub subnets: Vec<SubnetFile>,

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::driver::{Driver, Kind};
+use crate::ipv6::{self, Advertised};
 use crate::lasting::{Lasting, PROTOCOL};
 use crate::mac::MacAddr;
 use crate::mark::Mark;
@@ -53,12 +54,12 @@ pub enum Op {
         /// Its name.
         name: IfName,
     },
-    /// Switches IPv6 on or off for a link (`net.ipv6.conf.LINK.disable_ipv6`).
+    /// Switches IPv6 on or off for a link (`net.ipv6.conf.LINK.disable_ipv6`), before it is set up.
     SetIpv6 {
         /// The link.
         link: IfName,
-        /// Whether it is on.
-        enabled: bool,
+        /// What it takes from routers; `None` switches it off.
+        advertised: Option<Advertised>,
     },
     /// Sets a sysctl of a link.
     SetSysctl {
@@ -139,9 +140,9 @@ pub fn attach(record: &Record) -> Vec<Op> {
             tuning: attached.tuning.clone(),
             group: mark.group(),
         });
-        // Without an IPv6 address of ours the container shall not get one from a router either.
-        let enabled = attached.addresses.iter().any(|address| matches!(address, IpNet::V6(_)));
-        plan.push(Op::SetIpv6 { link: link.clone(), enabled });
+        // Without an IPv6 address of ours the container gets one from a router only if it is to.
+        let advertised = attached.has_ipv6().then_some(attached.advertised);
+        plan.push(Op::SetIpv6 { link: link.clone(), advertised });
         if attached.detection.is_none() {
             plan.extend(notify(attached));
         }
@@ -238,8 +239,10 @@ impl fmt::Display for Op {
                 }
                 write!(f, " && ip link set {name} alias {} up", parent::MARK)
             }
-            Self::SetIpv6 { link, enabled } => {
-                write!(f, "sysctl -w net/ipv6/conf/{link}/disable_ipv6={}", u8::from(!enabled))
+            Self::SetIpv6 { link, advertised } => {
+                f.write_str("sysctl -w")?;
+                let mut all = ipv6::sysctls(advertised.as_ref()).into_iter();
+                all.try_for_each(|(key, value)| write!(f, " net/ipv6/conf/{link}/{key}={value}"))
             }
             Self::SetSysctl { link, sysctl, value } => {
                 write!(f, "sysctl -w {}={value}", sysctl.path(link.as_str()))
@@ -319,7 +322,7 @@ mod tests {
             lines(&attach(&record)),
             [
                 "ip link add link eth0 name eth0 address 02:00:00:00:00:09 mtu 1400 type macvlan mode bridge bclim -1",
-                "sysctl -w net/ipv6/conf/eth0/disable_ipv6=0",
+                "sysctl -w net/ipv6/conf/eth0/disable_ipv6=0 net/ipv6/conf/eth0/accept_ra=0",
                 "ip addr add 10.0.0.9/24 brd 10.0.0.255 dev eth0",
                 "ip addr add 2001:db8::9/64 dev eth0 nodad",
                 "ip link set eth0 alias underlay:web:0:7:8:lan up",
@@ -363,7 +366,7 @@ mod tests {
         assert_eq!(
             plan[1..3],
             [
-                "sysctl -w net/ipv6/conf/eth0/disable_ipv6=0",
+                "sysctl -w net/ipv6/conf/eth0/disable_ipv6=0 net/ipv6/conf/eth0/accept_ra=0",
                 "ip link set eth0 alias underlay:web:0:7:8:lan up",
             ]
         );

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::claim::Claim;
 use crate::detection::Detection;
 use crate::driver::{Driver, IpvlanFlag, IpvlanMode};
+use crate::ipv6::Advertised;
 use crate::mac::MacAddr;
 use crate::mark::Mark;
 use crate::name::{ContainerId, Identity, IfName, NetworkName};
@@ -113,6 +114,9 @@ pub struct Attached {
     /// How often its addresses are announced.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub announcements: u32,
+    /// What it takes from router advertisements, if it has IPv6.
+    #[serde(default, skip_serializing_if = "Advertised::is_nothing")]
+    pub advertised: Advertised,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
     /// Its routes besides those the addresses make.
@@ -140,6 +144,17 @@ pub struct Segment {
 }
 
 impl Attached {
+    /// Whether its link has IPv6.
+    pub fn has_ipv6(&self) -> bool {
+        self.advertised.slaac.is_some() || self.addresses.iter().any(|net| net.addr().is_ipv6())
+    }
+
+    /// Takes away what it has of routes.
+    pub fn clear_routes(&mut self) {
+        self.routes.clear();
+        self.advertised.default_route = false;
+    }
+
     /// Its MAC address, if nobody else on the segment may have it.
     pub fn own_mac(&self) -> Option<MacAddr> {
         self.mac.filter(|_| self.driver.has_own_mac())

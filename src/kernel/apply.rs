@@ -119,7 +119,7 @@ fn finish(link: &Made, steps: &[Op], inside: &mut Socket) -> Result<()> {
     for op in steps {
         log::debug!("{op}");
         match op {
-            Op::SetIpv6 { link, enabled } => sysctl::set_ipv6(link, *enabled)?,
+            Op::SetIpv6 { link, advertised } => sysctl::set_ipv6(link, advertised.as_ref())?,
             Op::SetNotify { link, is_v4 } => sysctl::set_notify(link, *is_v4)?,
             Op::SetSysctl { link, sysctl, value } => sysctl::set(link, sysctl, value)?,
             Op::AddAddress { .. } | Op::SetUp { .. } | Op::AddRoute { .. } | Op::AddRule { .. } => {

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 
 use crate::error::{Error, Result};
+use crate::ipv6::{self, Advertised};
 use crate::name::IfName;
 use crate::tuning::{Sysctl, SysctlValue};
 
@@ -22,20 +23,33 @@ pub fn sysctl(link: &str, sysctl: &Sysctl) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
-/// `net.ipv6.conf.LINK.disable_ipv6`: where it cannot be set, an address that needs it will say so.
-pub(super) fn set_ipv6(link: &IfName, enabled: bool) -> Result<()> {
-    set_if_there(&format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), !enabled)
+/// Has a link take `advertised` from routers, or have no IPv6. Where that cannot be set, an address that needs it will
+/// say so; those that the link makes itself will not.
+pub(super) fn set_ipv6(link: &IfName, advertised: Option<&Advertised>) -> Result<()> {
+    let needed = advertised.is_some_and(|advertised| advertised.slaac.is_some());
+    for (key, value) in ipv6::sysctls(advertised) {
+        let path = format!("/proc/sys/net/ipv6/conf/{link}/{key}");
+        if needed {
+            fs::write(&path, value).map_err(|error| {
+                Error::io("write", path.as_ref(), &error)
+                    .hint("the network's ipv6 wants a kernel that has it")
+            })?;
+        } else {
+            set_if_there(&path, &value)?;
+        }
+    }
+    Ok(())
 }
 
 /// Has the kernel announce the addresses of one family when the link is set up (`arp_notify`, `ndisc_notify`).
 pub(super) fn set_notify(link: &IfName, is_v4: bool) -> Result<()> {
     let (family, key) = if is_v4 { ("ipv4", "arp_notify") } else { ("ipv6", "ndisc_notify") };
-    set_if_there(&format!("/proc/sys/net/{family}/conf/{link}/{key}"), true)
+    set_if_there(&format!("/proc/sys/net/{family}/conf/{link}/{key}"), "1")
 }
 
 /// Sets what we can do without: there may be no IPv6 at all, or /proc/sys be read-only.
-fn set_if_there(path: &str, on: bool) -> Result<()> {
-    match fs::write(path, if on { "1" } else { "0" }) {
+fn set_if_there(path: &str, value: &str) -> Result<()> {
+    match fs::write(path, value) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) => {
             log::debug!("{path}: {error}");
             Ok(())

@@ -212,6 +212,7 @@ impl Draft<'_> {
                 host_link: wanted.network.host_access.as_ref().map(|_| host_link::name(&wanted.network.name)),
                 detection: detection.filter(|_| !addresses.is_empty()),
                 announcements: wanted.network.announced(),
+                advertised: self.advertised(wanted),
                 addresses,
                 routes: Vec::new(),
                 table: None,

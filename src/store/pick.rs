@@ -2,7 +2,7 @@
 //! else what it had before, else the next that is free.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::fs::symlink;
 
 use ipnet::IpNet;
@@ -13,6 +13,8 @@ use super::machine;
 use crate::assign::Wanted;
 use crate::claim::Claim;
 use crate::error::{Error, Kind, Result};
+use crate::hash::siphash;
+use crate::ipv6::{Advertised, Ipv6};
 use crate::mac::MacAddr;
 use crate::name::Identity;
 use crate::reservation::Reservation;
@@ -110,6 +112,18 @@ impl Draft<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// What its link takes from routers, but for the default route: that depends on the others.
+    pub(super) fn advertised(&self, wanted: &Wanted) -> Advertised {
+        let slaac = wanted.network.ipv6.and_then(Ipv6::slaac);
+        let secret = slaac.filter(|slaac| slaac.is_secret()).map(|_| {
+            let (key, identity, network) =
+                (machine::key(&wanted.parent), self.identity(), &wanted.network.name);
+            let half = |n: u8| u128::from(siphash(key, &format!("{identity} {network} ipv6 {n}")));
+            Ipv6Addr::from_bits(half(0) << 64 | half(1))
+        });
+        Advertised { slaac, secret, ..Advertised::default() }
     }
 
     /// Leases exactly `claim`.

@@ -96,7 +96,7 @@ impl Locked<'_> {
                     *place = found;
                 }
             }
-            record.attachments.iter_mut().for_each(|attached| attached.routes.clear());
+            record.attachments.iter_mut().for_each(|attached| attached.clear_routes());
             assign::routes(wanted, &mut record.attachments, present.default_routes);
             draft.write_segments()?;
             self.write(&record)?;

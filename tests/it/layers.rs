@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 36] = [
+const WORDS: [&str; 37] = [
     "address",
     "asked",
     "assign",
@@ -33,6 +33,7 @@ const WORDS: [&str; 36] = [
     "host_access",
     "host_link",
     "host_plan",
+    "ipv6",
     "json",
     "lasting",
     "link",

@@ -28,6 +28,7 @@ mod host_access;
 mod identity;
 mod inside;
 mod installed;
+mod ipv6;
 mod layers;
 mod links;
 mod many;
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
         failures::tests(),
         detach::tests(),
         inside::tests(),
+        ipv6::tests(),
         gc::tests(),
         host_access::tests(),
         identity::tests(),

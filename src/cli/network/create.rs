@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use clap::Args;
 use ipnet::IpNet;
 
-use super::{conflicts, reserve};
+use super::{conflicts, driver_option, reserve};
 use crate::cli::output;
 use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
 use crate::host_access::HostAccess;
 use crate::host_side;
 use crate::kernel::Socket;
-use crate::name::{IfName, NetworkName};
+use crate::name::NetworkName;
 use crate::network::Network;
 use crate::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::parents;
@@ -42,13 +41,14 @@ pub(in crate::cli) struct Create {
     /// Address of something else in a subnet, never handed out
     #[arg(long, alias = "aux-addresses", value_name = "NAME=IP", value_delimiter = ',')]
     aux_address: Vec<String>,
-    /// Driver option: parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, no_default_route, bclim,
-    /// txqueuelen, bcqueuelen, source_macs, conflict_detection, announcements
+    /// Driver option: parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table,
+    /// metric, no_default_route, ipv6, bclim, txqueuelen, bcqueuelen, source_macs, conflict_detection, announcements
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
     option: Vec<String>,
-    /// Say that there is to be IPv6: a subnet of it is enough
-    #[arg(long)]
-    ipv6: bool,
+    /// Say that there is to be IPv6: a subnet of it is enough; or what there is besides: slaac, slaac-stable,
+    /// slaac-privacy, off
+    #[arg(long, value_name = "KIND", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    ipv6: Option<String>,
     /// Give containers no default route
     #[arg(long)]
     internal: bool,
@@ -149,10 +149,15 @@ fn file(options: &Create) -> Result<NetworkFile> {
             ));
         }
     }
-    if options.ipv6 && !options.subnet.iter().any(|subnet| subnet.addr().is_ipv6()) {
-        return Err(Error::input("--ipv6 is given, and no IPv6 subnet")
-            .hint("add --subnet with an IPv6 prefix; underlay invents none"));
-    }
+    let no_subnet = !options.subnet.iter().any(|subnet| subnet.addr().is_ipv6());
+    let ipv6 = match options.ipv6.as_deref() {
+        Some("") if no_subnet => {
+            return Err(Error::input("--ipv6 is given, and no IPv6 subnet")
+                .hint("add --subnet with an IPv6 prefix, for underlay invents none; or write --ipv6=slaac"));
+        }
+        Some("") | None => None,
+        Some(kind) => Some(kind.parse().map_err(|error: Error| error.within("--ipv6"))?),
+    };
     let mut file = NetworkFile {
         version: VERSION,
         name: None,
@@ -176,6 +181,7 @@ fn file(options: &Create) -> Result<NetworkFile> {
         no_default_route: false,
         table: None,
         metric: None,
+        ipv6,
         subnets,
         routes: options.route.iter().map(|text| route(text)).collect::<Result<_>>()?,
         host_access: HostAccess::of_words(&options.host_access)?,
@@ -211,7 +217,7 @@ fn file(options: &Create) -> Result<NetworkFile> {
             return Err(Error::new(Kind::Usage, format!("option {key} is given twice")));
         }
         given.push(key);
-        set(&mut file, key, value)?;
+        driver_option::set(&mut file, key, value)?;
     }
     Ok(file)
 }
@@ -251,53 +257,6 @@ fn of_family(subnets: &mut [SubnetFile], gateway: IpAddr) -> Result<&mut SubnetF
         (Some(subnet), None) => Ok(subnet),
         _ => Err(Error::input(format!("onlink gateway {gateway} wants one subnet of its family"))
             .hint("write several into the network's file, each with its gateway and \"onlink\": true")),
-    }
-}
-
-/// Sets what one `-o KEY=VALUE` says.
-fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
-    fn word<T: FromStr<Err = Error>>(place: &mut Option<T>, key: &str, value: &str) -> Result<()> {
-        *place = Some(value.parse().map_err(|error: Error| error.within(format!("option {key}")))?);
-        Ok(())
-    }
-    fn number<T: FromStr>(place: &mut Option<T>, key: &str, value: &str) -> Result<()> {
-        let wrong = |_| Error::input(format!("option {key}: {value:?} is no number"));
-        *place = Some(value.parse().map_err(wrong)?);
-        Ok(())
-    }
-    match (key, file.driver) {
-        // Docker: empty is none.
-        ("parent", _) if value.is_empty() => Ok(()),
-        ("parent", _) => word::<IfName>(&mut file.parent, key, value),
-        ("vlan", _) => word(&mut file.vlan, key, value),
-        ("vlans", _) => word(&mut file.vlans, key, value),
-        ("vlan_protocol", _) => word(&mut file.vlan_protocol, key, value),
-        // podman's spelling, the same for both drivers.
-        ("macvlan_mode", _) | ("mode", Driver::Macvlan) => word(&mut file.macvlan_mode, key, value),
-        ("ipvlan_mode", _) | ("mode", Driver::Ipvlan) => word(&mut file.ipvlan_mode, key, value),
-        ("ipvlan_flag", _) => word(&mut file.ipvlan_flag, key, value),
-        ("mtu" | "com.docker.network.driver.mtu", _) => number(&mut file.mtu, key, value),
-        ("table", _) => word(&mut file.table, key, value),
-        ("metric", _) => number(&mut file.metric, key, value),
-        ("txqueuelen", _) => number(&mut file.txqueuelen, key, value),
-        ("bcqueuelen", _) => number(&mut file.bcqueuelen, key, value),
-        ("source_macs", _) => {
-            let macs = value.split(',').map(|mac| mac.trim().parse()).collect::<Result<_>>();
-            file.source_macs = macs.map_err(|error| error.within(format!("option {key}")))?;
-            Ok(())
-        }
-        ("conflict_detection", _) => word(&mut file.conflict_detection, key, value),
-        ("announcements", _) => number(&mut file.announcements, key, value),
-        ("bclim", _) => number(&mut file.bclim, key, value),
-        ("no_default_route", _) => {
-            let wrong = |_| Error::input(format!("option {key}: {value:?} is neither true nor false"));
-            file.no_default_route = value.parse().map_err(wrong)?;
-            Ok(())
-        }
-        _ => Err(Error::new(Kind::Usage, format!("option {key:?} is not known")).hint(
-            "use parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, no_default_route, bclim, \
-             txqueuelen, bcqueuelen, source_macs, conflict_detection, announcements",
-        )),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod create;
+mod driver_option;
 mod inspect;
 mod reserve;
 

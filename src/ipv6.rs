@@ -1,0 +1,231 @@
+//! IPv6 as routers make it: which addresses and which default route a link takes from their advertisements.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::network::Network;
+
+/// The key `ipv6` of a network: what its links have besides the addresses that are leased to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Ipv6 {
+    /// No IPv6 at all.
+    Off,
+    /// Addresses of the prefixes that routers advertise.
+    Slaac(Slaac),
+}
+
+/// How a link makes itself addresses of advertised prefixes (RFC 4862).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Slaac {
+    /// From its MAC address (RFC 4291, appendix A).
+    Eui64,
+    /// From a secret, so that they tell nothing of the link (RFC 7217).
+    Stable,
+    /// From a secret, and others for a day each, which outgoing connections prefer (RFC 8981).
+    Privacy,
+}
+
+const NAMES: [(&str, Ipv6); 4] = [
+    ("off", Ipv6::Off),
+    ("slaac", Ipv6::Slaac(Slaac::Eui64)),
+    ("slaac-stable", Ipv6::Slaac(Slaac::Stable)),
+    ("slaac-privacy", Ipv6::Slaac(Slaac::Privacy)),
+];
+
+impl FromStr for Ipv6 {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        NAMES.iter().find(|(name, _)| *name == text).map(|(_, ipv6)| *ipv6).ok_or_else(|| {
+            Error::input(format!("{text:?} is no kind of IPv6"))
+                .hint("use off, slaac, slaac-stable or slaac-privacy")
+        })
+    }
+}
+
+impl TryFrom<String> for Ipv6 {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Ipv6> for String {
+    fn from(ipv6: Ipv6) -> Self {
+        ipv6.to_string()
+    }
+}
+
+impl fmt::Display for Ipv6 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(NAMES.iter().find(|(_, ipv6)| ipv6 == self).map_or("", |(name, _)| name))
+    }
+}
+
+impl Ipv6 {
+    /// How addresses are made, if they are.
+    pub fn slaac(self) -> Option<Slaac> {
+        match self {
+            Self::Off => None,
+            Self::Slaac(slaac) => Some(slaac),
+        }
+    }
+}
+
+impl Slaac {
+    /// Whether it wants a secret.
+    pub fn is_secret(self) -> bool {
+        matches!(self, Self::Stable | Self::Privacy)
+    }
+}
+
+impl Network {
+    /// Whether `ipv6` is possible here.
+    ///
+    /// # Errors
+    /// Says why it is not.
+    pub(crate) fn check_ipv6(&self) -> Result<()> {
+        match self.ipv6 {
+            Some(Ipv6::Off) => match self.subnets.iter().find(|subnet| subnet.net().addr().is_ipv6()) {
+                Some(subnet) => {
+                    Err(Error::input(format!("ipv6: off, and subnet {} is one of IPv6", subnet.net()))
+                        .hint("leave one of the two out"))
+                }
+                None => Ok(()),
+            },
+            Some(Ipv6::Slaac(_)) if self.driver.is_routed() => {
+                Err(Error::input(format!("ipv6: {} hears no routers", self.driver))
+                    .hint("use ipvlan mode l2, or macvlan"))
+            }
+            Some(Ipv6::Slaac(_)) | None => Ok(()),
+        }
+    }
+}
+
+/// What a link takes from router advertisements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advertised {
+    /// Addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slaac: Option<Slaac>,
+    /// The secret that they are made of (RFC 7217, section 5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Ipv6Addr>,
+    /// Its default route.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub default_route: bool,
+    /// The metric of that, if not the kernel's 1024.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
+}
+
+impl Advertised {
+    /// Whether it is nothing.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What has a link that is down take `advertised` from routers and nothing else, or have no IPv6 at all: keys of
+/// `net.ipv6.conf.LINK`, with their values.
+pub fn sysctls(advertised: Option<&Advertised>) -> Vec<(&'static str, String)> {
+    let Some(advertised) = advertised else { return vec![("disable_ipv6", "1".to_owned())] };
+    let mut all = vec![("disable_ipv6", "0".to_owned())];
+    let mut set = |key, value: String| all.push((key, value));
+    if advertised.slaac.is_none() && !advertised.default_route {
+        set("accept_ra", "0".to_owned());
+        return all;
+    }
+    // Also where packets are forwarded.
+    set("accept_ra", "2".to_owned());
+    if advertised.slaac.is_none() {
+        set("autoconf", "0".to_owned());
+    }
+    if !advertised.default_route {
+        set("accept_ra_defrtr", "0".to_owned());
+    }
+    if let Some(metric) = advertised.metric {
+        set("ra_defrtr_metric", metric.to_string());
+    }
+    if let Some(secret) = advertised.secret {
+        set("stable_secret", secret.to_string());
+    }
+    if advertised.slaac == Some(Slaac::Privacy) {
+        set("use_tempaddr", "2".to_owned());
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for (name, ipv6) in NAMES {
+            assert_eq!((name.parse::<Ipv6>().unwrap(), ipv6.to_string()), (ipv6, name.to_owned()));
+        }
+        let error = "auto".parse::<Ipv6>().unwrap_err();
+        assert_eq!(error.to_string(), "\"auto\" is no kind of IPv6");
+    }
+
+    #[test]
+    fn what_is_set() {
+        let secret = Some("2001:db8::1".parse().unwrap());
+        let nothing = Advertised::default();
+        for (advertised, expected) in [
+            (None, "disable_ipv6=1"),
+            (Some(nothing), "disable_ipv6=0 accept_ra=0"),
+            (Some(Advertised { default_route: true, ..nothing }), "disable_ipv6=0 accept_ra=2 autoconf=0"),
+            (
+                Some(Advertised { slaac: Some(Slaac::Eui64), ..nothing }),
+                "disable_ipv6=0 accept_ra=2 accept_ra_defrtr=0",
+            ),
+            (
+                Some(Advertised {
+                    slaac: Some(Slaac::Privacy),
+                    secret,
+                    default_route: true,
+                    metric: Some(7),
+                }),
+                "disable_ipv6=0 accept_ra=2 ra_defrtr_metric=7 stable_secret=2001:db8::1 use_tempaddr=2",
+            ),
+        ] {
+            let all = sysctls(advertised.as_ref());
+            let text: Vec<_> = all.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            assert_eq!(text.join(" "), expected);
+        }
+    }
+
+    #[test]
+    fn definitions() {
+        let read = |text: &str| {
+            let text = format!(r#"{{"version": 1, "parent": "eth0", {text}}}"#);
+            Network::from_json(&"lan".parse().unwrap(), text.as_bytes()).map_err(|error| error.to_string())
+        };
+        let network = read(r#""driver": "macvlan", "ipv6": "slaac-stable""#).unwrap();
+        let text = serde_json::to_string(&network.to_file()).unwrap();
+        assert!(text.contains(r#""ipv6":"slaac-stable""#), "{text}");
+        assert_eq!(Network::from_json(&network.name, text.as_bytes()).unwrap(), network);
+        for (text, message) in [
+            (
+                r#""driver": "macvlan", "ipv6": "off", "subnets": [{"subnet": "2001:db8::/64"}]"#,
+                "ipv6: off, and subnet 2001:db8::/64 is one of IPv6",
+            ),
+            (
+                r#""driver": "ipvlan", "ipvlan_mode": "l3", "ipv6": "slaac""#,
+                "ipv6: ipvlan mode l3 bridge hears no routers",
+            ),
+            (r#""driver": "macvlan", "ipv6": "on""#, "ipv6: \"on\" is no kind of IPv6 at line 1 column 67"),
+        ] {
+            assert_eq!(read(text).unwrap_err(), message);
+        }
+    }
+}
