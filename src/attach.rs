@@ -1,7 +1,6 @@
 //! The story of an attach: what `createRuntime` does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use crate::announce;
 use crate::asked::Asked;
@@ -10,12 +9,12 @@ use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::hint::{self, Hint};
 use crate::host_side;
-use crate::kernel::{self, Made, Neighbour, NetnsFile, Process, Socket};
+use crate::kernel::{self, Made, NetnsFile, Process, Socket};
 use crate::lasting;
 use crate::link::Link;
 use crate::mark::Mark;
 use crate::mend;
-use crate::name::{ContainerId, IfName, NetworkName};
+use crate::name::{ContainerId, IfName};
 use crate::network::Network;
 use crate::oci;
 use crate::parents;
@@ -23,9 +22,10 @@ use crate::plan;
 use crate::probe;
 use crate::record::{Holder, Netns, Record, State};
 use crate::remember;
-use crate::request::{self, Request};
+use crate::request::Request;
 use crate::settings::Settings;
-use crate::store::{Locked, Present, Store, Subject, no_such_network};
+use crate::store::{Locked, Present, Store, Subject};
+use crate::wish;
 
 /// Attaches a container that is being created to the networks it asks for: to all of them, or to none. `None`
 /// if it asks for none, and nothing but the state and the bundle has been read, or if it is attached already.
@@ -39,8 +39,7 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
     let Some(asked) = Asked::of(&bundle.annotations) else { return Ok(None) };
     let container: ContainerId = state.id.parse()?;
     let settings = store.settings()?;
-    let (request, networks) = permitted(store, &settings, asked)?;
-    request.attachments.iter().zip(&networks).try_for_each(|(asked, network)| asked.check(network))?;
+    let (request, networks) = wish::permitted(store, &settings, asked)?;
 
     let pid = state.pid.ok_or_else(|| Error::input("OCI state on stdin has no pid"))?;
     let process = Process::open(pid)?;
@@ -55,7 +54,7 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
     };
 
     let mut host = Socket::open()?;
-    let parents = parents(&networks, &mut host)?;
+    let parents = wish::parents(&networks, &mut host)?;
     if store.is_lost()? {
         mend::begin(store, &settings, &home, &mut host)?;
     }
@@ -66,9 +65,7 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
             remember::take_back_dead(store, &settings, had, parent, &mut host);
         }
     }
-    let mut on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
-    let named = networks.iter().filter_map(|network| network.host_access.as_ref());
-    on_host.extend(named.flat_map(|access| &access.addresses));
+    let on_host = wish::on_host(&networks, &mut host)?;
 
     netns.enter()?;
     let mut inside = Socket::open()?;
@@ -90,7 +87,7 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
         netns: &netns,
         home: &home,
     };
-    let neighbours = neighbours(&networks, &parents, &mut host)?;
+    let neighbours = wish::neighbours(&networks, &parents, &mut host)?;
     let present = Present { on_host, neighbours, default_routes };
     let (mut freed, mut afresh) = (false, false);
     loop {
@@ -126,87 +123,6 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
         }
         return Err(error);
     }
-}
-
-/// Who is known on the parents where addresses are probed for.
-fn neighbours(
-    networks: &[Network],
-    parents: &BTreeMap<IfName, Link>,
-    host: &mut Socket,
-) -> Result<BTreeMap<(u32, IpAddr), Neighbour>> {
-    let mut neighbours = BTreeMap::new();
-    for (name, parent) in parents {
-        let probes = |network: &Network| network.parent == *name && network.detection_on(parent).is_some();
-        if networks.iter().any(probes) {
-            let known = host.neighbours(parent.ifindex)?;
-            neighbours.extend(known.into_iter().map(|known| ((parent.ifindex, known.address), known)));
-        }
-    }
-    Ok(neighbours)
-}
-
-/// What is asked for and the definitions of its networks, as far as the operator permits it. Nothing is looked up
-/// for a container before that is known, so that a refusal tells nothing but its own rule.
-fn permitted(store: &Store, settings: &Settings, asked: Asked<'_>) -> Result<(Request, Vec<Network>)> {
-    let of_settings = |error: Error| error.within(store.settings_path().display());
-    settings.allow_size(asked).map_err(of_settings)?;
-    let request = asked.read()?;
-    let mut names = request.attachments.iter().map(|asked| &asked.network);
-    names.try_for_each(|name| settings.allow_network(name)).map_err(of_settings)?;
-    request.inline.values().try_for_each(|network| settings.allow_inline(network)).map_err(of_settings)?;
-    let networks = request.attachments.iter().map(|attachment| {
-        let (name, vlan) = (&attachment.network, attachment.vlan);
-        let Some(inline) = request.inline.get(name) else {
-            return defined(store, settings, asked, name)?.on_vlan(vlan);
-        };
-        let inline = inline.clone().on_vlan(vlan)?;
-        settings.allow_inline(&inline).map_err(of_settings)?;
-        let annotation = format!("annotation {}{name}", request::NETWORK_PREFIX);
-        if store.has_network(name)? {
-            return Err(Error::new(Kind::Taken, format!("{annotation} defines a network that exists"))
-                .hint("give it another name, or remove the annotation to use the existing network"));
-        }
-        inline.admit(asked.annotations()).map_err(|error| error.within(annotation))?;
-        Ok(inline)
-    });
-    let networks = networks.map(|network| network.map(|network| settings.complete(network)));
-    let networks = networks.collect::<Result<_>>()?;
-    Ok((request, networks))
-}
-
-/// The definition of the network `name`, if the container may use it. Where there is none, the container hears of
-/// those it may use.
-fn defined(store: &Store, settings: &Settings, asked: Asked<'_>, name: &NetworkName) -> Result<Network> {
-    let admits = |name: &NetworkName| {
-        settings.allow_network(name).is_ok()
-            && store.network(name).is_ok_and(|network| network.admit(asked.annotations()).is_ok())
-    };
-    match store.network(name) {
-        Ok(network) => match network.admit(asked.annotations()) {
-            Ok(()) => Ok(network),
-            Err(error) => Err(error.within(store.network_path(name).display())),
-        },
-        Err(error) if error.kind() == Kind::NotFound => {
-            let others: Vec<_> = store.network_names()?.into_iter().filter(admits).collect();
-            Err(no_such_network(name, &others))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// The parents of `networks` that are there, each fit for its network.
-fn parents(networks: &[Network], host: &mut Socket) -> Result<BTreeMap<IfName, Link>> {
-    let mut parents: BTreeMap<IfName, Link> = BTreeMap::new();
-    for network in networks {
-        match parents.get(&network.parent) {
-            Some(parent) => parent.check_parent(network)?,
-            None => {
-                let found = parents::find(network, host)?;
-                parents.extend(found.map(|link| (network.parent.clone(), link)));
-            }
-        }
-    }
-    Ok(parents)
 }
 
 /// The names of the links in the container's namespace. Links of containers that died in it, and that nobody

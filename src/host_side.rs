@@ -104,6 +104,20 @@ pub(crate) fn ensure(
     Ok(())
 }
 
+/// What would be done on the host for a container that is going to be `record`, and to be reached by `link`.
+///
+/// # Errors
+/// When somebody else's link has its name.
+pub(crate) fn foresee(link: &HostLink, record: &Record, host: &mut Socket) -> Result<Vec<HostOp>> {
+    let present = present(link, host)?.filter(|present| present.is_whole(link));
+    let make = present.is_none().then(|| HostOp::MakeLink(Box::new(link.clone())));
+    let routes = link.routes([record]);
+    Ok(make
+        .into_iter()
+        .chain(routes.into_iter().map(|route| HostOp::AddRoute(link.name.clone(), route)))
+        .collect())
+}
+
 /// The host's link as it is, but for its routes; `None` if it is missing.
 fn present(link: &HostLink, host: &mut Socket) -> Result<Option<Present>> {
     let Some(found) = host.link(&link.name)? else { return Ok(None) };

@@ -63,8 +63,10 @@ mod host_side;
 mod mend;
 mod mend_host;
 mod parents;
+pub mod preview;
 mod probe;
 mod remember;
+mod wish;
 
 // What all readers of foreign text promise; not in a build that is shipped.
 #[cfg(any(test, feature = "fuzzing"))]

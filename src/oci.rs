@@ -90,18 +90,35 @@ fn id(state: &[u8]) -> Result<String> {
 /// # Errors
 /// When config.json cannot be read, or is missing and the state has no annotations.
 pub fn bundle(state: &Created) -> Result<Bundle> {
-    let path = state.bundle.join("config.json");
-    match file::read(&path, LIMIT, Trust::Anybody)? {
-        Some(text) => config(&text).map_err(|error| error.within(path.display())),
+    match read_config(&state.bundle)? {
+        Some(bundle) => Ok(bundle),
         None => match &state.annotations {
             Some(annotations) => Ok(Bundle { annotations: annotations.clone(), netns: None }),
             // crun has announced a bundle of "/" (containers/crun#2025), and leaves out annotations when there
             // are none: then nothing is asked for.
             None if state.bundle == Path::new("/") => Ok(Bundle::default()),
-            None => Err(Error::new(Kind::NotFound, format!("{} does not exist", path.display()))
+            None => Err(no_config(&state.bundle)
                 .hint("the bundle of the OCI state must hold the container's config.json")),
         },
     }
+}
+
+/// Reads the config.json of the bundle in `folder`.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub fn bundle_at(folder: &Path) -> Result<Bundle> {
+    read_config(folder)?.ok_or_else(|| no_config(folder).hint("name the folder that holds it"))
+}
+
+fn read_config(bundle: &Path) -> Result<Option<Bundle>> {
+    let path = bundle.join("config.json");
+    let text = file::read(&path, LIMIT, Trust::Anybody)?;
+    text.map(|text| config(&text).map_err(|error| error.within(path.display()))).transpose()
+}
+
+fn no_config(bundle: &Path) -> Error {
+    Error::new(Kind::NotFound, format!("{} does not exist", bundle.join("config.json").display()))
 }
 
 const BY_HAND: &str = "OCI runtimes call this hook; a person wants `underlay --help`";

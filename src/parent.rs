@@ -8,10 +8,14 @@ use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
 use crate::link::Link;
 use crate::name::{IfName, NetworkName};
+use crate::tuning::Tuning;
 use crate::vlan::VlanProtocol;
 
 /// The alias that marks a parent as made by underlay (`IFLA_IFALIAS`).
 pub const MARK: &str = "underlay:parent";
+
+/// What a dummy link has (`ETH_DATA_LEN`).
+const ETHERNET_MTU: u32 = 1500;
 
 /// What stands before the id of an 802.1ad VLAN in a link's name.
 const DOT1AD: &str = "ad";
@@ -76,6 +80,34 @@ impl Recipe {
         match self {
             Self::Vlan { base, .. } => Some(base),
             Self::Dummy => None,
+        }
+    }
+
+    /// The link `name` as this makes it on `base`; it has no number yet.
+    pub fn link(&self, name: &IfName, base: Option<&Link>) -> Link {
+        let (kind, vlan_id, vlan_protocol) = match self {
+            Self::Vlan { id, protocol, .. } => ("vlan", Some(*id), Some(*protocol)),
+            Self::Dummy => ("dummy", None, None),
+        };
+        Link {
+            ifindex: 0,
+            name: name.to_string(),
+            kind: Some(kind.to_owned()),
+            driver: None,
+            bclim: None,
+            tuning: Tuning::default(),
+            slave_kind: None,
+            lower: base.map(|base| base.ifindex),
+            elsewhere: None,
+            mac: base.and_then(|base| base.mac),
+            mtu: base.map_or(ETHERNET_MTU, |base| base.mtu),
+            vlan_id,
+            vlan_protocol,
+            up: true,
+            alias: Some(MARK.to_owned()),
+            group: 0,
+            loopback: false,
+            ethernet: true,
         }
     }
 

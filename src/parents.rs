@@ -11,6 +11,7 @@ use crate::link::Link;
 use crate::name::IfName;
 use crate::network::Network;
 use crate::parent::{MadeParent, Recipe};
+use crate::plan::Op;
 use crate::record::VERSION;
 use crate::store::{Locked, Store};
 
@@ -52,6 +53,35 @@ pub(crate) fn ensure(locked: &Locked<'_>, network: &Network, host: &mut Socket) 
     let link = made.map_err(|error| error.within(format!("network {}", network.name)))?;
     link.check_parent(network)?;
     Ok(link)
+}
+
+/// The parent of `network` as it would be, and what would make it where it is missing.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn foresee(network: &Network, host: &mut Socket) -> Result<(Link, Vec<Op>)> {
+    let mut steps = Vec::new();
+    let link = foresee_link(&network.parent, network.recipe()?, &mut steps, host)?;
+    link.check_parent(network)?;
+    Ok((link, steps))
+}
+
+fn foresee_link(
+    name: &IfName,
+    recipe: Option<Recipe>,
+    steps: &mut Vec<Op>,
+    host: &mut Socket,
+) -> Result<Link> {
+    if let Some(link) = host.link(name)? {
+        return Ok(link);
+    }
+    let recipe = recipe.ok_or_else(|| missing(name))?;
+    let base = match recipe.base() {
+        Some(base) => Some(foresee_link(base, Recipe::of_name(base)?, steps, host)?),
+        None => None,
+    };
+    steps.push(Op::MakeParent { name: name.clone(), recipe: recipe.clone() });
+    Ok(recipe.link(name, base.as_ref()))
 }
 
 /// Deletes the parent `name` and those it stands on, as far as underlay has made them and nobody needs them.

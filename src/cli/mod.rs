@@ -5,6 +5,7 @@ mod container;
 mod hook;
 mod network;
 mod output;
+mod plan;
 mod ps;
 
 use std::ffi::OsString;
@@ -49,6 +50,8 @@ enum Command {
     /// Create, list, inspect and remove networks
     #[command(subcommand)]
     Network(network::Command),
+    /// Print what the hook would do for a container, as shell commands, and do nothing
+    Plan(plan::Plan),
     /// List what is attached: containers, networks, interfaces, addresses
     Ps {
         /// How to print it
@@ -125,6 +128,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Hook { stage: Stage::CreateRuntime } => hook::create_runtime(&store),
         Command::Hook { stage: Stage::Poststop } => hook::poststop(&store),
         Command::Network(command) => network::run(&store, command),
+        Command::Plan(options) => plan::plan(&store, &options),
         Command::Ps { format } => ps::list(&store, format),
         Command::Gc { dry_run } => gc::gc(&store, dry_run)?.iter().try_for_each(|line| output::line(line)),
         Command::Check { container, format } => check::check(&store, container.as_deref(), format),

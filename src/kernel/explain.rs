@@ -13,7 +13,7 @@ pub fn is_in_use(error: &Error) -> bool {
     error.kind() == Kind::Kernel(libc::EADDRINUSE)
 }
 
-/// Says why `op` was refused; the kernel's own words and errno stand at the end.
+/// Says why `op` was refused; `op` in the words of a shell, and the kernel's own words and errno, stand at the end.
 pub(super) fn explain(op: &Op, refusal: &Refusal) -> Error {
     let (sentence, hint) = match op {
         Op::CreateLink { name, parent, driver, mac, .. } => match (refusal.errno, driver) {
@@ -131,7 +131,7 @@ pub(super) fn explain(op: &Op, refusal: &Refusal) -> Error {
         | Op::DeleteLink { .. }
         | Op::DeleteParent { .. } => (format!("cannot do `{op}`"), String::new()),
     };
-    let error = Error::new(Kind::Kernel(refusal.errno), format!("{sentence} ({refusal})"));
+    let error = Error::new(Kind::Kernel(refusal.errno), format!("{sentence} ({op}: {refusal})"));
     if hint.is_empty() { error } else { error.hint(hint) }
 }
 
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "address 10.0.0.9/24 is in use on another ipvlan link of the same parent \
-             (Address already assigned to an ipvlan device: Address in use (os error 98))"
+             (ip addr add 10.0.0.9/24 brd 10.0.0.255 dev eth0: Address already assigned to an ipvlan device: Address in use (os error 98))"
                 .replace("Address in use", "Address already in use")
         );
         assert!(error.hint_text().is_some());

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use super::leasing::Leasing;
 use super::{Holding, Locked, Present, Store, names_in, remove, write_state};
 use crate::assign::Wanted;
 use crate::claim::Claim;
@@ -120,21 +120,12 @@ impl Locked<'_> {
     /// # Errors
     /// [`Kind::Exhausted`] when no address is left, [`Kind::Taken`] when the one that is named is somebody else's.
     pub fn reserve_host_links(&self, wanted: &[Wanted], present: &Present) -> Result<()> {
-        for Wanted { network, parent, .. } in wanted {
-            if network.host_access.is_some() {
-                let mut draft =
-                    Draft { locked: self, network, segment: parent.segment(), leases: Vec::new() };
-                let reserved = draft.reserve(parent, present);
-                if reserved.is_err() {
-                    for lease in &draft.leases {
-                        // Then it is nobody's, and swept when it is needed.
-                        if let Err(error) = remove(lease) {
-                            ::log::warn!("{error}");
-                        }
-                    }
-                }
-                reserved?;
-            }
+        for Wanted { network, parent, .. } in
+            wanted.iter().filter(|wanted| wanted.network.host_access.is_some())
+        {
+            let mut draft = Draft::new(Leasing::real(self), network, parent.segment());
+            let reserved = draft.reserve(self, parent, present);
+            reserved.inspect_err(|_| draft.leasing.give_back())?;
         }
         Ok(())
     }
@@ -178,31 +169,57 @@ impl Locked<'_> {
 }
 
 /// The reservation of a host's link while it is made.
-struct Draft<'a> {
-    locked: &'a Locked<'a>,
+pub(super) struct Draft<'a> {
+    pub(super) leasing: Leasing<'a>,
     network: &'a Network,
     segment: u32,
-    leases: Vec<PathBuf>,
 }
 
-impl Draft<'_> {
-    fn reserve(&mut self, parent: &Link, present: &Present) -> Result<()> {
-        let (network, store) = (self.network, self.locked.store);
-        let known = match store.host_link(&network.name) {
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => {
-                ::log::warn!("{error}");
-                None
-            }
-            known => known?,
-        };
-        if known.as_ref().is_some_and(|known| self.fits(known, parent)) {
+impl<'a> Draft<'a> {
+    pub(super) fn new(leasing: Leasing<'a>, network: &'a Network, segment: u32) -> Self {
+        Self { leasing, network, segment }
+    }
+
+    fn reserve(&mut self, locked: &Locked<'_>, parent: &Link, present: &Present) -> Result<()> {
+        let known = self.known()?;
+        let link = self.link(known.as_ref(), parent, present)?;
+        if known.as_ref() == Some(&link) {
             return Ok(());
         }
+        locked.write_host_link(&link)?;
+        let Some(known) = known else { return Ok(()) };
+        // What it has no more; a kill before leaves leases that are nobody's.
+        let kept = |address: &IpAddr| known.segment == self.segment && link.addresses.contains(address);
+        locked.release_host(&known, |address| !kept(address))
+    }
+
+    /// What is written of the link.
+    pub(super) fn known(&self) -> Result<Option<HostLink>> {
+        match self.leasing.store.host_link(&self.network.name) {
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => {
+                ::log::warn!("{error}");
+                Ok(None)
+            }
+            known => known,
+        }
+    }
+
+    /// The link, with its addresses leased: as it is `known`, if that will do.
+    pub(super) fn link(
+        &mut self,
+        known: Option<&HostLink>,
+        parent: &Link,
+        present: &Present,
+    ) -> Result<HostLink> {
+        if let Some(known) = known.filter(|known| self.fits(known, parent)) {
+            return Ok(known.clone());
+        }
+        let network = self.network;
         let mut addresses = Vec::new();
         for is_v4 in [true, false] {
-            addresses.extend(self.pick(is_v4, known.as_ref(), parent, present)?);
+            addresses.extend(self.pick(is_v4, known, parent, present)?);
         }
-        let link = HostLink {
+        Ok(HostLink {
             version: VERSION,
             network: network.name.clone(),
             name: host_link::name(&network.name),
@@ -211,19 +228,13 @@ impl Draft<'_> {
             parent_index: parent.ifindex,
             segment: self.segment,
             mtu: network.mtu,
-            mac: known.as_ref().filter(|known| known.driver == network.driver).and_then(|known| known.mac),
+            mac: known.filter(|known| known.driver == network.driver).and_then(|known| known.mac),
             addresses,
             // What a killed process has left bears that name.
             born_as: known
-                .as_ref()
                 .map_or_else(|| IfName::temporary(std::process::id()), |known| known.born_as.clone()),
             ifindex: None,
-        };
-        self.locked.write_host_link(&link)?;
-        let Some(known) = known else { return Ok(()) };
-        // What it has no more; a kill before leaves leases that are nobody's.
-        let kept = |address: &IpAddr| known.segment == self.segment && link.addresses.contains(address);
-        self.locked.release_host(&known, |address| !kept(address))
+        })
     }
 
     /// Whether all is as it was when the link was written down.
@@ -263,7 +274,7 @@ impl Draft<'_> {
             return Ok(None);
         }
         let set_aside: BTreeSet<_> =
-            self.locked.store.quarantined(self.segment).into_iter().map(|(address, _)| address).collect();
+            self.leasing.store.quarantined(self.segment).into_iter().map(|(address, _)| address).collect();
         let is_in_use = |address: &IpAddr| {
             present.on_host.contains(address)
                 || set_aside.contains(address)
@@ -286,26 +297,19 @@ impl Draft<'_> {
 
     /// Leases `address` to the host, if nobody else holds it.
     fn lease(&mut self, address: IpAddr) -> Result<bool> {
-        let path = self.locked.store.lease_path(self.segment, address.into());
-        match symlink(lease_target(&self.network.name), &path) {
-            Ok(()) => {
-                self.leases.push(path);
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Ok(leased_to_host(&path)?.is_some_and(|network| network == self.network.name))
-            }
-            Err(error) => Err(Error::io("create", &path, &error)),
-        }
+        let (claim, name) = (address.into(), &self.network.name);
+        let has = |network: NetworkName| network == *name;
+        Ok(self.leasing.lease(self.segment, claim, &lease_target(name))?
+            || leased_to_host(&self.leasing.store.lease_path(self.segment, claim))?.is_some_and(has))
     }
 
     fn taken(&self, address: IpAddr) -> Result<Error> {
-        let by = match self.locked.store.holding(self.segment, address.into())? {
+        let by = match self.leasing.store.holding(self.segment, address.into())? {
             Holding::Container(record) => format!("container {}", record.container),
             Holding::Unknown(id) => format!("container {id}, whose record cannot be read"),
             Holding::Host(network) => format!("the host, in network {network}"),
             Holding::Nobody => {
-                self.locked.store.lease_path(self.segment, address.into()).display().to_string()
+                self.leasing.store.lease_path(self.segment, address.into()).display().to_string()
             }
         };
         let text =

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::leasing::Leasing;
 use super::segments::leased_to;
 use super::{Locked, Store, remove, to_json, write_state};
 use crate::assign::{self, DefaultRoutes, Wanted};
@@ -86,34 +87,14 @@ impl Locked<'_> {
         present: &Present,
         lives: impl Fn(&Holder) -> bool,
     ) -> Result<Record> {
-        let mut draft = self.draft(subject, present);
-        let record = draft.attachments(wanted, lives).and_then(|mut attachments| {
-            assign::routes(wanted, &mut attachments, present.default_routes);
+        let mut draft = Draft::new(Leasing::real(self), subject, present);
+        let reserved = draft.record(wanted, lives).and_then(|record| {
             self.reserve_host_links(wanted, present)?;
-            let record = Record {
-                version: VERSION,
-                container: subject.container.clone(),
-                identity: subject.identity.cloned(),
-                state: State::Pending,
-                holder: subject.holder.clone(),
-                attachments,
-            };
-            record.marked().try_for_each(|(mark, _)| mark.check())?;
-            if record.attachments.iter().flat_map(Attached::lasting).next().is_some() {
-                record.refuse_shared(&self.store.records()?.sound)?;
-            }
-            draft.write_segments()?;
+            draft.write_segments(self)?;
             self.write(&record)?;
             Ok(record)
         });
-        if record.is_err() {
-            draft.give_back();
-        }
-        record
-    }
-
-    pub(super) fn draft<'a>(&'a self, subject: Subject<'a>, present: &'a Present) -> Draft<'a> {
-        Draft { locked: self, subject, present, segments: BTreeMap::new(), leases: Vec::new() }
+        reserved.inspect_err(|_| draft.leasing.give_back())
     }
 
     /// Writes the record of a container.
@@ -181,14 +162,37 @@ pub(super) struct Place<'a> {
 
 /// The reservation of one container while it is made.
 pub(super) struct Draft<'a> {
-    pub(super) locked: &'a Locked<'a>,
+    pub(super) leasing: Leasing<'a>,
     pub(super) subject: Subject<'a>,
     pub(super) present: &'a Present,
     pub(super) segments: BTreeMap<u32, Segment>,
-    pub(super) leases: Vec<PathBuf>,
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    pub(super) fn new(leasing: Leasing<'a>, subject: Subject<'a>, present: &'a Present) -> Self {
+        Self { leasing, subject, present, segments: BTreeMap::new() }
+    }
+
+    /// The record of the container, with all that is leased for it.
+    pub(super) fn record(&mut self, wanted: &[Wanted], lives: impl Fn(&Holder) -> bool) -> Result<Record> {
+        let mut attachments = self.attachments(wanted, lives)?;
+        assign::routes(wanted, &mut attachments, self.present.default_routes);
+        let Subject { container, identity, holder, .. } = self.subject;
+        let record = Record {
+            version: VERSION,
+            container: container.clone(),
+            identity: identity.cloned(),
+            state: State::Pending,
+            holder: holder.clone(),
+            attachments,
+        };
+        record.marked().try_for_each(|(mark, _)| mark.check())?;
+        if record.attachments.iter().flat_map(Attached::lasting).next().is_some() {
+            record.refuse_shared(&self.leasing.store.records()?.sound)?;
+        }
+        Ok(record)
+    }
+
     fn attachments(&mut self, wanted: &[Wanted], lives: impl Fn(&Holder) -> bool) -> Result<Vec<Attached>> {
         let mut attachments = Vec::with_capacity(wanted.len());
         for wanted in wanted {
@@ -221,32 +225,24 @@ impl Draft<'_> {
         Ok(attachments)
     }
 
-    /// Removes the leases that were made for nothing.
-    pub(super) fn give_back(&self) {
-        for lease in &self.leases {
-            // Else it is nobody's, and swept when it is needed.
-            if let Err(error) = remove(lease) {
-                ::log::warn!("{error}");
-            }
-        }
-    }
-
     pub(super) fn open_segment(&mut self, segment: u32, wanted: &Wanted) -> Result<()> {
         if self.segments.contains_key(&segment) {
             return Ok(());
         }
-        let store = self.locked.store;
+        let (store, locked) = (self.leasing.store, self.leasing.locked());
         let known = match store.segment(segment) {
             // Only hints stand in it: the leases are files of their own.
             Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => {
                 ::log::warn!("{error}");
-                remove(&store.segment_path(segment))?;
+                if locked.is_some() {
+                    remove(&store.segment_path(segment))?;
+                }
                 None
             }
             known => known?,
         };
-        if known.is_none() {
-            self.locked.make_segment(segment)?;
+        if let (None, Some(locked)) = (&known, locked) {
+            locked.make_segment(segment)?;
         }
         let mut known = known.unwrap_or_else(|| Segment::new(wanted.network.parent.clone()));
         known.parent = wanted.network.parent.clone();
@@ -254,9 +250,9 @@ impl Draft<'_> {
         Ok(())
     }
 
-    pub(super) fn write_segments(&self) -> Result<()> {
+    pub(super) fn write_segments(&self, locked: &Locked<'_>) -> Result<()> {
         let mut segments = self.segments.iter();
-        segments.try_for_each(|(&number, segment)| self.locked.write_segment(number, segment))
+        segments.try_for_each(|(&number, segment)| locked.write_segment(number, segment))
     }
 
     /// The kernel keeps one ipvlan mode for all links of a parent, and a new link's mode silently becomes that
@@ -267,7 +263,7 @@ impl Draft<'_> {
         if segment.ipvlan.replace((mode, flag)) == segment.ipvlan {
             return Ok(());
         }
-        for record in self.locked.store.records()?.sound {
+        for record in self.leasing.store.records()?.sound {
             let other = record.attachments.iter().find(|attached| {
                 let same_kind = attached.driver.kind() == wanted.network.driver.kind();
                 attached.segment == number && same_kind && attached.driver != wanted.network.driver

@@ -4,12 +4,14 @@
 mod damage;
 mod hints;
 mod host_links;
+mod leasing;
 mod ledger;
 mod lock;
 mod log;
 mod machine;
 mod parents;
 mod pick;
+mod preview;
 mod quarantine;
 mod segments;
 

@@ -1,9 +1,7 @@
 //! Which addresses and which MAC address an attachment gets: what it asks for, else what is reserved for its identity,
 //! else what it had before, else the next that is free.
 
-use std::io;
 use std::net::{IpAddr, Ipv6Addr};
-use std::os::unix::fs::symlink;
 
 use ipnet::IpNet;
 
@@ -68,7 +66,7 @@ impl Draft<'_> {
     /// What is reserved for this container, but for what another attachment of it has already.
     fn reserved(&self, segment: u32, wanted: &Wanted) -> Reservation {
         let mut reserved = wanted.network.reservations.of(&self.identity()).cloned().unwrap_or_default();
-        let is_left = |claim| !self.leases.contains(&self.locked.store.lease_path(segment, claim));
+        let is_left = |claim| !self.leasing.has_made(segment, claim);
         reserved.addresses.retain(|&address| is_left(address.into()));
         reserved.mac = reserved.mac.filter(|&mac| is_left(mac.into()));
         reserved
@@ -157,13 +155,13 @@ impl Draft<'_> {
         if self.lease(segment, claim)? {
             return Ok(());
         }
-        let path = self.locked.store.lease_path(segment, claim);
-        let who = match self.locked.store.holding(segment, claim)? {
-            _ if self.leases.contains(&path) => "this very container".to_owned(),
+        let store = self.leasing.store;
+        let who = match store.holding(segment, claim)? {
+            _ if self.leasing.has_made(segment, claim) => "this very container".to_owned(),
             Holding::Container(record) => format!("container {}", record.container),
             Holding::Unknown(id) => format!("container {id}, whose record cannot be read"),
             Holding::Host(network) => format!("the host, in network {network}"),
-            Holding::Nobody => path.display().to_string(),
+            Holding::Nobody => store.lease_path(segment, claim).display().to_string(),
         };
         Err(refused(format!("held by {who}")))
     }
@@ -228,15 +226,7 @@ impl Draft<'_> {
 
     /// Leases `claim` if nobody holds it.
     fn lease(&mut self, segment: u32, claim: Claim) -> Result<bool> {
-        let path = self.locked.store.lease_path(segment, claim);
-        match symlink(lease_target(self.subject.container), &path) {
-            Ok(()) => {
-                self.leases.push(path);
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(Error::io("create", &path, &error)),
-        }
+        self.leasing.lease(segment, claim, &lease_target(self.subject.container))
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::leasing::Leasing;
 use super::ledger::{Draft, Place, Subject};
 use super::{Locked, Present, Store, remove, to_json};
 use crate::assign::{self, Wanted};
@@ -72,12 +73,13 @@ impl Locked<'_> {
         let (segment, network) = (attached.segment, &attached.network);
         let place = Place { segment, wanted: asked, mac: attached.mac };
         let (container, identity, holder) = (&record.container, record.identity.as_ref(), &record.holder);
-        let mut draft = self.draft(Subject { container, identity, holder, afresh: false }, present);
+        let subject = Subject { container, identity, holder, afresh: false };
+        let mut draft = Draft::new(Leasing::real(self), subject, present);
         draft.open_segment(segment, asked)?;
         if let Some(known) = draft.segments.get_mut(&segment) {
             known.hints.set_aside(conflict, now());
         }
-        draft.write_segments()?;
+        draft.write_segments(self)?;
         let reserved = asked.network.reservations.of(&record.identity());
         let is_exact = asked.request.ips.iter().any(|requested| requested.address == address)
             || reserved.is_some_and(|reserved| reserved.addresses.contains(&address));
@@ -98,12 +100,12 @@ impl Locked<'_> {
             }
             record.attachments.iter_mut().for_each(|attached| attached.clear_routes());
             assign::routes(wanted, &mut record.attachments, present.default_routes);
-            draft.write_segments()?;
+            draft.write_segments(self)?;
             self.write(&record)?;
             Ok(record)
         });
         if replaced.is_err() {
-            draft.give_back();
+            draft.leasing.give_back();
         } else if let Err(error) = remove(&self.store.lease_path(segment, address.into())) {
             // The record says otherwise already: then it is nobody's, and swept when it is needed.
             log::warn!("{error}");

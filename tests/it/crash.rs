@@ -269,8 +269,8 @@ pub fn soak() -> bool {
 fn every_call(what: &str, case: Case, mut each: impl FnMut(usize) -> bool) {
     let step = match std::env::var_os("UNDERLAY_TEST_ALL") {
         // All of them are tried where the tests run natively.
-        Some(_) if !soak() && matches!(case.name, "macvlan" | "two") => 61,
-        Some(_) if !soak() => 23,
+        Some(_) if !soak() && case.needs == [Need::Macvlan] => 97,
+        Some(_) if !soak() => 41,
         _ => 1,
     };
     let (mut at, mut points) = (step, 0);

@@ -136,7 +136,7 @@ const CASES: [Case; 13] = [
         other: Some("pub_net"),
         networks: "pub_net;lan",
         message: [
-            "parent eth0 is in use by another driver and takes no ipvlan link (Device or resource busy (os error 16))",
+            "parent eth0 is in use by another driver and takes no ipvlan link (ip link add link eth0 name eth1 type ipvlan mode l2 bridge: Device or resource busy (os error 16))",
             "a parent carries either macvlan or ipvlan links",
         ],
     },

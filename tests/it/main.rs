@@ -37,6 +37,7 @@ mod pages;
 mod parents;
 mod podman;
 mod policy;
+mod preview;
 mod printable;
 mod properties;
 mod races;
@@ -106,6 +107,7 @@ fn main() -> ExitCode {
         layers::tests(),
         command::tests(),
         bad_input::tests(),
+        preview::tests(),
         printable::tests(),
         policy::tests(),
         unannotated::tests(),
