@@ -108,6 +108,8 @@ pub fn routes(wanted: &[Wanted], attached: &mut [Attached], present: DefaultRout
         routes.retain(|route| route.leads_on() || !nowhere.contains(route));
         nowhere.extend(routes.iter().filter(|route| !route.leads_on()));
         attached.routes.extend(routes);
+        // As the kernel lists them.
+        attached.routes.sort_by_key(|route| route.to.addr().is_ipv6());
     }
 }
 

@@ -1,6 +1,7 @@
 //! The story of an attach: what `createRuntime` does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::ManuallyDrop;
 
 use crate::announce;
 use crate::asked::Asked;
@@ -42,9 +43,9 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
     let (request, networks) = wish::permitted(store, &settings, asked)?;
 
     let pid = state.pid.ok_or_else(|| Error::input("OCI state on stdin has no pid"))?;
-    let process = Process::open(pid)?;
-    let netns = process.netns()?;
-    let home = NetnsFile::own()?;
+    let process = left(Process::open(pid)?);
+    let netns = left(process.netns()?);
+    let home = left(NetnsFile::own()?);
     netns.refuse(&home)?;
     let holder = Holder {
         pid: process.pid(),
@@ -53,7 +54,7 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
         netns: netns.describe(bundle.netns.as_deref()),
     };
 
-    let mut host = Socket::open()?;
+    let mut host = left(Socket::open()?);
     let parents = wish::parents(&networks, &mut host)?;
     if store.is_lost()? {
         mend::begin(store, &settings, &home, &mut host)?;
@@ -68,7 +69,7 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
     let on_host = wish::on_host(&networks, &mut host)?;
 
     netns.enter()?;
-    let mut inside = Socket::open()?;
+    let mut inside = left(Socket::open()?);
     let mut wanted = request.attachments.iter().zip(&networks);
     let lasting = wanted.any(|(asked, network)| lasting::is_wanted(asked, network));
     let shared = lasting.then_some(&holder.netns);
@@ -123,6 +124,11 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
         }
         return Err(error);
     }
+}
+
+/// What is left to the kernel, which closes all at once when the hook ends.
+fn left<T>(open: T) -> ManuallyDrop<T> {
+    ManuallyDrop::new(open)
 }
 
 /// The names of the links in the container's namespace. Links of containers that died in it, and that nobody

@@ -44,8 +44,10 @@ pub fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u8>>> {
     if trust != Trust::Anybody {
         check_owner(path, &metadata)?;
     }
-    let mut content = Vec::with_capacity(metadata.len().min(limit) as usize + 1);
-    (&mut file).take(limit + 1).read_to_end(&mut content).map_err(failed)?;
+    // Files are replaced as a whole, so there is no more than its length, and no need to ask; a file of /proc has none.
+    let length = if metadata.len() == 0 { limit + 1 } else { metadata.len().min(limit + 1) };
+    let mut content = Vec::with_capacity(metadata.len().min(limit + 1) as usize);
+    (&mut file).take(length).read_to_end(&mut content).map_err(failed)?;
     if content.len() as u64 > limit {
         return Err(Error::input(format!("{} is larger than {limit} bytes", path.display())));
     }
@@ -85,13 +87,21 @@ pub fn check_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// Replaces `path`, a file for root alone, by `content`, so that a reader sees the old or the new file and never half of one.
+/// Replaces `path`, a file for root alone, by `content`, so that a reader sees the old or the new file and never half of
+/// one. Its folder is made where it is missing.
 ///
 /// # Errors
 /// The old file, if any, stays.
 pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let temporary = temporary(path);
-    let written = write(&temporary, content, 0o600).and_then(|_| fs::rename(&temporary, path));
+    let written = match write(&temporary, content, 0o600) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_folder(path.parent().unwrap_or(path), 0o700)?;
+            write(&temporary, content, 0o600)
+        }
+        written => written,
+    };
+    let written = written.and_then(|_| fs::rename(&temporary, path));
     written.map_err(|error| {
         // What is left of the temporary file is of no use; a failure to remove it changes nothing.
         let _ = fs::remove_file(&temporary);
@@ -204,10 +214,11 @@ mod tests {
         replace(&path, b"three").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
-        assert!(replace(&folder.path().join("no/file"), b"").is_err());
+        assert!(replace(&path.join("below"), b"").is_err());
+        replace(&folder.path().join("new/file"), b"").unwrap();
         fs::create_dir(folder.path().join("dir")).unwrap();
         assert!(replace(&folder.path().join("dir"), b"").is_err());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 
     #[test]

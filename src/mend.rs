@@ -234,6 +234,7 @@ fn attached(store: &Store, settings: &Settings, seen: &Seen, host: &mut Socket) 
         host_link: mend_host::host_link_of(network.as_ref(), &seen.mark.network, host)?,
         detection: network.as_ref().and_then(|network| network.detection_on(&parent)),
         announcements: network.as_ref().map_or(0, Network::announced),
+        // Set once, when the link was made.
         advertised: Advertised::default(),
         addresses: seen.addresses.iter().filter(is_ours).copied().collect(),
         routes: seen.routes.clone(),

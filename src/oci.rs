@@ -132,8 +132,9 @@ fn lacks(key: &str) -> Error {
 fn read_to_end(mut input: impl Read) -> Result<Vec<u8>> {
     let failed = |error: io::Error| Error::io("read", Path::new("stdin"), &error);
     let mut text = Vec::new();
-    input.by_ref().take(LIMIT).read_to_end(&mut text).map_err(failed)?;
-    if io::copy(&mut input, &mut io::sink()).map_err(failed)? > 0 {
+    input.by_ref().take(LIMIT + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > LIMIT {
+        io::copy(&mut input, &mut io::sink()).map_err(failed)?;
         return Err(Error::input(format!("OCI state on stdin is larger than {LIMIT} bytes")));
     }
     Ok(text)

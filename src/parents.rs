@@ -110,7 +110,7 @@ fn verify(network: &Network, link: &Link, host: &mut Socket) -> Result<()> {
         recipe.verify(link, base.as_ref())?;
     }
     link.check_parent(network)?;
-    if network.driver.kind() == Driver::Macvlan && kernel::is_wireless(&network.parent) {
+    if network.driver.kind() == Driver::Macvlan && kernel::is_wireless(link) {
         return Err(Error::input(format!("parent {} is a wireless link", network.parent)).hint(
             "a wireless network takes frames of one MAC address only: use driver ipvlan, or, on an access point, a \
              bridge that it is a port of",

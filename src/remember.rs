@@ -1,6 +1,8 @@
 //! The story of a memory: what an identity had is looked up when it comes again, and written down when it is attached
 //! and when it stops. Whatever goes wrong with that, containers start and stop all the same.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::claim::Claim;
 use crate::detach;
 use crate::hint::{self, Hint};
@@ -97,9 +99,19 @@ pub(crate) fn refresh(store: &Store, record: &Record) {
 
 fn write(store: &Store, record: &Record, text: &str) {
     let path = store.hint_path(record.identity.as_ref(), &record.container);
-    if let Err(error) = store.write_hint(&path, text) {
+    let written = store.write_hint(&path, text).and_then(|()| match is_time_to_trim() {
+        true => store.trim_hints(&path),
+        false => Ok(()),
+    });
+    if let Err(error) = written {
         log::warn!("{error}");
     }
+}
+
+/// One time in sixteen, by chance: whoever makes containers cannot choose it.
+fn is_time_to_trim() -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.subsec_micros().is_multiple_of(16)
 }
 
 /// Who holds `claim`, as far as that can be made out.

@@ -164,24 +164,23 @@ fn create_link(op: &Op, host: &mut Socket, inside: &mut Socket, netns: &NetnsFil
         return Err(Error::input(format!("a plan begins with {op}, which makes no link")));
     };
     log::debug!("{op}");
-    let create = |name| {
+    let create = |name: &IfName| {
         let (parent_index, driver, mac) = (*parent_index, *driver, *mac);
         let (mtu, bclim, group) = (*mtu, *bclim, *group);
         message::create_link(NewLink { name, parent_index, driver, mac, mtu, bclim, tuning, group }, netns)
     };
-    let temporary = IfName::temporary(std::process::id());
-    let mut born_as = name;
-    let mut refusal = single(host, create(born_as)?)?;
+    let mut born_as = name.clone();
+    let mut refusal = single(host, create(&born_as)?)?;
     if refusal.as_ref().is_some_and(|refusal| refusal.errno == nix::libc::EEXIST) {
-        born_as = &temporary;
-        refusal = single(host, create(born_as)?)?;
+        born_as = IfName::temporary(std::process::id());
+        refusal = single(host, create(&born_as)?)?;
     }
     if let Some(refusal) = refusal {
         return Err(explain(op, &refusal));
     }
-    let link = inside.link(born_as)?;
+    let link = inside.link(&born_as)?;
     let link = link.ok_or_else(|| Error::input(format!("link {born_as} was made and is gone")))?;
-    if born_as != name
+    if born_as != *name
         && let Some(refusal) = single(inside, message::rename_link(link.ifindex, name)?)?
     {
         return Err(explain(op, &refusal));

@@ -1,7 +1,6 @@
 //! rtnetlink messages as bytes: what we ask, built with neli's types. The functions name the `ip` command that
 //! does the same.
 
-use std::io::Cursor;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
@@ -13,7 +12,6 @@ use neli::consts::rtnl::{
 };
 use neli::err::SerError;
 use neli::neli_enum;
-use neli::nl::{NlPayload, NlmsghdrBuilder};
 use neli::rtnl::{
     Fibmsg, FibmsgBuilder, IfaddrmsgBuilder, Ifinfomsg, IfinfomsgBuilder, Rtattr, RtattrBuilder, Rtmsg,
     RtmsgBuilder,
@@ -22,6 +20,7 @@ use neli::types::{Buffer, RtBuffer};
 use neli::{Size, ToBytes};
 
 use super::driver;
+pub(super) use super::envelope::{Message, unsound};
 use super::netns::NetnsFile;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
@@ -43,33 +42,6 @@ impl RtaType for IflaVlan {}
 
 /// Of linux/rtnetlink.h, which neli lacks: the next hop is on the link, whatever the routes say.
 pub(super) const RTNH_F_ONLINK: u32 = 4;
-
-/// One message to the kernel, without its number.
-#[derive(Debug)]
-pub(super) struct Message(Vec<u8>);
-
-impl Message {
-    pub(super) fn new<P: Size + ToBytes>(kind: Rtm, flags: NlmF, payload: P) -> Result<Self> {
-        let message = NlmsghdrBuilder::default()
-            .nl_type(kind)
-            .nl_flags(NlmF::REQUEST | flags)
-            .nl_payload(NlPayload::Payload(payload))
-            .build()
-            .map_err(unsound)?;
-        let mut bytes = Cursor::new(Vec::with_capacity(256));
-        message.to_bytes(&mut bytes).map_err(unsound)?;
-        Ok(Self(bytes.into_inner()))
-    }
-
-    /// The message with its number (`nlmsg_seq`, the third word of nlmsghdr).
-    pub(super) fn numbered(self, sequence: u32) -> Vec<u8> {
-        let Self(mut bytes) = self;
-        if let Some(place) = bytes.get_mut(8..12) {
-            place.copy_from_slice(&sequence.to_ne_bytes());
-        }
-        bytes
-    }
-}
 
 /// `ip link show NAME`
 pub(super) fn get_link_by_name(name: &IfName) -> Result<Message> {
@@ -410,8 +382,4 @@ pub(super) fn octets(address: IpAddr) -> Buffer {
         IpAddr::V4(address) => Buffer::from(&address.octets()[..]),
         IpAddr::V6(address) => Buffer::from(&address.octets()[..]),
     }
-}
-
-pub(super) fn unsound(error: impl std::fmt::Display) -> Error {
-    Error::input(format!("cannot write a netlink message: {error}"))
 }

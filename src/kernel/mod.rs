@@ -3,6 +3,7 @@
 mod apply;
 mod detached;
 mod driver;
+mod envelope;
 mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;

@@ -8,7 +8,6 @@ use super::message::{self, ParentKind};
 use super::socket::Socket;
 use crate::error::{Error, Result};
 use crate::link::Link;
-use crate::name::IfName;
 use crate::parent::{MARK, MadeParent, Recipe};
 use crate::plan::Op;
 
@@ -61,9 +60,10 @@ fn finish(op: &Op, link: &Link, parent: &MadeParent, host: &mut Socket) -> Resul
     link.ok_or_else(|| Error::input(format!("{} was made and is gone", parent.name)))
 }
 
-/// Whether the host's link `name` is a wireless one. rtnetlink does not tell; sysfs does.
-pub fn is_wireless(name: &IfName) -> bool {
-    Path::new("/sys/class/net").join(name.as_str()).join("phy80211").exists()
+/// Whether the host's `link` is a wireless one. rtnetlink does not tell; sysfs does, of those without a driver of their
+/// own (`IFLA_INFO_KIND`).
+pub fn is_wireless(link: &Link) -> bool {
+    link.kind.is_none() && Path::new("/sys/class/net").join(&link.name).join("phy80211").exists()
 }
 
 /// Deletes `parent`, if it is still the link that was made.

@@ -15,6 +15,9 @@ use super::netns::NetnsFile;
 use crate::error::{Error, Kind, Result};
 use crate::record::Holder;
 
+/// The most that `/proc/PID/stat` can hold (52 numbers and a name), which is read at once.
+const STAT: usize = 2048;
+
 /// A process that lived when this was made. Once it is gone, everything asked of it fails.
 #[derive(Debug)]
 pub struct Process {
@@ -36,12 +39,11 @@ impl Process {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let folder = open(Path::new(&format!("/proc/{pid}")), flags, Mode::empty())
             .map_err(|errno| failed(errno.into()))?;
-        let mut stat = String::new();
+        let mut stat = [0; STAT];
         let file = openat(&folder, "stat", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
-        file.map(File::from)
-            .map_err(io::Error::from)
-            .and_then(|mut file| file.read_to_string(&mut stat))
-            .map_err(failed)?;
+        let file = file.map(File::from).map_err(io::Error::from);
+        let length = file.and_then(|mut file| file.read(&mut stat)).map_err(failed)?;
+        let stat = String::from_utf8_lossy(stat.get(..length).unwrap_or_default());
         let start_time =
             start_time(&stat).ok_or_else(|| failed(io::Error::from_raw_os_error(libc::ESRCH)))?;
         Ok(Self { pid, folder, start_time })

@@ -25,8 +25,8 @@ pub struct Socket {
     buffer: Vec<u8>,
 }
 
-/// A dump does not put more into one datagram (`NLMSG_GOODSIZE` and netlink_recvmsg's limit).
-const BUFFER: usize = 64 * 1024;
+/// The kernel puts no more into one datagram of a dump (netlink_recvmsg, `max_recvmsg_len`).
+const BUFFER: usize = 32 * 1024;
 /// How often a dump that was disturbed by a change is begun again.
 const DUMPS: usize = 5;
 
@@ -40,7 +40,6 @@ impl Socket {
             // Without bind(2): the kernel does it with the first message.
             let socket = NlSocket::new(NlFamily::Route)?;
             socket.enable_ext_ack(true)?;
-            socket.enable_strict_checking(true)?;
             Ok(socket)
         };
         let socket = open().map_err(|error| failed("open a netlink socket", &error))?;
@@ -192,15 +191,17 @@ impl Socket {
     /// When nothing could be sent, or answers are missing.
     pub(super) fn transact(&mut self, messages: Vec<Message>) -> Result<Vec<Option<Refusal>>> {
         let mut answers = vec![None; messages.len()];
-        let mut missing = messages.len();
-        let first = self.send(messages)?;
+        let last = messages.len().saturating_sub(1);
+        // A message that fails is answered in any case, and before the last.
+        let quiet = |(at, message): (usize, Message)| if at < last { message.without_ack() } else { message };
+        let first = self.send(messages.into_iter().enumerate().map(quiet).collect())?;
         self.receive(|reply| {
             let at = reply.sequence.wrapping_sub(first) as usize;
-            if let (Content::Answer(answer), Some(place)) = (reply.content, answers.get_mut(at)) {
-                *place = answer;
-                missing -= 1;
-            }
-            Ok(missing == 0)
+            let (Content::Answer(answer), Some(place)) = (reply.content, answers.get_mut(at)) else {
+                return Ok(false);
+            };
+            *place = answer;
+            Ok(at == last)
         })?;
         Ok(answers)
     }

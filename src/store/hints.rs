@@ -2,8 +2,8 @@
 //!
 //! A hint is a symbolic link, `identities/BUCKET/IDENTITY` or, where the container does not say what it is,
 //! `containers/BUCKET/ID`, and its text is the [hint](crate::hint). So it is made in one system call and never half
-//! written, needs no lock, and no fsync to be whole after a power cut. A bucket holds a limited number, of which the
-//! oldest makes way: containers with a new id each time fill no disk, and displace nobody who says what it is.
+//! written, needs no lock, and no fsync to be whole after a power cut. Now and then the oldest of a bucket make way:
+//! containers with a new id each time fill no disk, and displace nobody who says what it is.
 
 use std::fs;
 use std::io;
@@ -22,7 +22,7 @@ use crate::name::{ContainerId, Identity};
 
 /// How many buckets there are for identities, and as many for container ids.
 const BUCKETS: u64 = 64;
-/// How many hints there are in a bucket at most.
+/// How many hints are left in a bucket that is trimmed.
 const BUCKET: usize = 256;
 
 impl Store {
@@ -75,7 +75,7 @@ impl Store {
             made => made,
         };
         match made {
-            Ok(()) => trim(bucket, path),
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 remove(path)?;
                 match symlink(text, path) {
@@ -87,19 +87,24 @@ impl Store {
             Err(error) => Err(failed(error)),
         }
     }
-}
 
-/// Removes the oldest of a bucket that is too full, but not the `newest`.
-fn trim(bucket: &Path, newest: &Path) -> Result<()> {
-    let mut hints = entries(bucket)?;
-    if hints.len() <= BUCKET {
-        return Ok(());
+    /// Removes the oldest hints of the bucket that that at `newest` is in, if there are too many.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn trim_hints(&self, newest: &Path) -> Result<()> {
+        let mut hints = newest.parent().map(entries).transpose()?.unwrap_or_default();
+        if hints.len() <= BUCKET {
+            return Ok(());
+        }
+        hints.retain(|hint| hint != newest);
+        // One that is gone meanwhile is the oldest there is.
+        hints.sort_by_cached_key(|hint| {
+            fs::symlink_metadata(hint).and_then(|metadata| metadata.modified()).ok()
+        });
+        let surplus = hints.len() + 1 - BUCKET;
+        hints.iter().take(surplus).try_for_each(|hint| remove(hint))
     }
-    hints.retain(|hint| hint != newest);
-    // One that is gone meanwhile is the oldest there is.
-    hints.sort_by_cached_key(|hint| fs::symlink_metadata(hint).and_then(|metadata| metadata.modified()).ok());
-    let surplus = hints.len() + 1 - BUCKET;
-    hints.iter().take(surplus).try_for_each(|hint| remove(hint))
 }
 
 #[cfg(test)]
@@ -118,6 +123,7 @@ mod tests {
         let ids: Vec<_> = ids.take(BUCKET + 9).collect();
         for id in &ids {
             store.write_hint(&path(id), "lan:ip=10.0.0.9").unwrap();
+            store.trim_hints(&path(id)).unwrap();
             // The first is renewed again and again: it never is the oldest.
             store.renew_hint(&path(&ids[0])).unwrap();
         }

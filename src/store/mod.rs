@@ -225,11 +225,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Writes a file of the ledger, in a folder that is made if need be.
 fn write_state(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text = to_json(value)?;
-    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
-        file::make_folder(folder, 0o700)?;
-    }
-    file::replace(path, &text)
+    file::replace(path, &to_json(value)?)
 }
 
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {

@@ -128,8 +128,10 @@ impl<'a> Two<'a> {
 }
 
 fn record(name: &str, damage: Damage) {
-    let bed =
-        Bed::with_pub_net("macvlan", "--ipv6 --subnet 2001:db8:abc8::/64 --route 10.9.0.0/16,172.16.86.9,7");
+    let bed = Bed::with_pub_net(
+        "macvlan",
+        "--ipv6 --subnet 2001:db8:abc8::/64 --gateway 2001:db8:abc8::10 --route 10.9.0.0/16,172.16.86.9,7",
+    );
     let two = Two::new(&bed, "pub_net");
     let path = two.record();
     damage(&path);

@@ -1,0 +1,3 @@
+//! The floor: a static program that does nothing.
+
+fn main() {}

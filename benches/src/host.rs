@@ -1,0 +1,99 @@
+//! The machine that is measured on: a parent link to a LAN, and networks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::measure::Job;
+
+/// Where the programs are, and the files of underlay.
+pub struct Host {
+    pub folder: PathBuf,
+    /// The programs of this crate.
+    pub programs: PathBuf,
+    pub underlay: PathBuf,
+    /// The number of the parent.
+    pub parent: u32,
+}
+
+/// The parent of all networks.
+pub const PARENT: &str = "bench0";
+/// Its LAN's end, in a namespace.
+const LAN: &str = "bench-lan";
+
+/// Runs `ip` with the words of `arguments`, which must succeed.
+pub fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split_whitespace()).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+impl Host {
+    pub fn new(underlay: &Path, programs: &Path) -> Self {
+        let folder = PathBuf::from("/run/underlay-bench");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(folder.join("etc/networks")).unwrap();
+        ip(&format!("netns add {LAN}"));
+        ip(&format!("link add {PARENT} type veth peer name lan0 netns {LAN}"));
+        ip(&format!("addr add 10.200.0.1/24 dev {PARENT}"));
+        ip(&format!("link set {PARENT} up"));
+        ip(&format!("-n {LAN} link set lan0 up"));
+        let index = fs::read_to_string(format!("/sys/class/net/{PARENT}/ifindex")).unwrap();
+        let parent = index.trim().parse().unwrap();
+        let host = Self { folder, programs: programs.to_owned(), underlay: underlay.to_owned(), parent };
+        let v4 = "--subnet 10.201.0.0/16 --gateway 10.201.0.1";
+        let v6 = "--subnet 2001:db8:201::/64 --gateway 2001:db8:201::1";
+        let off = "-o conflict_detection=off -o announcements=0";
+        host.create("macvlan", &format!("{v4} {off} m4"));
+        host.create("macvlan", &format!("{v4} {v6} {off} m46"));
+        host.create("macvlan", "--subnet 10.202.0.0/16 --gateway 10.202.0.1 probed");
+        host.create("macvlan", &format!("--subnet 10.203.0.0/24 {off} second"));
+        host.create("macvlan", &format!("--subnet 10.204.0.0/24 {off} third"));
+        ip(&format!("link add link {PARENT} name {PARENT}.7 type vlan id 7"));
+        ip(&format!("link set {PARENT}.7 up"));
+        host.create("macvlan", &format!("{v4} {off} -o parent={PARENT}.7 vlan"));
+        // macvlan and ipvlan have no parent in common.
+        ip(&format!("link add {PARENT}i type veth peer name lan1 netns {LAN}"));
+        ip(&format!("link set {PARENT}i up"));
+        ip(&format!("-n {LAN} link set lan1 up"));
+        host.create("ipvlan", &format!("{v4} {off} -o parent={PARENT}i i4"));
+        host.create("ipvlan", &format!("{v4} {v6} {off} -o parent={PARENT}i i46"));
+        host
+    }
+
+    fn create(&self, driver: &str, options: &str) {
+        let parent = if options.contains("parent=") { String::new() } else { format!("-o parent={PARENT}") };
+        let command = format!("{} network create -d {driver} {parent} {options}", self.underlay.display());
+        self.at_home(Job::new(&command)).run();
+    }
+
+    /// The job with underlay's folders set.
+    pub fn at_home(&self, job: Job) -> Job {
+        ["config", "state", "data"].iter().fold(job, |job, name| {
+            let folder = if *name == "config" { "etc" } else { name };
+            job.env(
+                &format!("UNDERLAY_{}_DIR", name.to_uppercase()),
+                self.folder.join(folder).display().to_string(),
+            )
+        })
+    }
+
+    pub fn hook(&self, stage: &str, state: String) -> Job {
+        self.at_home(Job::new(&format!("{} hook {stage}", self.underlay.display()))).stdin(state)
+    }
+
+    pub fn program(&self, name: &str) -> String {
+        self.programs.join(name).display().to_string()
+    }
+
+    /// The folder of the leases on the parent.
+    pub fn segment(&self) -> PathBuf {
+        self.folder.join("state/segments").join(self.parent.to_string())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        ip(&format!("netns del {LAN}"));
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}

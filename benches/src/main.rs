@@ -1,0 +1,88 @@
+//! The benchmark of `make bench`, to be run in the guest with its instruction clock, as root:
+//! `underlay-bench UNDERLAY PROGRAMS RESULTS ROUNDS [quick]`. The parts are measured in turns, one boot for all.
+
+mod cases;
+mod container;
+mod engines;
+mod growth;
+mod host;
+mod measure;
+mod plot;
+mod report;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use cases::Results;
+use container::Container;
+use engines::Engines;
+use host::Host;
+use report::Counted;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "pause") {
+        container::pause();
+    }
+    let [underlay, programs, results_folder] = [0, 1, 2].map(|at| PathBuf::from(&arguments[at]));
+    let rounds: usize = arguments[3].parse().unwrap();
+    let quick = arguments.get(4).is_some_and(|word| word == "quick");
+    let host = Host::new(&underlay, &programs);
+    let mut results = Results::new();
+    // The first round warms files and caches.
+    for number in 0..=rounds {
+        cases::round(&host, number, &mut results);
+        if number == 0 {
+            results.clear();
+        }
+        eprintln!("bench: attaches, round {number} of {rounds}");
+    }
+    if !quick {
+        let engines = Engines::new(&host);
+        for number in 0..=rounds {
+            let mut one = Results::new();
+            engines.round(&host, number, &mut one);
+            if number > 0 {
+                one.into_iter().for_each(|(name, costs)| results.entry(name).or_default().extend(costs));
+            }
+            eprintln!("bench: engines, round {number} of {rounds}");
+        }
+    }
+    growth::leases(&host, rounds, &mut results);
+    eprintln!("bench: leases");
+    if !quick {
+        growth::links(&host, rounds, &mut results);
+        eprintln!("bench: links");
+        growth::at_once(&host, &mut results);
+        eprintln!("bench: at once");
+        growth::in_a_row(&host, &mut results);
+    }
+    let counted = Counted {
+        attach_calls: calls(&host, "createRuntime"),
+        detach_calls: calls(&host, "poststop"),
+        binary: fs::metadata(&underlay).unwrap().len(),
+        kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim().to_owned(),
+    };
+    println!("{}", report::write(&results_folder, &results, &counted));
+}
+
+/// How many system calls the hook makes at `stage`, from execve(2) to exit_group(2).
+fn calls(host: &Host, stage: &str) -> usize {
+    let mut container = Container::new(&host.folder, &format!("calls-{stage}"), "m4");
+    let traced = |stage: &str, status: &str, container: &Container| {
+        let job = host.hook(stage, container.state(status));
+        let trace = host.folder.join("trace");
+        let mut command = Command::new("strace");
+        command.arg("-f").arg("-o").arg(&trace).args(&job.words).envs(job.env).stdin(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), &job.stdin).unwrap();
+        assert!(child.wait().unwrap().success());
+        let text = fs::read_to_string(&trace).unwrap();
+        text.lines().filter(|line| !line.contains("+++ exited")).count()
+    };
+    let created = traced("createRuntime", "created", &container);
+    container.end();
+    let stopped = traced("poststop", "stopped", &container);
+    if stage == "poststop" { stopped } else { created }
+}
