@@ -5,10 +5,11 @@ DESTDIR ?=
 # Where podman and CRI-O read hooks by default, whatever PREFIX is.
 HOOKSDIR ?= /usr/share/containers/oci/hooks.d
 
-# One static binary: nothing to load at each container's start, and it runs on any Linux of this architecture.
-# The target must be named, or build scripts would be linked statically too.
+# One static binary: nothing to load at each container's start, and it runs on any Linux of this architecture. Not
+# relocated at each start either, which would take a tenth of it (`make bench`): it lies where it was linked for, without
+# a random base, which memory-safe code can do without. The target must be named, or build scripts would be linked so too.
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
-RUSTFLAGS ?= -C target-feature=+crt-static
+RUSTFLAGS ?= -C target-feature=+crt-static -C relocation-model=static
 export RUSTFLAGS
 CARGO = cargo
 SHELL = bash
@@ -17,7 +18,7 @@ BUILT = target/$(TARGET)
 BINARY = $(BUILT)/release/underlay
 PAYLOAD = target/payload
 
-.PHONY: build check test test-unit test-native test-guest fuzz payload demo install uninstall clean
+.PHONY: build check test test-unit test-native test-guest fuzz bench payload demo install uninstall clean
 
 build:
 	$(CARGO) build --release --target $(TARGET)
@@ -54,6 +55,18 @@ soak: requirements payload
 # Every fuzz target under a coverage-guided fuzzer, TIME seconds each; TARGETS names some.
 fuzz:
 	TIME=$(or $(TIME),60) fuzz/run $(TARGETS)
+
+# What an attach costs, next to others' and as networks grow, in instructions, in the guest: a table, plots and
+# results.json in target/bench/results. ROUNDS of each; QUICK=quick leaves engines and most of growth out.
+ROUNDS = 15
+QUICK =
+bench: requirements build
+	$(CARGO) build --release --manifest-path benches/Cargo.toml --target $(TARGET) --target-dir target/bench
+	rm -rf target/bench/payload
+	mkdir -p target/bench/payload
+	cp $(BINARY) target/bench/$(TARGET)/release/{empty,raw,underlay-bench} target/bench/payload/
+	tests/guest/guest run trixie --icount --memory 2048 --payload target/bench/payload --out target/bench/results --timeout 3600 -- \
+		./underlay-bench /payload/underlay /payload /out $(ROUNDS) $(QUICK)
 
 # What the guest gets: the binary as it is shipped, installed below root/, and the tests with what they read.
 payload: build

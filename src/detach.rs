@@ -53,7 +53,7 @@ pub fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> {
         }
         thread::sleep(Duration::from_millis(10));
     }
-    take_back(store, &settings, &record, &mut Socket::open()?)?;
+    take_back(store, &settings, &record, &mut Socket::when_needed())?;
     Ok(Some(record))
 }
 

@@ -18,12 +18,16 @@ use cases::Results;
 use container::Container;
 use engines::Engines;
 use host::Host;
+use measure::{Job, median};
 use report::Counted;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == "pause") {
         container::pause();
+    }
+    if arguments.first().is_some_and(|first| first == "cost") {
+        return cost(&arguments[1..]);
     }
     let [underlay, programs, results_folder] = [0, 1, 2].map(|at| PathBuf::from(&arguments[at]));
     let rounds: usize = arguments[3].parse().unwrap();
@@ -65,6 +69,16 @@ fn main() {
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim().to_owned(),
     };
     println!("{}", report::write(&results_folder, &results, &counted));
+}
+
+/// What one command costs: `cost ROUNDS WORD…`, to try out a change; the file that STDIN names is its stdin.
+fn cost(arguments: &[String]) {
+    let stdin = std::env::var_os("STDIN").map(|path| fs::read(path).unwrap()).unwrap_or_default();
+    let job = Job { words: arguments[1..].to_vec(), stdin, ..Job::default() };
+    let rounds: usize = arguments[0].parse().unwrap();
+    let costs: Vec<_> = (0..=rounds).map(|_| job.run()).skip(1).collect();
+    let (cpu, spread) = median(costs.iter().map(|cost| cost.cpu).collect());
+    println!("{:.3} M ± {:.3}  {}", cpu as f64 / 1e6, spread as f64 / 1e6, arguments[1..].join(" "));
 }
 
 /// How many system calls the hook makes at `stage`, from execve(2) to exit_group(2).

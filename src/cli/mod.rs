@@ -9,7 +9,6 @@ mod plan;
 mod ps;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -23,18 +22,23 @@ use crate::name::ContainerId;
 use crate::store::Store;
 use output::Format;
 
+/// The variables that name our folders, and where those are without them.
+const CONFIG_DIR: (&str, &str) = ("UNDERLAY_CONFIG_DIR", "/etc/underlay");
+const STATE_DIR: (&str, &str) = ("UNDERLAY_STATE_DIR", "/run/underlay");
+const DATA_DIR: (&str, &str) = ("UNDERLAY_DATA_DIR", "/var/lib/underlay");
+
 /// Gives containers their own place on a physical network: macvlan and ipvlan links, addresses, routes.
 #[derive(Debug, Parser)]
 #[command(name = "underlay", version, max_term_width = 100)]
 struct Cli {
     /// Where networks and settings are defined
-    #[arg(long, value_name = "DIR", env = "UNDERLAY_CONFIG_DIR", default_value = "/etc/underlay")]
+    #[arg(long, value_name = "DIR", env = CONFIG_DIR.0, default_value = CONFIG_DIR.1)]
     config_dir: PathBuf,
     /// Where the ledger is kept
-    #[arg(long, value_name = "DIR", env = "UNDERLAY_STATE_DIR", default_value = "/run/underlay")]
+    #[arg(long, value_name = "DIR", env = STATE_DIR.0, default_value = STATE_DIR.1)]
     state_dir: PathBuf,
     /// Where it is remembered which address an identity had
-    #[arg(long, value_name = "DIR", env = "UNDERLAY_DATA_DIR", default_value = "/var/lib/underlay")]
+    #[arg(long, value_name = "DIR", env = DATA_DIR.0, default_value = DATA_DIR.1)]
     data_dir: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -100,7 +104,8 @@ enum Stage {
 /// Runs the command in `args` (the first is the program's name) and returns its exit code: 0 done, 1 failed,
 /// 2 wrong usage.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<_> = args.into_iter().collect();
+    let cli = match plain_hook(&args).map_or_else(|| Cli::try_parse_from(args), Ok) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" of code 0, printed on stdout.
@@ -108,11 +113,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    env_logger::Builder::new()
-        .filter_level(log::LevelFilter::Warn)
-        .parse_default_env()
-        .format(|to, record| writeln!(to, "{}", output::diagnostic(record)))
-        .init();
+    output::begin_log();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -120,6 +121,27 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(if error.kind() == Kind::Usage { 2 } else { 1 })
         }
     }
+}
+
+/// The command line as hook files have it, which needs no parser: `underlay hook STAGE`. What clap would read of it is a
+/// quarter of a hook's own work.
+fn plain_hook(args: &[OsString]) -> Option<Cli> {
+    let [_, hook, stage] = args else { return None };
+    let stage = match stage.to_str()? {
+        "createRuntime" => Stage::CreateRuntime,
+        "poststop" => Stage::Poststop,
+        _ => return None,
+    };
+    let folder = |name: &str, default: &str| {
+        let named = std::env::var_os(name).filter(|folder| !folder.is_empty());
+        named.map_or_else(|| PathBuf::from(default), PathBuf::from)
+    };
+    (hook == "hook").then(|| Cli {
+        config_dir: folder(CONFIG_DIR.0, CONFIG_DIR.1),
+        state_dir: folder(STATE_DIR.0, STATE_DIR.1),
+        data_dir: folder(DATA_DIR.0, DATA_DIR.1),
+        command: Command::Hook { stage },
+    })
 }
 
 fn run(cli: Cli) -> Result<()> {
@@ -148,5 +170,19 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_hook_without_parser_is_the_same() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        for line in ["underlay hook createRuntime", "/usr/bin/underlay hook poststop"] {
+            let parsed = Cli::try_parse_from(words(line)).unwrap();
+            assert_eq!(format!("{:?}", plain_hook(&words(line)).unwrap()), format!("{parsed:?}"));
+        }
+        for line in
+            ["underlay hook", "underlay hook poststart", "underlay network ls", "underlay hook poststop x"]
+        {
+            assert!(plain_hook(&words(line)).is_none(), "{line}");
+        }
     }
 }

@@ -20,13 +20,15 @@ use crate::route::{Route, TableId};
 
 /// A socket of `NETLINK_ROUTE` in the network namespace of the thread that opened it.
 pub struct Socket {
-    socket: NlSocket,
+    /// Opened with the first message, if it was not before.
+    socket: Option<NlSocket>,
     sequence: u32,
     buffer: Vec<u8>,
 }
 
-/// The kernel puts no more into one datagram of a dump (netlink_recvmsg, `max_recvmsg_len`).
-const BUFFER: usize = 32 * 1024;
+/// The kernel puts at most 32 KiB into one datagram of a dump (netlink_recvmsg, `max_recvmsg_len`). So much that the
+/// allocator maps it (M_MMAP_THRESHOLD): only the pages that answers reach are ever made.
+const BUFFER: usize = 160 * 1024;
 /// How often a dump that was disturbed by a change is begun again.
 const DUMPS: usize = 5;
 
@@ -36,14 +38,25 @@ impl Socket {
     /// # Errors
     /// When the kernel has none to give.
     pub fn open() -> Result<Self> {
-        let open = || {
-            // Without bind(2): the kernel does it with the first message.
-            let socket = NlSocket::new(NlFamily::Route)?;
-            socket.enable_ext_ack(true)?;
-            Ok(socket)
+        let mut socket = Self::when_needed();
+        socket.opened()?;
+        Ok(socket)
+    }
+
+    /// A socket that is opened when it is needed first.
+    pub fn when_needed() -> Self {
+        Self { socket: None, sequence: 1, buffer: Vec::new() }
+    }
+
+    fn opened(&mut self) -> Result<(&NlSocket, &mut [u8])> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => {
+                self.buffer = vec![0; BUFFER];
+                open().map_err(|error| failed("open a netlink socket", &error))?
+            }
         };
-        let socket = open().map_err(|error| failed("open a netlink socket", &error))?;
-        Ok(Self { socket, sequence: 1, buffer: vec![0; BUFFER] })
+        Ok((self.socket.insert(socket), &mut self.buffer))
     }
 
     /// The link called `name`, if there is one.
@@ -252,7 +265,7 @@ impl Socket {
             self.sequence = self.sequence.wrapping_add(1);
         }
         loop {
-            match self.socket.send(&bytes, Msg::empty()) {
+            match self.opened()?.0.send(&bytes, Msg::empty()) {
                 Ok(_) => return Ok(first),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed("send to netlink", &error)),
@@ -264,7 +277,8 @@ impl Socket {
     fn receive(&mut self, mut each: impl FnMut(Reply<'_>) -> Result<bool>) -> Result<()> {
         let mut complete = false;
         while !complete {
-            let length = match self.socket.recv(self.buffer.as_mut_slice(), Msg::empty()) {
+            let (socket, buffer) = self.opened()?;
+            let length = match socket.recv(buffer, Msg::empty()) {
                 Ok((length, _)) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(failed("receive from netlink", &error)),
@@ -275,6 +289,13 @@ impl Socket {
         }
         Ok(())
     }
+}
+
+fn open() -> io::Result<NlSocket> {
+    // Without bind(2): the kernel does it with the first message.
+    let socket = NlSocket::new(NlFamily::Route)?;
+    socket.enable_ext_ack(true)?;
+    Ok(socket)
 }
 
 fn failed(doing: &str, error: &io::Error) -> Error {

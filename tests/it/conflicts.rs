@@ -373,9 +373,11 @@ fn announcer() {
         |one: &str, other: &Path| fs::metadata(one).unwrap().ino() == fs::metadata(other).unwrap().ino();
     assert!(same(&format!("/proc/{pid}/ns/net"), &bed.host.path()), "it lives on the host");
     assert_eq!(fs::read_link(format!("/proc/{pid}/exe")).unwrap(), fs::canonicalize(binary()).unwrap());
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let session = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(3).unwrap().to_owned();
-    assert_eq!(session, pid.to_string());
+    let session = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(')').unwrap().1.split_whitespace().nth(3).unwrap().to_owned()
+    };
+    wait(|| session() == pid.to_string());
     // It ends with the container, not when it has said it ten times.
     let mac = mac_of(&web);
     web.stop();

@@ -11,6 +11,7 @@
 mod attach;
 mod bad_input;
 mod bed;
+mod budget;
 mod check;
 mod command;
 mod conflicts;
@@ -122,6 +123,7 @@ fn main() -> ExitCode {
         host_access::tests(),
         identity::tests(),
         damaged::tests(),
+        budget::tests(),
         check::tests(),
         first_light::tests(),
         parents::tests(),

@@ -1,0 +1,70 @@
+//! What the hook may cost: its system calls are counted, so that nobody makes it slower without seeing it.
+
+use nix::libc;
+
+use crate::Test;
+use crate::bed::Bed;
+use crate::container::{Container, Engine::Bare};
+use crate::need::Need;
+use crate::tracer::trace;
+
+/// The system calls of an attach and of the poststop after it, from execve(2) on, process start and end included; those
+/// of a container that asks for nothing. What the C library does at start differs by a few.
+const ATTACH: usize = 124;
+const DETACH: usize = 69;
+const UNANNOTATED: usize = 45;
+/// An attach among this many leases makes as many.
+const LEASES: usize = 500;
+
+pub fn tests() -> Vec<Test> {
+    vec![Test::new("budget::system_calls", &[Need::Macvlan], system_calls)]
+}
+
+/// How many system calls the hook makes at `stage`.
+fn count(bed: &Bed, container: &Container<'_>, stage: &str) -> usize {
+    let mut count = 0;
+    let traced =
+        trace(&bed.underlay(&format!("hook {stage}")), container.state_at(stage).as_bytes(), |call| {
+            match call.number {
+                // nsenter(1) becomes the hook.
+                libc::SYS_execve => count = 1,
+                // Before each close(2), in debug builds.
+                libc::SYS_fcntl => {}
+                _ => count += 1,
+            }
+            None
+        });
+    assert_eq!(traced.code(), Some(0), "{traced:?}");
+    count
+}
+
+fn system_calls() {
+    let bed = Bed::with_pub_net("macvlan", "-o conflict_detection=off -o announcements=0");
+    // The first one makes folders and files.
+    bed.container(Bare, "first").networks("pub_net").start().unwrap().stop();
+    let attach = |id: &str| {
+        // Of a name that the host has too, older kernels want a link to be renamed.
+        let mut web =
+            bed.container(Bare, id).networks("pub_net:ifname=net0").without_hooks().start().unwrap();
+        let attach = count(&bed, &web, "createRuntime");
+        web.kill();
+        (attach, count(&bed, &web, "poststop"))
+    };
+    let (alone, detach) = attach("web");
+    assert!(alone <= ATTACH, "an attach makes {alone} system calls, {ATTACH} are allowed");
+    assert!(detach <= DETACH, "a poststop makes {detach} system calls, {DETACH} are allowed");
+    let segment = std::fs::read_dir(bed.path("run/segments")).unwrap().next().unwrap().unwrap().path();
+    for number in 0..LEASES {
+        let lease = segment.join(format!("10.7.{}.{}", number / 200, number % 200));
+        std::os::unix::fs::symlink("../../containers/filler.json", lease).unwrap();
+    }
+    let (among, _) = attach("next");
+    assert!(
+        among <= ATTACH,
+        "an attach among {LEASES} leases makes {among} system calls, {ATTACH} are allowed"
+    );
+    let plain = bed.container(Bare, "plain").annotation("a", "b").without_hooks().start().unwrap();
+    let nothing = count(&bed, &plain, "createRuntime");
+    assert!(nothing <= UNANNOTATED, "one that asks for nothing takes {nothing}, {UNANNOTATED} are allowed");
+    eprintln!("budget::system_calls: attach {alone}, detach {detach}, unannotated {nothing}");
+}
