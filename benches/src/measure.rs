@@ -44,6 +44,8 @@ impl Job {
         command.args(&self.words[1..]).envs(self.env.iter().cloned());
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         let begun = Instant::now();
+        // Waited for by `wait`, which tells what it has used.
+        #[expect(clippy::zombie_processes, reason = "wait4 reaps it")]
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.words));
         // Who does not read it may be gone already.
         let _ = child.stdin.take().unwrap().write_all(&self.stdin);
