@@ -233,7 +233,7 @@ impl Subnet {
     }
 
     /// The first and the last address of the pool.
-    fn pool(&self) -> (u128, u128) {
+    pub(crate) fn pool(&self) -> (u128, u128) {
         match self.range {
             Some(range) => (number(range.first), number(range.last)),
             None => (number(self.net.network()), number(self.net.broadcast())),
@@ -256,7 +256,7 @@ impl Subnet {
         IpNet::new_assert(address, self.net.prefix_len())
     }
 
-    fn address(&self, number: u128) -> IpAddr {
+    pub(crate) fn address(&self, number: u128) -> IpAddr {
         match self.net {
             // The number came from an IPv4 range, so it fits.
             IpNet::V4(_) => Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX)).into(),
@@ -275,7 +275,7 @@ pub struct Usage {
 }
 
 /// The place of an address in its family, for ranges over both families alike.
-fn number(address: IpAddr) -> u128 {
+pub(crate) fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_bits().into(),
         IpAddr::V6(address) => address.to_bits(),

@@ -121,6 +121,8 @@ impl Locked<'_> {
                     remove(&path)?;
                 }
             }
+            let addresses: Vec<_> = attached.addresses.iter().map(|net| net.addr()).collect();
+            self.free(attached.segment, &addresses);
         }
         self.depart(record);
         remove(&self.store.record_path(&record.container))

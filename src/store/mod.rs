@@ -9,6 +9,7 @@ mod ledger;
 mod lock;
 mod log;
 mod machine;
+mod maps;
 mod parents;
 mod pick;
 mod preview;

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::Holding;
 use super::ledger::{Draft, Place, Subject, lease_target};
 use super::machine;
+use super::maps::Map;
 use crate::assign::Wanted;
 use crate::claim::Claim;
 use crate::error::{Error, Kind, Result};
@@ -16,6 +17,17 @@ use crate::ipv6::{Advertised, Ipv6};
 use crate::mac::MacAddr;
 use crate::name::Identity;
 use crate::reservation::Reservation;
+use crate::subnet::Subnet;
+
+/// After how many addresses that were held a map is looked at.
+const TRIES: usize = 16;
+
+/// The next free address of a pool, if there is one.
+struct Next {
+    found: Option<IpNet>,
+    /// Whether the map by which there is none was fresh, if there was one.
+    by_map: Option<bool>,
+}
 
 /// Why exactly this is wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -190,7 +202,7 @@ impl Draft<'_> {
     /// Leases an address of a family: the one it had before, or the next free one; `None` if the network has no subnet
     /// of that family.
     pub(super) fn pick(&mut self, place: Place<'_>, is_v4: bool) -> Result<Option<IpNet>> {
-        let Place { segment, wanted, .. } = place;
+        let wanted = place.wanted;
         let of_family = |net: IpNet| net.addr().is_ipv4() == is_v4;
         let mut subnets = wanted.network.subnets.iter().filter(|subnet| of_family(subnet.net())).peekable();
         if subnets.peek().is_none() {
@@ -204,14 +216,14 @@ impl Draft<'_> {
             }
         }
         for subnet in subnets {
-            let pool = subnet.pool_name();
-            let last = self.segments.get(&segment).and_then(|segment| segment.cursors.get(&pool)).copied();
-            for address in subnet.candidates(last) {
-                if self.take_if_free(place, address.addr().into())? {
-                    if let Some(segment) = self.segments.get_mut(&segment) {
-                        segment.cursors.insert(pool, address.addr());
-                    }
-                    return Ok(Some(address));
+            // A map that is not fresh may be wrong.
+            for fresh in [false, true] {
+                let Next { found, by_map } = self.next(place, subnet, fresh)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+                if by_map != Some(false) {
+                    break;
                 }
             }
         }
@@ -222,6 +234,34 @@ impl Draft<'_> {
                 "`underlay network inspect {name}` shows who holds them; stop a container or widen the range"
             ),
         ))
+    }
+
+    /// Leases the next free address of a pool. Where many in a row are held, a map tells which others are.
+    fn next(&mut self, place: Place<'_>, subnet: &Subnet, fresh: bool) -> Result<Next> {
+        let pool = subnet.pool_name();
+        let segment = self.segments.get(&place.segment);
+        let last = segment.and_then(|segment| segment.cursors.get(&pool)).copied();
+        let mut map: Option<Map> = None;
+        for (tried, address) in subnet.candidates(last).enumerate() {
+            if tried == TRIES && self.leasing.locked().is_some() {
+                map = Map::open(self.leasing.store, place.segment, subnet, fresh)?;
+            }
+            if map.as_ref().is_some_and(|map| map.is_held(address.addr())) {
+                continue;
+            }
+            let found = self.take_if_free(place, address.addr().into())?;
+            if let Some(map) = &mut map {
+                map.set(address.addr(), true);
+            }
+            if found {
+                map.iter().for_each(Map::write);
+                if let Some(segment) = self.segments.get_mut(&place.segment) {
+                    segment.cursors.insert(pool, address.addr());
+                }
+                return Ok(Next { found: Some(address), by_map: None });
+            }
+        }
+        Ok(Next { found: None, by_map: map.map(|map| map.fresh) })
     }
 
     /// Leases `claim` if nobody holds it.

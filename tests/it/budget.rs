@@ -13,11 +13,16 @@ use crate::tracer::trace;
 const ATTACH: usize = 124;
 const DETACH: usize = 69;
 const UNANNOTATED: usize = 45;
+/// What an attach may make more where nearly all addresses are held.
+const CROWDED: usize = 40;
 /// An attach among this many leases makes as many.
 const LEASES: usize = 500;
 
 pub fn tests() -> Vec<Test> {
-    vec![Test::new("budget::system_calls", &[Need::Macvlan], system_calls)]
+    vec![
+        Test::new("budget::system_calls", &[Need::Macvlan], system_calls),
+        Test::new("budget::a_crowded_pool", &[Need::Macvlan], crowded),
+    ]
 }
 
 /// How many system calls the hook makes at `stage`.
@@ -67,4 +72,39 @@ fn system_calls() {
     let nothing = count(&bed, &plain, "createRuntime");
     assert!(nothing <= UNANNOTATED, "one that asks for nothing takes {nothing}, {UNANNOTATED} are allowed");
     eprintln!("budget::system_calls: attach {alone}, detach {detach}, unannotated {nothing}");
+}
+
+/// The few free addresses of a pool are found without trying all, one after the other; also one that was given back, and
+/// one of which the map does not know that it is free.
+fn crowded() {
+    let bed = Bed::new();
+    bed.create("--subnet 10.3.0.0/22 -o parent=eth0 -o conflict_detection=off -o announcements=0 lan");
+    let start =
+        |id: &str| bed.container(Bare, id).networks("lan:ifname=net0").without_hooks().start().unwrap();
+    bed.container(Bare, "first").networks("lan").start().unwrap().stop();
+    let segment = std::fs::read_dir(bed.path("run/segments")).unwrap().next().unwrap().unwrap().path();
+    let holes = ["10.3.1.77", "10.3.2.200", "10.3.3.5"];
+    for number in 1..1023 {
+        let address = format!("10.3.{}.{}", number / 256, number % 256);
+        if !holes.contains(&address.as_str()) {
+            std::os::unix::fs::symlink("../../containers/filler.json", segment.join(address)).unwrap();
+        }
+    }
+    let attach = |id: &str| {
+        let web = start(id);
+        let calls = count(&bed, &web, "createRuntime");
+        assert!(calls <= ATTACH + CROWDED, "{id}: {calls} system calls");
+        let address = web.addresses("net0").remove(0);
+        (web, address.trim_end_matches("/22").to_owned())
+    };
+    let [one, mut two, three] = ["one", "two", "three"].map(attach);
+    assert_eq!([&one.1, &two.1, &three.1], holes);
+    two.0.kill();
+    assert!(count(&bed, &two.0, "poststop") <= DETACH + CROWDED);
+    let four = attach("four");
+    assert_eq!(four.1, two.1);
+    std::fs::remove_file(segment.join("10.3.0.50")).unwrap();
+    let five = start("five");
+    assert_eq!(five.hook("createRuntime").code, 0);
+    assert_eq!(five.addresses("net0"), ["10.3.0.50/22"]);
 }

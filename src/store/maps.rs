@@ -1,0 +1,141 @@
+//! Maps of crowded pools: a bit for each address, set if it is held, so that a free one is found without trying all.
+//!
+//! A map is made when many addresses in a row were held, and kept from then on. It is a hint: the leases say who holds
+//! what. Where it calls a free address held, that is found when there is no other, and the map is made anew.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::{Locked, Store, entries, remove};
+use crate::claim::Claim;
+use crate::error::Result;
+use crate::file::{self, Trust};
+use crate::subnet::{Subnet, number};
+
+/// The most addresses that a pool with a map has.
+const MOST: u128 = 65_536;
+
+/// Which addresses of a pool are held.
+#[derive(Clone, Debug)]
+pub(super) struct Map {
+    path: PathBuf,
+    first: u128,
+    count: u128,
+    bits: Vec<u8>,
+    /// Whether it was made from the leases just now.
+    pub(super) fresh: bool,
+}
+
+impl Map {
+    /// The map of the pool of `subnet`; with `fresh`, or where there is none, made from the leases. `None` for a pool
+    /// that is too large for one.
+    pub(super) fn open(store: &Store, segment: u32, subnet: &Subnet, fresh: bool) -> Result<Option<Self>> {
+        let (first, last) = subnet.pool();
+        let count = last - first + 1;
+        if count > MOST {
+            return Ok(None);
+        }
+        let path = store.maps_dir(segment).join(format!("{}_{count}", subnet.address(first)));
+        let length = count.div_ceil(8);
+        let known = if fresh { None } else { file::read(&path, length as u64, Trust::Own).ok().flatten() };
+        let mut map = Self { path, first, count, bits: known.unwrap_or_default(), fresh: false };
+        if map.bits.len() as u128 != length {
+            map.bits = vec![0; length as usize];
+            map.fresh = true;
+            store
+                .held(segment)?
+                .into_iter()
+                .filter_map(Claim::address)
+                .for_each(|address| map.set(address, true));
+        }
+        Ok(Some(map))
+    }
+
+    /// The place of `address`: its byte and bit.
+    fn place(&self, address: IpAddr) -> Option<(usize, u8)> {
+        let at = number(address).checked_sub(self.first).filter(|&at| at < self.count)?;
+        Some(((at / 8) as usize, 1 << (at % 8)))
+    }
+
+    pub(super) fn is_held(&self, address: IpAddr) -> bool {
+        self.place(address).is_some_and(|(byte, bit)| self.bits.get(byte).is_some_and(|byte| byte & bit != 0))
+    }
+
+    pub(super) fn set(&mut self, address: IpAddr, held: bool) {
+        let Some((byte, bit)) = self.place(address) else { return };
+        if let Some(byte) = self.bits.get_mut(byte) {
+            *byte = if held { *byte | bit } else { *byte & !bit };
+        }
+    }
+
+    pub(super) fn write(&self) {
+        // One that is older would mislead.
+        if let Err(error) = file::replace(&self.path, &self.bits).or_else(|_| remove(&self.path)) {
+            log::debug!("{error}");
+        }
+    }
+}
+
+impl Store {
+    fn maps_dir(&self, segment: u32) -> PathBuf {
+        self.state_dir.join("maps").join(segment.to_string())
+    }
+}
+
+impl Locked<'_> {
+    /// Notes in the maps of `segment` that nobody holds `addresses` any more.
+    pub(super) fn free(&self, segment: u32, addresses: &[IpAddr]) {
+        let paths = entries(&self.store.maps_dir(segment)).unwrap_or_default();
+        for path in paths {
+            let name = path.file_name().and_then(|name| name.to_str()?.split_once('_'));
+            let Some((first, count)) = name.and_then(|(first, count)| {
+                Some((first.parse::<IpAddr>().ok()?, count.parse::<u128>().ok()?))
+            }) else {
+                continue;
+            };
+            let read = file::read(&path, MOST as u64 / 8, Trust::Own).ok().flatten();
+            let mut map =
+                Map { path, first: number(first), count, bits: read.unwrap_or_default(), fresh: false };
+            let before = map.bits.clone();
+            for address in addresses.iter().filter(|address| address.is_ipv4() == first.is_ipv4()) {
+                map.set(*address, false);
+            }
+            if map.bits != before {
+                map.write();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new("/none".into(), folder.path().to_owned(), "/none".into());
+        let subnet = |range: &str| {
+            let range = Some(range.parse().unwrap());
+            Subnet::new("10.0.0.0/8".parse().unwrap(), None, range, std::collections::BTreeMap::new())
+                .unwrap()
+        };
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let (small, large) = (subnet("10.0.0.5-10.0.0.21"), subnet("10.0.0.0-10.1.0.0"));
+        assert!(Map::open(&store, 2, &large, false).unwrap().is_none(), "one more than a map has");
+        let mut map = Map::open(&store, 2, &small, false).unwrap().unwrap();
+        assert!(map.fresh && !map.is_held(address("10.0.0.5")));
+        for (text, held) in
+            [("10.0.0.4", false), ("10.0.0.5", true), ("10.0.0.21", true), ("10.0.0.22", false)]
+        {
+            map.set(address(text), true);
+            assert_eq!(map.is_held(address(text)), held, "{text}");
+        }
+        map.write();
+        let locked = store.lock(std::time::Duration::ZERO).unwrap();
+        locked.free(2, &[address("10.0.0.21"), address("::1")]);
+        let read = Map::open(&store, 2, &small, false).unwrap().unwrap();
+        assert!(!read.fresh && read.is_held(address("10.0.0.5")) && !read.is_held(address("10.0.0.21")));
+        assert!(!Map::open(&store, 2, &small, true).unwrap().unwrap().is_held(address("10.0.0.5")));
+    }
+}
