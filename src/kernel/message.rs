@@ -40,22 +40,33 @@ pub(super) enum IflaVlan {
 
 impl RtaType for IflaVlan {}
 
-/// Of linux/rtnetlink.h, which neli lacks: the next hop is on the link, whatever the routes say.
+/// Of linux/rtnetlink.h, which neli lacks.
+const RTEXT_FILTER_SKIP_STATS: u32 = 8;
+/// Of the same: the next hop is on the link, whatever the routes say.
 pub(super) const RTNH_F_ONLINK: u32 = 4;
 
 /// `ip link show NAME`
 pub(super) fn get_link_by_name(name: &IfName) -> Result<Message> {
-    Message::new(Rtm::Getlink, NlmF::empty(), link(0, [attribute(Ifla::Ifname, name.as_str())?])?)
+    Message::new(
+        Rtm::Getlink,
+        NlmF::empty(),
+        link(0, [attribute(Ifla::Ifname, name.as_str())?, without_statistics()?])?,
+    )
 }
 
 /// `ip link show` of the link with number `ifindex`
 pub(super) fn get_link_by_index(ifindex: u32) -> Result<Message> {
-    Message::new(Rtm::Getlink, NlmF::empty(), link(ifindex, [])?)
+    Message::new(Rtm::Getlink, NlmF::empty(), link(ifindex, [without_statistics()?])?)
 }
 
 /// `ip link show`
 pub(super) fn dump_links() -> Result<Message> {
-    Message::new(Rtm::Getlink, NlmF::DUMP, link(0, [])?)
+    Message::new(Rtm::Getlink, NlmF::DUMP, link(0, [without_statistics()?])?)
+}
+
+/// Half of what the kernel tells of a link.
+fn without_statistics() -> Result<Rtattr<Ifla, Buffer>> {
+    attribute(Ifla::ExtMask, RTEXT_FILTER_SKIP_STATS)
 }
 
 /// `ip addr show`
