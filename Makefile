@@ -82,7 +82,7 @@ test-guest: payload
 	$(MAKE) --no-print-directory -j2 guest-trixie guest-bookworm
 
 guest-%:
-	tests/guest/guest run $* --payload $(PAYLOAD) --out target/guest/out/$* -- tests/in-guest 2>&1 | sed -u 's/^/$*: /'
+	tests/guest/guest run $* --payload $(PAYLOAD) --timeout 5400 --out target/guest/out/$* -- tests/in-guest 2>&1 | sed -u 's/^/$*: /'
 
 # The first example of Docker's macvlan page on a throw-away LAN.
 demo: requirements build
