@@ -205,14 +205,7 @@ impl Attach<'_> {
                     return Ok(None);
                 }
                 if kernel::lives(&old.holder) {
-                    return Err(Error::new(
-                        Kind::Taken,
-                        format!(
-                            "container id {} is attached already, with pid {}",
-                            self.container, old.holder.pid
-                        ),
-                    )
-                    .hint("two runtimes use the same id: rename one container"));
+                    return Err(wish::attached_already(&old));
                 }
                 drop(locked);
                 detach::take_back(self.store, self.settings, &old, host)?;

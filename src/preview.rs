@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::asked::Asked;
 use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::detection::Detection;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::hint;
 use crate::host_side;
 use crate::kernel::{self, NetnsFile, Socket};
@@ -32,16 +32,17 @@ pub fn preview(store: &Store, container: &ContainerId, bundle: &Bundle) -> Resul
     let settings = store.settings()?;
     let (request, networks) = wish::permitted(store, &settings, asked)?;
     if let Some(record) = store.record(container)?.filter(|record| kernel::lives(&record.holder)) {
-        let text = format!("container {container} is attached already, with pid {}", record.holder.pid);
-        return Err(Error::new(Kind::Taken, text).hint(format!("see it with `underlay inspect {container}`")));
+        return Err(wish::attached_already(&record));
     }
     let mut host = Socket::open()?;
     let found = wish::parents(&networks, &mut host)?;
     let mut steps = Vec::new();
     let mut links = Vec::new();
     for network in &networks {
-        let (link, made) = parents::foresee(network, &mut host)?;
-        host_side::refuse_foreign(network, &mut host)?;
+        let (link, made) = match found.get(&network.parent) {
+            Some(link) => (link.clone(), Vec::new()),
+            None => parents::foresee(network, &mut host)?,
+        };
         links.push(link);
         steps.extend(made.into_iter().filter(|op| !steps.contains(op)).collect::<Vec<_>>());
     }

@@ -13,7 +13,7 @@ use crate::plan;
 use crate::quarantine::Conflict;
 use crate::record::{Attached, Record};
 use crate::settings::Settings;
-use crate::store::{Present, Store};
+use crate::store::{Locked, Present, Store};
 
 /// What does not change while the addresses of a container are probed for.
 pub(crate) struct Probing<'a> {
@@ -124,16 +124,13 @@ impl Probing<'_> {
             "container {}: address {address} of network {} is in use on the LAN, by {mac}",
             record.container, old.network
         ));
-        // What the host reaches the container by comes back with its last address.
-        host_side::close(&locked, record, host)?;
-        let mut replaced = locked.replace(record, self.wanted, conflict, self.present);
+        let mut replaced = self.replace(&locked, record, conflict, host);
         drop(locked);
         if replaced.as_ref().is_err_and(|error| error.kind() == Kind::Exhausted)
             && detach::take_back_dead(self.store, self.settings, self.wanted, self.home, host)?
         {
             let locked = self.store.lock(self.settings.lock_timeout())?;
-            host_side::close(&locked, record, host)?;
-            replaced = locked.replace(record, self.wanted, conflict, self.present);
+            replaced = self.replace(&locked, record, conflict, host);
         }
         *record = replaced?;
         let new = record.attachments.get(attachment);
@@ -142,6 +139,18 @@ impl Probing<'_> {
             probes.replace(conflict, found.addr(), detection);
         }
         Ok(())
+    }
+
+    /// The record with another address. What the host reaches the container by comes back with its last one.
+    fn replace(
+        &self,
+        locked: &Locked<'_>,
+        record: &Record,
+        conflict: &Conflict,
+        host: &mut Socket,
+    ) -> Result<Record> {
+        host_side::close(locked, record, host)?;
+        locked.replace(record, self.wanted, conflict, self.present)
     }
 }
 

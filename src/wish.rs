@@ -10,6 +10,7 @@ use crate::link::Link;
 use crate::name::{IfName, NetworkName};
 use crate::network::Network;
 use crate::parents;
+use crate::record::Record;
 use crate::request::{self, Request};
 use crate::settings::Settings;
 use crate::store::{Store, no_such_network};
@@ -66,6 +67,12 @@ fn defined(store: &Store, settings: &Settings, asked: Asked<'_>, name: &NetworkN
         }
         Err(error) => Err(error),
     }
+}
+
+/// What is said to a container whose id has another, in `old`.
+pub(crate) fn attached_already(old: &Record) -> Error {
+    let text = format!("container id {} is attached already, with pid {}", old.container, old.holder.pid);
+    Error::new(Kind::Taken, text).hint("two runtimes use the same id: rename one container")
 }
 
 /// The parents of `networks` that are there, each fit for its network.

@@ -39,7 +39,7 @@ impl Engines {
             for stage in ["createRuntime", "poststop"].into_iter().filter(|_| program.is_some()) {
                 let hook = json!({
                     "version": "1.0.0", "stages": [stage], "when": {"annotations": {"^io\\.underlay\\.networks$": ".*"}},
-                    "hook": {"path": program, "args": ["underlay", "hook", stage], "env": environment(host)},
+                    "hook": hook(host, program.as_deref(), stage),
                 });
                 fs::write(hooks.join(format!("{stage}.json")), hook.to_string()).unwrap();
             }
@@ -53,9 +53,9 @@ impl Engines {
 
     /// What runc and crun start, with both hooks.
     fn config(&self, host: &Host, program: Option<&str>) -> Value {
-        let hook = |stage: &str| json!([{"path": program, "args": ["underlay", "hook", stage], "env": environment(host)}]);
+        let of = |stage: &str| [hook(host, program, stage)];
         let hooks = match program {
-            Some(_) => json!({"createRuntime": hook("createRuntime"), "poststop": hook("poststop")}),
+            Some(_) => json!({"createRuntime": of("createRuntime"), "poststop": of("poststop")}),
             None => json!({}),
         };
         let mount = |at: &str, kind: &str| json!({"destination": at, "type": kind, "source": kind});
@@ -96,8 +96,9 @@ impl Engines {
     }
 }
 
-/// Where the hook's files are: engines give hooks no environment of their own.
-fn environment(host: &Host) -> Vec<String> {
-    let job = host.at_home(Job::default());
-    job.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+/// The hook `program` at `stage`, with where its files are: engines give hooks no environment of their own.
+fn hook(host: &Host, program: Option<&str>, stage: &str) -> Value {
+    let folders = host.at_home(Job::default()).env;
+    let env: Vec<_> = folders.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    json!({"path": program, "args": ["underlay", "hook", stage], "env": env})
 }

@@ -34,24 +34,10 @@ fn main() {
     let quick = arguments.get(4).is_some_and(|word| word == "quick");
     let host = Host::new(&underlay, &programs);
     let mut results = Results::new();
-    // The first round warms files and caches.
-    for number in 0..=rounds {
-        cases::round(&host, number, &mut results);
-        if number == 0 {
-            results.clear();
-        }
-        eprintln!("bench: attaches, round {number} of {rounds}");
-    }
+    in_rounds("attaches", rounds, &mut results, |number, one| cases::round(&host, number, one));
     if !quick {
         let engines = Engines::new(&host);
-        for number in 0..=rounds {
-            let mut one = Results::new();
-            engines.round(&host, number, &mut one);
-            if number > 0 {
-                one.into_iter().for_each(|(name, costs)| results.entry(name).or_default().extend(costs));
-            }
-            eprintln!("bench: engines, round {number} of {rounds}");
-        }
+        in_rounds("engines", rounds, &mut results, |number, one| engines.round(&host, number, one));
     }
     growth::leases(&host, rounds, &mut results);
     eprintln!("bench: leases");
@@ -62,13 +48,26 @@ fn main() {
         eprintln!("bench: at once");
         growth::in_a_row(&host, &mut results);
     }
+    let (attach_calls, detach_calls) = calls(&host);
     let counted = Counted {
-        attach_calls: calls(&host, "createRuntime"),
-        detach_calls: calls(&host, "poststop"),
+        attach_calls,
+        detach_calls,
         binary: fs::metadata(&underlay).unwrap().len(),
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim().to_owned(),
     };
     println!("{}", report::write(&results_folder, &results, &counted));
+}
+
+/// Measures in rounds, of which the first, that warms files and caches, does not count.
+fn in_rounds(what: &str, rounds: usize, results: &mut Results, round: impl Fn(usize, &mut Results)) {
+    for number in 0..=rounds {
+        let mut one = Results::new();
+        round(number, &mut one);
+        if number > 0 {
+            one.into_iter().for_each(|(name, costs)| results.entry(name).or_default().extend(costs));
+        }
+        eprintln!("bench: {what}, round {number} of {rounds}");
+    }
 }
 
 /// What one command costs: `cost ROUNDS WORD…`, to try out a change; the file that STDIN names is its stdin.
@@ -81,9 +80,9 @@ fn cost(arguments: &[String]) {
     println!("{:.3} M ± {:.3}  {}", cpu as f64 / 1e6, spread as f64 / 1e6, arguments[1..].join(" "));
 }
 
-/// How many system calls the hook makes at `stage`, from execve(2) to exit_group(2).
-fn calls(host: &Host, stage: &str) -> usize {
-    let mut container = Container::new(&host.folder, &format!("calls-{stage}"), "m4");
+/// How many system calls an attach and the poststop after it make, from execve(2) to exit_group(2).
+fn calls(host: &Host) -> (usize, usize) {
+    let mut container = Container::new(&host.folder, "calls", "m4");
     let traced = |stage: &str, status: &str, container: &Container| {
         let job = host.hook(stage, container.state(status));
         let trace = host.folder.join("trace");
@@ -97,6 +96,5 @@ fn calls(host: &Host, stage: &str) -> usize {
     };
     let created = traced("createRuntime", "created", &container);
     container.end();
-    let stopped = traced("poststop", "stopped", &container);
-    if stage == "poststop" { stopped } else { created }
+    (created, traced("poststop", "stopped", &container))
 }

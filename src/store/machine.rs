@@ -1,6 +1,7 @@
 //! The machine's own secret, from which MAC addresses are derived.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::file::{self, Trust};
 use crate::link::Link;
@@ -10,16 +11,24 @@ const MACHINE_ID: &str = "/etc/machine-id";
 
 /// The machine id; where there is none, the MAC address of `parent`, which is unique on its segment too.
 pub(super) fn key(parent: &Link) -> [u8; 16] {
-    let read = file::read(Path::new(MACHINE_ID), 64, Trust::Operator);
-    match read.map(|text| text.and_then(|text| parse(&text))) {
-        Ok(Some(key)) => return key,
-        Ok(None) => log::info!("{MACHINE_ID} has no machine id: MAC addresses are derived from the parent's"),
-        Err(error) => log::info!("{error}: MAC addresses are derived from the parent's"),
+    static ID: OnceLock<Option<[u8; 16]>> = OnceLock::new();
+    if let Some(id) = ID.get_or_init(id) {
+        return *id;
     }
     let mut key = [0; 16];
     let bytes = parent.mac.map(|mac| mac.bytes()).unwrap_or_default();
     key.iter_mut().zip(bytes).for_each(|(key, byte)| *key = byte);
     key
+}
+
+fn id() -> Option<[u8; 16]> {
+    let read = file::read(Path::new(MACHINE_ID), 64, Trust::Operator);
+    match read.map(|text| text.and_then(|text| parse(&text))) {
+        Ok(Some(id)) => return Some(id),
+        Ok(None) => log::info!("{MACHINE_ID} has no machine id: MAC addresses are derived from the parent's"),
+        Err(error) => log::info!("{error}: MAC addresses are derived from the parent's"),
+    }
+    None
 }
 
 /// 32 hexadecimal digits and the end of the line.

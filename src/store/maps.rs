@@ -19,7 +19,7 @@ const MOST: u128 = 65_536;
 #[derive(Clone, Debug)]
 pub(super) struct Map {
     path: PathBuf,
-    first: u128,
+    first: IpAddr,
     count: u128,
     bits: Vec<u8>,
     /// Whether it was made from the leases just now.
@@ -35,7 +35,8 @@ impl Map {
         if count > MOST {
             return Ok(None);
         }
-        let path = store.maps_dir(segment).join(format!("{}_{count}", subnet.address(first)));
+        let first = subnet.address(first);
+        let path = store.maps_dir(segment).join(format!("{first}_{count}"));
         let length = count.div_ceil(8);
         let known = if fresh { None } else { file::read(&path, length as u64, Trust::Own).ok().flatten() };
         let mut map = Self { path, first, count, bits: known.unwrap_or_default(), fresh: false };
@@ -53,7 +54,10 @@ impl Map {
 
     /// The place of `address`: its byte and bit.
     fn place(&self, address: IpAddr) -> Option<(usize, u8)> {
-        let at = number(address).checked_sub(self.first).filter(|&at| at < self.count)?;
+        let is_same_family = address.is_ipv4() == self.first.is_ipv4();
+        let at = number(address)
+            .checked_sub(number(self.first))
+            .filter(|&at| is_same_family && at < self.count)?;
         Some(((at / 8) as usize, 1 << (at % 8)))
     }
 
@@ -88,18 +92,12 @@ impl Locked<'_> {
         let paths = entries(&self.store.maps_dir(segment)).unwrap_or_default();
         for path in paths {
             let name = path.file_name().and_then(|name| name.to_str()?.split_once('_'));
-            let Some((first, count)) = name.and_then(|(first, count)| {
-                Some((first.parse::<IpAddr>().ok()?, count.parse::<u128>().ok()?))
-            }) else {
-                continue;
-            };
+            let pool = name.and_then(|(first, count)| Some((first.parse().ok()?, count.parse().ok()?)));
+            let Some((first, count)) = pool else { continue };
             let read = file::read(&path, MOST as u64 / 8, Trust::Own).ok().flatten();
-            let mut map =
-                Map { path, first: number(first), count, bits: read.unwrap_or_default(), fresh: false };
+            let mut map = Map { path, first, count, bits: read.unwrap_or_default(), fresh: false };
             let before = map.bits.clone();
-            for address in addresses.iter().filter(|address| address.is_ipv4() == first.is_ipv4()) {
-                map.set(*address, false);
-            }
+            addresses.iter().for_each(|address| map.set(*address, false));
             if map.bits != before {
                 map.write();
             }
