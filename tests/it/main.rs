@@ -55,6 +55,7 @@ mod wire;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
+use std::sync::{PoisonError, RwLock};
 use std::time::Instant;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -67,18 +68,29 @@ pub type Named = (&'static str, &'static [Need], fn());
 pub struct Test {
     name: String,
     needs: Vec<Need>,
+    alone: bool,
     run: Box<dyn FnOnce() + Send>,
 }
+
+/// Tests share the machine; those that load it alone have it for themselves.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 impl Test {
     /// The test `name`, which needs `needs` and fails by panicking.
     pub fn new(name: impl Into<String>, needs: &[Need], run: impl FnOnce() + Send + 'static) -> Self {
-        Self { name: name.into(), needs: needs.to_vec(), run: Box::new(run) }
+        Self { name: name.into(), needs: needs.to_vec(), alone: false, run: Box::new(run) }
+    }
+
+    /// It loads the machine so that others, or it beside them, would run out of time.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self { alone: true, ..self }
     }
 
     fn into_trial(self, all: bool) -> Trial {
         let missing = self.needs.iter().find_map(|need| Some((need, need.missing()?)));
         let run = self.run;
+        let alone = self.alone;
         match (missing, all) {
             (Some((need, why)), true) => {
                 let text = format!("needs {need}: {why}");
@@ -88,6 +100,8 @@ impl Test {
                 Trial::test(self.name, || Ok(())).with_kind(format!("needs {need}")).with_ignored_flag(true)
             }
             (None, _) => Trial::test(self.name.clone(), move || {
+                let _shared = (!alone).then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner));
+                let _alone = alone.then(|| MACHINE.write().unwrap_or_else(PoisonError::into_inner));
                 let start = Instant::now();
                 let done = panic::catch_unwind(AssertUnwindSafe(run));
                 if std::env::var_os("UNDERLAY_TEST_TIMES").is_some() {

@@ -12,7 +12,7 @@ pub fn tests() -> Vec<Test> {
     let engines = [Engine::Crun, Engine::Runc];
     let test = |engine| {
         let needs = [Need::Macvlan, Need::Engine(engine)];
-        Test::new(format!("many::forty_at_once::{engine}"), &needs, move || forty(engine))
+        Test::new(format!("many::forty_at_once::{engine}"), &needs, move || forty(engine)).alone()
     };
     engines.map(test).into()
 }

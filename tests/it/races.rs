@@ -114,8 +114,8 @@ fn before_each_message(driver: &str, change: Change) {
     race.bed.container(Bare, "first").networks("pub_net").start().unwrap().stop();
     // In the guest, which is emulated, some messages stand for all, unless there is time; natively macvlan tries all.
     let step = match (std::env::var_os("UNDERLAY_TEST_ALL"), driver) {
-        (Some(_), "macvlan") if !soak() => 5,
-        (Some(_), _) if !soak() => 2,
+        (Some(_), "macvlan") if !soak() => 11,
+        (Some(_), _) if !soak() => 5,
         _ => 1,
     };
     let (mut at, mut succeeded) = (step, 0);
