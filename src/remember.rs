@@ -1,10 +1,12 @@
 //! The story of a memory: what an identity had is looked up when it comes again, and written down when it is attached
 //! and when it stops. Whatever goes wrong with that, containers start and stop all the same.
 
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::claim::Claim;
 use crate::detach;
+use crate::error::Result;
 use crate::hint::{self, Hint};
 use crate::kernel::{self, Socket};
 use crate::link::Link;
@@ -16,6 +18,8 @@ use crate::store::Store;
 /// What is remembered of an identity.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
+    /// Where it is written, if it can be.
+    path: Option<PathBuf>,
     /// As it is written.
     text: Option<String>,
     /// What it had, by network.
@@ -24,16 +28,15 @@ pub(crate) struct Memory {
 
 /// What is remembered of a container that is `identity`, or else its id. What cannot be read is as good as forgotten.
 pub(crate) fn recall(store: &Store, identity: Option<&Identity>, container: &ContainerId) -> Memory {
-    let path = store.hint_path(identity, container);
-    let memory = store.hint(&path).and_then(|text| {
-        let read = text.as_deref().map(hint::read).transpose();
-        let hints = read.map_err(|error| error.within(path.display()))?.unwrap_or_default();
-        Ok(Memory { text, hints })
-    });
-    memory.unwrap_or_else(|error| {
-        log::warn!("{error}");
-        Memory::default()
-    })
+    let path = store.hint_path(identity, container).inspect_err(|error| log::warn!("{error}")).ok();
+    let read = |path: &Path| -> Result<_> {
+        let text = store.hint(path)?;
+        let hints = text.as_deref().map(hint::read).transpose();
+        Ok((text, hints.map_err(|error| error.within(path.display()))?.unwrap_or_default()))
+    };
+    let read = path.as_deref().and_then(|path| read(path).inspect_err(|error| log::warn!("{error}")).ok());
+    let (text, hints) = read.unwrap_or_default();
+    Memory { path, text, hints }
 }
 
 /// Takes back what of `had` on the segment of `parent` containers hold that died without a word: it is free.
@@ -76,8 +79,8 @@ pub(crate) fn keep(store: &Store, record: &Record, before: &Memory) {
         let had = before.hints.iter().filter(|(network, _)| *network == attached.network);
         had.flat_map(|(_, hint)| hint.claims()).any(|claim| is_anothers(attached.segment, claim))
     });
-    if !shared {
-        write(store, record, &text);
+    if let Some(path) = before.path.as_deref().filter(|_| !shared) {
+        write(store, path, &text);
     }
 }
 
@@ -88,19 +91,18 @@ pub(crate) fn refresh(store: &Store, record: &Record) {
     if record.state != State::Attached || text.is_empty() {
         return;
     }
-    let now = recall(store, record.identity.as_ref(), &record.container).text;
-    if now.as_ref() == Some(&text) {
-        let path = store.hint_path(record.identity.as_ref(), &record.container);
+    let now = recall(store, record.identity.as_ref(), &record.container);
+    let Some(path) = now.path else { return };
+    if now.text.as_ref() == Some(&text) {
         store.renew_hint(&path).unwrap_or_else(|error| log::warn!("{error}"));
-    } else if now.is_none() {
-        write(store, record, &text);
+    } else if now.text.is_none() {
+        write(store, &path, &text);
     }
 }
 
-fn write(store: &Store, record: &Record, text: &str) {
-    let path = store.hint_path(record.identity.as_ref(), &record.container);
-    let written = store.write_hint(&path, text).and_then(|()| match is_time_to_trim() {
-        true => store.trim_hints(&path),
+fn write(store: &Store, path: &Path, text: &str) {
+    let written = store.write_hint(path, text).and_then(|()| match is_time_to_trim() {
+        true => store.trim_hints(path),
         false => Ok(()),
     });
     if let Err(error) = written {

@@ -29,11 +29,17 @@ fn attach(host: &Host, id: &str, networks: &str) -> (Cost, Cost) {
 
 /// Makes leases of the pool's addresses, from the first on, but for every `but`-th: of a container that lives on.
 fn fill(host: &Host, count: usize, but: usize) {
-    for number in (0..count).filter(|number| but == 0 || number % but != but / 2) {
+    for number in 0..count {
         let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 201, 0, 2)) + number as u32);
-        // Those of earlier rounds are there.
-        let _ = symlink("../../containers/filler.json", host.segment().join(address.to_string()));
+        let lease = host.segment().join(address.to_string());
+        // What is there, or is not, is from before.
+        let _ = match but > 0 && number % but == but / 2 {
+            true => fs::remove_file(lease),
+            false => symlink("../../containers/filler.json", lease),
+        };
     }
+    // Of a ledger that is changed by another hand no map is true.
+    let _ = fs::remove_dir_all(host.maps());
 }
 
 /// An attach among more and more leases, then in a pool of which 99.9 % are held.

@@ -89,6 +89,11 @@ impl Host {
     pub fn segment(&self) -> PathBuf {
         self.folder.join("state/segments").join(self.parent.to_string())
     }
+
+    /// The folder of the maps of its pools.
+    pub fn maps(&self) -> PathBuf {
+        self.folder.join("state/maps").join(self.parent.to_string())
+    }
 }
 
 impl Drop for Host {

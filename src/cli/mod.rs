@@ -9,8 +9,8 @@ mod plan;
 mod ps;
 
 use std::ffi::OsString;
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -102,23 +102,24 @@ enum Stage {
 }
 
 /// Runs the command in `args` (the first is the program's name) and returns its exit code: 0 done, 1 failed,
-/// 2 wrong usage.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// 2 wrong usage. It is the first that is called: what Rust's own start would see to is done here.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    kernel::start();
     let args: Vec<_> = args.into_iter().collect();
     let cli = match plain_hook(&args).map_or_else(|| Cli::try_parse_from(args), Ok) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" of code 0, printed on stdout.
             output::usage(&error);
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
     output::begin_log();
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             output::error(&error);
-            ExitCode::from(if error.kind() == Kind::Usage { 2 } else { 1 })
+            if error.kind() == Kind::Usage { 2 } else { 1 }
         }
     }
 }
@@ -145,7 +146,8 @@ fn plain_hook(args: &[OsString]) -> Option<Cli> {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let store = Store::new(cli.config_dir, cli.state_dir, cli.data_dir);
+    // What it has open is left to the kernel, which closes all at once.
+    let store = ManuallyDrop::new(Store::new(cli.config_dir, cli.state_dir, cli.data_dir));
     match cli.command {
         Command::Hook { stage: Stage::CreateRuntime } => hook::create_runtime(&store),
         Command::Hook { stage: Stage::Poststop } => hook::poststop(&store),

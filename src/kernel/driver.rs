@@ -2,10 +2,11 @@
 
 use neli::consts::rtnl::{Ifla, IflaInfo, RtaType};
 use neli::neli_enum;
-use neli::rtnl::{RtAttrHandle, Rtattr};
+use neli::rtnl::Rtattr;
 use neli::types::Buffer;
 
 use super::message::{attribute, nested};
+use super::reply::{attributes, number, value};
 use crate::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::Result;
 use crate::mac::MacAddr;
@@ -105,30 +106,31 @@ pub(super) struct Told {
     pub(super) source_macs: Vec<MacAddr>,
 }
 
-/// What is told of a link of type `kind`; nothing if it is none of ours.
-pub(super) fn read(kind: &str, info: &RtAttrHandle<'_, IflaInfo>) -> Option<Told> {
+/// What the `IFLA_INFO_DATA` of a link of type `kind` tells; nothing if it is none of ours.
+pub(super) fn read(kind: &str, data: &[u8]) -> Option<Told> {
     match kind.parse().ok()? {
         Kind::Macvlan => {
-            let data = info.get_nested_attributes::<IflaMacvlan>(IflaInfo::Data).ok()?;
-            let number = data.get_attr_payload_as::<u32>(IflaMacvlan::Mode).ok()?;
-            let mode = MacvlanMode::ALL.into_iter().find(|&mode| macvlan_mode(mode) == number)?;
-            let macs = data.get_nested_attributes::<IflaMacvlan>(IflaMacvlan::MacaddrData).ok();
-            let mac = |found: &Rtattr<IflaMacvlan, Buffer>| found.rta_payload().as_ref().try_into().ok();
-            let macs = macs.iter().flat_map(|macs| macs.iter().filter_map(mac));
+            let number = |attribute: IflaMacvlan| value(data, attribute).and_then(number);
+            let mode = number(IflaMacvlan::Mode)?;
+            let macs = value(data, IflaMacvlan::MacaddrData).unwrap_or_default();
+            let macs = attributes(macs).filter_map(|(_, mac)| mac.try_into().ok());
             Some(Told {
-                driver: Driver::Macvlan { mode },
-                bclim: data.get_attr_payload_as(IflaMacvlan::BcCutoff).ok(),
-                bcqueuelen: data.get_attr_payload_as(IflaMacvlan::BcQueueLen).ok(),
+                driver: Driver::Macvlan {
+                    mode: MacvlanMode::ALL.into_iter().find(|&found| macvlan_mode(found) == mode)?,
+                },
+                bclim: number(IflaMacvlan::BcCutoff).map(u32::cast_signed),
+                bcqueuelen: number(IflaMacvlan::BcQueueLen),
                 source_macs: macs.map(MacAddr::from_bytes).collect(),
             })
         }
         Kind::Ipvlan => {
-            let data = info.get_nested_attributes::<IflaIpvlan>(IflaInfo::Data).ok()?;
-            let number = data.get_attr_payload_as::<u16>(IflaIpvlan::Mode).ok()?;
-            let mode = IpvlanMode::ALL.into_iter().find(|&mode| ipvlan_mode(mode) == number)?;
-            let number = data.get_attr_payload_as::<u16>(IflaIpvlan::Flags).ok()?;
-            let flag = IpvlanFlag::ALL.into_iter().find(|&flag| ipvlan_flag(flag) == number)?;
-            let driver = Driver::Ipvlan { mode, flag };
+            let number =
+                |attribute: IflaIpvlan| value(data, attribute)?.try_into().ok().map(u16::from_ne_bytes);
+            let (mode, flag) = (number(IflaIpvlan::Mode)?, number(IflaIpvlan::Flags)?);
+            let driver = Driver::Ipvlan {
+                mode: IpvlanMode::ALL.into_iter().find(|&found| ipvlan_mode(found) == mode)?,
+                flag: IpvlanFlag::ALL.into_iter().find(|&found| ipvlan_flag(found) == flag)?,
+            };
             Some(Told { driver, bclim: None, bcqueuelen: None, source_macs: Vec::new() })
         }
     }

@@ -4,16 +4,12 @@
 //! warning (`NLMSGERR_ATTR_MSG` on an acknowledgement).
 
 use std::ffi::CStr;
-use std::io::{self, Cursor};
+use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use neli::FromBytesWithInput;
-use neli::attr::Attribute;
 use neli::consts::nl::{NlmF, Nlmsg, NlmsgerrAttr};
 use neli::consts::rtnl::{Arphrd, Ifa, Iff, Ifla, IflaInfo};
-use neli::err::DeError;
-use neli::rtnl::{Ifinfomsg, RtAttrHandle};
 use nix::libc;
 
 use super::driver;
@@ -23,6 +19,9 @@ use crate::link::{Elsewhere, Link};
 use crate::mac::MacAddr;
 use crate::tuning::Tuning;
 use crate::vlan::VlanProtocol;
+
+/// The number of an attribute, without the flags that say how it is encoded (linux/netlink.h).
+const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// One message from the kernel.
 #[derive(Debug)]
@@ -126,13 +125,13 @@ fn answer(payload: &[u8], flags: u16) -> Option<Option<Refusal>> {
 }
 
 /// The attributes in `bytes`, by number; they end where a length makes no sense.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
         let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?);
         let value = bytes.get(4..length)?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
+        Some((kind & NLA_TYPE_MASK, value))
     })
 }
 
@@ -142,32 +141,35 @@ pub(super) fn value(bytes: &[u8], kind: impl Into<u16>) -> Option<&[u8]> {
     attributes(bytes).find_map(|(found, value)| (found == kind).then_some(value))
 }
 
-/// A link out of the payload of `RTM_NEWLINK`.
+/// A link out of the payload of `RTM_NEWLINK` (`struct ifinfomsg`: family, padding, type, ifindex, flags, change).
 pub(super) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
-    let message =
-        Ifinfomsg::from_bytes_with_input(&mut Cursor::new(payload), payload.len()).map_err(garbled)?;
-    let attributes = message.rtattrs().get_attr_handle();
-    let number = |attribute| attributes.get_attr_payload_as::<u32>(attribute).ok();
-    let string =
-        |attribute| attributes.get_attribute(attribute).and_then(|found| text(found.payload().as_ref()));
-    let info = attributes.get_nested_attributes::<IflaInfo>(Ifla::Linkinfo).ok();
-    let kind = info.as_ref().and_then(|info| info_text(info, IflaInfo::Kind));
-    let told = info.as_ref().zip(kind.as_deref()).and_then(|(info, kind)| driver::read(kind, info));
+    let Some((&[_family, _padding, t0, t1, i0, i1, i2, i3, f0, f1, f2, f3, ..], attributes)) =
+        payload.split_first_chunk::<16>()
+    else {
+        return Ok(None);
+    };
+    let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
+    let is = |flag: Iff| flags & flag.bits() != 0;
+    let value = |attribute: Ifla| value(attributes, attribute);
+    let number = |attribute| value(attribute).and_then(number);
+    let string = |attribute| value(attribute).and_then(text);
+    let info = value(Ifla::Linkinfo).unwrap_or_default();
+    let info_text = |attribute: IflaInfo| self::value(info, attribute).and_then(text);
+    let data = self::value(info, IflaInfo::Data).unwrap_or_default();
+    let kind = info_text(IflaInfo::Kind);
+    let told = kind.as_deref().and_then(|kind| driver::read(kind, data));
     // Other kinds number their data otherwise.
-    let vlan = info.as_ref().filter(|_| kind.as_deref() == Some("vlan"));
-    let vlan = vlan.and_then(|info| info.get_nested_attributes::<IflaVlan>(IflaInfo::Data).ok());
-    let mac =
-        attributes.get_attribute(Ifla::Address).and_then(|found| found.payload().as_ref().try_into().ok());
+    let vlan = |attribute: IflaVlan| {
+        let value = self::value(data, attribute).filter(|_| kind.as_deref() == Some("vlan"))?;
+        <[u8; 2]>::try_from(value).ok()
+    };
     // What is there and no number is another namespace all the same.
-    let nsid = attributes
-        .get_attribute(Ifla::LinkNetnsid)
-        .map(|_| attributes.get_attr_payload_as(Ifla::LinkNetnsid).unwrap_or(-1));
+    let nsid = value(Ifla::LinkNetnsid).map(|bytes| self::number(bytes).map_or(-1, u32::cast_signed));
     Ok(Some(Link {
-        ifindex: u32::try_from(*message.ifi_index()).unwrap_or_default(),
+        ifindex: u32::from_ne_bytes([i0, i1, i2, i3]),
         name: string(Ifla::Ifname).unwrap_or_default(),
-        vlan_id: vlan.as_ref().and_then(|data| data.get_attr_payload_as::<u16>(IflaVlan::Id).ok()),
-        vlan_protocol: vlan.as_ref().and_then(vlan_protocol),
-        kind,
+        vlan_id: vlan(IflaVlan::Id).map(u16::from_ne_bytes),
+        vlan_protocol: vlan(IflaVlan::Protocol).map(u16::from_be_bytes).and_then(vlan_protocol),
         driver: told.as_ref().map(|told| told.driver),
         bclim: told.as_ref().and_then(|told| told.bclim),
         tuning: Tuning {
@@ -176,27 +178,22 @@ pub(super) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
             source_macs: told.map(|told| told.source_macs).unwrap_or_default(),
             ..Tuning::default()
         },
-        slave_kind: info.as_ref().and_then(|info| info_text(info, IflaInfo::SlaveKind)),
+        slave_kind: info_text(IflaInfo::SlaveKind),
         lower: number(Ifla::Link).filter(|_| nsid.is_none()),
         elsewhere: number(Ifla::Link).zip(nsid).map(|(ifindex, nsid)| Elsewhere { ifindex, nsid }),
-        mac: mac.map(MacAddr::from_bytes),
+        mac: value(Ifla::Address).and_then(|bytes| bytes.try_into().ok()).map(MacAddr::from_bytes),
         mtu: number(Ifla::Mtu).unwrap_or_default(),
-        up: message.ifi_flags().contains(Iff::UP),
+        up: is(Iff::UP),
         alias: string(Ifla::Ifalias),
         group: number(Ifla::Group).unwrap_or_default(),
-        loopback: message.ifi_flags().contains(Iff::LOOPBACK),
-        ethernet: *message.ifi_type() == Arphrd::Ether,
+        loopback: is(Iff::LOOPBACK),
+        ethernet: u16::from_ne_bytes([t0, t1]) == u16::from(Arphrd::Ether),
+        kind,
     }))
 }
 
-fn vlan_protocol(data: &RtAttrHandle<'_, IflaVlan>) -> Option<VlanProtocol> {
-    let number =
-        u16::from_be_bytes(data.get_attribute(IflaVlan::Protocol)?.payload().as_ref().try_into().ok()?);
+fn vlan_protocol(number: u16) -> Option<VlanProtocol> {
     [VlanProtocol::Dot1q, VlanProtocol::Dot1ad].into_iter().find(|&protocol| ether_type(protocol) == number)
-}
-
-fn info_text(info: &RtAttrHandle<'_, IflaInfo>, attribute: IflaInfo) -> Option<String> {
-    info.get_attribute(attribute).and_then(|found| text(found.payload().as_ref()))
 }
 
 /// An address of a link.
@@ -248,10 +245,6 @@ pub(super) fn number(bytes: &[u8]) -> Option<u32> {
 fn text(bytes: &[u8]) -> Option<String> {
     let bytes = CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes);
     Some(String::from_utf8_lossy(bytes).into_owned())
-}
-
-fn garbled(error: DeError) -> Error {
-    Error::input(format!("cannot read a netlink message: {error}"))
 }
 
 #[cfg(test)]

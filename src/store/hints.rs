@@ -27,21 +27,24 @@ const BUCKET: usize = 256;
 
 impl Store {
     /// Where the hint of a container is.
-    pub fn hint_path(&self, identity: Option<&Identity>, container: &ContainerId) -> PathBuf {
+    ///
+    /// # Errors
+    /// When others than root can write to the data dir.
+    pub fn hint_path(&self, identity: Option<&Identity>, container: &ContainerId) -> Result<PathBuf> {
+        file::check_folder(&self.data_dir)?;
         let (folder, name) = match identity {
             Some(identity) => ("identities", identity.as_str()),
             None => ("containers", container.as_str()),
         };
         let bucket = format!("{:02x}", (fnv1a(name) >> 32) % BUCKETS);
-        self.data_dir.join(folder).join(bucket).join(name)
+        Ok(self.data_dir.join(folder).join(bucket).join(name))
     }
 
     /// The hint at `path`, if there is one.
     ///
     /// # Errors
-    /// When it cannot be read, or others than root can write to the data dir.
+    /// When it cannot be read.
     pub fn hint(&self, path: &Path) -> Result<Option<String>> {
-        file::check_folder(&self.data_dir)?;
         match fs::read_link(path) {
             Ok(text) => Ok(Some(text.to_string_lossy().into_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -64,7 +67,6 @@ impl Store {
     /// # Errors
     /// When it cannot be written: then there may be none any more.
     pub fn write_hint(&self, path: &Path, text: &str) -> Result<()> {
-        file::check_folder(&self.data_dir)?;
         let failed = |error: io::Error| Error::io("create", path, &error);
         let Some(bucket) = path.parent() else { return Ok(()) };
         let made = match symlink(text, path) {
@@ -116,7 +118,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let store = Store::new("/none".into(), "/none".into(), data.clone());
-        let path = |id: &str| store.hint_path(None, &id.parse().unwrap());
+        let path = |id: &str| store.hint_path(None, &id.parse().unwrap()).unwrap();
         assert_eq!(store.hint(&path("a")).unwrap(), None);
         let bucket = path("a").parent().unwrap().to_owned();
         let ids = (0..).map(|n| format!("c{n}")).filter(|id| path(id).parent() == Some(&bucket));
@@ -133,7 +135,7 @@ mod tests {
         assert_eq!(store.hint(&path(&ids[0])).unwrap().unwrap(), "lan:ip=10.0.0.9");
         assert_eq!(store.hint(&path(&ids[1])).unwrap(), None);
         // An identity of the same name is something else.
-        let claimed = store.hint_path(Some(&last.parse().unwrap()), &"x".parse().unwrap());
+        let claimed = store.hint_path(Some(&last.parse().unwrap()), &"x".parse().unwrap()).unwrap();
         assert_eq!(store.hint(&claimed).unwrap(), None);
     }
 }

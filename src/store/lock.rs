@@ -23,14 +23,31 @@ const PATIENCE: Duration = Duration::from_millis(900);
 #[derive(Debug)]
 pub struct Locked<'a> {
     pub(super) store: &'a Store,
-    /// Closing it ends the lock (flock(2)).
-    _file: File,
+    file: Held<'a>,
+}
+
+/// What flock(2) holds.
+#[derive(Debug)]
+enum Held<'a> {
+    /// The state folder as the store has it open.
+    Folder(&'a File),
+    /// The same folder, opened once more to wait for it; closing it ends the lock.
+    Waited(#[expect(dead_code, reason = "held, not read")] File),
 }
 
 impl<'a> Locked<'a> {
     /// The store that is locked.
     pub fn store(&self) -> &'a Store {
         self.store
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if let Held::Folder(folder) = self.file {
+            // Of a descriptor that is open it cannot fail.
+            let _ = FileExt::unlock(folder);
+        }
     }
 }
 
@@ -42,25 +59,21 @@ impl Store {
     /// [`Kind::Busy`] when the time is over; [`Kind::Input`] when others than root can write to the folder.
     pub fn lock(&self, timeout: Duration) -> Result<Locked<'_>> {
         let path = &self.state_dir;
-        let open = || OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path);
-        let file = match open() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let folder = match self.folder()? {
+            Some(folder) => folder,
+            None => {
                 file::make_folder(path, 0o700)?;
                 file::replace(&self.was_made(), b"")?;
-                open()
+                self.folder()?.ok_or_else(|| Error::io("open", path, &io::ErrorKind::NotFound.into()))?
             }
-            opened => opened,
         };
-        let failed = |error: io::Error| Error::io("open", path, &error);
-        let file = file.map_err(failed)?;
-        file::check_owner(path, &file.metadata().map_err(failed)?)?;
-        match FileExt::try_lock_exclusive(&file) {
-            Ok(()) => return Ok(Locked { store: self, _file: file }),
+        match FileExt::try_lock_exclusive(folder) {
+            Ok(()) => return Ok(Locked { store: self, file: Held::Folder(folder) }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(Error::io("lock", path, &error)),
         }
-        match wait(file, timeout) {
-            Some(Ok(file)) => Ok(Locked { store: self, _file: file }),
+        match wait(open_folder(path).map_err(|error| Error::io("open", path, &error))?, timeout) {
+            Some(Ok(file)) => Ok(Locked { store: self, file: Held::Waited(file) }),
             Some(Err(error)) => Err(Error::io("lock", path, &error)),
             None => {
                 let waited =
@@ -70,16 +83,30 @@ impl Store {
             }
         }
     }
-}
 
-impl Store {
+    /// The state folder, which is opened once and stays open; `None` if there is none.
+    fn folder(&self) -> Result<Option<&File>> {
+        if let Some(folder) = self.folder.get() {
+            return Ok(Some(folder));
+        }
+        let path = &self.state_dir;
+        let failed = |error: io::Error| Error::io("open", path, &error);
+        let folder = match open_folder(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed)?,
+        };
+        file::check_owner(path, &folder.metadata().map_err(failed)?)?;
+        Ok(Some(self.folder.get_or_init(|| folder)))
+    }
+
     /// Whether the state folder was there since the last boot and is gone, with containers that may live.
     ///
     /// # Errors
     /// When that cannot be told.
     pub fn is_lost(&self) -> Result<bool> {
-        let is_there = |path: &Path| path.try_exists().map_err(|error| Error::io("look for", path, &error));
-        Ok(!is_there(&self.state_dir)? && is_there(&self.was_made())?)
+        let was_made = self.was_made();
+        let is_there = || was_made.try_exists().map_err(|error| Error::io("look for", &was_made, &error));
+        Ok(self.folder()?.is_none() && is_there()?)
     }
 
     /// Beside the state folder, an empty file that tells that it was made: on the same tmpfs, so a boot forgets both.
@@ -88,6 +115,10 @@ impl Store {
         name.push(".made");
         name.into()
     }
+}
+
+fn open_folder(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)
 }
 
 /// Waits in the kernel's queue, where nobody is overtaken, as polling would do. flock(2) knows no time limit, so

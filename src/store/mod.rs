@@ -16,9 +16,10 @@ mod preview;
 mod quarantine;
 mod segments;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -57,17 +58,19 @@ struct Versioned {
 }
 
 /// Our files, below three folders.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Store {
     config_dir: PathBuf,
     state_dir: PathBuf,
     data_dir: PathBuf,
+    /// The state folder, from when it is first needed.
+    folder: OnceLock<File>,
 }
 
 impl Store {
     /// The files below these folders, which need not exist.
     pub fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf) -> Self {
-        Self { config_dir, state_dir, data_dir }
+        Self { config_dir, state_dir, data_dir, folder: OnceLock::new() }
     }
 
     /// The operator's settings, or the defaults.

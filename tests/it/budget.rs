@@ -10,9 +10,9 @@ use crate::tracer::trace;
 
 /// The system calls of an attach and of the poststop after it, from execve(2) on, process start and end included; those
 /// of a container that asks for nothing. Older kernels answer in more pieces, and C libraries begin differently.
-const ATTACH: usize = 130;
-const DETACH: usize = 69;
-const UNANNOTATED: usize = 45;
+const ATTACH: usize = 109;
+const DETACH: usize = 57;
+const UNANNOTATED: usize = 27;
 /// What an attach may make more where nearly all addresses are held.
 const CROWDED: usize = 55;
 /// An attach among this many leases makes as many.
