@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 
 use ipnet::IpNet;
 use neli::consts::rtnl::RtAddrFamily;
@@ -23,12 +24,12 @@ pub struct Socket {
     /// Opened with the first message, if it was not before.
     socket: Option<NlSocket>,
     sequence: u32,
-    buffer: Vec<u8>,
 }
 
-/// The kernel puts at most 32 KiB into one datagram of a dump (netlink_recvmsg, `max_recvmsg_len`). So much that the
-/// allocator maps it (M_MMAP_THRESHOLD): only the pages that answers reach are ever made.
-const BUFFER: usize = 160 * 1024;
+/// Where datagrams are received, by whatever socket: beside the program's data, so that only the pages that answers
+/// reach are ever made. The kernel puts at most 32 KiB into one datagram of a dump (netlink_recvmsg, `max_recvmsg_len`);
+/// what it tells of a single link may be more.
+static BUFFER: Mutex<[u8; 160 * 1024]> = Mutex::new([0; 160 * 1024]);
 /// How often a dump that was disturbed by a change is begun again.
 const DUMPS: usize = 5;
 
@@ -45,18 +46,15 @@ impl Socket {
 
     /// A socket that is opened when it is needed first.
     pub fn when_needed() -> Self {
-        Self { socket: None, sequence: 1, buffer: Vec::new() }
+        Self { socket: None, sequence: 1 }
     }
 
-    fn opened(&mut self) -> Result<(&NlSocket, &mut [u8])> {
+    fn opened(&mut self) -> Result<&NlSocket> {
         let socket = match self.socket.take() {
             Some(socket) => socket,
-            None => {
-                self.buffer = vec![0; BUFFER];
-                open().map_err(|error| failed("open a netlink socket", &error))?
-            }
+            None => open().map_err(|error| failed("open a netlink socket", &error))?,
         };
-        Ok((self.socket.insert(socket), &mut self.buffer))
+        Ok(self.socket.insert(socket))
     }
 
     /// The link called `name`, if there is one.
@@ -265,7 +263,7 @@ impl Socket {
             self.sequence = self.sequence.wrapping_add(1);
         }
         loop {
-            match self.opened()?.0.send(&bytes, Msg::empty()) {
+            match self.opened()?.send(&bytes, Msg::empty()) {
                 Ok(_) => return Ok(first),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed("send to netlink", &error)),
@@ -275,15 +273,16 @@ impl Socket {
 
     /// Hands each reply to `each`, until it says after a whole datagram that it has all it waits for.
     fn receive(&mut self, mut each: impl FnMut(Reply<'_>) -> Result<bool>) -> Result<()> {
+        // What a thread that panicked has left in it is written over.
+        let mut buffer = BUFFER.lock().unwrap_or_else(PoisonError::into_inner);
         let mut complete = false;
         while !complete {
-            let (socket, buffer) = self.opened()?;
-            let length = match socket.recv(buffer, Msg::empty()) {
+            let length = match self.opened()?.recv(&mut *buffer, Msg::empty()) {
                 Ok((length, _)) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(failed("receive from netlink", &error)),
             };
-            for reply in reply::replies(self.buffer.get(..length).unwrap_or_default()) {
+            for reply in reply::replies(buffer.get(..length).unwrap_or_default()) {
                 complete |= each(reply?)?;
             }
         }

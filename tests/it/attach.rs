@@ -1,12 +1,16 @@
 //! What an attach promises beyond the first example.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use crate::bed::{Bed, outcome};
+use crate::container::Container;
 use crate::container::Engine::{self, Bare};
 use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 13] = [
+    let all: [Named; 14] = [
         ("pools_go_round", &[Need::Macvlan], pools_go_round),
         ("several_subnets", &[Need::Macvlan], several_subnets),
         ("no_addresses_at_all", &[Need::Macvlan], no_addresses_at_all),
@@ -20,6 +24,7 @@ pub fn tests() -> Vec<Test> {
         ("inline_networks_need_permission", &[Need::Macvlan], inline_networks),
         ("annotations_of_the_state_serve_too", &[Need::Macvlan], state_annotations),
         ("a_failure_is_in_the_log", &[Need::Macvlan], log),
+        ("nobody_listens", &[Need::Macvlan], nobody_listens),
     ];
     all.map(|(name, needs, run)| Test::new(format!("attach::{name}"), needs, run)).into()
 }
@@ -239,4 +244,31 @@ fn log() {
     let lines: Vec<_> = bed.log().lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect();
     let what = format!("web-{} pub_net:eth0,172.16.86.2/24", bed.host.name);
     assert_eq!(lines[1..], [format!("attached {what}"), format!("detached {what}")]);
+}
+
+/// An engine may leave the hook no stdout and stderr, or one that nobody reads: it does and fails as ever, and what it
+/// has to say goes into no file of its own.
+fn nobody_listens() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let start = |id: &str, networks: &str| {
+        bed.container(Bare, id).networks(networks).without_hooks().start().unwrap()
+    };
+    let closed = |web: &Container<'_>| {
+        let hook = bed.underlay("hook createRuntime");
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$@\" 1>&- 2>&-", "sh"]).arg(hook.get_program()).args(hook.get_args());
+        outcome(&mut command, web.state_at("createRuntime").as_bytes()).code
+    };
+    let web = start("web", "pub_net");
+    assert_eq!((closed(&web), web.addresses("eth0").len()), (0, 1));
+    assert_eq!(bed.run("check"), "");
+    let lost = start("lost", "nowhere");
+    assert_eq!(closed(&lost), 1);
+    // A pipe whose other end is closed.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut hook = bed.underlay("hook createRuntime");
+    let mut hook = hook.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(writer).spawn().unwrap();
+    hook.stdin.take().unwrap().write_all(lost.state_at("createRuntime").as_bytes()).unwrap();
+    assert_eq!(hook.wait().unwrap().code(), Some(1), "SIGPIPE has not ended it");
 }
