@@ -153,7 +153,7 @@ fn without_the_dead(
     for id in left {
         if let Some(record) = store.record(&id)?.filter(|record| !kernel::lives(&record.holder)) {
             log::info!("container {id} died in this namespace: its links are taken away");
-            detach::take_back(store, settings, &record, host)?;
+            detach::reclaim(store, settings, &record, host)?;
             any = true;
         }
     }
@@ -208,7 +208,7 @@ impl Attach<'_> {
                     return Err(wish::attached_already(&old));
                 }
                 drop(locked);
-                detach::take_back(self.store, self.settings, &old, host)?;
+                detach::reclaim(self.store, self.settings, &old, host)?;
                 continue;
             }
             self.refuse_removed()?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::assign::Wanted;
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
 use crate::host_side;
 use crate::kernel::{self, NetnsFile, Socket};
 use crate::mend;
@@ -14,6 +15,7 @@ use crate::parents;
 use crate::plan;
 use crate::record::Record;
 use crate::remember;
+use crate::report::report;
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -90,6 +92,16 @@ pub(crate) fn take_back(
     Ok(())
 }
 
+/// As [`take_back`], of a container that died without a word, which is reported.
+///
+/// # Errors
+/// As [`take_back`].
+pub(crate) fn reclaim(store: &Store, settings: &Settings, record: &Record, host: &mut Socket) -> Result<()> {
+    take_back(store, settings, record, host)?;
+    report(store, &Event::Reclaimed(record.into()));
+    Ok(())
+}
+
 /// Takes back what dead containers hold on the segments of `wanted`, and mends what is nobody's; whether that was
 /// anything. `home` is the host's namespace.
 ///
@@ -120,7 +132,7 @@ pub(crate) fn take_back_dead(
                     "container {} died without a word: its addresses are taken back",
                     record.container
                 );
-                take_back(store, settings, &record, host)?;
+                reclaim(store, settings, &record, host)?;
                 any = true;
             }
         }

@@ -32,7 +32,7 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
     for record in mended.records.iter().filter(|record| !kernel::lives(&record.holder)) {
         done.extend(commands(store, record)?);
         if !dry_run {
-            outcome = detach::take_back(store, &settings, record, &mut host).and(outcome);
+            outcome = detach::reclaim(store, &settings, record, &mut host).and(outcome);
         }
     }
     done.extend(of_host);

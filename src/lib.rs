@@ -16,6 +16,7 @@ pub mod detection;
 pub mod difference;
 pub mod driver;
 pub mod error;
+pub mod event;
 pub mod frame;
 mod hash;
 pub mod hint;
@@ -66,6 +67,7 @@ mod parents;
 pub mod preview;
 mod probe;
 mod remember;
+mod report;
 mod wish;
 
 // What all readers of foreign text promise; not in a build that is shipped.

@@ -7,11 +7,13 @@ use crate::detach;
 use crate::detection::MAX_CONFLICTS;
 use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
 use crate::host_side;
 use crate::kernel::{self, Made, NetnsFile, Probes, Socket, Wire};
 use crate::plan;
 use crate::quarantine::Conflict;
 use crate::record::{Attached, Record};
+use crate::report::report;
 use crate::settings::Settings;
 use crate::store::{Locked, Present, Store};
 
@@ -120,12 +122,10 @@ impl Probing<'_> {
                 old.network
             )));
         }
-        self.store.log(&format!(
-            "container {}: address {address} of network {} is in use on the LAN, by {mac}",
-            record.container, old.network
-        ));
         let mut replaced = self.replace(&locked, record, conflict, host);
         drop(locked);
+        let (container, network) = (record.container.clone(), old.network.clone());
+        report(self.store, &Event::Conflict { container, network, address, mac });
         if replaced.as_ref().is_err_and(|error| error.kind() == Kind::Exhausted)
             && detach::take_back_dead(self.store, self.settings, self.wanted, self.home, host)?
         {

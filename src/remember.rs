@@ -52,7 +52,7 @@ pub(crate) fn take_back_dead(
         let taken_back = detach::is_held(&record).and_then(|is_held| {
             if !is_held {
                 log::info!("container {} died without a word: {claim} is taken back", record.container);
-                detach::take_back(store, settings, &record, host)?;
+                detach::reclaim(store, settings, &record, host)?;
             }
             Ok(())
         });

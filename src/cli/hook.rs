@@ -1,33 +1,37 @@
 //! `underlay hook`: the two calls of an OCI runtime.
 
-use std::fmt::Write;
 use std::io;
 
 use super::output;
 use crate::attach;
 use crate::detach;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::event::Event;
 use crate::name::ContainerId;
 use crate::oci;
-use crate::record::Record;
+use crate::report::report;
 use crate::store::Store;
 
-/// Attaches the container on stdin. A failure goes into the log too, for crun throws stderr away.
+/// Attaches the container on stdin. A failure is reported too, for crun throws stderr away.
 pub(super) fn create_runtime(store: &Store) -> Result<()> {
+    let mut id = None;
     let attached = oci::created(io::stdin().lock()).and_then(|state| {
-        attach::attach(store, &state).map_err(|error| error.within(format!("container {}", state.id)))
+        let attached = attach::attach(store, &state);
+        id = Some(state.id);
+        attached
     });
     match attached {
-        Ok(Some(record)) => {
-            store.log(&describe("attached", &record));
-            Ok(())
-        }
-        Ok(None) => Ok(()),
+        Ok(Some(record)) => report(store, &Event::Attached((&record).into())),
+        Ok(None) => {}
         Err(error) => {
-            store.log(&with_hint("createRuntime failed: ", &error));
-            Err(error)
+            report(store, &Event::failed("createRuntime", id.as_deref(), &error));
+            return Err(match id {
+                Some(id) => error.within(format!("container {id}")),
+                None => error,
+            });
         }
     }
+    Ok(())
 }
 
 /// Detaches the container on stdin. Only a state that cannot be read is an error: what cannot be cleared away
@@ -39,33 +43,12 @@ pub(super) fn poststop(store: &Store) -> Result<()> {
         return Ok(());
     };
     match detach::detach(store, &id) {
-        Ok(Some(record)) => store.log(&describe("detached", &record)),
+        Ok(Some(record)) => report(store, &Event::Detached((&record).into())),
         Ok(None) => {}
         Err(error) => {
-            let error = error.within(format!("container {id}"));
-            store.log(&with_hint("poststop failed: ", &error));
-            output::error(&error);
+            report(store, &Event::failed("poststop", Some(id.as_str()), &error));
+            output::error(&error.within(format!("container {id}")));
         }
     }
     Ok(())
-}
-
-/// One line: what happened to which container, with its networks, interfaces and addresses.
-fn describe(what: &str, record: &Record) -> String {
-    let mut line = format!("{what} {}", record.container);
-    for attached in &record.attachments {
-        // Writing to a string does not fail.
-        let _ = write!(line, " {}:{}", attached.network, attached.ifname);
-        for address in &attached.addresses {
-            let _ = write!(line, ",{address}");
-        }
-    }
-    line
-}
-
-fn with_hint(what: &str, error: &Error) -> String {
-    match error.hint_text() {
-        Some(hint) => format!("{what}{error} (hint: {hint})"),
-        None => format!("{what}{error}"),
-    }
 }

@@ -2,7 +2,9 @@
 
 mod check;
 mod container;
+mod events;
 mod hook;
+mod metrics;
 mod network;
 mod output;
 mod plan;
@@ -70,6 +72,14 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
+    /// List what has happened: attaches, detaches, conflicts, failures, what was taken back
+    Events {
+        /// How to print it
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Print addresses in use and free, and how many events there were, for Prometheus
+    Metrics,
     /// Take back what dead containers hold, and delete links of ours that nobody needs
     Gc {
         /// Only print what would be done
@@ -155,6 +165,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Plan(options) => plan::plan(&store, &options),
         Command::Ps { format } => ps::list(&store, format),
         Command::Gc { dry_run } => gc::gc(&store, dry_run)?.iter().try_for_each(|line| output::line(line)),
+        Command::Events { format } => events::list(&store, format),
+        Command::Metrics => metrics::print(&store),
         Command::Check { container, format } => check::check(&store, container.as_deref(), format),
         Command::Announce { container } => {
             kernel::detach_self();

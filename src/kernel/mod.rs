@@ -9,6 +9,7 @@ mod explain;
 mod fuzz;
 mod host_link;
 mod host_message;
+mod journal;
 mod message;
 mod neighbours;
 mod netns;
@@ -29,6 +30,7 @@ pub use explain::is_in_use;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz, fuzz_messages};
 pub use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};
+pub use journal::tell_journal;
 pub use neighbours::Neighbour;
 pub use netns::NetnsFile;
 pub use parent::{delete_parent, is_wireless, make_parent};

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -47,6 +48,7 @@ impl Drop for Locked<'_> {
         if let Held::Folder(folder) = self.file {
             // Of a descriptor that is open it cannot fail.
             let _ = FileExt::unlock(folder);
+            self.store.is_locked.store(false, Ordering::Release);
         }
     }
 }
@@ -67,10 +69,17 @@ impl Store {
                 self.folder()?.ok_or_else(|| Error::io("open", path, &io::ErrorKind::NotFound.into()))?
             }
         };
-        match FileExt::try_lock_exclusive(folder) {
-            Ok(()) => return Ok(Locked { store: self, file: Held::Folder(folder) }),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(Error::io("lock", path, &error)),
+        // To flock(2) who has the lock by a descriptor may have it again.
+        if !self.is_locked.swap(true, Ordering::Acquire) {
+            match FileExt::try_lock_exclusive(folder) {
+                Ok(()) => return Ok(Locked { store: self, file: Held::Folder(folder) }),
+                Err(error) => {
+                    self.is_locked.store(false, Ordering::Release);
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        return Err(Error::io("lock", path, &error));
+                    }
+                }
+            }
         }
         match wait(open_folder(path).map_err(|error| Error::io("open", path, &error))?, timeout) {
             Some(Ok(file)) => Ok(Locked { store: self, file: Held::Waited(file) }),
@@ -119,6 +128,11 @@ impl Store {
 
 fn open_folder(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)
+}
+
+/// Locks `file` as long as it is open; `false` if another has it locked, or it cannot be.
+pub(super) fn try_lock(file: &File) -> bool {
+    FileExt::try_lock_exclusive(file).is_ok()
 }
 
 /// Waits in the kernel's queue, where nobody is overtaken, as polling would do. flock(2) knows no time limit, so

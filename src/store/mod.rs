@@ -2,12 +2,12 @@
 //! data dir.
 
 mod damage;
+mod events;
 mod hints;
 mod host_links;
 mod leasing;
 mod ledger;
 mod lock;
-mod log;
 mod machine;
 mod maps;
 mod parents;
@@ -20,6 +20,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,7 @@ use crate::network::Network;
 use crate::record::{Record, VERSION};
 use crate::settings::Settings;
 
+pub use events::{Recorded, Totals};
 pub use ledger::{Present, Subject};
 pub use lock::Locked;
 pub use segments::{Holding, Leases};
@@ -65,12 +67,14 @@ pub struct Store {
     data_dir: PathBuf,
     /// The state folder, from when it is first needed.
     folder: OnceLock<File>,
+    /// Whether this process has the lock by it.
+    is_locked: AtomicBool,
 }
 
 impl Store {
     /// The files below these folders, which need not exist.
     pub fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf) -> Self {
-        Self { config_dir, state_dir, data_dir, folder: OnceLock::new() }
+        Self { config_dir, state_dir, data_dir, folder: OnceLock::new(), is_locked: AtomicBool::new(false) }
     }
 
     /// The operator's settings, or the defaults.

@@ -270,9 +270,9 @@ impl Bed {
         assert_eq!((self.leased(), self.records()), (vec![], vec![]), "leases and records");
     }
 
-    /// What the hook has written to its log.
+    /// What the hook has reported.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.path("run/log")).unwrap_or_default()
+        self.outcome("events", "").stdout
     }
 }
 

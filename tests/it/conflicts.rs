@@ -314,8 +314,9 @@ fn time() {
     bed.lan.ip("addr add 10.8.0.9/32 dev lan0");
     let ear = Ear::on(&bed.lan);
     bed.container(Bare, "web").networks("patient:ip=10.8.0.9").start().map(drop).unwrap_err();
-    let probes = ear.about("10.8.0.9").into_iter().filter(|heard| heard.what == "probe").count();
-    assert_eq!(probes, 1, "the second would come after three seconds");
+    let probes = || ear.about("10.8.0.9").into_iter().filter(|heard| heard.what == "probe").count();
+    wait(|| probes() > 0);
+    assert_eq!(probes(), 1, "the second would come after three seconds");
 }
 
 fn quarantine_ends() {

@@ -30,7 +30,7 @@ fn podman_by_itself() {
     assert!(shown.contains("172.16.86.10/24"), "{shown}");
     assert!(fs::exists(format!("/run/underlay/containers/{}.json", id.trim())).unwrap());
     let error = run("refused", "io.underlay.networks=").unwrap_err();
-    let log = fs::read_to_string("/run/underlay/log").unwrap();
+    let log = underlay("events").unwrap();
     assert!(log.contains("annotation io.underlay.networks: names no network"), "{log}\n{error}");
     // No annotation of ours, no hook.
     run("other", "org.example=x").unwrap();

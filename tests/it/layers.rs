@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 37] = [
+const WORDS: [&str; 38] = [
     "address",
     "asked",
     "assign",
@@ -27,6 +27,7 @@ const WORDS: [&str; 37] = [
     "difference",
     "driver",
     "error",
+    "event",
     "frame",
     "hash",
     "hint",

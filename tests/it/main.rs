@@ -22,6 +22,7 @@ mod damaged;
 mod demo;
 mod detach;
 mod docs;
+mod events;
 mod failures;
 mod first_light;
 mod gc;
@@ -138,6 +139,7 @@ fn main() -> ExitCode {
         gc::tests(),
         host_access::tests(),
         identity::tests(),
+        events::tests(),
         damaged::tests(),
         budget::tests(),
         check::tests(),

@@ -234,7 +234,7 @@ fn unseen() {
     }
     let held: Vec<_> =
         fs::read_dir(bed.path("run")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(held, ["log"]);
+    assert_eq!(held, ["events"]);
 }
 
 fn wrong_settings() {

@@ -46,8 +46,8 @@ struct Inspected<'a> {
 
 /// The parent as it is now.
 #[derive(Serialize)]
-struct ParentLink<'a> {
-    name: &'a IfName,
+pub(in crate::cli) struct ParentLink<'a> {
+    pub(in crate::cli) name: &'a IfName,
     /// `missing`, `down` or `up`.
     state: &'static str,
     /// Whether underlay has made it, and deletes it with the last network that needs it.
@@ -58,10 +58,10 @@ struct ParentLink<'a> {
 
 /// A layer-2 segment that containers of the network are on.
 #[derive(Serialize)]
-struct OnSegment<'a> {
-    parent_link: ParentLink<'a>,
-    usage: Vec<SubnetUsage>,
-    quarantine: Vec<Quarantine>,
+pub(in crate::cli) struct OnSegment<'a> {
+    pub(in crate::cli) parent_link: ParentLink<'a>,
+    pub(in crate::cli) usage: Vec<SubnetUsage>,
+    pub(in crate::cli) quarantine: Vec<Quarantine>,
 }
 
 /// The host's own link of the network as it is now.
@@ -76,15 +76,15 @@ struct HostSide {
 
 /// How full a subnet is, counting what other networks of the same parent, and the host, hold of it.
 #[derive(Serialize)]
-struct SubnetUsage {
-    subnet: IpNet,
+pub(in crate::cli) struct SubnetUsage {
+    pub(in crate::cli) subnet: IpNet,
     #[serde(flatten)]
-    usage: Usage,
+    pub(in crate::cli) usage: Usage,
 }
 
 /// An address that is set aside.
 #[derive(Serialize)]
-struct Quarantine {
+pub(in crate::cli) struct Quarantine {
     address: IpAddr,
     /// Who has it.
     mac: MacAddr,
@@ -114,27 +114,38 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
     for network in &networks {
         let host_link = host_link(store, network, &mut host)?;
         let problem = parents::find(network, &mut host).err().map(|error| error.to_string());
-        let mut look_at = |parent| {
-            let link = host.link(parent)?;
-            on_segment(store, network, parent, link.as_ref(), &on_host)
-        };
-        let OnSegment { parent_link, usage, quarantine } = look_at(&network.parent)?;
-        let containers: Vec<_> = records.iter().flat_map(|record| users(record, network)).collect();
-        let vlans: BTreeSet<_> = containers.iter().filter_map(|user| user.parent).collect();
-        let vlans = vlans.into_iter().map(look_at);
+        let (own, vlans_in_use) = segments(store, network, &records, &on_host, &mut host)?;
         inspected.push(Inspected {
             definition: network.to_file(),
-            parent_link,
+            parent_link: own.parent_link,
             problem,
             host_link,
             // Nobody has addresses on the link that carries many VLANs.
-            usage: (!network.is_of_many_vlans()).then_some(usage),
-            quarantine,
-            vlans_in_use: vlans.collect::<Result<_>>()?,
-            containers,
+            usage: (!network.is_of_many_vlans()).then_some(own.usage),
+            quarantine: own.quarantine,
+            vlans_in_use,
+            containers: records.iter().flat_map(|record| users(record, network)).collect(),
         });
     }
     output::json(&inspected)
+}
+
+/// What of `network` is on the segment of its parent, and on those of the VLANs that containers have asked for.
+pub(in crate::cli) fn segments<'a>(
+    store: &Store,
+    network: &'a Network,
+    records: &'a [Record],
+    on_host: &BTreeSet<IpAddr>,
+    host: &mut Socket,
+) -> Result<(OnSegment<'a>, Vec<OnSegment<'a>>)> {
+    let mut look_at = |parent| {
+        let link = host.link(parent)?;
+        on_segment(store, network, parent, link.as_ref(), on_host)
+    };
+    let own = look_at(&network.parent)?;
+    let users = records.iter().flat_map(|record| users(record, network));
+    let vlans: BTreeSet<_> = users.filter_map(|user| user.parent).collect();
+    Ok((own, vlans.into_iter().map(look_at).collect::<Result<_>>()?))
 }
 
 /// What of `network` is on the segment of its parent, or of the VLAN `parent`, which is `link`.

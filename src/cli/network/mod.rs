@@ -3,7 +3,7 @@
 mod conflicts;
 mod create;
 mod driver_option;
-mod inspect;
+pub(super) mod inspect;
 mod reserve;
 
 use clap::Subcommand;

@@ -1,0 +1,238 @@
+//! What operators are told of, in a record that stays as it is: docs/events.md.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::mac::MacAddr;
+use crate::name::{ContainerId, IfName, NetworkName};
+use crate::printable;
+use crate::record::Record;
+
+/// Something that has happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Event {
+    /// A container has its links.
+    Attached(Container),
+    /// A container that has stopped has none any more.
+    Detached(Container),
+    /// What a container had that died without a word was taken back.
+    Reclaimed(Container),
+    /// Somebody else on the LAN has an address that a container was to get.
+    Conflict {
+        /// The container's id.
+        container: ContainerId,
+        /// The network the address is of.
+        network: NetworkName,
+        /// The address.
+        address: IpAddr,
+        /// Whose it is.
+        mac: MacAddr,
+    },
+    /// The hook has failed.
+    Failed {
+        /// At which stage of the OCI runtime specification.
+        stage: String,
+        /// The container's id as the runtime gives it, if it does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
+        /// Why.
+        error: String,
+        /// What to do.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
+}
+
+/// A container with what it has, or had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its id.
+    pub container: ContainerId,
+    /// Its links, in order.
+    pub attachments: Vec<Attachment>,
+}
+
+/// A link of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The network it is of.
+    pub network: NetworkName,
+    /// Its name in the container.
+    pub ifname: IfName,
+    /// Its MAC address, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// Its addresses.
+    pub addresses: Vec<IpNet>,
+}
+
+/// How much an event matters, as syslog(3) counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// `LOG_ERR`
+    Error = 3,
+    /// `LOG_WARNING`
+    Warning = 4,
+    /// `LOG_INFO`
+    Info = 6,
+}
+
+impl From<&Record> for Container {
+    fn from(record: &Record) -> Self {
+        let attachments = record.attachments.iter().map(|attached| Attachment {
+            network: attached.network.clone(),
+            ifname: attached.ifname.clone(),
+            mac: attached.mac,
+            addresses: attached.addresses.clone(),
+        });
+        Self { container: record.container.clone(), attachments: attachments.collect() }
+    }
+}
+
+impl Event {
+    /// The words for all kinds of events, as [`Event::kind`] gives them.
+    pub const KINDS: [&str; 5] = ["attached", "detached", "reclaimed", "conflict", "failed"];
+
+    /// The failure of the hook at `stage`, of a container if its id could be read.
+    pub fn failed(stage: &str, container: Option<&str>, error: &Error) -> Self {
+        Self::Failed {
+            stage: stage.to_owned(),
+            container: container.map(str::to_owned),
+            error: printable::message(&error.to_string()),
+            hint: error.hint_text().map(printable::message),
+        }
+    }
+
+    /// The word for its kind.
+    pub fn kind(&self) -> &'static str {
+        let [attached, detached, reclaimed, conflict, failed] = Self::KINDS;
+        match self {
+            Self::Attached(_) => attached,
+            Self::Detached(_) => detached,
+            Self::Reclaimed(_) => reclaimed,
+            Self::Conflict { .. } => conflict,
+            Self::Failed { .. } => failed,
+        }
+    }
+
+    /// How much it matters.
+    pub fn priority(&self) -> Priority {
+        match self {
+            Self::Attached(_) | Self::Detached(_) => Priority::Info,
+            Self::Reclaimed(_) | Self::Conflict { .. } => Priority::Warning,
+            Self::Failed { .. } => Priority::Error,
+        }
+    }
+
+    /// The id of the container it is about.
+    pub fn container(&self) -> Option<&str> {
+        match self {
+            Self::Attached(had) | Self::Detached(had) | Self::Reclaimed(had) => Some(had.container.as_str()),
+            Self::Conflict { container, .. } => Some(container.as_str()),
+            Self::Failed { container, .. } => container.as_deref(),
+        }
+    }
+
+    /// The networks it is about, each once, in order.
+    pub fn networks(&self) -> Vec<&NetworkName> {
+        match self {
+            Self::Attached(had) | Self::Detached(had) | Self::Reclaimed(had) => {
+                let mut networks: Vec<_> = had.attachments.iter().map(|one| &one.network).collect();
+                networks.dedup();
+                networks
+            }
+            Self::Conflict { network, .. } => vec![network],
+            Self::Failed { .. } => Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    /// One line, if no text in it has several.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attached(had) | Self::Detached(had) | Self::Reclaimed(had) => {
+                write!(f, "{} {}", self.kind(), had.container)?;
+                for Attachment { network, ifname, addresses, .. } in &had.attachments {
+                    write!(f, " {network}:{ifname}")?;
+                    addresses.iter().try_for_each(|address| write!(f, ",{address}"))?;
+                }
+                Ok(())
+            }
+            Self::Conflict { container, network, address, mac } => write!(
+                f,
+                "container {container}: address {address} of network {network} is in use on the LAN, by {mac}"
+            ),
+            Self::Failed { stage, container, error, hint } => {
+                write!(f, "{stage} failed: ")?;
+                if let Some(container) = container {
+                    write!(f, "container {container}: ")?;
+                }
+                write!(f, "{error}")?;
+                hint.iter().try_for_each(|hint| write!(f, " (hint: {hint})"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let attachment = Attachment {
+            network: "lan".parse().unwrap(),
+            ifname: "eth0".parse().unwrap(),
+            mac: Some("02:00:00:00:00:01".parse().unwrap()),
+            addresses: vec!["10.0.0.9/24".parse().unwrap(), "2001:db8::9/64".parse().unwrap()],
+        };
+        let had = Container { container: "web".parse().unwrap(), attachments: vec![attachment] };
+        let error = Error::new(Kind::NotFound, "network x does not exist").hint("create it");
+        let conflict = Event::Conflict {
+            container: "web".parse().unwrap(),
+            network: "lan".parse().unwrap(),
+            address: "10.0.0.9".parse().unwrap(),
+            mac: "02:00:00:00:00:02".parse().unwrap(),
+        };
+        let had_text = r#""container":"web","attachments":[{"network":"lan","ifname":"eth0","mac":"02:00:00:00:00:01","addresses":["10.0.0.9/24","2001:db8::9/64"]}]"#;
+        for (event, json, text) in [
+            (
+                Event::Attached(had.clone()),
+                format!(r#"{{"event":"attached",{had_text}}}"#),
+                "attached web lan:eth0,10.0.0.9/24,2001:db8::9/64",
+            ),
+            (
+                Event::Reclaimed(had),
+                format!(r#"{{"event":"reclaimed",{had_text}}}"#),
+                "reclaimed web lan:eth0,10.0.0.9/24,2001:db8::9/64",
+            ),
+            (
+                conflict,
+                r#"{"event":"conflict","container":"web","network":"lan","address":"10.0.0.9","mac":"02:00:00:00:00:02"}"#.into(),
+                "container web: address 10.0.0.9 of network lan is in use on the LAN, by 02:00:00:00:00:02",
+            ),
+            (
+                Event::failed("createRuntime", Some("web"), &error),
+                r#"{"event":"failed","stage":"createRuntime","container":"web","error":"network x does not exist","hint":"create it"}"#.into(),
+                "createRuntime failed: container web: network x does not exist (hint: create it)",
+            ),
+            (
+                Event::failed("poststop", None, &Error::input("no state")),
+                r#"{"event":"failed","stage":"poststop","error":"no state"}"#.into(),
+                "poststop failed: no state",
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&event).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
+            assert_eq!(event.to_string(), text);
+            assert!(json.contains(&format!(r#""event":"{}""#, event.kind())));
+        }
+    }
+}

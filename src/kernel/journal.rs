@@ -1,0 +1,63 @@
+//! The system's journal: systemd's, with fields, or else syslog's.
+
+use std::mem::ManuallyDrop;
+
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with};
+
+use crate::event::Event;
+use crate::printable;
+
+/// systemd.journal's native protocol (systemd: "Native Journal Protocol").
+const JOURNAL: &str = "/run/systemd/journal/socket";
+/// RFC 3164, as syslog(3) speaks it.
+const SYSLOG: &str = "/dev/log";
+/// `LOG_DAEMON`
+const FACILITY: u8 = 3;
+
+/// Tells the system's journal of `event`, if there is one that listens at this moment.
+pub fn tell_journal(event: &Event) {
+    // Neither waits for the other end. Closed when the process ends.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let Ok(socket) = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None) else { return };
+    let socket = ManuallyDrop::new(socket);
+    let send = |path: &str, text: String| {
+        let sent = SocketAddrUnix::new(path)
+            .and_then(|address| sendto(&*socket, text.as_bytes(), SendFlags::NOSIGNAL, &address));
+        sent.is_ok()
+    };
+    if !send(JOURNAL, fields(event)) {
+        let priority = FACILITY << 3 | event.priority() as u8;
+        let message = printable::message(&event.to_string());
+        send(SYSLOG, format!("<{priority}>underlay[{}]: {message}", std::process::id()));
+    }
+}
+
+/// A line `FIELD=value` each: no value has more than one.
+fn fields(event: &Event) -> String {
+    let networks: Vec<_> = event.networks().iter().map(|network| network.as_str()).collect();
+    let fields = [
+        ("MESSAGE", event.to_string()),
+        ("PRIORITY", (event.priority() as u8).to_string()),
+        ("SYSLOG_IDENTIFIER", "underlay".to_owned()),
+        ("UNDERLAY_EVENT", event.kind().to_owned()),
+        ("UNDERLAY_CONTAINER", event.container().unwrap_or_default().to_owned()),
+        ("UNDERLAY_NETWORKS", networks.join(",")),
+    ];
+    let line = |(name, value): (&str, String)| format!("{name}={}\n", printable::message(&value));
+    fields.into_iter().filter(|(_, value)| !value.is_empty()).map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn fields_are_lines() {
+        let event = Event::failed("poststop", Some("web"), &Error::input("two\nlines"));
+        let text = fields(&event);
+        assert_eq!(text.lines().count(), 5, "{text}");
+        assert!(text.starts_with("MESSAGE=poststop failed: container web: two"), "{text}");
+        assert!(text.contains("\nPRIORITY=3\n") && text.ends_with("UNDERLAY_CONTAINER=web\n"), "{text}");
+    }
+}

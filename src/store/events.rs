@@ -1,0 +1,177 @@
+//! The events: a line of JSON each, in a file that is bounded. Runtimes throw a hook's stderr away (crun) or show it only
+//! on failure (runc).
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::mem::ManuallyDrop;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::lock::try_lock;
+use super::{Store, write_state};
+use crate::error::Result;
+use crate::event::Event;
+use crate::file::{self, Trust};
+use crate::printable;
+
+/// The file is begun anew when it is larger; one older file is kept.
+const LIMIT: u64 = 1024 * 1024;
+/// A file is looked after at one event of so many: it can be this much larger than its limit.
+const SELDOM: u32 = 16;
+
+/// An event with its time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recorded {
+    /// When it happened (RFC 3339, seconds, UTC).
+    pub time: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// How many events of each kind there were, by [`Event::kind`].
+pub type Totals = BTreeMap<String, u64>;
+
+/// How many of each there were in files that are gone.
+#[derive(Default, Serialize, Deserialize)]
+struct Forgotten {
+    version: u32,
+    totals: Totals,
+}
+
+impl Store {
+    fn events_path(&self) -> PathBuf {
+        self.state_dir.join("events")
+    }
+
+    fn older_events_path(&self) -> PathBuf {
+        self.state_dir.join("events.old")
+    }
+
+    fn forgotten_path(&self) -> PathBuf {
+        self.state_dir.join("events.json")
+    }
+
+    /// Adds `event` to the record. One that cannot be written is no reason to fail: what went wrong is on stderr too.
+    pub fn record_event(&self, event: &Event) {
+        let written = serde_json::to_string(&Recorded { time: now(), event: event.clone() })
+            .map_err(io::Error::from)
+            .and_then(|line| self.add_line(&printable::json(&line)));
+        if let Err(error) = written {
+            ::log::debug!("cannot write {}: {error}", self.events_path().display());
+        }
+    }
+
+    fn add_line(&self, line: &str) -> io::Result<()> {
+        let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(self.events_path());
+        let file = open().or_else(|error| match file::make_folder(&self.state_dir, 0o700) {
+            Ok(()) => open(),
+            Err(_) => Err(error),
+        })?;
+        // Left to the end of the process, of which this is the last but rarely.
+        let file = ManuallyDrop::new(file);
+        // One write to a file opened for appending: lines of several hooks do not mix.
+        (&*file).write_all(format!("{line}\n").as_bytes())?;
+        let is_time = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .is_ok_and(|now| now.subsec_micros().is_multiple_of(SELDOM));
+        if is_time && file.metadata()?.len() > LIMIT {
+            self.begin_anew(&file)?;
+        }
+        Ok(())
+    }
+
+    /// Makes `file` the older file. Whoever has it open adds to that.
+    fn begin_anew(&self, file: &File) -> io::Result<()> {
+        let is_current = || {
+            let same = |other: fs::Metadata| Ok::<_, io::Error>(other.ino() == file.metadata()?.ino());
+            fs::metadata(self.events_path()).and_then(same)
+        };
+        // Another does it at this moment, or has just done it.
+        if !try_lock(file) || !is_current()? {
+            return Ok(());
+        }
+        let mut forgotten = self.forgotten();
+        count(&self.older_events(), &mut forgotten.totals);
+        let written = write_state(&self.forgotten_path(), &Forgotten { version: 1, ..forgotten });
+        written.map_err(|error| io::Error::other(error.to_string()))?;
+        fs::rename(self.events_path(), self.older_events_path())
+    }
+
+    fn forgotten(&self) -> Forgotten {
+        // Damaged, it is begun anew: counters may, as after a boot.
+        self.read_state(&self.forgotten_path()).ok().flatten().unwrap_or_default()
+    }
+
+    fn older_events(&self) -> Vec<Recorded> {
+        read(file::read(&self.older_events_path(), 2 * LIMIT, Trust::Own)).unwrap_or_default()
+    }
+
+    /// The events that are remembered, the oldest first.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn events(&self) -> Result<Vec<Recorded>> {
+        let mut events = self.older_events();
+        events.extend(read(file::read(&self.events_path(), 2 * LIMIT, Trust::Own))?);
+        Ok(events)
+    }
+
+    /// How many events of each kind there were since the last boot.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn event_totals(&self) -> Result<Totals> {
+        let mut totals = self.forgotten().totals;
+        count(&self.events()?, &mut totals);
+        Ok(totals)
+    }
+}
+
+/// The lines that are events; what others have written, or a newer version, is passed over.
+fn read(content: Result<Option<Vec<u8>>>) -> Result<Vec<Recorded>> {
+    let content = content?.unwrap_or_default();
+    Ok(content.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+}
+
+fn count(events: &[Recorded], totals: &mut Totals) {
+    for recorded in events {
+        *totals.entry(recorded.event.kind().to_owned()).or_default() += 1;
+    }
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn files_are_bounded_and_totals_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new("/none".into(), folder.path().join("run"), "/none".into());
+        assert!(store.events().unwrap().is_empty() && store.event_totals().unwrap().is_empty());
+        let event = Event::failed("poststop", Some("web"), &Error::input("x".repeat(9_000)));
+        let size = |path: PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let mut number = 0;
+        while number < 1_500 || size(store.forgotten_path()) == 0 {
+            store.record_event(&event);
+            number += 1;
+            assert!(number < 20_000, "it is never begun anew");
+        }
+        // Chance decides when.
+        assert!(size(store.events_path()) < 2 * LIMIT && size(store.older_events_path()) < 2 * LIMIT);
+        assert!((store.events().unwrap().len() as u64) < number);
+        assert_eq!(store.event_totals().unwrap()["failed"], number);
+        fs::write(store.events_path(), "garbage\n{\"event\":\"later\",\"time\":\"\"}\n").unwrap();
+        fs::write(store.forgotten_path(), "garbage").unwrap();
+        assert!(store.events().is_ok() && store.event_totals().is_ok());
+    }
+}
