@@ -52,6 +52,7 @@ fn main() {
     let counted = Counted {
         attach_calls,
         detach_calls,
+        locked: locked(&host),
         binary: fs::metadata(&underlay).unwrap().len(),
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim().to_owned(),
     };
@@ -83,18 +84,36 @@ fn cost(arguments: &[String]) {
 /// How many system calls an attach and the poststop after it make, from execve(2) to exit_group(2).
 fn calls(host: &Host) -> (usize, usize) {
     let mut container = Container::new(&host.folder, "calls", "m4");
-    let traced = |stage: &str, status: &str, container: &Container| {
-        let job = host.hook(stage, container.state(status));
-        let trace = host.folder.join("trace");
-        let mut command = Command::new("strace");
-        command.arg("-f").arg("-o").arg(&trace).args(&job.words).envs(job.env).stdin(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), &job.stdin).unwrap();
-        assert!(child.wait().unwrap().success());
-        let text = fs::read_to_string(&trace).unwrap();
-        text.lines().filter(|line| !line.contains("+++ exited")).count()
-    };
-    let created = traced("createRuntime", "created", &container);
+    let count =
+        |job: &Job| strace(host, &[], job).lines().filter(|line| !line.contains("+++ exited")).count();
+    let created = count(&host.hook("createRuntime", container.state("created")));
     container.end();
-    (created, traced("poststop", "stopped", &container))
+    (created, count(&host.hook("poststop", container.state("stopped"))))
+}
+
+/// For how long an attach has the ledger locked, all in all, in nanoseconds. No other calls than those of the lock are
+/// traced, or stop for it.
+fn locked(host: &Host) -> u64 {
+    let mut container = Container::new(&host.folder, "locked", "m4");
+    let options = ["--seccomp-bpf", "--trace=flock", "--absolute-timestamps=format:unix,precision:ns"];
+    let trace = strace(host, &options, &host.hook("createRuntime", container.state("created")));
+    container.end();
+    host.hook("poststop", container.state("stopped")).run();
+    let time = |line: &str| {
+        let (seconds, nanoseconds) = line.split_whitespace().nth(1).unwrap().split_once('.').unwrap();
+        seconds.parse::<u64>().unwrap() * 1_000_000_000 + nanoseconds.parse::<u64>().unwrap()
+    };
+    let times = |what: &str| trace.lines().filter(|line| line.contains(what)).map(time).sum::<u64>();
+    times("LOCK_UN") - times("LOCK_EX")
+}
+
+/// Runs `job`, which must succeed, under strace(1) with `options`; what that writes.
+fn strace(host: &Host, options: &[&str], job: &Job) -> String {
+    let trace = host.folder.join("trace");
+    let mut command = Command::new("strace");
+    command.arg("-f").args(options).arg("-o").arg(&trace).args(&job.words).envs(job.env.iter().cloned());
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), &job.stdin).unwrap();
+    assert!(child.wait().unwrap().success());
+    fs::read_to_string(&trace).unwrap()
 }

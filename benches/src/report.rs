@@ -15,6 +15,8 @@ use crate::plot::{Curve, svg};
 pub struct Counted {
     pub attach_calls: usize,
     pub detach_calls: usize,
+    /// For how long an attach has the ledger locked, in nanoseconds.
+    pub locked: u64,
     pub binary: u64,
     pub kernel: String,
 }
@@ -45,7 +47,7 @@ pub fn write(folder: &Path, results: &Results, counted: &Counted) -> String {
         .collect();
     let all = json!({
         "kernel": counted.kernel, "binary_bytes": counted.binary, "attach_system_calls": counted.attach_calls,
-        "detach_system_calls": counted.detach_calls, "results": values,
+        "detach_system_calls": counted.detach_calls, "attach_locked": counted.locked, "results": values,
     });
     fs::write(folder.join("results.json"), format!("{all:#}\n")).unwrap();
     let table = format!("{}\n{}", bars(results, counted), table(results, &counted.kernel));
@@ -128,6 +130,12 @@ fn bars(results: &Results, counted: &Counted) -> String {
     bar("peak memory of the hook", 3.0, " MiB", memory.map(|kb| kb as f64 / 1024.0), false);
     bar("system calls of one v4 attach", 100.0, "", Some(counted.attach_calls as f64), false);
     bar("stripped static binary", 3.0, " MiB", Some(counted.binary as f64 / 1024.0 / 1024.0), false);
+    let _ = writeln!(
+        out,
+        "\nAn attach has the ledger locked for {:.2} million instructions; a poststop makes {} system calls.",
+        counted.locked as f64 / 1e6,
+        counted.detach_calls
+    );
     out
 }
 

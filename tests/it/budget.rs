@@ -3,16 +3,19 @@
 use nix::libc;
 
 use crate::Test;
-use crate::bed::Bed;
+use crate::bed::{Bed, binary};
 use crate::container::{Container, Engine::Bare};
 use crate::need::Need;
-use crate::tracer::trace;
+use crate::tracer::{steps, trace};
 
 /// The system calls of an attach and of the poststop after it, from execve(2) on, process start and end included; those
 /// of a container that asks for nothing. Older kernels answer in more pieces, and C libraries begin differently.
 const ATTACH: usize = 109;
 const DETACH: usize = 57;
 const UNANNOTATED: usize = 27;
+/// Instructions of an attach and of a poststop outside of the kernel, as it is shipped.
+const ATTACH_STEPS: u64 = 460_000;
+const DETACH_STEPS: u64 = 290_000;
 /// What an attach may make more where nearly all addresses are held.
 const CROWDED: usize = 55;
 /// An attach among this many leases makes as many.
@@ -22,6 +25,7 @@ pub fn tests() -> Vec<Test> {
     vec![
         Test::new("budget::system_calls", &[Need::Macvlan], system_calls),
         Test::new("budget::a_crowded_pool", &[Need::Macvlan], crowded),
+        Test::new("budget::instructions", &[Need::Macvlan, Need::Installed], instructions),
     ]
 }
 
@@ -72,6 +76,29 @@ fn system_calls() {
     let nothing = count(&bed, &plain, "createRuntime");
     assert!(nothing <= UNANNOTATED, "one that asks for nothing takes {nothing}, {UNANNOTATED} are allowed");
     eprintln!("budget::system_calls: attach {alone}, detach {detach}, unannotated {nothing}");
+}
+
+/// The hook is called without options, as by engines: those take longer to read.
+fn instructions() {
+    let bed = Bed::with_pub_net("macvlan", "-o conflict_detection=off -o announcements=0");
+    bed.container(Bare, "first").networks("pub_net").start().unwrap().stop();
+    let mut web = bed.container(Bare, "web").networks("pub_net:ifname=net0").without_hooks().start().unwrap();
+    let count = |web: &Container<'_>, stage: &str| {
+        let mut hook = bed.host.command("env");
+        for (name, folder) in [("CONFIG", "etc"), ("STATE", "run"), ("DATA", "data")] {
+            hook.arg(format!("UNDERLAY_{name}_DIR={}", bed.path(folder).display()));
+        }
+        hook.arg(binary()).args(["hook", stage]);
+        steps(&hook, web.state_at(stage).as_bytes())
+    };
+    let attach = count(&web, "createRuntime");
+    assert_eq!(web.links(), ["net0"]);
+    web.kill();
+    let detach = count(&web, "poststop");
+    bed.assert_nothing_held();
+    assert!(attach <= ATTACH_STEPS, "an attach takes {attach} instructions, {ATTACH_STEPS} are allowed");
+    assert!(detach <= DETACH_STEPS, "a poststop takes {detach} instructions, {DETACH_STEPS} are allowed");
+    eprintln!("budget::instructions: attach {attach}, detach {detach}");
 }
 
 /// The few free addresses of a pool are found without trying all, one after the other; also one that was given back, and

@@ -1,7 +1,7 @@
 //! Runs a program under ptrace(2): between any two of its system calls something can happen.
 
 use std::io::Write as _;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -52,6 +52,38 @@ impl Traced {
 /// Runs `command` with `stdin`; before each of its system calls, all its threads stand still and `each` says what is to
 /// happen. A call that cannot fail does not.
 pub fn trace(command: &Command, stdin: &[u8], each: impl FnMut(Call) -> Option<Mishap>) -> Traced {
+    let (mut child, pid) = start(command, stdin);
+    let end = follow(pid, each);
+    let mut stderr = String::new();
+    let _ = std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut stderr);
+    // Reaped already.
+    let _: std::io::Result<ExitStatus> = child.wait();
+    Traced { end, stderr }
+}
+
+/// Runs `command`, which has one thread and must succeed, with `stdin`, step by step: how many instructions of its own it
+/// takes, from the last execve(2) on.
+pub fn steps(command: &Command, stdin: &[u8]) -> u64 {
+    let (mut child, pid) = start(command, stdin);
+    let (mut execs, mut steps) = (0, 0);
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::__WALL)).unwrap() {
+            WaitStatus::Exited(_, code) => {
+                assert_eq!(code, 0);
+                break;
+            }
+            WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXEC) => (execs, steps) = (execs + 1, 0),
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => steps += 1,
+            _ => {}
+        }
+        if execs >= EXECS { ptrace::step(pid, None).unwrap() } else { ptrace::cont(pid, None).unwrap() }
+    }
+    let _: std::io::Result<ExitStatus> = child.wait();
+    steps
+}
+
+/// Starts `command` with `stdin`, to be traced from before its execve(2).
+fn start(command: &Command, stdin: &[u8]) -> (Child, Pid) {
     // The shell stops until it is traced, and becomes the program then.
     let mut stopped = Command::new("sh");
     stopped.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]).arg(command.get_program());
@@ -70,12 +102,7 @@ pub fn trace(command: &Command, stdin: &[u8], each: impl FnMut(Call) -> Option<M
     let _ = pipe.write_all(stdin);
     drop(pipe);
     nix::sys::signal::kill(pid, Signal::SIGCONT).unwrap();
-    let end = follow(pid, each);
-    let mut stderr = String::new();
-    let _ = std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut stderr);
-    // Reaped already.
-    let _: std::io::Result<ExitStatus> = child.wait();
-    Traced { end, stderr }
+    (child, pid)
 }
 
 /// Lets the tracees go from stop to stop until the first of them, `pid`, has ended.
