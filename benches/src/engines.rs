@@ -13,7 +13,7 @@ use crate::measure::Job;
 
 /// What all engines start: a root file system with busybox, bundles, and folders of hooks.
 pub struct Engines {
-    rootfs: PathBuf,
+    pub rootfs: PathBuf,
 }
 
 impl Engines {
@@ -97,7 +97,7 @@ impl Engines {
 }
 
 /// The hook `program` at `stage`, with where its files are: engines give hooks no environment of their own.
-fn hook(host: &Host, program: Option<&str>, stage: &str) -> Value {
+pub fn hook(host: &Host, program: Option<&str>, stage: &str) -> Value {
     let folders = host.at_home(Job::default()).env;
     let env: Vec<_> = folders.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     json!({"path": program, "args": ["underlay", "hook", stage], "env": env})

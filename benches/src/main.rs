@@ -3,6 +3,7 @@
 
 mod cases;
 mod container;
+mod docker;
 mod engines;
 mod growth;
 mod host;
@@ -16,6 +17,7 @@ use std::process::{Command, Stdio};
 
 use cases::Results;
 use container::Container;
+use docker::Docker;
 use engines::Engines;
 use host::Host;
 use measure::{Job, median};
@@ -38,6 +40,8 @@ fn main() {
     if !quick {
         let engines = Engines::new(&host);
         in_rounds("engines", rounds, &mut results, |number, one| engines.round(&host, number, one));
+        let docker = Docker::start(&host, &engines);
+        in_rounds("docker", rounds, &mut results, |_, one| docker.round(one));
     }
     growth::leases(&host, rounds, &mut results);
     eprintln!("bench: leases");

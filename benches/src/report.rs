@@ -112,6 +112,9 @@ fn bars(results: &Results, counted: &Counted) -> String {
     let walls = [wall(results, &podman[0]), wall(results, &podman[1])];
     let time = if let [Some(one), Some(other)] = walls { Some(one / other) } else { None };
     bar("the same, time", 1.0, "", time, false);
+    let docker = ["our hook", "its macvlan"].map(|network| wall(results, &format!("docker run, {network}")));
+    let time = if let [Some(one), Some(other)] = docker { Some(one / other) } else { None };
+    bar("Docker with our hook to Docker with its macvlan, time", 1.0, "", time, false);
     bar(
         "attach among 60,000 leases to among 10",
         1.1,
