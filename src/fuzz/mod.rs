@@ -79,7 +79,7 @@ fn state(text: &[u8]) {
 
 /// config.json, with all annotations.
 fn config(text: &[u8]) {
-    let Some(bundle) = read(oci::config(text), text) else { return };
+    let Some(bundle) = read(oci::config(text, true), text) else { return };
     assert!(bundle.netns.is_none_or(|path| path.is_absolute()));
     requested(&bundle.annotations, text);
 }

@@ -178,7 +178,7 @@ impl Bed {
         state
     }
 
-    /// A file or folder of this bed: `etc` is the config dir, `run` the state dir, `data` the data dir.
+    /// A file or folder of this bed: `etc` is the config dir, `run` the state dir, `data` the data dir, `cdi` the CDI dir.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -191,11 +191,11 @@ impl Bed {
     }
 
     /// The arguments that lead `underlay` to the files of this bed.
-    pub fn dirs(&self) -> [String; 6] {
+    pub fn dirs(&self) -> [String; 8] {
         let text = |name| self.path(name).display().to_string();
-        let flags = ["--config-dir", "--state-dir", "--data-dir"].map(str::to_owned);
-        let [config, state, data] = flags;
-        [config, text("etc"), state, text("run"), data, text("data")]
+        let flags = ["--config-dir", "--state-dir", "--data-dir", "--cdi-dir"].map(str::to_owned);
+        let [config, state, data, cdi] = flags;
+        [config, text("etc"), state, text("run"), data, text("data"), cdi, text("cdi")]
     }
 
     /// Runs `underlay`, which must succeed, and returns what it prints.
