@@ -53,8 +53,8 @@ fn prepare(store: &Store, program: &Program, call: &Call<'_>) -> Result<PathBuf>
     match runtime {
         Some(path) if is_other(&path) => Ok(path),
         Some(path) => Err(Error::new(Kind::NotFound, format!("there is no OCI runtime {}", path.display()))
-            .within(store.settings_path().display())
             .within("runtime")
+            .within(store.settings_path().display())
             .hint("name the file of runc or crun")),
         None => {
             let mut found =
