@@ -157,7 +157,7 @@ fn all_engines() {
         docker.start_by_ctr("ctr", &format!("{by_wrapper} {asks}")).unwrap(),
     ];
     for engine in [Podman, Crun, Runc] {
-        all.push(bed.container(engine, "lan").networks("pub_net").start().unwrap());
+        all.push(bed.container(engine, engine.program()).networks("pub_net").start().unwrap());
     }
     let addresses: Vec<_> = all.iter().map(|container| container.addresses("eth0").remove(0)).collect();
     for container in &all {
