@@ -86,7 +86,8 @@ fn code(path: &Path) -> String {
 fn words() {
     let src = repository().join("src");
     for word in WORDS {
-        let code = code(&src.join(format!("{word}.rs")));
+        // The bytes of a file name are no I/O.
+        let code = code(&src.join(format!("{word}.rs"))).replace("std::os::unix::ffi::", "");
         for forbidden in [
             "std::fs",
             "std::env",
