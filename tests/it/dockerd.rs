@@ -3,14 +3,16 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::bed::{Bed, finish, run};
-use crate::container::{Container, wait};
+use crate::container::Container;
 use crate::rootfs::rootfs;
 
 /// The image that all containers are made of.
@@ -35,7 +37,11 @@ pub fn knows_cdi() -> bool {
 pub struct Docker<'a> {
     bed: &'a Bed,
     daemon: Child,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// One daemon at a time: each is a load for a small machine.
+static ONE: Mutex<()> = Mutex::new(());
 
 impl<'a> Docker<'a> {
     /// Starts it, with `underlay-runtime` as runtime `underlay`, and once more as `lan`, whose containers are all in
@@ -63,8 +69,17 @@ impl<'a> Docker<'a> {
         let mut command = bed.host.command("dockerd");
         command.arg("--config-file").arg(folder.join("daemon.json")).envs(bed.variables());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let docker = Self { bed, daemon: command.spawn().unwrap() };
-        wait(|| docker.run("info").is_ok());
+        let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut docker = Self { bed, daemon: command.spawn().unwrap(), _alone: alone };
+        let until = Instant::now() + Duration::from_secs(180);
+        while docker.run("info").is_err() {
+            assert!(Instant::now() < until, "the daemon does not answer");
+            // It gives its containerd fifteen seconds to start, and ends: too few on a machine under load.
+            if docker.daemon.try_wait().unwrap().is_some() {
+                docker.daemon = command.spawn().unwrap();
+            }
+            thread::sleep(Duration::from_millis(300));
+        }
         let archive = bed.path("image.tar").display().to_string();
         run("tar", &["-C", &rootfs().display().to_string(), "-cf", &archive, "."]).unwrap();
         docker.run(&format!("import {archive} {IMAGE}")).unwrap();
