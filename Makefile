@@ -91,6 +91,7 @@ demo: requirements build
 # The binary first: an engine passes over a hook whose program is missing, and starts the container without it.
 install: build
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/underlay
+	ln -sf underlay $(DESTDIR)$(PREFIX)/bin/underlay-runtime
 	install -d -m 755 $(DESTDIR)$(HOOKSDIR)
 	for file in hooks.d/*.json; do \
 		sed 's|/usr/bin/underlay|$(PREFIX)/bin/underlay|' $$file > $(DESTDIR)$(HOOKSDIR)/$$(basename $$file) || exit 1; \
@@ -98,7 +99,7 @@ install: build
 
 uninstall:
 	for file in hooks.d/*.json; do rm -f $(DESTDIR)$(HOOKSDIR)/$$(basename $$file); done
-	rm -f $(DESTDIR)$(PREFIX)/bin/underlay
+	rm -f $(DESTDIR)$(PREFIX)/bin/underlay $(DESTDIR)$(PREFIX)/bin/underlay-runtime
 
 clean:
 	$(CARGO) clean

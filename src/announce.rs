@@ -24,8 +24,9 @@ pub(crate) fn repeat(store: &Store, record: &Record, home: &NetnsFile) {
     if times(record) < 2 {
         return;
     }
-    let started =
-        home.inside(|| kernel::start_detached(store.dirs(), &["announce", record.container.as_str()]));
+    let [config_dir, state_dir, _] = store.dirs();
+    let started = home
+        .inside(|| kernel::start_detached(config_dir, state_dir, &["announce", record.container.as_str()]));
     if let Err(error) = started {
         log::warn!("{error}");
     }

@@ -1,4 +1,4 @@
-//! Annotations that ask for networks, before they are read.
+//! Annotations and devices that ask for networks, before they are read.
 
 use std::collections::BTreeMap;
 
@@ -8,20 +8,27 @@ use crate::error::{Error, Result};
 use crate::name::NetworkName;
 use crate::network::Network;
 use crate::request::{
-    Annotations, IDENTITY, NETWORK_PREFIX, NETWORKS, OPTIONS, PREFIX, Request, attachments,
+    Annotations, Attachment, IDENTITY, NETWORK_PREFIX, NETWORKS, OPTIONS, PREFIX, Request, attachments,
 };
 
-/// The annotations of a container that asks for networks, not read yet.
+/// The annotations and devices of a container that asks for networks, not read yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    networks: &'a str,
+    networks: Option<&'a str>,
     annotations: &'a Annotations,
+    devices: &'a [NetworkName],
 }
 
 impl<'a> Asked<'a> {
     /// What `annotations` ask for; `None` if for nothing: then the container is not ours.
     pub fn of(annotations: &'a Annotations) -> Option<Self> {
-        Some(Self { networks: annotations.get(NETWORKS)?, annotations })
+        Self::with_devices(annotations, &[])
+    }
+
+    /// What `annotations` ask for, and the networks that are `devices` of the container; `None` if nothing.
+    pub fn with_devices(annotations: &'a Annotations, devices: &'a [NetworkName]) -> Option<Self> {
+        let networks = annotations.get(NETWORKS).map(String::as_str);
+        (networks.is_some() || !devices.is_empty()).then_some(Self { networks, annotations, devices })
     }
 
     /// All annotations of the container, also those of others.
@@ -39,15 +46,17 @@ impl<'a> Asked<'a> {
     /// How many attachments are asked for, or networks defined, whichever is more. No item is read for that, and a
     /// text that cannot be read has none.
     pub fn count(self) -> usize {
-        let attachments = if is_json(self.networks) {
-            serde_json::from_str::<Vec<IgnoredAny>>(self.networks).map_or(0, |items| items.len())
-        } else {
-            self.networks.split(';').count()
+        let attachments = match self.networks {
+            Some(text) if is_json(text) => {
+                serde_json::from_str::<Vec<IgnoredAny>>(text).map_or(0, |items| items.len())
+            }
+            Some(text) => text.split(';').count(),
+            None => 0,
         };
         attachments.max(self.ours().filter(|(key, _)| key.starts_with(NETWORK_PREFIX)).count())
     }
 
-    /// Reads what the container asks for.
+    /// Reads what the container asks for: what the annotation lists, and then those devices that it does not name.
     ///
     /// # Errors
     /// Names the annotation and the key that is wrong. Unknown `io.underlay.` annotations are errors as soon as
@@ -72,8 +81,14 @@ impl<'a> Asked<'a> {
                     .hint(format!("use {NETWORKS}, {IDENTITY} and {NETWORK_PREFIX}NAME")));
             }
         }
-        let attachments =
-            attachments(self.networks).map_err(|error| error.within(format!("annotation {NETWORKS}")))?;
+        let listed = self.networks.map(attachments).transpose();
+        let mut attachments =
+            listed.map_err(|error| error.within(format!("annotation {NETWORKS}")))?.unwrap_or_default();
+        for device in self.devices {
+            if !attachments.iter().any(|attachment| attachment.network == *device) {
+                attachments.push(Attachment::plain(device.clone()));
+            }
+        }
         Ok(Request { attachments, identity, inline })
     }
 }

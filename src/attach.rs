@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem::ManuallyDrop;
 
 use crate::announce;
-use crate::asked::Asked;
 use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::detach;
 use crate::error::{Error, Kind, Result};
@@ -15,7 +14,7 @@ use crate::lasting;
 use crate::link::Link;
 use crate::mark::Mark;
 use crate::mend;
-use crate::name::{ContainerId, IfName};
+use crate::name::{ContainerId, IfName, NetworkName};
 use crate::network::Network;
 use crate::oci;
 use crate::parents;
@@ -28,16 +27,16 @@ use crate::settings::Settings;
 use crate::store::{Locked, Present, Store, Subject};
 use crate::wish;
 
-/// Attaches a container that is being created to the networks it asks for: to all of them, or to none. `None`
-/// if it asks for none, and nothing but the state and the bundle has been read, or if it is attached already.
+/// Attaches a container that is being created to the networks it asks for: to all of them, or to none. It asks by
+/// annotations and by devices; the hook was called for the device `named`, if for one. `None` if it asks for none, and nothing but the state and the bundle has been read, or if it is attached already.
 ///
 /// The calling thread is in the container's network namespace afterwards: it is a hook's, which ends here.
 ///
 /// # Errors
 /// The first thing that is wrong. No link, lease or record is left behind.
-pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
-    let bundle = oci::bundle(state)?;
-    let Some(asked) = Asked::of(&bundle.annotations) else { return Ok(None) };
+pub fn attach(store: &Store, state: &oci::Created, named: Option<&NetworkName>) -> Result<Option<Record>> {
+    let bundle = oci::bundle(state, named)?;
+    let Some(asked) = bundle.asked() else { return Ok(None) };
     let container: ContainerId = state.id.parse()?;
     let settings = store.settings()?;
     let (request, networks) = wish::permitted(store, &settings, asked)?;
@@ -53,6 +52,10 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
         pid_namespace: kernel::pid_namespace(),
         netns: netns.describe(bundle.netns.as_deref()),
     };
+
+    if !bundle.devices.is_empty() && is_done(store, &container, &holder, named)? {
+        return Ok(None);
+    }
 
     let mut host = left(Socket::open()?);
     let parents = wish::parents(&networks, &mut host)?;
@@ -123,6 +126,31 @@ pub fn attach(store: &Store, state: &oci::Created) -> Result<Option<Record>> {
             continue;
         }
         return Err(error);
+    }
+}
+
+/// Whether another hook of this container, of which there is one for each device, has attached it to all networks.
+///
+/// # Errors
+/// When it was not attached to the network `named`, of which that hook was not told.
+fn is_done(
+    store: &Store,
+    container: &ContainerId,
+    holder: &Holder,
+    named: Option<&NetworkName>,
+) -> Result<bool> {
+    // A record that cannot be read is mended later.
+    let record = store.record(container).ok().flatten();
+    let Some(record) = record.filter(|record| record.holder == *holder && record.state == State::Attached)
+    else {
+        return Ok(false);
+    };
+    match named.filter(|&name| record.attachments.iter().all(|attached| attached.network != *name)) {
+        Some(name) => {
+            Err(Error::new(Kind::Taken, format!("the container was attached without network {name}"))
+                .hint("its config.json could not be found: ask for all networks by one annotation"))
+        }
+        None => Ok(true),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, symlink};
 use std::path::Path;
 
 use nix::libc;
@@ -93,11 +93,53 @@ pub fn check_folder(path: &Path) -> Result<()> {
 /// # Errors
 /// The old file, if any, stays.
 pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    replace_as(path, content, 0o600, 0o700)
+}
+
+/// As [`replace`], for all to read.
+///
+/// # Errors
+/// The old file, if any, stays.
+pub fn publish(path: &Path, content: &[u8]) -> Result<()> {
+    replace_as(path, content, 0o644, 0o755)
+}
+
+/// Replaces what is in the file `path`, which is there and somebody else's: its owner and mode stay. As [`replace`], a
+/// reader sees the old or the new file.
+///
+/// # Errors
+/// The old file stays.
+pub fn edit(path: &Path, content: &[u8]) -> Result<()> {
     let temporary = temporary(path);
-    let written = match write(&temporary, content, 0o600) {
+    let edited = || -> io::Result<()> {
+        let metadata = fs::metadata(path)?;
+        let file = write(&temporary, content, 0o600)?;
+        fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
+        file.set_permissions(metadata.permissions())?;
+        fs::rename(&temporary, path)
+    };
+    edited().map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        Error::io("write", path, &error)
+    })
+}
+
+/// Adds `text` to the file `path`, which is made if need be.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn append(path: &Path, text: &str) -> Result<()> {
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| Error::io("write", path, &error))
+}
+
+fn replace_as(path: &Path, content: &[u8], mode: u32, folder_mode: u32) -> Result<()> {
+    let temporary = temporary(path);
+    let written = match write(&temporary, content, mode) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_folder(path.parent().unwrap_or(path), 0o700)?;
-            write(&temporary, content, 0o600)
+            make_folder(path.parent().unwrap_or(path), folder_mode)?;
+            write(&temporary, content, mode)
         }
         written => written,
     };
@@ -161,10 +203,12 @@ pub fn remove(path: &Path) -> Result<()> {
     removed.map_err(|error| Error::io("remove", path, &error))
 }
 
-/// Where the new content of `path` is written first: the same folder, a name no reader looks at.
+/// Where the new content of `path` is written first: the same folder, a name no reader looks at, be it one of all
+/// `.json` files.
 fn temporary(path: &Path) -> std::path::PathBuf {
     let mut name = std::ffi::OsString::from(TEMPORARY);
     name.push(path.file_name().unwrap_or_default());
+    name.push("~");
     path.with_file_name(name)
 }
 
@@ -219,6 +263,32 @@ mod tests {
         fs::create_dir(folder.path().join("dir")).unwrap();
         assert!(replace(&folder.path().join("dir"), b"").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn edits_and_appends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        assert!(edit(&path, b"new").is_err(), "there is nothing to edit");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(1000), Some(1001)).unwrap();
+        }
+        edit(&path, b"new").unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((fs::read(&path).unwrap(), metadata.mode() & 0o7777), (b"new".to_vec(), 0o640));
+        if geteuid().is_root() {
+            assert_eq!((metadata.uid(), metadata.gid()), (1000, 1001));
+        }
+        let log = folder.path().join("log");
+        append(&log, "one\n").unwrap();
+        append(&log, "two\n").unwrap();
+        assert_eq!(fs::read(&log).unwrap(), b"one\ntwo\n");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        publish(&folder.path().join("cdi/file"), b"x").unwrap();
+        let mode = |path: &str| fs::metadata(folder.path().join(path)).unwrap().mode() & 0o7777;
+        assert_eq!((mode("cdi"), mode("cdi/file")), (0o755, 0o644));
     }
 
     #[test]

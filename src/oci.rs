@@ -7,13 +7,16 @@ use oci_spec::runtime::State;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::asked::Asked;
 use crate::error::{Error, Kind, Result};
 use crate::file::{self, Trust};
 use crate::json;
-use crate::request::Annotations;
+use crate::name::NetworkName;
+use crate::own_hooks;
+use crate::request::{Annotations, NETWORKS};
 
 /// No state and no config.json is larger: what is, is not read further.
-const LIMIT: u64 = 16 * 1024 * 1024;
+pub(crate) const LIMIT: u64 = 16 * 1024 * 1024;
 
 /// A container that is being created, as the runtime introduces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +36,17 @@ pub struct Created {
 pub struct Bundle {
     /// Its annotations.
     pub annotations: Annotations,
+    /// The networks that hooks of ours in it name: the container's CDI devices.
+    pub devices: Vec<NetworkName>,
     /// The path of its network namespace, if that was made before the container.
     pub netns: Option<PathBuf>,
+}
+
+impl Bundle {
+    /// What the container asks for, if anything.
+    pub fn asked(&self) -> Option<Asked<'_>> {
+        Asked::with_devices(&self.annotations, &self.devices)
+    }
 }
 
 /// Reads the state at `createRuntime` (OCI runtime specification, "State").
@@ -85,22 +97,29 @@ fn id(state: &[u8]) -> Result<String> {
     if id.is_empty() { Err(lacks("id")) } else { Ok(id) }
 }
 
-/// Reads the bundle's config.json; without one, the state's annotations are taken, which are the same.
+/// Reads the bundle's config.json; without one, the state's annotations are taken, which are the same. The hook was called
+/// for the network `named`, if for one.
 ///
 /// # Errors
 /// When config.json cannot be read, or is missing and the state has no annotations.
-pub fn bundle(state: &Created) -> Result<Bundle> {
-    match read_config(&state.bundle)? {
-        Some(bundle) => Ok(bundle),
+pub fn bundle(state: &Created, named: Option<&NetworkName>) -> Result<Bundle> {
+    let mut bundle = match read_config(&state.bundle, named.is_some())? {
+        Some(bundle) => bundle,
         None => match &state.annotations {
-            Some(annotations) => Ok(Bundle { annotations: annotations.clone(), netns: None }),
+            Some(annotations) => Bundle { annotations: annotations.clone(), ..Bundle::default() },
             // crun has announced a bundle of "/" (containers/crun#2025), and leaves out annotations when there
             // are none: then nothing is asked for.
-            None if state.bundle == Path::new("/") => Ok(Bundle::default()),
-            None => Err(no_config(&state.bundle)
-                .hint("the bundle of the OCI state must hold the container's config.json")),
+            None if state.bundle == Path::new("/") => Bundle::default(),
+            None => {
+                return Err(no_config(&state.bundle)
+                    .hint("the bundle of the OCI state must hold the container's config.json"));
+            }
         },
+    };
+    if let Some(named) = named.filter(|named| !bundle.devices.contains(named)) {
+        bundle.devices.push(named.clone());
     }
+    Ok(bundle)
 }
 
 /// Reads the config.json of the bundle in `folder`.
@@ -108,17 +127,22 @@ pub fn bundle(state: &Created) -> Result<Bundle> {
 /// # Errors
 /// When there is none, or it cannot be read.
 pub fn bundle_at(folder: &Path) -> Result<Bundle> {
-    read_config(folder)?.ok_or_else(|| no_config(folder).hint("name the folder that holds it"))
+    read_config(folder, true)?.ok_or_else(|| no_config(folder).hint("name the folder that holds it"))
 }
 
-fn read_config(bundle: &Path) -> Result<Option<Bundle>> {
-    let path = bundle.join("config.json");
+fn read_config(bundle: &Path, devices: bool) -> Result<Option<Bundle>> {
+    let path = config_path(bundle);
     let text = file::read(&path, LIMIT, Trust::Anybody)?;
-    text.map(|text| config(&text).map_err(|error| error.within(path.display()))).transpose()
+    text.map(|text| config(&text, devices).map_err(|error| error.within(path.display()))).transpose()
+}
+
+/// Where the config.json of a bundle is (OCI runtime specification, "Filesystem Bundle").
+pub(crate) fn config_path(bundle: &Path) -> PathBuf {
+    bundle.join("config.json")
 }
 
 fn no_config(bundle: &Path) -> Error {
-    Error::new(Kind::NotFound, format!("{} does not exist", bundle.join("config.json").display()))
+    Error::new(Kind::NotFound, format!("{} does not exist", config_path(bundle).display()))
 }
 
 const BY_HAND: &str = "OCI runtimes call this hook; a person wants `underlay --help`";
@@ -140,12 +164,15 @@ fn read_to_end(mut input: impl Read) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The little of config.json that concerns us; an odd field elsewhere is not our business.
-pub(crate) fn config(text: &[u8]) -> Result<Bundle> {
+/// The little of config.json that concerns us; an odd field elsewhere is not our business. Hooks are looked at if the
+/// container is ours by its annotations, or `devices` says that it may be ours without.
+pub(crate) fn config(text: &[u8], devices: bool) -> Result<Bundle> {
     #[derive(Deserialize)]
     struct Config<'a> {
         #[serde(default)]
         annotations: Option<Annotations>,
+        #[serde(borrow, default)]
+        hooks: Option<&'a RawValue>,
         #[serde(borrow, default)]
         linux: Option<&'a RawValue>,
     }
@@ -163,15 +190,18 @@ pub(crate) fn config(text: &[u8]) -> Result<Bundle> {
     }
     let config: Config<'_> = json::object(text)?;
     let annotations = config.annotations.unwrap_or_default();
-    if !annotations.contains_key(crate::request::NETWORKS) {
-        return Ok(Bundle { annotations, netns: None });
+    let is_asked = annotations.contains_key(NETWORKS);
+    let hooks = config.hooks.filter(|_| is_asked || devices);
+    let devices = hooks.map(|hooks| own_hooks::networks(hooks.get())).transpose()?.unwrap_or_default();
+    if !is_asked && devices.is_empty() {
+        return Ok(Bundle { annotations, ..Bundle::default() });
     }
     let linux = config.linux.map(|raw| json::read::<Option<Linux>>(raw.get().as_bytes()));
     let linux = linux.transpose().map_err(|error| error.within("linux"))?.flatten().unwrap_or_default();
     let netns =
         linux.namespaces.unwrap_or_default().into_iter().find(|namespace| namespace.kind == "network");
     let netns = netns.and_then(|namespace| namespace.path).filter(|path| path.is_absolute());
-    Ok(Bundle { annotations, netns })
+    Ok(Bundle { annotations, devices, netns })
 }
 
 #[cfg(test)]
@@ -255,7 +285,7 @@ mod tests {
         let state = state(folder.path(), None);
         let read = |text: &str| {
             std::fs::write(folder.path().join("config.json"), text).unwrap();
-            bundle(&state)
+            bundle(&state, None)
                 .map_err(|error| error.to_string().rsplit("config.json: ").next().unwrap().to_owned())
         };
         assert_eq!(read("{}").unwrap(), Bundle::default());
@@ -285,15 +315,17 @@ mod tests {
     #[test]
     fn a_missing_config() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(bundle(&state(folder.path(), None)).unwrap_err().to_string().ends_with("does not exist"));
+        assert!(
+            bundle(&state(folder.path(), None), None).unwrap_err().to_string().ends_with("does not exist")
+        );
         let annotations = Annotations::from([("a".to_owned(), "b".to_owned())]);
         assert_eq!(
-            bundle(&state(folder.path(), Some(annotations.clone()))).unwrap().annotations,
+            bundle(&state(folder.path(), Some(annotations.clone())), None).unwrap().annotations,
             annotations
         );
-        assert_eq!(bundle(&state(Path::new("/"), None)).unwrap(), Bundle::default());
+        assert_eq!(bundle(&state(Path::new("/"), None), None).unwrap(), Bundle::default());
         std::fs::create_dir(folder.path().join("config.json")).unwrap();
-        let error = bundle(&state(folder.path(), Some(annotations))).unwrap_err().to_string();
+        let error = bundle(&state(folder.path(), Some(annotations)), None).unwrap_err().to_string();
         assert!(error.ends_with("is not a regular file"), "{error}");
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
 
-use crate::asked::Asked;
 use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::detection::Detection;
 use crate::error::Result;
@@ -26,7 +25,7 @@ use crate::wish;
 /// # Errors
 /// Those that the hook would end with.
 pub fn preview(store: &Store, container: &ContainerId, bundle: &Bundle) -> Result<Vec<String>> {
-    let Some(asked) = Asked::of(&bundle.annotations) else {
+    let Some(asked) = bundle.asked() else {
         return Ok(vec!["# it asks for no network: the hook does nothing".to_owned()]);
     };
     let settings = store.settings()?;

@@ -93,6 +93,22 @@ fn yes() -> bool {
 }
 
 impl Attachment {
+    /// One that asks for the network and nothing else.
+    pub(crate) fn plain(network: NetworkName) -> Self {
+        Self {
+            network,
+            ips: Vec::new(),
+            mac: None,
+            ifname: None,
+            gw_priority: 0,
+            vlan: None,
+            routes: Vec::new(),
+            table: None,
+            default_route: true,
+            source_macs: Vec::new(),
+        }
+    }
+
     /// Whether a link of `network` can be what is asked for.
     ///
     /// # Errors
@@ -141,18 +157,7 @@ fn short(item: &str) -> Result<Attachment> {
         );
     }
     let (name, options) = item.split_once(':').unwrap_or((item, ""));
-    let mut attachment = Attachment {
-        network: name.parse()?,
-        ips: Vec::new(),
-        mac: None,
-        ifname: None,
-        gw_priority: 0,
-        vlan: None,
-        routes: Vec::new(),
-        table: None,
-        default_route: true,
-        source_macs: Vec::new(),
-    };
+    let mut attachment = Attachment::plain(name.parse()?);
     if options.is_empty() && item.contains(':') {
         return Err(Error::input(format!("{item:?} has no option after the colon")));
     }

@@ -1,5 +1,6 @@
 //! The operator's settings and policy: `underlay.json`, which need not exist.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub(crate) max_attachments: usize,
     /// How long to wait for the ledger's lock, in milliseconds.
     lock_timeout_ms: u64,
+    /// The OCI runtime that `underlay-runtime` becomes.
+    pub(crate) runtime: Option<PathBuf>,
     /// How addresses are probed for in networks that do not say it themselves.
     conflict_detection: Detection,
     /// How often addresses are announced in networks that do not say it themselves.
@@ -51,6 +54,7 @@ impl Default for Settings {
             max_annotation_bytes: 16 * 1024,
             max_attachments: 16,
             lock_timeout_ms: 20_000,
+            runtime: None,
             conflict_detection: Detection::default(),
             announcements: ANNOUNCEMENTS,
         }
@@ -67,6 +71,10 @@ impl Settings {
         if settings.version != VERSION {
             return Err(Error::input(format!("version {} is not known", settings.version))
                 .hint(format!("this underlay reads version {VERSION}")));
+        }
+        if let Some(path) = settings.runtime.as_ref().filter(|path| !path.is_absolute()) {
+            return Err(Error::input(format!("runtime: {} is no absolute path", path.display()))
+                .hint("write where it is: /usr/bin/crun"));
         }
         detection::check_announcements(settings.announcements)?;
         Ok(settings)
@@ -101,14 +109,20 @@ impl Settings {
                 .hint("shorten it, or have the limit raised"));
             }
         }
-        let (count, limit) = (asked.count(), self.max_attachments);
-        if count > limit {
-            return Err(Error::input(format!(
-                "max_attachments: the annotations list {count} networks, and {limit} are allowed"
-            ))
-            .hint("ask for fewer, or have the limit raised"));
+        self.allow_count("the annotations list", asked.count())
+    }
+
+    /// Whether a container may be attached to `count` networks, which `who` it is that has them says.
+    ///
+    /// # Errors
+    /// Names the limit.
+    pub fn allow_count(&self, who: &str, count: usize) -> Result<()> {
+        let limit = self.max_attachments;
+        if count <= limit {
+            return Ok(());
         }
-        Ok(())
+        Err(Error::input(format!("max_attachments: {who} {count} networks, and {limit} are allowed"))
+            .hint("ask for fewer, or have the limit raised"))
     }
 
     /// Whether containers may ask for the network `name`, if there is one of that name or not.
@@ -196,6 +210,7 @@ mod tests {
             ),
             (r#"{"allowed_networks": [""]}"#, "allowed_networks[0]: pattern \"\" is not usable: it is empty"),
             (r#"{"max_attachments": -1}"#, "max_attachments: invalid value"),
+            (r#"{"runtime": "crun"}"#, "runtime: crun is no absolute path"),
             (r#"{"max_annotation_bytes": "1k"}"#, "max_annotation_bytes: invalid type"),
             ("{} x", "trailing characters"),
         ] {

@@ -25,6 +25,8 @@ pub(crate) fn permitted(
     let of_settings = |error: Error| error.within(store.settings_path().display());
     settings.allow_size(asked).map_err(of_settings)?;
     let request = asked.read()?;
+    let count = request.attachments.len();
+    settings.allow_count("annotations and devices are", count).map_err(of_settings)?;
     let mut names = request.attachments.iter().map(|asked| &asked.network);
     names.try_for_each(|name| settings.allow_network(name)).map_err(of_settings)?;
     request.inline.values().try_for_each(|network| settings.allow_inline(network)).map_err(of_settings)?;

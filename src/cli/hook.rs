@@ -7,16 +7,16 @@ use crate::attach;
 use crate::detach;
 use crate::error::Result;
 use crate::event::Event;
-use crate::name::ContainerId;
+use crate::name::{ContainerId, NetworkName};
 use crate::oci;
 use crate::report::report;
 use crate::store::Store;
 
 /// Attaches the container on stdin. A failure is reported too, for crun throws stderr away.
-pub(super) fn create_runtime(store: &Store) -> Result<()> {
+pub(super) fn create_runtime(store: &Store, network: Option<&NetworkName>) -> Result<()> {
     let mut id = None;
     let attached = oci::created(io::stdin().lock()).and_then(|state| {
-        let attached = attach::attach(store, &state);
+        let attached = attach::attach(store, &state, network);
         id = Some(state.id);
         attached
     });

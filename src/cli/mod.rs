@@ -1,5 +1,6 @@
 //! The command line: what was typed, which story it starts, what is printed.
 
+mod cdi;
 mod check;
 mod container;
 mod events;
@@ -9,18 +10,21 @@ mod network;
 mod output;
 mod plan;
 mod ps;
+mod runtime;
 
+use std::env;
 use std::ffi::OsString;
 use std::mem::ManuallyDrop;
-use std::path::PathBuf;
+use std::path::{self, Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::announce;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::gc;
 use crate::kernel;
-use crate::name::ContainerId;
+use crate::name::{ContainerId, NetworkName};
+use crate::own_hooks::Program;
 use crate::store::Store;
 use output::Format;
 
@@ -28,6 +32,7 @@ use output::Format;
 const CONFIG_DIR: (&str, &str) = ("UNDERLAY_CONFIG_DIR", "/etc/underlay");
 const STATE_DIR: (&str, &str) = ("UNDERLAY_STATE_DIR", "/run/underlay");
 const DATA_DIR: (&str, &str) = ("UNDERLAY_DATA_DIR", "/var/lib/underlay");
+const CDI_DIR: (&str, &str) = ("UNDERLAY_CDI_DIR", "/etc/cdi");
 
 /// Gives containers their own place on a physical network: macvlan and ipvlan links, addresses, routes.
 #[derive(Debug, Parser)]
@@ -42,6 +47,9 @@ struct Cli {
     /// Where it is remembered which address an identity had
     #[arg(long, value_name = "DIR", env = DATA_DIR.0, default_value = DATA_DIR.1)]
     data_dir: PathBuf,
+    /// Where Docker and podman are told that networks are devices
+    #[arg(long, value_name = "DIR", env = CDI_DIR.0, default_value = CDI_DIR.1)]
+    cdi_dir: PathBuf,
     #[command(subcommand)]
     command: Command,
 }
@@ -52,10 +60,15 @@ enum Command {
     Hook {
         /// The stage the runtime is at
         stage: Stage,
+        /// Attach it to this network too: as the hooks of CDI devices do
+        #[arg(long, value_name = "NAME")]
+        network: Option<NetworkName>,
     },
     /// Create, list, inspect and remove networks
     #[command(subcommand)]
     Network(network::Command),
+    /// Write the CDI file, by which networks are devices for Docker and podman, and print where it is
+    Cdi,
     /// Print what the hook would do for a container, as shell commands, and do nothing
     Plan(plan::Plan),
     /// List what is attached: containers, networks, interfaces, addresses
@@ -116,6 +129,9 @@ enum Stage {
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     kernel::start();
     let args: Vec<_> = args.into_iter().collect();
+    if runtime::is_meant(&args) {
+        return runtime::main(&args);
+    }
     let cli = match plain_hook(&args).map_or_else(|| Cli::try_parse_from(args), Ok) {
         Ok(cli) => cli,
         Err(error) => {
@@ -134,34 +150,61 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// The command line as hook files have it, which needs no parser: `underlay hook STAGE`. What clap would read of it is a
+/// The command line as hook files and CDI files have it, which needs no parser: `underlay hook STAGE [--network NAME]`. What clap would read of it is a
 /// quarter of a hook's own work.
 fn plain_hook(args: &[OsString]) -> Option<Cli> {
-    let [_, hook, stage] = args else { return None };
+    let (hook, stage, network) = match args {
+        [_, hook, stage] => (hook, stage, None),
+        [_, hook, stage, flag, name] if flag == "--network" => {
+            (hook, stage, Some(name.to_str()?.parse().ok()?))
+        }
+        _ => return None,
+    };
     let stage = match stage.to_str()? {
         "createRuntime" => Stage::CreateRuntime,
         "poststop" => Stage::Poststop,
         _ => return None,
     };
-    let folder = |name: &str, default: &str| {
-        let named = std::env::var_os(name).filter(|folder| !folder.is_empty());
-        named.map_or_else(|| PathBuf::from(default), PathBuf::from)
-    };
     (hook == "hook").then(|| Cli {
-        config_dir: folder(CONFIG_DIR.0, CONFIG_DIR.1),
-        state_dir: folder(STATE_DIR.0, STATE_DIR.1),
-        data_dir: folder(DATA_DIR.0, DATA_DIR.1),
-        command: Command::Hook { stage },
+        config_dir: folder(CONFIG_DIR),
+        state_dir: folder(STATE_DIR),
+        data_dir: folder(DATA_DIR),
+        cdi_dir: folder(CDI_DIR),
+        command: Command::Hook { stage, network },
     })
+}
+
+/// A folder as the environment names it, or the default one.
+fn folder((variable, default): (&str, &str)) -> PathBuf {
+    let named = env::var_os(variable).filter(|folder| !folder.is_empty());
+    named.map_or_else(|| PathBuf::from(default), PathBuf::from)
+}
+
+/// How hooks are to call this program, so that they use the folders of `store`.
+fn program(store: &Store) -> Result<Program> {
+    let path = env::current_exe().map_err(|error| Error::io("read", "/proc/self/exe".as_ref(), &error))?;
+    let names = [("--config-dir", CONFIG_DIR), ("--state-dir", STATE_DIR), ("--data-dir", DATA_DIR)];
+    let mut options = Vec::new();
+    for (folder, (option, (_, default))) in store.dirs().into_iter().zip(names) {
+        if folder != Path::new(default) {
+            let folder = path::absolute(folder).map_err(|error| Error::io("find", folder, &error))?;
+            options.extend([option.to_owned(), folder.display().to_string()]);
+        }
+    }
+    Ok(Program { path, options })
 }
 
 fn run(cli: Cli) -> Result<()> {
     // What it has open is left to the kernel, which closes all at once.
-    let store = ManuallyDrop::new(Store::new(cli.config_dir, cli.state_dir, cli.data_dir));
+    let store = Store::new(cli.config_dir, cli.state_dir, cli.data_dir, cli.cdi_dir);
+    let store = ManuallyDrop::new(store);
     match cli.command {
-        Command::Hook { stage: Stage::CreateRuntime } => hook::create_runtime(&store),
-        Command::Hook { stage: Stage::Poststop } => hook::poststop(&store),
+        Command::Hook { stage: Stage::CreateRuntime, network } => {
+            hook::create_runtime(&store, network.as_ref())
+        }
+        Command::Hook { stage: Stage::Poststop, .. } => hook::poststop(&store),
         Command::Network(command) => network::run(&store, command),
+        Command::Cdi => cdi::write(&store),
         Command::Plan(options) => plan::plan(&store, &options),
         Command::Ps { format } => ps::list(&store, format),
         Command::Gc { dry_run } => gc::gc(&store, dry_run)?.iter().try_for_each(|line| output::line(line)),
@@ -189,13 +232,22 @@ mod tests {
     #[test]
     fn a_hook_without_parser_is_the_same() {
         let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
-        for line in ["underlay hook createRuntime", "/usr/bin/underlay hook poststop"] {
+        for line in [
+            "underlay hook createRuntime",
+            "/usr/bin/underlay hook poststop",
+            "underlay hook createRuntime --network lan",
+            "underlay hook poststop --network lan",
+        ] {
             let parsed = Cli::try_parse_from(words(line)).unwrap();
             assert_eq!(format!("{:?}", plain_hook(&words(line)).unwrap()), format!("{parsed:?}"));
         }
-        for line in
-            ["underlay hook", "underlay hook poststart", "underlay network ls", "underlay hook poststop x"]
-        {
+        for line in [
+            "underlay hook",
+            "underlay hook poststart",
+            "underlay network ls",
+            "underlay hook poststop x",
+            "underlay hook poststop --network a/b",
+        ] {
             assert!(plain_hook(&words(line)).is_none(), "{line}");
         }
     }

@@ -23,7 +23,7 @@ fn depth() {
         for text in
             [format!(r#"{{"annotations":{deep}"#), format!(r#"{{"linux":{deep}"#), format!(r#"{{"x":{deep}"#)]
         {
-            assert!(oci::config(text.as_bytes()).is_err());
+            assert!(oci::config(text.as_bytes(), true).is_err());
             assert!(oci::created(text.as_bytes()).is_err());
             assert!(oci::stopped(text.as_bytes()).is_err());
         }
@@ -39,7 +39,7 @@ fn a_million_annotations() {
         text.push_str(&format!(r#","{number}":"""#));
     }
     text.push_str("}}");
-    let bundle = oci::config(text.as_bytes()).unwrap();
+    let bundle = oci::config(text.as_bytes(), true).unwrap();
     assert_eq!(bundle.annotations.len(), 1_000_001);
     assert_eq!(super::asked(&bundle.annotations).unwrap().unwrap().attachments.len(), 1);
 }
@@ -62,7 +62,7 @@ fn too_much_of_a_thing() {
 #[test]
 fn keys_given_twice() {
     let text = br#"{"annotations": {"io.underlay.networks": "lan", "io.underlay.networks": "wan"}}"#;
-    assert_eq!(oci::config(text).unwrap().annotations[NETWORKS], "wan");
+    assert_eq!(oci::config(text, true).unwrap().annotations[NETWORKS], "wan");
     let twice = network(r#""mtu": 1400, "mtu": 1500"#).unwrap_err().to_string();
     assert!(twice.starts_with("duplicate field `mtu`"), "{twice}");
     let twice =

@@ -23,12 +23,13 @@ use crate::host_plan::{self, HostOp};
 use crate::mark::Mark;
 use crate::name::NetworkName;
 use crate::network::Network;
+use crate::own_hooks::Program;
 use crate::parent::MadeParent;
 use crate::record::{Attached, Record, Segment};
 use crate::request::{self, Annotations, Attachment};
 use crate::settings::Settings;
 use crate::subnet::Subnet;
-use crate::{frame, hint, json, kernel, oci, plan};
+use crate::{frame, hint, injection, json, kernel, oci, plan};
 
 /// A target by the name of its folder in the corpus.
 pub type Target = (&'static str, fn(&[u8]));
@@ -79,8 +80,14 @@ fn state(text: &[u8]) {
 
 /// config.json, with all annotations.
 fn config(text: &[u8]) {
-    let Some(bundle) = read(oci::config(text), text) else { return };
-    assert!(bundle.netns.is_none_or(|path| path.is_absolute()));
+    let Some(bundle) = read(oci::config(text, true), text) else { return };
+    assert!(bundle.netns.as_ref().is_none_or(|path| path.is_absolute()));
+    // What asks gets the hooks, once, and asks for the same as before; what does not stays as it is.
+    let program = Program { path: "/usr/bin/underlay".into(), options: Vec::new() };
+    if let Some(injected) = read(injection::inject(text, &program, &[]), text).flatten() {
+        assert_eq!(oci::config(&injected, true), Ok(bundle.clone()));
+        assert_eq!(injection::inject(&injected, &program, &[]), Ok(None));
+    }
     requested(&bundle.annotations, text);
 }
 

@@ -19,7 +19,7 @@ const SELF: &str = "/proc/self/exe";
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn start_detached([config_dir, state_dir]: [&Path; 2], arguments: &[&str]) -> Result<()> {
+pub fn start_detached(config_dir: &Path, state_dir: &Path, arguments: &[&str]) -> Result<()> {
     let start = || {
         Command::new(SELF)
             .arg0("underlay")

@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn files_are_bounded_and_totals_are_not() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new("/none".into(), folder.path().join("run"), "/none".into());
+        let store = Store::new("/none".into(), folder.path().join("run"), "/none".into(), "/none".into());
         assert!(store.events().unwrap().is_empty() && store.event_totals().unwrap().is_empty());
         let event = Event::failed("poststop", Some("web"), &Error::input("x".repeat(9_000)));
         let size = |path: PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());

@@ -117,7 +117,7 @@ mod tests {
     fn a_bucket_is_limited() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
-        let store = Store::new("/none".into(), "/none".into(), data.clone());
+        let store = Store::new("/none".into(), "/none".into(), data.clone(), "/none".into());
         let path = |id: &str| store.hint_path(None, &id.parse().unwrap()).unwrap();
         assert_eq!(store.hint(&path("a")).unwrap(), None);
         let bucket = path("a").parent().unwrap().to_owned();

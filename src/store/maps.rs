@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn bits() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new("/none".into(), folder.path().to_owned(), "/none".into());
+        let store = Store::new("/none".into(), folder.path().to_owned(), "/none".into(), "/none".into());
         let subnet = |range: &str| {
             let range = Some(range.parse().unwrap());
             Subnet::new("10.0.0.0/8".parse().unwrap(), None, range, std::collections::BTreeMap::new())

@@ -1,6 +1,7 @@
 //! The door to our files: settings and networks under the config dir, the ledger under the state dir, hints under the
-//! data dir.
+//! data dir, and what engines read under the CDI dir.
 
+mod cdi;
 mod damage;
 mod events;
 mod hints;
@@ -59,12 +60,13 @@ struct Versioned {
     version: u32,
 }
 
-/// Our files, below three folders.
+/// Our files, below four folders.
 #[derive(Debug)]
 pub struct Store {
     config_dir: PathBuf,
     state_dir: PathBuf,
     data_dir: PathBuf,
+    cdi_dir: PathBuf,
     /// The state folder, from when it is first needed.
     folder: OnceLock<File>,
     /// Whether this process has the lock by it.
@@ -73,8 +75,9 @@ pub struct Store {
 
 impl Store {
     /// The files below these folders, which need not exist.
-    pub fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf) -> Self {
-        Self { config_dir, state_dir, data_dir, folder: OnceLock::new(), is_locked: AtomicBool::new(false) }
+    pub fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf, cdi_dir: PathBuf) -> Self {
+        let (folder, is_locked) = (OnceLock::new(), AtomicBool::new(false));
+        Self { config_dir, state_dir, data_dir, cdi_dir, folder, is_locked }
     }
 
     /// The operator's settings, or the defaults.
@@ -158,9 +161,9 @@ impl Store {
         Ok(records)
     }
 
-    /// The folder of settings and networks, and that of the ledger.
-    pub fn dirs(&self) -> [&Path; 2] {
-        [&self.config_dir, &self.state_dir]
+    /// The folder of settings and networks, that of the ledger, and that of what is remembered.
+    pub fn dirs(&self) -> [&Path; 3] {
+        [&self.config_dir, &self.state_dir, &self.data_dir]
     }
 
     fn read_state<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {

@@ -178,7 +178,7 @@ impl Bed {
         state
     }
 
-    /// A file or folder of this bed: `etc` is the config dir, `run` the state dir, `data` the data dir.
+    /// A file or folder of this bed: `etc` is the config dir, `run` the state dir, `data` the data dir, `cdi` the CDI dir.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -191,11 +191,51 @@ impl Bed {
     }
 
     /// The arguments that lead `underlay` to the files of this bed.
-    pub fn dirs(&self) -> [String; 6] {
+    pub fn dirs(&self) -> [String; 8] {
         let text = |name| self.path(name).display().to_string();
-        let flags = ["--config-dir", "--state-dir", "--data-dir"].map(str::to_owned);
-        let [config, state, data] = flags;
-        [config, text("etc"), state, text("run"), data, text("data")]
+        let flags = ["--config-dir", "--state-dir", "--data-dir", "--cdi-dir"].map(str::to_owned);
+        let [config, state, data, cdi] = flags;
+        [config, text("etc"), state, text("run"), data, text("data"), cdi, text("cdi")]
+    }
+
+    /// `underlay-runtime`, which is led to the files of this bed by its environment.
+    pub fn wrapper(&self) -> Command {
+        let mut command = self.host.command(self.wrapper_path());
+        command.envs(self.variables());
+        command
+    }
+
+    /// The file of `underlay-runtime`: our binary under another name.
+    pub fn wrapper_path(&self) -> PathBuf {
+        let path = self.path("underlay-runtime");
+        if !path.exists() {
+            std::os::unix::fs::symlink(binary(), &path).unwrap();
+        }
+        path
+    }
+
+    /// The variables that lead `underlay` to the files of this bed.
+    pub fn variables(&self) -> [(&'static str, PathBuf); 4] {
+        [
+            ("UNDERLAY_CONFIG_DIR", self.path("etc")),
+            ("UNDERLAY_STATE_DIR", self.path("run")),
+            ("UNDERLAY_DATA_DIR", self.path("data")),
+            ("UNDERLAY_CDI_DIR", self.path("cdi")),
+        ]
+    }
+
+    /// What the CDI file says, if there is one.
+    pub fn cdi(&self) -> Option<Value> {
+        let text = fs::read(self.path("cdi/underlay.json")).ok()?;
+        Some(serde_json::from_slice(&text).unwrap())
+    }
+
+    /// The CDI device of a network.
+    #[track_caller]
+    pub fn device(&self, network: &str) -> Value {
+        let spec = self.cdi().expect("there is a CDI file");
+        let found = spec["devices"].as_array().unwrap().iter().find(|device| device["name"] == network);
+        found.cloned().unwrap_or_else(|| panic!("there is no device {network}: {spec}"))
     }
 
     /// Runs `underlay`, which must succeed, and returns what it prints.

@@ -65,6 +65,8 @@ pub struct Builder<'a> {
     podman_network: &'static str,
     hooks: bool,
     failing_hook: bool,
+    devices: Vec<String>,
+    wrapper: Option<PathBuf>,
 }
 
 impl<'a> Builder<'a> {
@@ -80,6 +82,8 @@ impl<'a> Builder<'a> {
             podman_network: "none",
             hooks: true,
             failing_hook: false,
+            devices: Vec::new(),
+            wrapper: None,
         }
     }
 
@@ -108,6 +112,24 @@ impl<'a> Builder<'a> {
     pub fn without_hooks(mut self) -> Self {
         self.hooks = false;
         self
+    }
+
+    /// Gives it the CDI device of a network.
+    pub fn device(mut self, network: &str) -> Self {
+        self.devices.push(network.to_owned());
+        self
+    }
+
+    /// Without hooks of its own, and started by `underlay-runtime`.
+    pub fn wrapped(self) -> Self {
+        let wrapper = self.bed.wrapper_path();
+        self.wrapped_by(&wrapper)
+    }
+
+    /// Without hooks of its own, and started by `runtime`, which comes to `underlay-runtime`.
+    pub fn wrapped_by(mut self, runtime: &Path) -> Self {
+        self.wrapper = Some(runtime.to_owned());
+        self.without_hooks()
     }
 
     /// Another createRuntime hook after ours, which fails.
@@ -146,8 +168,9 @@ impl<'a> Builder<'a> {
             Container { bed: self.bed, engine: self.engine, id: self.id, pid, bundle, child: Some(child) };
         // Until the program runs, the process is still on its way into the namespace.
         wait(|| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n"));
-        if self.hooks {
-            let made = container.hook("createRuntime");
+        let devices = self.devices.iter().map(|name| format!("createRuntime --network {name}"));
+        for stage in devices.chain(self.hooks.then(|| "createRuntime".to_owned())) {
+            let made = container.hook(&stage);
             if made.code != 0 {
                 container.kill();
                 return Err(made.stderr);
@@ -159,7 +182,9 @@ impl<'a> Builder<'a> {
     fn start_by_runtime(self) -> Result<Container<'a>, String> {
         let bundle = self.write_bundle();
         let root = runtime_root(self.bed, self.engine);
-        let mut command = self.bed.host.command(self.engine.program());
+        let program = self.wrapper.clone().unwrap_or_else(|| self.engine.program().into());
+        let mut command = self.bed.host.command(program);
+        command.envs(self.bed.variables());
         command
             .arg("--root")
             .arg(&root)
@@ -207,6 +232,9 @@ impl<'a> Builder<'a> {
             Some(path) => command.arg(format!("--network=ns:{}", path.display())),
             None => command.arg(format!("--network={}", self.podman_network)),
         };
+        for network in &self.devices {
+            command.arg(format!("--device=underlay.io/net={network}"));
+        }
         for (key, value) in &self.annotations {
             let annotation = format!("{key}={value}");
             command.arg("--annotation").arg(match annotation.contains('"') && podman::splits_annotations() {
@@ -258,12 +286,21 @@ impl<'a> Builder<'a> {
             arguments.extend(["hook".to_owned(), stage.to_owned()]);
             json!({"path": binary(), "args": arguments, "timeout": 60})
         };
-        let mut hooks = json!({});
+        let mut hooks = json!({"createRuntime": [], "poststop": []});
+        let mut add = |stage: &str, hook: Value| hooks[stage].as_array_mut().unwrap().push(hook);
+        // An engine appends the edits of the devices, in the order they are named.
+        for network in &self.devices {
+            for mut hook in self.bed.device(network)["containerEdits"]["hooks"].as_array().unwrap().clone() {
+                let stage = hook.as_object_mut().unwrap().remove("hookName").unwrap();
+                add(stage.as_str().unwrap(), hook);
+            }
+        }
         if self.hooks {
-            hooks = json!({"createRuntime": [hook("createRuntime")], "poststop": [hook("poststop")]});
+            add("createRuntime", hook("createRuntime"));
+            add("poststop", hook("poststop"));
         }
         if self.failing_hook {
-            hooks["createRuntime"].as_array_mut().unwrap().push(json!({"path": "/bin/false"}));
+            add("createRuntime", json!({"path": "/bin/false"}));
         }
         let mut network = json!({"type": "network"});
         if let Some(path) = &self.netns {
@@ -299,6 +336,13 @@ pub struct Container<'a> {
     /// Its bundle; with podman, the folder of its hooks and its pid.
     pub bundle: PathBuf,
     child: Option<Child>,
+}
+
+impl<'a> Container<'a> {
+    /// One that somebody else has started, and takes away.
+    pub fn of_another(bed: &'a Bed, id: String, pid: i32) -> Self {
+        Self { bed, engine: Engine::Bare, id, pid, bundle: PathBuf::new(), child: None }
+    }
 }
 
 impl Container<'_> {
@@ -375,7 +419,7 @@ impl Container<'_> {
 
     /// The OCI state at a stage, as crun gives it.
     pub fn state_at(&self, stage: &str) -> String {
-        match stage {
+        match stage.split(' ').next().unwrap() {
             "poststop" => self.state(0, "stopped"),
             _ => self.state(self.pid, "created"),
         }

@@ -77,7 +77,7 @@ fn pinned() {
 fn successor() {
     let bed = Bed::with_pub_net("macvlan", "");
     let mut dies = bed.container(Bare, "web").networks("pub_net:ip=172.16.86.9").start().unwrap();
-    let store = Store::new(bed.path("etc"), bed.path("run"), bed.path("data"));
+    let store = Store::new(bed.path("etc"), bed.path("run"), bed.path("data"), bed.path("cdi"));
     let old = store.record(&dies.id.parse().unwrap()).unwrap().unwrap();
     dies.kill();
     let lives = bed.container(Bare, "web").networks("pub_net:ip=172.16.86.9").start().unwrap();

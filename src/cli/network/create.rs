@@ -7,7 +7,7 @@ use clap::Args;
 use ipnet::IpNet;
 
 use super::{conflicts, driver_option, reserve};
-use crate::cli::output;
+use crate::cli::{cdi, output};
 use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
 use crate::host_access::HostAccess;
@@ -90,6 +90,7 @@ pub(super) fn create(store: &Store, options: &Create) -> Result<()> {
         parents::drop_unneeded(&locked, &network.parent, &mut host)?;
         return Err(error);
     }
+    cdi::renew(&locked);
     output::line(network.name.as_str())
 }
 

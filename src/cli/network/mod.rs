@@ -8,6 +8,7 @@ mod reserve;
 
 use clap::Subcommand;
 
+use super::cdi;
 use super::output::{self, Format};
 use crate::detach;
 use crate::error::{Error, Kind, Result};
@@ -120,6 +121,7 @@ fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
             // A definition that cannot be read has no parent that could be known.
             let parent = store.network(name).ok().map(|network| network.parent);
             locked.remove_network(name)?;
+            cdi::renew(&locked);
             host_side::drop_unneeded(&locked, name, &mut host)?;
             return parent.map_or(Ok(()), |parent| parents::drop_unneeded(&locked, &parent, &mut host));
         };

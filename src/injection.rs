@@ -1,0 +1,183 @@
+//! Our hooks put into a config.json (OCI runtime specification, "POSIX-platform Hooks"). What is not ours stays as it is
+//! written: values are moved as text.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::error::{Error, Result};
+use crate::json;
+use crate::name::NetworkName;
+use crate::own_hooks::{self, Hook, Listed, Program, STAGES};
+use crate::request::NETWORKS;
+
+type Object = BTreeMap<String, Box<RawValue>>;
+
+/// `config` with hooks of `program` for a container that asks for networks by annotation, and for the `networks` that
+/// it has by its runtime. `None` if it asks for none, or has all the hooks: then it stays as it is. So it does if it cannot
+/// be read, which is for the runtime to say.
+///
+/// # Errors
+/// When it asks, and its `hooks` are none.
+pub fn inject(config: &[u8], program: &Program, networks: &[NetworkName]) -> Result<Option<Vec<u8>>> {
+    let Ok(mut config) = json::object::<Object>(config) else { return Ok(None) };
+    if networks.is_empty() && !asks(&config) {
+        return Ok(None);
+    }
+    let text = config.get("hooks").map_or("null", |hooks| hooks.get());
+    let had = own_hooks::networks(text)?;
+    let hooks: Option<Object> = json::read(text.as_bytes()).map_err(|error| error.within("hooks"))?;
+    let mut hooks = hooks.unwrap_or_default();
+    let mut added = false;
+    for stage in STAGES {
+        let text = hooks.get(stage).map_or("null", |list| list.get());
+        let list: Option<Vec<Box<RawValue>>> =
+            json::read(text.as_bytes()).map_err(|error| error.within(format!("hooks.{stage}")))?;
+        let mut list = list.unwrap_or_default();
+        let ours = |hook: &RawValue| {
+            serde_json::from_str::<Listed>(hook.get()).is_ok_and(|hook| hook.is_ours(stage))
+        };
+        let missing: Vec<Hook> = match networks {
+            // One takes away what all have made.
+            networks if networks.is_empty() || stage == "poststop" => {
+                let is_there = list.iter().any(|hook| ours(hook));
+                (!is_there).then(|| program.hook(stage, None)).into_iter().collect()
+            }
+            networks => {
+                let missing = networks.iter().filter(|name| !had.contains(name));
+                missing.map(|name| program.hook(stage, Some(name))).collect()
+            }
+        };
+        for hook in &missing {
+            list.push(raw(hook)?);
+        }
+        if !missing.is_empty() {
+            added = true;
+            hooks.insert(stage.to_owned(), raw(&list)?);
+        }
+    }
+    if !added {
+        return Ok(None);
+    }
+    config.insert("hooks".to_owned(), raw(&hooks)?);
+    serde_json::to_vec(&config).map(Some).map_err(|error| Error::input(error.to_string()))
+}
+
+/// Whether an annotation asks for networks.
+fn asks(config: &Object) -> bool {
+    let text = config.get("annotations").map_or("null", |annotations| annotations.get());
+    let annotations: Option<BTreeMap<String, IgnoredAny>> = serde_json::from_str(text).unwrap_or_default();
+    annotations.is_some_and(|annotations| annotations.contains_key(NETWORKS))
+}
+
+fn raw(value: &impl Serialize) -> Result<Box<RawValue>> {
+    to_raw_value(value).map_err(|error| Error::input(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn program() -> Program {
+        Program { path: "/usr/bin/underlay".into(), options: vec![] }
+    }
+
+    fn injected(config: &str, networks: &[&str]) -> Result<Option<String>> {
+        let networks: Vec<NetworkName> = networks.iter().map(|name| name.parse().unwrap()).collect();
+        let text = inject(config.as_bytes(), &program(), &networks)?;
+        Ok(text.map(|text| String::from_utf8(text).unwrap()))
+    }
+
+    fn hook(stage: &str, more: &[&str]) -> Value {
+        let args = [&["underlay", "hook", stage], more].concat();
+        json!({"path": "/usr/bin/underlay", "args": args, "timeout": 30})
+    }
+
+    const ASKS: &str = r#""annotations":{"io.underlay.networks":"lan"}"#;
+
+    #[test]
+    fn once_and_nothing_else_changes() {
+        let odd = r#"{"zz":{"b":1e400,"a":18446744073709551617,"a":-0.0},"#;
+        let text = injected(&format!("{odd}{ASKS},\"ociVersion\":\"9\\u0041\"}}"), &[]).unwrap().unwrap();
+        for kept in [&odd[1..], ASKS, r#""ociVersion":"9\u0041""#] {
+            assert!(text.contains(kept.trim_end_matches(',')), "{kept}: {text}");
+        }
+        assert_eq!(injected(&text, &[]).unwrap(), None, "they are there");
+        let hooks = |text: &str| {
+            serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(text).unwrap().remove("hooks")
+        };
+        let hooks: Value = serde_json::from_str(hooks(&text).unwrap().get()).unwrap();
+        assert_eq!(
+            hooks,
+            json!({"createRuntime": [hook("createRuntime", &[])], "poststop": [hook("poststop", &[])]})
+        );
+    }
+
+    #[test]
+    fn beside_others() {
+        let theirs = r#"{"path":"/x","env":null,"new":1e9}"#;
+        let config = format!(
+            r#"{{{ASKS},"hooks":{{"prestart":[{theirs}],"poststop":[{theirs}],"createRuntime":null}}}}"#
+        );
+        let text = injected(&config, &[]).unwrap().unwrap();
+        assert_eq!(text.matches(theirs).count(), 2, "{text}");
+        let hooks = serde_json::from_str::<Value>(&text).unwrap()["hooks"].clone();
+        assert_eq!(hooks["poststop"].as_array().unwrap().len(), 2);
+        assert_eq!(hooks["poststop"][1], hook("poststop", &[]), "theirs first");
+        assert_eq!(hooks["createRuntime"], json!([hook("createRuntime", &[])]));
+        // A device's hooks are ours as well.
+        let device = hook("createRuntime", &["--network", "lan"]);
+        let config = format!(
+            r#"{{{ASKS},"hooks":{{"createRuntime":[{device}],"poststop":[{}]}}}}"#,
+            hook("poststop", &[])
+        );
+        assert_eq!(injected(&config, &[]).unwrap(), None);
+        assert_eq!(injected(&config, &["lan"]).unwrap(), None);
+        let half = format!(r#"{{{ASKS},"hooks":{{"createRuntime":[{device}]}}}}"#);
+        let hooks = serde_json::from_str::<Value>(&injected(&half, &[]).unwrap().unwrap()).unwrap();
+        assert_eq!(hooks["hooks"]["createRuntime"].as_array().unwrap().len(), 1);
+        assert_eq!(hooks["hooks"]["poststop"], json!([hook("poststop", &[])]));
+    }
+
+    #[test]
+    fn networks_of_the_runtime() {
+        let text = injected("{}", &["lan", "wan"]).unwrap().unwrap();
+        let of = |name| hook("createRuntime", &["--network", name]);
+        assert_eq!(
+            serde_json::from_str::<Value>(&text).unwrap(),
+            json!({"hooks": {"createRuntime": [of("lan"), of("wan")], "poststop": [hook("poststop", &[])]}})
+        );
+        assert_eq!(injected(&text, &["wan", "lan"]).unwrap(), None);
+    }
+
+    #[test]
+    fn whoever_asks_for_nothing_is_left_alone() {
+        for config in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            r#"{"hooks": 5}"#,
+            r#"{"annotations": null}"#,
+            r#"{"annotations": 7}"#,
+            r#"{"annotations": {"io.underlay.identity": "web"}}"#,
+        ] {
+            assert_eq!(injected(config, &[]).unwrap(), None, "{config}");
+        }
+    }
+
+    #[test]
+    fn hooks_that_are_none() {
+        for (hooks, message) in [
+            ("5", "hooks: invalid type: integer `5`"),
+            (r#"{"createRuntime": {}}"#, "hooks: createRuntime: invalid type: map"),
+            (r#"{"poststop": "x"}"#, "hooks.poststop: invalid type: string"),
+        ] {
+            let error = injected(&format!(r#"{{{ASKS},"hooks":{hooks}}}"#), &[]).unwrap_err().to_string();
+            assert!(error.starts_with(message), "{error}");
+        }
+    }
+}

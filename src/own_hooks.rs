@@ -1,0 +1,163 @@
+//! Our hooks in somebody's config.json: how they are written there, and how they are known again.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::json;
+use crate::name::NetworkName;
+
+/// The stages of the OCI runtime specification ("POSIX-platform Hooks") that underlay serves.
+pub const STAGES: [&str; 2] = ["createRuntime", "poststop"];
+/// What we are called, whatever the file is.
+const PROGRAM: &str = "underlay";
+/// How long a hook may take, in seconds: as in the files of `hooks.d`.
+const TIMEOUT: u32 = 30;
+
+/// A hook as config.json has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hook {
+    path: PathBuf,
+    args: Vec<String>,
+    timeout: u32,
+}
+
+/// How underlay is to be called: its file, and the options before the subcommand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// Options that lead it to its folders, if those are not the default ones.
+    pub options: Vec<String>,
+}
+
+impl Program {
+    /// The hook for `stage`, which attaches the container to `network` besides what it asks for.
+    pub fn hook(&self, stage: &str, network: Option<&NetworkName>) -> Hook {
+        let mut args = vec![PROGRAM.to_owned()];
+        args.extend(self.options.iter().cloned());
+        args.extend(["hook".to_owned(), stage.to_owned()]);
+        args.extend(network.into_iter().flat_map(|name| ["--network".to_owned(), name.to_string()]));
+        Hook { path: self.path.clone(), args, timeout: TIMEOUT }
+    }
+}
+
+/// What is looked at of a hook. It goes by its words, not by its file, which may have several names.
+#[derive(Deserialize)]
+pub struct Listed {
+    #[serde(default)]
+    args: Option<Vec<String>>,
+}
+
+impl Listed {
+    /// Whether it is ours, for `stage`.
+    pub fn is_ours(&self, stage: &str) -> bool {
+        self.options(stage).is_some()
+    }
+
+    /// The network that it attaches containers to, if it is ours and names one.
+    fn network(&self) -> Option<&str> {
+        match self.options("createRuntime")? {
+            [flag, name] if flag == "--network" => Some(name),
+            [both] => both.strip_prefix("--network="),
+            _ => None,
+        }
+    }
+
+    /// What follows the stage, if it is our hook for `stage`.
+    fn options(&self, stage: &str) -> Option<&[String]> {
+        let (program, rest) = self.args.as_deref()?.split_first()?;
+        let at = rest.windows(2).position(|pair| pair == ["hook", stage])?;
+        (program == PROGRAM).then(|| rest.get(at + 2..)).flatten()
+    }
+}
+
+/// The networks that `hooks`, the value of that key in config.json, name in hooks of ours, in order: those of the CDI
+/// devices that a container was given, or of its runtime.
+///
+/// # Errors
+/// Names the hook that cannot be read.
+pub fn networks(hooks: &str) -> Result<Vec<NetworkName>> {
+    #[derive(Deserialize)]
+    struct Hooks {
+        #[serde(default, rename = "createRuntime")]
+        create_runtime: Option<Vec<Listed>>,
+    }
+    let hooks: Option<Hooks> = json::read(hooks.as_bytes()).map_err(|error| error.within("hooks"))?;
+    let listed = hooks.and_then(|hooks| hooks.create_runtime).unwrap_or_default();
+    let mut networks: Vec<NetworkName> = Vec::new();
+    for (index, name) in listed.iter().enumerate().filter_map(|(index, hook)| Some((index, hook.network()?)))
+    {
+        let name = name
+            .parse()
+            .map_err(|error: crate::error::Error| error.within(format!("hooks.createRuntime[{index}]")))?;
+        if !networks.contains(&name) {
+            networks.push(name);
+        }
+    }
+    Ok(networks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(options: &[&str]) -> Program {
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        Program { path: "/usr/bin/underlay".into(), options }
+    }
+
+    #[test]
+    fn as_in_the_hook_files() {
+        for (stage, file) in STAGES.iter().zip([
+            include_str!("../hooks.d/underlay-createRuntime.json"),
+            include_str!("../hooks.d/underlay-poststop.json"),
+        ]) {
+            let file: serde_json::Value = serde_json::from_str(file).unwrap();
+            assert_eq!(serde_json::to_value(program(&[]).hook(stage, None)).unwrap(), file["hook"]);
+        }
+    }
+
+    #[test]
+    fn known_again() {
+        let lan: NetworkName = "lan".parse().unwrap();
+        for options in [&[][..], &["--config-dir", "/etc/hook"]] {
+            for network in [None, Some(&lan)] {
+                let text = serde_json::to_string(&program(options).hook("createRuntime", network)).unwrap();
+                let hook: Listed = serde_json::from_str(&text).unwrap();
+                assert!(hook.is_ours("createRuntime") && !hook.is_ours("poststop"));
+                assert_eq!(hook.network(), network.map(NetworkName::as_str));
+            }
+        }
+        for args in [
+            r#"{}"#,
+            r#"{"args": null}"#,
+            r#"{"args": []}"#,
+            r#"{"args": ["other", "hook", "createRuntime", "--network", "lan"]}"#,
+            r#"{"args": ["underlay", "createRuntime", "--network", "lan"]}"#,
+        ] {
+            assert!(!serde_json::from_str::<Listed>(args).unwrap().is_ours("createRuntime"), "{args}");
+        }
+    }
+
+    #[test]
+    fn networks_of_devices() {
+        let read = |hooks: &[&str]| {
+            let hooks: Vec<_> =
+                hooks.iter().map(|args| format!(r#"{{"path": "/x", "args": {args}}}"#)).collect();
+            let text = format!(r#"{{"poststop": 5, "createRuntime": [{}]}}"#, hooks.join(","));
+            networks(&text).map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        };
+        let of = |name: &str| format!(r#"["underlay", "hook", "createRuntime", "--network", "{name}"]"#);
+        let plain = r#"["underlay", "hook", "createRuntime"]"#;
+        assert_eq!(read(&[&of("wan"), "null", plain, &of("lan"), &of("wan")]).unwrap(), "wan lan");
+        assert_eq!(read(&[r#"["underlay", "hook", "createRuntime", "--network=lan"]"#]).unwrap(), "lan");
+        assert_eq!(read(&[plain]).unwrap(), "");
+        let error = read(&[plain, &of("a/b")]).unwrap_err().to_string();
+        assert_eq!(error, "hooks.createRuntime[1]: network name \"a/b\" is not usable");
+        assert!(networks("null").unwrap().is_empty() && networks("{}").unwrap().is_empty());
+        let error = networks(r#"{"createRuntime": 5}"#).unwrap_err().to_string();
+        assert!(error.starts_with("hooks: createRuntime: invalid type: integer `5`"), "{error}");
+    }
+}

@@ -1,0 +1,97 @@
+//! The story of `underlay-runtime`: stands before an OCI runtime, gives the containers that ask for networks our hooks, and
+//! becomes the runtime.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use crate::error::{Error, Kind, Result};
+use crate::file::{self, Trust};
+use crate::injection;
+use crate::oci;
+use crate::own_hooks::Program;
+use crate::printable;
+use crate::runtime_call::Call;
+use crate::store::Store;
+
+/// The name by which this program is the wrapper.
+pub const NAME: &str = "underlay-runtime";
+/// Runtimes, the first that is there is taken, and where they are looked for: not in PATH, which is the caller's.
+const RUNTIMES: [&str; 2] = ["runc", "crun"];
+const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// Does what `arguments` ask of a runtime; `program` is this one. Returns only if that cannot be.
+///
+/// # Errors
+/// When the container asks for a network and cannot have the hooks, and when there is no runtime.
+pub fn run(store: &Store, program: &Program, call: &Call<'_>) -> Error {
+    match prepare(store, program, call) {
+        Ok(runtime) => {
+            let error = Command::new(&runtime).args(call.arguments).exec();
+            Error::io("execute", &runtime, &error)
+        }
+        Err(error) => error,
+    }
+}
+
+/// The runtime to become, with the hooks in place.
+fn prepare(store: &Store, program: &Program, call: &Call<'_>) -> Result<PathBuf> {
+    let config = call.bundle.map(oci::config_path);
+    let asks = config.as_deref().map(|path| add_hooks(path, program, call)).transpose()?.unwrap_or(false);
+    let runtime = match store.settings() {
+        Ok(settings) => settings.runtime,
+        // The hook will not work with such settings either; what else containers need of a runtime they get.
+        Err(error) if asks => return Err(error),
+        Err(error) => {
+            log::warn!("{error}");
+            None
+        }
+    };
+    let is_other = |path: &Path| fs::canonicalize(path).is_ok_and(|path| path != program.path);
+    match runtime {
+        Some(path) if is_other(&path) => Ok(path),
+        Some(path) => Err(Error::new(Kind::NotFound, format!("there is no OCI runtime {}", path.display()))
+            .within("runtime")
+            .within(store.settings_path().display())
+            .hint("name the file of runc or crun")),
+        None => {
+            let mut found =
+                RUNTIMES.iter().flat_map(|name| FOLDERS.map(|folder| Path::new(folder).join(name)));
+            found.find(|path| is_other(path)).ok_or_else(|| {
+                let text = format!("there is no {} in {}", RUNTIMES.join(" or "), FOLDERS.join(", "));
+                Error::new(Kind::NotFound, text)
+                    .hint(format!("install one, or set \"runtime\" in {}", store.settings_path().display()))
+            })
+        }
+    }
+}
+
+/// Puts the hooks into the config.json at `path`, if the container asks for a network and has not got them; whether it
+/// has got them now. A config.json that cannot be read is for the runtime to complain of.
+fn add_hooks(path: &Path, program: &Program, call: &Call<'_>) -> Result<bool> {
+    let Ok(Some(text)) = file::read(path, oci::LIMIT, Trust::Anybody) else { return Ok(false) };
+    let of_config = |error: Error| error.within(path.display());
+    let Some(text) = injection::inject(&text, program, &call.networks).map_err(of_config)? else {
+        return Ok(false);
+    };
+    file::edit(path, &text)?;
+    Ok(true)
+}
+
+/// Tells the caller of the runtime why it failed, where runc would: containerd, and so Docker, show the last error of
+/// that log.
+///
+/// # Errors
+/// When that cannot be written.
+pub fn report(call: &Call<'_>, error: &Error) -> Result<()> {
+    let Some(log) = call.log else { return Ok(()) };
+    let message = printable::message(&format!("{NAME}: {error}"));
+    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let line = match call.json {
+        true => serde_json::json!({"level": "error", "msg": message, "time": time}).to_string(),
+        false => format!("time={time:?} level=error msg={message:?}"),
+    };
+    file::append(log, &(line + "\n"))
+}

@@ -1,0 +1,197 @@
+//! The command line of an OCI runtime, as far as it concerns us: that of runc(8), which crun(1) and youki share.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::name::NetworkName;
+
+/// Global options whose value may be the next argument.
+const VALUED: [&str; 7] = ["root", "log", "log-format", "log-level", "criu", "rootless", "cgroup-manager"];
+
+/// What a runtime was called for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// The networks of every container of this runtime, which the operator has put before the runtime's own arguments.
+    pub networks: Vec<NetworkName>,
+    /// The runtime's own arguments.
+    pub arguments: &'a [OsString],
+    /// Where config.json is, if a container is to be created.
+    pub bundle: Option<&'a Path>,
+    /// Where the caller looks for errors.
+    pub log: Option<&'a Path>,
+    /// Whether it wants them as JSON.
+    pub json: bool,
+}
+
+impl<'a> Call<'a> {
+    /// Reads the arguments, without the program's name. What is not understood is the runtime's business.
+    ///
+    /// # Errors
+    /// When a `--network` before them names no network.
+    pub fn read(mut arguments: &'a [OsString]) -> Result<Self> {
+        let mut networks = Vec::new();
+        while let Some((name, rest)) = leading_network(arguments) {
+            let name = name.to_str().unwrap_or_default();
+            networks.push(name.parse().map_err(|error: Error| error.within("--network"))?);
+            arguments = rest;
+        }
+        let (mut log, mut json) = (None, false);
+        let mut words = arguments.iter().map(OsString::as_os_str);
+        let command = loop {
+            let Some(word) = words.next() else { break None };
+            let Some((name, value)) = option(word) else { break Some(word) };
+            if !VALUED.contains(&name) {
+                continue;
+            }
+            let value = value.or_else(|| words.next());
+            match name {
+                "log" => log = value.map(Path::new),
+                "log-format" => json = value == Some(OsStr::new("json")),
+                _ => {}
+            }
+        };
+        let creates = command.is_some_and(|command| command == "create" || command == "run");
+        let bundle = creates.then(|| bundle(words).unwrap_or(Path::new(".")));
+        Ok(Self { networks, arguments, bundle, log, json })
+    }
+}
+
+/// The value of a `--network` in front, and what follows it.
+fn leading_network(arguments: &[OsString]) -> Option<(&OsStr, &[OsString])> {
+    let (first, rest) = arguments.split_first()?;
+    match option(first)? {
+        ("network", Some(value)) => Some((value, rest)),
+        ("network", None) => rest.split_first().map(|(value, rest)| (value.as_os_str(), rest)),
+        _ => None,
+    }
+}
+
+/// The bundle among the words after `create` or `run`; of several the last counts, as for the runtimes.
+fn bundle<'a>(mut words: impl Iterator<Item = &'a OsStr>) -> Option<&'a Path> {
+    let mut found = None;
+    while let Some(word) = words.next().filter(|&word| word != "--") {
+        match option(word) {
+            Some(("b" | "bundle", value)) => found = value.or_else(|| words.next()).map(Path::new),
+            // crun takes -bDIR.
+            Some(_) => {
+                if let Some(value) = word.as_bytes().strip_prefix(b"-b") {
+                    found = Some(Path::new(OsStr::from_bytes(value)));
+                }
+            }
+            None => {}
+        }
+    }
+    found
+}
+
+/// An option's name, however many dashes it has (runc's parser takes one for two), and its value after `=`.
+fn option(word: &OsStr) -> Option<(&str, Option<&OsStr>)> {
+    let word = word.as_bytes().strip_prefix(b"-")?;
+    let word = word.strip_prefix(b"-").unwrap_or(word);
+    let mut halves = word.splitn(2, |&byte| byte == b'=');
+    let name = halves.next().filter(|name| !name.is_empty())?;
+    // A name that is no text is none that we know.
+    Some((std::str::from_utf8(name).unwrap_or("?"), halves.next().map(OsStr::from_bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn bundles() {
+        for (line, bundle) in [
+            // containerd's shim, Docker, podman's conmon
+            (
+                "--root /run/runc/moby --log /b/log.json --log-format json --systemd-cgroup create --bundle /b \
+                 --pid-file /b/init.pid id",
+                Some("/b"),
+            ),
+            ("--log-level warn --cgroup-manager systemd create --bundle /b --pid-file /p id", Some("/b")),
+            ("create -b /b id", Some("/b")),
+            ("create --b /b id", Some("/b")),
+            ("create -bundle /b id", Some("/b")),
+            ("create --bundle=/b id", Some("/b")),
+            ("create -b=/b id", Some("/b")),
+            ("create --bundle=/a=b id", Some("/a=b")),
+            ("create -b/b id", Some("/b")),
+            ("run id --bundle /b", Some("/b")),
+            ("create --bundle /a --bundle /b id", Some("/b")),
+            ("run --detach id", Some(".")),
+            ("create id -- --bundle /b", Some(".")),
+            ("create", Some(".")),
+            ("create --bundle", Some(".")),
+            ("--root create run -b create id", Some("create")),
+            ("--root=create state id", None),
+            ("--root create state id", None),
+            ("--debug --bundle create delete id", Some(".")),
+            ("delete --force create", None),
+            ("state --bundle /b id", None),
+            ("restore --bundle /b id", None),
+            ("--version", None),
+            ("--log", None),
+            ("- create", None),
+            ("", None),
+        ] {
+            let words = words(line);
+            let call = Call::read(&words).unwrap();
+            assert_eq!((call.bundle, call.arguments), (bundle.map(Path::new), &words[..]), "{line}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_text() {
+        let odd = OsString::from_encoded(b"/b\xff");
+        let words = [OsString::from("create"), "--bundle".into(), odd.clone(), "id".into()];
+        assert_eq!(Call::read(&words).unwrap().bundle, Some(Path::new(&odd)));
+        let words = [OsString::from_encoded(b"--\xff"), "run".into()];
+        assert_eq!(Call::read(&words).unwrap().bundle, Some(Path::new(".")));
+    }
+
+    trait FromEncoded {
+        fn from_encoded(bytes: &[u8]) -> OsString;
+    }
+
+    impl FromEncoded for OsString {
+        fn from_encoded(bytes: &[u8]) -> OsString {
+            OsStr::from_bytes(bytes).to_owned()
+        }
+    }
+
+    #[test]
+    fn logs() {
+        for (line, log, json) in [
+            ("--log /l --log-format json create id", Some("/l"), true),
+            ("--log=/l --log-format=text create id", Some("/l"), false),
+            ("--log-format json create --log /l id", None, true),
+            ("create id", None, false),
+        ] {
+            let words = words(line);
+            let call = Call::read(&words).unwrap();
+            assert_eq!((call.log, call.json), (log.map(Path::new), json), "{line}");
+        }
+    }
+
+    #[test]
+    fn networks_in_front() {
+        for (line, networks, rest) in [
+            ("--network lan --network=wan --root /r create id", "lan wan", "--root /r create id"),
+            ("--network lan", "lan", ""),
+            ("--network", "", "--network"),
+            ("--root /r --network lan create id", "", "--root /r --network lan create id"),
+        ] {
+            let all = words(line);
+            let call = Call::read(&all).unwrap();
+            let names: Vec<_> = call.networks.iter().map(NetworkName::as_str).collect();
+            assert_eq!((names.join(" ").as_str(), call.arguments), (networks, &words(rest)[..]), "{line}");
+        }
+        let error = Call::read(&words("--network a/b create id")).unwrap_err().to_string();
+        assert_eq!(error, "--network: network name \"a/b\" is not usable");
+    }
+}

@@ -1,0 +1,31 @@
+//! The CDI file: what Docker, podman and CRI-O read to know our networks as devices.
+
+use std::path::PathBuf;
+
+use super::{Locked, Store, to_json};
+use crate::cdi;
+use crate::error::Result;
+use crate::file;
+use crate::own_hooks::Program;
+
+impl Store {
+    /// Where the CDI file is.
+    pub fn cdi_path(&self) -> PathBuf {
+        self.cdi_dir.join("underlay.json")
+    }
+}
+
+impl Locked<'_> {
+    /// Writes the CDI file anew, with a device for each network there is, or removes it where there is none; whether it is
+    /// there now.
+    ///
+    /// # Errors
+    /// The old file, if any, stays.
+    pub fn write_cdi(&self, program: &Program) -> Result<bool> {
+        let path = self.store.cdi_path();
+        match cdi::spec(&self.store.network_names()?, program) {
+            Some(spec) => file::publish(&path, &to_json(&spec)?).map(|()| true),
+            None => file::remove(&path).map(|()| false),
+        }
+    }
+}

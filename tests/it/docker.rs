@@ -1,0 +1,193 @@
+//! Docker and containerd: by CDI, by `underlay-runtime`, and containers of all engines on one network. What an older Docker
+//! does not know it refuses, and that is looked at too.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::bed::{Bed, finish};
+use crate::container::Engine::{Crun, Podman, Runc};
+use crate::container::{repository, wait};
+use crate::dockerd::{Docker, knows_cdi};
+use crate::need::Need;
+use crate::{Named, Test};
+
+pub fn tests() -> Vec<Test> {
+    use Need::{Engine, Installed, Macvlan, Program};
+    let all: [Named; 3] = [
+        ("by_cdi", &[Macvlan, Program("dockerd"), Installed], by_cdi),
+        ("by_wrapper", &[Macvlan, Program("dockerd"), Installed], by_wrapper),
+        (
+            "all_engines_on_one_network",
+            &[
+                Macvlan,
+                Program("dockerd"),
+                Program("ctr"),
+                Installed,
+                Engine(Podman),
+                Engine(Crun),
+                Engine(Runc),
+            ],
+            all_engines,
+        ),
+    ];
+    all.map(|(name, needs, run)| Test::new(format!("docker::{name}"), needs, run)).into()
+}
+
+/// A bed with networks `pub_net` and `san`.
+fn bed() -> Bed {
+    let bed = Bed::new();
+    create_networks(&bed);
+    bed
+}
+
+fn create_networks(bed: &Bed) {
+    bed.create("--subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net");
+    bed.create("--subnet=10.1.0.0/24 -o parent=eth0 san");
+}
+
+/// Devices, an annotation that refines, and every way of a container to its end and back.
+fn by_cdi() {
+    let bed = Bed::new();
+    let docker = Docker::start(&bed);
+    // The daemon runs already when the first network is made, and sees the file, whose folder was not there.
+    create_networks(&bed);
+    let device = "--device underlay.io/net=pub_net";
+    if !knows_cdi() {
+        let error = docker.start_container("first", device).map(drop).unwrap_err();
+        assert!(error.contains("underlay.io/net=pub_net"), "{error}");
+        bed.assert_nothing_held();
+        return;
+    }
+    let asked = "--annotation io.underlay.networks=pub_net:ip=172.16.86.10";
+    let first = docker.start_container("first", &format!("{device} {asked}")).unwrap();
+    let devices = format!("--device underlay.io/net=san {device}");
+    let second = docker.start_container("second", &devices).unwrap();
+    assert_eq!(
+        (first.links(), first.addresses("eth0")),
+        (vec!["eth0".into()], vec!["172.16.86.10/24".into()])
+    );
+    assert_eq!(second.addresses("eth0"), ["10.1.0.1/24"]);
+    assert_eq!(second.addresses("eth1"), ["172.16.86.2/24"]);
+    assert_eq!(second.routes("-4")[0], "default via 172.16.86.1 dev eth1");
+    assert!(second.reaches("172.16.86.10") && second.reaches("172.16.86.1"));
+    let said = docker.run("exec second ip -4 addr show eth1").unwrap();
+    assert!(said.contains("172.16.86.2/24"), "as seen from inside: {said}");
+
+    docker.run("restart --time 0 first").unwrap();
+    let again = docker.container("first");
+    assert_ne!(again.pid, first.pid);
+    assert_eq!(again.addresses("eth0"), ["172.16.86.10/24"]);
+    docker.run("stop --time 0 second").unwrap();
+    assert_eq!(bed.records(), [format!("{}.json", first.id)]);
+    docker.run("start second").unwrap();
+    assert_eq!(docker.container("second").addresses("eth1"), ["172.16.86.2/24"], "the address of before");
+    docker.run("kill second").unwrap();
+    // Docker has answered when the process is gone; poststop follows.
+    wait(|| bed.records() == [format!("{}.json", first.id)]);
+    docker.run("rm --force first second").unwrap();
+    bed.assert_nothing_held();
+
+    // What the hook says gets through to whoever typed.
+    let error = docker.start_container("wrong", &format!("{device} --annotation io.underlay.networks=none"));
+    let error = error.map(drop).unwrap_err();
+    assert!(error.contains("network none does not exist"), "{error}");
+    bed.assert_nothing_held();
+    compose(&bed, &docker);
+}
+
+/// The compose file of docs/docker-engine.md.
+fn compose(bed: &Bed, docker: &Docker<'_>) {
+    let page = fs::read_to_string(repository().join("docs/docker-engine.md")).unwrap();
+    let yaml = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let file = bed.path("compose.yaml");
+    fs::write(&file, yaml.replace("alpine", "box")).unwrap();
+    let compose = |words: &str| {
+        let mut command = docker.command();
+        finish(command.arg("compose").arg("--file").arg(&file).args(words.split_whitespace()))
+    };
+    compose("up --detach").unwrap();
+    let id = |service: &str| compose(&format!("ps --quiet {service}")).unwrap().trim().to_owned();
+    let [web, db] = ["web", "db"].map(|service| docker.container(&id(service)));
+    assert_eq!(web.addresses("eth0"), ["172.16.86.20/24"]);
+    assert_eq!(db.links(), ["eth0", "eth1"]);
+    assert!(db.reaches("172.16.86.20"));
+    compose("down --timeout 0").unwrap();
+    bed.assert_nothing_held();
+}
+
+/// Where CDI is off or not known.
+fn by_wrapper() {
+    let bed = bed();
+    let docker = Docker::start(&bed);
+    // One runtime for a network: that is all that Docker before 24 can pass on.
+    let first = docker.start_container("first", "--runtime lan").unwrap();
+    assert_eq!(
+        (first.links(), first.addresses("eth0")),
+        (vec!["eth0".into()], vec!["172.16.86.2/24".into()])
+    );
+    assert!(first.reaches("172.16.86.1"));
+    let annotation = "--annotation io.underlay.networks=san;pub_net:ip=172.16.86.10";
+    match docker.start_container("second", &format!("--runtime underlay {annotation}")) {
+        Ok(second) => {
+            assert_eq!(second.addresses("eth0"), ["10.1.0.1/24"]);
+            assert_eq!(second.addresses("eth1"), ["172.16.86.10/24"]);
+            assert!(second.reaches("172.16.86.2"));
+        }
+        Err(error) => {
+            assert!(!knows_cdi() && error.contains("unknown flag: --annotation"), "{error}");
+        }
+    }
+    let _ = docker.run("rm --force second");
+    docker.run("stop --time 0 first").unwrap();
+    bed.assert_nothing_held();
+    bed.run("network rm pub_net");
+    let error = docker.run("start first").unwrap_err();
+    assert!(error.contains("network pub_net does not exist"), "{error}");
+    bed.assert_nothing_held();
+}
+
+/// Docker, containerd, podman, crun and runc: everybody reaches everybody.
+fn all_engines() {
+    let bed = bed();
+    let docker = Docker::start(&bed);
+    let wrapper = bed.wrapper_path();
+    let by_wrapper = format!("--runc-binary {}", wrapper.display());
+    let asks = "--annotation io.underlay.networks=pub_net";
+    let mut all = vec![
+        docker.start_container("docker", "--runtime lan").unwrap(),
+        docker.start_by_ctr("ctr", &format!("{by_wrapper} {asks}")).unwrap(),
+    ];
+    for engine in [Podman, Crun, Runc] {
+        all.push(bed.container(engine, engine.program()).networks("pub_net").start().unwrap());
+    }
+    let addresses: Vec<_> = all.iter().map(|container| container.addresses("eth0").remove(0)).collect();
+    for container in &all {
+        for address in &addresses {
+            let address = address.trim_end_matches("/24");
+            assert!(
+                container.reaches(address),
+                "{} {} does not reach {address}",
+                container.engine,
+                container.id
+            );
+        }
+    }
+    assert_eq!(bed.ps().len(), all.len());
+
+    // ctr knows no CDI before containerd 2, and takes the name for a path.
+    let error = docker.start_by_ctr("device", "--device underlay.io/net=pub_net").map(drop).unwrap_err();
+    assert!(error.contains("stat underlay.io/net=pub_net"), "{error}");
+    let _ = docker.ctr("container rm device");
+    // A task that was killed is there until its container is removed, and so is its record, but its process is not.
+    docker.ctr("task kill --signal 9 ctr").unwrap();
+    wait(|| docker.ctr("task ls").is_ok_and(|tasks| tasks.contains("STOPPED")));
+    let records: Vec<Value> = bed.ps();
+    let ctr = records.iter().find(|record| record["container"] == "ctr").unwrap();
+    assert_eq!(ctr["alive"], false);
+    docker.ctr("container rm ctr").unwrap();
+    assert!(bed.ps().iter().all(|record| record["container"] != "ctr"));
+    docker.run("rm --force docker").unwrap();
+    drop(all);
+    bed.assert_nothing_held();
+}
