@@ -17,6 +17,7 @@ mod preview;
 mod quarantine;
 mod segments;
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -214,24 +215,29 @@ pub fn no_such_network(name: &NetworkName, others: &[NetworkName]) -> Error {
 
 /// The names of type `T` that have a `.json` file in `folder`, in order.
 fn names_in<T: TryFrom<String> + Ord>(folder: &Path) -> Result<Vec<T>> {
-    let name =
-        |path: &PathBuf| T::try_from(path.file_name()?.to_str()?.strip_suffix(".json")?.to_owned()).ok();
-    let mut names: Vec<T> = entries(folder)?.iter().filter_map(name).collect();
+    let name = |file: &OsString| T::try_from(file.to_str()?.strip_suffix(".json")?.to_owned()).ok();
+    let mut names: Vec<T> = file_names(folder)?.iter().filter_map(name).collect();
     names.sort();
     Ok(names)
 }
 
 /// What `folder` holds, in order; nothing if it does not exist.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    Ok(file_names(folder)?.into_iter().map(|name| folder.join(name)).collect())
+}
+
+/// The names of what `folder` holds, in order. There may be very many: paths are compared part by part, names are not.
+fn file_names(folder: &Path) -> Result<Vec<OsString>> {
     let failed = |error: io::Error| Error::io("read", folder, &error);
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
-    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-    paths.sort();
-    Ok(paths)
+    let names = entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
+    let mut names = names.map_err(failed)?;
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Writes a file of the ledger, in a folder that is made if need be.

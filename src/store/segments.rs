@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::ledger::lease_target;
-use super::{Locked, Store, entries};
+use super::{Locked, Store, entries, file_names};
 use crate::claim::Claim;
 use crate::error::{Error, Kind, Result};
 use crate::file;
@@ -52,8 +52,8 @@ impl Store {
     /// # Errors
     /// When the folder cannot be read.
     pub fn held(&self, segment: u32) -> Result<Vec<Claim>> {
-        let paths = entries(&self.segment_dir(segment))?;
-        Ok(paths.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
+        let names = file_names(&self.segment_dir(segment))?;
+        Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
 
     /// The container that the lease of `claim` names; `None` if that is no lease of ours.
