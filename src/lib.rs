@@ -59,6 +59,7 @@ pub mod store;
 // Stories: what happens, top to bottom.
 pub mod announce;
 pub mod attach;
+pub mod boot;
 pub mod check;
 mod check_host;
 pub mod cli;

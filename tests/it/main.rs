@@ -11,6 +11,7 @@
 mod attach;
 mod bad_input;
 mod bed;
+mod boot;
 mod budget;
 mod cdi;
 mod check;
@@ -39,6 +40,7 @@ mod layers;
 mod links;
 mod many;
 mod need;
+mod packages;
 mod pages;
 mod parents;
 mod podman;
@@ -141,6 +143,7 @@ fn main() -> ExitCode {
         inside::tests(),
         ipv6::tests(),
         gc::tests(),
+        boot::tests(),
         host_access::tests(),
         identity::tests(),
         events::tests(),
@@ -158,6 +161,7 @@ fn main() -> ExitCode {
         cdi::tests(),
         docker::tests(),
         runtime::tests(),
+        packages::tests(),
         demo::tests(),
         many::tests(),
         conflicts::tests(),
