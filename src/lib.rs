@@ -74,6 +74,7 @@ mod probe;
 mod remember;
 mod report;
 pub mod runtime;
+mod share;
 mod wish;
 
 // What all readers of foreign text promise; not in a build that is shipped.

@@ -53,6 +53,7 @@ mod reserved;
 mod rootfs;
 mod routes;
 mod runtime;
+mod shares;
 mod storms;
 mod tracer;
 mod trunks;
@@ -140,6 +141,7 @@ fn main() -> ExitCode {
         properties::tests(),
         failures::tests(),
         detach::tests(),
+        shares::tests(),
         inside::tests(),
         ipv6::tests(),
         gc::tests(),
