@@ -44,6 +44,7 @@ mod packages;
 mod pages;
 mod parents;
 mod podman;
+mod podman_ways;
 mod policy;
 mod preview;
 mod printable;
@@ -163,6 +164,7 @@ fn main() -> ExitCode {
         cdi::tests(),
         docker::tests(),
         runtime::tests(),
+        podman_ways::tests(),
         packages::tests(),
         demo::tests(),
         many::tests(),
