@@ -6,12 +6,14 @@ use serde_json::Value;
 
 use crate::bed::{Bed, Watched};
 use crate::container::Engine::Bare;
+use crate::container::repository;
 use crate::need::Need;
 use crate::pages::{assert_vlan, silent};
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 4] = [
+    let all: [Named; 5] = [
+        ("examples", &[Need::Macvlan], examples),
         ("parents_of_our_own", &[Need::Macvlan, Need::Vlan, Need::Dummy], parents),
         ("named_host_link", &[Need::Macvlan], named_host_link),
         ("picked_host_link", &[Need::Macvlan], picked_host_link),
@@ -21,6 +23,28 @@ pub fn tests() -> Vec<Test> {
 }
 
 const SUBNET: &str = "--subnet=172.16.86.0/24 --gateway=172.16.86.1 -o conflict_detection=off";
+
+/// The example networks that the packages bring are such as are read.
+fn examples() {
+    let bed = Bed::new();
+    let mut names = Vec::new();
+    for file in fs::read_dir(repository().join("packaging/examples")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            names.push(path.file_stem().unwrap().display().to_string());
+            bed.configure(
+                &format!("networks/{}.json", names.last().unwrap()),
+                &fs::read_to_string(path).unwrap(),
+            );
+        }
+    }
+    names.sort();
+    assert!(names.len() >= 3, "{names:?}");
+    let listed = bed.outcome("network ls -q", "");
+    assert_eq!(listed.stdout.lines().collect::<Vec<_>>(), names);
+    let listed = bed.outcome("network ls", "");
+    assert_eq!((listed.stdout.lines().count(), listed.stderr.as_str()), (names.len() + 1, ""));
+}
 
 /// What a reboot does: the state folder is empty, and the links that somebody made are gone.
 fn reboot(bed: &Bed, links: &[&str]) {
