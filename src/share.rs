@@ -67,11 +67,18 @@ pub(crate) fn join(
 fn gives(record: &Record, request: &Request, networks: &[Network]) -> bool {
     let serves = |(attached, (asked, network)): (&Attached, (&Attachment, &Network))| {
         let has = |address| attached.addresses.iter().any(|has| has.addr() == address);
+        let in_table = attached.table.iter().flat_map(|table| &table.routes);
+        let routes: Vec<_> = attached.routes.iter().chain(in_table).collect();
+        let sources = &attached.tuning.source_macs;
         attached.network == network.name
             && attached.parent == network.parent
             && asked.ips.iter().all(|ip| has(ip.address))
             && asked.mac.is_none_or(|mac| attached.mac == Some(mac))
             && asked.ifname.as_ref().is_none_or(|ifname| attached.ifname == *ifname)
+            && asked.routes.iter().all(|route| routes.contains(&route))
+            && asked.table.is_none_or(|id| attached.table.as_ref().is_some_and(|table| table.id == id))
+            && (asked.default_route || !routes.iter().any(|route| route.is_default()))
+            && asked.source_macs.iter().all(|mac| sources.contains(mac))
     };
     let asked = request.attachments.iter().zip(networks);
     record.attachments.len() == request.attachments.len() && record.attachments.iter().zip(asked).all(serves)

@@ -65,7 +65,7 @@ fn parents() {
     let done = bed.run("boot");
     assert_eq!(done.lines().count(), 4, "{done}");
     for (command, at) in
-        [("name ul-here", 0), ("name eth0.50", 1), ("name eth0.60 ", 2), ("name eth0.60.7", 3)]
+        [("add ul-here", 0), ("name eth0.50", 1), ("name eth0.60 ", 2), ("name eth0.60.7", 3)]
     {
         assert!(done.lines().nth(at).unwrap().contains(command), "{command} is not in line {at} of\n{done}");
     }
