@@ -2,8 +2,10 @@
 
 PREFIX ?= /usr
 DESTDIR ?=
-# Where podman and CRI-O read hooks by default, whatever PREFIX is.
+# Where podman and CRI-O read hooks by default, whatever PREFIX is; and systemd its units.
 HOOKSDIR ?= /usr/share/containers/oci/hooks.d
+UNITDIR ?= $(if $(filter /usr,$(PREFIX)),/usr/lib,/etc)/systemd/system
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 
 # One static binary: nothing to load at each container's start, and it runs on any Linux of this architecture. Not
 # relocated at each start either, which would take a tenth of it (`make bench`): it lies where it was linked for, without
@@ -17,11 +19,17 @@ SHELL = bash
 BUILT = target/$(TARGET)
 BINARY = $(BUILT)/release/underlay
 PAYLOAD = target/payload
+# Manual pages and completions, made from the command line as the source defines it.
+GENERATED = target/generated
 
-.PHONY: build check test test-unit test-native test-guest fuzz bench payload demo install uninstall clean
+.PHONY: build generated check test test-unit test-native test-guest fuzz bench payload demo install uninstall clean
 
 build:
 	$(CARGO) build --release --target $(TARGET)
+
+generated:
+	rm -rf $(GENERATED)
+	$(CARGO) run --quiet --locked --manifest-path packaging/generate/Cargo.toml --target $(TARGET) --target-dir target -- $(GENERATED)
 
 check:
 	$(CARGO) fmt --check
@@ -29,7 +37,7 @@ check:
 	tests/deny
 
 # Everything, on this machine's kernel as far as it goes, then on Debian's with real engines.
-test: requirements check test-unit test-native test-guest
+test: requirements check test-unit test-native test-packages test-guest
 
 .PHONY: requirements
 requirements:
@@ -41,6 +49,11 @@ test-unit:
 
 test-native: requirements
 	$(CARGO) test --test it --target $(TARGET)
+
+# What is in the packages, and in which order.
+.PHONY: test-packages
+test-packages: requirements deb rpm tarball
+	tests/packages target/packages
 
 # The long versions: every system call with every mishap, in the guests too. Hours.
 .PHONY: soak
@@ -68,12 +81,14 @@ bench: requirements build
 	tests/guest/guest run trixie --icount --memory 2048 --payload target/bench/payload --out target/bench/results --timeout 3600 -- \
 		./underlay-bench /payload/underlay /payload /out $(ROUNDS) $(QUICK)
 
-# What the guest gets: the binary as it is shipped, installed below root/, and the tests with what they read.
-payload: build
+# What the guest gets: the package as it is shipped, one of the next version, and the tests with what they read.
+payload: deb
 	rm -rf $(PAYLOAD)
 	mkdir -p $(PAYLOAD)
-	$(MAKE) --no-print-directory install DESTDIR=$(PAYLOAD)/root
-	cp -a --parents ARCHITECTURE.md Cargo.toml docs hooks.d src tests/in-guest tests/demo-walk $(PAYLOAD)/
+	cp target/packages/underlay_*.deb $(PAYLOAD)/underlay.deb
+	packaging/package deb target/stage $(PAYLOAD)/next 99
+	mv $(PAYLOAD)/next/underlay_*.deb $(PAYLOAD)/next/underlay.deb
+	cp -a --parents ARCHITECTURE.md Cargo.toml docs hooks.d packaging/examples src tests/in-guest tests/demo-walk $(PAYLOAD)/
 	cp "$$($(CARGO) test --no-run --test it --target $(TARGET) 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')" $(PAYLOAD)/it
 
 # Debian 13, and Debian 12 with the oldest kernel and engines we serve: each the whole suite, of which nothing may be
@@ -88,18 +103,41 @@ guest-%:
 demo: requirements build
 	tests/demo $(BINARY)
 
-# The binary first: an engine passes over a hook whose program is missing, and starts the container without it.
-install: build
-	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/underlay
-	ln -sf underlay $(DESTDIR)$(PREFIX)/bin/underlay-runtime
-	install -d -m 755 $(DESTDIR)$(HOOKSDIR)
-	for file in hooks.d/*.json; do \
-		sed 's|/usr/bin/underlay|$(PREFIX)/bin/underlay|' $$file > $(DESTDIR)$(HOOKSDIR)/$$(basename $$file) || exit 1; \
-	done
+# The binary first: an engine passes over a hook whose program is missing, and starts the container without it. Under a new
+# name, which then becomes its own: it may be running, and is never half there.
+SHARE = $(DESTDIR)$(PREFIX)/share
+PLACED = sed 's|/usr/bin/underlay|$(PREFIX)/bin/underlay|'
+install: build generated
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/underlay.new
+	mv $(DESTDIR)$(PREFIX)/bin/underlay.new $(DESTDIR)$(PREFIX)/bin/underlay
+	ln -sfn underlay $(DESTDIR)$(PREFIX)/bin/underlay-runtime
+	install -D -m 644 -t $(SHARE)/man/man1 $(GENERATED)/man/*.1
+	install -D -m 644 $(GENERATED)/completions/underlay.bash $(SHARE)/bash-completion/completions/underlay
+	install -D -m 644 -t $(SHARE)/fish/vendor_completions.d $(GENERATED)/completions/underlay.fish
+	install -D -m 644 -t $(DESTDIR)$(ZSHDIR) $(GENERATED)/completions/_underlay
+	install -D -m 644 -t $(SHARE)/doc/underlay README.md CHANGELOG.md LICENSE
+	install -D -m 644 -t $(SHARE)/doc/underlay/docs docs/*.md
+	install -D -m 644 -t $(SHARE)/doc/underlay/examples packaging/examples/*
+	install -d -m 755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(HOOKSDIR)
+	$(PLACED) packaging/underlay-boot.service > $(DESTDIR)$(UNITDIR)/underlay-boot.service
+	for file in hooks.d/*.json; do $(PLACED) $$file > $(DESTDIR)$(HOOKSDIR)/$$(basename $$file) || exit 1; done
 
 uninstall:
 	for file in hooks.d/*.json; do rm -f $(DESTDIR)$(HOOKSDIR)/$$(basename $$file); done
-	rm -f $(DESTDIR)$(PREFIX)/bin/underlay $(DESTDIR)$(PREFIX)/bin/underlay-runtime
+	rm -f $(DESTDIR)$(UNITDIR)/underlay-boot.service $(DESTDIR)$(ZSHDIR)/_underlay
+	rm -f $(SHARE)/bash-completion/completions/underlay $(SHARE)/fish/vendor_completions.d/underlay.fish
+	rm -f $(SHARE)/man/man1/underlay.1 $(SHARE)/man/man1/underlay-*.1
+	rm -rf $(SHARE)/doc/underlay
+	rm -f $(DESTDIR)$(PREFIX)/bin/underlay-runtime $(DESTDIR)$(PREFIX)/bin/underlay
+
+# Packages, in target/packages: for Debian and Ubuntu, for Fedora and its kin, for whatever else.
+.PHONY: deb rpm tarball stage
+stage:
+	rm -rf target/stage
+	$(MAKE) --no-print-directory install DESTDIR=$(CURDIR)/target/stage PREFIX=/usr
+
+deb rpm tarball: stage
+	packaging/package $@ target/stage target/packages
 
 clean:
 	$(CARGO) clean

@@ -24,6 +24,7 @@ use crate::record::{Holder, Netns, Record, State};
 use crate::remember;
 use crate::request::Request;
 use crate::settings::Settings;
+use crate::share;
 use crate::store::{Locked, Present, Store, Subject};
 use crate::wish;
 
@@ -71,6 +72,9 @@ pub fn attach(store: &Store, state: &oci::Created, named: Option<&NetworkName>) 
     }
     let on_host = wish::on_host(&networks, &mut host)?;
 
+    if let Some(joined) = share::join(store, &settings, &container, &holder, &request, &networks)? {
+        return Ok(Some(joined));
+    }
     netns.enter()?;
     let mut inside = left(Socket::open()?);
     let mut wanted = request.attachments.iter().zip(&networks);

@@ -17,6 +17,7 @@ use crate::record::Record;
 use crate::remember;
 use crate::report::report;
 use crate::settings::Settings;
+use crate::share;
 use crate::store::Store;
 
 /// How long a container that was told to stop may take to be gone.
@@ -67,7 +68,7 @@ pub(crate) fn is_held(record: &Record) -> Result<bool> {
     Ok(kernel::lives(&record.holder) || NetnsFile::of(&record.holder)?.is_some())
 }
 
-/// Takes away the links of `record`, the host's routes to it, and its addresses, then the host's links and the parents that nobody needs any more.
+/// Passes what `record` holds on to those that share it, if there are any. Else: takes away the links of `record`, the host's routes to it, and its addresses, then the host's links and the parents that nobody needs any more.
 /// `host` is a socket of the host's namespace.
 ///
 /// # Errors
@@ -78,7 +79,10 @@ pub(crate) fn take_back(
     record: &Record,
     host: &mut Socket,
 ) -> Result<()> {
-    if let Some(netns) = NetnsFile::of(&record.holder)? {
+    if share::pass_on(store, settings, record)? {
+        return Ok(());
+    }
+    if let Some(netns) = NetnsFile::of(&record.holder)?.filter(|_| record.shares.is_none()) {
         netns.inside(|| kernel::detach(&plan::detach(record), &mut Socket::open()?))?;
     }
     let locked = store.lock(settings.lock_timeout())?;
@@ -89,7 +93,7 @@ pub(crate) fn take_back(
     parents.try_for_each(|parent| parents::drop_unneeded(&locked, parent, host))?;
     drop(locked);
     remember::refresh(store, record);
-    Ok(())
+    share::leave(store, settings, record, host)
 }
 
 /// As [`take_back`], of a container that died without a word, which is reported.

@@ -9,6 +9,7 @@ use crate::parents;
 use crate::plan;
 use crate::printable;
 use crate::record::Record;
+use crate::share;
 use crate::store::Store;
 
 /// Mends the ledger; takes back what containers hold whose process is gone, also in namespaces that something keeps;
@@ -30,7 +31,12 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
     let mut outcome = Ok(());
     let of_host = host_side::review(store, &mended.records, &mut host)?;
     for record in mended.records.iter().filter(|record| !kernel::lives(&record.holder)) {
-        done.extend(commands(store, record)?);
+        if share::is_used(store, record)? {
+            let id = &record.container;
+            done.push(format!("# what container {id} was attached to is passed on to one that shares it"));
+        } else {
+            done.extend(commands(store, record)?);
+        }
         if !dry_run {
             outcome = detach::reclaim(store, &settings, record, &mut host).and(outcome);
         }

@@ -69,6 +69,11 @@ impl HostAccess {
         Ok((!words.is_empty()).then_some(Self { addresses: given.collect::<Result<_>>()? }))
     }
 
+    /// Whether it names all the host's addresses in a network with these `subnets`, so that none is to be picked.
+    pub fn names_all(&self, subnets: &[Subnet]) -> bool {
+        subnets.iter().all(|subnet| self.of_family(subnet.net().addr().is_ipv4()).is_some())
+    }
+
     /// The address of the family that is asked for, if any is.
     pub fn of_family(&self, is_v4: bool) -> Option<IpAddr> {
         self.addresses.iter().find(|address| address.is_ipv4() == is_v4).copied()

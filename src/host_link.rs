@@ -43,6 +43,9 @@ pub struct HostLink {
     pub addresses: Vec<IpAddr>,
     /// The name it bears until it has all but its routes, should it never come to that.
     pub born_as: IfName,
+    /// Whether it stays without a container that needs it, as long as its network wants it so: it was made at boot.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub kept: bool,
     /// Its number, once it is there with the routes to all containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifindex: Option<u32>,
@@ -121,6 +124,11 @@ impl Record {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// The name of the host's link of `network`: `ulh-NETWORK`, or a hash where that is too long.
 pub fn name(network: &NetworkName) -> IfName {
     let text = network.as_str();
@@ -164,6 +172,7 @@ mod tests {
                 mac: None,
                 addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
                 born_as: IfName::temporary(1),
+                kept: false,
                 ifindex: None,
             };
             link.suits(&network)

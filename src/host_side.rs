@@ -21,7 +21,7 @@ use crate::name::NetworkName;
 use crate::network::Network;
 use crate::record::Record;
 use crate::settings::Settings;
-use crate::store::{Locked, Store};
+use crate::store::{self, Locked, Store};
 
 /// # Errors
 /// When the host has a link of the name that its own link in `network` is to have, and that is somebody else's.
@@ -202,6 +202,25 @@ pub(crate) fn drop_unneeded_of(locked: &Locked<'_>, record: &Record, host: &mut 
     used.map(|attached| &attached.network).try_for_each(|network| drop_unneeded(locked, network, host))
 }
 
+/// Has the host's link of `network` on `parent` stay from now on, with or without containers, if the definition names all
+/// its addresses: [`settle`] makes it. One whose addresses are picked comes with the first container: picked before, they
+/// could be what a container had before the reboot.
+///
+/// # Errors
+/// When an address is somebody else's, or the ledger cannot be written.
+pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Result<()> {
+    if !network.host_access.as_ref().is_some_and(|access| access.names_all(&network.subnets)) {
+        return Ok(());
+    }
+    locked.make_segment(parent.segment())?;
+    // What the host has and knows matters to those that are picked.
+    locked.reserve_host_link(network, parent, &store::Present::default())?;
+    match known(locked.store(), &network.name)? {
+        Some(link) if !link.kept => locked.write_host_link(&HostLink { kept: true, ..link }),
+        _ => Ok(()),
+    }
+}
+
 /// Deletes the host's link of `network` if no container needs it. Its addresses are given back if there is no such
 /// network any more.
 ///
@@ -210,7 +229,7 @@ pub(crate) fn drop_unneeded_of(locked: &Locked<'_>, record: &Record, host: &mut 
 pub(crate) fn drop_unneeded(locked: &Locked<'_>, network: &NetworkName, host: &mut Socket) -> Result<()> {
     let store = locked.store();
     let Some(link) = known(store, network)? else { return Ok(()) };
-    if store.needs_host_link(network)? {
+    if store.keeps_host_link(&link)? || store.needs_host_link(network)? {
         return Ok(());
     }
     kernel::delete_host_link(&link, host)?;
@@ -260,7 +279,7 @@ pub(crate) fn review(store: &Store, records: &[Record], host: &mut Socket) -> Re
     let living: Vec<_> = records.iter().filter(|record| kernel::lives(&record.holder)).collect();
     for network in store.host_links()? {
         let Some(link) = known(store, &network)? else { continue };
-        if living.iter().any(|record| record.uses_host_link(&network)) {
+        if store.keeps_host_link(&link)? || living.iter().any(|record| record.uses_host_link(&network)) {
             let ops = needed(&link, living.iter().copied(), host)?;
             steps.extend(ops.iter().map(ToString::to_string));
             continue;
@@ -309,7 +328,7 @@ pub(crate) fn settle(locked: &Locked<'_>, home: &NetnsFile, host: &mut Socket) -
         let Some(mut link) = known(store, &network)? else { continue };
         let records = store.records()?.sound;
         let living: Vec<_> = records.iter().filter(|record| kernel::lives(&record.holder)).collect();
-        if !living.iter().any(|record| record.uses_host_link(&network)) {
+        if !store.keeps_host_link(&link)? && !living.iter().any(|record| record.uses_host_link(&network)) {
             continue;
         }
         let mut is_new = false;

@@ -59,6 +59,7 @@ pub mod store;
 // Stories: what happens, top to bottom.
 pub mod announce;
 pub mod attach;
+pub mod boot;
 pub mod check;
 mod check_host;
 pub mod cli;
@@ -73,6 +74,7 @@ mod probe;
 mod remember;
 mod report;
 pub mod runtime;
+mod share;
 mod wish;
 
 // What all readers of foreign text promise; not in a build that is shipped.

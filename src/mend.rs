@@ -200,7 +200,16 @@ fn rebuild(
     }
     let (container, state) = (id.clone(), State::Attached);
     // The mark tells no identity: what is remembered of it stays as it is.
-    Ok(Some(Record { version: VERSION, container, identity: None, state, holder, attachments }))
+    Ok(Some(Record {
+        version: VERSION,
+        container,
+        identity: None,
+        state,
+        holder,
+        marked_as: None,
+        shares: None,
+        attachments,
+    }))
 }
 
 fn holder(seen: &Seen) -> Holder {

@@ -79,6 +79,7 @@ fn rebuild(network: &NetworkName, link: &Link, host: &mut Socket) -> Result<Opti
         mac: link.mac.filter(|_| driver.kind() == Driver::Macvlan),
         addresses,
         born_as: IfName::temporary(std::process::id()),
+        kept: false,
         // Whether it has all routes is not known: the next attach makes it anew, or `gc`.
         ifindex: None,
     }))

@@ -35,6 +35,12 @@ pub struct Record {
     pub state: State,
     /// By what it is told whether the container lives.
     pub holder: Holder,
+    /// Pid and start time that the marks of its links tell, where its holder is not the one they were made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marked_as: Option<(i32, u64)>,
+    /// The container of the same namespace whose attachments it uses, having none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<ContainerId>,
     /// In the order asked for.
     pub attachments: Vec<Attached>,
 }
@@ -182,14 +188,27 @@ impl Record {
         self.attachments.iter().any(|attached| attached.detection.is_some())
     }
 
+    /// Pid and start time of the process its links were made for.
+    fn made_for(&self) -> (i32, u64) {
+        self.marked_as.unwrap_or((self.holder.pid, self.holder.start_time))
+    }
+
+    /// The same with another holder, whose the links are from now on.
+    #[must_use]
+    pub fn held_by(&self, holder: &Holder) -> Self {
+        let marked_as = Some(self.made_for()).filter(|made| *made != (holder.pid, holder.start_time));
+        Self { holder: holder.clone(), marked_as, ..self.clone() }
+    }
+
     /// Each attachment with the mark of its link.
     pub fn marked(&self) -> impl DoubleEndedIterator<Item = (Mark, &Attached)> + ExactSizeIterator {
-        self.attachments.iter().enumerate().map(|(index, attached)| {
+        let (pid, start_time) = self.made_for();
+        self.attachments.iter().enumerate().map(move |(index, attached)| {
             let mark = Mark {
                 container: self.container.clone(),
                 index,
-                pid: self.holder.pid,
-                start_time: self.holder.start_time,
+                pid,
+                start_time,
                 network: attached.network.clone(),
             };
             (mark, attached)

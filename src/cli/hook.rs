@@ -5,8 +5,9 @@ use std::io;
 use super::output;
 use crate::attach;
 use crate::detach;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::kernel;
 use crate::name::{ContainerId, NetworkName};
 use crate::oci;
 use crate::report::report;
@@ -16,7 +17,7 @@ use crate::store::Store;
 pub(super) fn create_runtime(store: &Store, network: Option<&NetworkName>) -> Result<()> {
     let mut id = None;
     let attached = oci::created(io::stdin().lock()).and_then(|state| {
-        let attached = attach::attach(store, &state, network);
+        let attached = attach::attach(store, &state, network).map_err(rootless);
         id = Some(state.id);
         attached
     });
@@ -32,6 +33,18 @@ pub(super) fn create_runtime(store: &Store, network: Option<&NetworkName>) -> Re
         }
     }
     Ok(())
+}
+
+/// What failed, with the reason why nothing else can come of a rootless engine.
+fn rootless(error: Error) -> Error {
+    if !kernel::is_rootless() {
+        return error;
+    }
+    let text =
+        format!("the engine is rootless, and a user namespace has no rights to the host's links: {error}");
+    Error::new(error.kind(), text).hint(
+        "start the container as root (sudo podman run …); its processes need not be root on the host: --userns=auto",
+    )
 }
 
 /// Detaches the container on stdin. Only a state that cannot be read is an error: what cannot be cleared away

@@ -1,6 +1,7 @@
 //! The command line: what was typed, which story it starts, what is printed.
 
 mod cdi;
+mod boot;
 mod check;
 mod container;
 mod events;
@@ -17,7 +18,7 @@ use std::ffi::OsString;
 use std::mem::ManuallyDrop;
 use std::path::{self, Path, PathBuf};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::announce;
 use crate::error::{Error, Kind, Result};
@@ -99,6 +100,12 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Make again, after a reboot, what of the networks lies on the host, and collect the garbage
+    ///
+    /// VLANs and dummy links are made, and the host's own link of each network whose host_access names all its
+    /// addresses. What was done is printed as shell commands. What is wrong with one network does not keep the
+    /// others from being made; the exit code is 1 then.
+    Boot,
     /// Say again where a container's addresses are: started by the hook
     #[command(hide = true)]
     Announce {
@@ -122,6 +129,12 @@ enum Stage {
     CreateRuntime,
     #[value(name = "poststop")]
     Poststop,
+}
+
+/// The command line, from which manual pages and completions are made.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command in `args` (the first is the program's name) and returns its exit code: 0 done, 1 failed,
@@ -210,6 +223,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Gc { dry_run } => gc::gc(&store, dry_run)?.iter().try_for_each(|line| output::line(line)),
         Command::Events { format } => events::list(&store, format),
         Command::Metrics => metrics::print(&store),
+        Command::Boot => boot::boot(&store),
         Command::Check { container, format } => check::check(&store, container.as_deref(), format),
         Command::Announce { container } => {
             kernel::detach_self();
@@ -222,7 +236,6 @@ fn run(cli: Cli) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {

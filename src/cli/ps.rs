@@ -37,7 +37,9 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
             (true, State::Pending) => "pending",
             (true, State::Attached) => "attached",
         };
-        for attached in &record.attachments {
+        // What it shares with another is told of both.
+        let first = record.shares.as_ref().and_then(|of| records.iter().find(|other| other.container == *of));
+        for attached in &first.unwrap_or(record).attachments {
             let addresses: Vec<_> = attached.addresses.iter().map(ToString::to_string).collect();
             rows.push([
                 container::short(record.container.as_str()),

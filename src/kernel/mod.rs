@@ -35,7 +35,7 @@ pub use neighbours::Neighbour;
 pub use netns::NetnsFile;
 pub use parent::{delete_parent, is_wireless, make_parent};
 pub use probe::Probes;
-pub use process::{Process, is_in, lives, pid_namespace};
+pub use process::{Process, is_in, is_rootless, lives, pid_namespace};
 pub use socket::Socket;
 pub use start::start;
 pub use survey::{Seen, survey};

@@ -88,6 +88,17 @@ pub fn pid_namespace() -> Option<u64> {
     *OWN.get_or_init(|| fs::metadata("/proc/self/ns/pid").ok().map(|metadata| metadata.ino()))
 }
 
+/// Whether this program is in another user namespace than the host's first process, as is what a rootless engine starts:
+/// there it has no rights to the host's links, whatever it may do inside (user_namespaces(7)).
+pub fn is_rootless() -> bool {
+    // The first user namespace maps all ids to themselves.
+    let is_whole = |map: &str| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+    // A host that is a container itself has one of its own. That of others can be read by nobody without rights there.
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_whole(&map))
+        && namespace("self") != namespace("1")
+}
+
 /// Whether the process a container is known by is in the network namespace it is known by.
 ///
 /// # Errors

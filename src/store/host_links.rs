@@ -59,6 +59,23 @@ impl Store {
         Ok(false)
     }
 
+    /// Whether `link` stays without a container that needs it: it is kept, and what its network wants now.
+    ///
+    /// # Errors
+    /// When the network's definition cannot be read for now.
+    pub fn keeps_host_link(&self, link: &HostLink) -> Result<bool> {
+        if !link.kept {
+            return Ok(false);
+        }
+        match self.network(&link.network) {
+            Ok(network) => Ok(link.suits(&network)),
+            Err(error) if error.kind() == Kind::NotFound => Ok(false),
+            Err(error) if error.kind() == Kind::Io => Err(error),
+            // A definition that is wrong may mean it.
+            Err(_) => Ok(true),
+        }
+    }
+
     /// The network in which the host holds `address` on `segment`, by the lease and the record of its link.
     ///
     /// # Errors
@@ -123,11 +140,19 @@ impl Locked<'_> {
         for Wanted { network, parent, .. } in
             wanted.iter().filter(|wanted| wanted.network.host_access.is_some())
         {
-            let mut draft = Draft::new(Leasing::real(self), network, parent.segment());
-            let reserved = draft.reserve(self, parent, present);
-            reserved.inspect_err(|_| draft.leasing.give_back())?;
+            self.reserve_host_link(network, parent, present)?;
         }
         Ok(())
+    }
+
+    /// The same for one network, which is to have a host's link on `parent`.
+    ///
+    /// # Errors
+    /// As [`Self::reserve_host_links`].
+    pub fn reserve_host_link(&self, network: &Network, parent: &Link, present: &Present) -> Result<()> {
+        let mut draft = Draft::new(Leasing::real(self), network, parent.segment());
+        let reserved = draft.reserve(self, parent, present);
+        reserved.inspect_err(|_| draft.leasing.give_back())
     }
 
     /// Writes down the host's link of a network.
@@ -233,6 +258,7 @@ impl<'a> Draft<'a> {
             // What a killed process has left bears that name.
             born_as: known
                 .map_or_else(|| IfName::temporary(std::process::id()), |known| known.born_as.clone()),
+            kept: known.is_some_and(|known| known.kept),
             ifindex: None,
         })
     }

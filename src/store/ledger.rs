@@ -186,6 +186,8 @@ impl<'a> Draft<'a> {
             identity: identity.cloned(),
             state: State::Pending,
             holder: holder.clone(),
+            marked_as: None,
+            shares: None,
             attachments,
         };
         record.marked().try_for_each(|(mark, _)| mark.check())?;

@@ -214,9 +214,7 @@ impl<'a> Builder<'a> {
         let hooks = bundle.join("hooks");
         fs::create_dir_all(&hooks).unwrap();
         if self.hooks {
-            for file in ["underlay-createRuntime.json", "underlay-poststop.json"] {
-                fs::write(hooks.join(file), serde_json::to_vec(&self.hook_file(file)).unwrap()).unwrap();
-            }
+            podman::write_hooks(self.bed, &bundle);
         }
         if self.failing_hook {
             let failing = json!({
@@ -257,18 +255,6 @@ impl<'a> Builder<'a> {
                 Err(error)
             }
         }
-    }
-
-    /// The file of hooks.d as it is shipped, led to this bed's binary and files.
-    fn hook_file(&self, name: &str) -> Value {
-        let path = repository().join("hooks.d").join(name);
-        let mut file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        let arguments: Vec<_> = file["hook"]["args"].as_array().unwrap().clone();
-        let (first, rest) = arguments.split_first().unwrap();
-        let dirs = self.bed.dirs().map(Value::from);
-        file["hook"]["path"] = binary().display().to_string().into();
-        file["hook"]["args"] = [std::slice::from_ref(first), &dirs, rest].concat().into();
-        file
     }
 
     fn write_bundle(&self) -> PathBuf {

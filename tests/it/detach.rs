@@ -148,8 +148,9 @@ fn successor() {
     assert_eq!(as_made.1.len(), 1);
     assert_eq!(old.hook("poststop").code, 0);
     assert_eq!((new.ip("addr"), bed.leases(), bed.records()), as_made);
-    // A neighbour that lives is left alone, and so is its default route.
-    let third = bed.container(Bare, "third").networks("pub_net").in_netns(netns.path()).start().unwrap();
+    // A neighbour that lives is left alone, and so is its default route, where a link of its own is asked for.
+    let third =
+        bed.container(Bare, "third").networks("pub_net:ifname=eth1").in_netns(netns.path()).start().unwrap();
     assert_eq!(third.links(), ["eth0", "eth1"]);
     assert_eq!(third.routes("-4").iter().filter(|route| route.starts_with("default")).count(), 1);
     third.stop();

@@ -1,8 +1,12 @@
 //! underlay as `make install` leaves it: podman finds the hooks by itself, and all folders are the default ones.
 
 use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
 
 use crate::bed::{Bed, finish};
+use crate::container::wait;
 use crate::need::Need;
 use crate::podman::podman;
 use crate::rootfs::rootfs;
@@ -22,12 +26,29 @@ fn podman_by_itself() {
     assert_eq!(underlay(create).unwrap(), "installed\n");
     let rootfs = format!("{}:O", rootfs().display());
     let run = |name: &str, annotation: &str| {
-        let arguments = ["run", "--detach", "--name", name, "--network=none", "--annotation", annotation];
-        finish(podman(&bed).args(arguments).arg("--rootfs").arg(&rootfs).args(["sleep", "1000"]))
+        let arguments = ["run", "--detach", "--restart=always", "--name", name, "--network=none"];
+        finish(
+            podman(&bed)
+                .args(arguments)
+                .args(["--annotation", annotation])
+                .arg("--rootfs")
+                .arg(&rootfs)
+                .args(["sleep", "1000"]),
+        )
     };
-    let id = run("installed", "io.underlay.networks=installed:ip=172.16.86.10").unwrap();
-    let shown = underlay(&format!("inspect {}", id.trim())).unwrap();
-    assert!(shown.contains("172.16.86.10/24"), "{shown}");
+    let id = run("installed", "io.underlay.networks=installed").unwrap();
+    let inspect = || -> Option<Value> {
+        let shown = underlay(&format!("inspect {}", id.trim())).ok()?;
+        serde_json::from_str::<Value>(&shown).ok().filter(|shown| shown["state"] == "attached")
+    };
+    let before = inspect().unwrap();
+    assert_eq!(before["attachments"][0]["addresses"][0], "172.16.86.2/24");
+    // podman starts anew what dies: in another namespace, with the same address and MAC address.
+    finish(Command::new("kill").args(["-9", &before["holder"]["pid"].to_string()])).unwrap();
+    wait(|| inspect().is_some_and(|now| now["holder"] != before["holder"] && now["alive"] == true));
+    for what in ["addresses", "mac", "ifname"] {
+        assert_eq!(inspect().unwrap()["attachments"][0][what], before["attachments"][0][what], "{what}");
+    }
     assert!(fs::exists(format!("/run/underlay/containers/{}.json", id.trim())).unwrap());
     let device = fs::read_to_string("/etc/cdi/underlay.json").unwrap();
     assert!(device.contains(r#""path": "/usr/bin/underlay""#), "{device}");

@@ -11,6 +11,7 @@
 mod attach;
 mod bad_input;
 mod bed;
+mod boot;
 mod budget;
 mod cdi;
 mod check;
@@ -39,9 +40,11 @@ mod layers;
 mod links;
 mod many;
 mod need;
+mod packages;
 mod pages;
 mod parents;
 mod podman;
+mod podman_ways;
 mod policy;
 mod preview;
 mod printable;
@@ -51,6 +54,7 @@ mod reserved;
 mod rootfs;
 mod routes;
 mod runtime;
+mod shares;
 mod storms;
 mod tracer;
 mod trunks;
@@ -138,9 +142,11 @@ fn main() -> ExitCode {
         properties::tests(),
         failures::tests(),
         detach::tests(),
+        shares::tests(),
         inside::tests(),
         ipv6::tests(),
         gc::tests(),
+        boot::tests(),
         host_access::tests(),
         identity::tests(),
         events::tests(),
@@ -158,6 +164,8 @@ fn main() -> ExitCode {
         cdi::tests(),
         docker::tests(),
         runtime::tests(),
+        podman_ways::tests(),
+        packages::tests(),
         demo::tests(),
         many::tests(),
         conflicts::tests(),

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::bed::{Bed, finish};
+use serde_json::Value;
+
+use crate::bed::{Bed, binary, finish};
+use crate::container::repository;
 
 /// podman on the host of `bed`.
 pub fn podman(bed: &Bed) -> Command {
@@ -20,6 +23,22 @@ pub fn splits_annotations() -> bool {
         let major = version.rsplit(' ').next().unwrap().split('.').next().unwrap();
         major.parse::<u32>().unwrap() < 5
     })
+}
+
+/// Writes the files of hooks.d into the folder `bundle`, as they are shipped, but led to this bed's binary and files.
+pub fn write_hooks(bed: &Bed, bundle: &Path) {
+    let hooks = bundle.join("hooks");
+    fs::create_dir_all(&hooks).unwrap();
+    for name in ["underlay-createRuntime.json", "underlay-poststop.json"] {
+        let path = repository().join("hooks.d").join(name);
+        let mut file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let arguments: Vec<_> = file["hook"]["args"].as_array().unwrap().clone();
+        let (first, rest) = arguments.split_first().unwrap();
+        let dirs = bed.dirs().map(Value::from);
+        file["hook"]["path"] = binary().display().to_string().into();
+        file["hook"]["args"] = [std::slice::from_ref(first), &dirs, rest].concat().into();
+        fs::write(hooks.join(name), file.to_string()).unwrap();
+    }
 }
 
 /// Whatever podman starts takes the hooks of this call, not those it was created with.

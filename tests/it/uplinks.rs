@@ -314,7 +314,7 @@ fn two_in_one() {
         "{error}"
     );
     assert!(error.contains("container first-"), "{error}");
-    let error = start("second", "lan:table=101").map(drop).unwrap_err();
+    let error = start("second", "lan:ifname=eth1,table=101").map(drop).unwrap_err();
     assert!(error.contains("table 101 of the container has a route to 172.16.86.0/24 already"), "{error}");
     assert_eq!(left(&netns), there, "the first has what it had");
     let second = start("second", "lan:table=102,route=10.7.0.0/16@blackhole").unwrap();

@@ -1,0 +1,147 @@
+//! The story of a shared network namespace: containers of a pod that ask for the same networks are attached once, by
+//! the first, and detached with the last.
+//!
+//! The others have a record without attachments, which names the first one's (`shares`). When the holder of that dies, one
+//! of those that live takes its place, so that the links have a living holder as long as anybody uses them.
+
+use crate::detach;
+use crate::error::Result;
+use crate::kernel;
+use crate::name::ContainerId;
+use crate::network::Network;
+use crate::record::{Attached, Holder, Record, State, VERSION};
+use crate::request::{Attachment, Request};
+use crate::settings::Settings;
+use crate::store::Store;
+
+/// Has `container` share what another container of its namespace is attached to, if that is what it asks for; its record
+/// then. The namespace must have been made before the container, or there is nobody to share with.
+///
+/// # Errors
+/// When the ledger cannot be read or written.
+pub(crate) fn join(
+    store: &Store,
+    settings: &Settings,
+    container: &ContainerId,
+    holder: &Holder,
+    request: &Request,
+    networks: &[Network],
+) -> Result<Option<Record>> {
+    if holder.netns.path.is_none() {
+        return Ok(None);
+    }
+    let locked = store.lock(settings.lock_timeout())?;
+    let records = store.records()?.sound;
+    let is_near = |record: &&Record| {
+        let (here, there) = (&holder.netns, &record.holder.netns);
+        (here.device, here.inode) == (there.device, there.inode) && record.state == State::Attached
+    };
+    let mut near = records.iter().filter(is_near);
+    let Some(first) = near.find(|record| gives(record, request, networks)) else { return Ok(None) };
+    let is_shared = heir(first, &records).is_some();
+    let own = records.iter().find(|record| record.container == *container);
+    let joined = match own {
+        // It was the first, and comes again while others are there.
+        Some(own) if own == first && is_shared && own.holder != *holder => own.held_by(holder),
+        // It has, or had, something of its own: that is the attach's to tell.
+        Some(own) if own.shares.is_none() || own.holder != *holder && kernel::lives(&own.holder) => {
+            return Ok(None);
+        }
+        _ if !is_shared && !kernel::lives(&first.holder) => return Ok(None),
+        _ => Record {
+            version: VERSION,
+            container: container.clone(),
+            identity: request.identity.clone(),
+            state: State::Attached,
+            holder: holder.clone(),
+            marked_as: None,
+            shares: Some(first.container.clone()),
+            attachments: Vec::new(),
+        },
+    };
+    locked.write(&joined)?;
+    Ok(Some(joined))
+}
+
+/// Whether the attachments of `record` are what is asked for.
+fn gives(record: &Record, request: &Request, networks: &[Network]) -> bool {
+    let serves = |(attached, (asked, network)): (&Attached, (&Attachment, &Network))| {
+        let has = |address| attached.addresses.iter().any(|has| has.addr() == address);
+        let in_table = attached.table.iter().flat_map(|table| &table.routes);
+        let routes: Vec<_> = attached.routes.iter().chain(in_table).collect();
+        let sources = &attached.tuning.source_macs;
+        attached.network == network.name
+            && attached.parent == network.parent
+            && asked.ips.iter().all(|ip| has(ip.address))
+            && asked.mac.is_none_or(|mac| attached.mac == Some(mac))
+            && asked.ifname.as_ref().is_none_or(|ifname| attached.ifname == *ifname)
+            && asked.routes.iter().all(|route| routes.contains(&route))
+            && asked.table.is_none_or(|id| attached.table.as_ref().is_some_and(|table| table.id == id))
+            && (asked.default_route || !routes.iter().any(|route| route.is_default()))
+            && asked.source_macs.iter().all(|mac| sources.contains(mac))
+    };
+    let asked = request.attachments.iter().zip(networks);
+    record.attachments.len() == request.attachments.len() && record.attachments.iter().zip(asked).all(serves)
+}
+
+/// A container that shares what `record` holds, and lives.
+fn heir<'a>(record: &Record, records: &'a [Record]) -> Option<&'a Record> {
+    let shares = |other: &&Record| other.shares.as_ref() == Some(&record.container);
+    records.iter().filter(shares).find(|other| kernel::lives(&other.holder))
+}
+
+/// Whether what `record` holds is used by others, so that it is not taken back when its holder dies.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub(crate) fn is_used(store: &Store, record: &Record) -> Result<bool> {
+    // Into a namespace that the runtime has made for it nobody else has come.
+    let may_be_shared = record.holder.netns.path.is_some() && record.shares.is_none();
+    Ok(may_be_shared && heir(record, &store.records()?.sound).is_some())
+}
+
+/// Passes what `record` holds on to one of those that share it; whether there is one. If not, nobody joins any more.
+///
+/// # Errors
+/// When the ledger cannot be read or written.
+pub(crate) fn pass_on(store: &Store, settings: &Settings, record: &Record) -> Result<bool> {
+    if record.holder.netns.path.is_none() || record.shares.is_some() {
+        return Ok(false);
+    }
+    let locked = store.lock(settings.lock_timeout())?;
+    let records = store.records()?.sound;
+    // Another hook may have been quicker.
+    let Some(now) = records.iter().find(|now| now.container == record.container) else { return Ok(false) };
+    if now.holder != record.holder {
+        return Ok(kernel::lives(&now.holder));
+    }
+    match heir(now, &records) {
+        Some(heir) => {
+            log::info!("container {} keeps the links of {}", heir.container, now.container);
+            locked.write(&now.held_by(&heir.holder))?;
+            Ok(true)
+        }
+        None if now.state == State::Attached => {
+            locked.write(&Record { state: State::Pending, ..now.clone() })?;
+            Ok(false)
+        }
+        None => Ok(false),
+    }
+}
+
+/// Takes back what the container of `record`, which is gone, was the last to use.
+///
+/// # Errors
+/// As [`detach::take_back`].
+pub(crate) fn leave(
+    store: &Store,
+    settings: &Settings,
+    record: &Record,
+    host: &mut kernel::Socket,
+) -> Result<()> {
+    let Some(first) = &record.shares else { return Ok(()) };
+    match store.record(first)? {
+        Some(first) if !kernel::lives(&first.holder) => detach::take_back(store, settings, &first, host),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,208 @@
+//! The ways in which podman starts containers: pods, user namespaces, beside its own networks, quadlets;
+//! and why not rootless.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::bed::{Bed, Watched, finish, outcome};
+use crate::container::Engine::{Bare, Podman};
+use crate::container::repository;
+use crate::need::Need;
+use crate::podman::{self, podman};
+use crate::rootfs::rootfs;
+use crate::{Named, Test};
+
+pub fn tests() -> Vec<Test> {
+    const PODMAN: [Need; 2] = [Need::Macvlan, Need::Engine(Podman)];
+    let all: [Named; 6] = [
+        ("kube_play", &PODMAN, kube_play),
+        ("network_of_another_container", &PODMAN, network_of_another),
+        ("bridge_beside", &PODMAN, bridge_beside),
+        ("user_namespace", &[Need::Macvlan, Need::Engine(Podman), Need::Installed], user_namespace),
+        ("quadlet", &[Need::Installed, Need::Program("podman")], quadlet),
+        ("rootless", &[Need::Macvlan], rootless),
+    ];
+    all.map(|(name, needs, run)| Test::new(format!("podman_ways::{name}"), needs, run)).into()
+}
+
+const CREATE: &str = "--subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net";
+const ASKED: &str = "io.underlay.networks=pub_net:ip=172.16.86.10";
+
+/// podman with the hooks of `bed`.
+fn hooked(bed: &Bed) -> Command {
+    let bundle = bed.path("hooked");
+    podman::write_hooks(bed, &bundle);
+    podman::with_hooks(bed, &bundle)
+}
+
+/// The process of the container `name`.
+fn pid(bed: &Bed, name: &str) -> String {
+    let pid = finish(podman(bed).args(["inspect", "--format", "{{.State.Pid}}", name])).unwrap();
+    pid.trim().to_owned()
+}
+
+/// The names of the links in the container `name`, but for `lo`.
+fn links(bed: &Bed, name: &str) -> Vec<String> {
+    let mut ip = Command::new("nsenter");
+    ip.args(["--target", &pid(bed, name), "--net", "ip", "-json", "link"]);
+    let shown: Vec<Value> = serde_json::from_str(&finish(&mut ip).unwrap()).unwrap();
+    shown.iter().skip(1).map(|link| link["ifname"].as_str().unwrap().to_owned()).collect()
+}
+
+/// An image of the tests' root file system, which a pod wants instead of a folder.
+fn image(bed: &Bed) -> String {
+    let (name, tar) = (format!("localhost/{}", bed.host.name), bed.path("image.tar"));
+    finish(Command::new("tar").arg("-C").arg(rootfs()).arg("-cf").arg(&tar).arg(".")).unwrap();
+    finish(podman(bed).arg("import").arg(&tar).arg(&name)).unwrap();
+    name
+}
+
+fn answers(bed: &Bed) -> bool {
+    bed.lan.try_run("busybox", "ping -c 1 -W 5 172.16.86.10").is_ok()
+}
+
+/// The annotations of a pod are those of each of its containers: attached once, detached with the last.
+fn kube_play() {
+    let bed = Watched::new();
+    bed.create(CREATE);
+    let pod = bed.host.name.clone();
+    if podman::splits_annotations() {
+        // That of Debian 12 starts no pod in the guest, for its runtimes may not make the infra container's /dev/null.
+        finish(podman(&bed).args(["pod", "create", "--network=none", "--name", &pod])).unwrap();
+        let error = finish(podman(&bed).args(["pod", "start", &pod])).unwrap_err();
+        assert!(error.contains("/dev/null"), "{error}");
+        finish(podman(&bed).args(["pod", "rm", "--force", &pod])).unwrap();
+        return;
+    }
+    let image = image(&bed);
+    let example = fs::read_to_string(repository().join("packaging/examples/lan-pod.yaml")).unwrap();
+    let mut yaml = String::new();
+    for line in example.lines() {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        match line.trim_start() {
+            "name: lan-pod" => yaml.push_str(&format!("{indent}name: {pod}")),
+            "spec:" => yaml.push_str("spec:\n  terminationGracePeriodSeconds: 0"),
+            key if key.starts_with("image:") => {
+                yaml.push_str(&format!("{indent}image: {image}\n{indent}command: [sleep, '1000']"));
+            }
+            _ => yaml.push_str(&line.replace("lan:ip=192.168.1.211", "pub_net:ip=172.16.86.10")),
+        }
+        yaml.push('\n');
+    }
+    let file = bed.path("pod.yaml");
+    fs::write(&file, yaml).unwrap();
+    let play = |words: &[&str]| finish(hooked(&bed).arg("kube").args(words).arg(&file));
+    let played = play(&["play", "--network", "none"]);
+    assert!(played.is_ok(), "{played:?}\n{}", bed.log());
+    let [web, exporter] = [format!("{pod}-web"), format!("{pod}-exporter")];
+    assert_eq!(links(&bed, &web), ["eth0"]);
+    assert_eq!((bed.leases().len(), bed.records().len()), (1, 2));
+    finish(podman(&bed).args(["stop", "--time", "0", &web])).unwrap();
+    assert!(answers(&bed), "the other one is still there");
+    assert_eq!(links(&bed, &exporter), ["eth0"]);
+    finish(hooked(&bed).args(["start", &web])).unwrap();
+    assert_eq!((links(&bed, &web), bed.leases().len()), (vec!["eth0".to_owned()], 1));
+    assert_eq!(bed.run("check"), "");
+    play(&["down"]).unwrap();
+    bed.assert_nothing_held();
+    finish(podman(&bed).args(["rmi", &image])).unwrap();
+}
+
+fn network_of_another() {
+    let bed = Watched::new();
+    bed.create(CREATE);
+    let first = bed.container(Podman, "first").networks("pub_net:ip=172.16.86.10").start().unwrap();
+    let name = format!("second-{}", bed.host.name);
+    let mut second = hooked(&bed);
+    second.args(["run", "--detach", "--name", &name, "--network"]).arg(format!("container:{}", first.id));
+    second.args(["--annotation", ASKED, "--rootfs"]).arg(format!("{}:O", rootfs().display()));
+    finish(second.args(["sleep", "1000"])).unwrap();
+    assert_eq!(first.links(), ["eth0"]);
+    assert_eq!((bed.leases().len(), bed.records().len()), (1, 2));
+    finish(podman(&bed).args(["rm", "--force", "--time", "0", &name])).unwrap();
+    assert!(answers(&bed), "the first one has it still");
+    first.stop();
+    bed.assert_nothing_held();
+}
+
+/// podman's own bridge has come first, and keeps name and default route.
+fn bridge_beside() {
+    let bed = Bed::new();
+    bed.create(CREATE);
+    let beside = bed.container(Podman, "beside").networks("pub_net:ip=172.16.86.10").podman_network("bridge");
+    let beside = beside.start().unwrap();
+    assert_eq!(beside.links(), ["eth0", "eth1"]);
+    assert_eq!(beside.addresses("eth1"), ["172.16.86.10/24"]);
+    let routes = beside.routes("-4");
+    assert!(routes[0].starts_with("default via 10.88.0.1 dev eth0"), "{routes:?}");
+    assert!(answers(&bed));
+    beside.stop();
+    bed.assert_nothing_held();
+}
+
+/// The container's root is nobody on the host; the hook is root there all the same.
+fn user_namespace() {
+    let bed = Watched::new();
+    bed.create(CREATE);
+    for file in ["/etc/subuid", "/etc/subgid"] {
+        fs::write(file, "containers:2147483647:2147483648\n").unwrap();
+    }
+    let (image, name) = (image(&bed), format!("mapped-{}", bed.host.name));
+    let mut run = hooked(&bed);
+    run.args(["run", "--detach", "--userns=auto", "--network=none", "--name", &name, "--annotation", ASKED]);
+    let started = finish(run.args([&image, "sleep", "1000"]));
+    assert!(started.is_ok(), "{started:?}\n{}", bed.log());
+    let map = fs::read_to_string(format!("/proc/{}/uid_map", pid(&bed, &name))).unwrap();
+    assert_ne!(map.split_whitespace().nth(1), Some("0"), "{map}");
+    assert_eq!(links(&bed, &name), ["eth0"]);
+    assert!(answers(&bed));
+    finish(podman(&bed).args(["rm", "--force", "--time", "0", &name])).unwrap();
+    bed.assert_nothing_held();
+    finish(podman(&bed).args(["rmi", &image])).unwrap();
+}
+
+/// What podman's generator makes of the example: a service that asks for the network, and waits for what
+/// `underlay-boot.service` comes before.
+fn quadlet() {
+    let generator = "/usr/lib/systemd/system-generators/podman-system-generator";
+    if podman::splits_annotations() {
+        assert!(!fs::exists(generator).unwrap(), "podman 4.3 has no quadlets yet");
+        return;
+    }
+    let mut command = Command::new(generator);
+    command.arg("--dryrun").env("QUADLET_UNIT_DIRS", repository().join("packaging/examples"));
+    let made = finish(&mut command).unwrap();
+    for said in [
+        "---lan-web.service---",
+        "After=network-online.target",
+        "--network none",
+        "--annotation io.underlay.networks=lan:ip=192.168.1.210",
+        "--annotation io.underlay.identity=lan-web",
+    ] {
+        assert!(made.contains(said), "{said:?} is not in\n{made}");
+    }
+    let unit = fs::read_to_string("/usr/lib/systemd/system/underlay-boot.service").unwrap();
+    assert!(unit.lines().any(|line| line == "Before=network-online.target"), "{unit}");
+}
+
+/// In a user namespace other than the host's there is nothing to be had, and that is what is said.
+fn rootless() {
+    let bed = Watched::new();
+    bed.create(CREATE);
+    let container = bed.container(Bare, "web").networks("pub_net").without_hooks().start().unwrap();
+    let mut hook = bed.host.command("unshare");
+    hook.args(["--user", "--map-root-user"]).arg(crate::bed::binary()).args(bed.dirs());
+    let refused =
+        outcome(hook.args(["hook", "createRuntime"]), container.state_at("createRuntime").as_bytes());
+    assert_eq!(refused.code, 1, "{refused:?}");
+    for said in ["the engine is rootless", "has no rights to the host's links", "start the container as root"]
+    {
+        assert!(refused.stderr.contains(said), "{said:?} is not in {}", refused.stderr);
+    }
+    bed.assert_nothing_held();
+    // Who runs as root is not told so.
+    let error = bed.container(Bare, "typo").networks("pubnet").start().map(drop).unwrap_err();
+    assert!(!error.contains("rootless"), "{error}");
+}

@@ -1,0 +1,126 @@
+//! Containers that share a network namespace, as those of a pod: attached once, detached with the last.
+
+use serde_json::Value;
+
+use crate::bed::{Bed, Netns, Watched};
+use crate::container::Container;
+use crate::container::Engine::Bare;
+use crate::need::Need;
+use crate::{Named, Test};
+
+pub fn tests() -> Vec<Test> {
+    let all: [Named; 4] = [
+        ("once", &[Need::Macvlan], once),
+        ("the_first_comes_again", &[Need::Macvlan], first_comes_again),
+        ("nobody_says_a_word", &[Need::Macvlan], without_poststop),
+        ("another_wish", &[Need::Macvlan], another_wish),
+    ];
+    all.map(|(name, needs, run)| Test::new(format!("shares::{name}"), needs, run)).into()
+}
+
+const CREATE: &str = "--subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net";
+const ASKED: &str = "pub_net:ip=172.16.86.10";
+
+fn start<'a>(bed: &'a Bed, pod: &Netns, id: &str, networks: &str) -> Container<'a> {
+    bed.container(Bare, id).networks(networks).in_netns(pod.path()).start().unwrap()
+}
+
+/// The number of the pod's eth0, if that is its only link, is as the ledger says, and answers on the LAN.
+#[track_caller]
+fn attached(bed: &Bed, pod: &Netns) -> Value {
+    let links: Vec<Value> = serde_json::from_str(&pod.ip("-json link")).unwrap();
+    let names: Vec<_> = links.iter().map(|link| link["ifname"].as_str().unwrap()).collect();
+    assert_eq!(names, ["lo", "eth0"]);
+    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!(bed.leases().len(), 1);
+    bed.lan.try_run("busybox", "ping -c 1 -W 5 172.16.86.10").unwrap();
+    links[1]["ifindex"].clone()
+}
+
+fn once() {
+    let bed = Watched::new();
+    let pod = Netns::new("pod");
+    bed.create(CREATE);
+    let [web, log, cron] = ["web", "log", "cron"].map(|id| start(&bed, &pod, id, ASKED));
+    let link = attached(&bed, &pod);
+    assert_eq!(bed.records().len(), 3);
+    let listed = bed.run("ps");
+    assert_eq!(listed.matches("172.16.86.10/24").count(), 3, "{listed}");
+    assert_eq!(web.hook("createRuntime").code, 0, "a hook that is called twice");
+    // In whatever order they go.
+    web.stop();
+    assert_eq!(attached(&bed, &pod), link, "not the first");
+    cron.stop();
+    assert_eq!(attached(&bed, &pod), link);
+    // Whoever comes later finds it.
+    let late = start(&bed, &pod, "late", ASKED);
+    log.stop();
+    assert_eq!(attached(&bed, &pod), link);
+    late.stop();
+    assert!(pod.link("eth0").is_none(), "with the last");
+    bed.assert_nothing_held();
+}
+
+fn first_comes_again() {
+    let bed = Watched::new();
+    let pod = Netns::new("pod");
+    bed.create(CREATE);
+    let (web, log) = (start(&bed, &pod, "web", ASKED), start(&bed, &pod, "log", "pub_net"));
+    let link = attached(&bed, &pod);
+    web.stop();
+    let web = start(&bed, &pod, "web", ASKED);
+    assert_eq!(attached(&bed, &pod), link);
+    log.stop();
+    assert_eq!(attached(&bed, &pod), link);
+    web.stop();
+    assert!(pod.link("eth0").is_none());
+    bed.assert_nothing_held();
+}
+
+/// What is dead passes on what it holds when that is noticed, be it by `gc`, by the next container, or by a poststop.
+fn without_poststop() {
+    let bed = Watched::new();
+    let pod = Netns::new("pod");
+    bed.create(CREATE);
+    let [mut web, mut log, cron] = ["web", "log", "cron"].map(|id| start(&bed, &pod, id, ASKED));
+    let link = attached(&bed, &pod);
+    web.kill();
+    web.forget();
+    assert!(bed.run("gc --dry-run").contains("is passed on"));
+    assert!(bed.run("gc").contains("is passed on"));
+    assert_eq!(attached(&bed, &pod), link);
+    log.kill();
+    log.forget();
+    let web = start(&bed, &pod, "web", ASKED);
+    assert!(!bed.run("gc").contains("ip link"), "the record of the dead, and no more");
+    assert_eq!(attached(&bed, &pod), link);
+    cron.stop();
+    assert_eq!(attached(&bed, &pod), link);
+    let mut web = web;
+    web.kill();
+    web.forget();
+    assert!(bed.run("gc").contains("ip link del"));
+    assert!(pod.link("eth0").is_none());
+    bed.assert_nothing_held();
+}
+
+/// Who asks for something else gets it beside.
+fn another_wish() {
+    let bed = Watched::new();
+    let pod = Netns::new("pod");
+    bed.create(CREATE);
+    bed.create("--subnet=10.0.0.0/24 -o parent=eth0 san");
+    let web = start(&bed, &pod, "web", ASKED);
+    let more = ["san", "pub_net:ip=172.16.86.11", "pub_net:ifname=lan0"];
+    let others: Vec<_> =
+        more.iter().map(|asked| start(&bed, &pod, &asked.replace([':', '=', '_'], "-"), asked)).collect();
+    assert_eq!(web.links(), ["eth0", "eth1", "eth2", "lan0"]);
+    assert_eq!(bed.leases().len(), 4);
+    web.stop();
+    assert_eq!(others[0].links(), ["eth1", "eth2", "lan0"]);
+    // In a namespace of its own nobody shares.
+    let alone = bed.container(Bare, "alone").networks("pub_net").start().unwrap();
+    assert_eq!(bed.leases().len(), 4);
+    drop((others, alone));
+    bed.assert_nothing_held();
+}
