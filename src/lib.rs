@@ -14,10 +14,12 @@ pub mod cdi;
 pub mod claim;
 pub mod compare;
 pub mod detection;
+pub mod diagnosis;
 pub mod difference;
 pub mod driver;
 pub mod error;
 pub mod event;
+pub mod finding;
 pub mod frame;
 mod hash;
 pub mod hint;
@@ -55,6 +57,7 @@ pub mod file;
 pub mod kernel;
 pub mod oci;
 pub mod store;
+pub mod system;
 
 // Stories: what happens, top to bottom.
 pub mod announce;
@@ -63,6 +66,7 @@ pub mod check;
 mod check_host;
 pub mod cli;
 pub mod detach;
+pub mod doctor;
 pub mod gc;
 mod host_side;
 mod mend;

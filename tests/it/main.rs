@@ -25,6 +25,7 @@ mod detach;
 mod docker;
 mod dockerd;
 mod docs;
+mod doctor;
 mod events;
 mod failures;
 mod first_light;
@@ -147,6 +148,7 @@ fn main() -> ExitCode {
         damaged::tests(),
         budget::tests(),
         check::tests(),
+        doctor::tests(),
         first_light::tests(),
         parents::tests(),
         trunks::tests(),
