@@ -20,6 +20,7 @@ pub mod driver;
 pub mod error;
 pub mod event;
 pub mod finding;
+pub mod foreign;
 pub mod frame;
 mod hash;
 pub mod hint;

@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 51] = [
+const WORDS: [&str; 54] = [
     "address",
     "asked",
     "assign",
@@ -38,6 +38,9 @@ const WORDS: [&str; 51] = [
     "error",
     "event",
     "finding",
+    "foreign/docker",
+    "foreign/mod",
+    "foreign/podman",
     "frame",
     "hash",
     "hint",

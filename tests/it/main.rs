@@ -33,6 +33,7 @@ mod gc;
 mod host_access;
 mod host_access_changes;
 mod identity;
+mod import;
 mod inside;
 mod installed;
 mod ipv6;
@@ -160,6 +161,7 @@ fn main() -> ExitCode {
         cdi::tests(),
         docker::tests(),
         runtime::tests(),
+        import::tests(),
         demo::tests(),
         many::tests(),
         conflicts::tests(),
