@@ -1,9 +1,10 @@
 //! The command line: what was typed, which story it starts, what is printed.
 
-mod cdi;
 mod boot;
+mod cdi;
 mod check;
 mod container;
+mod doctor;
 mod events;
 mod hook;
 mod metrics;
@@ -94,6 +95,8 @@ enum Command {
     },
     /// Print addresses in use and free, and how many events there were, for Prometheus
     Metrics,
+    /// Say why packets do not flow, and what mends it; exit code 1 if anything is worse than a note
+    Doctor(doctor::Doctor),
     /// Take back what dead containers hold, and delete links of ours that nobody needs
     Gc {
         /// Only print what would be done
@@ -225,6 +228,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Metrics => metrics::print(&store),
         Command::Boot => boot::boot(&store),
         Command::Check { container, format } => check::check(&store, container.as_deref(), format),
+        Command::Doctor(options) => doctor::doctor(&store, options),
         Command::Announce { container } => {
             kernel::detach_self();
             announce::announce(&store, &container)

@@ -139,6 +139,12 @@ pub(super) fn create_parent(name: &IfName, kind: ParentKind) -> Result<Message> 
     Message::new(Rtm::Newlink, NlmF::CREATE | NlmF::EXCL | NlmF::ACK, link(0, attributes)?)
 }
 
+/// `ip link add type KIND`, on no other link
+pub(super) fn create_on_nothing(kind: &str) -> Result<Message> {
+    let kind = nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, kind)?])?;
+    Message::new(Rtm::Newlink, NlmF::CREATE | NlmF::EXCL | NlmF::ACK, link(0, [kind])?)
+}
+
 /// A parent to make, in the kernel's terms.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ParentKind {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread;
 
 use nix::libc;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use super::process::Process;
 use crate::error::{Error, Kind, Result};
@@ -123,19 +123,23 @@ impl NetnsFile {
     /// # Errors
     /// Those of `work`, or when the namespace cannot be entered.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let failed = |error: io::Error| {
-            let kind = Kind::Kernel(error.raw_os_error().unwrap_or_default());
-            Error::new(kind, format!("cannot start a thread: {error}"))
-        };
-        thread::scope(|scope| {
-            let thread = thread::Builder::new().spawn_scoped(scope, || {
-                self.enter()?;
-                work()
-            });
-            match thread.map_err(failed)?.join() {
-                Ok(result) => result,
-                Err(panic) => panic::resume_unwind(panic),
-            }
+        on_thread(|| {
+            self.enter()?;
+            work()
+        })
+    }
+
+    /// Runs `work` on a thread in a new namespace, which ends with it and all that is made there.
+    ///
+    /// # Errors
+    /// Those of `work`, or when there can be no new namespace: CAP_SYS_ADMIN is needed.
+    pub(super) fn thrown_away<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        on_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
+                let text = format!("cannot make a network namespace: {}", io::Error::from(errno));
+                Error::new(Kind::Kernel(errno as i32), text)
+            })?;
+            work()
         })
     }
 
@@ -143,6 +147,18 @@ impl NetnsFile {
     pub(super) fn file(&self) -> &File {
         &self.file
     }
+}
+
+/// Runs `work` on a thread of its own.
+fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let failed = |error: io::Error| {
+        let kind = Kind::Kernel(error.raw_os_error().unwrap_or_default());
+        Error::new(kind, format!("cannot start a thread: {error}"))
+    };
+    thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, work).map_err(failed)?.join() {
+        Ok(result) => result,
+        Err(panic) => panic::resume_unwind(panic),
+    })
 }
 
 fn none_if_gone<T>(found: Result<Option<T>>) -> Result<Option<T>> {

@@ -23,6 +23,11 @@ pub fn sysctl(link: &str, sysctl: &Sysctl) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
+/// The number that `net.ipv4.conf.LINK.KEY` is; `link` may be `all`.
+pub fn sysctl_of(link: &str, key: &str) -> Option<u8> {
+    fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{link}/{key}")).ok()?.trim().parse().ok()
+}
+
 /// Has a link take `advertised` from routers, or have no IPv6. Where that cannot be set, an address that needs it will
 /// say so; those that the link makes itself will not.
 pub(super) fn set_ipv6(link: &IfName, advertised: Option<&Advertised>) -> Result<()> {

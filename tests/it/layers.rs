@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 42] = [
+const WORDS: [&str; 54] = [
     "address",
     "asked",
     "assign",
@@ -25,10 +25,22 @@ const WORDS: [&str; 42] = [
     "claim",
     "compare",
     "detection",
+    "diagnosis/containers",
+    "diagnosis/docker",
+    "diagnosis/files",
+    "diagnosis/hooks",
+    "diagnosis/kernel",
+    "diagnosis/machine",
+    "diagnosis/mod",
+    "diagnosis/parents",
     "difference",
     "driver",
     "error",
     "event",
+    "finding",
+    "foreign/docker",
+    "foreign/mod",
+    "foreign/podman",
     "frame",
     "hash",
     "hint",

@@ -26,6 +26,7 @@ mod detach;
 mod docker;
 mod dockerd;
 mod docs;
+mod doctor;
 mod events;
 mod failures;
 mod first_light;
@@ -33,6 +34,7 @@ mod gc;
 mod host_access;
 mod host_access_changes;
 mod identity;
+mod import;
 mod inside;
 mod installed;
 mod ipv6;
@@ -153,6 +155,7 @@ fn main() -> ExitCode {
         damaged::tests(),
         budget::tests(),
         check::tests(),
+        doctor::tests(),
         first_light::tests(),
         parents::tests(),
         trunks::tests(),
@@ -166,6 +169,7 @@ fn main() -> ExitCode {
         runtime::tests(),
         podman_ways::tests(),
         packages::tests(),
+        import::tests(),
         demo::tests(),
         many::tests(),
         conflicts::tests(),

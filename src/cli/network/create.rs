@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use clap::Args;
+use clap::{Args, FromArgMatches};
 use ipnet::IpNet;
 
 use super::{conflicts, driver_option, reserve};
@@ -76,8 +76,32 @@ pub(in crate::cli) struct Create {
     name: NetworkName,
 }
 
+impl Create {
+    /// Reads the words of a command line behind `network create`.
+    ///
+    /// # Errors
+    /// The first line of what clap says.
+    pub(super) fn of_words(words: &[String]) -> Result<Self> {
+        let command = Self::augment_args(clap::Command::new("create").no_binary_name(true));
+        let read = command.try_get_matches_from(words).and_then(|matches| Self::from_arg_matches(&matches));
+        read.map_err(|error| {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            Error::new(Kind::Usage, first.trim_start_matches("error: "))
+        })
+    }
+}
+
+/// The network that the options spell.
+///
+/// # Errors
+/// When they disagree.
+pub(super) fn network(options: &Create) -> Result<Network> {
+    Network::new(&options.name, file(options)?)
+}
+
 pub(super) fn create(store: &Store, options: &Create) -> Result<()> {
-    let network = Network::new(&options.name, file(options)?)?;
+    let network = network(options)?;
     let mut host = Socket::open()?;
     // Before anything is written: is the parent there, or can it be made?
     parents::find(&network, &mut host)?;

@@ -3,6 +3,7 @@
 mod conflicts;
 mod create;
 mod driver_option;
+mod import;
 pub(super) mod inspect;
 mod reserve;
 
@@ -24,6 +25,8 @@ use crate::store::Store;
 pub(super) enum Command {
     /// Create a network
     Create(Box<create::Create>),
+    /// Make the macvlan and ipvlan networks of podman and Docker again
+    Import(import::Import),
     /// List the networks
     Ls {
         /// Print names only
@@ -56,6 +59,7 @@ pub(super) enum Command {
 pub(super) fn run(store: &Store, command: Command) -> Result<()> {
     match command {
         Command::Create(options) => create::create(store, &options),
+        Command::Import(options) => import::import(store, &options),
         Command::Ls { quiet, format } => list(store, quiet, format),
         Command::Inspect { names, .. } => inspect::inspect(store, &names),
         Command::Rm { force, names } => remove(store, &names, force),

@@ -1,0 +1,125 @@
+//! `underlay network import`: the networks of podman and Docker, made again.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::create::{self, Create};
+use crate::cli::output;
+use crate::error::{Error, Kind, Result};
+use crate::foreign::{self, Foreign, Import as What};
+use crate::kernel::Socket;
+use crate::network::Network;
+use crate::printable;
+use crate::store::Store;
+
+/// Where podman keeps the networks of root (`network_config_dir` of containers.conf(5)).
+const PODMANS: &str = "/etc/containers/networks";
+/// No list of networks is longer.
+const LIMIT: u64 = 16 * 1024 * 1024;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Import {
+    /// Only print the commands that would make the networks
+    #[arg(long)]
+    dry_run: bool,
+    /// Network files of podman, or what `docker network inspect` prints; `-` is stdin; without any, podman's files in
+    /// /etc/containers/networks
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Makes each network that can be; the last failure is returned, the others are printed.
+pub(super) fn import(store: &Store, options: &Import) -> Result<()> {
+    let files = if options.files.is_empty() { podmans()? } else { options.files.clone() };
+    let mut host = Socket::open()?;
+    let uplink = host.uplink()?.map(|uplink| host.link_by_index(uplink)).transpose()?.flatten();
+    let uplink = uplink.as_ref().map(|link| link.name.as_str());
+    let mut outcome = Ok(());
+    let mut keep = |done: Result<()>| {
+        if let Err(error) = done
+            && let Err(previous) = std::mem::replace(&mut outcome, Err(error))
+        {
+            output::error(&previous);
+        }
+    };
+    for file in &files {
+        let read = read(file).and_then(|text| foreign::networks(&text, uplink));
+        match read.map_err(|error| error.within(file.display())) {
+            Ok(all) => all.into_iter().for_each(|one| keep(make(store, one, options.dry_run))),
+            Err(error) => keep(Err(error)),
+        }
+    }
+    outcome
+}
+
+fn make(store: &Store, what: What, dry_run: bool) -> Result<()> {
+    let Foreign { name, words, lost } = match what {
+        What::Made(foreign) => foreign,
+        What::Skipped(why) => {
+            output::warning(&format!("{why}: skipped"));
+            return Ok(());
+        }
+        What::Refused(error) => return Err(error),
+    };
+    // What was not typed is no wrong usage.
+    let of = |error: Error| {
+        let kind = if error.kind() == Kind::Usage { Kind::Input } else { error.kind() };
+        let same = Error::new(kind, format!("network {name}: {error}"));
+        error.hint_text().map_or(same.clone(), |hint| same.clone().hint(hint))
+    };
+    for lost in lost {
+        output::warning(&format!("network {name}: not carried over: {lost}"));
+    }
+    let create = Create::of_words(&words).map_err(of)?;
+    let network = create::network(&create).map_err(of)?;
+    if store.has_network(&network.name)? && same(&store.network(&network.name)?, &network)? {
+        output::warning(&format!("network {name} is there already, and the same"));
+        return Ok(());
+    }
+    if dry_run {
+        let words: Vec<_> = words.iter().map(|word| shell_word(word)).collect();
+        return output::line(&format!("underlay network create {}", words.join(" ")));
+    }
+    create::create(store, &create).map_err(of)
+}
+
+/// Whether two definitions say the same.
+fn same(one: &Network, other: &Network) -> Result<bool> {
+    let text = |network: &Network| {
+        serde_json::to_vec_pretty(&network.to_file()).map_err(|error| Error::input(error.to_string()))
+    };
+    Ok(text(one)? == text(other)?)
+}
+
+/// `KEY=VALUE`, lists and addresses need no quotes where they are no command.
+fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._+-@=,:".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { printable::word(word) }
+}
+
+/// podman's network files.
+fn podmans() -> Result<Vec<PathBuf>> {
+    let folder = Path::new(PODMANS);
+    let entries = fs::read_dir(folder).map_err(|error| {
+        Error::io("read", folder, &error)
+            .hint("name files of podman's, or give `docker network inspect NAME` on stdin as `-`")
+    })?;
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        io::stdin().lock().take(LIMIT).read_to_string(&mut text)
+    } else {
+        File::open(path).and_then(|file| file.take(LIMIT).read_to_string(&mut text))
+    };
+    read.map_err(|error| Error::io("read", path, &error))?;
+    Ok(text)
+}

@@ -1,0 +1,162 @@
+//! Docker's settings (daemon.json, dockerd(8)): without CDI, or our runtime, it never calls the hooks.
+
+use serde_json::{Map, Value};
+
+use crate::finding::{Finding, Severity, Subject};
+use crate::printable;
+
+/// What is there of Docker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Docker {
+    /// What `dockerd --version` says, if it says anything.
+    pub version: String,
+    /// Where its settings are.
+    pub path: String,
+    /// Its settings, if there are any.
+    pub settings: Option<String>,
+    /// Where our CDI file belongs.
+    pub cdi_path: String,
+    /// Whether it is there.
+    pub has_cdi_file: bool,
+}
+
+/// Docker knows CDI from this version on, by `features.cdi`.
+const KNOWS_CDI: (u32, u32) = (25, 0);
+/// And from this one on without being told.
+const CDI_BY_DEFAULT: (u32, u32) = (28, 2);
+
+/// What keeps Docker from attaching containers to our networks.
+pub fn docker(docker: &Docker, has_networks: bool) -> Vec<Finding> {
+    let finding = |severity, id, what, why: &str| Finding::new((Subject::Docker, severity, id), what, why);
+    let settings: Map<String, Value> =
+        match docker.settings.as_deref().map_or(Ok(Map::new()), serde_json::from_str) {
+            Ok(settings) => settings,
+            Err(error) => {
+                let what = format!("Docker cannot read {}: {error}", docker.path);
+                let why = "dockerd does not start with settings that it cannot read: mend them in an editor";
+                return vec![finding(Severity::Error, "docker-settings", what, why)];
+            }
+        };
+    let why = "Docker has no hook files: containers ask for networks by CDI devices (docker run --device \
+               underlay.io/net=NAME), or run by the runtime underlay-runtime";
+    if has_our_runtime(&settings) {
+        return Vec::new();
+    }
+    let Some(version) = version(&docker.version) else { return Vec::new() };
+    let (major, minor) = version;
+    let mut findings = Vec::new();
+    let cdi = settings.get("features").and_then(|features| features.get("cdi")).and_then(Value::as_bool);
+    if version < KNOWS_CDI {
+        let what = format!(
+            "Docker {major}.{minor} knows no CDI, and has no runtime underlay-runtime in {}",
+            docker.path
+        );
+        let mut with = settings;
+        let runtimes = with.entry("runtimes").or_insert_with(|| Value::Object(Map::new()));
+        if let Some(runtimes) = runtimes.as_object_mut() {
+            runtimes.insert("underlay".to_owned(), serde_json::json!({"path": "/usr/bin/underlay-runtime"}));
+        }
+        let why = format!("{why}; with that, and Docker restarted: docker run --runtime underlay");
+        return vec![
+            finding(Severity::Warning, "docker-runtime", what, &why).mended_by(write(&docker.path, with)),
+        ];
+    }
+    if !cdi.unwrap_or(version >= CDI_BY_DEFAULT) {
+        let what = format!("features.cdi of Docker {major}.{minor} is off in {}", docker.path);
+        let mut with = settings;
+        let features = with.entry("features").or_insert_with(|| Value::Object(Map::new()));
+        if let Some(features) = features.as_object_mut() {
+            features.insert("cdi".to_owned(), true.into());
+        }
+        let why = format!("{why}; Docker must be restarted then");
+        findings
+            .push(finding(Severity::Warning, "docker-cdi", what, &why).mended_by(write(&docker.path, with)));
+    }
+    if has_networks && !docker.has_cdi_file {
+        let what = format!("there are networks, and no {}", docker.cdi_path);
+        findings.push(finding(Severity::Warning, "cdi-file", what, why).mended_by("underlay cdi"));
+    }
+    findings
+}
+
+/// Whether a runtime of these settings is ours, whatever it is called.
+fn has_our_runtime(settings: &Map<String, Value>) -> bool {
+    let runtimes = settings.get("runtimes").and_then(Value::as_object);
+    let path = |runtime: &Value| Some(runtime.get("path")?.as_str()?.ends_with("underlay-runtime"));
+    runtimes.is_some_and(|runtimes| runtimes.values().any(|runtime| path(runtime) == Some(true)))
+}
+
+/// `Docker version 26.1.5+dfsg1, build a72d7cd`
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.trim().strip_prefix("Docker version ")?.split(['.', ',', '+', '-', ' ']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// The command that writes these settings.
+fn write(path: &str, settings: Map<String, Value>) -> String {
+    let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
+    let settings = printable::word(&Value::Object(settings).to_string());
+    format!("mkdir -p {} && printf '%s\\n' {settings} > {}", printable::word(folder), printable::word(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_docker_lacks() {
+        for (version, settings, has_cdi_file, expected) in [
+            ("Docker version 26.1.5+dfsg1, build a72d7cd", None, true, &["docker-cdi"][..]),
+            ("Docker version 26.1.5+dfsg1, build a72d7cd", Some(r#"{"features": {"cdi": true}}"#), true, &[]),
+            (
+                "Docker version 26.1.5, build a72d7cd",
+                Some(r#"{"features": {"cdi": true}}"#),
+                false,
+                &["cdi-file"],
+            ),
+            ("Docker version 25.0.0, build x", Some("{}"), false, &["docker-cdi", "cdi-file"]),
+            ("Docker version 28.2.0, build x", None, true, &[]),
+            ("Docker version 28.1.1, build x", None, true, &["docker-cdi"]),
+            (
+                "Docker version 29.0.0-rc.1, build x",
+                Some(r#"{"features": {"cdi": false}}"#),
+                true,
+                &["docker-cdi"],
+            ),
+            ("Docker version 20.10.24+dfsg1, build 297e128", None, false, &["docker-runtime"]),
+            (
+                "Docker version 20.10.24+dfsg1, build 297e128",
+                Some(r#"{"runtimes": {"lan": {"path": "/usr/bin/underlay-runtime"}}}"#),
+                false,
+                &[],
+            ),
+            ("", None, false, &[]),
+            ("Docker version 26.1.5, build a72d7cd", Some("{\"features\": {"), true, &["docker-settings"]),
+        ] {
+            let found = docker(
+                &Docker {
+                    version: version.to_owned(),
+                    path: "/etc/docker/daemon.json".to_owned(),
+                    settings: settings.map(str::to_owned),
+                    cdi_path: "/etc/cdi/underlay.json".to_owned(),
+                    has_cdi_file,
+                },
+                true,
+            );
+            assert_eq!(
+                found.iter().map(|finding| finding.id).collect::<Vec<_>>(),
+                expected,
+                "{version} {settings:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_settings_stay() {
+        let settings =
+            serde_json::from_str(r#"{"log-level": "info", "features": {"buildkit": true}}"#).unwrap();
+        let command = write("/etc/docker/daemon.json", settings);
+        let expected = r#"mkdir -p /etc/docker && printf '%s\n' '{"features":{"buildkit":true},"log-level":"info"}' > /etc/docker/daemon.json"#;
+        assert_eq!(command, expected);
+    }
+}

@@ -1,0 +1,106 @@
+//! What only people ask of the host's links, and of the kernel itself: no hook needs it.
+
+use std::fs;
+
+use ipnet::IpNet;
+use neli::consts::rtnl::{Ifla, RtAddrFamily, Rta};
+use nix::libc;
+
+use super::message;
+use super::netns::NetnsFile;
+use super::parent::is_wireless;
+use super::reply::{self, number, value};
+use super::routes;
+use super::socket::Socket;
+use crate::diagnosis::parents::HostLink;
+use crate::error::{Error, Result};
+
+impl Socket {
+    /// All links, with what they are plugged into.
+    ///
+    /// # Errors
+    /// When the kernel's answer is not understood.
+    pub fn host_links(&mut self) -> Result<Vec<HostLink>> {
+        self.dump(message::dump_links, |payload| {
+            let Some(link) = reply::parse_link(payload)? else { return Ok(None) };
+            let (carrier, master) = plug(payload);
+            let wireless = is_wireless(&link);
+            Ok(Some(HostLink { link, carrier, master, wireless }))
+        })
+    }
+
+    /// The addresses of all links, with the numbers of these.
+    ///
+    /// # Errors
+    /// When the kernel's answer is not understood.
+    pub fn addresses_by_link(&mut self) -> Result<Vec<(u32, IpNet)>> {
+        let all = self.dump(message::dump_addresses, reply::parse_address)?;
+        Ok(all.into_iter().map(|address| (address.ifindex, address.net)).collect())
+    }
+
+    /// The number of the link that the first default route leaves by, IPv4 before IPv6.
+    ///
+    /// # Errors
+    /// When the kernel's answer is not understood.
+    pub fn uplink(&mut self) -> Result<Option<u32>> {
+        for family in [RtAddrFamily::Inet, RtAddrFamily::Inet6] {
+            let found = self.dump(
+                || message::dump_routes(family),
+                |payload| {
+                    let attributes = payload.get(12..).unwrap_or_default();
+                    let oif = value(attributes, Rta::Oif).and_then(number);
+                    Ok(routes::parse_default_route(payload)?.and(oif))
+                },
+            )?;
+            if let Some(&first) = found.first() {
+                return Ok(Some(first));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Out of the payload of `RTM_NEWLINK` (`struct ifinfomsg`): whether the link is connected (`IFLA_CARRIER`), and what it
+/// is a port of (`IFLA_MASTER`).
+fn plug(payload: &[u8]) -> (bool, Option<u32>) {
+    let attributes = payload.get(16..).unwrap_or_default();
+    (value(attributes, Ifla::Carrier) == Some(&[1]), value(attributes, Ifla::Master).and_then(number))
+}
+
+/// Whether the kernel can make links of type `kind` (`IFLA_INFO_KIND`). It is asked for one on nothing in a namespace that
+/// is thrown away: a type that it does not know is refused as not supported, others for what is missing.
+///
+/// # Errors
+/// When it cannot be asked.
+pub fn can_make(kind: &str) -> Result<bool> {
+    NetnsFile::thrown_away(|| {
+        let answers = Socket::open()?.transact(vec![message::create_on_nothing(kind)?])?;
+        Ok(answers.iter().flatten().all(|refusal| refusal.errno != libc::EOPNOTSUPP))
+    })
+}
+
+/// The release of the running kernel (uname(2)).
+///
+/// # Errors
+/// When /proc does not tell.
+pub fn release() -> Result<String> {
+    let path = "/proc/sys/kernel/osrelease";
+    let text = fs::read_to_string(path).map_err(|error| Error::io("read", path.as_ref(), &error))?;
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugs() {
+        let head = [0; 16];
+        // IFLA_MASTER (10), IFLA_CARRIER (33).
+        let master = [8, 0, 10, 0, 7, 0, 0, 0];
+        let carrier = |on: u8| [5, 0, 33, 0, on, 0, 0, 0];
+        assert_eq!(plug(&[&head[..], &carrier(1)].concat()), (true, None));
+        assert_eq!(plug(&[&head[..], &master, &carrier(0)].concat()), (false, Some(7)));
+        assert_eq!(plug(&head[..3]), (false, None));
+    }
+}

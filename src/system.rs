@@ -1,0 +1,178 @@
+//! The door to other programs' files, for people who ask what is wrong: settings of engines, their hook folders, what the
+//! firmware says. Below a root folder, so that the system of another place can be looked at.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+
+use crate::diagnosis::docker::Docker;
+use crate::diagnosis::files::Access;
+use crate::diagnosis::hooks::{self, Engine, HookFile, Program};
+use crate::diagnosis::kernel::{LinkType, lists};
+use crate::diagnosis::machine::Dmi;
+use crate::error::Result;
+use crate::file::{self, Trust};
+use crate::kernel;
+
+/// No file that is looked at is larger.
+const LIMIT: u64 = 16 * 1024 * 1024;
+
+/// The programs of engines that read hook files, and their settings, the last of which count: files, and folders of
+/// `.conf` files (containers.conf(5), crio.conf(5)).
+const ENGINES: [(&str, &[&str], &[&str]); 2] = [
+    (
+        "podman",
+        &["/usr/bin/podman", "/usr/local/bin/podman"],
+        &[
+            "/usr/share/containers/containers.conf",
+            "/etc/containers/containers.conf",
+            "/etc/containers/containers.conf.d",
+        ],
+    ),
+    ("CRI-O", &["/usr/bin/crio", "/usr/local/bin/crio"], &["/etc/crio/crio.conf", "/etc/crio/crio.conf.d"]),
+];
+
+/// The files of a system.
+#[derive(Clone, Debug)]
+pub struct System {
+    root: PathBuf,
+}
+
+impl System {
+    /// That of the folder `root`.
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Where the file that the system calls `path` is.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    fn shown(&self, path: &str) -> String {
+        self.path(path).to_string_lossy().into_owned()
+    }
+
+    fn text(path: &Path) -> Option<String> {
+        let text = file::read(path, LIMIT, Trust::Anybody).ok()??;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.path(path).exists()
+    }
+
+    /// The engines that are installed and read hook files.
+    pub fn engines(&self) -> Vec<Engine> {
+        let mut engines = Vec::new();
+        for (name, programs, settings) in ENGINES {
+            if !programs.iter().any(|program| self.has(program)) {
+                continue;
+            }
+            let files = settings.iter().flat_map(|path| {
+                let path = self.path(path);
+                if path.is_dir() { names_in(&path, ".conf") } else { vec![path] }
+            });
+            let texts: Vec<_> = files.filter_map(|path| Self::text(&path)).collect();
+            let folders = hooks::folders(texts.iter().map(String::as_str));
+            let folders = folders.iter().map(|folder| self.shown(folder)).collect();
+            engines.push(Engine { name, folders });
+        }
+        engines
+    }
+
+    /// The hook files in the folders of `engines`.
+    pub fn hook_files(engines: &[Engine]) -> Vec<HookFile> {
+        let mut files: Vec<HookFile> = Vec::new();
+        for folder in engines.iter().flat_map(|engine| &engine.folders) {
+            // Two engines read the same.
+            if files.iter().any(|file| file.folder == *folder) {
+                continue;
+            }
+            for path in names_in(Path::new(folder), ".json") {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let text = Self::text(&path).unwrap_or_default();
+                files.push(HookFile { folder: folder.clone(), name, text });
+            }
+        }
+        files
+    }
+
+    /// What there is of the program that a hook calls.
+    pub fn program(&self, path: &str) -> Program {
+        match fs::metadata(self.path(path)) {
+            Ok(metadata) if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 => Program::Runs,
+            Ok(_) => Program::NotExecutable,
+            Err(_) => Program::Missing,
+        }
+    }
+
+    /// What there is of Docker; nothing, if it is not installed.
+    pub fn docker(&self) -> Option<Docker> {
+        let programs = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
+        let program = programs.iter().map(|path| self.path(path)).find(|path| path.exists())?;
+        let said = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+        let (path, cdi_path) = ("/etc/docker/daemon.json", "/etc/cdi/underlay.json");
+        Some(Docker {
+            version: said.map(|said| String::from_utf8_lossy(&said.stdout).into_owned()).unwrap_or_default(),
+            settings: Self::text(&self.path(path)),
+            path: self.shown(path),
+            has_cdi_file: self.has(cdi_path),
+            cdi_path: self.shown(cdi_path),
+        })
+    }
+
+    /// What the firmware says of the machine.
+    pub fn dmi(&self) -> Dmi {
+        let says = |name: &str| {
+            let text = Self::text(&self.path("/sys/class/dmi/id").join(name)).unwrap_or_default();
+            text.trim().to_owned()
+        };
+        Dmi {
+            vendor: says("sys_vendor"),
+            product: says("product_name"),
+            asset_tag: says("chassis_asset_tag"),
+            bios: says("bios_version"),
+        }
+    }
+
+    /// Whether the running kernel, of `release`, has links of a type: built in, loaded, or where it finds its modules.
+    /// Where there is no list of these it is asked for one.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn has_link_type(&self, release: &str, link: LinkType) -> Result<bool> {
+        let folder = self.path("/lib/modules").join(release);
+        let index: Vec<_> = ["modules.builtin", "modules.dep"]
+            .iter()
+            .filter_map(|name| Self::text(&folder.join(name)))
+            .collect();
+        if index.is_empty() {
+            return kernel::can_make(link.kind());
+        }
+        let loaded = Self::text(Path::new("/proc/modules"));
+        Ok(index.into_iter().chain(loaded).any(|text| lists(&text, link.module())))
+    }
+}
+
+/// Who may do what with `path`, if there is such a file or folder.
+pub fn access(path: &Path) -> Option<Access> {
+    fs::metadata(path).ok().map(|metadata| Access { uid: metadata.uid(), mode: metadata.mode() })
+}
+
+/// Whether `path`, or where it will be, is on a tmpfs; nothing, if that cannot be told.
+pub fn is_on_tmpfs(path: &Path) -> Option<bool> {
+    let there = path.ancestors().find(|path| path.exists())?;
+    Some(statfs(there).ok()?.filesystem_type() == TMPFS_MAGIC)
+}
+
+/// The files of `folder` whose names end in `ending`, in the order of these.
+fn names_in(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<_> = entries.filter(|path| path.to_string_lossy().ends_with(ending)).collect();
+    files.sort();
+    files
+}
