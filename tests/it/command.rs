@@ -193,10 +193,10 @@ fn usage() {
     assert!(bed.run("--help").contains("network"));
     // The environment names the folders too; flags win.
     let mut command = bed.host.command(crate::bed::binary());
-    command.env("UNDERLAY_CONFIG_DIR", bed.path("etc")).args(["network", "create", "-o", "parent=eth0"]);
-    command.env("UNDERLAY_STATE_DIR", bed.path("run")).arg("by_environment");
+    command.envs(bed.variables()).args(["network", "create", "-o", "parent=eth0", "by_environment"]);
     crate::bed::finish(&mut command).unwrap();
     assert_eq!(bed.run("network ls -q"), "by_environment\n");
+    assert_eq!(bed.device("by_environment")["name"], "by_environment");
 }
 
 fn inspect() {
