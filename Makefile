@@ -22,7 +22,7 @@ PAYLOAD = target/payload
 # Manual pages and completions, made from the command line as the source defines it.
 GENERATED = target/generated
 
-.PHONY: build generated check test test-unit test-native test-guest fuzz bench payload demo install uninstall clean
+.PHONY: build generated check test test-unit test-native test-guest fuzz bench bench-native payload demo install uninstall clean
 
 build:
 	$(CARGO) build --release --target $(TARGET)
@@ -80,6 +80,14 @@ bench: requirements build
 	cp $(BINARY) target/bench/$(TARGET)/release/{empty,raw,underlay-bench} target/bench/payload/
 	tests/guest/guest run trixie --icount --memory 2048 --payload target/bench/payload --out target/bench/results --timeout 3600 -- \
 		./underlay-bench /payload/underlay /payload /out $(ROUNDS) $(QUICK)
+
+# The same on this machine's own kernel and clock, as far as that goes, in namespaces that end with it: times, and noisy.
+bench-native: requirements build
+	$(CARGO) build --release --manifest-path benches/Cargo.toml --target $(TARGET) --target-dir target/bench
+	mkdir -p target/bench/native
+	unshare --net --mount sh -ec 'mount -t tmpfs none /run; ip link set lo up; \
+		exec target/bench/$(TARGET)/release/underlay-bench "$$@"' sh \
+		$(CURDIR)/$(BINARY) $(CURDIR)/target/bench/$(TARGET)/release $(CURDIR)/target/bench/native $(ROUNDS) $(QUICK)
 
 # What the guest gets: the package as it is shipped, one of the next version, and the tests with what they read.
 payload: deb

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use serde_json::json;
 
 use crate::container::Container;
-use crate::host::{Host, PARENT};
+use crate::host::{Host, PARENT, has, ifindex};
 use crate::measure::{Cost, Job, median, sum};
 
 /// All costs by name.
@@ -35,6 +34,9 @@ pub fn round(host: &Host, number: usize, results: &mut Results) {
         ("underlay macvlan on a VLAN", "vlan"),
         ("underlay macvlan with detection", "probed"),
     ] {
+        if name.contains("ipvlan") && !host.ipvlan || name.contains("VLAN") && !host.vlan {
+            continue;
+        }
         let mut container = Container::new(&host.folder, &id(&name.replace(' ', "-")), networks);
         record(
             results,
@@ -46,12 +48,15 @@ pub fn round(host: &Host, number: usize, results: &mut Results) {
     }
     let v4 = "10.201.250.9/16 10.201.0.1";
     let v6 = "2001:db8:201::fa09/64 2001:db8:201::1";
-    let ipvlan = fs::read_to_string(format!("/sys/class/net/{PARENT}i/ifindex")).unwrap();
     for (name, kind, parent, addresses) in [
-        ("raw macvlan", "macvlan", host.parent, v4.to_owned()),
-        ("raw macvlan dual stack", "macvlan", host.parent, format!("{v4} {v6}")),
-        ("raw ipvlan", "ipvlan", ipvlan.trim().parse().unwrap(), v4.to_owned()),
+        ("raw macvlan", "macvlan", PARENT.to_owned(), v4.to_owned()),
+        ("raw macvlan dual stack", "macvlan", PARENT.to_owned(), format!("{v4} {v6}")),
+        ("raw ipvlan", "ipvlan", format!("{PARENT}i"), v4.to_owned()),
     ] {
+        if kind == "ipvlan" && !host.ipvlan {
+            continue;
+        }
+        let parent = ifindex(&parent);
         let container = Container::new(&host.folder, &id(&name.replace(' ', "-")), "");
         let raw = format!("{} {kind} {} {parent} {addresses}", host.program("raw"), container.pid());
         record(results, &format!("{name}: attach"), Job::new(&raw).run());
@@ -70,8 +75,18 @@ fn others(host: &Host, number: usize, results: &mut Results) {
         [Job::new("ip -batch -").stdin(on_host), Job::new(&format!("ip -n {name} -batch -")).stdin(inside)];
     record(results, "ip -batch: attach", sum(jobs.iter().map(Job::run)));
     drop(container);
+    if has(CNI_MACVLAN) {
+        cni(host, number, results);
+    }
+    if has(NETAVARK) {
+        netavark(host, number, results);
+    }
+}
 
-    let cni = Path::new("/usr/lib/cni");
+const CNI_MACVLAN: &str = "/usr/lib/cni/macvlan";
+const NETAVARK: &str = "/usr/lib/podman/netavark";
+
+fn cni(host: &Host, number: usize, results: &mut Results) {
     let mut container = Container::new(&host.folder, &format!("cni-{number}"), "");
     let netns = container.mount();
     let config = json!({
@@ -80,18 +95,19 @@ fn others(host: &Host, number: usize, results: &mut Results) {
                  "ranges": [[{"subnet": "10.201.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]},
     });
     let job = |command: &str| {
-        Job::new(&cni.join("macvlan").display().to_string())
+        Job::new(CNI_MACVLAN)
             .env("CNI_COMMAND", command)
             .env("CNI_CONTAINERID", &container.id)
             .env("CNI_NETNS", netns.display().to_string())
             .env("CNI_IFNAME", "eth0")
-            .env("CNI_PATH", cni.display().to_string())
+            .env("CNI_PATH", "/usr/lib/cni")
             .stdin(config.to_string())
     };
     record(results, "CNI macvlan + host-local: ADD", job("ADD").run());
     record(results, "CNI macvlan + host-local: DEL", job("DEL").run());
-    drop(container);
+}
 
+fn netavark(host: &Host, number: usize, results: &mut Results) {
     let mut container = Container::new(&host.folder, &format!("netavark-{number}"), "");
     let netns = container.mount();
     let network = json!({
@@ -107,7 +123,7 @@ fn others(host: &Host, number: usize, results: &mut Results) {
     fs::create_dir_all(host.folder.join("netavark")).unwrap();
     for command in ["setup", "teardown"] {
         let job = Job::new(&format!(
-            "/usr/lib/podman/netavark --config {} {command} {}",
+            "{NETAVARK} --config {} {command} {}",
             host.folder.join("netavark").display(),
             netns.display()
         ));

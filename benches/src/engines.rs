@@ -4,16 +4,19 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::cases::{Results, record};
-use crate::host::{Host, PARENT};
+use crate::host::{Host, PARENT, has};
 use crate::measure::Job;
 
 /// What all engines start: a root file system with busybox, bundles, and folders of hooks.
 pub struct Engines {
     pub rootfs: PathBuf,
+    /// Those that work here.
+    runtimes: Vec<&'static str>,
 }
 
 impl Engines {
@@ -24,7 +27,7 @@ impl Engines {
         }
         fs::copy("/bin/busybox", rootfs.join("bin/busybox")).unwrap();
         symlink("busybox", rootfs.join("bin/true")).unwrap();
-        let engines = Self { rootfs };
+        let mut engines = Self { rootfs, runtimes: Vec::new() };
         for (name, program) in [
             ("none", None),
             ("empty", Some(host.program("empty"))),
@@ -44,10 +47,20 @@ impl Engines {
                 fs::write(hooks.join(format!("{stage}.json")), hook.to_string()).unwrap();
             }
         }
-        let network = format!(
-            "podman network create -d macvlan --subnet 10.205.0.0/16 --gateway 10.205.0.1 -o parent={PARENT} bench"
-        );
-        Job::new(&network).run();
+        for runtime in ["crun", "runc"] {
+            let mut trial = Command::new(runtime);
+            trial.args(["run", "--bundle"]).arg(host.folder.join("bundle-none")).arg("trial");
+            let outcome = trial.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            if outcome.is_ok_and(|status| status.success()) {
+                engines.runtimes.push(runtime);
+            }
+        }
+        if has("podman") {
+            let network = format!(
+                "podman network create -d macvlan --subnet 10.205.0.0/16 --gateway 10.205.0.1 -o parent={PARENT} bench"
+            );
+            Job::new(&network).run();
+        }
         engines
     }
 
@@ -72,12 +85,15 @@ impl Engines {
 
     /// One round of every engine.
     pub fn round(&self, host: &Host, number: usize, results: &mut Results) {
-        for runtime in ["crun", "runc"] {
+        for runtime in &self.runtimes {
             for hook in ["none", "empty", "ours"] {
                 let bundle = host.folder.join(format!("bundle-{hook}"));
                 let run = format!("{runtime} run --bundle {} {runtime}-{hook}-{number}", bundle.display());
                 record(results, &format!("{runtime} run, hook: {hook}"), host.at_home(Job::new(&run)).run());
             }
+        }
+        if !has("podman") {
+            return;
         }
         for (name, options) in [
             ("no network", ("none", "--network none")),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::measure::Job;
 
@@ -14,6 +14,9 @@ pub struct Host {
     pub underlay: PathBuf,
     /// The number of the parent.
     pub parent: u32,
+    /// What it has besides macvlan.
+    pub ipvlan: bool,
+    pub vlan: bool,
 }
 
 /// The parent of all networks.
@@ -27,6 +30,31 @@ pub fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
+/// The number of `link`.
+pub fn ifindex(link: &str) -> u32 {
+    let shown = Command::new("ip").args(["-oneline", "link", "show", "dev", link]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    shown.split(':').next().unwrap().parse().unwrap()
+}
+
+/// Whether `program` is on this machine: what is not is not measured. In the guest all are.
+pub fn has(program: &str) -> bool {
+    let found =
+        Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
+    found.unwrap().success()
+}
+
+/// Whether this kernel makes links of type `kind` with `options`, on PARENT.
+fn makes(kind: &str, options: &str) -> bool {
+    let words = format!("link add link {PARENT} name probe0 type {kind} {options}");
+    let made = Command::new("ip").args(words.split_whitespace()).stderr(Stdio::null()).status();
+    let made = made.unwrap().success();
+    if made {
+        ip("link del probe0");
+    }
+    made
+}
+
 impl Host {
     pub fn new(underlay: &Path, programs: &Path) -> Self {
         let folder = PathBuf::from("/run/underlay-bench");
@@ -37,9 +65,10 @@ impl Host {
         ip(&format!("addr add 10.200.0.1/24 dev {PARENT}"));
         ip(&format!("link set {PARENT} up"));
         ip(&format!("-n {LAN} link set lan0 up"));
-        let index = fs::read_to_string(format!("/sys/class/net/{PARENT}/ifindex")).unwrap();
-        let parent = index.trim().parse().unwrap();
-        let host = Self { folder, programs: programs.to_owned(), underlay: underlay.to_owned(), parent };
+        let parent = ifindex(PARENT);
+        let (ipvlan, vlan) = (makes("ipvlan", ""), makes("vlan", "id 9"));
+        let (underlay, programs) = (underlay.to_owned(), programs.to_owned());
+        let host = Self { folder, programs, underlay, parent, ipvlan, vlan };
         let v4 = "--subnet 10.201.0.0/16 --gateway 10.201.0.1";
         let v6 = "--subnet 2001:db8:201::/64 --gateway 2001:db8:201::1";
         let off = "-o conflict_detection=off -o announcements=0";
@@ -48,15 +77,19 @@ impl Host {
         host.create("macvlan", "--subnet 10.202.0.0/16 --gateway 10.202.0.1 probed");
         host.create("macvlan", &format!("--subnet 10.203.0.0/24 {off} second"));
         host.create("macvlan", &format!("--subnet 10.204.0.0/24 {off} third"));
-        ip(&format!("link add link {PARENT} name {PARENT}.7 type vlan id 7"));
-        ip(&format!("link set {PARENT}.7 up"));
-        host.create("macvlan", &format!("{v4} {off} -o parent={PARENT}.7 vlan"));
-        // macvlan and ipvlan have no parent in common.
-        ip(&format!("link add {PARENT}i type veth peer name lan1 netns {LAN}"));
-        ip(&format!("link set {PARENT}i up"));
-        ip(&format!("-n {LAN} link set lan1 up"));
-        host.create("ipvlan", &format!("{v4} {off} -o parent={PARENT}i i4"));
-        host.create("ipvlan", &format!("{v4} {v6} {off} -o parent={PARENT}i i46"));
+        if host.vlan {
+            ip(&format!("link add link {PARENT} name {PARENT}.7 type vlan id 7"));
+            ip(&format!("link set {PARENT}.7 up"));
+            host.create("macvlan", &format!("{v4} {off} -o parent={PARENT}.7 vlan"));
+        }
+        if host.ipvlan {
+            // macvlan and ipvlan have no parent in common.
+            ip(&format!("link add {PARENT}i type veth peer name lan1 netns {LAN}"));
+            ip(&format!("link set {PARENT}i up"));
+            ip(&format!("-n {LAN} link set lan1 up"));
+            host.create("ipvlan", &format!("{v4} {off} -o parent={PARENT}i i4"));
+            host.create("ipvlan", &format!("{v4} {v6} {off} -o parent={PARENT}i i46"));
+        }
         host
     }
 

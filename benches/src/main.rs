@@ -19,7 +19,7 @@ use cases::Results;
 use container::Container;
 use docker::Docker;
 use engines::Engines;
-use host::Host;
+use host::{Host, has};
 use measure::{Job, median};
 use report::Counted;
 
@@ -40,8 +40,10 @@ fn main() {
     if !quick {
         let engines = Engines::new(&host);
         in_rounds("engines", rounds, &mut results, |number, one| engines.round(&host, number, one));
-        let docker = Docker::start(&host, &engines);
-        in_rounds("docker", rounds, &mut results, |_, one| docker.round(one));
+        if has("dockerd") {
+            let docker = Docker::start(&host, &engines);
+            in_rounds("docker", rounds, &mut results, |_, one| docker.round(one));
+        }
     }
     growth::leases(&host, rounds, &mut results);
     eprintln!("bench: leases");

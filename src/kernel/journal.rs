@@ -28,7 +28,7 @@ pub fn tell_journal(event: &Event) {
     if !send(JOURNAL, fields(event)) {
         let priority = FACILITY << 3 | event.priority() as u8;
         let message = printable::message(&event.to_string());
-        send(SYSLOG, format!("<{priority}>underlay[{}]: {message}", std::process::id()));
+        send(SYSLOG, format!("<{priority}>underlay: {message}"));
     }
 }
 
