@@ -58,15 +58,21 @@ impl Store {
 
     /// Adds `event` to the record. One that cannot be written is no reason to fail: what went wrong is on stderr too.
     pub fn record_event(&self, event: &Event) {
-        let written = serde_json::to_string(&Recorded { time: now(), event: event.clone() })
+        let now = SystemTime::now();
+        let time = humantime::format_rfc3339_seconds(now).to_string();
+        // By chance: whoever makes events cannot choose it.
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let is_time = since.subsec_micros().is_multiple_of(SELDOM);
+        let written = serde_json::to_string(&Recorded { time, event: event.clone() })
             .map_err(io::Error::from)
-            .and_then(|line| self.add_line(&printable::json(&line)));
+            .and_then(|line| self.add_line(&printable::json(&line), is_time));
         if let Err(error) = written {
             ::log::debug!("cannot write {}: {error}", self.events_path().display());
         }
     }
 
-    fn add_line(&self, line: &str) -> io::Result<()> {
+    /// Adds a line, and looks after the file if `is_time`.
+    fn add_line(&self, line: &str, is_time: bool) -> io::Result<()> {
         let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(self.events_path());
         let file = open().or_else(|error| match file::make_folder(&self.state_dir, 0o700) {
             Ok(()) => open(),
@@ -76,9 +82,6 @@ impl Store {
         let file = ManuallyDrop::new(file);
         // One write to a file opened for appending: lines of several hooks do not mix.
         (&*file).write_all(format!("{line}\n").as_bytes())?;
-        let is_time = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .is_ok_and(|now| now.subsec_micros().is_multiple_of(SELDOM));
         if is_time && file.metadata()?.len() > LIMIT {
             self.begin_anew(&file)?;
         }
@@ -142,10 +145,6 @@ fn count(events: &[Recorded], totals: &mut Totals) {
     for recorded in events {
         *totals.entry(recorded.event.kind().to_owned()).or_default() += 1;
     }
-}
-
-fn now() -> String {
-    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
 #[cfg(test)]
