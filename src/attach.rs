@@ -177,9 +177,8 @@ fn without_the_dead(
     let mark = |link: &Link| link.alias.as_deref()?.parse::<Mark>().ok();
     let mut left: BTreeSet<_> = links.iter().filter_map(|link| Some(mark(link)?.container)).collect();
     if let Some(shared) = shared {
-        let same = |netns: &Netns| (netns.device, netns.inode) == (shared.device, shared.inode);
         let records = store.records()?.sound.into_iter();
-        left.extend(records.filter(|record| same(&record.holder.netns)).map(|record| record.container));
+        left.extend(records.filter(|record| record.holder.netns.is(shared)).map(|record| record.container));
     }
     let mut any = false;
     for id in left {

@@ -24,8 +24,8 @@ use crate::system::{self, System};
 /// When the kernel does not tell.
 pub fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    let defined = networks(store, &mut findings)?;
     let mut host = Socket::open()?;
+    let defined = networks(store, &mut host, &mut findings)?;
     let links = host.host_links()?;
     can_make(system, &defined, &mut findings)?;
     let dmi = system.dmi();
@@ -63,7 +63,7 @@ fn in_order(findings: &[Finding]) -> Vec<Finding> {
 }
 
 /// The networks that are defined, those that cannot be read being findings, as are settings that cannot.
-fn networks(store: &Store, findings: &mut Vec<Finding>) -> Result<Vec<Defined>> {
+fn networks(store: &Store, host: &mut Socket, findings: &mut Vec<Finding>) -> Result<Vec<Defined>> {
     let wrong = |id, error: &Error| {
         let why = error.hint_text().unwrap_or("mend it in an editor: the sentence says where").to_owned();
         Finding::new((Subject::Networks, Severity::Error, id), error.to_string(), why)
@@ -88,13 +88,12 @@ fn networks(store: &Store, findings: &mut Vec<Finding>) -> Result<Vec<Defined>> 
     if let Err(error) = store.settings() {
         findings.push(wrong("settings", &error));
     }
-    let mut host = Socket::open()?;
     let mut defined = Vec::new();
     for (name, _) in names.iter().zip(of_networks).filter(|(_, trusted)| **trusted) {
         match store.network(name) {
             Ok(network) => {
                 let file = store.network_path(name).to_string_lossy().into_owned();
-                let problem = crate::parents::find(&network, &mut host).err();
+                let problem = crate::parents::find(&network, host).err();
                 defined.push(Defined { network, file, problem });
             }
             Err(error) => findings.push(wrong("network-file", &error)),

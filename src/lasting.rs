@@ -86,10 +86,7 @@ impl Record {
     /// # Errors
     /// [`Kind::Taken`]: what one of them has could not be told from it.
     pub fn refuse_shared(&self, others: &[Self]) -> Result<()> {
-        let same = |other: &&Self| {
-            let (own, other) = (&self.holder.netns, &other.holder.netns);
-            (own.device, own.inode) == (other.device, other.inode)
-        };
+        let same = |other: &&Self| self.holder.netns.is(&other.holder.netns);
         let others: Vec<_> = others.iter().filter(same).filter(|o| o.container != self.container).collect();
         for own in self.attachments.iter().flat_map(Attached::lasting) {
             let has = |other: &&&Self| {

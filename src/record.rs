@@ -81,6 +81,13 @@ pub struct Netns {
     pub path: Option<PathBuf>,
 }
 
+impl Netns {
+    /// Whether it is the same namespace as `other`, whatever path leads there.
+    pub fn is(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
 /// One link of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {

@@ -32,10 +32,7 @@ pub(crate) fn join(
     }
     let locked = store.lock(settings.lock_timeout())?;
     let records = store.records()?.sound;
-    let is_near = |record: &&Record| {
-        let (here, there) = (&holder.netns, &record.holder.netns);
-        (here.device, here.inode) == (there.device, there.inode) && record.state == State::Attached
-    };
+    let is_near = |record: &&Record| record.holder.netns.is(&holder.netns) && record.state == State::Attached;
     let mut near = records.iter().filter(is_near);
     let Some(first) = near.find(|record| gives(record, request, networks)) else { return Ok(None) };
     let is_shared = heir(first, &records).is_some();

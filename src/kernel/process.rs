@@ -104,8 +104,7 @@ pub fn is_rootless() -> bool {
 /// # Errors
 /// When that cannot be told.
 pub fn is_in(holder: &Holder) -> Result<bool> {
-    let netns = Process::open(holder.pid)?.netns()?.describe(None);
-    Ok((netns.device, netns.inode) == (holder.netns.device, holder.netns.inode))
+    Ok(Process::open(holder.pid)?.netns()?.describe(None).is(&holder.netns))
 }
 
 fn failed(pid: i32, error: &io::Error) -> Error {
