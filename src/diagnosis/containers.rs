@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::parents::HostLink;
-use crate::difference::Difference;
+use crate::difference::{Difference, What};
 use crate::finding::{Finding, Severity, Subject};
 use crate::host_link;
 use crate::mac::MacAddr;
@@ -123,13 +123,16 @@ pub fn host_filters(name: &str, filters: Filters) -> Option<Finding> {
     (filters.arp_ignore > 0).then(finding)
 }
 
-/// What `check` has found, is of a container or a parent, and is not mended by `gc`.
+/// What `check` has found and `gc` does not mend: of a container, a parent, or a file of the ledger that cannot be read.
 pub fn difference(difference: &Difference) -> Option<Finding> {
     let hint = difference.hint.as_deref().unwrap_or_default();
     // What a network lacks on its parent is the parent's finding.
     let of_network = difference.container.is_none() && difference.network.is_some();
     if of_network || hint.contains("`underlay gc`") {
         return None;
+    }
+    if let (What::File, Some(unread)) = (difference.what, &difference.found) {
+        return Some(Finding::new((Subject::State, Severity::Error, "ledger"), unread, hint));
     }
     let what = [
         difference.container.as_ref().map(|id| format!("container {id}")),

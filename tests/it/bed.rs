@@ -78,6 +78,7 @@ pub struct Bed {
     pub host: Netns,
     pub lan: Netns,
     folder: tempfile::TempDir,
+    pub installed: bool,
 }
 
 /// A bed whose host must be in the end what it was in the beginning: its networks are removed, and then its links,
@@ -125,8 +126,17 @@ pub struct Outcome {
 impl Bed {
     /// A host and a LAN, both up, no network defined.
     pub fn new() -> Self {
-        let bed =
-            Self { host: Netns::new("host"), lan: Netns::new("lan"), folder: tempfile::tempdir().unwrap() };
+        Self::with(false)
+    }
+
+    /// One that has the folders of the package, as this machine has them, and therefore no other beside it.
+    pub fn installed() -> Self {
+        Self::with(true)
+    }
+
+    fn with(installed: bool) -> Self {
+        let (host, lan) = (Netns::new("host"), Netns::new("lan"));
+        let bed = Self { host, lan, folder: tempfile::tempdir().unwrap(), installed };
         bed.host.ip("link set lo up");
         bed.plug_in();
         fs::create_dir_all(bed.path("etc/networks")).unwrap();
@@ -180,7 +190,18 @@ impl Bed {
 
     /// A file or folder of this bed: `etc` is the config dir, `run` the state dir, `data` the data dir, `cdi` the CDI dir.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        let first = name.split('/').next().unwrap();
+        let installed = match first {
+            "etc" => "/etc/underlay",
+            "run" => "/run/underlay",
+            "data" => "/var/lib/underlay",
+            "cdi" => "/etc/cdi",
+            _ => return self.folder.path().join(name),
+        };
+        match self.installed {
+            true => name.replacen(first, installed, 1).into(),
+            false => self.folder.path().join(name),
+        }
     }
 
     /// `underlay` on the host of this bed, with its own config and state.
@@ -207,6 +228,9 @@ impl Bed {
 
     /// The file of `underlay-runtime`: our binary under another name.
     pub fn wrapper_path(&self) -> PathBuf {
+        if self.installed {
+            return "/usr/bin/underlay-runtime".into();
+        }
         let path = self.path("underlay-runtime");
         if !path.exists() {
             std::os::unix::fs::symlink(binary(), &path).unwrap();

@@ -212,9 +212,12 @@ impl<'a> Builder<'a> {
     fn start_by_podman(self) -> Result<Container<'a>, String> {
         let bundle = self.bed.path(&format!("{}.bundle", self.id));
         let hooks = bundle.join("hooks");
-        fs::create_dir_all(&hooks).unwrap();
-        if self.hooks {
-            podman::write_hooks(self.bed, &bundle);
+        fs::create_dir_all(&bundle).unwrap();
+        match self.hooks {
+            // Those of the package podman finds by itself.
+            true if self.bed.installed => {}
+            true => podman::write_hooks(self.bed, &bundle),
+            false => fs::create_dir(&hooks).unwrap(),
         }
         if self.failing_hook {
             let failing = json!({

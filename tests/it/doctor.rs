@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::{Installed, Ipvlan, Macvlan, Program, Wireless};
-    let all: [Named; 10] = [
+    let all: [Named; 11] = [
         ("link_types", &[], link_types),
         ("parents", &[Macvlan], parents),
         ("drivers_on_one_parent", &[Macvlan], drivers_on_one_parent),
@@ -23,6 +23,7 @@ pub fn tests() -> Vec<Test> {
         ("filters", &[Macvlan, Program("sysctl")], filters),
         ("files_that_others_can_write", &[Macvlan], files),
         ("the_ledger", &[Macvlan], the_ledger),
+        ("the_ledger_unread", &[Macvlan], the_ledger_unread),
         ("hooks", &[], hooks),
         ("docker", &[], docker),
         ("virtual_machines", &[], virtual_machines),
@@ -278,6 +279,41 @@ fn the_ledger() {
     let well = ["kernel", "machine", "networks", "parents", "containers", "hooks", "docker", "state"];
     let well: String = well.map(|subject| format!("{subject}: all is well\n")).concat();
     assert_eq!((page.code, page.stdout, page.stderr), (0, well, String::new()));
+}
+
+/// What no command mends is over when its cause is.
+fn the_ledger_unread() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let path = bed.path(&format!("run/containers/{}.json", web.id));
+    let record = fs::read_to_string(&path).unwrap();
+    fs::write(&path, record.replacen("\"version\": 1", "\"version\": 9", 1)).unwrap();
+    assert_unread(
+        &findings(&bed),
+        &format!("{} is of version 9: a newer underlay has written it", path.display()),
+    );
+    fs::write(&path, record).unwrap();
+    assert_eq!(ids(&bed), [""; 0]);
+    bed.configure("underlay.json", r#"{"version": 1, "lock_timeout_ms": 100}"#);
+    let mut holder = Command::new("flock");
+    holder.arg("--no-fork").arg(bed.path("run")).args(["sleep", "1000"]).stdout(Stdio::null());
+    let mut holder = holder.spawn().unwrap();
+    wait(|| fs::read_to_string(format!("/proc/{}/comm", holder.id())).unwrap() == "sleep\n");
+    let found = findings(&bed);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let locked = format!("{} was locked by others for 100 ms", bed.path("run").display());
+    assert_unread(&found, &locked);
+    assert_eq!(ids(&bed), [""; 0]);
+}
+
+/// Asserts that the ledger cannot be read, for a reason that begins so, and that there is no command for it.
+#[track_caller]
+fn assert_unread(found: &[Value], reason: &str) {
+    assert_eq!(ids_of(found), ["ledger"], "{found:#?}");
+    let what = found.last().unwrap()["what"].as_str().unwrap();
+    assert!(what.starts_with(reason), "{what}");
+    assert_eq!(found.last().unwrap()["command"], Value::Null);
 }
 
 /// Makes a program below the root of `bed`.

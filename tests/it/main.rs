@@ -28,6 +28,7 @@ mod dockerd;
 mod docs;
 mod doctor;
 mod events;
+mod everywhere;
 mod failures;
 mod first_light;
 mod gc;
@@ -58,6 +59,7 @@ mod routes;
 mod runtime;
 mod shares;
 mod storms;
+mod systemd;
 mod tracer;
 mod trunks;
 mod unannotated;
@@ -166,6 +168,8 @@ fn main() -> ExitCode {
         installed::tests(),
         cdi::tests(),
         docker::tests(),
+        everywhere::tests(),
+        systemd::tests(),
         runtime::tests(),
         podman_ways::tests(),
         packages::tests(),

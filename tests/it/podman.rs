@@ -41,10 +41,13 @@ pub fn write_hooks(bed: &Bed, bundle: &Path) {
     }
 }
 
-/// Whatever podman starts takes the hooks of this call, not those it was created with.
+/// Whatever podman starts takes the hooks of this call, not those it was created with; without any of a bed's, the package's.
 pub fn with_hooks(bed: &Bed, bundle: &Path) -> Command {
     let mut command = podman(bed);
-    command.arg("--hooks-dir").arg(bundle.join("hooks"));
+    let hooks = bundle.join("hooks");
+    if hooks.exists() {
+        command.arg("--hooks-dir").arg(hooks);
+    }
     command
 }
 
