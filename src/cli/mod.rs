@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use std::mem::ManuallyDrop;
 use std::path::{self, Path, PathBuf};
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::announce;
 use crate::error::{Error, Kind, Result};
@@ -40,6 +40,15 @@ const CDI_DIR: (&str, &str) = ("UNDERLAY_CDI_DIR", "/etc/cdi");
 #[derive(Debug, Parser)]
 #[command(name = "underlay", version, max_term_width = 100)]
 struct Cli {
+    #[command(flatten)]
+    folders: Folders,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where our files are.
+#[derive(Debug, Args)]
+struct Folders {
     /// Where networks and settings are defined
     #[arg(long, value_name = "DIR", env = CONFIG_DIR.0, default_value = CONFIG_DIR.1)]
     config_dir: PathBuf,
@@ -49,11 +58,9 @@ struct Cli {
     /// Where it is remembered which address an identity had
     #[arg(long, value_name = "DIR", env = DATA_DIR.0, default_value = DATA_DIR.1)]
     data_dir: PathBuf,
-    /// Where Docker and podman are told that networks are devices
-    #[arg(long, value_name = "DIR", env = CDI_DIR.0, default_value = CDI_DIR.1)]
-    cdi_dir: PathBuf,
-    #[command(subcommand)]
-    command: Command,
+    /// Where Docker and podman are told that networks are devices [default: /etc/cdi, or cdi in another config dir]
+    #[arg(long, value_name = "DIR", env = CDI_DIR.0)]
+    cdi_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -181,19 +188,32 @@ fn plain_hook(args: &[OsString]) -> Option<Cli> {
         "poststop" => Stage::Poststop,
         _ => return None,
     };
-    (hook == "hook").then(|| Cli {
-        config_dir: folder(CONFIG_DIR),
-        state_dir: folder(STATE_DIR),
-        data_dir: folder(DATA_DIR),
-        cdi_dir: folder(CDI_DIR),
-        command: Command::Hook { stage, network },
-    })
+    (hook == "hook")
+        .then(|| Cli { folders: Folders::of_environment(), command: Command::Hook { stage, network } })
 }
 
-/// A folder as the environment names it, or the default one.
-fn folder((variable, default): (&str, &str)) -> PathBuf {
-    let named = env::var_os(variable).filter(|folder| !folder.is_empty());
-    named.map_or_else(|| PathBuf::from(default), PathBuf::from)
+impl Folders {
+    /// As the environment names them, or the default ones.
+    fn of_environment() -> Self {
+        let named = |variable| env::var_os(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let folder = |(variable, default)| named(variable).unwrap_or_else(|| PathBuf::from(default));
+        Self {
+            config_dir: folder(CONFIG_DIR),
+            state_dir: folder(STATE_DIR),
+            data_dir: folder(DATA_DIR),
+            cdi_dir: named(CDI_DIR.0),
+        }
+    }
+
+    /// The store that lies there. Networks that are defined elsewhere are no devices of this machine's engines, whose file
+    /// would lose those of the default folder.
+    fn store(self) -> Store {
+        let cdi_dir = self.cdi_dir.unwrap_or_else(|| match self.config_dir == Path::new(CONFIG_DIR.1) {
+            true => PathBuf::from(CDI_DIR.1),
+            false => self.config_dir.join("cdi"),
+        });
+        Store::new(self.config_dir, self.state_dir, self.data_dir, cdi_dir)
+    }
 }
 
 /// How hooks are to call this program, so that they use the folders of `store`.
@@ -212,8 +232,7 @@ fn program(store: &Store) -> Result<Program> {
 
 fn run(cli: Cli) -> Result<()> {
     // What it has open is left to the kernel, which closes all at once.
-    let store = Store::new(cli.config_dir, cli.state_dir, cli.data_dir, cli.cdi_dir);
-    let store = ManuallyDrop::new(store);
+    let store = ManuallyDrop::new(cli.folders.store());
     match cli.command {
         Command::Hook { stage: Stage::CreateRuntime, network } => {
             hook::create_runtime(&store, network.as_ref())

@@ -3,12 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use super::{CDI_DIR, CONFIG_DIR, DATA_DIR, STATE_DIR, folder, output, program};
+use super::{Folders, output, program};
 use crate::event::Event;
 use crate::report::report;
 use crate::runtime;
 use crate::runtime_call::Call;
-use crate::store::Store;
 
 /// Whether this program was called by that name.
 pub(super) fn is_meant(args: &[OsString]) -> bool {
@@ -19,7 +18,7 @@ pub(super) fn is_meant(args: &[OsString]) -> bool {
 /// environment.
 pub(super) fn main(args: &[OsString]) -> u8 {
     output::begin_log();
-    let store = Store::new(folder(CONFIG_DIR), folder(STATE_DIR), folder(DATA_DIR), folder(CDI_DIR));
+    let store = Folders::of_environment().store();
     let error = match Call::read(args.get(1..).unwrap_or_default()) {
         Ok(call) => {
             let error =

@@ -5,15 +5,16 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::json;
 
-use crate::bed::{Bed, binary};
+use crate::bed::{Bed, binary, finish};
 use crate::container::Engine::{self, Bare, Podman};
 use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::Macvlan;
-    let all: [Named; 8] = [
+    let all: [Named; 9] = [
         ("the_file_follows_the_networks", &[Macvlan], file),
+        ("another_config_dir", &[Macvlan], another_config_dir),
         ("a_file_that_cannot_be_written", &[Macvlan], unwritable),
         ("devices_and_annotation", &[Macvlan], devices_and_annotation),
         ("no_bundle", &[Macvlan], no_bundle),
@@ -30,6 +31,28 @@ fn bed() -> Bed {
     let bed = Bed::with_pub_net("macvlan", "");
     bed.create("--subnet=10.1.0.0/24 -o parent=eth0 san");
     bed
+}
+
+/// Who tries something out in folders of their own leaves the machine's devices alone.
+fn another_config_dir() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let system = || fs::read("/etc/cdi/underlay.json").ok();
+    let before = system();
+    let mut underlay = bed.host.command(binary());
+    // Without --cdi-dir.
+    underlay.args(&bed.dirs()[..6]).args([
+        "network",
+        "create",
+        "--subnet=10.1.0.0/24",
+        "-o",
+        "parent=eth0",
+        "san",
+    ]);
+    finish(&mut underlay).unwrap();
+    let written = fs::read_to_string(bed.path("etc/cdi/underlay.json")).unwrap();
+    assert!(written.contains("\"name\": \"san\""), "{written}");
+    assert_eq!(system(), before);
+    assert!(!fs::read_to_string(bed.path("cdi/underlay.json")).unwrap().contains("san"));
 }
 
 fn file() {
