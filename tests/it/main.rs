@@ -27,6 +27,7 @@ mod docker;
 mod dockerd;
 mod docs;
 mod doctor;
+mod documented;
 mod events;
 mod failures;
 mod first_light;
@@ -164,6 +165,7 @@ fn main() -> ExitCode {
         pages::tests(),
         conformance::tests(),
         installed::tests(),
+        documented::tests(),
         cdi::tests(),
         docker::tests(),
         runtime::tests(),
