@@ -155,7 +155,7 @@ pub fn tests() -> Vec<Test> {
     let tests = pages.into_iter().map(|page| {
         let programs = ["podman", "dockerd", "ctr", "script"].map(Need::Program);
         let needs = [&[Need::Installed, Need::Macvlan, Need::Vlan][..], &programs].concat();
-        let name = page.trim_start_matches("docs/").trim_end_matches(".md").to_lowercase();
+        let name = page.trim_start_matches("docs/").trim_end_matches(".md").replace('-', "_").to_lowercase();
         // The folders of the machine are everybody's.
         Test::new(format!("documented::{name}"), &needs, move || run_page(page)).alone()
     });
