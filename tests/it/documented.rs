@@ -29,7 +29,10 @@ use Of::{Both, New, Old};
 /// A section: page, heading, engines, and what is there before, as commands.
 type Section = (&'static str, &'static str, Of, &'static [&'static str]);
 
-const PUB_NET: &str = "underlay network create --subnet=172.16.86.0/24 --subnet=2001:db8:abc8::/64 --gateway=172.16.86.1 -o parent=eth0 pub_net";
+const PUB_NET: &str =
+    "underlay network create --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net";
+const WITH_IPV6: &str = "underlay network create --subnet=172.16.86.0/24 --gateway=172.16.86.1 \
+                         --subnet=2001:db8:abc8::/64 -o parent=eth0 pub_net";
 const SAN: &str = "underlay network create --subnet=10.1.0.0/24 -o parent=eth0 san";
 const LAN: &str = "underlay network create --subnet=192.168.1.0/24 --gateway=192.168.1.1 -o parent=eth0 lan";
 const STORAGE: &str =
@@ -45,7 +48,7 @@ const DB: &str = "podman run -d --network none --annotation io.underlay.networks
 const SECTIONS: [Section; 37] = [
     ("README.md", "underlay", New, &[]),
     ("docs/podman.md", "podman", Both, &[PUB_NET]),
-    ("docs/podman.md", "podman before 5.0", Old, &[PUB_NET, SAN]),
+    ("docs/podman.md", "podman before 5.0", Old, &[WITH_IPV6, SAN]),
     ("docs/podman.md", "By CDI", Both, &[PUB_NET]),
     ("docs/podman.md", "Pods, and other shared namespaces", New, &[PUB_NET]),
     (
