@@ -193,10 +193,7 @@ fn run_page(page: &str) {
         let (_, commands) = found.iter().find(|(heading, _)| heading == section.1).unwrap();
         section.3.iter().copied().chain(commands.iter().map(String::as_str)).collect::<Vec<_>>()
     };
-    let docker = sections
-        .iter()
-        .flat_map(|section| commands(section))
-        .any(|command| command.contains("docker ") || command.starts_with("ctr "));
+    let docker = sections.iter().flat_map(|section| commands(section)).any(of_docker);
     let bed = Bed::new();
     let docker = docker.then(|| Docker::with(&bed, daemon_settings(), &[]));
     let machine = Machine { bed: &bed, docker };
@@ -244,9 +241,9 @@ impl Machine<'_> {
         }
         let before = attached();
         match (self.shell(command), FINDS.contains(&command)) {
-            (Err(error), false) => return Err(error),
-            (Ok(said), true) => return Err(format!("{command} finds nothing: {said}")),
-            _ => {}
+            (Ok(_), false) => {}
+            (Err(found), true) if found.contains("exit status: 1\n") => {}
+            (Ok(said) | Err(said), _) => return Err(format!("{command}: {said}")),
         }
         match attached().difference(&before).count() {
             0 if command.contains(" run -d ") => Err(format!("{command}: nothing is attached by it")),
