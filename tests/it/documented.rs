@@ -18,7 +18,7 @@ use crate::podman;
 use crate::rootfs::rootfs;
 
 /// Which engines a section is about: those of Debian 13 know what those of Debian 12 do not (podman before 5, Docker before 25).
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Of {
     Both,
     New,
