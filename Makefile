@@ -96,7 +96,8 @@ payload: deb
 	cp target/packages/underlay_*.deb $(PAYLOAD)/underlay.deb
 	packaging/package deb target/stage $(PAYLOAD)/next 99
 	mv $(PAYLOAD)/next/underlay_*.deb $(PAYLOAD)/next/underlay.deb
-	cp -a --parents ARCHITECTURE.md Cargo.toml docs hooks.d packaging/examples src tests/in-guest tests/demo-walk $(PAYLOAD)/
+	cp -a --parents ARCHITECTURE.md Cargo.toml Makefile README.md docs hooks.d packaging/examples src $(PAYLOAD)/
+	cp -a --parents tests/in-guest tests/demo-walk tests/packages $(PAYLOAD)/
 	cp "$$($(CARGO) test --no-run --test it --target $(TARGET) 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')" $(PAYLOAD)/it
 
 # Debian 13, and Debian 12 with the oldest kernel and engines we serve: each the whole suite, of which nothing may be

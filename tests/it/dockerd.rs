@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bed::{Bed, finish, run};
 use crate::container::Container;
@@ -47,27 +47,35 @@ impl<'a> Docker<'a> {
     /// Starts it, with `underlay-runtime` as runtime `underlay`, and once more as `lan`, whose containers are all in
     /// `pub_net`.
     pub fn start(bed: &'a Bed) -> Self {
-        let folder = bed.path("docker");
-        fs::create_dir(&folder).unwrap();
-        let path = |name: &str| folder.join(name).display().to_string();
         let wrapper = bed.wrapper_path();
-        let mut config = json!({
-            "hosts": [format!("unix://{}", path("sock"))], "data-root": path("data"), "exec-root": path("exec"),
-            "pidfile": path("pid"), "storage-driver": "overlay2", "log-driver": "none",
-            "bridge": "none", "iptables": false, "ip6tables": false,
+        let mut settings = json!({
             "runtimes": {
                 "underlay": {"path": wrapper},
                 "lan": {"path": wrapper, "runtimeArgs": ["--network", "pub_net"]},
             },
         });
         if knows_cdi() {
-            config["features"] = json!({"cdi": true});
-            config["cdi-spec-dirs"] = json!([bed.path("cdi")]);
+            settings["features"] = json!({"cdi": true});
+            settings["cdi-spec-dirs"] = json!([bed.path("cdi")]);
         }
+        Self::with(bed, settings, &bed.variables())
+    }
+
+    /// Starts it with these settings, besides those that keep it to the bed, and these variables.
+    pub fn with(bed: &'a Bed, settings: Value, variables: &[(&str, PathBuf)]) -> Self {
+        let folder = bed.path("docker");
+        fs::create_dir(&folder).unwrap();
+        let path = |name: &str| folder.join(name).display().to_string();
+        let mut config = json!({
+            "hosts": [format!("unix://{}", path("sock"))], "data-root": path("data"), "exec-root": path("exec"),
+            "pidfile": path("pid"), "storage-driver": "overlay2", "log-driver": "none",
+            "bridge": "none", "iptables": false, "ip6tables": false,
+        });
+        config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
         fs::write(folder.join("daemon.json"), config.to_string()).unwrap();
         let log = fs::File::create(folder.join("log")).unwrap();
         let mut command = bed.host.command("dockerd");
-        command.arg("--config-file").arg(folder.join("daemon.json")).envs(bed.variables());
+        command.arg("--config-file").arg(folder.join("daemon.json")).envs(variables.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut docker = Self { bed, daemon: command.spawn().unwrap(), _alone: alone };
@@ -91,6 +99,12 @@ impl<'a> Docker<'a> {
         let mut command = self.bed.host.command("docker");
         command.arg("--host").arg(format!("unix://{}", self.bed.path("docker/sock").display()));
         command
+    }
+
+    /// What leads `docker` and `ctr` to it.
+    pub fn variables(&self) -> [(&'static str, PathBuf); 2] {
+        let sock = format!("unix://{}", self.bed.path("docker/sock").display());
+        [("DOCKER_HOST", sock.into()), ("CONTAINERD_ADDRESS", self.socket())]
     }
 
     /// Runs `docker`; what it prints, or what went wrong.

@@ -1,14 +1,19 @@
-//! The tests that our documents cite exist.
+//! The tests that our documents cite exist, and their commands are run.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use crate::Test;
 use crate::container::repository;
+use crate::documented;
 
 /// Takes the names of all other tests.
 pub fn tests(names: BTreeSet<String>) -> Vec<Test> {
-    vec![Test::new("docs::cited_tests_exist", &[], move || cited(&names))]
+    let all = names.clone();
+    vec![
+        Test::new("docs::cited_tests_exist", &[], move || cited(&names)),
+        Test::new("docs::commands_are_run", &[], move || documented::complete(&all)),
+    ]
 }
 
 fn cited(names: &BTreeSet<String>) {

@@ -27,6 +27,7 @@ mod docker;
 mod dockerd;
 mod docs;
 mod doctor;
+mod documented;
 mod events;
 mod everywhere;
 mod failures;
@@ -166,6 +167,7 @@ fn main() -> ExitCode {
         pages::tests(),
         conformance::tests(),
         installed::tests(),
+        documented::tests(),
         cdi::tests(),
         docker::tests(),
         everywhere::tests(),
