@@ -24,7 +24,12 @@ pub fn tests() -> Vec<Test> {
         ("quadlet", &[Need::Installed, Need::Program("podman")], quadlet),
         ("rootless", &[Need::Macvlan], rootless),
     ];
-    all.map(|(name, needs, run)| Test::new(format!("podman_ways::{name}"), needs, run)).into()
+    let mut tests =
+        Vec::from(all.map(|(name, needs, run)| Test::new(format!("podman_ways::{name}"), needs, run)));
+    // It takes the folders of an installation for itself.
+    let needs = [Need::Macvlan, Need::Installed, Need::Program("podman")];
+    tests.push(Test::new("podman_ways::rootless_podman", &needs, rootless_podman).alone());
+    tests
 }
 
 const CREATE: &str = "--subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net";
@@ -205,4 +210,48 @@ fn rootless() {
     // Who runs as root is not told so.
     let error = bed.container(Bare, "typo").networks("pubnet").start().map(drop).unwrap_err();
     assert!(!error.contains("rootless"), "{error}");
+}
+
+/// A user's own podman finds the same hook files, and starts nothing that asks for a network. Who runs runc sees why.
+fn rootless_podman() {
+    let bed = Watched::new();
+    let underlay = |arguments: &str| bed.host.try_run("underlay", arguments).unwrap();
+    underlay(&format!("network create {CREATE}"));
+    let home = "/home/rootless";
+    finish(Command::new("useradd").args(["--create-home", "--home-dir", home, "rootless"])).unwrap();
+    // What runs in it is to be the user's: podman writes there.
+    finish(Command::new("cp").arg("-R").arg(rootfs()).arg(format!("{home}/rootfs"))).unwrap();
+    finish(Command::new("chown").args(["--recursive", "rootless:", home])).unwrap();
+    let rootless = || {
+        let mut command = bed.host.command("setpriv");
+        command.args(["--reuid=rootless", "--regid=rootless", "--init-groups", "--reset-env", "env"]);
+        command.arg(format!("XDG_RUNTIME_DIR={home}")).arg("podman").current_dir("/");
+        command
+    };
+    let run = |runtime: &str, more: &[&str]| {
+        let mut run = rootless();
+        run.args(["--runtime", runtime, "run", "--rm", "--network=none"]).args(more);
+        finish(run.arg("--rootfs").arg(format!("{home}/rootfs")).args(["cat", "/proc/self/uid_map"]))
+    };
+    let why = format!("{home}/why");
+    let kept = format!("run.oci.hooks.stderr={why}");
+    for runtime in ["crun", "runc"] {
+        let map = run(runtime, &[]).unwrap();
+        assert_ne!(map.split_whitespace().nth(1), Some("0"), "{map}");
+        let error = run(runtime, &["--annotation", ASKED, "--annotation", &kept]).unwrap_err();
+        assert!(error.contains("exit status: 126"), "{error}");
+        let said = match runtime {
+            "crun" => fs::read_to_string(&why).unwrap(),
+            _ => error,
+        };
+        for words in ["the engine is rootless", "start the container as root (sudo podman run"] {
+            assert!(said.contains(words), "{words:?} is not in {said}");
+        }
+    }
+    assert_eq!(finish(rootless().args(["ps", "--all", "--quiet"])).unwrap(), "");
+    assert_eq!(underlay("ps --format json"), "[]\n");
+    // Its namespace is held by a process of podman's.
+    finish(rootless().args(["system", "migrate"])).unwrap();
+    finish(Command::new("userdel").args(["--remove", "rootless"])).unwrap();
+    underlay("network rm pub_net");
 }
