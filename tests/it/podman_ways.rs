@@ -1,5 +1,5 @@
-//! The ways in which podman starts containers: pods, user namespaces, beside its own networks, quadlets;
-//! and why not rootless.
+//! The ways in which podman starts containers: pods, user namespaces, beside its own networks, quadlets, from
+//! checkpoints; and why not rootless.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::bed::{Bed, Watched, finish, outcome};
 use crate::container::Engine::{Bare, Podman};
-use crate::container::repository;
+use crate::container::{repository, wait};
 use crate::need::Need;
 use crate::podman::{self, podman};
 use crate::rootfs::rootfs;
@@ -16,12 +16,13 @@ use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     const PODMAN: [Need; 2] = [Need::Macvlan, Need::Engine(Podman)];
-    let all: [Named; 6] = [
+    let all: [Named; 7] = [
         ("kube_play", &PODMAN, kube_play),
         ("network_of_another_container", &PODMAN, network_of_another),
         ("bridge_beside", &PODMAN, bridge_beside),
         ("user_namespace", &[Need::Macvlan, Need::Engine(Podman), Need::Installed], user_namespace),
         ("quadlet", &[Need::Installed, Need::Program("podman")], quadlet),
+        ("checkpoint", &[Need::Macvlan, Need::Engine(Podman), Need::Installed], checkpoint),
         ("rootless", &[Need::Macvlan], rootless),
     ];
     let mut tests =
@@ -190,6 +191,72 @@ fn quadlet() {
     }
     let unit = fs::read_to_string("/usr/lib/systemd/system/underlay-boot.service").unwrap();
     assert!(unit.lines().any(|line| line == "Before=network-online.target"), "{unit}");
+}
+
+/// CRIU leaves the link behind: the hook detaches, and on restore attaches as before, ahead of sockets that are bound
+/// to the address.
+fn checkpoint() {
+    if !podman::splits_annotations() {
+        assert!(finish(Command::new("which").arg("criu")).is_err(), "Debian 13 has no CRIU");
+        return;
+    }
+    let bed = Watched::new();
+    bed.create(CREATE);
+    let (image, name) = (image(&bed), format!("frozen-{}", bed.host.name));
+    let (name, archive) = (name.as_str(), bed.path("checkpoint.tar.gz").display().to_string());
+    let podman = |words: &[&str]| finish(hooked(&bed).args(["--runtime", "runc"]).args(words));
+    let run =
+        ["run", "--detach", "--network=none", "--name", name, "--annotation", "io.underlay.networks=pub_net"];
+    let server = [&image, "busybox", "httpd", "-f", "-p", "172.16.86.2:80"];
+    podman(&[&run[..], &server[..]].concat()).unwrap();
+    let serves = || {
+        let mut client = bed.lan.command("busybox");
+        outcome(client.args(["nc", "-w", "5", "172.16.86.2", "80"]), b"GET / HTTP/1.0\r\n\r\n")
+            .stdout
+            .starts_with("HTTP/1.")
+    };
+    wait(serves);
+    let attached = || ["container", "addresses", "mac", "ifname"].map(|key| bed.ps()[0][key].clone());
+    let before = attached();
+
+    podman(&["container", "checkpoint", "--leave-running", name]).unwrap();
+    assert!(serves() && attached() == before, "nothing changes");
+
+    podman(&["container", "checkpoint", name]).unwrap();
+    bed.assert_nothing_held();
+    let other = bed.container(Bare, "other").networks("pub_net").start().unwrap();
+    assert_eq!(other.addresses("eth0"), ["172.16.86.3/24"], "what it had is kept for it");
+    other.stop();
+    bed.run("network rm pub_net");
+    let error = podman(&["container", "restore", name]).unwrap_err();
+    assert!(error.contains("network pub_net does not exist"), "{error}");
+    bed.create(CREATE);
+    podman(&["container", "restore", name]).unwrap();
+    assert_eq!(attached(), before);
+    assert!(serves());
+    assert_eq!(bed.run("check"), "");
+
+    podman(&["container", "checkpoint", "--export", &archive, name]).unwrap();
+    podman(&["rm", name]).unwrap();
+    podman(&["container", "restore", "--import", &archive]).unwrap();
+    assert_eq!(attached(), before);
+    assert!(serves());
+    // Not ours: runc brings no loopback link up on restore.
+    let lo = ["--target", &pid(&bed, name), "--net", "ip", "link", "show", "lo"];
+    let lo = finish(Command::new("nsenter").args(lo)).unwrap();
+    assert!(lo.contains(" <LOOPBACK> "), "{lo}");
+    // Nor this: podman calls no poststop for what it has imported.
+    podman(&["rm", "--force", "--time", "0", name]).unwrap();
+    assert_eq!(bed.ps()[0]["alive"], false);
+    bed.run("gc");
+    bed.assert_nothing_held();
+
+    // Debian's crun is built without.
+    let crun = bed.container(Podman, "crun").networks("pub_net").start().unwrap();
+    let error = finish(podman::podman(&bed).args(["container", "checkpoint", &crun.id])).unwrap_err();
+    assert!(error.contains("configured runtime does not support checkpoint/restore"), "{error}");
+    crun.stop();
+    finish(podman::podman(&bed).args(["rmi", &image])).unwrap();
 }
 
 /// In a user namespace other than the host's there is nothing to be had, and that is what is said.
