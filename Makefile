@@ -89,13 +89,15 @@ bench-native: requirements build
 		exec target/bench/$(TARGET)/release/underlay-bench "$$@"' sh \
 		$(CURDIR)/$(BINARY) $(CURDIR)/target/bench/$(TARGET)/release $(CURDIR)/target/bench/native $(ROUNDS) $(QUICK)
 
-# What the guest gets: the package as it is shipped, one of the next version, and the tests with what they read.
-payload: deb
+# What the guest gets: the packages as they are shipped, those of the next version, and the tests with what they read.
+payload: deb rpm
 	rm -rf $(PAYLOAD)
 	mkdir -p $(PAYLOAD)
 	cp target/packages/underlay_*.deb $(PAYLOAD)/underlay.deb
-	packaging/package deb target/stage $(PAYLOAD)/next 99
+	cp target/packages/underlay-*.rpm $(PAYLOAD)/underlay.rpm
+	for kind in deb rpm; do packaging/package $$kind target/stage $(PAYLOAD)/next 99 || exit 1; done
 	mv $(PAYLOAD)/next/underlay_*.deb $(PAYLOAD)/next/underlay.deb
+	mv $(PAYLOAD)/next/underlay-*.rpm $(PAYLOAD)/next/underlay.rpm
 	cp -a --parents ARCHITECTURE.md Cargo.toml Makefile README.md docs hooks.d packaging/examples src $(PAYLOAD)/
 	cp -a --parents tests/in-guest tests/demo-walk tests/packages $(PAYLOAD)/
 	cp "$$($(CARGO) test --no-run --test it --target $(TARGET) 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')" $(PAYLOAD)/it

@@ -1,7 +1,7 @@
-//! The .deb: what dpkg makes of it, while containers run and when they are gone.
+//! The packages: what dpkg makes of the .deb and rpm of the .rpm, while containers run and when they are gone.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::Test;
@@ -12,103 +12,195 @@ use crate::podman::podman;
 use crate::rootfs::rootfs;
 
 pub fn tests() -> Vec<Test> {
-    let needs = [Need::Installed, Need::Macvlan, Need::Vlan, Need::Program("dpkg"), Need::Program("podman")];
-    // It takes away what all others use.
-    vec![Test::new("packages::installed_upgraded_purged", &needs, installed_upgraded_purged).alone()]
+    let needs = |program| {
+        [Need::Installed, Need::Macvlan, Need::Vlan, Need::Program(program), Need::Program("podman")]
+    };
+    // They take away what all others use.
+    vec![
+        Test::new("packages::installed_upgraded_purged", &needs("dpkg"), deb).alone(),
+        Test::new("packages::rpm_installed_upgraded_erased", &needs("rpm"), rpm).alone(),
+    ]
 }
 
 const PROGRAM: &str = "/usr/bin/underlay";
+const RUNTIME: &str = "/usr/bin/underlay-runtime";
 const HOOK: &str = "/usr/share/containers/oci/hooks.d/underlay-createRuntime.json";
 
-/// What the package and its use leave on a machine, if anything.
-fn left() -> Vec<&'static str> {
-    [
+/// What a package leaves on a machine, if anything.
+fn placed() -> Vec<&'static str> {
+    there(&[
         PROGRAM,
-        "/usr/bin/underlay-runtime",
+        RUNTIME,
         HOOK,
         "/usr/share/containers/oci/hooks.d/underlay-poststop.json",
         "/usr/lib/systemd/system/underlay-boot.service",
         "/etc/systemd/system/multi-user.target.wants/underlay-boot.service",
         "/usr/share/bash-completion/completions/underlay",
-        "/etc/underlay",
-        "/var/lib/underlay",
-        "/run/underlay",
-    ]
-    .into_iter()
-    .filter(|path| fs::symlink_metadata(path).is_ok())
-    .collect()
+        "/usr/share/doc/underlay",
+        "/usr/share/licenses/underlay",
+    ])
 }
 
-/// The package of this version, and one of a later.
-fn package(name: &str) -> PathBuf {
-    repository().join(name)
+/// What its use leaves.
+fn used() -> Vec<&'static str> {
+    there(&["/etc/underlay", "/var/lib/underlay", "/run/underlay"])
 }
 
-/// The order in which dpkg puts files into their places, or takes them away.
-fn dpkg(bed: &Bed, arguments: &[&str], package: &Path) -> Vec<String> {
-    let trace = bed.path("dpkg");
-    let mut command = bed.host.command("strace");
-    command
-        .args(["-f", "-s", "200", "-e", "trace=rename,renameat,renameat2,unlink,unlinkat", "-o"])
-        .arg(&trace);
-    let said = finish(command.arg("dpkg").args(arguments).arg(package));
+fn there(paths: &[&'static str]) -> Vec<&'static str> {
+    paths.iter().copied().filter(|path| fs::symlink_metadata(path).is_ok()).collect()
+}
+
+/// What `command` did to files, in that order: `+` before what came into its place, `-` before what went.
+fn changes(bed: &Bed, command: &str) -> Vec<String> {
+    let trace = bed.path("trace");
+    let mut strace = bed.host.command("strace");
+    strace.args(["-f", "-y", "-s", "200", "-e", "trace=/^(rename|unlink|symlink)", "-o"]).arg(&trace);
+    let said = finish(strace.args(command.split_whitespace()).current_dir(repository()));
     assert!(said.is_ok(), "{said:?}");
-    let trace = fs::read_to_string(trace).unwrap();
-    let changed = trace.lines().filter(|line| line.ends_with("= 0"));
-    // The last path of a rename is where the file comes to lie.
-    changed.filter_map(|line| Some(line.rsplit('"').nth(1)?.to_owned())).collect()
+    let mut changes = Vec::new();
+    for line in fs::read_to_string(trace).unwrap().lines().filter(|line| line.ends_with("= 0")) {
+        let mut paths = paths(line);
+        let last = paths.pop().unwrap();
+        if line.contains(" rename") {
+            changes.push(format!("-{}", paths.pop().unwrap()));
+        }
+        changes.push(format!("{}{last}", if line.contains(" unlink") { '-' } else { '+' }));
+    }
+    changes
+}
+
+/// The paths in a line of strace's, which says `5</usr/bin>, "underlay"` of one below an open folder.
+fn paths(line: &str) -> Vec<String> {
+    let parts: Vec<&str> = line.split('"').collect();
+    let named = parts.chunks_exact(2).map(|pair| (pair[0].strip_suffix(">, "), pair[1]));
+    let path = |(folder, name): (Option<&str>, &str)| match folder.and_then(|text| text.rsplit_once('<')) {
+        Some((_, folder)) => Path::new(folder).join(name).display().to_string(),
+        None => name.to_owned(),
+    };
+    named.map(path).collect()
 }
 
 #[track_caller]
-fn comes_before(order: &[String], first: &str, second: &str) {
-    let at = |path: &str| order.iter().position(|changed| changed == path);
+fn comes_before(changes: &[String], first: &str, second: &str) {
+    let at = |change: &str| changes.iter().position(|changed| changed == change);
     let places = (at(first), at(second));
     assert!(
         matches!(places, (Some(first), Some(second)) if first < second),
-        "{first}, {second}: {places:?}\n{order:#?}"
+        "{first}, {second}: {places:?}\n{changes:#?}"
     );
 }
 
-fn installed_upgraded_purged() {
-    let bed = Bed::new();
-    dpkg(&bed, &["--purge"], Path::new("underlay"));
-    assert_eq!(left(), [""; 0]);
-    // An engine passes over a hook whose program is missing: so it is never missing where there is a hook.
-    comes_before(&dpkg(&bed, &["--install"], &package("underlay.deb")), PROGRAM, HOOK);
-    let here = left();
-    assert!(here.contains(&HOOK) && here.contains(&"/usr/bin/underlay-runtime"), "{here:?}");
+/// An engine passes over a hook whose program is missing: so it is never missing where there is a hook.
+#[track_caller]
+fn installs(bed: &Bed, command: &str) {
+    comes_before(&changes(bed, command), &format!("+{PROGRAM}"), &format!("+{HOOK}"));
+    let here = placed();
+    assert!(here.contains(&HOOK) && here.contains(&RUNTIME), "{here:?}");
     assert!(here.iter().any(|path| path.ends_with("wants/underlay-boot.service")), "enabled: {here:?}");
-    assert!(!here.contains(&"/run/underlay"), "nothing has been started: {here:?}");
+    assert_eq!(there(&["/run/underlay"]), [""; 0], "nothing has been started");
+}
 
-    // The first container, with nothing but the package.
-    let underlay = |arguments: &str| bed.host.try_run("underlay", arguments).unwrap();
-    underlay("network create --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net");
-    underlay("network create --subnet=10.50.0.0/24 --host-access=10.50.0.9 -o parent=eth0.50 office");
-    let mut run = podman(&bed);
+/// Nothing that an engine reads or runs is away for an instant.
+#[track_caller]
+fn upgrades(bed: &Bed, command: &str) {
+    let (before, changes) = (placed(), changes(bed, command));
+    assert!(
+        changes.contains(&format!("+{PROGRAM}")) && changes.contains(&format!("+{HOOK}")),
+        "{changes:#?}"
+    );
+    for path in [PROGRAM, RUNTIME, HOOK] {
+        assert!(!changes.contains(&format!("-{path}")), "{path} was away: {changes:#?}");
+    }
+    assert_eq!(placed(), before);
+}
+
+#[track_caller]
+fn removes(bed: &Bed, command: &str) {
+    comes_before(&changes(bed, command), &format!("-{HOOK}"), &format!("-{PROGRAM}"));
+    assert!(used().contains(&"/etc/underlay") && !placed().contains(&PROGRAM), "{:?}", (used(), placed()));
+    assert!(bed.host.link("eth0.50").is_some(), "what it has made on the host stays");
+}
+
+fn underlay(bed: &Bed, arguments: &str) -> String {
+    bed.host.try_run("underlay", arguments).unwrap()
+}
+
+fn create_networks(bed: &Bed) {
+    underlay(bed, "network create --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net");
+    underlay(bed, "network create --subnet=10.50.0.0/24 --host-access=10.50.0.9 -o parent=eth0.50 office");
+}
+
+/// The id of a container that is started with nothing but the package.
+fn start(bed: &Bed) -> String {
+    let mut run = podman(bed);
     run.args(["run", "--detach", "--name", "packaged", "--network=none", "--annotation"]);
     run.arg("io.underlay.networks=pub_net:ip=172.16.86.10").arg("--rootfs");
     let id = finish(run.arg(format!("{}:O", rootfs().display())).args(["sleep", "1000"])).unwrap();
-    let answers = || bed.lan.try_run("busybox", "ping -c 1 -W 5 172.16.86.10").is_ok();
-    assert!(answers());
+    id.trim().to_owned()
+}
 
-    // A later version, while it runs.
-    dpkg(&bed, &["--install"], &package("next/underlay.deb"));
+fn stop(bed: &Bed) {
+    finish(podman(bed).args(["rm", "--force", "--time", "0", "packaged"])).unwrap();
+}
+
+fn answers(bed: &Bed) -> bool {
+    bed.lan.try_run("busybox", "ping -c 1 -W 5 172.16.86.10").is_ok()
+}
+
+/// A container runs while `upgrade` is done.
+fn keeps_its_network(bed: &Bed, upgrade: impl FnOnce()) {
+    let id = start(bed);
+    assert!(answers(bed));
+    upgrade();
+    assert!(answers(bed), "its network stays");
+    assert!(underlay(bed, &format!("inspect {id}")).contains("172.16.86.10/24"));
+    assert_eq!(underlay(bed, "check"), "");
+    stop(bed);
+    assert_eq!(underlay(bed, "ps --format json"), "[]\n", "detached by the hook of its time");
+}
+
+fn deb() {
+    let bed = Bed::new();
+    changes(&bed, "dpkg --purge underlay");
+    assert_eq!((placed(), used()), (vec![], vec![]));
+    installs(&bed, "dpkg --install underlay.deb");
+    create_networks(&bed);
+    keeps_its_network(&bed, || upgrades(&bed, "dpkg --install next/underlay.deb"));
     let version = finish(Command::new("dpkg-query").args(["--show", "--showformat=${Version}", "underlay"]));
     assert_eq!(version.unwrap(), "99");
-    assert!(answers(), "its network stays");
-    assert!(underlay(&format!("inspect {}", id.trim())).contains("172.16.86.10/24"));
-    assert_eq!(underlay("check"), "");
-    finish(podman(&bed).args(["rm", "--force", "--time", "0", "packaged"])).unwrap();
-    assert_eq!(underlay("ps --format json"), "[]\n", "detached by the hook of its time");
 
     // Removing keeps what has been configured; purging forgets it, and what it has made on the host.
-    assert!(underlay("boot").contains("10.50.0.9"));
-    comes_before(&dpkg(&bed, &["--remove"], Path::new("underlay")), HOOK, PROGRAM);
-    assert!(left().contains(&"/etc/underlay") && !left().contains(&PROGRAM), "{:?}", left());
-    assert!(bed.host.link("eth0.50").is_some());
-    dpkg(&bed, &["--purge"], Path::new("underlay"));
-    assert_eq!(left(), [""; 0]);
+    assert!(underlay(&bed, "boot").contains("10.50.0.9"));
+    removes(&bed, "dpkg --remove underlay");
+    changes(&bed, "dpkg --purge underlay");
+    assert_eq!((placed(), used()), (vec![], vec![]));
     assert!(bed.host.link("eth0.50").is_none() && bed.host.link("ulh-office").is_none());
     // For the other tests.
-    dpkg(&bed, &["--install"], &package("underlay.deb"));
+    changes(&bed, "dpkg --install underlay.deb");
+}
+
+/// Debian's rpm knows nothing of Debian's packages, so it is told not to ask for a shell.
+fn rpm() {
+    let bed = Bed::new();
+    changes(&bed, "dpkg --purge underlay");
+    installs(&bed, "rpm --install --nodeps underlay.rpm");
+    create_networks(&bed);
+    keeps_its_network(&bed, || upgrades(&bed, "rpm --upgrade --nodeps next/underlay.rpm"));
+    let version = finish(Command::new("rpm").args(["--query", "--queryformat=%{VERSION}", "underlay"]));
+    assert_eq!(version.unwrap(), "99");
+
+    // Erasing keeps all but the package itself: what is configured, remembered, made and running.
+    assert!(underlay(&bed, "boot").contains("10.50.0.9"));
+    let id = start(&bed);
+    removes(&bed, "rpm --erase --nodeps underlay");
+    assert_eq!(placed(), [""; 0]);
+    assert_eq!(used().len(), 3, "{:?}", used());
+    assert!(fs::exists(format!("/run/underlay/containers/{id}.json")).unwrap());
+    assert!(bed.host.link("ulh-office").is_some() && answers(&bed));
+    stop(&bed);
+    // For the other tests.
+    for folder in used() {
+        fs::remove_dir_all(folder).unwrap();
+    }
+    changes(&bed, "dpkg --install underlay.deb");
 }

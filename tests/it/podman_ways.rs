@@ -1,5 +1,5 @@
-//! The ways in which podman starts containers: pods, user namespaces, beside its own networks, quadlets;
-//! and why not rootless.
+//! The ways in which podman starts containers: pods, user namespaces, beside its own networks, quadlets, from
+//! checkpoints; and why not rootless.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::bed::{Bed, Watched, finish, outcome};
 use crate::container::Engine::{Bare, Podman};
-use crate::container::repository;
+use crate::container::{repository, wait};
 use crate::need::Need;
 use crate::podman::{self, podman};
 use crate::rootfs::rootfs;
@@ -16,15 +16,21 @@ use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     const PODMAN: [Need; 2] = [Need::Macvlan, Need::Engine(Podman)];
-    let all: [Named; 6] = [
+    let all: [Named; 7] = [
         ("kube_play", &PODMAN, kube_play),
         ("network_of_another_container", &PODMAN, network_of_another),
         ("bridge_beside", &PODMAN, bridge_beside),
         ("user_namespace", &[Need::Macvlan, Need::Engine(Podman), Need::Installed], user_namespace),
         ("quadlet", &[Need::Installed, Need::Program("podman")], quadlet),
+        ("checkpoint", &[Need::Macvlan, Need::Engine(Podman), Need::Installed], checkpoint),
         ("rootless", &[Need::Macvlan], rootless),
     ];
-    all.map(|(name, needs, run)| Test::new(format!("podman_ways::{name}"), needs, run)).into()
+    let mut tests =
+        Vec::from(all.map(|(name, needs, run)| Test::new(format!("podman_ways::{name}"), needs, run)));
+    // It takes the folders of an installation for itself.
+    let needs = [Need::Macvlan, Need::Installed, Need::Program("podman")];
+    tests.push(Test::new("podman_ways::rootless_podman", &needs, rootless_podman).alone());
+    tests
 }
 
 const CREATE: &str = "--subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net";
@@ -187,6 +193,72 @@ fn quadlet() {
     assert!(unit.lines().any(|line| line == "Before=network-online.target"), "{unit}");
 }
 
+/// CRIU leaves the link behind: the hook detaches, and on restore attaches as before, ahead of sockets that are bound
+/// to the address.
+fn checkpoint() {
+    if !podman::splits_annotations() {
+        assert!(finish(Command::new("which").arg("criu")).is_err(), "Debian 13 has no CRIU");
+        return;
+    }
+    let bed = Watched::new();
+    bed.create(CREATE);
+    let (image, name) = (image(&bed), format!("frozen-{}", bed.host.name));
+    let (name, archive) = (name.as_str(), bed.path("checkpoint.tar.gz").display().to_string());
+    let podman = |words: &[&str]| finish(hooked(&bed).args(["--runtime", "runc"]).args(words));
+    let run =
+        ["run", "--detach", "--network=none", "--name", name, "--annotation", "io.underlay.networks=pub_net"];
+    let server = [&image, "busybox", "httpd", "-f", "-p", "172.16.86.2:80"];
+    podman(&[&run[..], &server[..]].concat()).unwrap();
+    let serves = || {
+        let mut client = bed.lan.command("busybox");
+        outcome(client.args(["nc", "-w", "5", "172.16.86.2", "80"]), b"GET / HTTP/1.0\r\n\r\n")
+            .stdout
+            .starts_with("HTTP/1.")
+    };
+    wait(serves);
+    let attached = || ["container", "addresses", "mac", "ifname"].map(|key| bed.ps()[0][key].clone());
+    let before = attached();
+
+    podman(&["container", "checkpoint", "--leave-running", name]).unwrap();
+    assert!(serves() && attached() == before, "nothing changes");
+
+    podman(&["container", "checkpoint", name]).unwrap();
+    bed.assert_nothing_held();
+    let other = bed.container(Bare, "other").networks("pub_net").start().unwrap();
+    assert_eq!(other.addresses("eth0"), ["172.16.86.3/24"], "what it had is kept for it");
+    other.stop();
+    bed.run("network rm pub_net");
+    let error = podman(&["container", "restore", name]).unwrap_err();
+    assert!(error.contains("network pub_net does not exist"), "{error}");
+    bed.create(CREATE);
+    podman(&["container", "restore", name]).unwrap();
+    assert_eq!(attached(), before);
+    assert!(serves());
+    assert_eq!(bed.run("check"), "");
+
+    podman(&["container", "checkpoint", "--export", &archive, name]).unwrap();
+    podman(&["rm", name]).unwrap();
+    podman(&["container", "restore", "--import", &archive]).unwrap();
+    assert_eq!(attached(), before);
+    assert!(serves());
+    // Not ours: runc brings no loopback link up on restore.
+    let lo = ["--target", &pid(&bed, name), "--net", "ip", "link", "show", "lo"];
+    let lo = finish(Command::new("nsenter").args(lo)).unwrap();
+    assert!(lo.contains(" <LOOPBACK> "), "{lo}");
+    // Nor this: podman calls no poststop for what it has imported.
+    podman(&["rm", "--force", "--time", "0", name]).unwrap();
+    assert_eq!(bed.ps()[0]["alive"], false);
+    bed.run("gc");
+    bed.assert_nothing_held();
+
+    // Debian's crun is built without.
+    let crun = bed.container(Podman, "crun").networks("pub_net").start().unwrap();
+    let error = finish(podman::podman(&bed).args(["container", "checkpoint", &crun.id])).unwrap_err();
+    assert!(error.contains("configured runtime does not support checkpoint/restore"), "{error}");
+    crun.stop();
+    finish(podman::podman(&bed).args(["rmi", &image])).unwrap();
+}
+
 /// In a user namespace other than the host's there is nothing to be had, and that is what is said.
 fn rootless() {
     let bed = Watched::new();
@@ -205,4 +277,48 @@ fn rootless() {
     // Who runs as root is not told so.
     let error = bed.container(Bare, "typo").networks("pubnet").start().map(drop).unwrap_err();
     assert!(!error.contains("rootless"), "{error}");
+}
+
+/// A user's own podman finds the same hook files, and starts nothing that asks for a network. Who runs runc sees why.
+fn rootless_podman() {
+    let bed = Watched::new();
+    let underlay = |arguments: &str| bed.host.try_run("underlay", arguments).unwrap();
+    underlay(&format!("network create {CREATE}"));
+    let home = "/home/rootless";
+    finish(Command::new("useradd").args(["--create-home", "--home-dir", home, "rootless"])).unwrap();
+    // What runs in it is to be the user's: podman writes there.
+    finish(Command::new("cp").arg("-R").arg(rootfs()).arg(format!("{home}/rootfs"))).unwrap();
+    finish(Command::new("chown").args(["--recursive", "rootless:", home])).unwrap();
+    let rootless = || {
+        let mut command = bed.host.command("setpriv");
+        command.args(["--reuid=rootless", "--regid=rootless", "--init-groups", "--reset-env", "env"]);
+        command.arg(format!("XDG_RUNTIME_DIR={home}")).arg("podman").current_dir("/");
+        command
+    };
+    let run = |runtime: &str, more: &[&str]| {
+        let mut run = rootless();
+        run.args(["--runtime", runtime, "run", "--rm", "--network=none"]).args(more);
+        finish(run.arg("--rootfs").arg(format!("{home}/rootfs")).args(["cat", "/proc/self/uid_map"]))
+    };
+    let why = format!("{home}/why");
+    let kept = format!("run.oci.hooks.stderr={why}");
+    for runtime in ["crun", "runc"] {
+        let map = run(runtime, &[]).unwrap();
+        assert_ne!(map.split_whitespace().nth(1), Some("0"), "{map}");
+        let error = run(runtime, &["--annotation", ASKED, "--annotation", &kept]).unwrap_err();
+        assert!(error.contains("exit status: 126"), "{error}");
+        let said = match runtime {
+            "crun" => fs::read_to_string(&why).unwrap(),
+            _ => error,
+        };
+        for words in ["the engine is rootless", "start the container as root (sudo podman run"] {
+            assert!(said.contains(words), "{words:?} is not in {said}");
+        }
+    }
+    assert_eq!(finish(rootless().args(["ps", "--all", "--quiet"])).unwrap(), "");
+    assert_eq!(underlay("ps --format json"), "[]\n");
+    // Its namespace is held by a process of podman's.
+    finish(rootless().args(["system", "migrate"])).unwrap();
+    finish(Command::new("userdel").args(["--remove", "rootless"])).unwrap();
+    underlay("network rm pub_net");
 }
