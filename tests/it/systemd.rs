@@ -146,7 +146,7 @@ pub fn example(bed: &Bed, network: &str) -> String {
             .unwrap();
     let asked = "lan:ip=192.168.1.210";
     assert!(text.contains(asked), "{text}");
-    text.replace(asked, network).replace("\n\n[Service]", "\nExec=sleep 1000\n\n[Service]")
+    text.replace(asked, network).replace("\n\n[Service]", "\nExec=sleep 1000\nStopTimeout=0\n\n[Service]")
 }
 
 /// What the package's service makes at boot, and what the journal has of containers that are services themselves.
@@ -186,9 +186,10 @@ fn restarted(bed: &Bed, systemd: &Systemd) {
     systemd.run("systemctl", "start lan-web");
     let attached = || -> Option<Value> {
         let all: Vec<Value> = serde_json::from_str(&systemd.run("underlay", "ps --format json")).unwrap();
-        all.into_iter().find(|one| one["attachments"][0]["network"] == "pub_net" && one["alive"] == true)
+        let runs = |one: &Value| one["state"] == "attached" && one["alive"] == true;
+        all.into_iter().find(|one| runs(one) && one["attachments"][0]["network"] == "pub_net")
     };
-    let first = attached().expect("it is attached");
+    let first = attached().unwrap_or_else(|| panic!("{}", systemd.run("underlay", "ps --format json")));
     let answers = || bed.lan.try_run("busybox", "ping -c 1 -W 5 172.16.86.10").is_ok();
     assert!(answers());
     systemd.run("systemctl", "restart lan-web");
