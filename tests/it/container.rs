@@ -1,59 +1,19 @@
 //! Containers, started by real engines, or by nothing but a process in its own network namespace.
 
-use std::fmt;
+mod engine;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, Outcome, binary, finish, outcome};
-use crate::need;
 use crate::podman;
 use crate::rootfs::rootfs;
-
-/// What starts a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    /// A process in a namespace of its own; the hook is called as a runtime would.
-    Bare,
-    Crun,
-    Runc,
-    Podman,
-}
-
-impl Engine {
-    /// The engines people use.
-    pub const REAL: [Self; 3] = [Self::Crun, Self::Runc, Self::Podman];
-    pub const ALL: [Self; 4] = [Self::Bare, Self::Crun, Self::Runc, Self::Podman];
-
-    pub fn program(self) -> &'static str {
-        match self {
-            Self::Bare => "unshare",
-            Self::Crun => "crun",
-            Self::Runc => "runc",
-            Self::Podman => "podman",
-        }
-    }
-
-    /// Why this engine starts no containers here, if it does not.
-    pub fn missing(self) -> Option<String> {
-        static KNOWN: [OnceLock<Option<String>>; 4] = [const { OnceLock::new() }; 4];
-        KNOWN[self as usize].get_or_init(|| need::engine_works(self)).clone()
-    }
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bare => "bare",
-            _ => self.program(),
-        })
-    }
-}
+pub use engine::Engine;
 
 /// A container that is not started yet.
 pub struct Builder<'a> {

@@ -44,8 +44,8 @@ const ISP_B: &str =
 const DB: &str = "podman run -d --network none --annotation io.underlay.networks=pub_net \
                   --annotation io.underlay.identity=db alpine sleep 1000";
 
-/// Pods need podman 5 here: that of Debian 12 starts none in the guest (`podman_ways::kube_play`).
-const SECTIONS: [Section; 37] = [
+/// Pods need podman 5 here: that of Debian 12 starts none in the guest (`podman_ways::kube_play`). CRIU is in Debian 12 alone.
+const SECTIONS: [Section; 38] = [
     ("README.md", "underlay", New, &[]),
     ("docs/podman.md", "podman", Both, &[PUB_NET]),
     ("docs/podman.md", "podman before 5.0", Old, &[WITH_IPV6, SAN]),
@@ -68,6 +68,7 @@ const SECTIONS: [Section; 37] = [
         Both,
         &[PUB_NET, "touch /etc/subuid /etc/subgid", "sed -i /^containers:/d /etc/subuid /etc/subgid"],
     ),
+    ("docs/podman.md", "Checkpoint and restore", Old, &[PUB_NET]),
     ("docs/docker-engine.md", "By CDI", New, &[PUB_NET, SAN]),
     ("docs/docker-engine.md", "By the runtime", New, &[PUB_NET, SAN]),
     ("docs/docker-engine.md", "Docker 20.10 to 23", Both, &[PUB_NET]),
