@@ -67,9 +67,10 @@ pub struct DefaultRoutes {
 }
 
 /// Gives one attachment per family the default route: of those that can, the one with the highest `gw-priority`,
-/// then one with a gateway of its own before one that waits for a router's advertisement, then the first listed. A default route that is there already, as of podman's own bridge, counts as listed
-/// first with priority 0. Then each attachment gets the routes of its network, and those it asks for; all once more in
-/// its own table, if it has one, with the default route that it would give.
+/// then one with a gateway of its own before one that waits for a router's advertisement, then the first listed. A
+/// default route that is there already, as of podman's own bridge, counts as listed first with priority 0. Then each
+/// attachment gets the routes of its network, and those it asks for; all once more in its own table, if it has one,
+/// with the default route that it would give.
 pub fn routes(wanted: &[Wanted], attached: &mut [Attached], present: DefaultRoutes) {
     let families = [(IpNet::V4(Ipv4Net::default()), present.v4), (IpNet::V6(Ipv6Net::default()), present.v6)];
     for (family, present) in families {

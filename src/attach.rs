@@ -29,7 +29,8 @@ use crate::store::{Locked, Present, Store, Subject};
 use crate::wish;
 
 /// Attaches a container that is being created to the networks it asks for: to all of them, or to none. It asks by
-/// annotations and by devices; the hook was called for the device `named`, if for one. `None` if it asks for none, and nothing but the state and the bundle has been read, or if it is attached already.
+/// annotations and by devices; the hook was called for the device `named`, if for one. `None` if it asks for none, and
+/// nothing but the state and the bundle has been read, or if it is attached already.
 ///
 /// The calling thread is in the container's network namespace afterwards: it is a hook's, which ends here.
 ///

@@ -21,8 +21,8 @@ pub struct Boot {
     pub failed: Vec<Error>,
 }
 
-/// Makes the parents of all networks that have to be made, VLANs and dummies, as the first attach would; has the host's own
-/// links that need no container stay ([`host_side::keep`]); and collects the garbage, which makes these links too.
+/// Makes the parents of all networks that have to be made, VLANs and dummies, as the first attach would; has the host's
+/// own links that need no container stay ([`host_side::keep`]); and collects the garbage, which makes these links too.
 ///
 /// # Errors
 /// When settings, networks or kernel cannot be read at all. What is wrong with one network is among what failed.

@@ -68,7 +68,8 @@ pub(crate) fn is_held(record: &Record) -> Result<bool> {
     Ok(kernel::lives(&record.holder) || NetnsFile::of(&record.holder)?.is_some())
 }
 
-/// Passes what `record` holds on to those that share it, if there are any. Else: takes away the links of `record`, the host's routes to it, and its addresses, then the host's links and the parents that nobody needs any more.
+/// Passes what `record` holds on to those that share it, if there are any. Else: takes away the links of `record`, the
+/// host's routes to it, and its addresses, then the host's links and the parents that nobody needs any more.
 /// `host` is a socket of the host's namespace.
 ///
 /// # Errors

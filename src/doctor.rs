@@ -1,5 +1,5 @@
-//! The story of the doctor: what is there is looked at, from the kernel up to the engines, and what is wrong is said. Nothing
-//! is changed and nothing is sent.
+//! The story of the doctor: what is there is looked at, from the kernel up to the engines, and what is wrong is said.
+//! Nothing is changed and nothing is sent.
 
 use std::path::Path;
 

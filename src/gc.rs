@@ -13,8 +13,8 @@ use crate::share;
 use crate::store::Store;
 
 /// Mends the ledger; takes back what containers hold whose process is gone, also in namespaces that something keeps;
-/// makes the host's own links as those that live need them; and deletes parents that nobody needs. Returns all of it as commands that do the same; with `dry_run` it is left
-/// as it is.
+/// makes the host's own links as those that live need them; and deletes parents that nobody needs. Returns all of it as
+/// commands that do the same; with `dry_run` it is left as it is.
 ///
 /// # Errors
 /// When something cannot be taken back: it stays in the ledger.

@@ -202,9 +202,9 @@ pub(crate) fn drop_unneeded_of(locked: &Locked<'_>, record: &Record, host: &mut 
     used.map(|attached| &attached.network).try_for_each(|network| drop_unneeded(locked, network, host))
 }
 
-/// Has the host's link of `network` on `parent` stay from now on, with or without containers, if the definition names all
-/// its addresses: [`settle`] makes it. One whose addresses are picked comes with the first container: picked before, they
-/// could be what a container had before the reboot.
+/// Has the host's link of `network` on `parent` stay from now on, with or without containers, if the definition names
+/// all its addresses: [`settle`] makes it. One whose addresses are picked comes with the first container: picked
+/// before, they could be what a container had before the reboot.
 ///
 /// # Errors
 /// When an address is somebody else's, or the ledger cannot be written.

@@ -16,8 +16,8 @@ use crate::request::NETWORKS;
 type Object = BTreeMap<String, Box<RawValue>>;
 
 /// `config` with hooks of `program` for a container that asks for networks by annotation, and for the `networks` that
-/// it has by its runtime. `None` if it asks for none, or has all the hooks: then it stays as it is. So it does if it cannot
-/// be read, which is for the runtime to say.
+/// it has by its runtime. `None` if it asks for none, or has all the hooks: then it stays as it is. So it does if it
+/// cannot be read, which is for the runtime to say.
 ///
 /// # Errors
 /// When it asks, and its `hooks` are none.

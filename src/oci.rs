@@ -97,8 +97,8 @@ fn id(state: &[u8]) -> Result<String> {
     if id.is_empty() { Err(lacks("id")) } else { Ok(id) }
 }
 
-/// Reads the bundle's config.json; without one, the state's annotations are taken, which are the same. The hook was called
-/// for the network `named`, if for one.
+/// Reads the bundle's config.json; without one, the state's annotations are taken, which are the same. The hook was
+/// called for the network `named`, if for one.
 ///
 /// # Errors
 /// When config.json cannot be read, or is missing and the state has no annotations.

@@ -171,8 +171,8 @@ impl MadeParent {
 }
 
 /// The name of a VLAN: `eth0.50`, with 802.1ad `eth0.ad50`, as [`Recipe::of_name`] reads it. First in full; then, where
-/// that is longer than the kernel's 15 characters, with a hash in place of all but the id. Not `ul-`: whoever may name dummies may not name
-/// these.
+/// that is longer than the kernel's 15 characters, with a hash in place of all but the id. Not `ul-`: whoever may name
+/// dummies may not name these.
 pub fn vlan_name(base: &IfName, protocol: VlanProtocol, id: u16) -> (String, IfName) {
     let prefix = if protocol == VlanProtocol::Dot1ad { DOT1AD } else { "" };
     let full = format!("{base}.{prefix}{id}");

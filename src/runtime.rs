@@ -1,5 +1,5 @@
-//! The story of `underlay-runtime`: stands before an OCI runtime, gives the containers that ask for networks our hooks, and
-//! becomes the runtime.
+//! The story of `underlay-runtime`: stands before an OCI runtime, gives the containers that ask for networks our hooks,
+//! and becomes the runtime.
 
 use std::fs;
 use std::os::unix::process::CommandExt;

@@ -1,8 +1,8 @@
 //! The story of a shared network namespace: containers of a pod that ask for the same networks are attached once, by
 //! the first, and detached with the last.
 //!
-//! The others have a record without attachments, which names the first one's (`shares`). When the holder of that dies, one
-//! of those that live takes its place, so that the links have a living holder as long as anybody uses them.
+//! The others have a record without attachments, which names the first one's (`shares`). When the holder of that dies,
+//! one of those that live takes its place, so that the links have a living holder as long as anybody uses them.
 
 use crate::detach;
 use crate::error::Result;

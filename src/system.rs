@@ -1,5 +1,5 @@
-//! The door to other programs' files, for people who ask what is wrong: settings of engines, their hook folders, what the
-//! firmware says. Below a root folder, so that the system of another place can be looked at.
+//! The door to other programs' files, for people who ask what is wrong: settings of engines, their hook folders, what
+//! the firmware says. Below a root folder, so that the system of another place can be looked at.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -173,8 +173,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// The command line as hook files and CDI files have it, which needs no parser: `underlay hook STAGE [--network NAME]`. What clap would read of it is a
-/// quarter of a hook's own work.
+/// The command line as hook files and CDI files have it, which needs no parser: `underlay hook STAGE [--network NAME]`.
+/// What clap would read of it is a quarter of a hook's own work.
 fn plain_hook(args: &[OsString]) -> Option<Cli> {
     let (hook, stage, network) = match args {
         [_, hook, stage] => (hook, stage, None),
@@ -205,8 +205,8 @@ impl Folders {
         }
     }
 
-    /// The store that lies there. Networks that are defined elsewhere are no devices of this machine's engines, whose file
-    /// would lose those of the default folder.
+    /// The store that lies there. Networks that are defined elsewhere are no devices of this machine's engines, whose
+    /// file would lose those of the default folder.
     fn store(self) -> Store {
         let cdi_dir = self.cdi_dir.unwrap_or_else(|| match self.config_dir == Path::new(CONFIG_DIR.1) {
             true => PathBuf::from(CDI_DIR.1),

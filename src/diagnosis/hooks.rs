@@ -45,8 +45,8 @@ pub enum Program {
     Missing,
 }
 
-/// The folders that `hooks_dir` names in settings in TOML (containers.conf(5), crio.conf(5)): those of the last text that
-/// names any.
+/// The folders that `hooks_dir` names in settings in TOML (containers.conf(5), crio.conf(5)): those of the last text
+/// that names any.
 pub fn folders<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let named = texts.into_iter().filter_map(hooks_dir).last();
     named.unwrap_or_else(|| vec![DEFAULT_DIR.to_owned()])
@@ -73,8 +73,8 @@ fn hooks_dir(text: &str) -> Option<Vec<String>> {
     Some(inside.split(',').filter_map(quoted).collect())
 }
 
-/// What is wrong with the hooks of `engines`, which find `files`; hooks that are written anew call `program`. `runs` tells of
-/// a program whether it does, and where it is.
+/// What is wrong with the hooks of `engines`, which find `files`; hooks that are written anew call `program`. `runs`
+/// tells of a program whether it does, and where it is.
 pub fn hooks(
     engines: &[Engine],
     files: &[HookFile],

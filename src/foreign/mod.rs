@@ -32,8 +32,8 @@ pub enum Import {
 }
 
 /// The networks that `text` defines: a file of podman's (netavark(1)), or what `podman network inspect` or
-/// `docker network inspect` prints. `uplink` is the link of the host's default route, which podman takes where no parent is
-/// named.
+/// `docker network inspect` prints. `uplink` is the link of the host's default route, which podman takes where no
+/// parent is named.
 ///
 /// # Errors
 /// When it is none of these.

@@ -102,9 +102,9 @@ impl Socket {
         Ok(kept.map(|address| address.net).filter(|net| !link_local(net)).collect())
     }
 
-    /// The routes of `table`, or of the main one, by the link `ifindex`, and those of ours there that lead nowhere; but for those that the kernel makes for its addresses, that
-    /// a router has sent, or that have several next hops. A metric is none where it is the kernel's own: 0, and 1024
-    /// for IPv6.
+    /// The routes of `table`, or of the main one, by the link `ifindex`, and those of ours there that lead nowhere; but
+    /// for those that the kernel makes for its addresses, that a router has sent, or that have several next hops. A
+    /// metric is none where it is the kernel's own: 0, and 1024 for IPv6.
     ///
     /// # Errors
     /// When the kernel's answer is not understood.

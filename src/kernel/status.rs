@@ -67,8 +67,8 @@ fn plug(payload: &[u8]) -> (bool, Option<u32>) {
     (value(attributes, Ifla::Carrier) == Some(&[1]), value(attributes, Ifla::Master).and_then(number))
 }
 
-/// Whether the kernel can make links of type `kind` (`IFLA_INFO_KIND`). It is asked for one on nothing in a namespace that
-/// is thrown away: a type that it does not know is refused as not supported, others for what is missing.
+/// Whether the kernel can make links of type `kind` (`IFLA_INFO_KIND`). It is asked for one on nothing in a namespace
+/// that is thrown away: a type that it does not know is refused as not supported, others for what is missing.
 ///
 /// # Errors
 /// When it cannot be asked.

@@ -16,8 +16,8 @@ impl Store {
 }
 
 impl Locked<'_> {
-    /// Writes the CDI file anew, with a device for each network there is, or removes it where there is none; whether it is
-    /// there now.
+    /// Writes the CDI file anew, with a device for each network there is, or removes it where there is none; whether it
+    /// is there now.
     ///
     /// # Errors
     /// The old file, if any, stays.

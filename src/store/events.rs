@@ -1,5 +1,5 @@
-//! The events: a line of JSON each, in a file that is bounded. Runtimes throw a hook's stderr away (crun) or show it only
-//! on failure (runc).
+//! The events: a line of JSON each, in a file that is bounded. Runtimes throw a hook's stderr away (crun) or show it
+//! only on failure (runc).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};

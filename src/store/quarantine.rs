@@ -45,8 +45,8 @@ impl Locked<'_> {
         file::replace(&self.store.segment_path(number), &to_json(segment)?)
     }
 
-    /// Whether the link of a container of ours that is gone may have caused `conflict` on `segment`: the kernel may still
-    /// be taking it apart.
+    /// Whether the link of a container of ours that is gone may have caused `conflict` on `segment`: the kernel may
+    /// still be taking it apart.
     pub fn is_ghost(&self, segment: u32, conflict: &Conflict) -> bool {
         let known = self.store.segment(segment).ok().flatten();
         known.is_some_and(|known| known.hints.is_ghost(conflict.mac, now()))

@@ -188,7 +188,8 @@ impl Bed {
         state
     }
 
-    /// A file or folder of this bed: `etc` is the config dir, `run` the state dir, `data` the data dir, `cdi` the CDI dir.
+    /// A file or folder of this bed: `etc` is the config dir, `run` the state dir, `data` the data dir, `cdi` the CDI
+    /// dir.
     pub fn path(&self, name: &str) -> PathBuf {
         let first = name.split('/').next().unwrap();
         let installed = match first {

@@ -152,8 +152,8 @@ fn devices_and_annotation() {
     assert_eq!(named().link("eth0")["address"], before);
 }
 
-/// crun has been seen without a bundle (containers/crun#2025): the hook of one device cannot know of another then, and the
-/// other one says so.
+/// crun has been seen without a bundle (containers/crun#2025): the hook of one device cannot know of another then, and
+/// the other one says so.
 fn no_bundle() {
     let bed = bed();
     let web = bed.container(Bare, "web").without_hooks().start().unwrap();

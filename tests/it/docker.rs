@@ -1,5 +1,5 @@
-//! Docker and containerd: by CDI and by `underlay-runtime`. What an older Docker does not know it refuses, and that is looked
-//! at too.
+//! Docker and containerd: by CDI and by `underlay-runtime`. What an older Docker does not know it refuses, and that is
+//! looked at too.
 
 use std::fs;
 

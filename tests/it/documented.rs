@@ -17,7 +17,8 @@ use crate::need::Need;
 use crate::podman;
 use crate::rootfs::rootfs;
 
-/// Which engines a section is about: those of Debian 13 know what those of Debian 12 do not (podman before 5, Docker before 25).
+/// Which engines a section is about: those of Debian 13 know what those of Debian 12 do not (podman before 5, Docker
+/// before 25).
 #[derive(Clone, Copy)]
 enum Of {
     Both,
@@ -44,7 +45,8 @@ const ISP_B: &str =
 const DB: &str = "podman run -d --network none --annotation io.underlay.networks=pub_net \
                   --annotation io.underlay.identity=db alpine sleep 1000";
 
-/// Pods need podman 5 here: that of Debian 12 starts none in the guest (`podman_ways::kube_play`). CRIU is in Debian 12 alone.
+/// Pods need podman 5 here: that of Debian 12 starts none in the guest (`podman_ways::kube_play`). CRIU is in Debian 12
+/// alone.
 const SECTIONS: [Section; 38] = [
     ("README.md", "underlay", New, &[]),
     ("docs/podman.md", "podman", Both, &[PUB_NET]),
@@ -128,8 +130,8 @@ const ELSEWHERE: [(&str, &str); 7] = [
 /// Commands that end with 1: what is wrong is what they are there to show.
 const FINDS: [&str; 1] = ["underlay doctor"];
 
-/// The image that all examples are made of. Its ping is one that needs no rights, as Alpine's is. podman's has a command,
-/// for pods name none.
+/// The image that all examples are made of. Its ping is one that needs no rights, as Alpine's is. podman's has a
+/// command, for pods name none.
 const IMAGE: [&str; 7] = [
     "cp -a $ROOTFS image",
     "cp -L --parents $(ldd $(which ping) | grep -o '/[^ ]*') image",

@@ -146,8 +146,8 @@ fn netns(container: &Container<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/{}/ns/net", container.pid))
 }
 
-/// Docker's first example: a container with an address of its choice, and another, which finds it. Here each finds those of
-/// all engines. Then they stop, one after the other, and nothing is left.
+/// Docker's first example: a container with an address of its choice, and another, which finds it. Here each finds
+/// those of all engines. Then they stop, one after the other, and nothing is left.
 fn on_one_network() {
     let bed = Bed::installed();
     let before = bed.host_state();

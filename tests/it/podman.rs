@@ -41,7 +41,8 @@ pub fn write_hooks(bed: &Bed, bundle: &Path) {
     }
 }
 
-/// Whatever podman starts takes the hooks of this call, not those it was created with; without any of a bed's, the package's.
+/// Whatever podman starts takes the hooks of this call, not those it was created with; without any of a bed's, the
+/// package's.
 pub fn with_hooks(bed: &Bed, bundle: &Path) -> Command {
     let mut command = podman(bed);
     let hooks = bundle.join("hooks");

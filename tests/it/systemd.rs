@@ -1,5 +1,5 @@
-//! systemd on the host of a bed: process 1 of a pid namespace of its own, with units and cgroups of its own, which sees this
-//! machine's files.
+//! systemd on the host of a bed: process 1 of a pid namespace of its own, with units and cgroups of its own, which sees
+//! this machine's files.
 
 use std::fs;
 use std::path::{Path, PathBuf};

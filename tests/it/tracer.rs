@@ -61,8 +61,8 @@ pub fn trace(command: &Command, stdin: &[u8], each: impl FnMut(Call) -> Option<M
     Traced { end, stderr }
 }
 
-/// Runs `command`, which has one thread and must succeed, with `stdin`, step by step: how many instructions of its own it
-/// takes, from the last execve(2) on.
+/// Runs `command`, which has one thread and must succeed, with `stdin`, step by step: how many instructions of its own
+/// it takes, from the last execve(2) on.
 pub fn steps(command: &Command, stdin: &[u8]) -> u64 {
     let (mut child, pid) = start(command, stdin);
     let (mut execs, mut steps) = (0, 0);
@@ -161,8 +161,8 @@ fn follow(pid: Pid, mut each: impl FnMut(Call) -> Option<Mishap>) -> WaitStatus 
     }
 }
 
-/// brk(2) returns the old break, a sleep is interrupted at most, and the clock is there (a system call where the kernel has
-/// no faster way for this machine).
+/// brk(2) returns the old break, a sleep is interrupted at most, and the clock is there (a system call where the kernel
+/// has no faster way for this machine).
 const NEVER_FAIL: [i64; 5] =
     [libc::SYS_exit, libc::SYS_exit_group, libc::SYS_brk, libc::SYS_clock_nanosleep, libc::SYS_clock_gettime];
 
