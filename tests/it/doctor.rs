@@ -242,6 +242,9 @@ fn files() {
     let found = findings(&bed);
     assert_eq!(ids_of(&found)[..2], ["settings", "network-file"], "{found:#?}");
     assert!(found[1]["what"].as_str().unwrap().contains("bad.json: mtuu: unknown field"), "{found:#?}");
+    define(&bed, "bad", r#""driver": "macvlan", "parent": "eth0""#);
+    bed.configure("underlay.json", "{\"version\": 1}\n");
+    assert_eq!(ids(&bed), [""; 0]);
 }
 
 fn the_ledger() {
@@ -385,6 +388,12 @@ fn docker() {
     assert!(settings().contains("\"underlay\":{\"path\":\"/usr/bin/underlay-runtime\"}"), "{}", settings());
     write(&bed, "etc/docker/daemon.json", "{");
     assert_eq!(ids(&bed), ["docker-settings"]);
+    write(
+        &bed,
+        "etc/docker/daemon.json",
+        r#"{"default-runtime": "underlay", "runtimes": {"underlay": {"path": "/usr/bin/underlay-runtime"}}}"#,
+    );
+    assert_eq!(ids(&bed), [""; 0]);
 }
 
 fn virtual_machines() {
