@@ -61,11 +61,10 @@ impl Systemd {
         let file = fs::File::create(&log).unwrap();
         unshare.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
         let child = unshare.spawn().unwrap();
-        let mut systemd = Self { child, init: 0, cgroup, log };
-        let children = format!("/proc/{0}/task/{0}/children", systemd.child.id());
+        let children = format!("/proc/{0}/task/{0}/children", child.id());
         let init = || fs::read_to_string(&children).unwrap_or_default().trim().parse::<i32>().ok();
         wait(|| init().is_some());
-        systemd.init = init().unwrap();
+        let systemd = Self { init: init().unwrap(), child, cgroup, log };
         let state =
             |systemd: &Self| systemd.command("systemctl").arg("is-system-running").output().unwrap().stdout;
         wait(|| ["running\n", "degraded\n"].iter().any(|up| up.as_bytes() == state(&systemd)));
