@@ -123,6 +123,17 @@ pub struct Outcome {
     pub stderr: String,
 }
 
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // A test that has failed leaves the package's folders to the next.
+        if self.installed && std::thread::panicking() {
+            for folder in ["etc", "run", "data", "cdi"] {
+                let _ = fs::remove_dir_all(self.path(folder));
+            }
+        }
+    }
+}
+
 impl Bed {
     /// A host and a LAN, both up, no network defined.
     pub fn new() -> Self {

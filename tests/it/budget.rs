@@ -84,12 +84,8 @@ fn instructions() {
     bed.container(Bare, "first").networks("pub_net").start().unwrap().stop();
     let mut web = bed.container(Bare, "web").networks("pub_net:ifname=net0").without_hooks().start().unwrap();
     let count = |web: &Container<'_>, stage: &str| {
-        let mut hook = bed.host.command("env");
-        for (name, folder) in [("CONFIG", "etc"), ("STATE", "run"), ("DATA", "data")] {
-            hook.arg(format!("UNDERLAY_{name}_DIR={}", bed.path(folder).display()));
-        }
-        hook.arg(binary()).args(["hook", stage]);
-        steps(&hook, web.state_at(stage).as_bytes())
+        let mut hook = bed.host.command(binary());
+        steps(hook.args(["hook", stage]).envs(bed.variables()), web.state_at(stage).as_bytes())
     };
     let attach = count(&web, "createRuntime");
     assert_eq!(web.links(), ["net0"]);

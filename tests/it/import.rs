@@ -1,12 +1,12 @@
 //! `underlay network import`: networks that podman and Docker have made, made again.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bed::{Bed, finish};
-use crate::container::{repository, wait};
+use crate::container::repository;
+use crate::dockerd::Docker;
 use crate::need::Need;
 use crate::podman::{podman, splits_annotations};
 use crate::{Named, Test};
@@ -144,52 +144,10 @@ fn of_podman() {
     assert_same(&bed, "backend", &format!("{backend} {gateway}"));
 }
 
-/// A Docker daemon on the host of a bed, with nothing of the machine's; gone when dropped.
-struct Dockerd<'a> {
-    bed: &'a Bed,
-    daemon: Child,
-}
-
-impl<'a> Dockerd<'a> {
-    fn start(bed: &'a Bed) -> Self {
-        let mut command = bed.host.command("dockerd");
-        command.env("DOCKER_RAMDISK", "1").args([
-            "--bridge=none",
-            "--iptables=false",
-            "--storage-driver=vfs",
-        ]);
-        for (option, name) in
-            [("--data-root", "docker"), ("--exec-root", "exec"), ("--pidfile", "docker.pid")]
-        {
-            command.arg(option).arg(bed.path(name));
-        }
-        command.arg("--host").arg(format!("unix://{}", bed.path("docker.sock").display()));
-        let log = fs::File::create(bed.path("docker.log")).unwrap();
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let started = Self { bed, daemon: command.spawn().unwrap() };
-        wait(|| finish(started.docker().arg("version")).is_ok());
-        started
-    }
-
-    fn docker(&self) -> Command {
-        let mut command = self.bed.host.command("docker");
-        command.arg("--host").arg(format!("unix://{}", self.bed.path("docker.sock").display()));
-        command
-    }
-}
-
-impl Drop for Dockerd<'_> {
-    fn drop(&mut self) {
-        // It ends its containerd with itself, if it is asked.
-        let _ = finish(Command::new("kill").arg(self.daemon.id().to_string()));
-        let _ = self.daemon.wait();
-    }
-}
-
 fn of_docker() {
     let bed = Bed::new();
-    let dockerd = Dockerd::start(&bed);
-    let docker = |arguments: &str| finish(dockerd.docker().args(arguments.split_whitespace())).unwrap();
+    let docker = Docker::with(&bed, json!({}), &[]);
+    let docker = |arguments: &str| docker.run(arguments).unwrap();
     let macvlan = "-d macvlan --subnet 172.16.86.0/24 --gateway 172.16.86.1 --ip-range 172.16.86.128/25 \
                    --aux-address router2=172.16.86.200 --ipv6 --subnet 2001:db8:abc8::/64 \
                    --gateway 2001:db8:abc8::10 -o parent=eth0.50 -o macvlan_mode=private --label team=web";

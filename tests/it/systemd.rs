@@ -203,11 +203,12 @@ fn restarted(bed: &Bed, systemd: &Systemd) {
     });
     assert!(answers());
     // By its fields, as the page says.
-    let said = systemd.journal("SYSLOG_IDENTIFIER=underlay UNDERLAY_EVENT=attached --output json");
-    let said: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(said.len(), 3, "{said:#?}");
-    assert_eq!((&said[1]["UNDERLAY_NETWORKS"], &said[1]["PRIORITY"]), (&"pub_net".into(), &"6".into()));
-    assert_eq!(said[1]["UNDERLAY_CONTAINER"], second["container"]);
+    let container = second["container"].as_str().unwrap();
+    let query = format!("SYSLOG_IDENTIFIER=underlay UNDERLAY_EVENT=attached UNDERLAY_CONTAINER={container}");
+    let said: Value = serde_json::from_str(&systemd.journal(&format!("{query} --output json"))).unwrap();
+    assert_eq!((&said["UNDERLAY_NETWORKS"], &said["PRIORITY"]), (&"pub_net".into(), &"6".into()));
+    let message = format!("attached {container} pub_net:eth0,172.16.86.10/24");
+    assert_eq!(said["MESSAGE"], message);
     systemd.run("systemctl", "stop lan-web");
     assert!(attached().is_none());
 }

@@ -88,6 +88,7 @@ fn start(command: &Command, stdin: &[u8]) -> (Child, Pid) {
     let mut stopped = Command::new("sh");
     stopped.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]).arg(command.get_program());
     stopped.args(command.get_args()).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    stopped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     stopped.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = stopped.spawn().unwrap();
     let pid = Pid::from_raw(child.id() as i32);
@@ -112,6 +113,8 @@ fn follow(pid: Pid, mut each: impl FnMut(Call) -> Option<Mishap>) -> WaitStatus 
     let (mut execs, mut count, mut started) = (0, 0, false);
     // Whose call fails, when it comes back.
     let mut failing: Option<(Pid, Errno)> = None;
+    // Whose call the kernel has begin anew, as it does with sysctls while others hold its lock: that is no other call.
+    let mut anew: Option<Pid> = None;
     loop {
         let status = waitpid(None, Some(any)).unwrap();
         let Some(thread) = status.pid() else { continue };
@@ -129,7 +132,14 @@ fn follow(pid: Pid, mut each: impl FnMut(Call) -> Option<Mishap>) -> WaitStatus 
                 }
             }
             WaitStatus::PtraceSyscall(_) => {
-                if let Some((number, first)) = entering(thread).filter(|_| execs == EXECS) {
+                let entered = entering(thread);
+                if entered.is_none() {
+                    anew = begins_anew(thread).then_some(thread).or(anew);
+                } else if anew.take_if(|whose| *whose == thread).is_some() {
+                    let _ = ptrace::syscall(thread, None);
+                    continue;
+                }
+                if let Some((number, first)) = entered.filter(|_| execs == EXECS) {
                     count += 1;
                     let mishap = each(Call { count, number, started });
                     started |= number == libc::SYS_read && first == 0;
@@ -175,6 +185,12 @@ fn entering(thread: Pid) -> Option<(i64, u64)> {
     let info = ptrace::syscall_info(thread).ok()?;
     let registers = ptrace::getregs(thread).ok()?;
     (info.op == libc::PTRACE_SYSCALL_INFO_ENTRY).then_some((registers.orig_rax as i64, registers.rdi))
+}
+
+/// Whether the call that `thread` comes back from is begun anew: ERESTARTNOINTR, which no program sees.
+fn begins_anew(thread: Pid) -> bool {
+    const ERESTARTNOINTR: i64 = 513;
+    ptrace::getregs(thread).is_ok_and(|registers| registers.rax as i64 == -ERESTARTNOINTR)
 }
 
 /// Makes the call that `thread` is about to do none.
