@@ -27,10 +27,11 @@ const QUADLETS: &str = "/etc/containers/systemd";
 
 /// Units that would change this machine for the other tests (a containerd that is gone leaves its socket, which dockerd
 /// would wait for), or are of no use here and slow.
-const MASKED: &str = "tmp.mount docker.socket docker.service containerd.service ldconfig.service kmod-static-nodes.service systemd-sysctl.service \
-    systemd-modules-load.service systemd-remount-fs.service systemd-sysusers.service systemd-update-done.service \
-    systemd-tmpfiles-setup.service systemd-tmpfiles-setup-dev.service systemd-tmpfiles-setup-dev-early.service \
-    systemd-journal-catalog-update.service";
+const MASKED: &str = "tmp.mount docker.socket docker.service containerd.service ldconfig.service \
+    kmod-static-nodes.service systemd-sysctl.service systemd-modules-load.service \
+    systemd-remount-fs.service systemd-sysusers.service systemd-update-done.service \
+    systemd-tmpfiles-setup.service systemd-tmpfiles-setup-dev.service \
+    systemd-tmpfiles-setup-dev-early.service systemd-journal-catalog-update.service";
 
 /// A running systemd; gone with all its services when dropped.
 pub struct Systemd {
