@@ -25,12 +25,12 @@ const SELDOM: u32 = 16;
 
 /// An event with its time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Recorded {
+pub struct Recorded<E = Event> {
     /// When it happened (RFC 3339, seconds, UTC).
     pub time: String,
     /// What happened.
     #[serde(flatten)]
-    pub event: Event,
+    pub event: E,
 }
 
 /// How many events of each kind there were, by [`Event::kind`].
@@ -63,7 +63,7 @@ impl Store {
         // By chance: whoever makes events cannot choose it.
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let is_time = since.subsec_micros().is_multiple_of(SELDOM);
-        let written = serde_json::to_string(&Recorded { time, event: event.clone() })
+        let written = serde_json::to_string(&Recorded { time, event })
             .map_err(io::Error::from)
             .and_then(|line| self.add_line(&printable::json(&line), is_time));
         if let Err(error) = written {

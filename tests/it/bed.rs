@@ -301,6 +301,11 @@ impl Bed {
         Builder::new(self, engine, id)
     }
 
+    /// Whether somebody answers at `address`, as seen from the LAN.
+    pub fn answers(&self, address: &str) -> bool {
+        self.lan.try_run("busybox", &format!("ping -c 1 -W 5 {address}")).is_ok()
+    }
+
     /// What `underlay ps` knows.
     pub fn ps(&self) -> Vec<Value> {
         serde_json::from_str(&self.run("ps --format json")).unwrap()

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, finish, run};
 use crate::container::Container;
-use crate::rootfs::rootfs;
+use crate::rootfs::{self, rootfs};
 
 /// The image that all containers are made of.
 const IMAGE: &str = "box";
@@ -88,9 +88,7 @@ impl<'a> Docker<'a> {
             }
             thread::sleep(Duration::from_millis(300));
         }
-        let archive = bed.path("image.tar").display().to_string();
-        run("tar", &["-C", &rootfs().display().to_string(), "-cf", &archive, "."]).unwrap();
-        docker.run(&format!("import {archive} {IMAGE}")).unwrap();
+        docker.run(&format!("import {} {IMAGE}", rootfs::archive(bed).display())).unwrap();
         docker
     }
 

@@ -143,16 +143,12 @@ fn stop(bed: &Bed) {
     finish(podman(bed).args(["rm", "--force", "--time", "0", "packaged"])).unwrap();
 }
 
-fn answers(bed: &Bed) -> bool {
-    bed.lan.try_run("busybox", "ping -c 1 -W 5 172.16.86.10").is_ok()
-}
-
 /// A container runs while `upgrade` is done.
 fn keeps_its_network(bed: &Bed, upgrade: impl FnOnce()) {
     let id = start(bed);
-    assert!(answers(bed));
+    assert!(bed.answers("172.16.86.10"));
     upgrade();
-    assert!(answers(bed), "its network stays");
+    assert!(bed.answers("172.16.86.10"), "its network stays");
     assert!(underlay(bed, &format!("inspect {id}")).contains("172.16.86.10/24"));
     assert_eq!(underlay(bed, "check"), "");
     stop(bed);
@@ -196,7 +192,7 @@ fn rpm() {
     assert_eq!(placed(), [""; 0]);
     assert_eq!(used().len(), 3, "{:?}", used());
     assert!(fs::exists(format!("/run/underlay/containers/{id}.json")).unwrap());
-    assert!(bed.host.link("ulh-office").is_some() && answers(&bed));
+    assert!(bed.host.link("ulh-office").is_some() && bed.answers("172.16.86.10"));
     stop(&bed);
     // For the other tests.
     for folder in used() {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::bed::{Bed, binary, finish};
 use crate::container::repository;
+use crate::rootfs;
 
 /// podman on the host of `bed`.
 pub fn podman(bed: &Bed) -> Command {
@@ -50,6 +51,11 @@ pub fn with_hooks(bed: &Bed, bundle: &Path) -> Command {
         command.arg("--hooks-dir").arg(hooks);
     }
     command
+}
+
+/// Makes an image of the tests' root file system.
+pub fn import(bed: &Bed, name: &str) {
+    finish(podman(bed).arg("import").arg(rootfs::archive(bed)).arg(name)).unwrap();
 }
 
 /// The process of the container whose folder is `bundle`.

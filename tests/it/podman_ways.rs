@@ -59,14 +59,9 @@ fn links(bed: &Bed, name: &str) -> Vec<String> {
 
 /// An image of the tests' root file system, which a pod wants instead of a folder.
 fn image(bed: &Bed) -> String {
-    let (name, tar) = (format!("localhost/{}", bed.host.name), bed.path("image.tar"));
-    finish(Command::new("tar").arg("-C").arg(rootfs()).arg("-cf").arg(&tar).arg(".")).unwrap();
-    finish(podman(bed).arg("import").arg(&tar).arg(&name)).unwrap();
+    let name = format!("localhost/{}", bed.host.name);
+    podman::import(bed, &name);
     name
-}
-
-fn answers(bed: &Bed) -> bool {
-    bed.lan.try_run("busybox", "ping -c 1 -W 5 172.16.86.10").is_ok()
 }
 
 /// The annotations of a pod are those of each of its containers: attached once, detached with the last.
@@ -106,7 +101,7 @@ fn kube_play() {
     assert_eq!(links(&bed, &web), ["eth0"]);
     assert_eq!((bed.leases().len(), bed.records().len()), (1, 2));
     finish(podman(&bed).args(["stop", "--time", "0", &web])).unwrap();
-    assert!(answers(&bed), "the other one is still there");
+    assert!(bed.answers("172.16.86.10"), "the other one is still there");
     assert_eq!(links(&bed, &exporter), ["eth0"]);
     finish(hooked(&bed).args(["start", &web])).unwrap();
     assert_eq!((links(&bed, &web), bed.leases().len()), (vec!["eth0".to_owned()], 1));
@@ -128,7 +123,7 @@ fn network_of_another() {
     assert_eq!(first.links(), ["eth0"]);
     assert_eq!((bed.leases().len(), bed.records().len()), (1, 2));
     finish(podman(&bed).args(["rm", "--force", "--time", "0", &name])).unwrap();
-    assert!(answers(&bed), "the first one has it still");
+    assert!(bed.answers("172.16.86.10"), "the first one has it still");
     first.stop();
     bed.assert_nothing_held();
 }
@@ -143,7 +138,7 @@ fn bridge_beside() {
     assert_eq!(beside.addresses("eth1"), ["172.16.86.10/24"]);
     let routes = beside.routes("-4");
     assert!(routes[0].starts_with("default via 10.88.0.1 dev eth0"), "{routes:?}");
-    assert!(answers(&bed));
+    assert!(bed.answers("172.16.86.10"));
     beside.stop();
     bed.assert_nothing_held();
 }
@@ -163,7 +158,7 @@ fn user_namespace() {
     let map = fs::read_to_string(format!("/proc/{}/uid_map", pid(&bed, &name))).unwrap();
     assert_ne!(map.split_whitespace().nth(1), Some("0"), "{map}");
     assert_eq!(links(&bed, &name), ["eth0"]);
-    assert!(answers(&bed));
+    assert!(bed.answers("172.16.86.10"));
     finish(podman(&bed).args(["rm", "--force", "--time", "0", &name])).unwrap();
     bed.assert_nothing_held();
     finish(podman(&bed).args(["rmi", &image])).unwrap();

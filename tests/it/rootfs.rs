@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::bed::finish;
+use crate::bed::{Bed, finish};
 
 /// A root file system of busybox, made once for all tests; [`clean_up`] removes it.
 pub fn rootfs() -> PathBuf {
@@ -23,6 +23,13 @@ pub fn rootfs() -> PathBuf {
         }
     });
     folder
+}
+
+/// It as an archive, which engines make images of.
+pub fn archive(bed: &Bed) -> PathBuf {
+    let archive = bed.path("image.tar");
+    finish(Command::new("tar").arg("-C").arg(rootfs()).arg("-cf").arg(&archive).arg(".")).unwrap();
+    archive
 }
 
 /// Removes what all tests share.

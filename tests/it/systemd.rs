@@ -11,7 +11,6 @@ use crate::bed::{Bed, finish, run};
 use crate::container::wait;
 use crate::need::Need;
 use crate::podman;
-use crate::rootfs::rootfs;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
@@ -67,9 +66,8 @@ impl Systemd {
         let init = || fs::read_to_string(&children).unwrap_or_default().trim().parse::<i32>().ok();
         wait(|| init().is_some());
         let systemd = Self { init: init().unwrap(), child, cgroup, log };
-        let state =
-            |systemd: &Self| systemd.command("systemctl").arg("is-system-running").output().unwrap().stdout;
-        wait(|| ["running\n", "degraded\n"].iter().any(|up| up.as_bytes() == state(&systemd)));
+        let state = || systemd.command("systemctl").arg("is-system-running").output().unwrap().stdout;
+        wait(|| [&b"running\n"[..], b"degraded\n"].contains(&state().as_slice()));
         systemd
     }
 
@@ -139,9 +137,7 @@ impl Drop for Systemd {
 
 /// An image with the name that the example of a quadlet has, and the example itself, in `network`.
 pub fn example(bed: &Bed, network: &str) -> String {
-    let (name, tar) = ("docker.io/library/nginx:latest", bed.path("image.tar").display().to_string());
-    run("tar", &["-C", &rootfs().display().to_string(), "-cf", &tar, "."]).unwrap();
-    finish(podman::podman(bed).args(["import", &tar, name])).unwrap();
+    podman::import(bed, "docker.io/library/nginx:latest");
     let text =
         fs::read_to_string(crate::container::repository().join("packaging/examples/lan-web.container"))
             .unwrap();
@@ -191,8 +187,7 @@ fn restarted(bed: &Bed, systemd: &Systemd) {
         all.into_iter().find(|one| runs(one) && one["attachments"][0]["network"] == "pub_net")
     };
     let first = attached().unwrap_or_else(|| panic!("{}", systemd.run("underlay", "ps --format json")));
-    let answers = || bed.lan.try_run("busybox", "ping -c 1 -W 5 172.16.86.10").is_ok();
-    assert!(answers());
+    assert!(bed.answers("172.16.86.10"));
     systemd.run("systemctl", "restart lan-web");
     let second = attached().expect("it is attached again");
     assert_ne!(second["container"], first["container"]);
@@ -203,7 +198,7 @@ fn restarted(bed: &Bed, systemd: &Systemd) {
         attached()
             .is_some_and(|third| third["container"] != second["container"] && mac(&third) == mac(&first))
     });
-    assert!(answers());
+    assert!(bed.answers("172.16.86.10"));
     // By its fields, as the page says.
     let container = second["container"].as_str().unwrap();
     let query = format!("SYSLOG_IDENTIFIER=underlay UNDERLAY_EVENT=attached UNDERLAY_CONTAINER={container}");

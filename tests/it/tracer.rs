@@ -131,15 +131,10 @@ fn follow(pid: Pid, mut each: impl FnMut(Call) -> Option<Mishap>) -> WaitStatus 
                     set_result(thread, errno);
                 }
             }
-            WaitStatus::PtraceSyscall(_) => {
-                let entered = entering(thread);
-                if entered.is_none() {
-                    anew = begins_anew(thread).then_some(thread).or(anew);
-                } else if anew.take_if(|whose| *whose == thread).is_some() {
-                    let _ = ptrace::syscall(thread, None);
-                    continue;
-                }
-                if let Some((number, first)) = entered.filter(|_| execs == EXECS) {
+            WaitStatus::PtraceSyscall(_) => match entering(thread) {
+                None if begins_anew(thread) => anew = Some(thread),
+                Some(_) if anew.take_if(|whose| *whose == thread).is_some() => {}
+                Some((number, first)) if execs == EXECS => {
                     count += 1;
                     let mishap = each(Call { count, number, started });
                     started |= number == libc::SYS_read && first == 0;
@@ -158,7 +153,8 @@ fn follow(pid: Pid, mut each: impl FnMut(Call) -> Option<Mishap>) -> WaitStatus 
                         _ => {}
                     }
                 }
-            }
+                _ => {}
+            },
             WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXEC) => execs += 1,
             // A new thread, or the stop of the group.
             WaitStatus::PtraceEvent(..) => {}
