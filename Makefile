@@ -1,4 +1,5 @@
-# underlay: `make` builds, `make test` tests everything, `make demo` shows it, `make install` installs.
+# underlay: `make` builds, `make check` looks the code over, `make test` tests it, `make test-all` tests every combination,
+# `make demo` shows it, `make install` installs.
 
 PREFIX ?= /usr
 DESTDIR ?=
@@ -22,7 +23,7 @@ PAYLOAD = target/payload
 # Manual pages and completions, made from the command line as the source defines it.
 GENERATED = target/generated
 
-.PHONY: build generated check test test-unit test-native test-guest fuzz bench bench-native payload demo install uninstall clean
+.PHONY: build generated check test test-unit fuzz bench bench-native payload demo install uninstall clean
 
 build:
 	$(CARGO) build --release --target $(TARGET)
@@ -31,39 +32,59 @@ generated:
 	rm -rf $(GENERATED)
 	$(CARGO) run --quiet --locked --manifest-path packaging/generate/Cargo.toml --target $(TARGET) --target-dir target -- $(GENERATED)
 
-check:
+# What needs no root and, once built, no minute: format, lints, licences, unit tests, the layers of the source, what documents
+# cite.
+check: check-code test-unit
+	$(CARGO) test --quiet --test it --target $(TARGET) -- layers:: docs::
+
+.PHONY: check-code
+check-code:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --target $(TARGET) -- -D warnings
 	tests/deny
-
-# Everything, on this machine's kernel as far as it goes, then on Debian's with real engines.
-test: requirements check test-unit test-native test-packages test-guest
 
 .PHONY: requirements
 requirements:
 	tests/requirements
 
+# All that a change needs. UNDERLAY_TEST=NAME: the tests named like that alone, where they belong.
+test: requirements
+ifdef UNDERLAY_TEST
+	$(MAKE) --no-print-directory test-one
+else
+	$(MAKE) --no-print-directory -j2 -O images check
+	$(MAKE) --no-print-directory test-packages test-it
+endif
+
 # With the fuzz targets, on their corpus and on what is made of it: the same inputs each time.
 test-unit:
 	$(CARGO) test --lib --target $(TARGET)
 
-test-native: requirements
-	$(CARGO) test --test it --target $(TARGET)
+# Each test where it belongs: here, with the engines of three Debians, on their kernels.
+IT = $$($(CARGO) test --no-run --test it --target $(TARGET) 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')
+.PHONY: test-it test-one images
+test-it: requirements
+	$(CARGO) test --no-run --test it --target $(TARGET)
+	tests/run $(IT)
+
+test-one: requirements
+	$(CARGO) test --no-run --test it --target $(TARGET)
+	it=$(IT); if [[ $$($$it plan $(UNDERLAY_TEST)) ]]; then tests/run $$it $(UNDERLAY_TEST); else \
+		$(CARGO) test --lib --target $(TARGET) -- $(UNDERLAY_TEST); fi
+
+images:
+	for debian in bookworm trixie forky; do tests/debian/image build $$debian || exit 1; done
+
+# Every test on every kernel, every system call with every mishap, the fuzzer. Hours.
+.PHONY: test-all
+test-all: requirements check
+	UNDERLAY_TEST_ALL=1 UNDERLAY_TEST_SOAK=1 tests/run $(IT)
+	$(MAKE) --no-print-directory fuzz TIME=600
 
 # What is in the packages, and in which order.
 .PHONY: test-packages
 test-packages: requirements deb rpm tarball
 	tests/packages target/packages
-
-# The long versions: every system call with every mishap, in the guests too. Hours.
-.PHONY: soak
-soak: requirements payload
-	UNDERLAY_TEST_SOAK=1 $(CARGO) test --test it --target $(TARGET) -- crash:: storms::
-	for debian in trixie bookworm; do \
-		tests/guest/guest run $$debian --payload $(PAYLOAD) --timeout 36000 --out target/guest/out/soak-$$debian -- \
-			env UNDERLAY_TEST_SOAK=1 tests/in-guest crash:: || exit 1; \
-	done
-	$(MAKE) --no-print-directory fuzz TIME=600
 
 # Every fuzz target under a coverage-guided fuzzer, TIME seconds each; TARGETS names some.
 fuzz:
@@ -78,7 +99,7 @@ bench: requirements build
 	rm -rf target/bench/payload
 	mkdir -p target/bench/payload
 	cp $(BINARY) target/bench/$(TARGET)/release/{empty,raw,underlay-bench} target/bench/payload/
-	tests/guest/guest run trixie --icount --memory 2048 --payload target/bench/payload --out target/bench/results --timeout 3600 -- \
+	tests/debian/guest run trixie --icount --memory 2048 --payload target/bench/payload --out target/bench/results --timeout 3600 -- \
 		./underlay-bench /payload/underlay /payload /out $(ROUNDS) $(QUICK)
 
 # The same on this machine's own kernel and clock, as far as that goes, in namespaces that end with it: times, and noisy.
@@ -89,7 +110,7 @@ bench-native: requirements build
 		exec target/bench/$(TARGET)/release/underlay-bench "$$@"' sh \
 		$(CURDIR)/$(BINARY) $(CURDIR)/target/bench/$(TARGET)/release $(CURDIR)/target/bench/native $(ROUNDS) $(QUICK)
 
-# What the guest gets: the packages as they are shipped, those of the next version, and the tests with what they read.
+# What a Debian of the tests gets: the packages as they are shipped, those of the next version, and the tests with what they read.
 payload: deb rpm
 	rm -rf $(PAYLOAD)
 	mkdir -p $(PAYLOAD)
@@ -99,16 +120,8 @@ payload: deb rpm
 	mv $(PAYLOAD)/next/underlay_*.deb $(PAYLOAD)/next/underlay.deb
 	mv $(PAYLOAD)/next/underlay-*.rpm $(PAYLOAD)/next/underlay.rpm
 	cp -a --parents ARCHITECTURE.md Cargo.toml Makefile README.md docs hooks.d packaging/examples src $(PAYLOAD)/
-	cp -a --parents tests/in-guest tests/demo-walk tests/packages $(PAYLOAD)/
-	cp "$$($(CARGO) test --no-run --test it --target $(TARGET) 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')" $(PAYLOAD)/it
-
-# Debian 13, and Debian 12 with the oldest kernel and engines we serve: each the whole suite, of which nothing may be
-# skipped. Both at a time, for an emulated machine keeps but one CPU busy.
-test-guest: payload
-	$(MAKE) --no-print-directory -j2 guest-trixie guest-bookworm
-
-guest-%:
-	tests/guest/guest run $* --payload $(PAYLOAD) --timeout 5400 --out target/guest/out/$* -- tests/in-guest 2>&1 | sed -u 's/^/$*: /'
+	cp -a --parents tests/in-debian tests/demo-walk tests/packages $(PAYLOAD)/
+	cp "$(IT)" $(PAYLOAD)/it
 
 # The first example of Docker's macvlan page on a throw-away LAN.
 demo: requirements build

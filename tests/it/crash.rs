@@ -10,6 +10,7 @@ use crate::Test;
 use crate::bed::{Bed, Netns};
 use crate::container::{Container, Engine::Bare};
 use crate::need::Need;
+use crate::place;
 use crate::tracer::{Call, Mishap, Traced, trace};
 
 /// What a container asks for while the hook has bad luck.
@@ -259,7 +260,7 @@ impl Matrix {
     }
 }
 
-/// Whether everything is tried, however long it takes: `make soak`.
+/// Whether everything is tried, however long it takes: `make test-all`.
 pub fn soak() -> bool {
     std::env::var_os("UNDERLAY_TEST_SOAK").is_some()
 }
@@ -267,12 +268,7 @@ pub fn soak() -> bool {
 /// Calls `each` with 1, 2, … until it says that the program makes no such call. In the guest, which is emulated, some
 /// calls stand for all, unless there is time.
 fn every_call(what: &str, case: Case, mut each: impl FnMut(usize) -> bool) {
-    let step = match std::env::var_os("UNDERLAY_TEST_ALL") {
-        // All of them are tried where the tests run natively.
-        Some(_) if !soak() && case.needs == [Need::Macvlan] => 97,
-        Some(_) if !soak() => 41,
-        _ => 1,
-    };
+    let step = if place::is_guest() && !soak() { 41 } else { 1 };
     let (mut at, mut points) = (step, 0);
     while each(at) {
         at += step;

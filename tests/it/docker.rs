@@ -9,16 +9,19 @@ use crate::bed::{Bed, finish};
 use crate::container::{repository, wait};
 use crate::dockerd::{Docker, knows_cdi};
 use crate::need::Need;
+use crate::place::Debian;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::{Installed, Macvlan, Program};
-    let all: [Named; 3] = [
-        ("by_cdi", &[Macvlan, Program("dockerd"), Installed], by_cdi),
+    let cdi = Test::new("docker::by_cdi", &[Macvlan, Program("dockerd"), Installed], by_cdi);
+    let no_cdi = Test::new("docker::without_cdi", &[Macvlan, Program("dockerd"), Installed], without_cdi);
+    let all: [Named; 2] = [
         ("by_wrapper", &[Macvlan, Program("dockerd"), Installed], by_wrapper),
         ("by_ctr", &[Macvlan, Program("dockerd"), Program("ctr"), Installed], by_ctr),
     ];
-    all.map(|(name, needs, run)| Test::new(format!("docker::{name}"), needs, run)).into()
+    let all = all.map(|(name, needs, run)| Test::new(format!("docker::{name}"), needs, run));
+    [cdi.of(&Debian::SINCE_13), no_cdi.of(&[Debian::Bookworm])].into_iter().chain(all).collect()
 }
 
 /// A bed with networks `pub_net` and `san`.
@@ -40,12 +43,6 @@ fn by_cdi() {
     // The daemon runs already when the first network is made, and sees the file, whose folder was not there.
     create_networks(&bed);
     let device = "--device underlay.io/net=pub_net";
-    if !knows_cdi() {
-        let error = docker.start_container("first", device).map(drop).unwrap_err();
-        assert!(error.contains("underlay.io/net=pub_net"), "{error}");
-        bed.assert_nothing_held();
-        return;
-    }
     let asked = "--annotation io.underlay.networks=pub_net:ip=172.16.86.10";
     let first = docker.start_container("first", &format!("{device} {asked}")).unwrap();
     let devices = format!("--device underlay.io/net=san {device}");
@@ -100,6 +97,15 @@ fn compose(bed: &Bed, docker: &Docker<'_>) {
     assert_eq!(db.links(), ["eth0", "eth1"]);
     assert!(db.reaches("172.16.86.20"));
     compose("down --timeout 0").unwrap();
+    bed.assert_nothing_held();
+}
+
+/// Docker before 25 says which device it does not know.
+fn without_cdi() {
+    let bed = bed();
+    let docker = Docker::start(&bed);
+    let error = docker.start_container("first", "--device underlay.io/net=pub_net").map(drop).unwrap_err();
+    assert!(error.contains("underlay.io/net=pub_net"), "{error}");
     bed.assert_nothing_held();
 }
 

@@ -14,13 +14,13 @@ use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    use Need::{Installed, Ipvlan, Macvlan, Program, Wireless};
+    use Need::{Installed, Ipvlan, Macvlan, Program, Tool, Wireless};
     let all: [Named; 11] = [
         ("link_types", &[], link_types),
         ("parents", &[Macvlan], parents),
         ("drivers_on_one_parent", &[Macvlan], drivers_on_one_parent),
         ("addresses_of_the_host", &[Macvlan], addresses_of_the_host),
-        ("filters", &[Macvlan, Program("sysctl")], filters),
+        ("filters", &[Macvlan, Tool("sysctl")], filters),
         ("files_that_others_can_write", &[Macvlan], files),
         ("the_ledger", &[Macvlan], the_ledger),
         ("the_ledger_unread", &[Macvlan], the_ledger_unread),

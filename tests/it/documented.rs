@@ -14,12 +14,13 @@ use crate::bed::{Bed, finish, run};
 use crate::container::repository;
 use crate::dockerd::Docker;
 use crate::need::Need;
+use crate::place::Debian;
 use crate::podman;
 use crate::rootfs::rootfs;
 
-/// Which engines a section is about: those of Debian 13 know what those of Debian 12 do not (podman before 5, Docker
-/// before 25).
-#[derive(Clone, Copy)]
+/// Which engines a section is about: those of Debian 13 and later know what those of Debian 12 do not (podman before 5,
+/// Docker before 25).
+#[derive(Clone, Copy, PartialEq)]
 enum Of {
     Both,
     New,
@@ -116,6 +117,21 @@ const SECTIONS: [Section; 38] = [
     ("docs/trunks.md", "QinQ", Both, &[]),
 ];
 
+/// Sections whose commands want more of the kernel than macvlan links: a test of their own.
+const OF_KERNEL: [(&str, &str, Need); 5] = [
+    ("docs/podman.md", "Checkpoint and restore", Need::Criu),
+    ("docs/import.md", "Coming from podman or Docker", Need::Vlan),
+    ("docs/trunks.md", "One network, one VLAN", Need::Vlan),
+    ("docs/trunks.md", "One network, a VLAN for each container", Need::Vlan),
+    ("docs/trunks.md", "QinQ", Need::Vlan),
+];
+
+/// What a section wants of the kernel.
+fn kernel(section: &Section) -> Need {
+    let found = OF_KERNEL.iter().find(|(page, heading, _)| (*page, *heading) == (section.0, section.1));
+    found.map_or(Need::Macvlan, |(_, _, need)| *need)
+}
+
 /// Commands of which another test, or what `make test` runs besides, sees to it that they work.
 const ELSEWHERE: [(&str, &str); 7] = [
     ("make demo", "demo::podman"),
@@ -154,27 +170,42 @@ const AFTER: [&str; 8] = [
     "underlay network ls -q | xargs --no-run-if-empty underlay network rm",
 ];
 
-/// One test for each page that has something for these engines.
+/// One test for each page, and for what it wants of the kernel.
 pub fn tests() -> Vec<Test> {
-    let pages: BTreeSet<_> =
-        SECTIONS.iter().filter(|section| fits(section.2)).map(|section| section.0).collect();
-    let tests = pages.into_iter().map(|page| {
+    let mut tests = Vec::new();
+    let mut pages: Vec<_> = SECTIONS.iter().map(|section| (section.0, kernel(section))).collect();
+    pages.dedup();
+    for (page, kernel) in pages {
         let programs = ["podman", "dockerd", "ctr", "script"].map(Need::Program);
-        let needs = [&[Need::Installed, Need::Macvlan, Need::Vlan][..], &programs].concat();
-        let name = page.trim_start_matches("docs/").trim_end_matches(".md").replace('-', "_").to_lowercase();
+        let needs = [&[Need::Installed, Need::Macvlan, kernel][..], &programs].concat();
+        let mut name =
+            page.trim_start_matches("docs/").trim_end_matches(".md").replace('-', "_").to_lowercase();
+        if kernel != Need::Macvlan {
+            name = format!("{name}::{kernel}");
+        }
         // The folders of the machine are everybody's.
-        Test::new(format!("documented::{name}"), &needs, move || run_page(page)).alone()
-    });
-    tests.collect()
+        let test = Test::new(format!("documented::{name}"), &needs, move || run_page(page, kernel)).alone();
+        let sections = || of(page, kernel).map(|section| section.2);
+        tests.push(match () {
+            () if sections().all(|of| of == New) => test.of(&Debian::SINCE_13),
+            () if sections().all(|of| of == Old) => test.of(&[Debian::Bookworm]),
+            () => test,
+        });
+    }
+    tests
 }
 
-/// Whether this machine's engines are those a section is about. Where there are none nothing is run anyway.
+/// The sections of a page that want this of the kernel.
+fn of(page: &str, wanted: Need) -> impl Iterator<Item = &'static Section> {
+    SECTIONS.iter().filter(move |section| section.0 == page && kernel(section) == wanted)
+}
+
+/// Whether this machine's engines are those a section is about.
 fn fits(of: Of) -> bool {
-    let old = || run("podman", &["--version"]).is_ok() && podman::splits_annotations();
     match of {
         Both => true,
-        New => !old(),
-        Old => old(),
+        New => !podman::splits_annotations(),
+        Old => podman::splits_annotations(),
     }
 }
 
@@ -189,9 +220,9 @@ struct Machine<'a> {
     docker: Option<Docker<'a>>,
 }
 
-fn run_page(page: &str) {
+fn run_page(page: &str, kernel: Need) {
     let found = examples(page);
-    let sections: Vec<_> = SECTIONS.iter().filter(|section| section.0 == page && fits(section.2)).collect();
+    let sections: Vec<_> = of(page, kernel).filter(|section| fits(section.2)).collect();
     let commands = |section: &Section| {
         let (_, commands) = found.iter().find(|(heading, _)| heading == section.1).unwrap();
         section.3.iter().copied().chain(commands.iter().map(String::as_str)).collect::<Vec<_>>()

@@ -13,8 +13,11 @@ pub fn tests() -> Vec<Test> {
             let needs = [need, Need::Engine(engine)];
             let name = |what: &str| format!("first_light::{what}::{driver}::{engine}");
             tests.push(Test::new(name("ipv4"), &needs, move || ipv4(engine, driver)));
-            tests.push(Test::new(name("dual_stack"), &needs, move || dual_stack(engine, driver)));
-            tests.push(Test::new(name("two_networks"), &needs, move || two_networks(engine, driver)));
+            // No engine knows the driver: with ipvlan one example of each is enough.
+            if driver == "macvlan" || engine == Engine::Bare {
+                tests.push(Test::new(name("dual_stack"), &needs, move || dual_stack(engine, driver)));
+                tests.push(Test::new(name("two_networks"), &needs, move || two_networks(engine, driver)));
+            }
         }
     }
     tests

@@ -15,8 +15,8 @@ pub fn tests() -> Vec<Test> {
     let all: [Named; 4] = [
         ("samples", &[Need::Macvlan, Need::Vlan], samples),
         ("again", &[], again),
-        ("of_podman", &[Need::Installed, Need::Ipvlan, Need::Program("podman")], of_podman),
-        ("of_docker", &[Need::Installed, Need::Ipvlan, Need::Program("dockerd")], of_docker),
+        ("of_podman", &[Need::Installed, Need::Program("podman")], of_podman),
+        ("of_docker", &[Need::Installed, Need::Program("dockerd")], of_docker),
     ];
     all.map(|(name, needs, run)| Test::new(format!("import::{name}"), needs, run)).into()
 }

@@ -1,9 +1,11 @@
 //! The tests that need a kernel: the real binary, real network namespaces and, where they run, real engines.
 //!
 //! Each test makes its own throw-away host and LAN in network namespaces, so all run in parallel and leave the
-//! machine as it was. A test that needs what this machine lacks is listed as ignored, with the need before its
-//! name; with `UNDERLAY_TEST_ALL=1`, as in the guest, that is a failure. `UNDERLAY_TEST_TIMES=1` says how long each
-//! test took.
+//! machine as it was. A test that needs what this machine lacks is listed as ignored, with the need before its name.
+//!
+//! `tests/run` runs all of them, each where it belongs: `it plan [PART…]` says where, and with
+//! `UNDERLAY_TEST_LIST=FILE` the tests named in a file are run, and what is lacking is a failure.
+//! `UNDERLAY_TEST_TIMES=1` says how long each test took.
 
 // A test program: what fails shall panic, and nobody links to it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, unreachable_pub)]
@@ -47,6 +49,7 @@ mod need;
 mod packages;
 mod pages;
 mod parents;
+mod place;
 mod podman;
 mod podman_ways;
 mod policy;
@@ -67,6 +70,8 @@ mod unannotated;
 mod uplinks;
 mod wire;
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::{PoisonError, RwLock};
@@ -74,6 +79,7 @@ use std::time::Instant;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use need::Need;
+use place::Debian;
 
 /// A test that is made of nothing but a function: its name, what it needs, the function.
 pub type Named = (&'static str, &'static [Need], fn());
@@ -82,6 +88,7 @@ pub type Named = (&'static str, &'static [Need], fn());
 pub struct Test {
     name: String,
     needs: Vec<Need>,
+    debians: &'static [Debian],
     alone: bool,
     run: Box<dyn FnOnce() + Send>,
 }
@@ -92,7 +99,19 @@ static MACHINE: RwLock<()> = RwLock::new(());
 impl Test {
     /// The test `name`, which needs `needs` and fails by panicking.
     pub fn new(name: impl Into<String>, needs: &[Need], run: impl FnOnce() + Send + 'static) -> Self {
-        Self { name: name.into(), needs: needs.to_vec(), alone: false, run: Box::new(run) }
+        Self {
+            name: name.into(),
+            needs: needs.to_vec(),
+            debians: &Debian::ALL,
+            alone: false,
+            run: Box::new(run),
+        }
+    }
+
+    /// It is about what only the engines of these have.
+    #[must_use]
+    pub fn of(self, debians: &'static [Debian]) -> Self {
+        Self { debians, ..self }
     }
 
     /// It loads the machine so that others, or it beside them, would run out of time.
@@ -101,11 +120,11 @@ impl Test {
         Self { alone: true, ..self }
     }
 
-    fn into_trial(self, all: bool) -> Trial {
+    fn into_trial(self, strictly: bool) -> Trial {
         let missing = self.needs.iter().find_map(|need| Some((need, need.missing()?)));
         let run = self.run;
         let alone = self.alone;
-        match (missing, all) {
+        match (missing, strictly) {
             (Some((need, why)), true) => {
                 let text = format!("needs {need}: {why}");
                 Trial::test(self.name, move || Err(Failed::from(text)))
@@ -131,9 +150,8 @@ impl Test {
     }
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let all = std::env::var_os("UNDERLAY_TEST_ALL").is_some();
+/// All there are, in the order in which they are run.
+fn all_tests() -> Vec<Test> {
     let mut tests: Vec<Test> = [
         layers::tests(),
         command::tests(),
@@ -187,7 +205,32 @@ fn main() -> ExitCode {
     .flatten()
     .collect();
     tests.extend(docs::tests(tests.iter().map(|test| test.name.clone()).collect()));
-    let trials = tests.into_iter().map(|test| test.into_trial(all)).collect();
+    tests
+}
+
+/// Those that are named in `file`, one a line.
+fn listed(tests: Vec<Test>, file: &str) -> Vec<Test> {
+    let list = fs::read_to_string(file).unwrap();
+    let wanted: BTreeSet<_> = list.lines().collect();
+    let known: BTreeSet<_> = tests.iter().map(|test| test.name.clone()).collect();
+    let unknown: Vec<_> = wanted.iter().filter(|name| !known.contains(**name)).collect();
+    assert!(unknown.is_empty(), "{file} names tests that are none: {unknown:?}");
+    tests.into_iter().filter(|test| wanted.contains(test.name.as_str())).collect()
+}
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    if let Some((_, wanted)) = words.split_first().filter(|(first, _)| *first == "plan") {
+        place::print_plan(&all_tests(), wanted);
+        return ExitCode::SUCCESS;
+    }
+    let arguments = Arguments::from_args();
+    let list = std::env::var("UNDERLAY_TEST_LIST").ok();
+    let tests = match &list {
+        Some(file) => listed(all_tests(), file),
+        None => all_tests(),
+    };
+    let trials = tests.into_iter().map(|test| test.into_trial(list.is_some())).collect();
     let before = bed::host_network();
     let conclusion = libtest_mimic::run(&arguments, trials);
     rootfs::clean_up();

@@ -25,15 +25,37 @@ pub enum Need {
     Tap,
     /// A wireless card made of software.
     Wireless,
-    /// A program on the PATH.
+    /// CRIU, and a kernel that lets it freeze a process.
+    Criu,
+    /// A program that `tests/requirements` installs.
+    Tool(&'static str),
+    /// A program of a Debian with engines.
     Program(&'static str),
     /// An engine that starts containers here.
     Engine(Engine),
-    /// A machine of the tests' own (the guest) with underlay installed, whose /etc and /run may be written.
+    /// A machine of the tests' own with underlay installed, whose /etc and /run may be written.
     Installed,
 }
 
 impl Need {
+    /// Whether the kernel has it or has it not.
+    pub fn is_of_kernel(self) -> bool {
+        match self {
+            Self::Macvlan | Self::Ipvlan | Self::Dummy | Self::Vlan | Self::Bond | Self::Team => true,
+            Self::Tap | Self::Wireless | Self::Criu => true,
+            Self::Tool(_) | Self::Program(_) | Self::Engine(_) | Self::Installed => false,
+        }
+    }
+
+    /// Whether it is among the programs of a Debian that the tests have for themselves.
+    pub fn is_of_debian(self) -> bool {
+        match self {
+            Self::Program(_) | Self::Installed => true,
+            Self::Engine(engine) => engine != Engine::Bare,
+            _ => false,
+        }
+    }
+
     /// Why this is not to be had here, if it is not.
     pub fn missing(self) -> Option<String> {
         match self {
@@ -48,7 +70,8 @@ impl Need {
                 _ => Some("there is no /dev/net/tun".to_owned()),
             },
             Self::Wireless => run("modprobe", &["--dry-run", "mac80211_hwsim"]).err(),
-            Self::Program(name) => match run("which", &[name]) {
+            Self::Criu => run("criu", &["check"]).err(),
+            Self::Tool(name) | Self::Program(name) => match run("which", &[name]) {
                 Ok(_) => None,
                 Err(_) => Some(format!("{name} is not installed")),
             },
@@ -72,7 +95,8 @@ impl fmt::Display for Need {
             Self::Team => f.write_str("team"),
             Self::Tap => f.write_str("tap"),
             Self::Wireless => f.write_str("mac80211_hwsim"),
-            Self::Program(name) => f.write_str(name),
+            Self::Criu => f.write_str("criu"),
+            Self::Tool(name) | Self::Program(name) => f.write_str(name),
             Self::Engine(engine) => write!(f, "{engine}"),
             Self::Installed => f.write_str("installation"),
         }

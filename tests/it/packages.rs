@@ -6,21 +6,25 @@ use std::process::Command;
 
 use crate::Test;
 use crate::bed::{Bed, finish};
+use crate::container::Engine::Podman;
 use crate::container::repository;
 use crate::need::Need;
 use crate::podman::podman;
 use crate::rootfs::rootfs;
 
 pub fn tests() -> Vec<Test> {
-    let needs = |program| {
-        [Need::Installed, Need::Macvlan, Need::Vlan, Need::Program(program), Need::Program("podman")]
-    };
+    let needs = [Need::Installed, Need::Macvlan, Need::Engine(Podman)];
+    let with_vlan = [&needs[..], &[Need::Vlan]].concat();
     // They take away what all others use.
     vec![
-        Test::new("packages::installed_upgraded_purged", &needs("dpkg"), deb).alone(),
-        Test::new("packages::rpm_installed_upgraded_erased", &needs("rpm"), rpm).alone(),
+        Test::new("packages::installed_upgraded_purged", &needs, || deb("eth0")).alone(),
+        Test::new("packages::a_vlan_goes_with_a_purge", &with_vlan, || deb(VLAN)).alone(),
+        Test::new("packages::rpm_installed_upgraded_erased", &needs, rpm).alone(),
     ]
 }
+
+/// A parent that underlay makes.
+const VLAN: &str = "eth0.50";
 
 const PROGRAM: &str = "/usr/bin/underlay";
 const RUNTIME: &str = "/usr/bin/underlay-runtime";
@@ -118,16 +122,17 @@ fn upgrades(bed: &Bed, command: &str) {
 fn removes(bed: &Bed, command: &str) {
     comes_before(&changes(bed, command), &format!("-{HOOK}"), &format!("-{PROGRAM}"));
     assert!(used().contains(&"/etc/underlay") && !placed().contains(&PROGRAM), "{:?}", (used(), placed()));
-    assert!(bed.host.link("eth0.50").is_some(), "what it has made on the host stays");
+    assert!(bed.host.link("ulh-office").is_some(), "what it has made on the host stays");
 }
 
 fn underlay(bed: &Bed, arguments: &str) -> String {
     bed.host.try_run("underlay", arguments).unwrap()
 }
 
-fn create_networks(bed: &Bed) {
+fn create_networks(bed: &Bed, parent: &str) {
     underlay(bed, "network create --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net");
-    underlay(bed, "network create --subnet=10.50.0.0/24 --host-access=10.50.0.9 -o parent=eth0.50 office");
+    let office = format!("--subnet=10.50.0.0/24 --host-access=10.50.0.9 -o parent={parent} office");
+    underlay(bed, &format!("network create {office}"));
 }
 
 /// The id of a container that is started with nothing but the package.
@@ -155,12 +160,12 @@ fn keeps_its_network(bed: &Bed, upgrade: impl FnOnce()) {
     assert_eq!(underlay(bed, "ps --format json"), "[]\n", "detached by the hook of its time");
 }
 
-fn deb() {
+fn deb(parent: &str) {
     let bed = Bed::new();
     changes(&bed, "dpkg --purge underlay");
     assert_eq!((placed(), used()), (vec![], vec![]));
     installs(&bed, "dpkg --install underlay.deb");
-    create_networks(&bed);
+    create_networks(&bed, parent);
     keeps_its_network(&bed, || upgrades(&bed, "dpkg --install next/underlay.deb"));
     let version = finish(Command::new("dpkg-query").args(["--show", "--showformat=${Version}", "underlay"]));
     assert_eq!(version.unwrap(), "99");
@@ -170,7 +175,7 @@ fn deb() {
     removes(&bed, "dpkg --remove underlay");
     changes(&bed, "dpkg --purge underlay");
     assert_eq!((placed(), used()), (vec![], vec![]));
-    assert!(bed.host.link("eth0.50").is_none() && bed.host.link("ulh-office").is_none());
+    assert!(bed.host.link(VLAN).is_none() && bed.host.link("ulh-office").is_none());
     // For the other tests.
     changes(&bed, "dpkg --install underlay.deb");
 }
@@ -180,7 +185,7 @@ fn rpm() {
     let bed = Bed::new();
     changes(&bed, "dpkg --purge underlay");
     installs(&bed, "rpm --install --nodeps underlay.rpm");
-    create_networks(&bed);
+    create_networks(&bed, "eth0");
     keeps_its_network(&bed, || upgrades(&bed, "rpm --upgrade --nodeps next/underlay.rpm"));
     let version = finish(Command::new("rpm").args(["--query", "--queryformat=%{VERSION}", "underlay"]));
     assert_eq!(version.unwrap(), "99");

@@ -10,26 +10,32 @@ use crate::bed::{Bed, Watched, finish, outcome};
 use crate::container::Engine::{Bare, Podman};
 use crate::container::{repository, wait};
 use crate::need::Need;
+use crate::place::Debian;
 use crate::podman::{self, podman};
 use crate::rootfs::rootfs;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     const PODMAN: [Need; 2] = [Need::Macvlan, Need::Engine(Podman)];
-    let all: [Named; 7] = [
-        ("kube_play", &PODMAN, kube_play),
+    let all: [Named; 4] = [
         ("network_of_another_container", &PODMAN, network_of_another),
         ("bridge_beside", &PODMAN, bridge_beside),
         ("user_namespace", &[Need::Macvlan, Need::Engine(Podman), Need::Installed], user_namespace),
-        ("quadlet", &[Need::Installed, Need::Program("podman")], quadlet),
-        ("checkpoint", &[Need::Macvlan, Need::Engine(Podman), Need::Installed], checkpoint),
         ("rootless", &[Need::Macvlan], rootless),
     ];
     let mut tests =
         Vec::from(all.map(|(name, needs, run)| Test::new(format!("podman_ways::{name}"), needs, run)));
-    // It takes the folders of an installation for itself.
-    let needs = [Need::Macvlan, Need::Installed, Need::Program("podman")];
-    tests.push(Test::new("podman_ways::rootless_podman", &needs, rootless_podman).alone());
+    let installed = [Need::Installed, Need::Engine(Podman)];
+    let criu = [Need::Installed, Need::Engine(Podman), Need::Criu];
+    tests.extend([
+        // In the guest, the runtimes of Debian 12 may not make the /dev/null of a pod's infra container.
+        Test::new("podman_ways::kube_play", &PODMAN, kube_play),
+        // It takes the folders of an installation for itself.
+        Test::new("podman_ways::rootless_podman", &installed, rootless_podman).alone(),
+        Test::new("podman_ways::quadlet", &installed, quadlet).of(&Debian::SINCE_13),
+        // Debian 13 has no CRIU.
+        Test::new("podman_ways::checkpoint", &criu, checkpoint).of(&[Debian::Bookworm]),
+    ]);
     tests
 }
 
@@ -69,14 +75,6 @@ fn kube_play() {
     let bed = Watched::new();
     bed.create(CREATE);
     let pod = bed.host.name.clone();
-    if podman::splits_annotations() {
-        // That of Debian 12 starts no pod in the guest, for its runtimes may not make the infra container's /dev/null.
-        finish(podman(&bed).args(["pod", "create", "--network=none", "--name", &pod])).unwrap();
-        let error = finish(podman(&bed).args(["pod", "start", &pod])).unwrap_err();
-        assert!(error.contains("/dev/null"), "{error}");
-        finish(podman(&bed).args(["pod", "rm", "--force", &pod])).unwrap();
-        return;
-    }
     let image = image(&bed);
     let example = fs::read_to_string(repository().join("packaging/examples/lan-pod.yaml")).unwrap();
     let mut yaml = String::new();
@@ -168,10 +166,6 @@ fn user_namespace() {
 /// `underlay-boot.service` comes before.
 fn quadlet() {
     let generator = "/usr/lib/systemd/system-generators/podman-system-generator";
-    if podman::splits_annotations() {
-        assert!(!fs::exists(generator).unwrap(), "podman 4.3 has no quadlets yet");
-        return;
-    }
     let mut command = Command::new(generator);
     command.arg("--dryrun").env("QUADLET_UNIT_DIRS", repository().join("packaging/examples"));
     let made = finish(&mut command).unwrap();
@@ -191,10 +185,6 @@ fn quadlet() {
 /// CRIU leaves the link behind: the hook detaches, and on restore attaches as before, ahead of sockets that are bound
 /// to the address.
 fn checkpoint() {
-    if !podman::splits_annotations() {
-        assert!(finish(Command::new("which").arg("criu")).is_err(), "Debian 13 has no CRIU");
-        return;
-    }
     let bed = Watched::new();
     bed.create(CREATE);
     let (image, name) = (image(&bed), format!("frozen-{}", bed.host.name));

@@ -25,10 +25,8 @@ pub fn tests() -> Vec<Test> {
         let name = format!("preview::what_is_said_is_done::{driver}");
         tests.push(Test::new(name, &[need], move || said_and_done(driver)));
     }
-    for engine in Engine::REAL {
-        let name = format!("preview::what_comes::{engine}");
-        tests.push(Test::new(name, &[Need::Macvlan, Need::Engine(engine)], move || what_comes(engine)));
-    }
+    let engine = [Need::Macvlan, Need::Engine(Engine::Crun)];
+    tests.push(Test::new("preview::what_comes", &engine, || what_comes(Engine::Crun)));
     tests
 }
 

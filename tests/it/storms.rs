@@ -16,6 +16,7 @@ use crate::bed::Bed;
 use crate::container::{Container, Engine::Bare};
 use crate::crash::soak;
 use crate::need::Need;
+use crate::place;
 use crate::tracer::trace;
 use crate::{Named, Test};
 
@@ -46,7 +47,7 @@ type Holders = Mutex<BTreeMap<String, String>>;
 
 fn storm(subnet: &str) {
     // 500 containers where there is time, or hardware.
-    let all = if std::env::var_os("UNDERLAY_TEST_ALL").is_some() && !soak() { 40 } else { 500 };
+    let all = if place::is_guest() && !soak() { 40 } else { 500 };
     let bed = Bed::new();
     bed.create(&format!("--subnet {subnet} -o parent=eth0 lan"));
     let holders = Holders::default();
@@ -143,7 +144,7 @@ fn end(bed: &Bed, mut web: Container<'_>, dice: &mut Dice) {
 /// An attach among 60,000 others makes at most 1.3 times as many system calls as one among ten. The emulated guest makes
 /// do with 3,000.
 fn growth() {
-    let crowd = if std::env::var_os("UNDERLAY_TEST_ALL").is_some() && !soak() { 3_000 } else { 60_000 };
+    let crowd = if place::is_guest() && !soak() { 3_000 } else { 60_000 };
     let bed = Bed::new();
     bed.create("--subnet 10.0.0.0/16 -o parent=eth0 lan");
     let count = |id: &str| {

@@ -12,7 +12,7 @@ use crate::need::Need;
 pub fn tests() -> Vec<Test> {
     vec![Test::new(
         "unannotated::only_state_and_config_are_read",
-        &[Need::Macvlan, Need::Program("strace")],
+        &[Need::Macvlan, Need::Tool("strace")],
         traced,
     )]
 }
