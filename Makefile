@@ -75,9 +75,10 @@ test-one: requirements
 images:
 	for debian in bookworm trixie forky; do tests/debian/image build $$debian || exit 1; done
 
-# Every test on every kernel, every system call with every mishap, the fuzzer. Hours.
+# Every test on every kernel, every system call with every mishap, mutants, the fuzzer, known defects of dependencies. Hours.
 .PHONY: test-all
 test-all: requirements check
+	tests/deny advisories
 	UNDERLAY_TEST_ALL=1 UNDERLAY_TEST_SOAK=1 tests/run $(IT)
 	$(MAKE) --no-print-directory fuzz TIME=600
 

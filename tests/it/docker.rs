@@ -21,8 +21,21 @@ pub fn tests() -> Vec<Test> {
         ("by_ctr", &[Macvlan, Program("dockerd"), Program("ctr"), Installed], by_ctr),
     ];
     let all = all.map(|(name, needs, run)| Test::new(format!("docker::{name}"), needs, run));
-    [cdi.of(&Debian::SINCE_13), no_cdi.of(&[Debian::Bookworm])].into_iter().chain(all).collect()
+    let needs = [Macvlan, Program("dockerd"), Program("ctr"), Installed];
+    let ctr_cdi = Test::new("docker::ctr_by_cdi", &needs, ctr_by_cdi).alone();
+    let ctr_no_cdi = Test::new("docker::ctr_without_cdi", &needs, ctr_without_cdi);
+    [
+        cdi.of(&Debian::SINCE_13),
+        no_cdi.of(&[Debian::Bookworm]),
+        ctr_cdi.of(&[Debian::Forky]),
+        ctr_no_cdi.of(&[Debian::Bookworm, Debian::Trixie]),
+    ]
+    .into_iter()
+    .chain(all)
+    .collect()
 }
+
+const DEVICE: &str = "--device underlay.io/net=pub_net";
 
 /// A bed with networks `pub_net` and `san`.
 fn bed() -> Bed {
@@ -42,10 +55,9 @@ fn by_cdi() {
     let docker = Docker::start(&bed);
     // The daemon runs already when the first network is made, and sees the file, whose folder was not there.
     create_networks(&bed);
-    let device = "--device underlay.io/net=pub_net";
     let asked = "--annotation io.underlay.networks=pub_net:ip=172.16.86.10";
-    let first = docker.start_container("first", &format!("{device} {asked}")).unwrap();
-    let devices = format!("--device underlay.io/net=san {device}");
+    let first = docker.start_container("first", &format!("{DEVICE} {asked}")).unwrap();
+    let devices = format!("--device underlay.io/net=san {DEVICE}");
     let second = docker.start_container("second", &devices).unwrap();
     assert_eq!(
         (first.links(), first.addresses("eth0")),
@@ -73,7 +85,7 @@ fn by_cdi() {
     bed.assert_nothing_held();
 
     // What the hook says gets through to whoever typed.
-    let error = docker.start_container("wrong", &format!("{device} --annotation io.underlay.networks=none"));
+    let error = docker.start_container("wrong", &format!("{DEVICE} --annotation io.underlay.networks=none"));
     let error = error.map(drop).unwrap_err();
     assert!(error.contains("network none does not exist"), "{error}");
     bed.assert_nothing_held();
@@ -104,7 +116,7 @@ fn compose(bed: &Bed, docker: &Docker<'_>) {
 fn without_cdi() {
     let bed = bed();
     let docker = Docker::start(&bed);
-    let error = docker.start_container("first", "--device underlay.io/net=pub_net").map(drop).unwrap_err();
+    let error = docker.start_container("first", DEVICE).map(drop).unwrap_err();
     assert!(error.contains("underlay.io/net=pub_net"), "{error}");
     bed.assert_nothing_held();
 }
@@ -150,10 +162,6 @@ fn by_ctr() {
     assert_eq!(started.addresses("eth0"), ["172.16.86.10/24"]);
     assert!(started.reaches("172.16.86.1"));
 
-    // ctr knows no CDI before containerd 2, and takes the name for a path.
-    let error = docker.start_by_ctr("device", "--device underlay.io/net=pub_net").map(drop).unwrap_err();
-    assert!(error.contains("stat underlay.io/net=pub_net"), "{error}");
-    let _ = docker.ctr("container rm device");
     // A task that was killed is there until its container is removed, and so is its record, but its process is not.
     docker.ctr("task kill --signal 9 ctr").unwrap();
     wait(|| docker.ctr("task ls").is_ok_and(|tasks| tasks.contains("STOPPED")));
@@ -162,4 +170,28 @@ fn by_ctr() {
     assert_eq!(ctr["alive"], false);
     docker.ctr("container rm ctr").unwrap();
     bed.assert_nothing_held();
+}
+
+/// Before containerd 2 ctr takes the name of a CDI device for a path.
+fn ctr_without_cdi() {
+    let bed = bed();
+    let docker = Docker::start(&bed);
+    let error = docker.start_by_ctr("device", DEVICE).map(drop).unwrap_err();
+    assert!(error.contains("stat underlay.io/net=pub_net"), "{error}");
+    let _ = docker.ctr("container rm device");
+    bed.assert_nothing_held();
+}
+
+/// ctr looks for devices in /etc/cdi alone.
+fn ctr_by_cdi() {
+    let bed = Bed::installed();
+    create_networks(&bed);
+    let docker = Docker::start(&bed);
+    let started = docker.start_by_ctr("device", DEVICE).unwrap();
+    assert_eq!(started.addresses("eth0"), ["172.16.86.2/24"]);
+    assert!(started.reaches("172.16.86.1"));
+    docker.ctr("task kill --signal 9 device").unwrap();
+    wait(|| docker.ctr("container rm device").is_ok());
+    bed.assert_nothing_held();
+    bed.run("network rm pub_net san");
 }

@@ -138,8 +138,13 @@ impl<'a> Docker<'a> {
     /// Starts a container that sleeps by containerd alone.
     pub fn start_by_ctr(&self, id: &str, options: &str) -> Result<Container<'a>, String> {
         let rootfs = rootfs();
+        // ctr 1.7 and later ask for a share of the CPUs, which the cgroup may have no controller for.
+        let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+        let has_cpu = controllers.split_whitespace().any(|controller| controller == "cpu");
+        let shares = has_cpu || !self.ctr("run --help")?.contains("--cpu-shares");
+        let shares = if shares { "" } else { "--cpu-shares 0" };
         self.ctr(&format!(
-            "run --detach --null-io {options} --rootfs {} {id} /bin/sleep 1000",
+            "run --detach --null-io {shares} {options} --rootfs {} {id} /bin/sleep 1000",
             rootfs.display()
         ))?;
         let tasks = self.ctr("task ls")?;

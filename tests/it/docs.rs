@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use crate::Test;
+use crate::bed::run;
 use crate::container::repository;
 use crate::documented;
+use crate::need::Need;
 
 /// Takes the names of all other tests.
 pub fn tests(names: BTreeSet<String>) -> Vec<Test> {
@@ -13,7 +15,34 @@ pub fn tests(names: BTreeSet<String>) -> Vec<Test> {
     vec![
         Test::new("docs::cited_tests_exist", &[], move || cited(&names)),
         Test::new("docs::commands_are_run", &[], move || documented::complete(&all)),
+        Test::new("docs::tested_versions", &[Need::Installed], tested_versions),
     ]
+}
+
+/// The table of tested versions says what is tested, in the column of this Debian.
+fn tested_versions() {
+    let text = fs::read_to_string(repository().join("docs/engines.md")).unwrap();
+    let rows = text.split("## Tested versions").nth(1).unwrap().split("\n## ").next().unwrap();
+    let release = fs::read_to_string("/etc/os-release").unwrap();
+    let column = match () {
+        () if release.contains("bookworm") => 2,
+        () if release.contains("trixie") => 3,
+        () if release.contains("forky") => 4,
+        () => panic!("{release}"),
+    };
+    for (name, program, flag) in [
+        ("podman", "podman", "--version"),
+        ("crun", "crun", "--version"),
+        ("runc", "runc", "--version"),
+        ("containerd", "containerd", "--version"),
+        ("Docker", "dockerd", "--version"),
+    ] {
+        let row = rows.lines().find(|row| row.starts_with(&format!("| {name} |"))).unwrap();
+        let said = row.split('|').nth(column).unwrap().trim();
+        let version = run(program, &[flag]).unwrap();
+        let is = version.split_whitespace().any(|word| word.starts_with(&format!("{said}.")) || word == said);
+        assert!(is, "docs/engines.md says {name} {said}, and there is {version}");
+    }
 }
 
 fn cited(names: &BTreeSet<String>) {

@@ -22,11 +22,13 @@ use crate::rootfs::rootfs;
 /// Docker before 25).
 #[derive(Clone, Copy, PartialEq)]
 enum Of {
-    Both,
+    All,
     New,
     Old,
+    /// containerd 2 and later.
+    Newest,
 }
-use Of::{Both, New, Old};
+use Of::{All, New, Newest, Old};
 
 /// A section: page, heading, engines, and what is there before, as commands.
 type Section = (&'static str, &'static str, Of, &'static [&'static str]);
@@ -48,11 +50,11 @@ const DB: &str = "podman run -d --network none --annotation io.underlay.networks
 
 /// Pods need podman 5 here: that of Debian 12 starts none in the guest (`podman_ways::kube_play`). CRIU is in Debian 12
 /// alone.
-const SECTIONS: [Section; 38] = [
+const SECTIONS: [Section; 39] = [
     ("README.md", "underlay", New, &[]),
-    ("docs/podman.md", "podman", Both, &[PUB_NET]),
+    ("docs/podman.md", "podman", All, &[PUB_NET]),
     ("docs/podman.md", "podman before 5.0", Old, &[WITH_IPV6, SAN]),
-    ("docs/podman.md", "By CDI", Both, &[PUB_NET]),
+    ("docs/podman.md", "By CDI", All, &[PUB_NET]),
     ("docs/podman.md", "Pods, and other shared namespaces", New, &[PUB_NET]),
     (
         "docs/podman.md",
@@ -64,57 +66,58 @@ const SECTIONS: [Section; 38] = [
             "podman tag alpine docker.io/library/nginx docker.io/nginx/nginx-prometheus-exporter",
         ],
     ),
-    ("docs/podman.md", "A second network of podman's", Both, &[PUB_NET]),
+    ("docs/podman.md", "A second network of podman's", All, &[PUB_NET]),
     (
         "docs/podman.md",
         "User namespaces",
-        Both,
+        All,
         &[PUB_NET, "touch /etc/subuid /etc/subgid", "sed -i /^containers:/d /etc/subuid /etc/subgid"],
     ),
     ("docs/podman.md", "Checkpoint and restore", Old, &[PUB_NET]),
     ("docs/docker-engine.md", "By CDI", New, &[PUB_NET, SAN]),
     ("docs/docker-engine.md", "By the runtime", New, &[PUB_NET, SAN]),
-    ("docs/docker-engine.md", "Docker 20.10 to 23", Both, &[PUB_NET]),
-    ("docs/containerd.md", "ctr", Both, &[PUB_NET]),
-    ("docs/crio.md", "CRI-O and Kubernetes", Both, &[]),
+    ("docs/docker-engine.md", "Docker 20.10 to 23", All, &[PUB_NET]),
+    ("docs/containerd.md", "ctr", All, &[PUB_NET]),
+    ("docs/containerd.md", "ctr and CDI", Newest, &[PUB_NET]),
+    ("docs/crio.md", "CRI-O and Kubernetes", All, &[]),
     (
         "docs/import.md",
         "Coming from podman or Docker",
-        Both,
+        All,
         &[
             "podman network create -d macvlan --subnet 192.168.1.0/24 --gateway 192.168.1.1 -o parent=eth0 lan",
             "docker network create -d macvlan --subnet 172.16.86.0/24 --gateway 172.16.86.1 -o parent=eth0 pub_net",
             "docker network create -d macvlan --subnet 10.20.0.0/24 -o parent=eth0.50 --internal backend",
         ],
     ),
-    ("docs/events.md", "What has happened", Both, &[PUB_NET, DB]),
-    ("docs/events.md", "Metrics", Both, &[PUB_NET, DB, "mkdir -p /var/lib/node_exporter"]),
-    ("docs/doctor.md", "When packets do not flow", Both, &[PUB_NET, "ip link set eth0 down"]),
-    ("docs/install.md", "Packages", Both, &[]),
-    ("docs/install.md", "After a reboot", Both, &[PUB_NET]),
-    ("docs/plan.md", "See before you do", Both, &[PUB_NET]),
-    ("docs/conflicts.md", "No address that somebody else has", Both, &[PUB_NET]),
-    ("docs/host-access.md", "The host and its containers", Both, &[]),
-    ("docs/identity.md", "The same container, the same address and MAC", Both, &[PUB_NET]),
-    ("docs/identity.md", "Reserved for one alone", Both, &[]),
-    ("docs/identity.md", "Where it is remembered", Both, &[PUB_NET, DB]),
-    ("docs/ipv6.md", "IPv6 from routers", Both, &[]),
-    ("docs/ipv6.md", "One default route", Both, &[]),
-    ("docs/links.md", "MTU", Both, &[]),
-    ("docs/links.md", "Sysctls", Both, &[]),
-    ("docs/links.md", "Whose frames come in", Both, &[]),
-    ("docs/routes.md", "To one more network", Both, &[]),
-    ("docs/routes.md", "A gateway outside of the subnet", Both, &[]),
-    ("docs/routes.md", "No default route by this link", Both, &[PUB_NET, STORAGE]),
+    ("docs/events.md", "What has happened", All, &[PUB_NET, DB]),
+    ("docs/events.md", "Metrics", All, &[PUB_NET, DB, "mkdir -p /var/lib/node_exporter"]),
+    ("docs/doctor.md", "When packets do not flow", All, &[PUB_NET, "ip link set eth0 down"]),
+    ("docs/install.md", "Packages", All, &[]),
+    ("docs/install.md", "After a reboot", All, &[PUB_NET]),
+    ("docs/plan.md", "See before you do", All, &[PUB_NET]),
+    ("docs/conflicts.md", "No address that somebody else has", All, &[PUB_NET]),
+    ("docs/host-access.md", "The host and its containers", All, &[]),
+    ("docs/identity.md", "The same container, the same address and MAC", All, &[PUB_NET]),
+    ("docs/identity.md", "Reserved for one alone", All, &[]),
+    ("docs/identity.md", "Where it is remembered", All, &[PUB_NET, DB]),
+    ("docs/ipv6.md", "IPv6 from routers", All, &[]),
+    ("docs/ipv6.md", "One default route", All, &[]),
+    ("docs/links.md", "MTU", All, &[]),
+    ("docs/links.md", "Sysctls", All, &[]),
+    ("docs/links.md", "Whose frames come in", All, &[]),
+    ("docs/routes.md", "To one more network", All, &[]),
+    ("docs/routes.md", "A gateway outside of the subnet", All, &[]),
+    ("docs/routes.md", "No default route by this link", All, &[PUB_NET, STORAGE]),
     (
         "docs/routes.md",
         "Several uplinks: replies leave by the link that the question came in on",
-        Both,
+        All,
         &[ISP_A, ISP_B],
     ),
-    ("docs/trunks.md", "One network, one VLAN", Both, &[]),
-    ("docs/trunks.md", "One network, a VLAN for each container", Both, &[]),
-    ("docs/trunks.md", "QinQ", Both, &[]),
+    ("docs/trunks.md", "One network, one VLAN", All, &[]),
+    ("docs/trunks.md", "One network, a VLAN for each container", All, &[]),
+    ("docs/trunks.md", "QinQ", All, &[]),
 ];
 
 /// Sections whose commands want more of the kernel than macvlan links: a test of their own.
@@ -203,7 +206,8 @@ fn of(page: &str, wanted: Need) -> impl Iterator<Item = &'static Section> {
 /// Whether this machine's engines are those a section is about.
 fn fits(of: Of) -> bool {
     match of {
-        Both => true,
+        All => true,
+        Newest => run("ctr", &["--version"]).is_ok_and(|version| version.contains(" 2.")),
         New => !podman::splits_annotations(),
         Old => podman::splits_annotations(),
     }

@@ -174,9 +174,8 @@ pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for case in &CASES {
         // What is refused is ours to say, and an engine's to pass on: one case shows that.
-        let engines = Engine::ALL
-            .into_iter()
-            .filter(|&engine| engine == Engine::Bare || case.name == "address_taken");
+        let engines =
+            Engine::ALL.into_iter().filter(|&engine| engine == Engine::Bare || case.name == "address_taken");
         for engine in engines {
             let needs = [case.need, Need::Engine(engine)];
             tests.push(Test::new(format!("failures::{}::{engine}", case.name), &needs, move || {

@@ -52,7 +52,7 @@ impl fmt::Display for Place {
 }
 
 /// Tests that are about what kernels differ in, by how their names begin, and one of every engine.
-const OF_KERNELS: [&str; 22] = [
+const OF_KERNELS: [&str; 23] = [
     "budget::system_calls",
     "check::ipvlan",
     "check::made_parents",
@@ -71,6 +71,7 @@ const OF_KERNELS: [&str; 22] = [
     "parents::no_parent",
     "parents::of_every_kind",
     "parents::stacked",
+    "podman_ways::checkpoint",
     "properties::",
     "systemd::",
     "trunks::within_a_providers_vlan",
@@ -113,7 +114,12 @@ pub fn places(test: &Test, extent: Extent) -> Vec<Place> {
         places.extend(guests());
     }
     let mut seen = Vec::new();
-    places.retain(|place| !seen.contains(place) && { seen.push(*place); true });
+    places.retain(|place| {
+        !seen.contains(place) && {
+            seen.push(*place);
+            true
+        }
+    });
     places
 }
 

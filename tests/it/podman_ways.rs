@@ -28,13 +28,12 @@ pub fn tests() -> Vec<Test> {
     let installed = [Need::Installed, Need::Engine(Podman)];
     let criu = [Need::Installed, Need::Engine(Podman), Need::Criu];
     tests.extend([
-        // In the guest, the runtimes of Debian 12 may not make the /dev/null of a pod's infra container.
         Test::new("podman_ways::kube_play", &PODMAN, kube_play),
         // It takes the folders of an installation for itself.
         Test::new("podman_ways::rootless_podman", &installed, rootless_podman).alone(),
         Test::new("podman_ways::quadlet", &installed, quadlet).of(&Debian::SINCE_13),
         // Debian 13 has no CRIU.
-        Test::new("podman_ways::checkpoint", &criu, checkpoint).of(&[Debian::Bookworm]),
+        Test::new("podman_ways::checkpoint", &criu, checkpoint).of(&[Debian::Bookworm, Debian::Forky]),
     ]);
     tests
 }
