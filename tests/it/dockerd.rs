@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, finish, run};
 use crate::container::Container;
+use crate::need::Need;
 use crate::rootfs::{self, rootfs};
 
 /// The image that all containers are made of.
@@ -139,8 +140,7 @@ impl<'a> Docker<'a> {
     pub fn start_by_ctr(&self, id: &str, options: &str) -> Result<Container<'a>, String> {
         let rootfs = rootfs();
         // ctr 1.7 and later ask for a share of the CPUs, which the cgroup may have no controller for.
-        let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-        let has_cpu = controllers.split_whitespace().any(|controller| controller == "cpu");
+        let has_cpu = Need::CpuController.missing().is_none();
         let shares = has_cpu || !self.ctr("run --help")?.contains("--cpu-shares");
         let shares = if shares { "" } else { "--cpu-shares 0" };
         self.ctr(&format!(

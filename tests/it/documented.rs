@@ -121,7 +121,10 @@ const SECTIONS: [Section; 39] = [
 ];
 
 /// Sections whose commands want more of the kernel than macvlan links: a test of their own.
-const OF_KERNEL: [(&str, &str, Need); 5] = [
+const OF_KERNEL: [(&str, &str, Need); 7] = [
+    // ctr asks for a share of the CPUs.
+    ("docs/containerd.md", "ctr", Need::CpuController),
+    ("docs/containerd.md", "ctr and CDI", Need::CpuController),
     ("docs/podman.md", "Checkpoint and restore", Need::Criu),
     ("docs/import.md", "Coming from podman or Docker", Need::Vlan),
     ("docs/trunks.md", "One network, one VLAN", Need::Vlan),

@@ -48,7 +48,9 @@ pub fn tests() -> Vec<Test> {
         }));
     }
     let podman = [Need::Macvlan, Need::Engine(Engine::Podman)];
-    tests.push(Test::new("host_access::both_ways::podman", &podman, || both_ways("", Engine::Podman)));
+    tests.push(Test::new("host_access::both_ways::podman", &podman, || {
+        both_ways("-d macvlan", Engine::Podman)
+    }));
     tests
 }
 

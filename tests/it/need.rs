@@ -25,6 +25,8 @@ pub enum Need {
     Tap,
     /// A wireless card made of software.
     Wireless,
+    /// The cgroup controller of CPUs, in version 2.
+    CpuController,
     /// CRIU, and a kernel that lets it freeze a process.
     Criu,
     /// A program that `tests/requirements` installs.
@@ -42,7 +44,7 @@ impl Need {
     pub fn is_of_kernel(self) -> bool {
         match self {
             Self::Macvlan | Self::Ipvlan | Self::Dummy | Self::Vlan | Self::Bond | Self::Team => true,
-            Self::Tap | Self::Wireless | Self::Criu => true,
+            Self::Tap | Self::Wireless | Self::CpuController | Self::Criu => true,
             Self::Tool(_) | Self::Program(_) | Self::Engine(_) | Self::Installed => false,
         }
     }
@@ -70,6 +72,10 @@ impl Need {
                 _ => Some("there is no /dev/net/tun".to_owned()),
             },
             Self::Wireless => run("modprobe", &["--dry-run", "mac80211_hwsim"]).err(),
+            Self::CpuController => match std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
+                Ok(controllers) if controllers.split_whitespace().any(|name| name == "cpu") => None,
+                said => Some(format!("controllers in /sys/fs/cgroup: {said:?}")),
+            },
             Self::Criu => run("criu", &["check"]).err(),
             Self::Tool(name) | Self::Program(name) => match run("which", &[name]) {
                 Ok(_) => None,
@@ -95,6 +101,7 @@ impl fmt::Display for Need {
             Self::Team => f.write_str("team"),
             Self::Tap => f.write_str("tap"),
             Self::Wireless => f.write_str("mac80211_hwsim"),
+            Self::CpuController => f.write_str("cpu-controller"),
             Self::Criu => f.write_str("criu"),
             Self::Tool(name) | Self::Program(name) => f.write_str(name),
             Self::Engine(engine) => write!(f, "{engine}"),
