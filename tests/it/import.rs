@@ -16,7 +16,7 @@ pub fn tests() -> Vec<Test> {
         ("samples", &[Need::Macvlan, Need::Vlan], samples),
         ("again", &[], again),
         ("of_podman", &[Need::Installed, Need::Program("podman")], of_podman),
-        ("of_docker", &[Need::Installed, Need::Program("dockerd")], of_docker),
+        ("of_docker", &[Need::Installed, Need::Vlan, Need::Program("dockerd")], of_docker),
     ];
     all.map(|(name, needs, run)| Test::new(format!("import::{name}"), needs, run)).into()
 }
