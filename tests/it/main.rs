@@ -65,6 +65,7 @@ mod tracer;
 mod trunks;
 mod unannotated;
 mod uplinks;
+mod waits;
 mod wire;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -179,6 +180,7 @@ fn main() -> ExitCode {
         demo::tests(),
         many::tests(),
         conflicts::tests(),
+        waits::tests(),
         races::tests(),
         storms::tests(),
         crash::tests(),
