@@ -38,6 +38,7 @@ fn routed(cases: &[(&str, &str, &[&str])], present: DefaultRoutes) -> Vec<Attach
             r#"{{"version": 1, {keys} "subnets": [
                 {{"subnet": "10.0.0.0/24"}}, {{"subnet": "10.1.0.0/24", "gateway": "10.1.0.1"}},
                 {{"subnet": "10.2.0.0/24", "gateway": "10.2.0.1"}},
+                    {{"subnet": "10.3.0.0/24", "gateway": "192.0.2.1", "onlink": true}},
                 {{"subnet": "2001:db8::/64", "gateway": "2001:db8::1"}},
                 {{"subnet": "2001:db8:1::/64"}}]}}"#
         );
@@ -109,7 +110,11 @@ fn one_default_route_per_family() {
         &[&["2001:db8::1"], &["10.2.0.1"]],
     );
     let inside = r#""parent": "eth0", "driver": "ipvlan", "ipvlan_mode": "l3", "internal": true,"#;
-    check_routes(&[(inside, 0, &["10.1.0.9/24"])], none, &[&["dev 10.0.0.0/24", "dev 10.2.0.0/24"]]);
+    check_routes(
+        &[(inside, 0, &["10.1.0.9/24"])],
+        none,
+        &[&["dev 10.0.0.0/24", "dev 10.2.0.0/24", "dev 10.3.0.0/24"]],
+    );
     let v4 = DefaultRoutes { v4: true, v6: false };
     check_routes(&[(mac, 0, &["10.1.0.9/24", "2001:db8::9/64"])], v4, &[&["2001:db8::1"]]);
     check_routes(&[(mac, 1, &["10.1.0.9/24"])], v4, &[&["10.1.0.1"]]);
@@ -151,7 +156,11 @@ fn no_way_out_of_a_dummy() {
     check_routes(&[(dummy, 0, &["10.1.0.9/24", "2001:db8::9/64", "2001:db8:1::9/64"])], none, &[&[]]);
     check_routes(&[(r#""driver": "macvlan", "ipv6": "slaac","#, 5, &[])], none, &[&[]]);
     let routed = r#""driver": "ipvlan", "ipvlan_mode": "l3","#;
-    check_routes(&[(routed, 0, &["10.1.0.9/24"])], none, &[&["dev 10.0.0.0/24", "dev 10.2.0.0/24"]]);
+    check_routes(
+        &[(routed, 0, &["10.1.0.9/24"])],
+        none,
+        &[&["dev 10.0.0.0/24", "dev 10.2.0.0/24", "dev 10.3.0.0/24"]],
+    );
 }
 
 #[test]
@@ -248,4 +257,19 @@ fn next_hops_on_the_link() {
     let attached = routed(&[(keys, "", &["10.0.0.9/24"])], DefaultRoutes::default()).remove(0);
     let text: Vec<_> = attached.routes.iter().map(Route::to_string).collect();
     assert_eq!(text, ["10.9.0.0/16 via 192.0.2.1 onlink"]);
+}
+
+#[test]
+fn default_routes_as_the_network_says() {
+    for (keys, address, expected) in [
+        (r#""driver": "macvlan","#, "10.1.0.9/24", "default via 10.1.0.1"),
+        (r#""driver": "macvlan", "metric": 7,"#, "10.1.0.9/24", "default via 10.1.0.1 metric 7"),
+        (r#""driver": "macvlan","#, "10.3.0.9/24", "default via 192.0.2.1 onlink"),
+        (r#""driver": "ipvlan", "ipvlan_mode": "l3", "metric": 7,"#, "10.1.0.9/24", "default metric 7"),
+    ] {
+        let keys = format!(r#""parent": "eth0", {keys}"#);
+        let attached = routed(&[(&keys, "", &[address])], DefaultRoutes::default()).remove(0);
+        let text: Vec<_> = attached.routes.iter().map(Route::to_string).collect();
+        assert_eq!(text, [expected], "{keys}");
+    }
 }

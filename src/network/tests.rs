@@ -218,3 +218,35 @@ fn the_hosts_address_is_nobodys() {
         assert_eq!(read(access), Err(format!("host_access address {address} is reserved for db")));
     }
 }
+
+/// Providers route a subnet to a host without having an address in it.
+#[test]
+fn gateways_on_the_link() {
+    let read = |subnet: &str| {
+        let text = format!(
+            r#"{{"version": 1, "driver": "macvlan", "subnets": [{{"subnet": "10.0.0.0/24", {subnet}}}]}}"#
+        );
+        read(&text).map_err(|error| error.to_string())
+    };
+    let network = read(r#""gateway": "192.0.2.1", "onlink": true"#).unwrap();
+    let subnet = &network.subnets[0];
+    assert_eq!((subnet.gateway(), subnet.has_onlink_gateway()), (Some([192, 0, 2, 1].into()), true));
+    let again = serde_json::to_string(&network.to_file()).unwrap();
+    assert_eq!(Network::from_json(&network.name, again.as_bytes()).unwrap(), network);
+    assert!(!read(r#""gateway": "10.0.0.1""#).unwrap().subnets[0].has_onlink_gateway());
+    for (subnet, message) in [
+        (r#""gateway": "192.0.2.1""#, "gateway 192.0.2.1 is not in subnet 10.0.0.0/24"),
+        (r#""onlink": true"#, "subnet 10.0.0.0/24 has an onlink gateway, and no gateway"),
+        (
+            r#""gateway": "2001:db8::1", "onlink": true"#,
+            "route to 10.0.0.0/24 leads to 2001:db8::1, of the other family",
+        ),
+        (
+            r#""gateway": "224.0.0.1", "onlink": true"#,
+            "route to 10.0.0.0/24 leads to 224.0.0.1, which is no router",
+        ),
+    ] {
+        let error = read(subnet).unwrap_err();
+        assert!(error.starts_with("subnets: ") && error.contains(message), "{subnet}: {error}");
+    }
+}

@@ -93,7 +93,7 @@ fn too_high() {
     };
     let mut stack = vec!["eth0".to_owned()];
     loop {
-        let name = format!("s{}", stack.len());
+        let name = format!("stack{}", stack.len());
         if add(stack.last().unwrap(), &name).is_err() {
             break;
         }
@@ -104,10 +104,25 @@ fn too_high() {
     bed.host.ip(&format!("link del {}", stack.pop().unwrap()));
     let top = stack.last().unwrap();
     let before = bed.host_state();
-    let outcome =
-        bed.outcome(&format!("network create --subnet=10.20.0.0/24 -o parent={top}.10.20 qinq"), "");
-    assert!(outcome.code == 1 && outcome.stderr.contains("os error 31"), "{outcome:?}");
-    assert_eq!((bed.host_state(), made(&bed)), (before, vec![]), "{outcome:?}");
+    // By the name of the link, by a name that is too long and therefore does not tell, and with one more between.
+    for parent in [format!("{top}.10.20"), format!("{top}.1000 -o vlan=2000"), format!("{top}.10.20.30")] {
+        let outcome =
+            bed.outcome(&format!("network create --subnet=10.20.0.0/24 -o parent={parent} qinq"), "");
+        assert!(outcome.code == 1 && outcome.stderr.contains("os error 31"), "{outcome:?}");
+        assert_eq!((bed.host_state(), made(&bed)), (before.clone(), vec![]), "{outcome:?}");
+    }
+    // A network of a container's own is needed by nobody but that.
+    bed.configure("underlay.json", r#"{"inline_networks": true}"#);
+    for parent in [format!(r#""{top}.10.20""#), format!(r#""{top}.1000", "vlan": 2000"#)] {
+        let network = format!(
+            r#"{{"version": 1, "driver": "macvlan", "parent": {parent}, "subnets": [{{"subnet": "10.0.0.0/24"}}]}}"#
+        );
+        let web = bed.container(Bare, "web").networks("lan").annotation("io.underlay.network.lan", &network);
+        let refused = web.start().map(drop).unwrap_err();
+        assert!(refused.contains("os error 31"), "{refused}");
+        assert_eq!((bed.host_state(), made(&bed)), (before.clone(), vec![]), "{refused}");
+        bed.assert_nothing_held();
+    }
     bed.create(&format!("--subnet=10.20.0.0/24 -o parent={top}.10 outer"));
     assert!(bed.host.link(&format!("{top}.10")).is_some());
 }
