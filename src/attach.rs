@@ -307,7 +307,7 @@ impl Attach<'_> {
             return;
         }
         let dropped = self.store.lock(self.settings.lock_timeout()).and_then(|locked| {
-            made.iter().try_for_each(|network| parents::drop_unneeded(&locked, &network.parent, host))
+            made.iter().try_for_each(|network| parents::drop_unneeded_of(&locked, network, host))
         });
         if let Err(error) = dropped {
             log::warn!("{error}");

@@ -257,4 +257,56 @@ mod tests {
             "announcements: 11 are too many, 10 are possible"
         );
     }
+    /// Where the answers come to: the parent, or the link itself.
+    #[test]
+    fn where_answers_are_heard() {
+        let driver = |keys: &str| {
+            let text = format!(r#"{{"version": 1, "parent": "eth0", {keys}}}"#);
+            Network::from_json(&"lan".parse().unwrap(), text.as_bytes()).unwrap().driver
+        };
+        for (mode, by_parent) in
+            [("bridge", false), ("private", false), ("vepa", false), ("passthru", false), ("source", true)]
+        {
+            let keys = format!(r#""driver": "macvlan", "macvlan_mode": "{mode}""#);
+            assert_eq!(driver(&keys).is_heard_on_parent(), by_parent, "macvlan {mode}");
+        }
+        for (mode, by_parent) in [("l2", true), ("l3", false), ("l3s", false)] {
+            for flag in ["bridge", "private", "vepa"] {
+                let keys = format!(r#""driver": "ipvlan", "ipvlan_mode": "{mode}", "ipvlan_flag": "{flag}""#);
+                assert_eq!(driver(&keys).is_heard_on_parent(), by_parent, "ipvlan {mode} {flag}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_asked() {
+        let network = |keys: &str| {
+            let text = format!(r#"{{"version": 1, {keys}}}"#);
+            Network::from_json(&"lan".parse().unwrap(), text.as_bytes()).unwrap()
+        };
+        let eth0 = crate::link::eth0();
+        let of_kind = |kind: &str| Link { kind: Some(kind.to_owned()), ..eth0.clone() };
+        let macvlan = r#""driver": "macvlan", "parent": "eth0""#;
+        let five = Some(Detection::For(5));
+        for (keys, wanted, parent, expected) in [
+            (macvlan, five, eth0.clone(), five),
+            (macvlan, Some(Detection::Rfc), of_kind("vlan"), Some(Detection::Rfc)),
+            (macvlan, Some(Detection::Off), eth0.clone(), None),
+            (macvlan, None, eth0.clone(), None),
+            // Nobody could answer.
+            (macvlan, five, Link { up: false, ..eth0.clone() }, None),
+            (macvlan, five, of_kind("dummy"), None),
+            (r#""driver": "macvlan""#, five, of_kind("veth"), None),
+            (r#""driver": "ipvlan", "parent": "eth0""#, five, eth0.clone(), five),
+            (r#""driver": "ipvlan", "ipvlan_mode": "l3", "parent": "eth0""#, five, eth0.clone(), None),
+            (r#""driver": "ipvlan", "ipvlan_mode": "l3s", "parent": "eth0""#, five, eth0.clone(), None),
+        ] {
+            // As the settings say where the definition does not.
+            let network = Network { conflict_detection: wanted, announcements: Some(2), ..network(keys) };
+            assert_eq!(network.detection_on(&parent), expected, "{keys} {wanted:?} {parent:?}");
+            assert_eq!(network.announced(), if keys.contains("l3") { 0 } else { 2 }, "{keys}");
+        }
+        assert_eq!(network(macvlan).announced(), 0);
+        assert!(check_announcements(10).is_ok() && check_announcements(11).is_err());
+    }
 }

@@ -68,8 +68,7 @@ impl HostLink {
 
     /// Whether `link` is the host's link of this network: mark and kind say so.
     pub fn is(&self, link: &Link) -> bool {
-        link.alias.as_deref() == Some(&self.mark())
-            && matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"))
+        is_of(&self.network, link)
     }
 
     /// Whether `link` is the one that was made, whole, and nobody has changed it since.
@@ -141,6 +140,12 @@ pub fn name(network: &NetworkName) -> IfName {
 /// The alias that marks the host's link of `network`.
 pub fn mark(network: &NetworkName) -> String {
     format!("{MARK}{network}")
+}
+
+/// Whether `link` is the host's link of `network`: mark and kind say so.
+pub fn is_of(network: &NetworkName, link: &Link) -> bool {
+    link.alias.as_deref() == Some(&mark(network))
+        && matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"))
 }
 
 /// The network whose host's link bears this alias.

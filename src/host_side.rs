@@ -29,10 +29,9 @@ pub(crate) fn refuse_foreign(network: &Network, host: &mut Socket) -> Result<()>
     if network.host_access.is_none() {
         return Ok(());
     }
-    let mark = host_link::mark(&network.name);
     let found = host.link(&host_link::name(&network.name))?;
     found
-        .filter(|link| link.alias.as_ref() != Some(&mark))
+        .filter(|link| !host_link::is_of(&network.name, link))
         .map_or(Ok(()), |link| Err(foreign(&network.name, &link)))
 }
 

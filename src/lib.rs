@@ -49,6 +49,7 @@ pub mod reservation;
 pub mod route;
 pub mod runtime_call;
 pub mod settings;
+pub mod sharing;
 pub mod subnet;
 pub mod tuning;
 pub mod vlan;

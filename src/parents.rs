@@ -47,7 +47,7 @@ fn can_make(name: &IfName, recipe: Option<Recipe>, host: &mut Socket) -> Result<
 /// The parent of `network`, made where it is missing.
 ///
 /// # Errors
-/// As [`find`]; or when it cannot be made: nothing is left then.
+/// As [`find`]; or when it cannot be made: what it was to stand on is left for [`drop_unneeded_of`].
 pub(crate) fn ensure(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Result<Link> {
     let made = make(locked, &network.parent, network.recipe()?, host);
     let link = made.map_err(|error| error.within(format!("network {}", network.name)))?;
@@ -84,6 +84,19 @@ fn foresee_link(
     Ok(recipe.link(name, base.as_ref()))
 }
 
+/// Deletes the parents of `network`, which is gone or could not be attached to, as far as underlay has made them and
+/// nobody needs them.
+///
+/// # Errors
+/// When one cannot be deleted: it stays in the ledger.
+pub(crate) fn drop_unneeded_of(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Result<()> {
+    drop_unneeded(locked, &network.parent, host)?;
+    // A name that was made short does not tell what a link was to stand on that could not be made.
+    let recipe = network.recipe().ok().flatten();
+    let base = recipe.as_ref().and_then(Recipe::base);
+    base.map_or(Ok(()), |base| drop_unneeded(locked, base, host))
+}
+
 /// Deletes the parent `name` and those it stands on, as far as underlay has made them and nobody needs them.
 ///
 /// # Errors
@@ -92,13 +105,17 @@ pub(crate) fn drop_unneeded(locked: &Locked<'_>, name: &IfName, host: &mut Socke
     let store = locked.store();
     let mut next = Some(name.clone());
     while let Some(name) = next {
-        let Some(parent) = known(store, &name)? else { return Ok(()) };
-        if store.needs_parent(&name, |_| true)? {
-            return Ok(());
-        }
-        kernel::delete_parent(&parent, host)?;
-        locked.forget_parent(&name)?;
-        next = parent.recipe.base().cloned();
+        let recipe = match known(store, &name)? {
+            Some(_) if store.needs_parent(&name, |_| true)? => return Ok(()),
+            Some(parent) => {
+                kernel::delete_parent(&parent, host)?;
+                locked.forget_parent(&name)?;
+                Some(parent.recipe)
+            }
+            // It may be one that could not be made, on one that was.
+            None => Recipe::of_name(&name).ok().flatten(),
+        };
+        next = recipe.as_ref().and_then(Recipe::base).cloned();
     }
     Ok(())
 }
@@ -148,9 +165,6 @@ fn make(locked: &Locked<'_>, name: &IfName, recipe: Option<Recipe>, host: &mut S
     if made.is_err() {
         kernel::delete_parent(&parent, host)?;
         locked.forget_parent(name)?;
-        if let Some(base) = parent.recipe.base() {
-            drop_unneeded(locked, base, host)?;
-        }
     }
     made
 }

@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::kernel;
 use crate::name::ContainerId;
 use crate::network::Network;
-use crate::record::{Attached, Holder, Record, State, VERSION};
-use crate::request::{Attachment, Request};
+use crate::record::{Holder, Record, State, VERSION};
+use crate::request::Request;
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -34,7 +34,9 @@ pub(crate) fn join(
     let records = store.records()?.sound;
     let is_near = |record: &&Record| record.holder.netns.is(&holder.netns) && record.state == State::Attached;
     let mut near = records.iter().filter(is_near);
-    let Some(first) = near.find(|record| gives(record, request, networks)) else { return Ok(None) };
+    let Some(first) = near.find(|record| record.gives(&request.attachments, networks)) else {
+        return Ok(None);
+    };
     let is_shared = heir(first, &records).is_some();
     let own = records.iter().find(|record| record.container == *container);
     let joined = match own {
@@ -58,27 +60,6 @@ pub(crate) fn join(
     };
     locked.write(&joined)?;
     Ok(Some(joined))
-}
-
-/// Whether the attachments of `record` are what is asked for.
-fn gives(record: &Record, request: &Request, networks: &[Network]) -> bool {
-    let serves = |(attached, (asked, network)): (&Attached, (&Attachment, &Network))| {
-        let has = |address| attached.addresses.iter().any(|has| has.addr() == address);
-        let in_table = attached.table.iter().flat_map(|table| &table.routes);
-        let routes: Vec<_> = attached.routes.iter().chain(in_table).collect();
-        let sources = &attached.tuning.source_macs;
-        attached.network == network.name
-            && attached.parent == network.parent
-            && asked.ips.iter().all(|ip| has(ip.address))
-            && asked.mac.is_none_or(|mac| attached.mac == Some(mac))
-            && asked.ifname.as_ref().is_none_or(|ifname| attached.ifname == *ifname)
-            && asked.routes.iter().all(|route| routes.contains(&route))
-            && asked.table.is_none_or(|id| attached.table.as_ref().is_some_and(|table| table.id == id))
-            && (asked.default_route || !routes.iter().any(|route| route.is_default()))
-            && asked.source_macs.iter().all(|mac| sources.contains(mac))
-    };
-    let asked = request.attachments.iter().zip(networks);
-    record.attachments.len() == request.attachments.len() && record.attachments.iter().zip(asked).all(serves)
 }
 
 /// A container that shares what `record` holds, and lives.

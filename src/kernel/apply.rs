@@ -238,3 +238,37 @@ pub(super) fn delete(ifindex: u32, inside: &mut Socket) -> Result<()> {
 pub(super) fn single(socket: &mut Socket, message: Message) -> Result<Option<Refusal>> {
     Ok(socket.transact(vec![message])?.into_iter().flatten().next())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mark and kind together, or group and kind as long as there is no mark: what is anything else is left alone.
+    #[test]
+    fn whose_a_link_is() {
+        let mark: Mark = "underlay:web:0:7:8:lan".parse().unwrap();
+        let ours =
+            Link { kind: Some("macvlan".to_owned()), alias: Some(mark.to_string()), ..crate::link::eth0() };
+        let unmarked = Link { alias: None, group: mark.group(), ..ours.clone() };
+        let alias = |text: &str| Some(text.to_owned());
+        for (link, expected) in [
+            (ours.clone(), true),
+            (Link { name: "lan".to_owned(), group: 7, up: false, mtu: 68, ..ours.clone() }, true),
+            (unmarked.clone(), true),
+            (Link { kind: Some("veth".to_owned()), ..ours.clone() }, false),
+            (Link { kind: Some("macvtap".to_owned()), ..ours.clone() }, false),
+            (Link { kind: Some("ipvlan".to_owned()), ..ours.clone() }, false),
+            (Link { kind: None, ..ours.clone() }, false),
+            (Link { kind: Some("veth".to_owned()), ..unmarked.clone() }, false),
+            (Link { group: 0, ..unmarked.clone() }, false),
+            (Link { group: mark.group() ^ 2, ..unmarked.clone() }, false),
+            // A mark of another one tells more than the group.
+            (Link { alias: alias("underlay:web:1:7:8:lan"), ..unmarked.clone() }, false),
+            (Link { alias: alias("underlay:web:0:7:9:lan"), ..ours.clone() }, false),
+            (Link { alias: alias("mine"), ..unmarked.clone() }, false),
+            (Link { alias: alias(""), ..unmarked }, false),
+        ] {
+            assert_eq!(is_ours(&link, DriverKind::Macvlan, &mark), expected, "{link:?}");
+        }
+    }
+}

@@ -107,10 +107,13 @@ impl Probes {
     }
 
     fn is_conflict(&self, attachment: usize, claim: &Heard) -> bool {
+        self.wire(attachment).is_some_and(|wire| self.counts(attachment, wire.mac(), claim))
+    }
+
+    /// Whether an address that is asked for, from the MAC address `own`, is somebody else's by `claim`.
+    fn counts(&self, attachment: usize, own: MacAddr, claim: &Heard) -> bool {
         let asked = |asked: &Asked| asked.attachment == attachment && asked.address == claim.address;
-        self.asked.iter().any(asked)
-            && !self.ignored.contains(&claim.mac)
-            && self.wire(attachment).is_some_and(|wire| yields(wire.mac(), claim))
+        self.asked.iter().any(asked) && !self.ignored.contains(&claim.mac) && yields(own, claim)
     }
 
     fn wait(&self, time: Duration) -> Result<()> {
@@ -154,6 +157,48 @@ fn yields(own: MacAddr, claim: &Heard) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whose_claims_count() {
+        let [own, other, third] = [1, 2, 3].map(|last| MacAddr::from_bytes([2, 0, 0, 0, 0, last]));
+        let [asked, instead]: [IpAddr; 2] = [[10, 0, 0, 9].into(), [10, 0, 0, 8].into()];
+        let mut probes = Probes::default();
+        probes.ask(1, asked, Detection::For(5));
+        let counts = |probes: &Probes, attachment, address, mac| {
+            probes.counts(attachment, own, &Heard { address, mac, probe: false })
+        };
+        assert!(counts(&probes, 1, asked, other));
+        assert!(!counts(&probes, 0, asked, other), "heard on another link");
+        assert!(!counts(&probes, 1, instead, other), "not asked for");
+        // A link of ours that the kernel is taking away.
+        probes.ignore(other);
+        assert!(!counts(&probes, 1, asked, other) && counts(&probes, 1, asked, third));
+        // Another one is asked for instead, and the first no more.
+        probes.replace(&Conflict { attachment: 1, address: asked, mac: third }, instead, Detection::For(5));
+        assert!(!counts(&probes, 1, asked, third) && counts(&probes, 1, instead, third));
+        assert!(!counts(&probes, 1, instead, other), "for whatever address");
+    }
+
+    #[test]
+    fn when_there_is_something_to_do() {
+        let ms = Duration::from_millis;
+        let begun = Instant::now();
+        let schedule = Detection::For(90).schedule(0);
+        let asked = |sent| Asked { attachment: 0, address: [10, 0, 0, 9].into(), begun, schedule, sent };
+        for (sent, now, next) in [
+            (0, 0, Some(0)),
+            (1, 0, Some(30)),
+            (1, 40, Some(30)),
+            (2, 40, Some(60)),
+            (3, 70, Some(90)),
+            (3, 89, Some(90)),
+            (3, 90, None),
+            (0, 90, None),
+        ] {
+            assert_eq!(asked(sent).next(begun + ms(now)), next.map(|next| begun + ms(next)), "{sent} {now}");
+        }
+        assert_eq!(asked(3).probe_at(), None);
+    }
 
     #[test]
     fn one_of_two_stays() {

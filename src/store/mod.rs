@@ -16,6 +16,8 @@ mod pick;
 mod preview;
 mod quarantine;
 mod segments;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

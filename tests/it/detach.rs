@@ -15,8 +15,9 @@ pub fn tests() -> Vec<Test> {
         let name = |what: &str| format!("detach::{what}::{engine}");
         tests.push(Test::new(name("a_pinned_namespace"), &needs, move || pinned(engine)));
     }
-    let all: [Named; 7] = [
+    let all: [Named; 8] = [
         ("the_dead_give_way", &[Need::Macvlan], dead_give_way),
+        ("who_lives_is_left_alone", &[Need::Macvlan], lives),
         ("a_link_of_the_same_name_is_somebody_elses", &[Need::Macvlan], same_name),
         ("poststop_twice_or_without_a_create", &[Need::Macvlan], twice),
         ("the_next_container_in_the_namespace_keeps_its_link", &[Need::Macvlan], successor),
@@ -59,6 +60,18 @@ fn same_name() {
     bed.assert_nothing_held();
     assert!(netns.ip("-br link").contains("eth1"));
 
+    // The same number and our mark, but not the same type.
+    let container = bed.container(Bare, "web").networks("pub_net").in_netns(netns.path()).start().unwrap();
+    let link = container.link("eth2");
+    let (number, mark) = (&link["ifindex"], link["ifalias"].as_str().unwrap());
+    netns.ip("link del eth2");
+    netns.ip(&format!("link add eth2 index {number} type veth peer name byhand2"));
+    netns.ip(&format!("link set eth2 alias {mark}"));
+    container.stop();
+    bed.assert_nothing_held();
+    assert!(netns.ip("-br link").contains("eth2"));
+    netns.ip("link del eth2");
+
     // Renamed, it is still the one that was made.
     let container = bed.container(Bare, "web").networks("pub_net").in_netns(netns.path()).start().unwrap();
     container.run("ip", "link set dev eth2 down");
@@ -89,6 +102,22 @@ fn twice() {
         let state = format!(r#"{{"id":"{}"{rest}}}"#, other.id);
         assert_eq!(bed.outcome("hook poststop", state).code, 0, "{rest}");
     }
+}
+
+/// Two runtimes may have a container of one id: what is over for the one lives for the other.
+fn lives() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let before = (web.ip("addr"), web.routes("-4"), bed.leases(), bed.macs(), bed.ps());
+    let refused = web.hook("poststop");
+    let expected = format!("container {} was stopped, but its process {} lives", web.id, web.pid);
+    // If a poststop fails, runc skips the hooks of others.
+    assert!(refused.code == 0 && refused.stderr.contains(&expected), "{refused:?}");
+    assert!(refused.stderr.contains("hint: another runtime has a container of that id"), "{refused:?}");
+    assert_eq!((web.ip("addr"), web.routes("-4"), bed.leases(), bed.macs(), bed.ps()), before);
+    assert!(web.reaches("172.16.86.1"));
+    web.stop();
+    bed.assert_nothing_held();
 }
 
 /// A container that died without poststop holds its address until somebody needs it.

@@ -89,9 +89,11 @@ fn cited_in(document: &str, names: &BTreeSet<String>) -> usize {
     count
 }
 
-/// `subnet::hosts` is `fn hosts` in src/subnet.rs.
+/// `subnet::hosts` is `fn hosts` in src/subnet.rs or, where the tests have a file of their own, src/subnet/tests.rs.
 fn is_unit_test(citation: &str) -> bool {
     let Some((module, name)) = citation.rsplit_once("::") else { return false };
-    let path = repository().join("src").join(format!("{}.rs", module.replace("::", "/")));
-    fs::read_to_string(path).is_ok_and(|code| code.contains(&format!("fn {name}(")))
+    let module = repository().join("src").join(module.replace("::", "/"));
+    [module.with_extension("rs"), module.join("tests.rs")]
+        .iter()
+        .any(|path| fs::read_to_string(path).is_ok_and(|code| code.contains(&format!("fn {name}("))))
 }

@@ -15,7 +15,7 @@ use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 18] = [
+    let all: [Named; 20] = [
         ("one_answer_on_the_lan", &[Need::Macvlan], one_answer),
         ("named_addresses", &[Need::Macvlan], named),
         ("kept", &[Need::Macvlan], kept),
@@ -30,6 +30,8 @@ pub fn tests() -> Vec<Test> {
         ("a_changed_definition", &[Need::Macvlan], changes::changed_definition),
         ("another_parent", &[Need::Macvlan], changes::another_parent),
         ("a_definition_that_is_gone", &[Need::Macvlan], changes::gone_definition),
+        ("another_mode_after_the_dead", &[Need::Macvlan], changes::another_mode),
+        ("a_release_that_comes_late", &[Need::Macvlan], changes::released_late),
         ("a_full_network", &[Need::Macvlan], full),
         ("refused", &[Need::Macvlan], refused),
         ("parents_of_our_own", &[Need::Vlan, Need::Dummy], changes::made_parents),

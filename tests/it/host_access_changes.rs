@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::bed::Watched;
+use crate::bed::{Netns, Watched};
 use crate::container::Engine::Bare;
 use crate::container::wait;
 use crate::host_access::{SUBNETS, create, expected, link_of, reaches, routes, start};
@@ -66,13 +66,17 @@ pub fn changed_by_hand() {
 pub fn foreign_link() {
     let bed = Watched::new();
     bed.host.ip("link add ulh-pub_net type veth peer name far");
-    let refused = bed.outcome(&format!("network create {SUBNETS} --host-access pub_net"), "");
     let expected = "link ulh-pub_net is a veth link, not underlay's, for host_access of network pub_net";
-    assert!(refused.code == 1 && refused.stderr.contains(expected), "{refused:?}");
-    assert!(
-        refused.stderr.contains("hint: rename it, or remove host_access from the network"),
-        "{refused:?}"
-    );
+    // Whatever its alias says, even if that is our mark.
+    for alias in ["", "mine", "underlay:host:other", "underlay:host:pub_net"] {
+        if !alias.is_empty() {
+            bed.host.ip(&format!("link set ulh-pub_net alias {alias}"));
+        }
+        let refused = bed.outcome(&format!("network create {SUBNETS} --host-access pub_net"), "");
+        assert!(refused.code == 1 && refused.stderr.contains(expected), "{alias}: {refused:?}");
+        let hint = "hint: rename it, or remove host_access from the network";
+        assert!(refused.stderr.contains(hint), "{alias}: {refused:?}");
+    }
     bed.host.ip("link del ulh-pub_net");
     create(&bed, "");
     bed.host.ip("link add ulh-pub_net type veth peer name far");
@@ -274,4 +278,50 @@ pub fn another_driver() {
     assert!(web.addresses("eth0")[0].starts_with("10.7.0."), "{:?}", web.addresses("eth0"));
     assert!(link_of(&bed).is_none());
     assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+}
+
+/// The same natively: passthru wants its parent for itself. What the living need stays, and the container is refused.
+pub fn another_mode() {
+    let bed = Watched::new();
+    let pod = Netns::new("pod");
+    create(&bed, "-d macvlan");
+    // By hand: `network create` would refuse it.
+    let alone = r#"{"version": 1, "driver": "macvlan", "macvlan_mode": "passthru", "parent": "eth0",
+        "conflict_detection": "off", "subnets": [{"subnet": "10.7.0.0/24"}]}"#;
+    bed.configure("networks/alone.json", alone);
+    let mut web = bed.container(Bare, "web").networks("pub_net").in_netns(pod.path()).start().unwrap();
+    let refused = bed.container(Bare, "next").networks("alone").start().err().unwrap();
+    assert!(refused.contains("parent eth0"), "{refused}");
+    assert_eq!(routes(&bed), expected(&[(2, 1)]));
+    assert!(reaches(&bed, "172.16.86.2"));
+    // The namespace is kept, so that its link does not go by itself.
+    web.kill();
+    let next = bed.container(Bare, "next").networks("alone").start().unwrap();
+    assert!(next.addresses("eth0")[0].starts_with("10.7.0."), "{:?}", next.addresses("eth0"));
+    assert!(link_of(&bed).is_none() && pod.link("eth0").is_none());
+    assert_eq!(bed.records().len(), 1);
+    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+}
+
+/// A release that was cut short has given the addresses back; by the time it is done again they are another's.
+pub fn released_late() {
+    let bed = Watched::new();
+    create(&bed, "-o conflict_detection=off");
+    let mut old = start(&bed, "old");
+    old.kill();
+    for lease in bed.leases() {
+        if lease.ends_with("/172.16.86.2") || lease.ends_with("/2001:db8:abc8::1") {
+            fs::remove_file(bed.path("run/segments").join(lease)).unwrap();
+        }
+    }
+    let new =
+        bed.container(Bare, "new").networks("pub_net:ip=172.16.86.2,ip=2001:db8:abc8::1").start().unwrap();
+    assert_eq!(routes(&bed), expected(&[(2, 1)]));
+    let stopped = old.hook("poststop");
+    assert_eq!((stopped.code, stopped.stderr.as_str()), (0, ""));
+    assert_eq!(routes(&bed), expected(&[(2, 1)]));
+    assert!(reaches(&bed, "172.16.86.2") && reaches(&bed, "2001:db8:abc8::1"));
+    assert_eq!(bed.run("check"), "");
+    new.stop();
+    assert!(link_of(&bed).is_none());
 }

@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 54] = [
+const WORDS: [&str; 55] = [
     "address",
     "asked",
     "assign",
@@ -69,6 +69,7 @@ const WORDS: [&str; 54] = [
     "route",
     "runtime_call",
     "settings",
+    "sharing",
     "subnet",
     "tuning",
     "vlan",

@@ -68,6 +68,7 @@ mod tracer;
 mod trunks;
 mod unannotated;
 mod uplinks;
+mod waits;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -197,6 +198,7 @@ fn all_tests() -> Vec<Test> {
         demo::tests(),
         many::tests(),
         conflicts::tests(),
+        waits::tests(),
         races::tests(),
         storms::tests(),
         crash::tests(),

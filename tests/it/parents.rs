@@ -9,7 +9,7 @@ use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 14] = [
+    let all: [Named; 15] = [
         ("a_vlan_lives_as_long_as_its_networks", &[Need::Vlan, Need::Ipvlan], lifetime),
         ("after_a_reboot", &[Need::Vlan, Need::Dummy], reboot),
         ("stacked", &[Need::Vlan], stacked),
@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Test> {
         ("inline_networks_count", &[Need::Vlan], inline),
         ("an_emptied_state_folder", &[Need::Vlan], forgotten),
         ("forty_make_one", &[Need::Vlan], forty),
+        ("stacked_too_high", &[Need::Vlan], too_high),
         ("no_parent", &[Need::Dummy], no_parent),
         ("of_every_kind", &[Need::Vlan, Need::Bond, Need::Team, Need::Tap], of_every_kind),
         ("ports_are_none", &[Need::Bond, Need::Team], ports_are_none),
@@ -81,6 +82,49 @@ fn stacked() {
     bed.run("network rm qinq");
     assert!(bed.host.link("eth0.10").is_none());
     assert!(made(&bed).is_empty());
+}
+
+/// The kernel stacks so many links and no more (MAX_NEST_DEV): where the upper one of two cannot be made, the lower
+/// one goes again.
+fn too_high() {
+    let bed = Bed::new();
+    let add = |below: &str, name: &str| {
+        bed.host.try_run("ip", &format!("link add link {below} name {name} type vlan id 5"))
+    };
+    let mut stack = vec!["eth0".to_owned()];
+    loop {
+        let name = format!("stack{}", stack.len());
+        if add(stack.last().unwrap(), &name).is_err() {
+            break;
+        }
+        stack.push(name);
+        assert!(stack.len() < 100, "it has no end");
+    }
+    // Room for one more, and not for two.
+    bed.host.ip(&format!("link del {}", stack.pop().unwrap()));
+    let top = stack.last().unwrap();
+    let before = bed.host_state();
+    // By the name of the link, by a name that is too long and therefore does not tell, and with one more between.
+    for parent in [format!("{top}.10.20"), format!("{top}.1000 -o vlan=2000"), format!("{top}.10.20.30")] {
+        let outcome =
+            bed.outcome(&format!("network create --subnet=10.20.0.0/24 -o parent={parent} qinq"), "");
+        assert!(outcome.code == 1 && outcome.stderr.contains("os error 31"), "{outcome:?}");
+        assert_eq!((bed.host_state(), made(&bed)), (before.clone(), vec![]), "{outcome:?}");
+    }
+    // A network of a container's own is needed by nobody but that.
+    bed.configure("underlay.json", r#"{"inline_networks": true}"#);
+    for parent in [format!(r#""{top}.10.20""#), format!(r#""{top}.1000", "vlan": 2000"#)] {
+        let network = format!(
+            r#"{{"version": 1, "driver": "macvlan", "parent": {parent}, "subnets": [{{"subnet": "10.0.0.0/24"}}]}}"#
+        );
+        let web = bed.container(Bare, "web").networks("lan").annotation("io.underlay.network.lan", &network);
+        let refused = web.start().map(drop).unwrap_err();
+        assert!(refused.contains("os error 31"), "{refused}");
+        assert_eq!((bed.host_state(), made(&bed)), (before.clone(), vec![]), "{refused}");
+        bed.assert_nothing_held();
+    }
+    bed.create(&format!("--subnet=10.20.0.0/24 -o parent={top}.10 outer"));
+    assert!(bed.host.link(&format!("{top}.10")).is_some());
 }
 
 fn verified() {

@@ -1,19 +1,23 @@
 //! Containers that share a network namespace, as those of a pod: attached once, detached with the last.
 
+use std::process::Command;
+
 use serde_json::Value;
 
-use crate::bed::{Bed, Netns, Watched};
+use crate::bed::{Bed, Netns, Outcome, Watched, outcome};
 use crate::container::Container;
 use crate::container::Engine::Bare;
 use crate::need::Need;
+use crate::tracer::trace;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 4] = [
+    let all: [Named; 5] = [
         ("once", &[Need::Macvlan], once),
         ("the_first_comes_again", &[Need::Macvlan], first_comes_again),
         ("nobody_says_a_word", &[Need::Macvlan], without_poststop),
         ("another_wish", &[Need::Macvlan], another_wish),
+        ("while_the_last_one_leaves", &[Need::Macvlan], while_the_last_leaves),
     ];
     all.map(|(name, needs, run)| Test::new(format!("shares::{name}"), needs, run)).into()
 }
@@ -123,4 +127,44 @@ fn another_wish() {
     assert_eq!(bed.leases().len(), 4);
     drop((others, alone));
     bed.assert_nothing_held();
+}
+
+/// An engine in a pid namespace of its own cannot tell whether the first one lives; what is being taken away by then is
+/// not shared any more.
+fn while_the_last_leaves() {
+    let bed = Bed::new();
+    let pod = Netns::new("pod");
+    bed.create(CREATE);
+    let mut web = start(&bed, &pod, "web", ASKED);
+    let late = bed.container(Bare, "late").networks("pub_net").in_netns(pod.path()).without_hooks();
+    let late = late.start().unwrap();
+    web.kill();
+    let mut joined = None;
+    // The first message is about the link that is to be deleted.
+    let traced = trace(&bed.underlay("hook poststop"), web.state_at("poststop").as_bytes(), |call| {
+        if call.sent().is_some() && joined.is_none() {
+            joined = Some(elsewhere(&bed, &pod, &late));
+        }
+        None
+    });
+    assert_eq!(traced.code(), Some(0), "{traced:?}");
+    let joined = joined.unwrap();
+    assert_eq!(joined.code, 0, "{joined:?}");
+    let links: Vec<Value> = serde_json::from_str(&pod.ip("-json link")).unwrap();
+    let names: Vec<_> = links.iter().map(|link| link["ifname"].as_str().unwrap()).collect();
+    assert_eq!(names, ["lo", "eth1"], "one of its own");
+    assert_eq!((bed.leases().len(), bed.records().len()), (1, 1));
+}
+
+/// Attaches `container` by a hook in a pid namespace of its own, for a process there.
+fn elsewhere(bed: &Bed, pod: &Netns, container: &Container<'_>) -> Outcome {
+    let hook = bed.underlay("hook createRuntime");
+    let script = r#"nsenter --net="$1" sleep 1000 &
+        until [ "$(cat /proc/$!/comm)" = sleep ]; do :; done
+        shift
+        sed "s/4242/$!/" | "$@""#;
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", script, "sh"]).arg(pod.path());
+    command.arg(hook.get_program()).args(hook.get_args());
+    outcome(&mut command, container.state(4242, "created").as_bytes())
 }

@@ -1,6 +1,7 @@
 //! Runs a program under ptrace(2): between any two of its system calls something can happen.
 
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::errno::Errno;
@@ -35,8 +36,25 @@ pub struct Call {
     pub count: usize,
     /// Its number.
     pub number: i64,
+    /// The thread that makes it.
+    thread: Pid,
+    /// Its first three arguments.
+    arguments: [u64; 3],
     /// Whether the program has begun to read its stdin: before, its C library and runtime were at work.
     pub started: bool,
+}
+
+impl Call {
+    /// What it sends, if it is a sendto(2).
+    pub fn sent(&self) -> Option<Vec<u8>> {
+        let [_, buffer, length] = self.arguments;
+        (self.number == libc::SYS_sendto).then(|| {
+            let memory = std::fs::File::open(format!("/proc/{}/mem", self.thread)).unwrap();
+            let mut bytes = vec![0; length as usize];
+            memory.read_exact_at(&mut bytes, buffer).unwrap();
+            bytes
+        })
+    }
 }
 
 impl Traced {
@@ -134,10 +152,10 @@ fn follow(pid: Pid, mut each: impl FnMut(Call) -> Option<Mishap>) -> WaitStatus 
             WaitStatus::PtraceSyscall(_) => match entering(thread) {
                 None if begins_anew(thread) => anew = Some(thread),
                 Some(_) if anew.take_if(|whose| *whose == thread).is_some() => {}
-                Some((number, first)) if execs == EXECS => {
+                Some((number, arguments)) if execs == EXECS => {
                     count += 1;
-                    let mishap = each(Call { count, number, started });
-                    started |= number == libc::SYS_read && first == 0;
+                    let mishap = each(Call { count, number, thread, arguments, started });
+                    started |= number == libc::SYS_read && arguments[0] == 0;
                     match mishap {
                         Some(Mishap::Kill) => {
                             nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
@@ -175,12 +193,13 @@ const NEVER_FAIL: [i64; 5] =
 /// The shell becomes nsenter, and that the program.
 const EXECS: usize = 2;
 
-/// The number of the system call that `thread` is about to do, and its first argument; `None` when it comes back from
-/// one.
-fn entering(thread: Pid) -> Option<(i64, u64)> {
+/// The number of the system call that `thread` is about to do, and its first three arguments; `None` when it comes back
+/// from one.
+fn entering(thread: Pid) -> Option<(i64, [u64; 3])> {
     let info = ptrace::syscall_info(thread).ok()?;
     let registers = ptrace::getregs(thread).ok()?;
-    (info.op == libc::PTRACE_SYSCALL_INFO_ENTRY).then_some((registers.orig_rax as i64, registers.rdi))
+    (info.op == libc::PTRACE_SYSCALL_INFO_ENTRY)
+        .then_some((registers.orig_rax as i64, [registers.rdi, registers.rsi, registers.rdx]))
 }
 
 /// Whether the call that `thread` comes back from is begun anew: ERESTARTNOINTR, which no program sees.

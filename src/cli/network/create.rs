@@ -111,7 +111,7 @@ pub(super) fn create(store: &Store, options: &Create) -> Result<()> {
     locked.create_network(&network)?;
     if let Err(error) = make_parent(&locked, &network, &mut host) {
         locked.remove_network(&network.name)?;
-        parents::drop_unneeded(&locked, &network.parent, &mut host)?;
+        parents::drop_unneeded_of(&locked, &network, &mut host)?;
         return Err(error);
     }
     cdi::renew(&locked);

@@ -123,11 +123,11 @@ fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
         let users: Vec<&Record> = records.iter().filter(uses).collect();
         let Some(&user) = users.first() else {
             // A definition that cannot be read has no parent that could be known.
-            let parent = store.network(name).ok().map(|network| network.parent);
+            let network = store.network(name).ok();
             locked.remove_network(name)?;
             cdi::renew(&locked);
             host_side::drop_unneeded(&locked, name, &mut host)?;
-            return parent.map_or(Ok(()), |parent| parents::drop_unneeded(&locked, &parent, &mut host));
+            return network.map_or(Ok(()), |network| parents::drop_unneeded_of(&locked, &network, &mut host));
         };
         for user in users {
             if detach::is_held(user)? {
