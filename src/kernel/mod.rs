@@ -1,10 +1,12 @@
 //! The door to the kernel: rtnetlink, network namespaces, processes.
 
 mod apply;
+mod channel;
 mod detached;
 mod driver;
 mod envelope;
 mod explain;
+mod filter;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
 mod host_link;

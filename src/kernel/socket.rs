@@ -1,14 +1,15 @@
 //! An rtnetlink socket: requests out, every answer read.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use neli::consts::rtnl::RtAddrFamily;
-use neli::consts::socket::{Msg, NlFamily};
-use neli::socket::NlSocket;
 
+use super::channel::Channel;
 use super::message::{self, Message};
 use super::netns::NetnsFile;
 use super::reply::{self, Content, Refusal, Reply};
@@ -22,7 +23,8 @@ use crate::route::{Route, TableId};
 /// A socket of `NETLINK_ROUTE` in the network namespace of the thread that opened it.
 pub struct Socket {
     /// Opened with the first message, if it was not before.
-    socket: Option<NlSocket>,
+    channel: Option<Channel>,
+    /// The number of the next message. Nobody can guess it, as nobody but the kernel is heard: either would do.
     sequence: u32,
 }
 
@@ -30,6 +32,8 @@ pub struct Socket {
 /// reach are ever made. The kernel puts at most 32 KiB into one datagram of a dump (netlink_recvmsg, `max_recvmsg_len`);
 /// what it tells of a single link may be more.
 static BUFFER: Mutex<[u8; 160 * 1024]> = Mutex::new([0; 160 * 1024]);
+/// How long all of an answer may take. rtnetlink answers before it returns from the request, but for the rest of a dump.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a dump that was disturbed by a change is begun again.
 const DUMPS: usize = 5;
 
@@ -46,15 +50,18 @@ impl Socket {
 
     /// A socket that is opened when it is needed first.
     pub fn when_needed() -> Self {
-        Self { socket: None, sequence: 1 }
+        Self { channel: None, sequence: 0 }
     }
 
-    fn opened(&mut self) -> Result<&NlSocket> {
-        let socket = match self.socket.take() {
-            Some(socket) => socket,
-            None => open().map_err(|error| failed("open a netlink socket", &error))?,
+    fn opened(&mut self) -> Result<&Channel> {
+        let channel = match self.channel.take() {
+            Some(channel) => channel,
+            None => {
+                self.sequence = RandomState::new().build_hasher().finish() as u32;
+                Channel::open().map_err(|error| failed("open a netlink socket", &error))?
+            }
         };
-        Ok(self.socket.insert(socket))
+        Ok(self.channel.insert(channel))
     }
 
     /// The link called `name`, if there is one.
@@ -195,14 +202,15 @@ impl Socket {
         Ok(refusal.map_or(Ok(found), Err))
     }
 
-    /// Sends `messages` in one datagram and returns the kernel's answer to each. The kernel goes on after one
-    /// that failed: a batch is no transaction.
+    /// Sends `messages` in one datagram, if there are any, and returns the kernel's answer to each. The kernel goes on
+    /// after one that failed: a batch is no transaction.
     ///
     /// # Errors
     /// When nothing could be sent, or answers are missing.
     pub(super) fn transact(&mut self, messages: Vec<Message>) -> Result<Vec<Option<Refusal>>> {
         let mut answers = vec![None; messages.len()];
-        let last = messages.len().saturating_sub(1);
+        // Nobody would answer to nothing.
+        let Some(last) = messages.len().checked_sub(1) else { return Ok(answers) };
         // A message that fails is answered in any case, and before the last.
         let quiet = |(at, message): (usize, Message)| if at < last { message.without_ack() } else { message };
         let first = self.send(messages.into_iter().enumerate().map(quiet).collect())?;
@@ -256,51 +264,67 @@ impl Socket {
 
     /// Numbers `messages` and sends them in one datagram; returns the number of the first.
     fn send(&mut self, messages: Vec<Message>) -> Result<u32> {
+        self.opened()?;
         let first = self.sequence;
         let mut bytes = Vec::with_capacity(512);
         for message in messages {
             bytes.extend(message.numbered(self.sequence));
             self.sequence = self.sequence.wrapping_add(1);
         }
-        loop {
-            match self.opened()?.send(&bytes, Msg::empty()) {
-                Ok(_) => return Ok(first),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed("send to netlink", &error)),
-            }
-        }
+        self.opened()?.send(&bytes).map_err(|error| failed("send to netlink", &error))?;
+        Ok(first)
     }
 
     /// Hands each reply to `each`, until it says after a whole datagram that it has all it waits for.
     fn receive(&mut self, mut each: impl FnMut(Reply<'_>) -> Result<bool>) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
         // What a thread that panicked has left in it is written over.
         let mut buffer = BUFFER.lock().unwrap_or_else(PoisonError::into_inner);
         let mut complete = false;
         while !complete {
-            let length = match self.opened()?.recv(&mut *buffer, Msg::empty()) {
-                Ok((length, _)) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(failed("receive from netlink", &error)),
-            };
+            let received = self.opened()?.receive(&mut *buffer, until);
+            let length = received.map_err(|error| failed("receive from netlink", &error))?;
             for reply in reply::replies(buffer.get(..length).unwrap_or_default()) {
                 complete |= each(reply?)?;
+            }
+            if !complete && Instant::now() >= until {
+                return Err(failed("receive from netlink", &io::ErrorKind::TimedOut.into()));
             }
         }
         Ok(())
     }
 }
 
-fn open() -> io::Result<NlSocket> {
-    // Without bind(2): the kernel does it with the first message.
-    let socket = NlSocket::new(NlFamily::Route)?;
-    socket.enable_ext_ack(true)?;
-    Ok(socket)
-}
-
 fn failed(doing: &str, error: &io::Error) -> Error {
+    if error.kind() == io::ErrorKind::TimedOut {
+        let text = format!("cannot {doing}: the answer was not complete within {} s", PATIENCE.as_secs());
+        return Error::new(Kind::Busy, text).hint("the kernel is held up: see what it does with `dmesg`");
+    }
     Error::new(Kind::Kernel(error.raw_os_error().unwrap_or_default()), format!("cannot {doing}: {error}"))
 }
 
 pub(super) fn refused(doing: &str, refusal: &Refusal) -> Error {
     Error::new(Kind::Kernel(refusal.errno), format!("cannot {doing}: {refusal}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_batch_is_not_sent() {
+        let mut socket = Socket::when_needed();
+        assert_eq!(socket.transact(Vec::new()).unwrap(), []);
+        assert!(socket.channel.is_none(), "nothing was needed");
+    }
+
+    #[test]
+    fn numbers_cannot_be_guessed() {
+        let first = || {
+            let mut socket = Socket::open().unwrap();
+            socket.links().unwrap();
+            socket.sequence
+        };
+        assert_ne!(first(), first());
+    }
 }
