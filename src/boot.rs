@@ -37,7 +37,10 @@ pub fn boot(store: &Store) -> Result<Boot> {
         }
     }
     match gc::gc(store, false) {
-        Ok(steps) => boot.done.extend(steps),
+        Ok(collected) => {
+            boot.done.extend(collected.done);
+            boot.failed.extend(collected.failed);
+        }
         Err(error) => boot.failed.push(error),
     }
     Ok(boot)

@@ -153,7 +153,7 @@ fn state(store: &Store, findings: &mut Vec<Finding>) {
         Finding::new((Subject::State, Severity::Error, "ledger"), error.to_string(), why)
     };
     match gc::gc(store, true) {
-        Ok(steps) => findings.extend(files::left_over(&steps)),
+        Ok(collected) => findings.extend(files::left_over(&collected.done)),
         Err(error) => findings.push(unread(&error)),
     }
     match check::all(store) {
@@ -176,7 +176,10 @@ fn running(
     for record in records.iter().filter(|record| kernel::lives(&record.holder)) {
         findings.extend(containers::duplicates(record, links, &addresses));
         if record.attachments.len() > 1 {
-            findings.extend(containers::filters(record, &inside(record)?));
+            match inside(record) {
+                Ok(filters) => findings.extend(containers::filters(record, &filters)),
+                Err(error) => log::warn!("container {}: {error}: it is left alone", record.container),
+            }
         }
     }
     for one in defined.iter().filter(|one| one.network.host_access.is_some()) {

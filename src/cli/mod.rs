@@ -6,6 +6,7 @@ mod check;
 mod container;
 mod doctor;
 mod events;
+mod gc;
 mod hook;
 mod metrics;
 mod network;
@@ -23,7 +24,6 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::announce;
 use crate::error::{Error, Kind, Result};
-use crate::gc;
 use crate::kernel;
 use crate::name::{ContainerId, NetworkName};
 use crate::own_hooks::Program;
@@ -242,7 +242,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Cdi => cdi::write(&store),
         Command::Plan(options) => plan::plan(&store, &options),
         Command::Ps { format } => ps::list(&store, format),
-        Command::Gc { dry_run } => gc::gc(&store, dry_run)?.iter().try_for_each(|line| output::line(line)),
+        Command::Gc { dry_run } => gc::gc(&store, dry_run),
         Command::Events { format } => events::list(&store, format),
         Command::Metrics => metrics::print(&store),
         Command::Boot => boot::boot(&store),

@@ -1,13 +1,12 @@
 //! An rtnetlink socket: requests out, every answer read.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ipnet::IpNet;
 use neli::consts::rtnl::RtAddrFamily;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::channel::Channel;
 use super::message::{self, Message};
@@ -18,7 +17,6 @@ use crate::assign::DefaultRoutes;
 use crate::error::{Error, Kind, Result};
 use crate::link::Link;
 use crate::name::IfName;
-use crate::route::{Route, TableId};
 
 /// A socket of `NETLINK_ROUTE` in the network namespace of the thread that opened it.
 pub struct Socket {
@@ -36,6 +34,8 @@ static BUFFER: Mutex<[u8; 160 * 1024]> = Mutex::new([0; 160 * 1024]);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a dump that was disturbed by a change is begun again.
 const DUMPS: usize = 5;
+/// How much of one list is kept at most, so that nobody's namespace fills the memory.
+const MOST: usize = 1 << 20;
 
 impl Socket {
     /// Opens a socket.
@@ -57,7 +57,7 @@ impl Socket {
         let channel = match self.channel.take() {
             Some(channel) => channel,
             None => {
-                self.sequence = RandomState::new().build_hasher().finish() as u32;
+                self.sequence = by_chance();
                 Channel::open().map_err(|error| failed("open a netlink socket", &error))?
             }
         };
@@ -95,46 +95,6 @@ impl Socket {
     pub fn addresses(&mut self) -> Result<Vec<IpAddr>> {
         let all = self.dump(message::dump_addresses, reply::parse_address)?;
         Ok(all.into_iter().map(|address| address.net.addr()).collect())
-    }
-
-    /// The addresses the link `ifindex` was given to keep: without the link-local ones of IPv6, and without those that
-    /// a router or a DHCP server gave for a time.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
-    pub fn addresses_of(&mut self, ifindex: u32) -> Result<Vec<IpNet>> {
-        let all = self.dump(message::dump_addresses, reply::parse_address)?;
-        let kept = all.into_iter().filter(|address| address.ifindex == ifindex && address.permanent);
-        let link_local = |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
-        Ok(kept.map(|address| address.net).filter(|net| !link_local(net)).collect())
-    }
-
-    /// The routes of `table`, or of the main one, by the link `ifindex`, and those of ours there that lead nowhere; but
-    /// for those that the kernel makes for its addresses, that a router has sent, or that have several next hops. A
-    /// metric is none where it is the kernel's own: 0, and 1024 for IPv6.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
-    pub fn routes_of(&mut self, ifindex: u32, table: Option<TableId>) -> Result<Vec<Route>> {
-        let table = table.map_or(routes::MAIN.into(), u32::from);
-        let mut found = Vec::new();
-        for family in [RtAddrFamily::Inet, RtAddrFamily::Inet6] {
-            let all = self.dump(|| message::dump_routes(family), routes::parse_route)?;
-            let here = all.into_iter().filter(|found| found.table == table);
-            let by_link = here.filter(|found| found.ifindex.is_none_or(|by| by == ifindex));
-            found.extend(by_link.map(|found| found.route));
-        }
-        Ok(found)
-    }
-
-    /// The rules of ours, from which address to which table.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
-    pub fn rules(&mut self) -> Result<Vec<(IpAddr, TableId)>> {
-        let mut rules = self.dump(|| message::dump_rules(RtAddrFamily::Inet), routes::parse_rule)?;
-        rules.extend(self.dump(|| message::dump_rules(RtAddrFamily::Inet6), routes::parse_rule)?);
-        Ok(rules)
     }
 
     /// The number by which the namespace of this socket knows `netns`, as in [`Elsewhere`](crate::link::Elsewhere);
@@ -242,7 +202,7 @@ impl Socket {
                 match reply.content {
                     Content::Payload(payload) => {
                         all.extend(parse(payload)?);
-                        return Ok(false);
+                        return if all.len() > MOST { Err(too_many()) } else { Ok(false) };
                     }
                     Content::Answer(answer) => refusal = answer,
                     Content::Done => {}
@@ -293,6 +253,19 @@ impl Socket {
         }
         Ok(())
     }
+}
+
+/// A number by chance. Where the kernel has none to give the clock does: it is the second line of defence.
+fn by_chance() -> u32 {
+    let mut bytes = [0; 4];
+    match getrandom(&mut bytes, GetRandomFlags::INSECURE) {
+        Ok(4) => u32::from_ne_bytes(bytes),
+        _ => SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.subsec_nanos()),
+    }
+}
+
+fn too_many() -> Error {
+    Error::input(format!("there are more than {MOST} links, addresses or routes in one network namespace"))
 }
 
 fn failed(doing: &str, error: &io::Error) -> Error {

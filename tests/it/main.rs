@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, unreachable_pub)]
 
 mod attach;
+mod attacker;
 mod bad_input;
 mod bed;
 mod boot;
@@ -41,6 +42,7 @@ mod inside;
 mod installed;
 mod ipv6;
 mod layers;
+mod liars;
 mod links;
 mod many;
 mod need;
@@ -132,6 +134,9 @@ impl Test {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = attacker::main() {
+        return code;
+    }
     let arguments = Arguments::from_args();
     let all = std::env::var_os("UNDERLAY_TEST_ALL").is_some();
     let mut tests: Vec<Test> = [
@@ -149,6 +154,7 @@ fn main() -> ExitCode {
         detach::tests(),
         shares::tests(),
         inside::tests(),
+        liars::tests(),
         ipv6::tests(),
         gc::tests(),
         boot::tests(),

@@ -1,9 +1,11 @@
 //! What a test needs of the machine it runs on.
 
 use std::fmt;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::bed::{self, Bed, run};
+use crate::bed::{self, Bed, finish, run};
 use crate::container::Engine;
 
 /// One thing a test needs.
@@ -25,6 +27,8 @@ pub enum Need {
     Tap,
     /// A wireless card made of software.
     Wireless,
+    /// Users who may make user namespaces.
+    Users,
     /// A program on the PATH.
     Program(&'static str),
     /// An engine that starts containers here.
@@ -48,6 +52,10 @@ impl Need {
                 _ => Some("there is no /dev/net/tun".to_owned()),
             },
             Self::Wireless => run("modprobe", &["--dry-run", "mac80211_hwsim"]).err(),
+            Self::Users => {
+                let mut command = Command::new("unshare");
+                finish(command.args(["--user", "--map-root-user", "--net", "true"]).uid(65534).gid(65534)).err()
+            }
             Self::Program(name) => match run("which", &[name]) {
                 Ok(_) => None,
                 Err(_) => Some(format!("{name} is not installed")),
@@ -72,6 +80,7 @@ impl fmt::Display for Need {
             Self::Team => f.write_str("team"),
             Self::Tap => f.write_str("tap"),
             Self::Wireless => f.write_str("mac80211_hwsim"),
+            Self::Users => f.write_str("user namespaces"),
             Self::Program(name) => f.write_str(name),
             Self::Engine(engine) => write!(f, "{engine}"),
             Self::Installed => f.write_str("installation"),

@@ -130,7 +130,7 @@ fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
             return parent.map_or(Ok(()), |parent| parents::drop_unneeded(&locked, &parent, &mut host));
         };
         for user in users {
-            if detach::is_held(user)? {
+            if detach::is_held(user) {
                 return Err(Error::new(
                     Kind::Taken,
                     format!("network {name} is in use by container {}", user.container),
