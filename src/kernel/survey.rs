@@ -122,22 +122,23 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Ve
         return Ok(Vec::new());
     }
     let mut inside = Socket::open()?;
-    let mark = |link: Link| Some((link.alias.as_deref()?.parse::<Mark>().ok()?, link));
-    let marked: Vec<_> = inside.links()?.into_iter().filter_map(mark).collect();
+    let mark = |link: Link| Some((link.alias.as_deref()?.parse::<Mark>().ok()?, link.elsewhere?, link));
+    let mut marked: Vec<_> = inside.links()?.into_iter().filter_map(mark).collect();
     if marked.is_empty() {
         return Ok(Vec::new());
     }
+    // Only who has a link of the host's makes others with parents there.
+    let home = inside.nsid(home)?;
+    marked.retain(|(_, parent, _)| Some(parent.nsid) == home);
     if marked.len() > MOST_LINKS {
         return Err(Error::input(format!("more than {MOST_LINKS} links bear marks of containers")));
     }
-    let home = inside.nsid(home)?;
-    let contents = inside.contents(&marked.iter().map(|(_, link)| link.ifindex).collect())?;
+    let contents = inside.contents(&marked.iter().map(|(_, _, link)| link.ifindex).collect())?;
     // What leads nowhere tells not whose it is, but where there is but one to have it.
-    let first = marked.first().map(|(mark, _)| mark.container.clone());
-    let alone = marked.iter().all(|(mark, _)| Some(&mark.container) == first.as_ref());
+    let first = marked.first().map(|(mark, ..)| mark.container.clone());
+    let alone = marked.iter().all(|(mark, ..)| Some(&mark.container) == first.as_ref());
     let mut seen = Vec::new();
-    for (mark, link) in marked {
-        let Some(parent) = link.elsewhere.filter(|parent| Some(parent.nsid) == home) else { continue };
+    for (mark, parent, link) in marked {
         let mut addresses = contents.addresses_of(link.ifindex).to_vec();
         addresses.truncate(MOST_ADDRESSES);
         let routes = |table| contents.routes_of(link.ifindex, table).take(MOST_ROUTES);

@@ -45,6 +45,7 @@ mod layers;
 mod liars;
 mod links;
 mod many;
+mod namespaces;
 mod need;
 mod packages;
 mod pages;
@@ -155,6 +156,7 @@ fn main() -> ExitCode {
         shares::tests(),
         inside::tests(),
         liars::tests(),
+        namespaces::tests(),
         ipv6::tests(),
         gc::tests(),
         boot::tests(),
