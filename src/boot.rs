@@ -36,7 +36,7 @@ pub fn boot(store: &Store) -> Result<Boot> {
             Err(error) => boot.failed.push(error),
         }
     }
-    match gc::gc(store, false) {
+    match gc::gc(store, false, false) {
         Ok(collected) => {
             boot.done.extend(collected.done);
             boot.failed.extend(collected.failed);

@@ -30,11 +30,11 @@ impl Collected {
 
 /// Mends the ledger; takes back what containers hold whose process is gone, also in namespaces that something keeps;
 /// makes the host's own links as those that live need them; and deletes parents that nobody needs. With `dry_run` it is
-/// left as it is. What of it fails, and what one container has made of its own, is no reason to leave the rest.
+/// left as it is. Addresses that are set aside because others have them are so no longer if they are to be `lifted`. What fails, and what one container has made of its own, is no reason to leave the rest.
 ///
 /// # Errors
 /// When ledger or kernel cannot be read at all.
-pub fn gc(store: &Store, dry_run: bool) -> Result<Collected> {
+pub fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected> {
     let settings = store.settings()?;
     let mut host = Socket::open()?;
     let home = NetnsFile::own()?;
@@ -69,7 +69,7 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Collected> {
     if dry_run || collected.note(host_side::settle(&locked, &home, &mut host)) {
         collected.done.extend(of_host);
     }
-    for (segment, address) in locked.expire(dry_run)? {
+    for (segment, address) in locked.expire(lifted, dry_run)? {
         collected.done.push(format!("# the quarantine of {address} on link number {segment} is over"));
     }
     for name in made {

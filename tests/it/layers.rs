@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 54] = [
+const WORDS: [&str; 55] = [
     "address",
     "asked",
     "assign",
@@ -33,6 +33,7 @@ const WORDS: [&str; 54] = [
     "diagnosis/machine",
     "diagnosis/mod",
     "diagnosis/parents",
+    "diagnosis/quarantine",
     "difference",
     "driver",
     "error",

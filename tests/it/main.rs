@@ -21,6 +21,7 @@ mod conflicts;
 mod conformance;
 mod container;
 mod crash;
+mod crowd;
 mod damaged;
 mod demo;
 mod detach;
@@ -187,6 +188,7 @@ fn main() -> ExitCode {
         demo::tests(),
         many::tests(),
         conflicts::tests(),
+        crowd::tests(),
         races::tests(),
         storms::tests(),
         crash::tests(),
