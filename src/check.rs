@@ -80,9 +80,7 @@ fn of_container(
     let within = |error: Error| error.within(format!("container {id}"));
     let mut differences = match (record.state, NetnsFile::of(&record.holder).map_err(within)?) {
         (State::Pending, _) => vec![of(What::Attach, "attached".to_owned(), Some("pending".to_owned()))],
-        (State::Attached, Some(netns)) => {
-            links(record, &netns, host).map_err(within)?
-        }
+        (State::Attached, Some(netns)) => links(record, &netns, host).map_err(within)?,
         (State::Attached, None) => {
             vec![of(What::Netns, format!("net:[{}]", record.holder.netns.inode), None)]
         }
@@ -107,10 +105,8 @@ fn links(record: &Record, netns: &NetnsFile, host: &mut Host) -> Result<Vec<Diff
         let mut inside = Socket::open()?;
         let links = inside.links()?;
         let host_nsid = inside.nsid(&host.netns)?;
-        let found: Vec<_> = record
-            .marked()
-            .map(|(mark, attached)| compare::find(attached, &mark, &links).cloned())
-            .collect();
+        let found: Vec<_> =
+            record.marked().map(|(mark, attached)| compare::find(attached, &mark, &links).cloned()).collect();
         let contents = inside.contents(&found.iter().flatten().map(|link| link.ifindex).collect())?;
         let mut differences = Vec::new();
         for (((mark, attached), link), parent) in record.marked().zip(found).zip(parents) {

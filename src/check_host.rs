@@ -122,7 +122,8 @@ impl HostRoutes {
     pub(crate) fn missing(&self, record: &Record) -> Vec<Difference> {
         let mut differences = Vec::new();
         for attached in record.attachments.iter().filter(|attached| attached.host_link.is_some()) {
-            let Some((link, routes)) = self.0.iter().find(|(link, _)| link.network == attached.network) else {
+            let Some((link, routes)) = self.0.iter().find(|(link, _)| link.network == attached.network)
+            else {
                 continue;
             };
             for route in link.routes_to(attached) {

@@ -75,7 +75,8 @@ pub fn in_words(hosts: &BTreeMap<MacAddr, usize>) -> String {
     const NAMED: usize = 3;
     let mut hosts: Vec<_> = hosts.iter().collect();
     hosts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
-    let mut words: Vec<_> = hosts.iter().take(NAMED).map(|(mac, count)| format!("{count} by {mac}")).collect();
+    let mut words: Vec<_> =
+        hosts.iter().take(NAMED).map(|(mac, count)| format!("{count} by {mac}")).collect();
     let others: usize = hosts.iter().skip(NAMED).map(|&(_, count)| count).sum();
     words.extend((others > 0).then(|| format!("{others} by others")));
     words.join(", ")

@@ -11,7 +11,9 @@ pub fn set_aside(parent: &str, all: &[Quarantined]) -> Option<Finding> {
     let hosts = by_host(all);
     let &most = hosts.values().max()?;
     let (severity, why) = match most < MANY {
-        true => (Severity::Note, "containers get other addresses, and these again when nobody answers for them"),
+        true => {
+            (Severity::Note, "containers get other addresses, and these again when nobody answers for them")
+        }
         false => (
             Severity::Warning,
             "a host that answers for addresses it does not have, as a router with proxy ARP does, keeps containers from \

@@ -83,9 +83,8 @@ impl Socket {
 
     fn kept_addresses(&mut self, is_wanted: impl Fn(u32) -> bool) -> Result<Vec<Address>> {
         let link_local = |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
-        let kept = |address: &Address| {
-            address.permanent && !link_local(&address.net) && is_wanted(address.ifindex)
-        };
+        let kept =
+            |address: &Address| address.permanent && !link_local(&address.net) && is_wanted(address.ifindex);
         self.dump(message::dump_addresses, |payload| Ok(reply::parse_address(payload)?.filter(kept)))
     }
 

@@ -84,7 +84,8 @@ impl NetnsFile {
     /// What `path` leads to, if `is_it` says so of its device and inode. Nothing else is opened (`O_PATH`): to open a
     /// pipe, a tape or a watchdog may wait, wind or bite.
     fn open(path: &Path, is_it: impl Fn((u64, u64)) -> bool) -> Result<Option<Self>> {
-        let looked_at = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).and_then(Self::new);
+        let looked_at =
+            OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).and_then(Self::new);
         let opened = looked_at.and_then(|found| {
             if !is_it(found.identity) {
                 return Ok(None);

@@ -3,10 +3,9 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use neli::consts::rtnl::RtAddrFamily;
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::channel::Channel;
 use super::message::{self, Message};
@@ -15,6 +14,7 @@ use super::reply::{self, Content, Refusal, Reply};
 use super::routes;
 use crate::assign::DefaultRoutes;
 use crate::error::{Error, Kind, Result};
+use crate::hash::fnv1a;
 use crate::link::Link;
 use crate::name::IfName;
 
@@ -255,13 +255,11 @@ impl Socket {
     }
 }
 
-/// A number by chance. Where the kernel has none to give the clock does: it is the second line of defence.
+/// A number that others cannot guess, made of what costs no system call: where the kernel has put this thread's stack, and
+/// the time to the nanosecond. It is the second line of defence.
 fn by_chance() -> u32 {
-    let mut bytes = [0; 4];
-    match getrandom(&mut bytes, GetRandomFlags::INSECURE) {
-        Ok(4) => u32::from_ne_bytes(bytes),
-        _ => SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.subsec_nanos()),
-    }
+    let here = 0_u8;
+    (fnv1a(&format!("{:p} {:?}", &raw const here, SystemTime::now())) >> 32) as u32
 }
 
 fn too_many() -> Error {

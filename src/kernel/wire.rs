@@ -95,8 +95,9 @@ impl Wire {
             Ok(_) => log::debug!("{what} {address} from {}", self.mac),
             Err(errno @ (Errno::EINVAL | Errno::EAFNOSUPPORT)) => {
                 let text = format!("cannot {what} {address}: {}", io::Error::from(errno));
-                return Err(Error::new(Kind::Kernel(errno as i32), text)
-                    .hint("this kernel wants another address of packet sockets: set conflict_detection to off"));
+                return Err(Error::new(Kind::Kernel(errno as i32), text).hint(
+                    "this kernel wants another address of packet sockets: set conflict_detection to off",
+                ));
             }
             Err(errno) => log::debug!("cannot {what} {address}: {errno}"),
         }

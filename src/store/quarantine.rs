@@ -194,7 +194,9 @@ impl Draft<'_> {
             let subnet = place.wanted.network.subnet_of(*address);
             address.is_ipv4() == is_v4 && subnet.is_some_and(|subnet| subnet.pickable(*address).is_some())
         };
-        all.filter(|(address, entry)| entry.lasts(now()) && is_its(address)).map(|(_, &entry)| entry).collect()
+        all.filter(|(address, entry)| entry.lasts(now()) && is_its(address))
+            .map(|(_, &entry)| entry)
+            .collect()
     }
 
     fn hints(&mut self, place: Place<'_>) -> Option<&mut Hints> {

@@ -82,7 +82,8 @@ impl std::fmt::Display for Lie {
 /// Lies for ever, if this process was started for that.
 pub fn main() -> Option<ExitCode> {
     let lie = std::env::var(VARIABLE).ok()?;
-    if nix::unistd::getuid().is_root() && fs::read_to_string("/proc/self/uid_map").unwrap().contains("65534") {
+    if nix::unistd::getuid().is_root() && fs::read_to_string("/proc/self/uid_map").unwrap().contains("65534")
+    {
         fill();
     }
     let datagram = datagram(&lie);
@@ -90,7 +91,7 @@ pub fn main() -> Option<ExitCode> {
     bind(&socket, &SocketAddrNetlink::new(0, 0)).unwrap();
     let own = rustix::net::getsockname(&socket).unwrap();
     let own = SocketAddrNetlink::try_from(own).unwrap().pid();
-    println!("ready");
+    std::io::stdout().write_all(b"ready\n").unwrap();
     std::io::stdout().flush().unwrap();
     loop {
         // sk, protocol (NETLINK_ROUTE is 0), port, …

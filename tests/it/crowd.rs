@@ -126,7 +126,9 @@ fn doctors_word(bed: &Bed) -> Option<(String, String)> {
 fn answers() {
     let bed = small();
     let liar = OnLan::liar(&bed.lan);
-    let told = format!("network pub_net has no free IPv4 address left, and 8 are set aside, for others answered: 8 by {LIAR}");
+    let told = format!(
+        "network pub_net has no free IPv4 address left, and 8 are set aside, for others answered: 8 by {LIAR}"
+    );
     for _ in 0..2 {
         let refused = start(&bed, "pub_net").unwrap_err();
         assert!(refused.contains(&told) && refused.contains("underlay gc --quarantine"), "{refused}");

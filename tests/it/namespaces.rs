@@ -265,12 +265,17 @@ fn always_changing() {
     let mut ip = Running(ip.spawn().unwrap());
     let mut lines = ip.0.stdin.take().unwrap();
     let change = "addr add 10.8.0.1/32 dev lo\naddr del 10.8.0.1/32 dev lo\n".repeat(100);
-    let feed = thread::spawn(move || while std::io::Write::write_all(&mut lines, change.as_bytes()).is_ok() {});
+    let feed =
+        thread::spawn(move || while std::io::Write::write_all(&mut lines, change.as_bytes()).is_ok() {});
     for number in 0..8 {
         dead(&bed, &format!("dead{number}"));
         for command in ["gc", "check", "boot"] {
             let told = bed.outcome(command, "");
-            assert_eq!((told.code, &*told.stdout == "" || command == "gc"), (0, true), "{command}: {told:?}");
+            assert_eq!(
+                (told.code, told.stdout.is_empty() || command == "gc"),
+                (0, true),
+                "{command}: {told:?}"
+            );
         }
         assert_eq!(bed.records(), [format!("{}.json", web.id)]);
     }

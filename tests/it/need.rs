@@ -54,7 +54,8 @@ impl Need {
             Self::Wireless => run("modprobe", &["--dry-run", "mac80211_hwsim"]).err(),
             Self::Users => {
                 let mut command = Command::new("unshare");
-                finish(command.args(["--user", "--map-root-user", "--net", "true"]).uid(65534).gid(65534)).err()
+                finish(command.args(["--user", "--map-root-user", "--net", "true"]).uid(65534).gid(65534))
+                    .err()
             }
             Self::Program(name) => match run("which", &[name]) {
                 Ok(_) => None,
