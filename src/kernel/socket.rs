@@ -290,6 +290,13 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_does_not_come_is_told() {
+        let error = failed("receive from netlink", &io::ErrorKind::TimedOut.into());
+        assert_eq!(error.kind(), Kind::Busy);
+        assert_eq!(error.to_string(), "cannot receive from netlink: the answer was not complete within 10 s");
+    }
+
+    #[test]
     fn numbers_cannot_be_guessed() {
         let first = || {
             let mut socket = Socket::open().unwrap();

@@ -137,18 +137,20 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Ve
     // What leads nowhere tells not whose it is, but where there is but one to have it.
     let first = marked.first().map(|(mark, ..)| mark.container.clone());
     let alone = marked.iter().all(|(mark, ..)| Some(&mark.container) == first.as_ref());
+    // Of two rules from one address the first holds; there may be as many as somebody likes.
+    let rules: BTreeMap<_, _> = contents.rules().iter().rev().copied().collect();
     let mut seen = Vec::new();
     for (mark, parent, link) in marked {
         let mut addresses = contents.addresses_of(link.ifindex).to_vec();
         addresses.truncate(MOST_ADDRESSES);
         let routes = |table| contents.routes_of(link.ifindex, table).take(MOST_ROUTES);
         let is_its = |route: &Route| route.leads_on() || (alone && mark.index == 0);
-        let rule = contents.rules().iter().find(|(from, _)| addresses.iter().any(|net| net.addr() == *from));
+        let id = addresses.iter().find_map(|net| rules.get(&net.addr()).copied());
         seen.push(Seen {
             netns: netns.describe(path),
             parent_index: parent.ifindex,
             routes: routes(None).filter(is_its).collect(),
-            table: rule.map(|&(_, id)| Table { id, routes: routes(Some(id)).collect() }),
+            table: id.map(|id| Table { id, routes: routes(Some(id)).collect() }),
             addresses,
             mark,
             link,
