@@ -7,6 +7,7 @@ use crate::announce;
 use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::detach;
 use crate::error::{Error, Kind, Result};
+use crate::file;
 use crate::hint::{self, Hint};
 use crate::host_side;
 use crate::kernel::{self, Made, NetnsFile, Process, Socket};
@@ -62,7 +63,7 @@ pub fn attach(store: &Store, state: &oci::Created, named: Option<&NetworkName>) 
     let mut host = left(Socket::open()?);
     let parents = wish::parents(&networks, &mut host)?;
     if store.is_lost()? {
-        mend::begin(store, &settings, &home, &mut host)?;
+        mend::mend(store, &settings, &home, &mut host, false)?.warn();
     }
     let memory = remember::recall(store, request.identity.as_ref(), &container);
     let hints = hint::of(&request.attachments, &memory.hints);
@@ -220,15 +221,21 @@ impl Attach<'_> {
         afresh: bool,
         host: &mut Socket,
     ) -> Result<Option<(Record, Vec<Wanted>)>> {
-        let mut taken_back = false;
+        let (mut taken_back, mut mended) = (false, false);
         loop {
             let locked = self.store.lock(self.settings.lock_timeout())?;
             let old = match self.store.record(self.container) {
-                Err(error) if error.kind() == Kind::Damaged => {
+                Err(error) if error.kind() == Kind::Damaged && !mended => {
                     log::warn!("{error}");
                     drop(locked);
-                    mend::mend(self.store, self.settings, self.home, host, false)?;
+                    mended = true;
+                    mend::mend(self.store, self.settings, self.home, host, false)?.warn();
                     continue;
+                }
+                // What it was is nowhere to be read; the runtime, which has made another of that id, says that it is over.
+                Err(error) if error.kind() == Kind::Damaged => {
+                    file::remove(&self.store.record_path(self.container))?;
+                    None
                 }
                 old => old?,
             };

@@ -36,8 +36,11 @@ pub fn boot(store: &Store) -> Result<Boot> {
             Err(error) => boot.failed.push(error),
         }
     }
-    match gc::gc(store, false) {
-        Ok(steps) => boot.done.extend(steps),
+    match gc::gc(store, false, false) {
+        Ok(collected) => {
+            boot.done.extend(collected.done);
+            boot.failed.extend(collected.failed);
+        }
         Err(error) => boot.failed.push(error),
     }
     Ok(boot)

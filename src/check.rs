@@ -1,6 +1,6 @@
 //! The story of a check: ledger and kernel side by side. Nothing is changed.
 
-use crate::check_host;
+use crate::check_host::{self, HostRoutes};
 use crate::compare::{self, Actual};
 use crate::difference::{Difference, What};
 use crate::error::{Error, Result};
@@ -19,19 +19,25 @@ pub fn all(store: &Store) -> Result<Vec<Difference>> {
     let mut host = Host::open()?;
     let settings = store.settings()?;
     // Before the lock: who attaches meanwhile has a record first.
-    let marked = kernel::survey(&host.netns)?;
+    let survey = kernel::survey(&host.netns)?;
     // Who attaches or detaches a container holds the lock while leases and parents are without a record.
     let locked = store.lock(settings.lock_timeout())?;
     let records = store.records()?.sound;
     let mut besides = parents(&locked, &mut host)?;
     let links = host.socket.links()?;
     besides.extend(check_host::links(&locked, &links, &mut host.socket)?);
-    besides.extend(unrecorded(store, &marked));
+    besides.extend(unrecorded(store, &survey.seen));
     besides.extend(of_nobody(&locked)?);
     drop(locked);
     let mut differences = Vec::new();
+    let by_host = HostRoutes::read(store, &mut host.socket)?;
     for record in &records {
-        differences.extend(of_container(store, record, &mut host)?);
+        let found = of_container(store, record, &by_host, &mut host);
+        // What one container has made of its namespace is no reason to say nothing of the others.
+        differences.extend(found.unwrap_or_else(|error| {
+            log::warn!("{error}: it is left alone");
+            Vec::new()
+        }));
     }
     differences.extend(besides);
     Ok(differences)
@@ -42,7 +48,9 @@ pub fn all(store: &Store) -> Result<Vec<Difference>> {
 /// # Errors
 /// When the kernel does not tell.
 pub fn container(store: &Store, record: &Record) -> Result<Vec<Difference>> {
-    of_container(store, record, &mut Host::open()?)
+    let mut host = Host::open()?;
+    let by_host = HostRoutes::read(store, &mut host.socket)?;
+    of_container(store, record, &by_host, &mut host)
 }
 
 /// The host, by its network namespace and a socket in it.
@@ -57,24 +65,28 @@ impl Host {
     }
 }
 
-fn of_container(store: &Store, record: &Record, host: &mut Host) -> Result<Vec<Difference>> {
+fn of_container(
+    store: &Store,
+    record: &Record,
+    by_host: &HostRoutes,
+    host: &mut Host,
+) -> Result<Vec<Difference>> {
     let id = &record.container;
     let of =
         |what, expected: String, found: Option<String>| Difference::new(what, Some(expected), found).of(id);
     if !kernel::lives(&record.holder) {
         return Ok(vec![of(What::Process, record.holder.pid.to_string(), None)]);
     }
-    let mut differences = match (record.state, NetnsFile::of(&record.holder)?) {
+    let within = |error: Error| error.within(format!("container {id}"));
+    let mut differences = match (record.state, NetnsFile::of(&record.holder).map_err(within)?) {
         (State::Pending, _) => vec![of(What::Attach, "attached".to_owned(), Some("pending".to_owned()))],
-        (State::Attached, Some(netns)) => {
-            links(record, &netns, host).map_err(|error| error.within(format!("container {id}")))?
-        }
+        (State::Attached, Some(netns)) => links(record, &netns, host).map_err(within)?,
         (State::Attached, None) => {
             vec![of(What::Netns, format!("net:[{}]", record.holder.netns.inode), None)]
         }
     };
     differences.extend(leases(store, record)?);
-    differences.extend(check_host::routes(store, record, &mut host.socket)?);
+    differences.extend(by_host.missing(record));
     // One that was stopped meanwhile is no more what was read of it.
     if !differences.is_empty() && store.record(id)?.as_ref() != Some(record) {
         differences.clear();
@@ -93,21 +105,23 @@ fn links(record: &Record, netns: &NetnsFile, host: &mut Host) -> Result<Vec<Diff
         let mut inside = Socket::open()?;
         let links = inside.links()?;
         let host_nsid = inside.nsid(&host.netns)?;
+        let found: Vec<_> =
+            record.marked().map(|(mark, attached)| compare::find(attached, &mark, &links).cloned()).collect();
+        let contents = inside.contents(&found.iter().flatten().map(|link| link.ifindex).collect())?;
         let mut differences = Vec::new();
-        for ((mark, attached), parent) in record.marked().zip(parents) {
-            let link = compare::find(attached, &mark, &links).cloned();
-            let mut actual = Actual { link, host_nsid, parent, ..Actual::default() };
-            if let Some(ifindex) = actual.link.as_ref().map(|link| link.ifindex) {
-                actual.addresses = inside.addresses_of(ifindex)?;
-                actual.routes = inside.routes_of(ifindex, None)?;
-                let name = actual.link.as_ref().map(|link| link.name.clone()).unwrap_or_default();
+        for (((mark, attached), link), parent) in record.marked().zip(found).zip(parents) {
+            let mut actual = Actual { host_nsid, parent, ..Actual::default() };
+            if let Some(link) = link {
+                actual.addresses = contents.addresses_of(link.ifindex).to_vec();
+                actual.routes = contents.routes_of(link.ifindex, None).collect();
                 let asked = attached.tuning.sysctls.keys();
-                let told = asked.filter_map(|key| Some((key.clone(), kernel::sysctl(&name, key)?)));
+                let told = asked.filter_map(|key| Some((key.clone(), kernel::sysctl(&link.name, key)?)));
                 actual.sysctls = told.collect();
                 if let Some(table) = &attached.table {
-                    actual.table_routes = inside.routes_of(ifindex, Some(table.id))?;
-                    actual.rules = inside.rules()?;
+                    actual.table_routes = contents.routes_of(link.ifindex, Some(table.id)).collect();
+                    actual.rules = contents.rules().to_vec();
                 }
+                actual.link = Some(link);
             }
             differences.extend(compare::attachment(&mark, attached, &actual));
         }

@@ -93,27 +93,50 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
     Ok(differences)
 }
 
-/// The routes of the host's that the container of `record` needs.
-///
-/// # Errors
-/// When the ledger cannot be read, or the kernel does not tell.
-pub(crate) fn routes(store: &Store, record: &Record, host: &mut Socket) -> Result<Vec<Difference>> {
-    let mut differences = Vec::new();
-    for attached in record.attachments.iter().filter(|attached| attached.host_link.is_some()) {
-        // Of a link that is unknown or missing, all is told there.
-        let Ok(Some(link)) = store.host_link(&attached.network) else { continue };
-        let Some(found) = host.link(&link.name)?.filter(|found| link.is(found)) else { continue };
-        let routes = host.routes_of(found.ifindex, None)?;
-        for route in link.routes_to(attached) {
-            if !routes.iter().any(|found| is_of_host(found) && found.to.addr() == route.to) {
-                let expected = format!("{} by {} of the host", route.to, link.name);
-                let missing =
-                    Difference::new(What::Route, Some(expected), None).hint("`underlay gc` adds it again");
-                differences.push(missing.of(&record.container).at(attached));
+/// The host's links of networks, with the routes by them.
+pub(crate) struct HostRoutes(Vec<(HostLink, Vec<Route>)>);
+
+impl HostRoutes {
+    /// Those there are. Of a link that is unknown or missing, all is told elsewhere.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read, or the kernel does not tell.
+    pub(crate) fn read(store: &Store, host: &mut Socket) -> Result<Self> {
+        let known = store.host_links()?.into_iter().filter_map(|network| store.host_link(&network).ok()?);
+        let known: Vec<_> = known.collect();
+        if known.is_empty() {
+            return Ok(Self(Vec::new()));
+        }
+        let links = host.links()?;
+        let there = known.into_iter().filter_map(|known| {
+            let found = links.iter().find(|found| known.is(found) && found.name == known.name.as_str())?;
+            Some((known, found.ifindex))
+        });
+        let there: Vec<_> = there.collect();
+        let contents = host.contents(&there.iter().map(|(_, ifindex)| *ifindex).collect())?;
+        let routes = |ifindex| contents.routes_of(ifindex, None).filter(is_of_host).collect();
+        Ok(Self(there.into_iter().map(|(known, ifindex)| (known, routes(ifindex))).collect()))
+    }
+
+    /// The routes that the container of `record` needs and the host does not have.
+    pub(crate) fn missing(&self, record: &Record) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        for attached in record.attachments.iter().filter(|attached| attached.host_link.is_some()) {
+            let Some((link, routes)) = self.0.iter().find(|(link, _)| link.network == attached.network)
+            else {
+                continue;
+            };
+            for route in link.routes_to(attached) {
+                if !routes.iter().any(|found| found.to.addr() == route.to) {
+                    let expected = format!("{} by {} of the host", route.to, link.name);
+                    let missing = Difference::new(What::Route, Some(expected), None)
+                        .hint("`underlay gc` adds it again");
+                    differences.push(missing.of(&record.container).at(attached));
+                }
             }
         }
+        differences
     }
-    Ok(differences)
 }
 
 /// Whether it leads to one address, by the link alone.

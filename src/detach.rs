@@ -38,7 +38,7 @@ pub fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> {
     let record = match store.record(id) {
         Err(error) if error.kind() == Kind::Damaged => {
             log::warn!("{error}");
-            mend::mend(store, &settings, &NetnsFile::own()?, &mut Socket::open()?, false)?;
+            mend::mend(store, &settings, &NetnsFile::own()?, &mut Socket::open()?, false)?.warn();
             store.record(id)?
         }
         record => record?,
@@ -60,12 +60,21 @@ pub fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> {
     Ok(Some(record))
 }
 
-/// Whether the container of `record` lives, or a path keeps its network namespace.
-///
-/// # Errors
-/// When that cannot be told.
-pub(crate) fn is_held(record: &Record) -> Result<bool> {
-    Ok(kernel::lives(&record.holder) || NetnsFile::of(&record.holder)?.is_some())
+/// Whether the container of `record` lives, or a path keeps its network namespace. Where that cannot be told, it does:
+/// nothing is taken from who may live.
+pub(crate) fn is_held(record: &Record) -> bool {
+    kernel::lives(&record.holder) || is_kept(record)
+}
+
+/// Whether a path keeps the network namespace of the container of `record`, as far as that can be told.
+fn is_kept(record: &Record) -> bool {
+    NetnsFile::of(&record.holder).map_or_else(
+        |error| {
+            log::warn!("container {}: {error}: it counts as alive", record.container);
+            true
+        },
+        |netns| netns.is_some(),
+    )
 }
 
 /// Passes what `record` holds on to those that share it, if there are any. Else: takes away the links of `record`, the
@@ -129,16 +138,16 @@ pub(crate) fn take_back_dead(
             store.leases(segment)?
         };
         if !leases.orphans.is_empty() || !leases.unknown.is_empty() {
-            any |= !mend::mend(store, settings, home, host, false)?.steps.is_empty();
+            let mended = mend::mend(store, settings, home, host, false)?;
+            mended.warn();
+            any |= !mended.steps.is_empty();
         }
-        for record in leases.holders {
-            if !is_held(&record)? {
-                log::info!(
-                    "container {} died without a word: its addresses are taken back",
-                    record.container
-                );
-                reclaim(store, settings, &record, host)?;
-                any = true;
+        for record in leases.holders.iter().filter(|record| !is_held(record)) {
+            log::info!("container {} died without a word: its addresses are taken back", record.container);
+            match reclaim(store, settings, record, host) {
+                Ok(()) => any = true,
+                // Another one's may do.
+                Err(error) => log::warn!("container {}: {error}", record.container),
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::diagnosis::containers::{self, Filters};
 use crate::diagnosis::hooks;
 use crate::diagnosis::kernel::{LinkType, missing, needed};
 use crate::diagnosis::parents::{self, Defined, HostLink};
-use crate::diagnosis::{docker, files, machine};
+use crate::diagnosis::{docker, files, machine, quarantine};
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Severity, Subject};
 use crate::gc;
@@ -33,6 +33,7 @@ pub fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     let uplink = host.uplink()?;
     findings.extend(defined.iter().flat_map(|one| parents::parent(one, &links, uplink)));
     findings.extend(parents::together(&defined, &links));
+    findings.extend(set_aside(store, &links));
     let engines = system.engines();
     let program = program(system);
     findings.extend(hooks::hooks(&engines, &System::hook_files(&engines), &program, |path| {
@@ -152,14 +153,25 @@ fn state(store: &Store, findings: &mut Vec<Finding>) {
         let why = error.hint_text().unwrap_or("what containers hold cannot be told").to_owned();
         Finding::new((Subject::State, Severity::Error, "ledger"), error.to_string(), why)
     };
-    match gc::gc(store, true) {
-        Ok(steps) => findings.extend(files::left_over(&steps)),
+    match gc::gc(store, false, true) {
+        Ok(collected) => findings.extend(files::left_over(&collected.done)),
         Err(error) => findings.push(unread(&error)),
     }
     match check::all(store) {
         Ok(differences) => findings.extend(differences.iter().filter_map(containers::difference)),
         Err(error) => findings.push(unread(&error)),
     }
+}
+
+/// What of addresses is set aside, link by link. A ledger that cannot be read is told of elsewhere.
+fn set_aside(store: &Store, links: &[HostLink]) -> Vec<Finding> {
+    let segments = store.segments().unwrap_or_default().into_iter();
+    let of_segment = |segment| {
+        let link = links.iter().find(|link| link.link.ifindex == segment)?;
+        let entries: Vec<_> = store.quarantined(segment).into_iter().map(|(_, entry)| entry).collect();
+        quarantine::set_aside(&link.link.name, &entries)
+    };
+    segments.filter_map(of_segment).collect()
 }
 
 /// What drops the packets of containers that run.
@@ -176,7 +188,10 @@ fn running(
     for record in records.iter().filter(|record| kernel::lives(&record.holder)) {
         findings.extend(containers::duplicates(record, links, &addresses));
         if record.attachments.len() > 1 {
-            findings.extend(containers::filters(record, &inside(record)?));
+            match inside(record) {
+                Ok(filters) => findings.extend(containers::filters(record, &filters)),
+                Err(error) => log::warn!("container {}: {error}: it is left alone", record.container),
+            }
         }
     }
     for one in defined.iter().filter(|one| one.network.host_access.is_some()) {

@@ -1,7 +1,7 @@
 //! The story of the garbage collection: what the dead hold is taken back at once, not only when it is needed.
 
 use crate::detach;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host_side;
 use crate::kernel::{self, NetnsFile, Socket};
 use crate::mend;
@@ -12,59 +12,81 @@ use crate::record::Record;
 use crate::share;
 use crate::store::Store;
 
+/// What a collection came to.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// What was done, as commands that do the same.
+    pub done: Vec<String>,
+    /// What could not be done: it stays in the ledger.
+    pub failed: Vec<Error>,
+}
+
+impl Collected {
+    /// Notes what failed; whether nothing did.
+    fn note(&mut self, outcome: Result<()>) -> bool {
+        outcome.map_err(|error| self.failed.push(error)).is_ok()
+    }
+}
+
 /// Mends the ledger; takes back what containers hold whose process is gone, also in namespaces that something keeps;
-/// makes the host's own links as those that live need them; and deletes parents that nobody needs. Returns all of it as
-/// commands that do the same; with `dry_run` it is left as it is.
+/// makes the host's own links as those that live need them; and deletes parents that nobody needs. With `dry_run` it is
+/// left as it is. Addresses that are set aside because others have them are so no longer if they are to be `lifted`. What fails, and what one container has made of its own, is no reason to leave the rest.
 ///
 /// # Errors
-/// When something cannot be taken back: it stays in the ledger.
-pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
+/// When ledger or kernel cannot be read at all.
+pub fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected> {
     let settings = store.settings()?;
     let mut host = Socket::open()?;
     let home = NetnsFile::own()?;
     let mended = mend::mend(store, &settings, &home, &mut host, dry_run)?;
-    let mut done: Vec<_> = mended.steps.iter().map(ToString::to_string).collect();
+    let done = mended.steps.iter().map(ToString::to_string).collect();
+    let mut collected = Collected { done, failed: mended.failed };
     // What a dead container is the last to need goes with it, and is told of all the same.
     let mut made = store.made_parents()?;
     // A VLAN before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
-    let mut outcome = Ok(());
     let of_host = host_side::review(store, &mended.records, &mut host)?;
     for record in mended.records.iter().filter(|record| !kernel::lives(&record.holder)) {
-        if share::is_used(store, record)? {
-            let id = &record.container;
-            done.push(format!("# what container {id} was attached to is passed on to one that shares it"));
+        let id = &record.container;
+        let commands = if share::is_used(store, record)? {
+            vec![format!("# what container {id} was attached to is passed on to one that shares it")]
         } else {
-            done.extend(commands(store, record)?);
-        }
-        if !dry_run {
-            outcome = detach::reclaim(store, &settings, record, &mut host).and(outcome);
+            match NetnsFile::of(&record.holder) {
+                Ok(netns) => commands(store, record, netns.is_some()),
+                Err(error) => {
+                    log::warn!("container {id}: {error}: it is left alone, and counts as alive");
+                    continue;
+                }
+            }
+        };
+        let reclaim = |host| detach::reclaim(store, &settings, record, host);
+        let within = |error: Error| error.within(format!("container {id}"));
+        if dry_run || collected.note(reclaim(&mut host).map_err(within)) {
+            collected.done.extend(commands);
         }
     }
-    done.extend(of_host);
     let locked = store.lock(settings.lock_timeout())?;
-    if !dry_run {
-        outcome = host_side::settle(&locked, &home, &mut host).and(outcome);
+    if dry_run || collected.note(host_side::settle(&locked, &home, &mut host)) {
+        collected.done.extend(of_host);
     }
-    for (segment, address) in locked.expire(dry_run)? {
-        done.push(format!("# the quarantine of {address} on link number {segment} is over"));
+    for (segment, address) in locked.expire(lifted, dry_run)? {
+        collected.done.push(format!("# the quarantine of {address} on link number {segment} is over"));
     }
     for name in made {
         if store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
             continue;
         }
-        done.push(format!("ip link del {name}"));
-        if !dry_run {
-            parents::drop_unneeded(&locked, &name, &mut host)?;
+        if dry_run || collected.note(parents::drop_unneeded(&locked, &name, &mut host)) {
+            collected.done.push(format!("ip link del {name}"));
         }
     }
-    outcome.map(|()| done)
+    Ok(collected)
 }
 
-/// What takes away all that `record` holds, in the words of a shell.
-fn commands(store: &Store, record: &Record) -> Result<Vec<String>> {
+/// What takes away all that `record` holds, in the words of a shell; `is_kept` if its namespace is still there.
+fn commands(store: &Store, record: &Record, is_kept: bool) -> Vec<String> {
     let mut commands = Vec::new();
-    if let (Some(path), Some(_)) = (&record.holder.netns.path, NetnsFile::of(&record.holder)?) {
+    if let Some(path) = record.holder.netns.path.as_ref().filter(|_| is_kept) {
         let of_links = plan::detach(record);
         commands.extend(
             of_links
@@ -73,5 +95,5 @@ fn commands(store: &Store, record: &Record) -> Result<Vec<String>> {
         );
     }
     commands.extend(store.paths_of(record).iter().map(|path| format!("rm {}", path.display())));
-    Ok(commands)
+    commands
 }

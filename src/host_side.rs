@@ -261,7 +261,10 @@ pub(crate) fn free(store: &Store, settings: &Settings, record: &Record, host: &m
         let mut users = store.records()?.sound;
         users.retain(|user| user.uses_host_link(&network));
         for user in users.iter().filter(|_| !users.iter().any(|user| kernel::lives(&user.holder))) {
-            detach::take_back(store, settings, user, host)?;
+            // The link is in the way as long as one of them stays, and then what was refused is told.
+            if let Err(error) = detach::take_back(store, settings, user, host) {
+                log::warn!("container {}: {error}", user.container);
+            }
         }
         drop_unneeded(&store.lock(settings.lock_timeout())?, &network, host)?;
         any |= host.link(&link.name)?.is_none();

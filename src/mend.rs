@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::claim::Claim;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::file;
 use crate::host_link::HostLink;
 use crate::ipv6::Advertised;
-use crate::kernel::{self, NetnsFile, Seen, Socket};
+use crate::kernel::{self, NetnsFile, Seen, Socket, Survey};
 use crate::mark::Mark;
 use crate::mend_host;
 use crate::name::{ContainerId, IfName, NetworkName};
@@ -22,6 +22,9 @@ use crate::record::{Attached, Holder, Record, State, VERSION};
 use crate::settings::Settings;
 use crate::store::{Locked, Store};
 use crate::tuning::Tuning;
+
+/// The addresses and routes of a record that is written anew, at most.
+const MOST: usize = 4096;
 
 /// One thing that mends the ledger, shown as a command of the shell where there is one.
 #[derive(Clone, Debug)]
@@ -62,16 +65,34 @@ impl fmt::Display for Mend {
 /// What there was to mend, and what the records are then.
 #[derive(Debug, Default)]
 pub(crate) struct Mended {
-    /// What is done, in order.
+    /// What is done, in order, but for what failed.
     pub(crate) steps: Vec<Mend>,
     /// All records that can be read.
     pub(crate) records: Vec<Record>,
+    /// Why what failed did.
+    pub(crate) failed: Vec<Error>,
+}
+
+impl Mended {
+    /// Tells what failed, where the rest is enough.
+    pub(crate) fn warn(&self) {
+        self.failed.iter().for_each(|error| log::warn!("{error}"));
+    }
+
+    /// The namespaces of the records that are to be written anew.
+    fn namespaces(&self) -> BTreeSet<u64> {
+        let inode = |step: &Mend| match step {
+            Mend::Record(record, _) => Some(record.holder.netns.inode),
+            _ => None,
+        };
+        self.steps.iter().filter_map(inode).collect()
+    }
 }
 
 /// Mends the ledger; with `dry_run` it only tells. `home` is the host's namespace, `host` a socket of it.
 ///
 /// # Errors
-/// When kernel or ledger cannot be read, or a file not be written.
+/// When kernel or ledger cannot be read. What of it fails is among what is returned.
 pub(crate) fn mend(
     store: &Store,
     settings: &Settings,
@@ -79,35 +100,28 @@ pub(crate) fn mend(
     host: &mut Socket,
     dry_run: bool,
 ) -> Result<Mended> {
-    // Without the lock: who attaches meanwhile has a record first.
-    let seen = kernel::survey(home)?;
+    // Without the lock: it takes as long as there are namespaces, and who attaches meanwhile has a record first.
+    let mut survey = kernel::survey(home)?;
     let locked = store.lock(settings.lock_timeout())?;
-    let mut mended = find(&locked, settings, &seen, host)?;
+    let mut mended = find(&locked, settings, &survey, host)?;
     // Who was detached meanwhile looks like one whose record is lost: his links go before his record.
-    if mended.steps.iter().any(|step| matches!(step, Mend::Record(..))) {
-        mended = find(&locked, settings, &kernel::survey(home)?, host)?;
+    let doubtful = mended.namespaces();
+    if !doubtful.is_empty() {
+        survey.look_again(&doubtful, home);
+        mended = find(&locked, settings, &survey, host)?;
     }
     if !dry_run {
-        mended.steps.iter().try_for_each(|step| apply(&locked, step))?;
+        let Mended { steps, failed, .. } = &mut mended;
+        steps.retain(|step| apply(&locked, step).map_err(|error| failed.push(error)).is_ok());
     }
     Ok(mended)
 }
 
-/// Mends the ledger when the state folder was lost: with the lock, so that nobody has an address before.
-///
-/// # Errors
-/// As [`mend()`].
-pub(crate) fn begin(store: &Store, settings: &Settings, home: &NetnsFile, host: &mut Socket) -> Result<()> {
-    let locked = store.lock(settings.lock_timeout())?;
-    let mended = find(&locked, settings, &kernel::survey(home)?, host)?;
-    mended.steps.iter().try_for_each(|step| apply(&locked, step))
-}
-
-fn find(locked: &Locked<'_>, settings: &Settings, seen: &[Seen], host: &mut Socket) -> Result<Mended> {
+fn find(locked: &Locked<'_>, settings: &Settings, survey: &Survey, host: &mut Socket) -> Result<Mended> {
     let store = locked.store();
     let mut mended = Mended::default();
-    records(store, settings, seen, host, &mut mended)?;
-    leases(store, &mut mended)?;
+    records(store, settings, survey, host, &mut mended)?;
+    leases(store, survey, &mut mended)?;
     parents(store, host, &mut mended)?;
     mend_host::host_links(store, host, &mut mended)?;
     mended.steps.extend(locked.left_over()?.into_iter().map(Mend::Remove));
@@ -135,11 +149,11 @@ fn apply(locked: &Locked<'_>, step: &Mend) -> Result<()> {
 }
 
 /// Damaged and missing records, as far as their containers' links are there; a damaged one of a container without
-/// links is of no use. A record of a newer version is left alone.
+/// links is of no use, unless these may be where nobody could look. A record of a newer version is left alone.
 fn records(
     store: &Store,
     settings: &Settings,
-    seen: &[Seen],
+    survey: &Survey,
     host: &mut Socket,
     mended: &mut Mended,
 ) -> Result<()> {
@@ -148,17 +162,17 @@ fn records(
     let is = |kind: Kind| move |unknown: &&(ContainerId, Kind)| unknown.1 == kind;
     let newer: BTreeSet<_> = records.unknown.iter().filter(is(Kind::Newer)).map(|(id, _)| id).collect();
     let damaged: BTreeSet<_> = records.unknown.iter().filter(is(Kind::Damaged)).map(|(id, _)| id).collect();
-    let missing = seen.iter().map(|seen| &seen.mark.container);
+    let missing = survey.seen.iter().map(|seen| &seen.mark.container);
     let lost: BTreeSet<_> = damaged.iter().copied().chain(missing).collect();
     mended.records = records.sound;
     for id in lost.into_iter().filter(|id| !known.contains(*id) && !newer.contains(*id)) {
         let path = store.record_path(id);
-        match rebuild(store, settings, id, seen, host)? {
+        match rebuild(store, settings, id, &survey.seen, host)? {
             Some(record) => {
                 mended.steps.push(Mend::Record(Box::new(record.clone()), path));
                 mended.records.push(record);
             }
-            None if damaged.contains(id) => mended.steps.push(Mend::Remove(path)),
+            None if damaged.contains(id) && survey.is_whole() => mended.steps.push(Mend::Remove(path)),
             None => {}
         }
     }
@@ -187,10 +201,16 @@ fn rebuild(
     let Some((_, mut links)) = lives.pop_last() else { return Ok(None) };
     links.sort_by_key(|seen| seen.mark.index);
     let Some(holder) = links.first().map(|seen| holder(seen)) else { return Ok(None) };
-    let mut attachments = Vec::with_capacity(links.len());
+    let mut attachments = Vec::new();
+    let mut size = 0;
     for (index, seen) in links.into_iter().enumerate() {
         // The mark of a link says which attachment it is: behind a gap it would be another.
         if seen.mark.index != index {
+            break;
+        }
+        // What no attach has made is not written either: it would be more than one file can hold.
+        size += seen.addresses.len() + seen.routes.len();
+        if size > MOST {
             break;
         }
         attachments.extend(attached(store, settings, seen, host)?);
@@ -251,8 +271,9 @@ fn attached(store: &Store, settings: &Settings, seen: &Seen, host: &mut Socket) 
     }))
 }
 
-/// Leases that records of living containers list and nobody has; then those that no record lists.
-fn leases(store: &Store, mended: &mut Mended) -> Result<()> {
+/// Leases that records of living containers list and nobody has; then those that no record lists, but for those of
+/// containers that may be where nobody could look.
+fn leases(store: &Store, survey: &Survey, mended: &mut Mended) -> Result<()> {
     let mut listed: BTreeMap<(u32, Claim), &ContainerId> = BTreeMap::new();
     for record in &mended.records {
         let lives = kernel::lives(&record.holder);
@@ -283,12 +304,18 @@ fn leases(store: &Store, mended: &mut Mended) -> Result<()> {
     }
     for segment in store.segments()? {
         for claim in store.held(segment)? {
+            let may_live = || -> Result<bool> {
+                let Some(id) = store.leased_to(segment, claim)?.filter(|_| !survey.is_whole()) else {
+                    return Ok(false);
+                };
+                Ok(mended.records.iter().all(|record| record.container != id))
+            };
             let of_newer = || -> Result<bool> {
                 let Some(id) = store.leased_to(segment, claim)? else { return Ok(false) };
                 Ok(store.record(&id).is_err_and(|error| error.kind() == Kind::Newer))
             };
             let is_hosts = || -> Result<bool> { Ok(store.host_holding(segment, claim)?.is_some()) };
-            if !listed.contains_key(&(segment, claim)) && !of_newer()? && !is_hosts()? {
+            if !listed.contains_key(&(segment, claim)) && !of_newer()? && !is_hosts()? && !may_live()? {
                 steps.push(Mend::Remove(store.lease_path(segment, claim)));
             }
         }

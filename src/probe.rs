@@ -47,7 +47,7 @@ impl Probing<'_> {
                     if let (Some(mac), Some(detection)) = (mac, attached.detection) {
                         let addresses = addresses(attached);
                         let wire = Wire::open(parent, mac, &addresses)?;
-                        probes.begin(index, wire, &addresses, detection);
+                        probes.begin(index, wire, &addresses, detection)?;
                     }
                 }
                 Ok(())
@@ -75,7 +75,7 @@ impl Probing<'_> {
             let link = made.get(index).and_then(|made| Some((made.ifindex, made.mac?)));
             if let (Some((ifindex, mac)), Some(detection)) = (link, attached.detection) {
                 let addresses = addresses(attached);
-                probes.begin(index, Wire::open(ifindex, mac, &addresses)?, &addresses, detection);
+                probes.begin(index, Wire::open(ifindex, mac, &addresses)?, &addresses, detection)?;
             }
         }
         let mut conflicts = 0;

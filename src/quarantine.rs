@@ -9,6 +9,8 @@ use crate::mac::MacAddr;
 
 /// How long an address is set aside, in seconds: as long as dnsmasq does after a DHCPDECLINE.
 pub const PERIOD: u64 = 600;
+/// How long nobody asks again whether an address that is set aside is free by now, in seconds, however few there are.
+pub const PAUSE: u64 = 5;
 /// How long the link of a container that is gone may still answer, in seconds: the kernel takes its namespace apart when
 /// it comes to it.
 pub const GHOST: u64 = 10;
@@ -59,6 +61,27 @@ impl Quarantined {
     }
 }
 
+/// How many of the addresses that are set aside each host was seen to have.
+pub fn by_host<'a>(all: impl IntoIterator<Item = &'a Quarantined>) -> BTreeMap<MacAddr, usize> {
+    let mut hosts = BTreeMap::new();
+    for entry in all {
+        *hosts.entry(entry.mac).or_default() += 1;
+    }
+    hosts
+}
+
+/// The hosts of [`by_host`] in words, the one with most first, and no more than three.
+pub fn in_words(hosts: &BTreeMap<MacAddr, usize>) -> String {
+    const NAMED: usize = 3;
+    let mut hosts: Vec<_> = hosts.iter().collect();
+    hosts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    let mut words: Vec<_> =
+        hosts.iter().take(NAMED).map(|(mac, count)| format!("{count} by {mac}")).collect();
+    let others: usize = hosts.iter().skip(NAMED).map(|&(_, count)| count).sum();
+    words.extend((others > 0).then(|| format!("{others} by others")));
+    words.join(", ")
+}
+
 impl Hints {
     /// Whether `address` may be picked at `now`.
     pub fn allow(&self, address: IpAddr, now: u64) -> bool {
@@ -75,6 +98,19 @@ impl Hints {
             let Some(&oldest) = oldest.map(|(address, _)| address) else { return };
             self.quarantine.remove(&oldest);
         }
+    }
+
+    /// The addresses that are set aside, for long enough to be asked for again: the oldest first.
+    pub fn by_age(&self, now: u64) -> Vec<IpAddr> {
+        let is_due = |entry: &Quarantined| entry.lasts(now) && entry.until + PAUSE <= now + PERIOD;
+        let mut due: Vec<_> = self.quarantine.iter().filter(|(_, entry)| is_due(entry)).collect();
+        due.sort_by_key(|(_, entry)| entry.until);
+        due.into_iter().map(|(&address, _)| address).collect()
+    }
+
+    /// Forgets who was seen to have addresses, and returns these.
+    pub fn lift(&mut self) -> Vec<IpAddr> {
+        std::mem::take(&mut self.quarantine).into_keys().collect()
     }
 
     /// Notes that the container whose link had `mac` is gone.
@@ -121,6 +157,40 @@ mod tests {
         assert!(hints.clone().expire(1000 + PERIOD).is_empty());
         assert_eq!(hints.expire(1001 + PERIOD), [address]);
         assert_eq!(hints, Hints::default());
+    }
+
+    #[test]
+    fn the_oldest_first() {
+        let mut hints = Hints::default();
+        for (number, at) in [(2, 1000), (3, 1001), (1, 1002), (4, 1200)] {
+            hints.set_aside(&conflict(number), at);
+        }
+        let numbers = |now| -> Vec<u32> {
+            let number = |address| match address {
+                IpAddr::V4(address) => u32::from(address),
+                IpAddr::V6(_) => 0,
+            };
+            hints.by_age(now).into_iter().map(number).collect()
+        };
+        assert!(numbers(1004).is_empty());
+        assert_eq!(numbers(1000 + PAUSE), [2]);
+        assert_eq!(numbers(1204), [2, 3, 1]);
+        assert_eq!(numbers(1001 + PERIOD), [3, 1, 4]);
+        assert_eq!(hints.lift().len(), 4);
+        assert_eq!(hints, Hints::default());
+    }
+
+    #[test]
+    fn hosts_in_words() {
+        let mac = |last| MacAddr::from_bytes([2, 0, 0, 0, 0, last]);
+        let all: Vec<_> =
+            [1, 2, 2, 3, 3, 3, 4, 5].map(|last| Quarantined { mac: mac(last), until: 1 }).into();
+        let words = in_words(&by_host(&all));
+        assert_eq!(
+            words,
+            "3 by 02:00:00:00:00:03, 2 by 02:00:00:00:00:02, 1 by 02:00:00:00:00:01, 2 by others"
+        );
+        assert_eq!(in_words(&by_host(&all[..1])), "1 by 02:00:00:00:00:01");
     }
 
     #[test]

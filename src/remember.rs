@@ -49,13 +49,11 @@ pub(crate) fn take_back_dead(
 ) {
     for claim in had.claims() {
         let Some(record) = holder(store, parent.segment(), claim) else { continue };
-        let taken_back = detach::is_held(&record).and_then(|is_held| {
-            if !is_held {
-                log::info!("container {} died without a word: {claim} is taken back", record.container);
-                detach::reclaim(store, settings, &record, host)?;
-            }
-            Ok(())
-        });
+        if detach::is_held(&record) {
+            continue;
+        }
+        log::info!("container {} died without a word: {claim} is taken back", record.container);
+        let taken_back = detach::reclaim(store, settings, &record, host);
         taken_back.unwrap_or_else(|error| log::warn!("{error}"));
     }
 }

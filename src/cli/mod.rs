@@ -6,6 +6,7 @@ mod check;
 mod container;
 mod doctor;
 mod events;
+mod gc;
 mod hook;
 mod metrics;
 mod network;
@@ -23,7 +24,6 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::announce;
 use crate::error::{Error, Kind, Result};
-use crate::gc;
 use crate::kernel;
 use crate::name::{ContainerId, NetworkName};
 use crate::own_hooks::Program;
@@ -105,11 +105,7 @@ enum Command {
     /// Say why packets do not flow, and what mends it; exit code 1 if anything is worse than a note
     Doctor(doctor::Doctor),
     /// Take back what dead containers hold, and delete links of ours that nobody needs
-    Gc {
-        /// Only print what would be done
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Gc(gc::Gc),
     /// Make again, after a reboot, what of the networks lies on the host, and collect the garbage
     ///
     /// VLANs and dummy links are made, and the host's own link of each network whose host_access names all its
@@ -242,7 +238,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Cdi => cdi::write(&store),
         Command::Plan(options) => plan::plan(&store, &options),
         Command::Ps { format } => ps::list(&store, format),
-        Command::Gc { dry_run } => gc::gc(&store, dry_run)?.iter().try_for_each(|line| output::line(line)),
+        Command::Gc(options) => gc::gc(&store, &options),
         Command::Events { format } => events::list(&store, format),
         Command::Metrics => metrics::print(&store),
         Command::Boot => boot::boot(&store),

@@ -85,6 +85,20 @@ pub(super) fn line(text: &str) -> Result<()> {
     write(&printable::line(text))
 }
 
+/// Prints what was done and what failed; that something did is an error, so that a service manager tries again.
+///
+/// # Errors
+/// When anything failed, or stdout is broken.
+pub(super) fn done(done: &[String], failed: &[Error]) -> Result<()> {
+    done.iter().try_for_each(|text| line(text))?;
+    failed.iter().for_each(error);
+    match failed.len() {
+        0 => Ok(()),
+        1 => Err(Error::input("1 failure; the rest is done")),
+        many => Err(Error::input(format!("{many} failures; the rest is done"))),
+    }
+}
+
 /// Prints `value` as indented JSON.
 ///
 /// # Errors

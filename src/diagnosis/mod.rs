@@ -7,6 +7,7 @@ pub mod hooks;
 pub mod kernel;
 pub mod machine;
 pub mod parents;
+pub mod quarantine;
 
 use crate::driver::Driver;
 use crate::printable;

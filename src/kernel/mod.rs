@@ -1,10 +1,13 @@
 //! The door to the kernel: rtnetlink, network namespaces, processes.
 
 mod apply;
+mod channel;
+mod contents;
 mod detached;
 mod driver;
 mod envelope;
 mod explain;
+mod filter;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
 mod host_link;
@@ -26,6 +29,7 @@ mod sysctl;
 mod wire;
 
 pub use apply::{Made, attach, detach, settle};
+pub use contents::Contents;
 pub use detached::{detach_self, start_detached};
 pub use explain::is_in_use;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -40,6 +44,6 @@ pub use process::{Process, is_in, is_rootless, lives, pid_namespace};
 pub use socket::Socket;
 pub use start::start;
 pub use status::{can_make, release};
-pub use survey::{Seen, survey};
+pub use survey::{Seen, Survey, survey};
 pub use sysctl::{sysctl, sysctl_of};
 pub use wire::Wire;

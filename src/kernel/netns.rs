@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic;
 use std::path::Path;
@@ -58,22 +59,45 @@ impl NetnsFile {
             return Ok(by_process);
         }
         let Some(path) = &holder.netns.path else { return Ok(None) };
-        Ok(Self::at(path)?.filter(same))
+        Self::open(path, |found| found == (holder.netns.device, holder.netns.inode))
     }
 
-    /// The namespace that `path` keeps, if there is anything.
+    /// The namespace that `path` keeps, if it keeps one.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// When that cannot be told.
     pub fn at(path: &Path) -> Result<Option<Self>> {
-        // Whatever a path in config.json leads to, opening it must not wait.
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-        match file.and_then(Self::new) {
-            Ok(netns) => Ok(Some(netns)),
+        let (of_namespaces, _) = Self::own()?.identity;
+        Self::open(path, |(device, _)| device == of_namespaces)
+    }
+
+    /// The namespace with the inode `inode`, which the kernel names it by, if that is what `path` leads to; `home` is
+    /// any other.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub(super) fn known(path: &Path, inode: u64, home: &Self) -> Result<Option<Self>> {
+        let known = (home.identity.0, inode);
+        Self::open(path, |found| found == known)
+    }
+
+    /// What `path` leads to, if `is_it` says so of its device and inode. Nothing else is opened (`O_PATH`): to open a
+    /// pipe, a tape or a watchdog may wait, wind or bite.
+    fn open(path: &Path, is_it: impl Fn((u64, u64)) -> bool) -> Result<Option<Self>> {
+        let looked_at =
+            OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).and_then(Self::new);
+        let opened = looked_at.and_then(|found| {
+            if !is_it(found.identity) {
+                return Ok(None);
+            }
+            // The very same, whatever the path leads to by now.
+            File::open(format!("/proc/self/fd/{}", found.file.as_raw_fd())).and_then(Self::new).map(Some)
+        });
+        match opened {
+            Ok(found) => Ok(found),
+            // It leads nowhere, or to itself: certainly to no namespace, whoever put it there.
             Err(error) => match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH) => Ok(None),
-                // A link to itself, a socket, a dead device: certainly no namespace, whoever put it there.
-                Some(libc::ELOOP | libc::ENXIO | libc::ENODEV) => Ok(None),
+                Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH | libc::ELOOP) => Ok(None),
                 _ => Err(Error::io("open", path, &error)),
             },
         }

@@ -1,6 +1,5 @@
 //! Asks the hosts of a segment whether one of them has an address, and hears them out.
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,12 +13,15 @@ use crate::hash::fnv1a;
 use crate::mac::MacAddr;
 use crate::quarantine::Conflict;
 
+/// For how long what has come is read when the time is over: all of it, if nobody sends more and more. A socket holds some
+/// hundred frames.
+const LEAST: Duration = Duration::from_millis(100);
+
 /// The probes for the addresses of one container, on all its links at once.
 #[derive(Debug, Default)]
 pub struct Probes {
     wires: Vec<(usize, Wire)>,
     asked: Vec<Asked>,
-    heard: VecDeque<(usize, Heard)>,
     ignored: Vec<MacAddr>,
 }
 
@@ -35,10 +37,19 @@ struct Asked {
 
 impl Probes {
     /// Begins to ask for `addresses` of the attachment number `attachment` on `wire`.
-    pub fn begin(&mut self, attachment: usize, wire: Wire, addresses: &[IpAddr], detection: Detection) {
+    ///
+    /// # Errors
+    /// When nothing can be sent.
+    pub fn begin(
+        &mut self,
+        attachment: usize,
+        wire: Wire,
+        addresses: &[IpAddr],
+        detection: Detection,
+    ) -> Result<()> {
         self.wires.push((attachment, wire));
         addresses.iter().for_each(|&address| self.ask(attachment, address, detection));
-        self.send();
+        self.send()
     }
 
     /// Asks for `address` instead of that of `conflict`.
@@ -65,23 +76,39 @@ impl Probes {
     /// Waits until somebody is heard who has an address that is asked for, or the time is over: `None`.
     ///
     /// # Errors
-    /// When nothing can be waited for.
+    /// When nothing can be sent or waited for.
     pub fn listen(&mut self) -> Result<Option<Conflict>> {
         loop {
-            self.send();
-            for (index, wire) in &self.wires {
-                self.heard.extend(wire.claims().into_iter().map(|claim| (*index, claim)));
+            self.send()?;
+            let now = Instant::now();
+            let next = self.asked.iter().filter_map(|asked| asked.next(now)).min();
+            // What came in time counts, also when this process comes late; but who sends for ever is not heard for ever.
+            let until = next.unwrap_or(now).max(now + LEAST);
+            if let Some(conflict) = self.hear(until) {
+                return Ok(Some(conflict));
             }
-            while let Some((attachment, claim)) = self.heard.pop_front() {
-                if self.is_conflict(attachment, &claim) {
-                    return Ok(Some(Conflict { attachment, address: claim.address, mac: claim.mac }));
+            let Some(next) = next else { return Ok(None) };
+            self.wait(next.saturating_duration_since(Instant::now()))?;
+        }
+    }
+
+    /// The first conflict in what has come, which is read until there is no more, or `until` is over: by turns from all
+    /// sockets, so that none is kept from being heard.
+    fn hear(&self, until: Instant) -> Option<Conflict> {
+        loop {
+            let mut any = false;
+            for (attachment, wire) in &self.wires {
+                for said in wire.hear() {
+                    any = true;
+                    if let Some(claim) = said.filter(|claim| self.is_conflict(*attachment, claim)) {
+                        let (address, mac) = (claim.address, claim.mac);
+                        return Some(Conflict { attachment: *attachment, address, mac });
+                    }
                 }
             }
-            let now = Instant::now();
-            let Some(next) = self.asked.iter().filter_map(|asked| asked.next(now)).min() else {
-                return Ok(None);
-            };
-            self.wait(next.saturating_duration_since(now))?;
+            if !any || Instant::now() >= until {
+                return None;
+            }
         }
     }
 
@@ -93,17 +120,18 @@ impl Probes {
     }
 
     /// Sends the probes whose time has come.
-    fn send(&mut self) {
+    fn send(&mut self) -> Result<()> {
         let now = Instant::now();
         for asked in &mut self.asked {
             while asked.probe_at().is_some_and(|at| at <= now) {
                 asked.sent += 1;
                 let wire = self.wires.iter().find(|(index, _)| *index == asked.attachment);
                 if let Some((_, wire)) = wire {
-                    wire.probe(asked.address);
+                    wire.probe(asked.address)?;
                 }
             }
         }
+        Ok(())
     }
 
     fn is_conflict(&self, attachment: usize, claim: &Heard) -> bool {

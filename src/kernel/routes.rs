@@ -30,6 +30,13 @@ pub(super) struct FoundRoute {
     pub(super) route: Route,
 }
 
+impl FoundRoute {
+    /// Whether it is one of `table`, or of the main one.
+    pub(super) fn is_in(&self, table: Option<TableId>) -> bool {
+        self.table == table.map_or(MAIN.into(), u32::from)
+    }
+}
+
 /// A route out of the payload of `RTM_NEWROUTE` (`struct rtmsg`), if it is a unicast route that neither the kernel has
 /// made for an address nor a router has sent, or one of ours that leads nowhere. Routes over several next hops are left
 /// out.

@@ -3,26 +3,26 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use ipnet::IpNet;
 use neli::consts::rtnl::RtAddrFamily;
-use neli::consts::socket::{Msg, NlFamily};
-use neli::socket::NlSocket;
 
+use super::channel::Channel;
 use super::message::{self, Message};
 use super::netns::NetnsFile;
 use super::reply::{self, Content, Refusal, Reply};
 use super::routes;
 use crate::assign::DefaultRoutes;
 use crate::error::{Error, Kind, Result};
+use crate::hash::fnv1a;
 use crate::link::Link;
 use crate::name::IfName;
-use crate::route::{Route, TableId};
 
 /// A socket of `NETLINK_ROUTE` in the network namespace of the thread that opened it.
 pub struct Socket {
     /// Opened with the first message, if it was not before.
-    socket: Option<NlSocket>,
+    channel: Option<Channel>,
+    /// The number of the next message. Nobody can guess it, as nobody but the kernel is heard: either would do.
     sequence: u32,
 }
 
@@ -30,8 +30,12 @@ pub struct Socket {
 /// reach are ever made. The kernel puts at most 32 KiB into one datagram of a dump (netlink_recvmsg, `max_recvmsg_len`);
 /// what it tells of a single link may be more.
 static BUFFER: Mutex<[u8; 160 * 1024]> = Mutex::new([0; 160 * 1024]);
+/// How long all of an answer may take. rtnetlink answers before it returns from the request, but for the rest of a dump.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a dump that was disturbed by a change is begun again.
 const DUMPS: usize = 5;
+/// How much of one list is kept at most, so that nobody's namespace fills the memory.
+const MOST: usize = 1 << 20;
 
 impl Socket {
     /// Opens a socket.
@@ -46,15 +50,18 @@ impl Socket {
 
     /// A socket that is opened when it is needed first.
     pub fn when_needed() -> Self {
-        Self { socket: None, sequence: 1 }
+        Self { channel: None, sequence: 0 }
     }
 
-    fn opened(&mut self) -> Result<&NlSocket> {
-        let socket = match self.socket.take() {
-            Some(socket) => socket,
-            None => open().map_err(|error| failed("open a netlink socket", &error))?,
+    fn opened(&mut self) -> Result<&Channel> {
+        let channel = match self.channel.take() {
+            Some(channel) => channel,
+            None => {
+                self.sequence = by_chance();
+                Channel::open().map_err(|error| failed("open a netlink socket", &error))?
+            }
         };
-        Ok(self.socket.insert(socket))
+        Ok(self.channel.insert(channel))
     }
 
     /// The link called `name`, if there is one.
@@ -88,46 +95,6 @@ impl Socket {
     pub fn addresses(&mut self) -> Result<Vec<IpAddr>> {
         let all = self.dump(message::dump_addresses, reply::parse_address)?;
         Ok(all.into_iter().map(|address| address.net.addr()).collect())
-    }
-
-    /// The addresses the link `ifindex` was given to keep: without the link-local ones of IPv6, and without those that
-    /// a router or a DHCP server gave for a time.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
-    pub fn addresses_of(&mut self, ifindex: u32) -> Result<Vec<IpNet>> {
-        let all = self.dump(message::dump_addresses, reply::parse_address)?;
-        let kept = all.into_iter().filter(|address| address.ifindex == ifindex && address.permanent);
-        let link_local = |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
-        Ok(kept.map(|address| address.net).filter(|net| !link_local(net)).collect())
-    }
-
-    /// The routes of `table`, or of the main one, by the link `ifindex`, and those of ours there that lead nowhere; but
-    /// for those that the kernel makes for its addresses, that a router has sent, or that have several next hops. A
-    /// metric is none where it is the kernel's own: 0, and 1024 for IPv6.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
-    pub fn routes_of(&mut self, ifindex: u32, table: Option<TableId>) -> Result<Vec<Route>> {
-        let table = table.map_or(routes::MAIN.into(), u32::from);
-        let mut found = Vec::new();
-        for family in [RtAddrFamily::Inet, RtAddrFamily::Inet6] {
-            let all = self.dump(|| message::dump_routes(family), routes::parse_route)?;
-            let here = all.into_iter().filter(|found| found.table == table);
-            let by_link = here.filter(|found| found.ifindex.is_none_or(|by| by == ifindex));
-            found.extend(by_link.map(|found| found.route));
-        }
-        Ok(found)
-    }
-
-    /// The rules of ours, from which address to which table.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
-    pub fn rules(&mut self) -> Result<Vec<(IpAddr, TableId)>> {
-        let mut rules = self.dump(|| message::dump_rules(RtAddrFamily::Inet), routes::parse_rule)?;
-        rules.extend(self.dump(|| message::dump_rules(RtAddrFamily::Inet6), routes::parse_rule)?);
-        Ok(rules)
     }
 
     /// The number by which the namespace of this socket knows `netns`, as in [`Elsewhere`](crate::link::Elsewhere);
@@ -195,14 +162,15 @@ impl Socket {
         Ok(refusal.map_or(Ok(found), Err))
     }
 
-    /// Sends `messages` in one datagram and returns the kernel's answer to each. The kernel goes on after one
-    /// that failed: a batch is no transaction.
+    /// Sends `messages` in one datagram, if there are any, and returns the kernel's answer to each. The kernel goes on
+    /// after one that failed: a batch is no transaction.
     ///
     /// # Errors
     /// When nothing could be sent, or answers are missing.
     pub(super) fn transact(&mut self, messages: Vec<Message>) -> Result<Vec<Option<Refusal>>> {
         let mut answers = vec![None; messages.len()];
-        let last = messages.len().saturating_sub(1);
+        // Nobody would answer to nothing.
+        let Some(last) = messages.len().checked_sub(1) else { return Ok(answers) };
         // A message that fails is answered in any case, and before the last.
         let quiet = |(at, message): (usize, Message)| if at < last { message.without_ack() } else { message };
         let first = self.send(messages.into_iter().enumerate().map(quiet).collect())?;
@@ -234,7 +202,7 @@ impl Socket {
                 match reply.content {
                     Content::Payload(payload) => {
                         all.extend(parse(payload)?);
-                        return Ok(false);
+                        return if all.len() > MOST { Err(too_many()) } else { Ok(false) };
                     }
                     Content::Answer(answer) => refusal = answer,
                     Content::Done => {}
@@ -256,51 +224,85 @@ impl Socket {
 
     /// Numbers `messages` and sends them in one datagram; returns the number of the first.
     fn send(&mut self, messages: Vec<Message>) -> Result<u32> {
+        self.opened()?;
         let first = self.sequence;
         let mut bytes = Vec::with_capacity(512);
         for message in messages {
             bytes.extend(message.numbered(self.sequence));
             self.sequence = self.sequence.wrapping_add(1);
         }
-        loop {
-            match self.opened()?.send(&bytes, Msg::empty()) {
-                Ok(_) => return Ok(first),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed("send to netlink", &error)),
-            }
-        }
+        self.opened()?.send(&bytes).map_err(|error| failed("send to netlink", &error))?;
+        Ok(first)
     }
 
     /// Hands each reply to `each`, until it says after a whole datagram that it has all it waits for.
     fn receive(&mut self, mut each: impl FnMut(Reply<'_>) -> Result<bool>) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
         // What a thread that panicked has left in it is written over.
         let mut buffer = BUFFER.lock().unwrap_or_else(PoisonError::into_inner);
         let mut complete = false;
         while !complete {
-            let length = match self.opened()?.recv(&mut *buffer, Msg::empty()) {
-                Ok((length, _)) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(failed("receive from netlink", &error)),
-            };
+            let received = self.opened()?.receive(&mut *buffer, until);
+            let length = received.map_err(|error| failed("receive from netlink", &error))?;
             for reply in reply::replies(buffer.get(..length).unwrap_or_default()) {
                 complete |= each(reply?)?;
+            }
+            if !complete && Instant::now() >= until {
+                return Err(failed("receive from netlink", &io::ErrorKind::TimedOut.into()));
             }
         }
         Ok(())
     }
 }
 
-fn open() -> io::Result<NlSocket> {
-    // Without bind(2): the kernel does it with the first message.
-    let socket = NlSocket::new(NlFamily::Route)?;
-    socket.enable_ext_ack(true)?;
-    Ok(socket)
+/// A number that others cannot guess, made of what costs no system call: where the kernel has put this thread's stack, and
+/// the time to the nanosecond. It is the second line of defence.
+fn by_chance() -> u32 {
+    let here = 0_u8;
+    (fnv1a(&format!("{:p} {:?}", &raw const here, SystemTime::now())) >> 32) as u32
+}
+
+fn too_many() -> Error {
+    Error::input(format!("there are more than {MOST} links, addresses or routes in one network namespace"))
 }
 
 fn failed(doing: &str, error: &io::Error) -> Error {
+    if error.kind() == io::ErrorKind::TimedOut {
+        let text = format!("cannot {doing}: the answer was not complete within {} s", PATIENCE.as_secs());
+        return Error::new(Kind::Busy, text).hint("the kernel is held up: see what it does with `dmesg`");
+    }
     Error::new(Kind::Kernel(error.raw_os_error().unwrap_or_default()), format!("cannot {doing}: {error}"))
 }
 
 pub(super) fn refused(doing: &str, refusal: &Refusal) -> Error {
     Error::new(Kind::Kernel(refusal.errno), format!("cannot {doing}: {refusal}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_batch_is_not_sent() {
+        let mut socket = Socket::when_needed();
+        assert_eq!(socket.transact(Vec::new()).unwrap(), []);
+        assert!(socket.channel.is_none(), "nothing was needed");
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_is_told() {
+        let error = failed("receive from netlink", &io::ErrorKind::TimedOut.into());
+        assert_eq!(error.kind(), Kind::Busy);
+        assert_eq!(error.to_string(), "cannot receive from netlink: the answer was not complete within 10 s");
+    }
+
+    #[test]
+    fn numbers_cannot_be_guessed() {
+        let first = || {
+            let mut socket = Socket::open().unwrap();
+            socket.links().unwrap();
+            socket.sequence
+        };
+        assert_ne!(first(), first());
+    }
 }

@@ -1,6 +1,6 @@
 //! All the links of containers that the kernel has, in whatever namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -17,6 +17,12 @@ use crate::link::Link;
 use crate::mark::Mark;
 use crate::record::Netns;
 use crate::route::{Route, Table};
+
+/// Who has CAP_NET_ADMIN in a namespace makes as many links there, addresses and routes as he likes. No attach makes more
+/// than this: what is beyond is none of ours.
+const MOST_LINKS: usize = 256;
+const MOST_ADDRESSES: usize = 1024;
+const MOST_ROUTES: usize = 256;
 
 /// A link that bears the mark of a container, with all that a record says of it.
 #[derive(Clone, Debug)]
@@ -37,19 +43,77 @@ pub struct Seen {
     pub table: Option<Table>,
 }
 
-/// The marked links of all namespaces that a process is in or a mount keeps, as far as their parents lie in `home`, the
-/// host's namespace.
+/// What there is to see in all network namespaces but the host's.
+#[derive(Debug)]
+pub struct Survey {
+    /// The marked links whose parents lie in the host's namespace.
+    pub seen: Vec<Seen>,
+    /// What leads to each namespace, by its inode.
+    namespaces: BTreeMap<u64, Vec<Keeper>>,
+    /// Those that could not be looked into.
+    unread: BTreeSet<u64>,
+}
+
+/// What keeps a namespace, and leads to it.
+#[derive(Clone, Debug)]
+enum Keeper {
+    Mount(PathBuf),
+    Process(PathBuf),
+}
+
+/// Looks into all namespaces that a process is in or a mount keeps, into one after the other. `home` is the host's.
+///
+/// One that cannot be read is warned of and left alone: who made it may have meant just that.
 ///
 /// # Errors
-/// When a namespace cannot be looked into: then nothing is known.
-pub fn survey(home: &NetnsFile) -> Result<Vec<Seen>> {
-    let mut seen = Vec::new();
-    for (netns, path) in namespaces()?.into_values() {
-        if !netns.is(home) {
-            seen.extend(netns.inside(|| marked(&netns, path.as_deref(), home))?);
+/// When the kernel does not tell which there are.
+pub fn survey(home: &NetnsFile) -> Result<Survey> {
+    let mut namespaces = namespaces()?;
+    namespaces.remove(&home.inode());
+    let all = namespaces.keys().copied().collect();
+    let mut survey = Survey { seen: Vec::new(), namespaces, unread: BTreeSet::new() };
+    survey.look_again(&all, home);
+    Ok(survey)
+}
+
+impl Survey {
+    /// Whether nothing can have escaped it.
+    pub fn is_whole(&self) -> bool {
+        self.unread.is_empty()
+    }
+
+    /// Looks once more into the namespaces with these inodes, and forgets what was seen there.
+    pub fn look_again(&mut self, inodes: &BTreeSet<u64>, home: &NetnsFile) {
+        self.seen.retain(|seen| !inodes.contains(&seen.netns.inode));
+        for &inode in inodes {
+            self.unread.remove(&inode);
+            match look(inode, self.namespaces.get(&inode).map_or(&[], Vec::as_slice), home) {
+                Ok(seen) => self.seen.extend(seen),
+                Err(error) => {
+                    let error = error.within(format!("network namespace net:[{inode}]"));
+                    log::warn!("{error}: it is left alone, and whoever is in it counts as alive");
+                    self.unread.insert(inode);
+                }
+            }
         }
     }
-    Ok(seen)
+}
+
+/// The marked links of a namespace; none if it is gone meanwhile.
+fn look(inode: u64, keepers: &[Keeper], home: &NetnsFile) -> Result<Vec<Seen>> {
+    let mut outcome = Ok(Vec::new());
+    for keeper in keepers {
+        let (Keeper::Mount(path) | Keeper::Process(path)) = keeper;
+        match NetnsFile::known(path, inode, home) {
+            Ok(Some(netns)) => {
+                let kept = matches!(keeper, Keeper::Mount(_)).then_some(path.as_path());
+                return netns.inside(|| marked(&netns, kept, home));
+            }
+            Ok(None) => {}
+            Err(error) => outcome = Err(error),
+        }
+    }
+    outcome
 }
 
 /// The marked links of the namespace this thread is in.
@@ -58,34 +122,37 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Ve
         return Ok(Vec::new());
     }
     let mut inside = Socket::open()?;
-    let mark = |link: Link| Some((link.alias.as_deref()?.parse::<Mark>().ok()?, link));
-    let marked: Vec<_> = inside.links()?.into_iter().filter_map(mark).collect();
+    let mark = |link: Link| Some((link.alias.as_deref()?.parse::<Mark>().ok()?, link.elsewhere?, link));
+    let mut marked: Vec<_> = inside.links()?.into_iter().filter_map(mark).collect();
     if marked.is_empty() {
         return Ok(Vec::new());
     }
+    // Only who has a link of the host's makes others with parents there.
     let home = inside.nsid(home)?;
-    let rules = inside.rules()?;
+    marked.retain(|(_, parent, _)| Some(parent.nsid) == home);
+    if marked.len() > MOST_LINKS {
+        return Err(Error::input(format!("more than {MOST_LINKS} links bear marks of containers")));
+    }
+    let contents = inside.contents(&marked.iter().map(|(_, _, link)| link.ifindex).collect())?;
     // What leads nowhere tells not whose it is, but where there is but one to have it.
-    let first = marked.first().map(|(mark, _)| mark.container.clone());
-    let alone = marked.iter().all(|(mark, _)| Some(&mark.container) == first.as_ref());
+    let first = marked.first().map(|(mark, ..)| mark.container.clone());
+    let alone = marked.iter().all(|(mark, ..)| Some(&mark.container) == first.as_ref());
+    // Of two rules from one address the first holds; there may be as many as somebody likes.
+    let rules: BTreeMap<_, _> = contents.rules().iter().rev().copied().collect();
     let mut seen = Vec::new();
-    for (mark, link) in marked {
-        let Some(parent) = link.elsewhere.filter(|parent| Some(parent.nsid) == home) else { continue };
-        let addresses = inside.addresses_of(link.ifindex)?;
-        let mut routes = inside.routes_of(link.ifindex, None)?;
-        routes.retain(|route| route.leads_on() || (alone && mark.index == 0));
-        let rule = rules.iter().find(|(from, _)| addresses.iter().any(|net| net.addr() == *from));
-        let table = match rule {
-            Some(&(_, id)) => Some(Table { id, routes: inside.routes_of(link.ifindex, Some(id))? }),
-            None => None,
-        };
+    for (mark, parent, link) in marked {
+        let mut addresses = contents.addresses_of(link.ifindex).to_vec();
+        addresses.truncate(MOST_ADDRESSES);
+        let routes = |table| contents.routes_of(link.ifindex, table).take(MOST_ROUTES);
+        let is_its = |route: &Route| route.leads_on() || (alone && mark.index == 0);
+        let id = addresses.iter().find_map(|net| rules.get(&net.addr()).copied());
         seen.push(Seen {
-            mark,
             netns: netns.describe(path),
             parent_index: parent.ifindex,
+            routes: routes(None).filter(is_its).collect(),
+            table: id.map(|id| Table { id, routes: routes(Some(id)).collect() }),
             addresses,
-            routes,
-            table,
+            mark,
             link,
         });
     }
@@ -103,15 +170,13 @@ fn has_loopback_alone() -> Result<bool> {
 /// Lines of `/proc/net/dev` before the links.
 const HEADINGS: usize = 2;
 
-/// The network namespaces there are, by inode: those that mounts keep, with a path, then those of processes.
-fn namespaces() -> Result<BTreeMap<u64, (NetnsFile, Option<PathBuf>)>> {
-    let mut found = BTreeMap::new();
+/// The network namespaces there are, by inode, with what leads to each: mounts, then processes.
+fn namespaces() -> Result<BTreeMap<u64, Vec<Keeper>>> {
+    let mut found: BTreeMap<u64, Vec<Keeper>> = BTreeMap::new();
     let mounts = Path::new("/proc/self/mountinfo");
     let text = fs::read(mounts).map_err(|error| Error::io("read", mounts, &error))?;
     for (inode, path) in text.split(|&byte| byte == b'\n').filter_map(mounted) {
-        if let Some(netns) = NetnsFile::at(&path)?.filter(|netns| netns.inode() == inode) {
-            found.entry(inode).or_insert((netns, Some(path)));
-        }
+        found.entry(inode).or_default().push(Keeper::Mount(path));
     }
     let processes = Path::new("/proc");
     let failed = |error: io::Error| Error::io("read", processes, &error);
@@ -121,17 +186,15 @@ fn namespaces() -> Result<BTreeMap<u64, (NetnsFile, Option<PathBuf>)>> {
             continue;
         }
         let path = entry.path().join("ns/net");
-        let name = match fs::read_link(&path) {
-            Ok(name) => name,
+        match fs::read_link(&path) {
+            Ok(name) => {
+                if let Some(inode) = inode(name.as_os_str().as_encoded_bytes()) {
+                    found.entry(inode).or_default().push(Keeper::Process(path));
+                }
+            }
             // Gone meanwhile, or none of our business.
-            Err(error) if is_absent(&error) => continue,
-            Err(error) => return Err(Error::io("read", &path, &error)),
-        };
-        let Some(inode) = inode(name.as_os_str().as_encoded_bytes()) else { continue };
-        if !found.contains_key(&inode)
-            && let Some(netns) = NetnsFile::at(&path)?.filter(|netns| netns.inode() == inode)
-        {
-            found.insert(inode, (netns, None));
+            Err(error) if is_absent(&error) => {}
+            Err(error) => log::warn!("{}", Error::io("read", &path, &error)),
         }
     }
     Ok(found)

@@ -1,19 +1,20 @@
 //! A link as others hear it: whole frames out and in.
 
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, sendto};
+use nix::errno::Errno;
+use nix::sys::socket::{LinkAddr, MsgFlags, SockaddrIn6, recvfrom, sendto};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, eth, socket_with};
 
+use super::filter;
 use crate::error::{Error, Kind, Result};
 use crate::frame::{self, Heard};
 use crate::mac::MacAddr;
 
 /// What ARP and neighbour discovery need of a frame; the rest of a longer one is cut off.
-const LENGTH: usize = 256;
+pub(super) const LENGTH: usize = 256;
 
 /// The packet sockets of a link, one for each family of addresses, in the network namespace of the thread that opened
 /// them. They are not bound, and what other links say is passed over: the kernel would wait for a grace period of RCU,
@@ -21,7 +22,6 @@ const LENGTH: usize = 256;
 #[derive(Debug)]
 pub struct Wire {
     ifindex: u32,
-    link: LinkAddr,
     mac: MacAddr,
     v4: Option<OwnedFd>,
     v6: Option<OwnedFd>,
@@ -33,16 +33,16 @@ impl Wire {
     /// The link `ifindex` with the MAC address `mac`, to ask for `addresses` or to announce them.
     ///
     /// # Errors
-    /// When the link is gone, or packet sockets are not permitted.
+    /// When packet sockets are not permitted.
     pub fn open(ifindex: u32, mac: MacAddr, addresses: &[IpAddr]) -> Result<Self> {
         let open = || {
-            let link = address_of(ifindex)?;
-            let socket = |is_v4: bool, protocol| {
+            let socket = |is_v4: bool, protocol, program: fn(u32) -> Vec<_>| {
                 let any = addresses.iter().any(|address| address.is_ipv4() == is_v4);
-                any.then(|| open(protocol)).transpose()
+                any.then(|| open(protocol, program(ifindex))).transpose()
             };
-            let (v4, v6) = (socket(true, eth::ARP)?, socket(false, eth::IPV6)?);
-            let mut wire = Self { ifindex, link, mac, v4, v6, _groups: None };
+            let v4 = socket(true, eth::ARP, filter::arp)?;
+            let v6 = socket(false, eth::IPV6, filter::neighbours)?;
+            let mut wire = Self { ifindex, mac, v4, v6, _groups: None };
             if wire.v6.is_some() {
                 wire._groups = Some(UdpSocket::bind((IpAddr::from([0; 16]), 0))?);
                 addresses.iter().for_each(|&address| wire.listen_for(address));
@@ -71,23 +71,37 @@ impl Wire {
         }
     }
 
-    /// Asks who has `address`.
-    pub fn probe(&self, address: IpAddr) {
-        self.send(address, "probe for", &frame::probe(address, self.mac));
+    /// Asks who has `address`, as far as that is possible: nobody hears anything on a link that is down.
+    ///
+    /// # Errors
+    /// When the kernel does not take what packet sockets send.
+    pub(super) fn probe(&self, address: IpAddr) -> Result<()> {
+        self.send(address, "probe for", &frame::probe(address, self.mac))
     }
 
-    /// Tells all that `address` is here.
+    /// Tells all that `address` is here, as far as that is possible.
     pub fn announce(&self, address: IpAddr) {
-        self.send(address, "announce", &frame::announcement(address, self.mac));
+        let sent = self.send(address, "announce", &frame::announcement(address, self.mac));
+        sent.unwrap_or_else(|error| log::warn!("{error}"));
     }
 
-    /// Sends as far as it is possible: nobody hears anything on a link that is down.
-    fn send(&self, address: IpAddr, what: &str, frame: &[u8]) {
-        let Some(socket) = (if address.is_ipv4() { &self.v4 } else { &self.v6 }) else { return };
-        match sendto(socket.as_raw_fd(), frame, &self.link, MsgFlags::MSG_DONTWAIT) {
+    fn send(&self, address: IpAddr, what: &str, frame: &[u8]) -> Result<()> {
+        let (socket, protocol) = match address {
+            IpAddr::V4(_) => (&self.v4, eth::ARP),
+            IpAddr::V6(_) => (&self.v6, eth::IPV6),
+        };
+        let Some(socket) = socket else { return Ok(()) };
+        match sendto(socket.as_raw_fd(), frame, &to(self.ifindex, protocol), MsgFlags::MSG_DONTWAIT) {
             Ok(_) => log::debug!("{what} {address} from {}", self.mac),
-            Err(error) => log::debug!("cannot {what} {address}: {error}"),
+            Err(errno @ (Errno::EINVAL | Errno::EAFNOSUPPORT)) => {
+                let text = format!("cannot {what} {address}: {}", io::Error::from(errno));
+                return Err(Error::new(Kind::Kernel(errno as i32), text).hint(
+                    "this kernel wants another address of packet sockets: set conflict_detection to off",
+                ));
+            }
+            Err(errno) => log::debug!("cannot {what} {address}: {errno}"),
         }
+        Ok(())
     }
 
     /// Its sockets, to wait for.
@@ -95,30 +109,34 @@ impl Wire {
         self.v4.iter().chain(&self.v6)
     }
 
-    /// What others have said of addresses since it was looked last.
-    pub(super) fn claims(&self) -> Vec<Heard> {
-        let mut claims = Vec::new();
-        let mut buffer = [0; LENGTH];
-        for socket in self.sockets() {
-            // Whatever ends it, there is nothing more to hear now.
-            while let Ok((length, from)) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer) {
-                let is_here = from.is_some_and(|from| from.ifindex() == self.ifindex as usize);
-                let said = buffer.get(..length).filter(|_| is_here).and_then(frame::claim);
-                claims.extend(said.filter(|claim| claim.mac != self.mac));
-            }
-        }
-        claims
+    /// One frame of each socket that has one, with what others say of an address by it, if they do.
+    pub(super) fn hear(&self) -> impl Iterator<Item = Option<Heard>> {
+        self.sockets().filter_map(|socket| {
+            let mut buffer = [0; LENGTH];
+            // Whatever is wrong, there is nothing to hear now.
+            let (length, from) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer).ok()?;
+            // Before the filter was attached, those of other links came too.
+            let is_here = from.is_some_and(|from| from.ifindex() == self.ifindex as usize);
+            let said = buffer.get(..length).filter(|_| is_here).and_then(frame::claim);
+            Some(said.filter(|claim| claim.mac != self.mac))
+        })
     }
 }
 
-/// The address of a link that packet sockets send by. nix makes none, but tells those of the links there are.
-fn address_of(ifindex: u32) -> io::Result<LinkAddr> {
-    let mut all = getifaddrs()?.filter_map(|link| link.address?.as_link_addr().copied());
-    let found = all.find(|address| address.ifindex() == ifindex as usize);
-    found.ok_or_else(|| io::Error::from_raw_os_error(nix::libc::ENODEV))
+/// Where frames of `protocol` are sent to go out by the link `ifindex`.
+///
+/// packet(7) wants a `sockaddr_ll`, of which no library makes one but of getifaddrs(3). That asks by a netlink socket to
+/// which others in the namespace can write, and ends the program when they do. The kernel reads that address by place
+/// (packet_snd: `sll_protocol`, `sll_ifindex`, and `sll_halen` that must fit), whatever its family: protocol and ifindex
+/// are where a `sockaddr_in6` has its port and its flow information, and the rest is zero.
+fn to(ifindex: u32, protocol: Protocol) -> SockaddrIn6 {
+    let protocol = u16::from_be(protocol.as_raw().get() as u16);
+    SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, protocol, ifindex, 0).into()
 }
 
-fn open(protocol: Protocol) -> io::Result<OwnedFd> {
+fn open(protocol: Protocol, program: Vec<filter::Step>) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(socket_with(AddressFamily::PACKET, SocketType::RAW, flags, Some(protocol))?)
+    let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, Some(protocol))?;
+    filter::attach(&socket, program)?;
+    Ok(socket)
 }

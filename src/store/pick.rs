@@ -16,6 +16,7 @@ use crate::hash::siphash;
 use crate::ipv6::{Advertised, Ipv6};
 use crate::mac::MacAddr;
 use crate::name::Identity;
+use crate::quarantine::{by_host, in_words};
 use crate::reservation::Reservation;
 use crate::subnet::Subnet;
 
@@ -179,7 +180,7 @@ impl Draft<'_> {
     }
 
     /// Leases `claim` if it is not somebody else's.
-    fn take_if_free(&mut self, place: Place<'_>, claim: Claim) -> Result<bool> {
+    pub(super) fn take_if_free(&mut self, place: Place<'_>, claim: Claim) -> Result<bool> {
         let is_free = !self.is_others(place.wanted, claim)
             && self.of_host(place.wanted, claim).is_none()
             && claim.address().is_none_or(|address| self.is_free(place, address));
@@ -227,13 +228,28 @@ impl Draft<'_> {
                 }
             }
         }
+        match self.take_set_aside(place, is_v4)? {
+            Some(found) => Ok(Some(found)),
+            None => Err(self.exhausted(place, is_v4)),
+        }
+    }
+
+    /// That no address of a family is left.
+    fn exhausted(&self, place: Place<'_>, is_v4: bool) -> Error {
         let family = if is_v4 { "IPv4" } else { "IPv6" };
-        let name = &wanted.network.name;
-        Err(Error::new(Kind::Exhausted, format!("network {name} has no free {family} address left")).hint(
-            format!(
-                "`underlay network inspect {name}` shows who holds them; stop a container or widen the range"
-            ),
-        ))
+        let name = &place.wanted.network.name;
+        let mut text = format!("network {name} has no free {family} address left");
+        let mut hint = format!(
+            "`underlay network inspect {name}` shows who holds them; stop a container or widen the range"
+        );
+        let set_aside = self.set_aside(place, is_v4);
+        if !set_aside.is_empty() {
+            let hosts = in_words(&by_host(&set_aside));
+            let are = if set_aside.len() == 1 { "is" } else { "are" };
+            text += &format!(", and {} {are} set aside, for others answered: {hosts}", set_aside.len());
+            hint += "; find who answers by the MAC address, then `underlay gc --quarantine` sets them free";
+        }
+        Error::new(Kind::Exhausted, text).hint(hint)
     }
 
     /// Leases the next free address of a pool. Where many in a row are held, a map tells which others are.

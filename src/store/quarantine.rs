@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ipnet::IpNet;
+
 use super::leasing::Leasing;
 use super::ledger::{Draft, Place, Subject};
 use super::{Locked, Present, Store, remove, to_json};
@@ -131,15 +133,19 @@ impl Locked<'_> {
         }
     }
 
-    /// Forgets the addresses whose quarantine is over, unless `dry_run`; returns them with their segments.
+    /// Forgets the addresses whose quarantine is over, or, if it is to be `lifted`, all that are set aside; with `dry_run`
+    /// it only tells. Returns them with their segments.
     ///
     /// # Errors
     /// When the hints cannot be written.
-    pub fn expire(&self, dry_run: bool) -> Result<Vec<(u32, IpAddr)>> {
+    pub fn expire(&self, lifted: bool, dry_run: bool) -> Result<Vec<(u32, IpAddr)>> {
         let mut over = Vec::new();
         for number in self.store.segments()? {
             let Ok(Some(mut segment)) = self.store.segment(number) else { continue };
-            let expired = segment.hints.expire(now());
+            let mut expired = segment.hints.expire(now());
+            if lifted {
+                expired.extend(segment.hints.lift());
+            }
             if !expired.is_empty() && !dry_run {
                 self.write_segment(number, &segment)?;
             }
@@ -155,6 +161,46 @@ impl Draft<'_> {
         let hints = self.segments.get(&place.segment).map(|segment| &segment.hints);
         hints.is_none_or(|hints: &Hints| hints.allow(address, now()))
             && self.neighbour(place, address).is_none()
+    }
+
+    /// Leases the address of a family that was set aside longest ago and may be free by now, which the LAN is asked: who
+    /// answers for all addresses, and goes, keeps nobody from them for longer than that. `None` if there is none, or the
+    /// LAN is not asked.
+    pub(super) fn take_set_aside(&mut self, place: Place<'_>, is_v4: bool) -> Result<Option<IpNet>> {
+        let Wanted { network, parent, .. } = place.wanted;
+        if network.detection_on(parent).is_none() {
+            return Ok(None);
+        }
+        let due = self.hints(place).map(|hints| hints.by_age(now())).unwrap_or_default();
+        for address in due.into_iter().filter(|address| address.is_ipv4() == is_v4) {
+            let subnet = network.subnet_of(address);
+            let Some(net) = subnet.and_then(|subnet| subnet.pickable(address)) else { continue };
+            let entry = self.hints(place).and_then(|hints| hints.quarantine.remove(&address));
+            if self.take_if_free(place, address.into())? {
+                return Ok(Some(net));
+            }
+            if let (Some(hints), Some(entry)) = (self.hints(place), entry) {
+                hints.quarantine.insert(address, entry);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Who was seen to have addresses of the network of `place`, of a family.
+    pub(super) fn set_aside(&self, place: Place<'_>, is_v4: bool) -> Vec<Quarantined> {
+        let hints = self.segments.get(&place.segment).map(|segment| &segment.hints);
+        let all = hints.into_iter().flat_map(|hints| &hints.quarantine);
+        let is_its = |address: &IpAddr| {
+            let subnet = place.wanted.network.subnet_of(*address);
+            address.is_ipv4() == is_v4 && subnet.is_some_and(|subnet| subnet.pickable(*address).is_some())
+        };
+        all.filter(|(address, entry)| entry.lasts(now()) && is_its(address))
+            .map(|(_, &entry)| entry)
+            .collect()
+    }
+
+    fn hints(&mut self, place: Place<'_>) -> Option<&mut Hints> {
+        self.segments.get_mut(&place.segment).map(|segment| &mut segment.hints)
     }
 
     /// The neighbour whose address the operator has fixed. Any other is asked by the probes: it may be gone.

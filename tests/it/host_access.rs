@@ -15,12 +15,13 @@ use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 20] = [
+    let all: [Named; 21] = [
         ("one_answer_on_the_lan", &[Need::Macvlan], one_answer),
         ("named_addresses", &[Need::Macvlan], named),
         ("kept", &[Need::Macvlan], kept),
         ("deleted_by_hand", &[Need::Macvlan], changes::deleted_by_hand),
         ("changed_by_hand", &[Need::Macvlan], changes::changed_by_hand),
+        ("others_are_not_concerned", &[Need::Macvlan], changes::others),
         ("somebody_elses_link", &[Need::Macvlan], changes::foreign_link),
         ("somebody_elses_route", &[Need::Macvlan], changes::foreign_route),
         ("two_networks_of_one_parent", &[Need::Macvlan], two_networks),

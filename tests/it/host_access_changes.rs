@@ -9,6 +9,17 @@ use crate::container::Engine::Bare;
 use crate::container::wait;
 use crate::host_access::{SUBNETS, create, expected, link_of, reaches, routes, start};
 
+/// Containers that the host's link does not concern are not mentioned when it is made.
+pub fn others() {
+    let bed = Watched::new();
+    create(&bed, "");
+    bed.create("--subnet=10.9.0.0/24 -o parent=eth0 plain");
+    let _other = bed.container(Bare, "other").networks("plain").start().unwrap();
+    let web = bed.container(Bare, "web").networks("pub_net").without_hooks().start().unwrap();
+    let made = web.hook("createRuntime");
+    assert_eq!((made.code, &*made.stderr), (0, ""));
+}
+
 pub fn deleted_by_hand() {
     let bed = Watched::new();
     create(&bed, "");

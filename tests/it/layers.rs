@@ -33,6 +33,7 @@ const WORDS: [&str; 55] = [
     "diagnosis/machine",
     "diagnosis/mod",
     "diagnosis/parents",
+    "diagnosis/quarantine",
     "difference",
     "driver",
     "error",

@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, unreachable_pub)]
 
 mod attach;
+mod attacker;
 mod bad_input;
 mod bed;
 mod boot;
@@ -22,6 +23,7 @@ mod conflicts;
 mod conformance;
 mod container;
 mod crash;
+mod crowd;
 mod damaged;
 mod demo;
 mod detach;
@@ -43,8 +45,10 @@ mod inside;
 mod installed;
 mod ipv6;
 mod layers;
+mod liars;
 mod links;
 mod many;
+mod namespaces;
 mod need;
 mod packages;
 mod pages;
@@ -168,6 +172,8 @@ fn all_tests() -> Vec<Test> {
         detach::tests(),
         shares::tests(),
         inside::tests(),
+        liars::tests(),
+        namespaces::tests(),
         ipv6::tests(),
         gc::tests(),
         boot::tests(),
@@ -199,6 +205,7 @@ fn all_tests() -> Vec<Test> {
         many::tests(),
         conflicts::tests(),
         waits::tests(),
+        crowd::tests(),
         races::tests(),
         storms::tests(),
         crash::tests(),
@@ -221,6 +228,9 @@ fn listed(tests: Vec<Test>, file: &str) -> Vec<Test> {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = attacker::main() {
+        return code;
+    }
     let words: Vec<_> = std::env::args().skip(1).collect();
     if let Some((_, wanted)) = words.split_first().filter(|(first, _)| *first == "plan") {
         place::print_plan(&all_tests(), wanted);

@@ -1,9 +1,11 @@
 //! What a test needs of the machine it runs on.
 
 use std::fmt;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::bed::{self, Bed, run};
+use crate::bed::{self, Bed, finish, run};
 use crate::container::Engine;
 
 /// One thing a test needs.
@@ -25,6 +27,8 @@ pub enum Need {
     Tap,
     /// A wireless card made of software.
     Wireless,
+    /// Users who may make user namespaces.
+    Users,
     /// The cgroup controller of CPUs, in version 2.
     CpuController,
     /// CRIU, and a kernel that lets it freeze a process.
@@ -44,7 +48,7 @@ impl Need {
     pub fn is_of_kernel(self) -> bool {
         match self {
             Self::Macvlan | Self::Ipvlan | Self::Dummy | Self::Vlan | Self::Bond | Self::Team => true,
-            Self::Tap | Self::Wireless | Self::CpuController | Self::Criu => true,
+            Self::Tap | Self::Wireless | Self::Users | Self::CpuController | Self::Criu => true,
             Self::Tool(_) | Self::Program(_) | Self::Engine(_) | Self::Installed => false,
         }
     }
@@ -72,6 +76,11 @@ impl Need {
                 _ => Some("there is no /dev/net/tun".to_owned()),
             },
             Self::Wireless => run("modprobe", &["--dry-run", "mac80211_hwsim"]).err(),
+            Self::Users => {
+                let mut command = Command::new("unshare");
+                finish(command.args(["--user", "--map-root-user", "--net", "true"]).uid(65534).gid(65534))
+                    .err()
+            }
             Self::CpuController => match std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
                 Ok(controllers) if controllers.split_whitespace().any(|name| name == "cpu") => None,
                 said => Some(format!("controllers in /sys/fs/cgroup: {said:?}")),
@@ -104,6 +113,7 @@ impl fmt::Display for Need {
             Self::CpuController => f.write_str("cpu-controller"),
             Self::Criu => f.write_str("criu"),
             Self::Tool(name) | Self::Program(name) => f.write_str(name),
+            Self::Users => f.write_str("user-namespaces"),
             Self::Engine(engine) => write!(f, "{engine}"),
             Self::Installed => f.write_str("installation"),
         }

@@ -1,6 +1,6 @@
 //! `underlay network inspect`: a definition, and what has become of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -18,7 +18,7 @@ use crate::name::{ContainerId, IfName, NetworkName};
 use crate::network::Network;
 use crate::network_file::NetworkFile;
 use crate::parents;
-use crate::quarantine::Quarantined;
+use crate::quarantine::{Quarantined, by_host};
 use crate::record::Record;
 use crate::store::Store;
 use crate::subnet::{Subnet, Usage};
@@ -38,6 +38,9 @@ struct Inspected<'a> {
     usage: Option<Vec<SubnetUsage>>,
     /// Addresses that somebody else on the LAN was seen to have, and that are not picked for a while.
     quarantine: Vec<Quarantine>,
+    /// How many of these each host has.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    quarantined_by: BTreeMap<MacAddr, usize>,
     /// The VLANs that containers have asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     vlans_in_use: Vec<OnSegment<'a>>,
@@ -62,6 +65,8 @@ pub(in crate::cli) struct OnSegment<'a> {
     pub(in crate::cli) parent_link: ParentLink<'a>,
     pub(in crate::cli) usage: Vec<SubnetUsage>,
     pub(in crate::cli) quarantine: Vec<Quarantine>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    quarantined_by: BTreeMap<MacAddr, usize>,
 }
 
 /// The host's own link of the network as it is now.
@@ -123,6 +128,7 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
             // Nobody has addresses on the link that carries many VLANs.
             usage: (!network.is_of_many_vlans()).then_some(own.usage),
             quarantine: own.quarantine,
+            quarantined_by: own.quarantined_by,
             vlans_in_use,
             containers: records.iter().flat_map(|record| users(record, network)).collect(),
         });
@@ -166,8 +172,9 @@ fn on_segment<'a>(
     }
     let usage = |subnet: &Subnet| SubnetUsage { subnet: subnet.net(), usage: subnet.usage(&held) };
     let usage = network.subnets.iter().map(usage).collect();
+    let quarantined_by = by_host(quarantine.iter().map(|(_, entry)| entry));
     let quarantine = quarantine.into_iter().map(shown).collect();
-    Ok(OnSegment { parent_link: parent_link(parent, link), usage, quarantine })
+    Ok(OnSegment { parent_link: parent_link(parent, link), usage, quarantine, quarantined_by })
 }
 
 fn shown((address, Quarantined { mac, until }): (IpAddr, Quarantined)) -> Quarantine {

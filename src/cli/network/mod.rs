@@ -130,7 +130,7 @@ fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
             return network.map_or(Ok(()), |network| parents::drop_unneeded_of(&locked, &network, &mut host));
         };
         for user in users {
-            if detach::is_held(user)? {
+            if detach::is_held(user) {
                 return Err(Error::new(
                     Kind::Taken,
                     format!("network {name} is in use by container {}", user.container),

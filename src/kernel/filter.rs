@@ -1,0 +1,129 @@
+//! Which frames a packet socket takes: the kernel passes over all others, so that nobody's traffic is read.
+//!
+//! A program of classic BPF, as linux/filter.h has it. It answers with how much of a frame is kept, 0 being nothing.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::{setsockopt_impl, sockopt_impl};
+
+use super::wire::LENGTH;
+
+/// One step of a program.
+pub(super) type Step = libc::sock_filter;
+
+sockopt_impl!(
+    /// `SO_ATTACH_FILTER`, which neither nix nor rustix has.
+    AttachFilter,
+    SetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_ATTACH_FILTER,
+    libc::sock_fprog
+);
+
+/// `ld #ifidx`
+const LOAD_IFINDEX: (u32, u32) =
+    (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX) as u32);
+/// `ldb [k]`
+const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+/// `jeq #k, jt, jf`
+const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+/// `ret #k`
+const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+
+/// Where an Ethernet frame has IPv6's next header, and where, if that is ICMPv6, its type is.
+const NEXT_HEADER: u32 = 14 + 6;
+const ICMPV6_TYPE: u32 = 14 + 40;
+const ICMPV6: u32 = 58;
+/// Neighbour solicitation and advertisement (RFC 4861).
+const SOLICITATION: u32 = 135;
+const ADVERTISEMENT: u32 = 136;
+
+/// Takes the ARP of the link `ifindex`: the socket hears nothing but ARP.
+pub(super) fn arp(ifindex: u32) -> Vec<Step> {
+    let (load, place) = LOAD_IFINDEX;
+    vec![step(load, place, 0, 0), step(IF_EQUAL, ifindex, 0, 1), TAKE, PASS_OVER]
+}
+
+/// Takes the neighbour discovery of the link `ifindex`: the socket hears all of IPv6.
+pub(super) fn neighbours(ifindex: u32) -> Vec<Step> {
+    let (load, place) = LOAD_IFINDEX;
+    vec![
+        step(load, place, 0, 0),
+        step(IF_EQUAL, ifindex, 0, 6),
+        step(LOAD_BYTE, NEXT_HEADER, 0, 0),
+        step(IF_EQUAL, ICMPV6, 0, 4),
+        step(LOAD_BYTE, ICMPV6_TYPE, 0, 0),
+        step(IF_EQUAL, SOLICITATION, 1, 0),
+        step(IF_EQUAL, ADVERTISEMENT, 0, 1),
+        TAKE,
+        PASS_OVER,
+    ]
+}
+
+const TAKE: Step = step(RETURN, LENGTH as u32, 0, 0);
+const PASS_OVER: Step = step(RETURN, 0, 0, 0);
+
+/// A step with its operand; a jump leaves out `yes` steps if it holds, `no` if not.
+const fn step(code: u32, k: u32, yes: u8, no: u8) -> Step {
+    Step { code: code as u16, jt: yes, jf: no, k }
+}
+
+/// Has `socket` take what `program` takes, from now on.
+pub(super) fn attach(socket: &OwnedFd, mut program: Vec<Step>) -> io::Result<()> {
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    Ok(setsockopt(socket, AttachFilter, &program)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::frame;
+    use crate::mac::MacAddr;
+
+    /// What the kernel does with `frame`, which came by the link `ifindex`.
+    fn takes(program: &[Step], frame: &[u8], ifindex: u32) -> bool {
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let Step { code, jt, jf, k } = program[at];
+            at += 1;
+            match u32::from(code) {
+                IF_EQUAL => at += usize::from(if loaded == k { jt } else { jf }),
+                RETURN => return k > 0,
+                LOAD_BYTE => match frame.get(k as usize) {
+                    Some(&byte) => loaded = byte.into(),
+                    // Nothing is loaded from beyond the end: the program ends with 0.
+                    None => return false,
+                },
+                code => {
+                    assert_eq!((code, k), LOAD_IFINDEX);
+                    loaded = ifindex;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn frames() {
+        let mac = MacAddr::from_bytes([2, 0, 0, 0, 0, 1]);
+        let [v4, v6]: [IpAddr; 2] = ["10.0.0.9".parse().unwrap(), "2001:db8::9".parse().unwrap()];
+        for (program, address) in [(arp as fn(u32) -> Vec<Step>, v4), (neighbours, v6)] {
+            for frame in [frame::probe(address, mac), frame::announcement(address, mac)] {
+                assert!(takes(&program(7), &frame, 7) && !takes(&program(7), &frame, 8), "{address}");
+            }
+        }
+        let solicitation = frame::probe(v6, mac);
+        for (place, byte) in [(20, 17), (54, 128), (54, 134)] {
+            let mut other = solicitation.clone();
+            other[place] = byte;
+            assert!(!takes(&neighbours(7), &other, 7), "{place} {byte}");
+        }
+        for length in 0..55 {
+            assert!(!takes(&neighbours(7), &solicitation[..length], 7), "{length}");
+        }
+    }
+}
