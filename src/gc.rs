@@ -6,10 +6,10 @@ use crate::host_side;
 use crate::kernel::{self, NetnsFile, Socket};
 use crate::mend;
 use crate::parents;
-use crate::plan;
-use crate::printable;
+use crate::plan::{self, Op};
 use crate::record::Record;
 use crate::share;
+use crate::shell::Line;
 use crate::store::Store;
 
 /// Mends the ledger; takes back what containers hold whose process is gone, also in namespaces that something keeps;
@@ -53,7 +53,7 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
         if store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
             continue;
         }
-        done.push(format!("ip link del {name}"));
+        done.push(Op::DeleteParent { name: name.clone() }.to_string());
         if !dry_run {
             parents::drop_unneeded(&locked, &name, &mut host)?;
         }
@@ -66,12 +66,9 @@ fn commands(store: &Store, record: &Record) -> Result<Vec<String>> {
     let mut commands = Vec::new();
     if let (Some(path), Some(_)) = (&record.holder.netns.path, NetnsFile::of(&record.holder)?) {
         let of_links = plan::detach(record);
-        commands.extend(
-            of_links
-                .iter()
-                .map(|op| format!("nsenter --net={} {op}", printable::word(&path.to_string_lossy()))),
-        );
+        let nsenter = Line::of("nsenter --net=").value(path);
+        commands.extend(of_links.iter().map(|op| nsenter.clone().run(&op.line()).to_string()));
     }
-    commands.extend(store.paths_of(record).iter().map(|path| format!("rm {}", path.display())));
+    commands.extend(store.paths_of(record).iter().map(|path| Line::of("rm").path(path).to_string()));
     Ok(commands)
 }

@@ -9,7 +9,7 @@ use crate::asked::is_json;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::mac::MacAddr;
-use crate::name::{Identity, IfName, NetworkName};
+use crate::name::{ChosenName, Identity, NetworkName};
 use crate::network::Network;
 use crate::route::{Route, TableId};
 use crate::vlan::VlanId;
@@ -67,7 +67,7 @@ pub struct Attachment {
     pub mac: Option<MacAddr>,
     /// What the link is to be called.
     #[serde(default, alias = "interface_name", alias = "interface")]
-    pub ifname: Option<IfName>,
+    pub ifname: Option<ChosenName>,
     /// The attachment with the highest one gives the default route.
     #[serde(default, rename = "gw-priority")]
     pub gw_priority: i32,
@@ -277,6 +277,9 @@ mod tests {
             ("lan:ip6=10.0.0.9", "option ip6 of network lan: address 10.0.0.9 is not IPv6"),
             ("lan:mac=x", "option mac of network lan: MAC address \"x\" is not usable"),
             ("lan:ifname=a b", "option \"b\" of network lan has no value"),
+            ("lan:ifname=a;b", "names no network"),
+            ("lan:ifname=$(x)", "option ifname of network lan: interface name \"$(x)\" is not usable"),
+            ("lan:ifname=-x", "option ifname of network lan: interface name \"-x\" is not usable"),
             ("lan:ifname=a/b", "option ifname of network lan: interface name \"a/b\" is not usable"),
             ("lan:ifname=a,interface=b", "option interface of network lan: is given twice"),
             ("lan:gw-priority=high", "option gw-priority of network lan: \"high\" is not a whole number"),

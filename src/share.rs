@@ -71,7 +71,7 @@ fn gives(record: &Record, request: &Request, networks: &[Network]) -> bool {
             && attached.parent == network.parent
             && asked.ips.iter().all(|ip| has(ip.address))
             && asked.mac.is_none_or(|mac| attached.mac == Some(mac))
-            && asked.ifname.as_ref().is_none_or(|ifname| attached.ifname == *ifname)
+            && asked.ifname.as_ref().is_none_or(|ifname| attached.ifname.as_str() == ifname.as_str())
             && asked.routes.iter().all(|route| routes.contains(&route))
             && asked.table.is_none_or(|id| attached.table.as_ref().is_some_and(|table| table.id == id))
             && (asked.default_route || !routes.iter().any(|route| route.is_default()))

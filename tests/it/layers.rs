@@ -17,8 +17,9 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 54] = [
+const WORDS: [&str; 57] = [
     "address",
+    "address_range",
     "asked",
     "assign",
     "cdi",
@@ -33,6 +34,7 @@ const WORDS: [&str; 54] = [
     "diagnosis/machine",
     "diagnosis/mod",
     "diagnosis/parents",
+    "diagnosis/programs",
     "difference",
     "driver",
     "error",
@@ -69,6 +71,7 @@ const WORDS: [&str; 54] = [
     "route",
     "runtime_call",
     "settings",
+    "shell",
     "subnet",
     "tuning",
     "vlan",

@@ -13,6 +13,7 @@ mod bad_input;
 mod bed;
 mod boot;
 mod budget;
+mod caller;
 mod cdi;
 mod check;
 mod command;
@@ -157,6 +158,7 @@ fn main() -> ExitCode {
         events::tests(),
         damaged::tests(),
         budget::tests(),
+        caller::tests(),
         check::tests(),
         doctor::tests(),
         first_light::tests(),
