@@ -5,8 +5,8 @@
 //!
 //! Who can only read the file can have a read lock, which no writer's goes with. And whatever is in the place of the file
 //! must not be in the way of all. Both are displaced: a new file, locked before it has the name, gets the name by one
-//! `RENAME_EXCHANGE`, and what had it before is waited for as long as a writer has it locked. A lock counts only if the file
-//! has the name after it was locked. So of two that displace, and of one that displaces and one that locks, one waits.
+//! `RENAME_EXCHANGE`. Meanwhile nobody can lock the old one for writing, and a lock counts only if the file has the name
+//! after it was locked: so nobody has the lock by the old one. Of two that displace the same, the first has displaced it.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -27,8 +27,6 @@ use crate::trust;
 const PATIENCE: Duration = Duration::from_millis(900);
 /// How often who waits looks whether a reader is in the way.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long to pause between two looks at what was displaced.
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// The file, open for writing.
 #[derive(Debug)]
@@ -49,7 +47,9 @@ pub(super) enum Holder {
 /// What came of waiting.
 enum Waited {
     Locked,
-    /// The file is not the lock any more, or a reader has it locked.
+    /// The file is not the lock any more.
+    Moved,
+    /// A reader has it locked.
     InTheWay,
     TooLong(Option<Holder>),
 }
@@ -63,48 +63,69 @@ pub(super) fn acquire(path: &Path, known: Option<LockFile>, timeout: Duration) -
     let mut known = known;
     loop {
         let file = match known.take() {
-            Some(file) => file,
-            None => match LockFile::open(path)? {
-                Some(file) => file,
-                None => return displace(path, until),
-            },
+            Some(file) => Some(file),
+            None => LockFile::open(path)?,
         };
-        if !file.try_lock()? {
-            match file.wait(path, until)? {
-                Waited::Locked => {}
-                Waited::InTheWay => match LockFile::open(path)? {
-                    Some(file) if file.holder()? != Some(Holder::Reader) => {
-                        known = Some(file);
-                        continue;
-                    }
-                    _ => return displace(path, until),
-                },
-                Waited::TooLong(holder) => return Ok(Err(holder)),
+        let waited = match &file {
+            Some(file) if file.try_lock(libc::F_WRLCK)? => Waited::Locked,
+            Some(file) => file.wait(path, until)?,
+            None => Waited::InTheWay,
+        };
+        match (waited, file) {
+            (Waited::Locked, Some(file)) if file.is_at(path)? => return Ok(Ok(file)),
+            (Waited::TooLong(holder), _) => return Ok(Err(holder)),
+            (Waited::InTheWay, _) => {
+                if let Some(new) = displace(path)? {
+                    return Ok(Ok(new));
+                }
             }
-        }
-        if file.is_at(path)? {
-            return Ok(Ok(file));
+            (Waited::Locked | Waited::Moved, _) => {}
         }
     }
 }
 
-/// Puts a file that is locked already in the place of what is at `path`, and waits until no writer has that locked.
-fn displace(path: &Path, until: Instant) -> io::Result<Acquired> {
+/// Puts a file that is locked already in the place of what is at `path` and is no lock file, or locked by a reader. `None`
+/// if that has changed meanwhile.
+fn displace(path: &Path) -> io::Result<Option<LockFile>> {
+    // Kept open: the number of what is gone may be another's.
+    let there = match OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        there => there?,
+    };
+    let seen = identity(&there.metadata()?);
+    let old = options().open(path).and_then(LockFile::of).ok().filter(|old| old.is_sound(path));
+    // Until it has the name no more nobody gets the lock by it: by a read lock of our own.
+    if let Some(old) = &old
+        && (identity(&old.metadata) != seen || !old.try_lock(libc::F_RDLCK)?)
+    {
+        return Ok(None);
+    }
     let temporary = file::temporary(path);
     let new = LockFile::of(options().create_new(true).open(&temporary)?)?;
-    let displaced = new.take_name(path, &temporary);
-    // The new one where it could not have the name; else what had it.
-    let _ = file::remove(&temporary);
-    let Some(old) = displaced? else { return Ok(Ok(new)) };
-    log::warn!("{} was replaced: a process had it locked that may only read it", path.display());
-    // Looked at after it was removed: who locks it later sees that it has the name no more.
-    loop {
-        match old.holder()? {
-            Some(holder @ Holder::Writer(_)) if Instant::now() >= until => return Ok(Err(Some(holder))),
-            Some(Holder::Writer(_)) => thread::sleep(PAUSE),
-            Some(Holder::Reader) | None => return Ok(Ok(new)),
+    let exchange = || renameat2(AT_FDCWD, &temporary, AT_FDCWD, path, RenameFlags::RENAME_EXCHANGE);
+    let exchanged = || -> io::Result<bool> {
+        if !new.try_lock(libc::F_WRLCK)? {
+            return Ok(false);
         }
+        match exchange() {
+            Err(nix::Error::ENOENT) => return Ok(false),
+            exchanged => exchanged?,
+        }
+        if identity(&fs::symlink_metadata(&temporary)?) == seen {
+            return Ok(true);
+        }
+        // Another was faster. Nobody displaces ours, which a writer has locked: so his gets its name back.
+        exchange()?;
+        Ok(false)
+    };
+    let exchanged = exchanged();
+    // What was displaced, or the new one that is not needed. A folder that is not empty stays.
+    let _ = file::remove(&temporary);
+    if !exchanged? {
+        return Ok(None);
     }
+    log::warn!("{} was replaced: a process had it locked that may only read it", path.display());
+    Ok(Some(new))
 }
 
 impl LockFile {
@@ -134,8 +155,8 @@ impl LockFile {
         SystemTime::now().duration_since(self.metadata.modified().ok()?).ok()
     }
 
-    fn try_lock(&self) -> io::Result<bool> {
-        match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock(libc::F_WRLCK))) {
+    fn try_lock(&self, kind: i32) -> io::Result<bool> {
+        match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock(kind))) {
             Ok(_) => Ok(true),
             Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(false),
             Err(errno) => Err(errno.into()),
@@ -167,23 +188,6 @@ impl LockFile {
         }
     }
 
-    /// Locks this new file, and gives it the name `path`. What had it, if that is a lock file, is `temporary` then.
-    fn take_name(&self, path: &Path, temporary: &Path) -> io::Result<Option<Self>> {
-        if !self.try_lock()? {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        match renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RenameFlags::RENAME_EXCHANGE) {
-            Ok(()) => {}
-            Err(nix::Error::ENOENT) => {
-                renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RenameFlags::RENAME_NOREPLACE)?;
-                return Ok(None);
-            }
-            Err(errno) => return Err(errno.into()),
-        }
-        let old = options().open(temporary).and_then(Self::of);
-        Ok(old.ok().filter(|old| old.is_sound(temporary)))
-    }
-
     /// Waits in the kernel's queue, where nobody is overtaken, as polling would do. fcntl(2) knows no time limit, so a
     /// thread waits; if it comes too late, it closes the description it has locked and ends.
     fn wait(&self, path: &Path, until: Instant) -> io::Result<Waited> {
@@ -207,8 +211,11 @@ impl LockFile {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let holder = self.holder()?;
-            if holder == Some(Holder::Reader) || !self.is_at(path)? {
+            if holder == Some(Holder::Reader) {
                 return Ok(Waited::InTheWay);
+            }
+            if !self.is_at(path)? {
+                return Ok(Waited::Moved);
             }
             if left.is_zero() {
                 return Ok(Waited::TooLong(holder));
@@ -252,5 +259,61 @@ fn lock(kind: i32) -> libc::flock {
         l_start: 0,
         l_len: (*PID.get_or_init(std::process::id)).into(),
         l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now(path: &Path, known: Option<LockFile>) -> Acquired {
+        acquire(path, known, Duration::from_millis(20)).unwrap()
+    }
+
+    #[test]
+    fn what_was_displaced_counts_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let old = LockFile::open(&path).unwrap().unwrap();
+        let held = displace(&path).unwrap().unwrap();
+        assert!(matches!(now(&path, Some(old)), Err(Some(Holder::Writer(_)))), "two have it");
+        held.unlock();
+        assert!(now(&path, None).is_ok());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left");
+    }
+
+    #[test]
+    fn what_a_writer_has_is_not_displaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = now(&path, None).unwrap();
+        assert!(displace(&path).unwrap().is_none() && held.is_at(&path).unwrap());
+        assert!(now(&path, None).is_err());
+        fs::remove_file(&path).unwrap();
+        assert!(displace(&path).unwrap().is_none(), "there is nothing to displace");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    /// Of many that displace the same at one time one has the lock.
+    #[test]
+    fn one_displaces() {
+        for _ in 0..200 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("lock");
+            fs::create_dir(&path).unwrap();
+            let start = std::sync::Barrier::new(4);
+            let got = thread::scope(|scope| {
+                let all = [(); 4].map(|()| {
+                    scope.spawn(|| {
+                        start.wait();
+                        displace(&path).unwrap()
+                    })
+                });
+                all.map(|one| one.join().unwrap())
+            });
+            let held: Vec<_> = got.iter().flatten().filter(|file| file.is_at(&path).unwrap()).collect();
+            assert_eq!((held.len(), got.iter().flatten().count()), (1, 1));
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left");
+        }
     }
 }
