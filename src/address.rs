@@ -29,11 +29,29 @@ impl TryFrom<String> for RequestedAddress {
             Ok(net) => (net.addr(), Some(net.prefix_len())),
             Err(_) => (text.parse().map_err(|_| wrong())?, None),
         };
-        if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+        if not_for_hosts(address.into()).is_some() {
             return Err(wrong());
         }
         Ok(Self { address, prefix_len })
     }
+}
+
+/// Blocks that have no address of a host, and what they are for: the special-purpose registries of IANA (RFC 6890), class E
+/// (RFC 1112, section 4) with the broadcast address, and multicast (RFC 5771, RFC 4291 2.7).
+const NOT_FOR_HOSTS: [(&str, &str); 7] = [
+    ("0.0.0.0/8", "this network"),
+    ("127.0.0.0/8", "loopback"),
+    ("224.0.0.0/4", "multicast"),
+    ("240.0.0.0/4", "reserved (class E)"),
+    ("::/128", "no address"),
+    ("::1/128", "loopback"),
+    ("ff00::/8", "multicast"),
+];
+
+/// The block of addresses that no host on a LAN has which `net` has a part in, and what it is for.
+pub fn not_for_hosts(net: IpNet) -> Option<(IpNet, &'static str)> {
+    let blocks = NOT_FOR_HOSTS.iter().filter_map(|(block, what)| Some((block.parse::<IpNet>().ok()?, *what)));
+    blocks.into_iter().find(|(block, _)| block.contains(&net) || net.contains(block))
 }
 
 /// One value or a list of them, so that `"ip": "10.0.0.9"` means what it says.
@@ -49,4 +67,48 @@ pub(crate) fn one_or_many<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Req
         OneOrMany::Many(texts) => texts,
     };
     texts.into_iter().map(|text| RequestedAddress::try_from(text).map_err(serde::de::Error::custom)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_hosts() {
+        for (text, fits) in [
+            ("10.0.0.9", true),
+            ("169.254.1.1", true),
+            ("223.255.255.254", true),
+            ("1.0.0.0", true),
+            ("2001:db8::9", true),
+            ("fe80::9", true),
+            ("::2", true),
+            ("0.0.0.0", false),
+            ("0.0.0.9", false),
+            ("127.0.0.2", false),
+            ("224.0.0.1", false),
+            ("239.255.255.255", false),
+            ("240.0.0.1", false),
+            ("255.255.255.255", false),
+            ("::", false),
+            ("::1", false),
+            ("ff02::1", false),
+        ] {
+            assert_eq!(RequestedAddress::try_from(text.to_owned()).is_ok(), fits, "{text}");
+        }
+        for (net, what) in [
+            ("10.0.0.0/8", None),
+            ("128.0.0.0/2", None),
+            ("2000::/3", None),
+            ("0.0.0.0/1", Some("this network")),
+            ("126.0.0.0/7", Some("loopback")),
+            ("192.0.0.0/2", Some("multicast")),
+            ("224.0.0.0/4", Some("multicast")),
+            ("255.255.255.255/32", Some("reserved (class E)")),
+            ("::/64", Some("no address")),
+            ("ff00::/16", Some("multicast")),
+        ] {
+            assert_eq!(not_for_hosts(net.parse().unwrap()).map(|(_, what)| what), what, "{net}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Annotations and devices that ask for networks, before they are read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::IgnoredAny;
 
@@ -84,11 +84,9 @@ impl<'a> Asked<'a> {
         let listed = self.networks.map(attachments).transpose();
         let mut attachments =
             listed.map_err(|error| error.within(format!("annotation {NETWORKS}")))?.unwrap_or_default();
-        for device in self.devices {
-            if !attachments.iter().any(|attachment| attachment.network == *device) {
-                attachments.push(Attachment::plain(device.clone()));
-            }
-        }
+        let named: BTreeSet<_> = attachments.iter().map(|attachment| attachment.network.clone()).collect();
+        let unnamed = self.devices.iter().filter(|device| !named.contains(*device));
+        attachments.extend(unnamed.map(|device| Attachment::plain(device.clone())));
         Ok(Request { attachments, identity, inline })
     }
 }

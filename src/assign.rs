@@ -52,7 +52,7 @@ pub fn names(requests: &[Attachment], present: &BTreeSet<String>) -> Result<Vec<
         }
     }
     let mut free = (0..).map(IfName::eth).filter(|name| !used.contains(name.as_str()));
-    let name = |request: &Attachment| request.ifname.clone().or_else(|| free.next());
+    let name = |request: &Attachment| request.ifname.clone().map(IfName::from).or_else(|| free.next());
     // The iterator of free names does not end.
     Ok(requests.iter().filter_map(name).collect())
 }

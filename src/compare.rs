@@ -7,15 +7,15 @@ use ipnet::IpNet;
 
 use crate::difference::{Difference, What};
 use crate::lasting::Lasting;
-use crate::link::Link;
+use crate::link::{Link, set_mtu};
 use crate::mac::MacAddr;
 use crate::mark::Mark;
 use crate::name::IfName;
 use crate::network::Network;
 use crate::parent::{MARK, MadeParent};
-use crate::printable;
 use crate::record::Attached;
 use crate::route::{Route, TableId};
+use crate::shell::Line;
 use crate::tuning::{Sysctl, Tuning};
 
 /// What there is of one attachment.
@@ -124,10 +124,9 @@ pub fn network(network: &Network, link: &Link) -> Option<Difference> {
 }
 
 fn shrunk(name: &IfName, link: &Link, mtu: u32) -> String {
-    let (name, now) = (printable::word(name.as_str()), link.mtu);
+    let (raise, now) = (set_mtu(name.as_str(), mtu), link.mtu);
     format!(
-        "parent {name} has mtu {now} now: `ip link set {name} mtu {mtu}`, then restart the container; or give the \
-             network a smaller mtu"
+        "parent {name} has mtu {now} now: `{raise}`, then restart the container; or give the network a smaller mtu"
     )
 }
 
@@ -169,8 +168,8 @@ pub fn made_parent(parent: &MadeParent, link: Option<&Link>, base: Option<&Link>
             .hint("the next attach to a network on it makes it again"),
         Some(link) if !link.is_made_parent() => {
             Difference::new(What::Mark, Some(MARK.to_owned()), link.alias.clone()).hint(format!(
-                "only with its mark it is deleted when nobody needs it: `ip link set {} alias {MARK}`",
-                printable::word(parent.name.as_str())
+                "only with its mark it is deleted when nobody needs it: `{}`",
+                Line::of("ip link set").named("dev", &parent.name).text("alias").word(MARK)
             ))
         }
         Some(link) if parent.recipe.verify(link, base).is_err() => {

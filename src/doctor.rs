@@ -8,6 +8,7 @@ use crate::diagnosis::containers::{self, Filters};
 use crate::diagnosis::hooks;
 use crate::diagnosis::kernel::{LinkType, missing, needed};
 use crate::diagnosis::parents::{self, Defined, HostLink};
+use crate::diagnosis::programs::{self, Program};
 use crate::diagnosis::{docker, files, machine, quarantine};
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Severity, Subject};
@@ -39,6 +40,10 @@ pub fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     findings.extend(hooks::hooks(&engines, &System::hook_files(&engines), &program, |path| {
         let there = system.path(path).to_string_lossy().into_owned();
         (system.program(path), there)
+    }));
+    let (cdi, named) = system.cdi_programs();
+    findings.extend(named.iter().filter_map(|called| {
+        programs::program(&system.program(called), called, &cdi, "underlay cdi".to_owned())
     }));
     if let Some(docker) = system.docker() {
         findings.extend(docker::docker(&docker, !defined.is_empty()));
@@ -128,7 +133,7 @@ fn can_make(system: &System, defined: &[Defined], findings: &mut Vec<Finding>) -
 /// The program that hook files call: where it is installed, or this one.
 fn program(system: &System) -> String {
     let installed = "/usr/bin/underlay";
-    let own = std::env::current_exe().ok().filter(|_| system.program(installed) != hooks::Program::Runs);
+    let own = std::env::current_exe().ok().filter(|_| system.program(installed) != Program::Runs);
     own.map_or_else(|| installed.to_owned(), |own| own.to_string_lossy().into_owned())
 }
 

@@ -1,21 +1,23 @@
 //! Small files: read with a limit and, where it matters, from nobody but root; replaced as a whole.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, symlink};
-use std::path::Path;
-
-use nix::libc;
-use nix::unistd::geteuid;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
 
 use crate::error::{Error, Result};
+use crate::trust::check_owner;
+use nix::libc;
 
 /// Whose files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// Anybody's.
     Anybody,
-    /// The operator's: see [`check_owner`].
+    /// The operator's: see [`trust`](crate::trust).
     Operator,
     /// What underlay itself has written: as the operator's, and no symbolic link.
     Own,
@@ -54,39 +56,6 @@ pub fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u8>>> {
     Ok(Some(content))
 }
 
-/// Whether nobody but root, or the user this program runs as, can change the file or folder `path`.
-///
-/// # Errors
-/// Names its owner or mode.
-pub fn check_owner(path: &Path, metadata: &Metadata) -> Result<()> {
-    let owner = metadata.uid();
-    if owner != 0 && owner != geteuid().as_raw() {
-        return Err(Error::input(format!("{} belongs to user {owner}, not to root", path.display()))
-            .hint(format!("see who made it; then `chown root {}`", path.display())));
-    }
-    let mode = metadata.mode() & 0o7777;
-    if mode & 0o022 != 0 {
-        return Err(Error::input(format!(
-            "{} can be written by others than root (mode {mode:04o})",
-            path.display()
-        ))
-        .hint(format!("see what was written; then `chmod go-w {}`", path.display())));
-    }
-    Ok(())
-}
-
-/// As [`check_owner`], of a folder that need not exist.
-///
-/// # Errors
-/// Also when it cannot be looked at.
-pub fn check_folder(path: &Path) -> Result<()> {
-    match fs::metadata(path) {
-        Ok(metadata) => check_owner(path, &metadata),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::io("read", path, &error)),
-    }
-}
-
 /// Replaces `path`, a file for root alone, by `content`, so that a reader sees the old or the new file and never half of
 /// one. Its folder is made where it is missing.
 ///
@@ -104,34 +73,41 @@ pub fn publish(path: &Path, content: &[u8]) -> Result<()> {
     replace_as(path, content, 0o644, 0o755)
 }
 
-/// Replaces what is in the file `path`, which is there and somebody else's: its owner and mode stay. As [`replace`], a
-/// reader sees the old or the new file.
+/// Opens the file `path`, which is made if need be, to add to it. No link in its place is followed, and no pipe waited for.
 ///
 /// # Errors
-/// The old file stays.
-pub fn edit(path: &Path, content: &[u8]) -> Result<()> {
-    let temporary = temporary(path);
-    let edited = || -> io::Result<()> {
-        let metadata = fs::metadata(path)?;
-        let file = write(&temporary, content, 0o600)?;
-        fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
-        file.set_permissions(metadata.permissions())?;
-        fs::rename(&temporary, path)
-    };
-    edited().map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        Error::io("write", path, &error)
-    })
+/// Those of open(2).
+pub fn open_to_append(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)
 }
 
-/// Adds `text` to the file `path`, which is made if need be.
+/// Adds `text` to the file `path`, which is made if need be, in a folder that others may write. Nothing else in its place
+/// is written to, and no file that has a second name: it would be another's.
 ///
 /// # Errors
-/// When it cannot be written.
+/// When it cannot be written; `EINVAL` for what is no regular file of one name.
 pub fn append(path: &Path, text: &str) -> Result<()> {
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| Error::io("write", path, &error))
+    let written = || {
+        let mut file = open_to_append(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.nlink() != 1 {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        file.write_all(text.as_bytes())
+    };
+    written().map_err(|error| Error::io("write", path, &error))
+}
+
+/// Makes the empty file `path`, unless something of that name is there.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn touch(path: &Path) -> Result<()> {
+    match make(path, 0o600) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("create", path, &error)),
+        _ => Ok(()),
+    }
 }
 
 fn replace_as(path: &Path, content: &[u8], mode: u32, folder_mode: u32) -> Result<()> {
@@ -143,12 +119,7 @@ fn replace_as(path: &Path, content: &[u8], mode: u32, folder_mode: u32) -> Resul
         }
         written => written,
     };
-    let written = written.and_then(|_| fs::rename(&temporary, path));
-    written.map_err(|error| {
-        // What is left of the temporary file is of no use; a failure to remove it changes nothing.
-        let _ = fs::remove_file(&temporary);
-        Error::io("write", path, &error)
-    })
+    moved(path, &temporary, written.map(drop))
 }
 
 /// Replaces `path` by a symbolic link to `target`.
@@ -157,10 +128,17 @@ fn replace_as(path: &Path, content: &[u8], mode: u32, folder_mode: u32) -> Resul
 /// What was there stays.
 pub fn replace_link(path: &Path, target: &Path) -> Result<()> {
     let temporary = temporary(path);
-    // Left by a killed process.
-    remove(&temporary)?;
-    let written = symlink(target, &temporary).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|error| Error::io("write", path, &error))
+    let made = symlink(target, &temporary);
+    moved(path, &temporary, made)
+}
+
+/// Gives what is `made` at `temporary` the name `path`.
+fn moved(path: &Path, temporary: &Path, made: io::Result<()>) -> Result<()> {
+    made.and_then(|()| fs::rename(temporary, path)).map_err(|error| {
+        // What is left of it is of no use; a failure to remove it changes nothing.
+        let _ = fs::remove_file(temporary);
+        Error::io("write", path, &error)
+    })
 }
 
 /// Makes the file `path`, for all to read, with `content`, on disk when this returns; `false` if there is one already.
@@ -204,31 +182,59 @@ pub fn remove(path: &Path) -> Result<()> {
 }
 
 /// Where the new content of `path` is written first: the same folder, a name no reader looks at, be it one of all
-/// `.json` files.
-fn temporary(path: &Path) -> std::path::PathBuf {
-    let mut name = std::ffi::OsString::from(TEMPORARY);
-    name.push(path.file_name().unwrap_or_default());
-    name.push("~");
-    path.with_file_name(name)
+/// `.json` files, and that nobody can have made before. What a killed process has left there `gc` takes away.
+pub fn temporary(path: &Path) -> PathBuf {
+    path.with_file_name(temporary_name(path.file_name().unwrap_or_default()))
+}
+
+/// A name as [`temporary`] gives, for the file `name`: by the nanosecond, which nobody can foresee. What is made by that
+/// name is made exclusively, whoever has foreseen it.
+pub fn temporary_name(name: &OsStr) -> OsString {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let mut temporary = OsString::from(TEMPORARY);
+    temporary.push(name);
+    temporary.push(format!("~{:x}-{count:x}", now.as_nanos()));
+    temporary
 }
 
 /// Whether `path` is what a killed process has left half written.
 pub fn is_temporary(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()))
+    temporary_of(path).is_some()
+}
+
+/// Whether it is that of the file `of`.
+pub fn is_temporary_of(path: &Path, of: &Path) -> bool {
+    temporary_of(path).is_some_and(|name| of.file_name() == Some(OsStr::new(name)))
+}
+
+/// The name of the file that was to be replaced: by the names of [`temporary`], and those of versions before, which end
+/// with the `~`.
+fn temporary_of(path: &Path) -> Option<&str> {
+    let (name, number) = path.file_name()?.to_str()?.strip_prefix(TEMPORARY)?.rsplit_once('~')?;
+    number.chars().all(|c| c.is_ascii_hexdigit() || c == '-').then_some(name)
 }
 
 /// What the names of temporary files begin with; no name of ours does.
 const TEMPORARY: &str = "#";
 
 fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<File> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    let mut file = make(path, mode)?;
     file.write_all(content)?;
     Ok(file)
+}
+
+/// Makes the file `path`, of which there is none: `O_EXCL` follows no link either.
+fn make(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use nix::unistd::geteuid;
 
     use super::*;
 
@@ -266,29 +272,45 @@ mod tests {
     }
 
     #[test]
-    fn edits_and_appends() {
+    fn appends_and_publishes() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        assert!(edit(&path, b"new").is_err(), "there is nothing to edit");
-        fs::write(&path, "old").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        if geteuid().is_root() {
-            std::os::unix::fs::chown(&path, Some(1000), Some(1001)).unwrap();
-        }
-        edit(&path, b"new").unwrap();
-        let metadata = fs::metadata(&path).unwrap();
-        assert_eq!((fs::read(&path).unwrap(), metadata.mode() & 0o7777), (b"new".to_vec(), 0o640));
-        if geteuid().is_root() {
-            assert_eq!((metadata.uid(), metadata.gid()), (1000, 1001));
-        }
         let log = folder.path().join("log");
         append(&log, "one\n").unwrap();
         append(&log, "two\n").unwrap();
         assert_eq!(fs::read(&log).unwrap(), b"one\ntwo\n");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         publish(&folder.path().join("cdi/file"), b"x").unwrap();
         let mode = |path: &str| fs::metadata(folder.path().join(path)).unwrap().mode() & 0o7777;
         assert_eq!((mode("cdi"), mode("cdi/file")), (0o755, 0o644));
+    }
+
+    /// Whatever stands in the place of a file, and of a temporary one, is not written to.
+    #[test]
+    fn follows_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("victim"), "secret").unwrap();
+        symlink(at("victim"), at("link")).unwrap();
+        symlink(at("none"), at("dangling")).unwrap();
+        fs::hard_link(at("victim"), at("second")).unwrap();
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for name in ["link", "dangling", "second", "fifo"] {
+            assert!(append(&at(name), "x").is_err(), "{name} is appended to");
+            assert!(write(&at(name), b"x", 0o644).is_err(), "{name} is written to");
+            touch(&at(name)).unwrap();
+        }
+        assert!(!at("none").exists());
+        // Those are replaced themselves.
+        for name in ["link", "dangling", "second", "fifo"] {
+            replace(&at(name), b"new").unwrap();
+            assert!(fs::symlink_metadata(at(name)).unwrap().is_file() && !at("none").exists());
+        }
+        assert_eq!(fs::read(at("victim")).unwrap(), b"secret");
+        assert!(!create(&at("link"), b"x").unwrap());
+        // Nobody can make them beforehand.
+        assert_ne!(temporary(&at("file")), temporary(&at("file")));
+        assert!(is_temporary(&temporary(&at("file"))) && is_temporary(&at("#file~")));
+        assert!(!is_temporary(&at("#file#")) && !is_temporary(&at("file~")), "an editor's");
     }
 
     #[test]
@@ -312,9 +334,5 @@ mod tests {
             let error = read(&path, 9, Trust::Operator).unwrap_err().to_string();
             assert!(error.ends_with("file belongs to user 1000, not to root"), "{error}");
         }
-        assert!(check_folder(&folder.path().join("none")).is_ok() && check_folder(folder.path()).is_ok());
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
-        let error = check_folder(folder.path()).unwrap_err().to_string();
-        assert!(error.ends_with("can be written by others than root (mode 1777)"), "{error}");
     }
 }

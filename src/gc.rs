@@ -6,10 +6,10 @@ use crate::host_side;
 use crate::kernel::{self, NetnsFile, Socket};
 use crate::mend;
 use crate::parents;
-use crate::plan;
-use crate::printable;
+use crate::plan::{self, Op};
 use crate::record::Record;
 use crate::share;
+use crate::shell::Line;
 use crate::store::Store;
 
 /// What a collection came to.
@@ -77,7 +77,7 @@ pub fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected> {
             continue;
         }
         if dry_run || collected.note(parents::drop_unneeded(&locked, &name, &mut host)) {
-            collected.done.push(format!("ip link del {name}"));
+            collected.done.push(Op::DeleteParent { name }.to_string());
         }
     }
     Ok(collected)
@@ -88,12 +88,9 @@ fn commands(store: &Store, record: &Record, is_kept: bool) -> Vec<String> {
     let mut commands = Vec::new();
     if let Some(path) = record.holder.netns.path.as_ref().filter(|_| is_kept) {
         let of_links = plan::detach(record);
-        commands.extend(
-            of_links
-                .iter()
-                .map(|op| format!("nsenter --net={} {op}", printable::word(&path.to_string_lossy()))),
-        );
+        let nsenter = Line::of("nsenter --net=").value(path);
+        commands.extend(of_links.iter().map(|op| nsenter.clone().run(&op.line()).to_string()));
     }
-    commands.extend(store.paths_of(record).iter().map(|path| format!("rm {}", path.display())));
+    commands.extend(store.paths_of(record).iter().map(|path| Line::of("rm").path(path).to_string()));
     commands
 }

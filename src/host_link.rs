@@ -71,6 +71,21 @@ impl HostLink {
         is_of(&self.network, link)
     }
 
+    /// The sysctls below `net/` that are set of it, `link` being its name at the time.
+    ///
+    /// The kernel answers ARP requests for any of the host's addresses by any of its links, so that the LAN would see
+    /// each of them with two MAC addresses. By this link it shall speak to those alone that it has routes to
+    /// (`arp_filter`), and of the address that they know (`arp_announce`). What routers advertise is for the parent.
+    pub fn sysctls(&self, link: &IfName) -> [(String, &'static str); 4] {
+        let disable_ipv6 = if self.addresses.iter().any(IpAddr::is_ipv6) { "0" } else { "1" };
+        [
+            (format!("ipv4/conf/{link}/arp_filter"), "1"),
+            (format!("ipv4/conf/{link}/arp_announce"), "2"),
+            (format!("ipv6/conf/{link}/accept_ra"), "0"),
+            (format!("ipv6/conf/{link}/disable_ipv6"), disable_ipv6),
+        ]
+    }
+
     /// Whether `link` is the one that was made, whole, and nobody has changed it since.
     pub fn is_whole(&self, link: &Link) -> bool {
         self.is(link) && self.ifindex == Some(link.ifindex) && link.up && self.is_placed(link)

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use crate::host_link::{HostLink, HostRoute};
 use crate::link::Link;
 use crate::name::IfName;
-use crate::printable;
 use crate::route::Route;
+use crate::shell::Line;
 
 /// One operation in the host's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,36 +67,44 @@ pub fn settle(link: &HostLink, wanted: &[HostRoute], present: Option<&Present>) 
     surplus.chain(wanted.iter().filter(|route| !present.routes.contains(&route.to)).map(add)).collect()
 }
 
-impl fmt::Display for HostOp {
-    /// The commands of iproute2 that do the same on the host.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = |address: &IpAddr| if address.is_ipv6() { " -6" } else { "" };
+impl HostOp {
+    /// The commands of iproute2 (and sysctl) that do the same on the host.
+    pub fn line(&self) -> Line {
         match self {
             Self::MakeLink(link) => {
-                let name = printable::word(link.name.as_str());
-                write!(f, "ip link add link {} name {name}", printable::word(link.parent.as_str()))?;
-                if let Some(mac) = link.mac {
-                    write!(f, " address {mac}")?;
-                }
-                if let Some(mtu) = link.mtu {
-                    write!(f, " mtu {mtu}")?;
-                }
-                write!(f, " type {}", link.driver)?;
+                let name = &link.name;
+                let line = Line::of("ip link add link").word(&link.parent).text("name").word(name);
+                let line = line.option("address", link.mac).option("mtu", link.mtu);
+                let mut line = line.text("type").split(link.driver);
+                let settings = link.sysctls(name).map(|(setting, value)| format!("net/{setting}={value}"));
+                line = line.and(&Line::of("sysctl -w").words(settings));
                 for address in &link.addresses {
-                    write!(f, " && ip{} addr add {address} dev {name} noprefixroute", family(address))?;
+                    let add = ip(address).text("addr add").word(address).text("dev").word(name);
+                    line = line.and(&add.text("noprefixroute"));
                 }
-                write!(f, " && ip link set {name} alias {} up", link.mark())
+                let up =
+                    Line::of("ip link set").named("dev", name).text("alias").word(link.mark()).text("up");
+                line.and(&up)
             }
-            Self::DeleteLink(name) => write!(f, "ip link del {}", printable::word(name.as_str())),
+            Self::DeleteLink(name) => Line::of("ip link del").named("dev", name),
             Self::AddRoute(link, HostRoute { to, source }) => {
-                let link = printable::word(link.as_str());
-                write!(f, "ip{} route add {to} dev {link} src {source}", family(to))
+                let line = ip(to).text("route add").word(to).text("dev").word(link);
+                line.text("src").word(source)
             }
-            Self::DeleteRoute(link, to) => {
-                write!(f, "ip{} route del {to} dev {}", family(to), printable::word(link.as_str()))
-            }
+            Self::DeleteRoute(link, to) => ip(to).text("route del").word(to).text("dev").word(link),
         }
     }
+}
+
+impl fmt::Display for HostOp {
+    /// The command of [`HostOp::line`].
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.line().fmt(f)
+    }
+}
+
+fn ip(address: &IpAddr) -> Line {
+    if address.is_ipv4() { Line::of("ip") } else { Line::of("ip -6") }
 }
 
 #[cfg(test)]
@@ -154,6 +162,8 @@ mod tests {
             settle(&link, &wanted, present).iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let make = "ip link add link eth0 name ulh-lan address 02:00:00:00:00:05 type macvlan mode bridge && \
+                    sysctl -w net/ipv4/conf/ulh-lan/arp_filter=1 net/ipv4/conf/ulh-lan/arp_announce=2 \
+                    net/ipv6/conf/ulh-lan/accept_ra=0 net/ipv6/conf/ulh-lan/disable_ipv6=0 && \
                     ip addr add 10.0.0.5 dev ulh-lan noprefixroute && \
                     ip -6 addr add 2001:db8::5 dev ulh-lan noprefixroute && \
                     ip link set ulh-lan alias underlay:host:lan up";

@@ -21,6 +21,7 @@ use crate::name::NetworkName;
 use crate::network::Network;
 use crate::record::Record;
 use crate::settings::Settings;
+use crate::shell::Line;
 use crate::store::{self, Locked, Store};
 
 /// # Errors
@@ -294,7 +295,8 @@ pub(crate) fn review(store: &Store, records: &[Record], host: &mut Socket) -> Re
             steps.push(HostOp::DeleteLink(link.name.clone()).to_string());
         }
         if !store.has_network(&network)? {
-            steps.extend(store.paths_of_host_link(&link).iter().map(|path| format!("rm {}", path.display())));
+            let paths = store.paths_of_host_link(&link);
+            steps.extend(paths.iter().map(|path| Line::of("rm").path(path).to_string()));
         }
     }
     Ok(steps)

@@ -8,6 +8,7 @@
 
 // Words: values and rules without I/O.
 pub mod address;
+pub mod address_range;
 pub mod asked;
 pub mod assign;
 pub mod cdi;
@@ -50,16 +51,20 @@ pub mod route;
 pub mod runtime_call;
 pub mod settings;
 pub mod sharing;
+pub mod shell;
 pub mod subnet;
 pub mod tuning;
 pub mod vlan;
 
 // Edges: one door per resource.
+mod ask;
 pub mod file;
+mod foreign_file;
 pub mod kernel;
 pub mod oci;
 pub mod store;
 pub mod system;
+mod trust;
 
 // Stories: what happens, top to bottom.
 pub mod announce;

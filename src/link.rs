@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::mac::MacAddr;
 use crate::network::Network;
 use crate::parent;
+use crate::shell::Line;
 use crate::tuning::Tuning;
 use crate::vlan::VlanProtocol;
 
@@ -109,10 +110,19 @@ impl Link {
                 "mtu {mtu} of network {} is above the {} of parent {name}",
                 network.name, self.mtu
             ))
-            .hint(format!("use at most {}, or raise it with `ip link set {name} mtu {mtu}`", self.mtu)));
+            .hint(format!(
+                "use at most {}, or raise it with `{}`",
+                self.mtu,
+                set_mtu(name, mtu)
+            )));
         }
         Ok(())
     }
+}
+
+/// The command that gives the link `name` the MTU `mtu`.
+pub fn set_mtu(name: &str, mtu: u32) -> Line {
+    Line::of("ip link set").named("dev", name).text("mtu").word(mtu)
 }
 
 /// A link as hardware has it, for tests.

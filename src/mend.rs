@@ -20,6 +20,7 @@ use crate::network::Network;
 use crate::parent::{MadeParent, Recipe};
 use crate::record::{Attached, Holder, Record, State, VERSION};
 use crate::settings::Settings;
+use crate::shell::Line;
 use crate::store::{Locked, Store};
 use crate::tuning::Tuning;
 
@@ -51,13 +52,17 @@ impl fmt::Display for Mend {
                 let addresses: Vec<_> = addresses.map(ToString::to_string).collect();
                 write!(f, "# write {} anew: {}", path.display(), addresses.join(", "))
             }
-            Self::Lease(_, _, id, path) => write!(f, "ln -sfn ../../containers/{id}.json {}", path.display()),
+            Self::Lease(_, _, id, path) => {
+                let target = format!("../../containers/{id}.json");
+                Line::of("ln -sfn").word(target).path(path).fmt(f)
+            }
             Self::Parent(parent, path) => write!(f, "# write {} anew: {}", path.display(), parent.recipe),
             Self::HostLink(link, path) => write!(f, "# write {} anew: {}", path.display(), link.name),
             Self::HostLease(_, _, network, path) => {
-                write!(f, "ln -sfn ../../host_links/{network}.json {}", path.display())
+                let target = format!("../../host_links/{network}.json");
+                Line::of("ln -sfn").word(target).path(path).fmt(f)
             }
-            Self::Remove(path) => write!(f, "rm {}", path.display()),
+            Self::Remove(path) => Line::of("rm").path(path).fmt(f),
         }
     }
 }

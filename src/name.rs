@@ -81,6 +81,18 @@ name! {
     IfName, check_ifname
 }
 
+name! {
+    /// The name that a container chooses for an interface: an [`IfName`] of letters, digits and `_.-` that begins with a
+    /// letter, a digit or `_`. So it is a plain word to shells, to sysctl(8), and in the files of other programs.
+    ChosenName, check_chosen_name
+}
+
+impl From<ChosenName> for IfName {
+    fn from(name: ChosenName) -> Self {
+        Self(name.0)
+    }
+}
+
 impl From<&ContainerId> for Identity {
     fn from(id: &ContainerId) -> Self {
         Self(id.0.clone())
@@ -144,6 +156,16 @@ fn check_ifname(text: &str) -> Result<()> {
         .hint("use 1 to 15 visible characters without / : and %"))
 }
 
+fn check_chosen_name(text: &str) -> Result<()> {
+    check_ifname(text)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if !text.starts_with(['.', '-']) && text.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(Error::input(format!("interface name {text:?} is not usable"))
+        .hint("use 1 to 15 letters, digits and _ . -, beginning with a letter, a digit or _"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +204,19 @@ mod tests {
             &["pub_net", "macvlan50", "a.b", "0", &"n".repeat(128)],
             &["", "_a", ".a", "-a", "a/b", "..", "a b", "a:b", "ä", &"n".repeat(129)],
         );
+    }
+
+    #[test]
+    fn chosen_names() {
+        check::<ChosenName>(
+            &["eth0", "lan", "eth0.50", "_a", "0", "a-b_c.d", "fifteen-charact"],
+            &[
+                "", "..", "all", "a;reboot", "$(x)", "`id>x`", "a'b", "a\\b", "-rf", ".a", "a@b", "a=b",
+                "a\nb", "ä",
+            ],
+        );
+        let error = "a;reboot".parse::<ChosenName>().unwrap_err();
+        assert_eq!(error.to_string(), "interface name \"a;reboot\" is not usable");
     }
 
     #[test]

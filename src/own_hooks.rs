@@ -1,5 +1,6 @@
 //! Our hooks in somebody's config.json: how they are written there, and how they are known again.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -86,13 +87,13 @@ pub fn networks(hooks: &str) -> Result<Vec<NetworkName>> {
     }
     let hooks: Option<Hooks> = json::read(hooks.as_bytes()).map_err(|error| error.within("hooks"))?;
     let listed = hooks.and_then(|hooks| hooks.create_runtime).unwrap_or_default();
-    let mut networks: Vec<NetworkName> = Vec::new();
+    let (mut networks, mut seen) = (Vec::new(), BTreeSet::new());
     for (index, name) in listed.iter().enumerate().filter_map(|(index, hook)| Some((index, hook.network()?)))
     {
-        let name = name
+        let name: NetworkName = name
             .parse()
             .map_err(|error: crate::error::Error| error.within(format!("hooks.createRuntime[{index}]")))?;
-        if !networks.contains(&name) {
+        if seen.insert(name.clone()) {
             networks.push(name);
         }
     }
@@ -156,6 +157,12 @@ mod tests {
         assert_eq!(read(&[plain]).unwrap(), "");
         let error = read(&[plain, &of("a/b")]).unwrap_err().to_string();
         assert_eq!(error, "hooks.createRuntime[1]: network name \"a/b\" is not usable");
+        // As many as config.json has room for take no longer than it takes to read them.
+        let many: Vec<_> = (0..150_000).map(|number| of(&format!("n{number}"))).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        let begin = std::time::Instant::now();
+        assert_eq!(read(&many).unwrap().split(' ').count(), many.len());
+        assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
         assert!(networks("null").unwrap().is_empty() && networks("{}").unwrap().is_empty());
         let error = networks(r#"{"createRuntime": 5}"#).unwrap_err().to_string();
         assert!(error.starts_with("hooks: createRuntime: invalid type: integer `5`"), "{error}");

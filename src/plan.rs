@@ -12,9 +12,9 @@ use crate::mac::MacAddr;
 use crate::mark::Mark;
 use crate::name::IfName;
 use crate::parent::{self, Recipe};
-use crate::printable;
 use crate::record::{Attached, Record};
 use crate::route::{Route, Table, TableId};
+use crate::shell::Line;
 use crate::tuning::{Sysctl, SysctlValue, Tuning};
 
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
@@ -208,87 +208,93 @@ pub fn detach(record: &Record) -> Vec<Op> {
     plan
 }
 
-impl fmt::Display for Op {
-    /// The command of iproute2 (or sysctl) that does the same inside the container.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Op {
+    /// The command of iproute2 (or sysctl) that does the same: inside the container, and for parents on the host.
+    pub fn line(&self) -> Line {
+        let up = |line: Line, link: &IfName, mark: &dyn fmt::Display| {
+            line.named("dev", link).text("alias").word(mark).text("up")
+        };
         match self {
             Self::CreateLink { name, parent, driver, mac, mtu, bclim, tuning, .. } => {
-                write!(f, "ip link add link {parent} name {name}")?;
-                if let Some(mac) = mac {
-                    write!(f, " address {mac}")?;
-                }
-                if let Some(mtu) = mtu {
-                    write!(f, " mtu {mtu}")?;
-                }
-                tuning.txqueuelen.map_or(Ok(()), |length| write!(f, " txqueuelen {length}"))?;
-                write!(f, " type {driver}")?;
-                bclim.map_or(Ok(()), |bclim| write!(f, " bclim {bclim}"))?;
-                tuning.bcqueuelen.map_or(Ok(()), |length| write!(f, " bcqueuelen {length}"))?;
-                if !tuning.source_macs.is_empty() {
-                    f.write_str(" macaddr set")?;
-                }
-                tuning.source_macs.iter().try_for_each(|mac| write!(f, " {mac}"))
+                let line = Line::of("ip link add link").word(parent).text("name").word(name);
+                let line = line.option("address", *mac).option("mtu", *mtu);
+                let line = line.option("txqueuelen", tuning.txqueuelen).text("type").split(driver);
+                let line = line.option("bclim", *bclim).option("bcqueuelen", tuning.bcqueuelen);
+                let line = if tuning.source_macs.is_empty() { line } else { line.text("macaddr set") };
+                line.words(&tuning.source_macs)
             }
             Self::MakeParent { name, recipe } => {
-                match recipe {
-                    Recipe::Vlan { base, id, protocol } => write!(
-                        f,
-                        "ip link add link {base} name {name} type vlan protocol {protocol} id {id}"
-                    )?,
-                    Recipe::Dummy => write!(f, "ip link add {name} type dummy")?,
-                }
-                write!(f, " && ip link set {name} alias {} up", parent::MARK)
+                let make = match recipe {
+                    Recipe::Vlan { base, id, protocol } => Line::of("ip link add link")
+                        .word(base)
+                        .text("name")
+                        .word(name)
+                        .text("type vlan protocol")
+                        .word(protocol)
+                        .text("id")
+                        .word(id),
+                    Recipe::Dummy => Line::of("ip link add").named("name", name).text("type dummy"),
+                };
+                make.and(&up(Line::of("ip link set"), name, &parent::MARK))
             }
             Self::SetIpv6 { link, advertised } => {
-                f.write_str("sysctl -w")?;
-                let mut all = ipv6::sysctls(advertised.as_ref()).into_iter();
-                all.try_for_each(|(key, value)| write!(f, " net/ipv6/conf/{link}/{key}={value}"))
+                let all = ipv6::sysctls(advertised.as_ref()).into_iter();
+                let settings = all.map(|(key, value)| format!("net/ipv6/conf/{link}/{key}={value}"));
+                Line::of("sysctl -w").words(settings)
             }
             Self::SetSysctl { link, sysctl, value } => {
-                write!(f, "sysctl -w {}={value}", sysctl.path(link.as_str()))
+                Line::of("sysctl -w").word(format!("{}={value}", sysctl.path(link.as_str())))
             }
-            Self::SetNotify { link, is_v4: true } => write!(f, "sysctl -w net/ipv4/conf/{link}/arp_notify=1"),
-            Self::SetNotify { link, is_v4: false } => {
-                write!(f, "sysctl -w net/ipv6/conf/{link}/ndisc_notify=1")
+            Self::SetNotify { link, is_v4 } => {
+                let (family, sysctl) = if *is_v4 { ("ipv4", "arp_notify") } else { ("ipv6", "ndisc_notify") };
+                Line::of("sysctl -w").word(format!("net/{family}/conf/{link}/{sysctl}=1"))
             }
-            Self::AddAddress { link, address: address @ IpNet::V4(net) } if net.prefix_len() < 31 => {
-                write!(f, "ip addr add {address} brd {} dev {link}", net.broadcast())
+            Self::AddAddress { link, address } => {
+                let broadcast = match address {
+                    IpNet::V4(net) if net.prefix_len() < 31 => Some(net.broadcast()),
+                    _ => None,
+                };
+                let line = Line::of("ip addr add").word(address).option("brd", broadcast);
+                let line = line.text("dev").word(link);
+                if address.addr().is_ipv6() { line.text("nodad") } else { line }
             }
-            Self::AddAddress { link, address: address @ IpNet::V4(_) } => {
-                write!(f, "ip addr add {address} dev {link}")
-            }
-            Self::AddAddress { link, address } => write!(f, "ip addr add {address} dev {link} nodad"),
-            Self::SetUp { link, mark } => write!(f, "ip link set {link} alias {mark} up"),
+            Self::SetUp { link, mark } => up(Line::of("ip link set"), link, mark),
             Self::AddRoute { link, route, table } => {
-                write!(f, "ip{} route add {route}", family(route.to.addr()))?;
-                if route.leads_on() {
-                    write!(f, " dev {link}")?;
-                } else {
-                    write!(f, " protocol {PROTOCOL}")?;
-                }
-                table.map_or(Ok(()), |table| write!(f, " table {table}"))
+                let line = ip(route.to.addr()).text("route add").split(route);
+                let line = match route.leads_on() {
+                    true => line.text("dev").word(link),
+                    false => line.text("protocol").word(PROTOCOL),
+                };
+                line.option("table", *table)
             }
             Self::AddRule { from, table } => {
-                write!(f, "ip{} rule add from {from} lookup {table} protocol {PROTOCOL}", family(*from))
+                let line = ip(*from).text("rule add from").word(from).text("lookup").word(table);
+                line.text("protocol").word(PROTOCOL)
             }
             Self::DeleteLasting(lasting) => {
-                let (what, family) = match lasting {
-                    Lasting::Rule { from, .. } => ("rule", family(*from)),
-                    Lasting::Route { route, .. } => ("route", family(route.to.addr())),
+                let line = match lasting {
+                    Lasting::Rule { from, .. } => ip(*from).text("rule del"),
+                    Lasting::Route { route, .. } => ip(route.to.addr()).text("route del"),
                 };
-                write!(f, "ip{family} {what} del {lasting} protocol {PROTOCOL}")
+                line.split(lasting).text("protocol").word(PROTOCOL)
             }
-            // `gc` prints this one to be used.
             Self::DeleteLink { name, .. } | Self::DeleteParent { name } => {
-                write!(f, "ip link del {}", printable::word(name.as_str()))
+                Line::of("ip link del").named("dev", name)
             }
         }
     }
 }
 
-/// The option of `ip` for the family of `address`; IPv4 needs none.
-fn family(address: IpAddr) -> &'static str {
-    if address.is_ipv4() { "" } else { " -6" }
+impl fmt::Display for Op {
+    /// The command of [`Op::line`].
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.line().fmt(f)
+    }
+}
+
+/// `ip`, for the family of `address`; IPv4 needs no option.
+fn ip(address: IpAddr) -> Line {
+    if address.is_ipv4() { Line::of("ip") } else { Line::of("ip -6") }
 }
 
 #[cfg(test)]

@@ -112,6 +112,7 @@ fn in_container(record: &Record) -> Vec<String> {
         lines.extend(record.attachments.iter().filter_map(question));
         lines.extend(record.attachments.iter().flat_map(plan::settle).map(|op| op.to_string()));
     }
+    lines.extend(record.attachments.iter().filter_map(repeated));
     lines
 }
 
@@ -124,6 +125,12 @@ fn question(attached: &Attached) -> Option<String> {
         Detection::Rfc => "in the times of RFC 5227".to_owned(),
     };
     Some(format!("# if somebody answers for {} {time}, another address is taken", addresses.join(" or ")))
+}
+
+/// What is said again by a process of its own, once the container is attached.
+fn repeated(attached: &Attached) -> Option<String> {
+    let times = attached.announcements;
+    (times > 1).then(|| format!("# {} is announced {times} times, the first of them by now", attached.ifname))
 }
 
 fn part(lines: &mut Vec<String>, title: &str, steps: &[impl Display]) {

@@ -47,18 +47,10 @@ pub fn json(text: &str) -> String {
     json
 }
 
-/// `text` as one word of a shell's command line, in quotes where it needs them.
-pub fn word(text: &str) -> String {
-    if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._+-@".contains(c)) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 /// Whether the standard library would show `c` as it is, quotes and backslash included. What it would not: controls
 /// (also C1 and DEL), format characters such as those of bidirectional text, separators but the space, combining
 /// marks, and code points without a meaning.
-fn is_visible(c: char) -> bool {
+pub(crate) fn is_visible(c: char) -> bool {
     matches!(c, '\\' | '\'' | '"') || c.escape_debug().len() == 1
 }
 
@@ -81,19 +73,6 @@ mod tests {
             assert_eq!(line(text), shown);
         }
         assert_eq!(lines("a\u{1b}\n b\n"), "a\\u{1b}\n b\n");
-    }
-
-    #[test]
-    fn words_of_a_shell() {
-        for (text, word_) in [
-            ("/run/netns/a-b_c.0+@1", "/run/netns/a-b_c.0+@1"),
-            ("", "''"),
-            ("a;b", "'a;b'"),
-            ("$(a) `b`", "'$(a) `b`'"),
-            ("a'b\\", r"'a'\''b\'"),
-        ] {
-            assert_eq!(word(text), word_);
-        }
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use crate::asked::is_json;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::mac::MacAddr;
-use crate::name::{Identity, IfName, NetworkName};
+use crate::name::{ChosenName, Identity, NetworkName};
 use crate::network::Network;
 use crate::route::{Route, TableId};
 use crate::vlan::VlanId;
@@ -67,7 +67,7 @@ pub struct Attachment {
     pub mac: Option<MacAddr>,
     /// What the link is to be called.
     #[serde(default, alias = "interface_name", alias = "interface")]
-    pub ifname: Option<IfName>,
+    pub ifname: Option<ChosenName>,
     /// The attachment with the highest one gives the default route.
     #[serde(default, rename = "gw-priority")]
     pub gw_priority: i32,

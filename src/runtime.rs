@@ -8,13 +8,16 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use crate::error::{Error, Kind, Result};
-use crate::file::{self, Trust};
+use crate::file;
+use crate::foreign_file::ForeignFile;
 use crate::injection;
+use crate::kernel;
 use crate::oci;
 use crate::own_hooks::Program;
 use crate::printable;
 use crate::runtime_call::Call;
 use crate::store::Store;
+use crate::trust;
 
 /// The name by which this program is the wrapper.
 pub const NAME: &str = "underlay-runtime";
@@ -29,6 +32,7 @@ const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/
 pub fn run(store: &Store, program: &Program, call: &Call<'_>) -> Error {
     match prepare(store, program, call) {
         Ok(runtime) => {
+            kernel::restore_signals();
             let error = Command::new(&runtime).args(call.arguments).exec();
             Error::io("execute", &runtime, &error)
         }
@@ -71,12 +75,13 @@ fn prepare(store: &Store, program: &Program, call: &Call<'_>) -> Result<PathBuf>
 /// Puts the hooks into the config.json at `path`, if the container asks for a network and has not got them; whether it
 /// has got them now. A config.json that cannot be read is for the runtime to complain of.
 fn add_hooks(path: &Path, program: &Program, call: &Call<'_>) -> Result<bool> {
-    let Ok(Some(text)) = file::read(path, oci::LIMIT, Trust::Anybody) else { return Ok(false) };
+    let Ok(config) = ForeignFile::read(path, oci::LIMIT) else { return Ok(false) };
     let of_config = |error: Error| error.within(path.display());
-    let Some(text) = injection::inject(&text, program, &call.networks).map_err(of_config)? else {
+    let Some(text) = injection::inject(&config.content, program, &call.networks).map_err(of_config)? else {
         return Ok(false);
     };
-    file::edit(path, &text)?;
+    trust::check_program(&program.path)?;
+    config.replace(&text)?;
     Ok(true)
 }
 

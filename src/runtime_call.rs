@@ -10,11 +10,16 @@ use crate::name::NetworkName;
 /// Global options whose value may be the next argument.
 const VALUED: [&str; 7] = ["root", "log", "log-format", "log-level", "criu", "rootless", "cgroup-manager"];
 
+/// Options of ours, which no runtime has; they stand before its own.
+const OWN: [&str; 5] = ["network", "config-dir", "state-dir", "data-dir", "cdi-dir"];
+
 /// What a runtime was called for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Call<'a> {
     /// The networks of every container of this runtime, which the operator has put before the runtime's own arguments.
     pub networks: Vec<NetworkName>,
+    /// Our folders, put there too: the option that names one, without dashes, and where it is.
+    pub folders: Vec<(&'a str, &'a Path)>,
     /// The runtime's own arguments.
     pub arguments: &'a [OsString],
     /// Where config.json is, if a container is to be created.
@@ -31,10 +36,15 @@ impl<'a> Call<'a> {
     /// # Errors
     /// When a `--network` before them names no network.
     pub fn read(mut arguments: &'a [OsString]) -> Result<Self> {
-        let mut networks = Vec::new();
-        while let Some((name, rest)) = leading_network(arguments) {
-            let name = name.to_str().unwrap_or_default();
-            networks.push(name.parse().map_err(|error: Error| error.within("--network"))?);
+        let (mut networks, mut folders) = (Vec::new(), Vec::new());
+        while let Some((option, value, rest)) = own_option(arguments) {
+            match option {
+                "network" => {
+                    let name = value.to_str().unwrap_or_default();
+                    networks.push(name.parse().map_err(|error: Error| error.within("--network"))?);
+                }
+                folder => folders.push((folder, Path::new(value))),
+            }
             arguments = rest;
         }
         let (mut log, mut json) = (None, false);
@@ -54,17 +64,17 @@ impl<'a> Call<'a> {
         };
         let creates = command.is_some_and(|command| command == "create" || command == "run");
         let bundle = creates.then(|| bundle(words).unwrap_or(Path::new(".")));
-        Ok(Self { networks, arguments, bundle, log, json })
+        Ok(Self { networks, folders, arguments, bundle, log, json })
     }
 }
 
-/// The value of a `--network` in front, and what follows it.
-fn leading_network(arguments: &[OsString]) -> Option<(&OsStr, &[OsString])> {
+/// An option of ours in front, with its value and what follows it.
+fn own_option(arguments: &[OsString]) -> Option<(&str, &OsStr, &[OsString])> {
     let (first, rest) = arguments.split_first()?;
-    match option(first)? {
-        ("network", Some(value)) => Some((value, rest)),
-        ("network", None) => rest.split_first().map(|(value, rest)| (value.as_os_str(), rest)),
-        _ => None,
+    let (name, value) = option(first).filter(|(name, _)| OWN.contains(name))?;
+    match value {
+        Some(value) => Some((name, value, rest)),
+        None => rest.split_first().map(|(value, rest)| (name, value.as_os_str(), rest)),
     }
 }
 
@@ -152,6 +162,19 @@ mod tests {
         assert_eq!(Call::read(&words).unwrap().bundle, Some(Path::new(&odd)));
         let words = [OsString::from_encoded(b"--\xff"), "run".into()];
         assert_eq!(Call::read(&words).unwrap().bundle, Some(Path::new(".")));
+    }
+
+    #[test]
+    fn folders_in_front() {
+        let all = words(
+            "--config-dir /c --network lan --state-dir=/s --config-dir /d --root /r --data-dir /x create id",
+        );
+        let call = Call::read(&all).unwrap();
+        let folders: Vec<_> =
+            call.folders.iter().map(|(name, path)| (*name, path.to_str().unwrap())).collect();
+        assert_eq!(folders, [("config-dir", "/c"), ("state-dir", "/s"), ("config-dir", "/d")]);
+        assert_eq!(call.arguments, &words("--root /r --data-dir /x create id")[..]);
+        assert_eq!(call.networks.len(), 1);
     }
 
     trait FromEncoded {

@@ -156,6 +156,14 @@ impl Settings {
             ))
             .hint("create it with `underlay network create --host-access`"));
         }
+        // The longest that any link wants is the parent's, and so all others'.
+        if network.tuning.bcqueuelen.is_some() {
+            return Err(Error::input(format!(
+                "bcqueuelen: network {name} is defined by an annotation, which cannot change the queue of all links of a \
+                 parent"
+            ))
+            .hint("leave it out, or create the network with `underlay network create -o bcqueuelen=`"));
+        }
         // A VLAN goes by its name in full. Of many VLANs it is the one that an attachment asks for that counts.
         let parent = match &network.trunk {
             Some(trunk) => trunk.long_name(),
@@ -242,6 +250,10 @@ mod tests {
             assert_eq!(said(read(text).allow_inline(&on_vlan)), vlan, "{text}");
             assert_eq!(said(read(text).allow_inline(&on_dummy)), dummy, "{text}");
         }
+        let of_all = definition(br#"{"version": 1, "driver": "macvlan", "parent": "eth1", "bcqueuelen": 9}"#);
+        let refused = "bcqueuelen: network lan is defined by an annotation, which cannot change the queue of all links of a \
+                       parent";
+        assert_eq!(said(read(r#"{"inline_networks": true}"#).allow_inline(&of_all)), refused);
     }
 
     #[test]

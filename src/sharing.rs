@@ -24,7 +24,7 @@ impl Attached {
             && self.parent == network.parent
             && asked.ips.iter().all(|ip| has(ip.address))
             && asked.mac.is_none_or(|mac| self.mac == Some(mac))
-            && asked.ifname.as_ref().is_none_or(|ifname| self.ifname == *ifname)
+            && asked.ifname.as_ref().is_none_or(|ifname| self.ifname.as_str() == ifname.as_str())
             && asked.routes.iter().all(|route| routes.contains(&route))
             && asked.table.is_none_or(|id| self.table.as_ref().is_some_and(|table| table.id == id))
             && (asked.default_route || !routes.iter().any(|route| route.is_default()))

@@ -1,66 +1,14 @@
 //! A subnet of a network: which of its addresses may be handed out, and in which order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::address::not_for_hosts;
+pub use crate::address_range::AddressRange;
 use crate::error::{Error, Result};
-
-/// An inclusive range of addresses of one family, written `FIRST-LAST` or as a CIDR block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressRange {
-    first: IpAddr,
-    last: IpAddr,
-}
-
-impl AddressRange {
-    /// The range from `first` to `last`.
-    ///
-    /// # Errors
-    /// When the families differ or `last` comes before `first`.
-    pub fn new(first: IpAddr, last: IpAddr) -> Result<Self> {
-        if first.is_ipv4() != last.is_ipv4() || first > last {
-            return Err(Error::input(format!("range {first}-{last} does not run upwards in one family")));
-        }
-        Ok(Self { first, last })
-    }
-
-    /// The lowest address of the range.
-    pub fn first(self) -> IpAddr {
-        self.first
-    }
-}
-
-impl FromStr for AddressRange {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong = || {
-            Error::input(format!("address range {text:?} is not usable"))
-                .hint("write a CIDR block (192.168.32.128/25) or FIRST-LAST (192.168.32.10-192.168.32.99)")
-        };
-        if let Some((first, last)) = text.split_once('-') {
-            let address = |text: &str| text.trim().parse().map_err(|_| wrong());
-            return Self::new(address(first)?, address(last)?);
-        }
-        let block: IpNet = text.parse().map_err(|_| wrong())?;
-        if block.trunc() != block {
-            return Err(Error::input(format!("address range {block} has host bits set"))
-                .hint(format!("write {}", block.trunc())));
-        }
-        Self::new(block.network(), block.broadcast())
-    }
-}
-
-impl fmt::Display for AddressRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.first, self.last)
-    }
-}
 
 /// One subnet of a network, with its gateway and the range that addresses are picked from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +39,12 @@ impl Subnet {
         if net.prefix_len() == 0 {
             return Err(Error::input(format!("subnet {net} holds every address there is"))
                 .hint("name the subnet of your LAN: underlay does not choose one"));
+        }
+        if let Some((block, what)) = not_for_hosts(net) {
+            return Err(Error::input(format!(
+                "subnet {net} has addresses of {block}, {what}: no host has one"
+            ))
+            .hint("name the subnet of your LAN"));
         }
         if let Some(gateway) = gateway.filter(|gateway| !net.contains(gateway)) {
             return Err(Error::input(format!("gateway {gateway} is not in subnet {net}"))
@@ -338,8 +292,11 @@ mod tests {
     fn a_huge_subnet_is_not_walked() {
         let subnet = subnet("2001:db8::/32", None, None).unwrap();
         assert_eq!(subnet.candidates(None).next().unwrap().to_string(), "2001:db8::1/32");
-        let half = self::subnet("::/1", None, None).unwrap();
-        assert_eq!(half.candidates(Some("::5".parse().unwrap())).next().unwrap().to_string(), "::6/1");
+        let half = self::subnet("2000::/3", None, None).unwrap();
+        assert_eq!(
+            half.candidates(Some("2000::5".parse().unwrap())).next().unwrap().to_string(),
+            "2000::6/3"
+        );
     }
 
     #[test]
@@ -382,7 +339,7 @@ mod tests {
         let pool: Vec<_> = subnet.candidates(None).map(|a| a.addr().to_string()).collect();
         assert_eq!(pool, ["10.0.0.64", "10.0.0.66", "10.0.0.67"]);
         assert!(subnet.host("10.0.0.9".parse().unwrap()).is_err(), "an aux address");
-        let half = self::subnet("::/1", None, None).unwrap();
+        let half = self::subnet("2000::/3", None, None).unwrap();
         assert_eq!(half.usage(&BTreeSet::new()), Usage { in_use: 1, free: u64::MAX - 1 });
         let routed = subnet.with_next_hops(["10.0.0.64", "10.9.9.9"].map(|text| text.parse().unwrap()));
         assert_eq!(routed.candidates(None).next().unwrap().to_string(), "10.0.0.66/24");
@@ -405,7 +362,7 @@ mod tests {
     proptest! {
         /// From wherever the cursor stands, every usable address comes exactly once.
         #[test]
-        fn candidates_are_complete(prefix in 24u8..=32, base: u32, last: u32, gateway in 0u32..300) {
+        fn candidates_are_complete(prefix in 24u8..=32, base in 0x8000_0000_u32..0xdfff_0000, last: u32, gateway in 0u32..300) {
             let net = IpNet::new(Ipv4Addr::from_bits(base).into(), prefix).unwrap().trunc();
             let gateway: IpAddr = Ipv4Addr::from_bits(base.wrapping_add(gateway)).into();
             let subnet = Subnet::new(net, Some(gateway), None, BTreeMap::new())

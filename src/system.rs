@@ -4,21 +4,26 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
+use crate::ask;
 use crate::diagnosis::docker::Docker;
 use crate::diagnosis::files::Access;
-use crate::diagnosis::hooks::{self, Engine, HookFile, Program};
+use crate::diagnosis::hooks::{self, Engine, HookFile};
 use crate::diagnosis::kernel::{LinkType, lists};
 use crate::diagnosis::machine::Dmi;
+use crate::diagnosis::programs::{self, Program};
 use crate::error::Result;
 use crate::file::{self, Trust};
 use crate::kernel;
+use crate::trust;
 
 /// No file that is looked at is larger.
 const LIMIT: u64 = 16 * 1024 * 1024;
+
+/// Where our CDI file is.
+const CDI: &str = "/etc/cdi/underlay.json";
 
 /// The programs of engines that read hook files, and their settings, the last of which count: files, and folders of
 /// `.conf` files (containers.conf(5), crio.conf(5)).
@@ -104,20 +109,50 @@ impl System {
     /// What there is of the program that a hook calls.
     pub fn program(&self, path: &str) -> Program {
         match fs::metadata(self.path(path)) {
-            Ok(metadata) if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 => Program::Runs,
+            Ok(metadata) if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 => {
+                self.of_others(path).map_or(Program::Runs, |(part, access)| Program::OfOthers(part, access))
+            }
             Ok(_) => Program::NotExecutable,
             Err(_) => Program::Missing,
         }
     }
 
+    /// What others than root can write of the way to the file `path`, below the root folder.
+    fn of_others(&self, path: &str) -> Option<(PathBuf, Access)> {
+        let path = self.path(path);
+        // Where it leads to on this system; links of another would lead into this one.
+        let path = if self.is_this_one() { fs::canonicalize(&path).unwrap_or(path) } else { path };
+        let mut parts = path
+            .ancestors()
+            .filter(|part| part.starts_with(&self.root) && (self.is_this_one() || *part != self.root));
+        let of_others = |part: &Path| {
+            let metadata = fs::symlink_metadata(part).ok()?;
+            trust::check_part(part, &metadata).err()?;
+            Some((part.to_owned(), Access { uid: metadata.uid(), mode: metadata.mode() }))
+        };
+        parts.find_map(of_others)
+    }
+
+    /// The programs that our CDI file names, with where that is.
+    pub fn cdi_programs(&self) -> (String, Vec<String>) {
+        let text = Self::text(&self.path(CDI)).unwrap_or_default();
+        (self.shown(CDI), programs::of_cdi(&text))
+    }
+
+    /// Whether it is that of this program: of another nothing is run.
+    fn is_this_one(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
     /// What there is of Docker; nothing, if it is not installed.
     pub fn docker(&self) -> Option<Docker> {
         let programs = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
-        let program = programs.iter().map(|path| self.path(path)).find(|path| path.exists())?;
-        let said = Command::new(program).arg("--version").stdin(Stdio::null()).output();
-        let (path, cdi_path) = ("/etc/docker/daemon.json", "/etc/cdi/underlay.json");
+        let program = programs.iter().find(|path| self.has(path))?;
+        let is_asked = self.is_this_one() && self.program(program) == Program::Runs;
+        let version = is_asked.then(|| ask::version(Path::new(program))).flatten();
+        let (path, cdi_path) = ("/etc/docker/daemon.json", CDI);
         Some(Docker {
-            version: said.map(|said| String::from_utf8_lossy(&said.stdout).into_owned()).unwrap_or_default(),
+            version: version.unwrap_or_default(),
             settings: Self::text(&self.path(path)),
             path: self.shown(path),
             has_cdi_file: self.has(cdi_path),
@@ -140,7 +175,7 @@ impl System {
     }
 
     /// Whether the running kernel, of `release`, has links of a type: built in, loaded, or where it finds its modules.
-    /// Where there is no list of these it is asked for one.
+    /// Where there is no list of these it is asked for one, and makes none.
     ///
     /// # Errors
     /// When it cannot be asked.

@@ -1,7 +1,7 @@
 //! `underlay metrics`: what Prometheus reads, in its text format, version 0.0.4.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::net::IpAddr;
 
 use super::network::inspect;
@@ -28,6 +28,15 @@ impl Metric {
     fn add(&mut self, labels: String, value: u64) {
         self.samples.push((labels, value));
     }
+}
+
+/// Labels with their values, as the text format wants them: `\`, `"` and line breaks escaped.
+fn labels(labels: &[(&str, &dyn Display)]) -> String {
+    let escaped = |value: &dyn Display| {
+        value.to_string().replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+    };
+    let labels = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
+    labels.collect::<Vec<_>>().join(",")
 }
 
 pub(super) fn print(store: &Store) -> Result<()> {
@@ -69,9 +78,9 @@ fn addresses(store: &Store) -> Result<[Metric; 4]> {
         // Nobody has addresses on the link that carries many VLANs.
         let own = (!network.is_of_many_vlans()).then_some(own);
         for segment in own.into_iter().chain(vlans) {
-            let place = format!(r#"network="{name}",parent="{}""#, segment.parent_link.name);
+            let place = labels(&[("network", &name), ("parent", &segment.parent_link.name)]);
             for subnet in &segment.usage {
-                let labels = format!(r#"{place},subnet="{}""#, subnet.subnet);
+                let labels = format!("{place},{}", labels(&[("subnet", &subnet.subnet)]));
                 used.add(labels.clone(), subnet.usage.in_use);
                 free.add(labels, subnet.usage.free);
             }
@@ -83,8 +92,7 @@ fn addresses(store: &Store) -> Result<[Metric; 4]> {
         let (alive, dead): (Vec<_>, Vec<_>) =
             records.iter().partition(|record| kernel::lives(&record.holder));
         for (state, records) in [("alive", alive), ("dead", dead)] {
-            let labels = format!(r#"network="{name}",state="{state}""#);
-            links.add(labels, records.into_iter().map(count).sum());
+            links.add(labels(&[("network", &name), ("state", &state)]), records.into_iter().map(count).sum());
         }
     }
     Ok([used, free, aside, links])
@@ -96,7 +104,18 @@ fn events(store: &Store) -> Result<Metric> {
         Metric::new("underlay_events_total", "counter", "What has happened since the last boot.");
     let totals = store.event_totals()?;
     for kind in Event::KINDS {
-        events.add(format!(r#"event="{kind}""#), totals.get(kind).copied().unwrap_or_default());
+        events.add(labels(&[("event", &kind)]), totals.get(kind).copied().unwrap_or_default());
     }
     Ok(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let text = labels(&[("a", &"e\"x\\"), ("b", &"one\ntwo"), ("c", &7)]);
+        assert_eq!(text, r#"a="e\"x\\",b="one\ntwo",c="7""#);
+    }
 }

@@ -46,20 +46,22 @@ struct Cli {
     command: Command,
 }
 
-/// Where our files are.
-#[derive(Debug, Args)]
+/// Where our files are. In a hook nothing but its arguments says so: its environment is the runtime's, and may be another
+/// at the next stage.
+#[derive(Debug, Default, Args)]
 struct Folders {
-    /// Where networks and settings are defined
-    #[arg(long, value_name = "DIR", env = CONFIG_DIR.0, default_value = CONFIG_DIR.1)]
-    config_dir: PathBuf,
-    /// Where the ledger is kept
-    #[arg(long, value_name = "DIR", env = STATE_DIR.0, default_value = STATE_DIR.1)]
-    state_dir: PathBuf,
-    /// Where it is remembered which address an identity had
-    #[arg(long, value_name = "DIR", env = DATA_DIR.0, default_value = DATA_DIR.1)]
-    data_dir: PathBuf,
-    /// Where Docker and podman are told that networks are devices [default: /etc/cdi, or cdi in another config dir]
-    #[arg(long, value_name = "DIR", env = CDI_DIR.0)]
+    /// Where networks and settings are defined [env: UNDERLAY_CONFIG_DIR] [default: /etc/underlay]
+    #[arg(long, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
+    /// Where the ledger is kept [env: UNDERLAY_STATE_DIR] [default: /run/underlay]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Where it is remembered which address an identity had [env: UNDERLAY_DATA_DIR] [default: /var/lib/underlay]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where Docker and podman are told that networks are devices [env: UNDERLAY_CDI_DIR] [default: /etc/cdi, or cdi in
+    /// another config dir]
+    #[arg(long, value_name = "DIR")]
     cdi_dir: Option<PathBuf>,
 }
 
@@ -184,43 +186,47 @@ fn plain_hook(args: &[OsString]) -> Option<Cli> {
         "poststop" => Stage::Poststop,
         _ => return None,
     };
-    (hook == "hook")
-        .then(|| Cli { folders: Folders::of_environment(), command: Command::Hook { stage, network } })
+    (hook == "hook").then(|| Cli { folders: Folders::default(), command: Command::Hook { stage, network } })
 }
 
 impl Folders {
-    /// As the environment names them, or the default ones.
-    fn of_environment() -> Self {
-        let named = |variable| env::var_os(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        let folder = |(variable, default)| named(variable).unwrap_or_else(|| PathBuf::from(default));
-        Self {
-            config_dir: folder(CONFIG_DIR),
-            state_dir: folder(STATE_DIR),
-            data_dir: folder(DATA_DIR),
-            cdi_dir: named(CDI_DIR.0),
-        }
-    }
-
-    /// The store that lies there. Networks that are defined elsewhere are no devices of this machine's engines, whose
-    /// file would lose those of the default folder.
-    fn store(self) -> Store {
-        let cdi_dir = self.cdi_dir.unwrap_or_else(|| match self.config_dir == Path::new(CONFIG_DIR.1) {
+    /// The store that lies there; `named` tells the value of a variable, where no argument names the folder. Networks that
+    /// are defined elsewhere are no devices of this machine's engines, whose file would lose those of the default folder.
+    fn store(self, named: impl Fn(&str) -> Option<PathBuf>) -> Store {
+        let folder = |argument: Option<PathBuf>, (variable, default): (&str, &str)| {
+            argument.or_else(|| named(variable)).unwrap_or_else(|| PathBuf::from(default))
+        };
+        let config_dir = folder(self.config_dir, CONFIG_DIR);
+        let cdi_dir = self.cdi_dir.or_else(|| named(CDI_DIR.0));
+        let cdi_dir = cdi_dir.unwrap_or_else(|| match config_dir == Path::new(CONFIG_DIR.1) {
             true => PathBuf::from(CDI_DIR.1),
-            false => self.config_dir.join("cdi"),
+            false => config_dir.join("cdi"),
         });
-        Store::new(self.config_dir, self.state_dir, self.data_dir, cdi_dir)
+        Store::new(config_dir, folder(self.state_dir, STATE_DIR), folder(self.data_dir, DATA_DIR), cdi_dir)
     }
+}
+
+/// The folder that the environment names.
+fn of_environment(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
 /// How hooks are to call this program, so that they use the folders of `store`.
 fn program(store: &Store) -> Result<Program> {
     let path = env::current_exe().map_err(|error| Error::io("read", "/proc/self/exe".as_ref(), &error))?;
+    let text = |path: &Path| {
+        path.to_str().map(str::to_owned).ok_or_else(|| {
+            Error::input(format!("{} is no text, as the arguments of hooks are", path.display()))
+                .hint("use a path of UTF-8 characters")
+        })
+    };
+    text(&path)?;
     let names = [("--config-dir", CONFIG_DIR), ("--state-dir", STATE_DIR), ("--data-dir", DATA_DIR)];
     let mut options = Vec::new();
     for (folder, (option, (_, default))) in store.dirs().into_iter().zip(names) {
         if folder != Path::new(default) {
             let folder = path::absolute(folder).map_err(|error| Error::io("find", folder, &error))?;
-            options.extend([option.to_owned(), folder.display().to_string()]);
+            options.extend([option.to_owned(), text(&folder)?]);
         }
     }
     Ok(Program { path, options })
@@ -228,7 +234,11 @@ fn program(store: &Store) -> Result<Program> {
 
 fn run(cli: Cli) -> Result<()> {
     // What it has open is left to the kernel, which closes all at once.
-    let store = ManuallyDrop::new(cli.folders.store());
+    let store = match cli.command {
+        Command::Hook { .. } | Command::Announce { .. } => cli.folders.store(|_| None),
+        _ => cli.folders.store(of_environment),
+    };
+    let store = ManuallyDrop::new(store);
     match cli.command {
         Command::Hook { stage: Stage::CreateRuntime, network } => {
             hook::create_runtime(&store, network.as_ref())

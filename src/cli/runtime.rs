@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::{Folders, output, program};
+use crate::error::Result;
 use crate::event::Event;
 use crate::report::report;
 use crate::runtime;
@@ -14,12 +15,26 @@ pub(super) fn is_meant(args: &[OsString]) -> bool {
     args.first().and_then(|name| Path::new(name).file_name()) == Some(OsStr::new(runtime::NAME))
 }
 
-/// Becomes the real runtime, or says why not. All arguments are the runtime's, so our folders come from the
-/// environment.
+/// Our folders, as arguments before the runtime's name them: the environment is the caller's, as a hook's is.
+fn folders(call: &Result<Call<'_>>) -> Folders {
+    let named = |name: &str| {
+        let folders = call.as_ref().ok()?.folders.iter().rev();
+        folders.clone().find(|(option, _)| *option == name).map(|(_, path)| path.to_path_buf())
+    };
+    Folders {
+        config_dir: named("config-dir"),
+        state_dir: named("state-dir"),
+        data_dir: named("data-dir"),
+        cdi_dir: named("cdi-dir"),
+    }
+}
+
+/// Becomes the real runtime, or says why not.
 pub(super) fn main(args: &[OsString]) -> u8 {
     output::begin_log();
-    let store = Folders::of_environment().store();
-    let error = match Call::read(args.get(1..).unwrap_or_default()) {
+    let call = Call::read(args.get(1..).unwrap_or_default());
+    let store = folders(&call).store(|_| None);
+    let error = match call {
         Ok(call) => {
             let error =
                 program(&store).map_or_else(|error| error, |program| runtime::run(&store, &program, &call));

@@ -9,8 +9,8 @@ use crate::difference::{Difference, What};
 use crate::finding::{Finding, Severity, Subject};
 use crate::host_link;
 use crate::mac::MacAddr;
-use crate::printable;
 use crate::record::{Attached, Record};
+use crate::shell::Line;
 
 /// What of a container is the host's as well; `addresses` are the host's, by the number of their link.
 pub fn duplicates(record: &Record, links: &[HostLink], addresses: &[(u32, IpNet)]) -> Vec<Finding> {
@@ -24,7 +24,7 @@ pub fn duplicates(record: &Record, links: &[HostLink], addresses: &[(u32, IpNet)
             let (ip, name) = (net.addr(), &link.link.name);
             let what = format!("address {ip} of container {} is the host's too, on {name}", record.container);
             let why = "neighbours send to the one or the other, now and then";
-            let command = format!("ip addr del {net} dev {}", printable::word(name));
+            let command = Line::of("ip addr del").word(net).text("dev").word(name).to_string();
             findings.push(error("duplicate-address", what, why).mended_by(command));
         }
         let same = |link: &&HostLink| {
@@ -37,7 +37,8 @@ pub fn duplicates(record: &Record, links: &[HostLink], addresses: &[(u32, IpNet)
                 record.container
             );
             let why = "on one LAN, switches send its frames to the one or the other";
-            let command = format!("ip link set {} address {}", printable::word(name), another(mac));
+            let command =
+                Line::of("ip link set").named("dev", name).text("address").word(another(mac)).to_string();
             findings.push(error("duplicate-mac", what, why).mended_by(command));
         }
     }
@@ -65,7 +66,8 @@ pub fn filters(record: &Record, filters: &[Filters]) -> Vec<Finding> {
         |(attached, _): &(&Attached, &Filters)| attached.addresses.iter().any(|net| net.addr().is_ipv4());
     let links: Vec<_> = record.attachments.iter().zip(filters).filter(has_v4).collect();
     let warning = |id, what, why| Finding::new((Subject::Containers, Severity::Warning, id), what, why);
-    let inside = format!("nsenter --net=/proc/{}/ns/net sysctl -w", record.holder.pid);
+    let netns = format!("--net=/proc/{}/ns/net", record.holder.pid);
+    let inside = Line::of("nsenter").word(netns).text("sysctl -w");
     let is_way_out = |attached: &Attached| {
         attached.routes.iter().any(|route| route.is_default() && route.to.addr().is_ipv4())
     };
@@ -83,7 +85,8 @@ pub fn filters(record: &Record, filters: &[Filters]) -> Vec<Finding> {
                 attached.network
             );
             let link = attached.ifname.as_str().replace('.', "/");
-            let command = format!("{inside} net.ipv4.conf.{link}.rp_filter=2");
+            let setting = format!("net.ipv4.conf.{link}.rp_filter=2");
+            let command = inside.clone().word(setting).to_string();
             findings.push(warning("rp-filter", what, why).mended_by(command));
         }
     }
@@ -99,7 +102,8 @@ pub fn filters(record: &Record, filters: &[Filters]) -> Vec<Finding> {
             let why = "neighbours learn the one MAC address or the other for either address, and modes and filters of \
                        the links do not hold"
                 .to_owned();
-            let command = format!("{inside} net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2");
+            let settings = "net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2";
+            let command = inside.clone().text(settings).to_string();
             findings.push(warning("arp-flux", what, why).mended_by(command));
         }
     }
@@ -114,10 +118,8 @@ pub fn host_filters(name: &str, filters: Filters) -> Option<Finding> {
             filters.arp_ignore
         );
         let why = "containers reach the host at the address of that link, and at none of its others";
-        let command = format!(
-            "sysctl -w net.ipv4.conf.all.arp_ignore=0 net.ipv4.conf.{}.arp_ignore=0",
-            name.replace('.', "/")
-        );
+        let setting = format!("net.ipv4.conf.{}.arp_ignore=0", name.replace('.', "/"));
+        let command = Line::of("sysctl -w net.ipv4.conf.all.arp_ignore=0").word(setting).to_string();
         Finding::new((Subject::Containers, Severity::Note, "host-arp-ignore"), what, why).mended_by(command)
     };
     (filters.arp_ignore > 0).then(finding)

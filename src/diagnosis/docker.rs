@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::finding::{Finding, Severity, Subject};
-use crate::printable;
+use crate::shell;
 
 /// What is there of Docker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,8 +95,8 @@ fn version(text: &str) -> Option<(u32, u32)> {
 /// The command that writes these settings.
 fn write(path: &str, settings: Map<String, Value>) -> String {
     let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
-    let settings = printable::word(&Value::Object(settings).to_string());
-    format!("mkdir -p {} && printf '%s\\n' {settings} > {}", printable::word(folder), printable::word(path))
+    let settings = shell::word(Value::Object(settings).to_string());
+    format!("mkdir -p {} && printf '%s\\n' {settings} > {}", shell::word(folder), shell::word(path))
 }
 
 #[cfg(test)]

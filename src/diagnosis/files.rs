@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::finding::{Finding, Severity, Subject};
-use crate::printable;
+use crate::shell;
 
 /// Who may do what with a file or folder (stat(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Access {
 
 /// What is wrong with who may write `path`: the hook refuses to read it then.
 pub fn access(path: &Path, access: Access, subject: Subject) -> Vec<Finding> {
-    let word = printable::word(&path.to_string_lossy());
+    let word = shell::path(path);
     let path = path.display();
     let why =
         "underlay believes no file that others than root can write, so no container that needs it starts";
@@ -35,7 +35,7 @@ pub fn access(path: &Path, access: Access, subject: Subject) -> Vec<Finding> {
 
 /// The ledger is on a file system that outlives a boot.
 pub fn not_on_tmpfs(path: &Path) -> Finding {
-    let word = printable::word(&path.to_string_lossy());
+    let word = shell::path(path);
     Finding::new(
         (Subject::State, Severity::Warning, "state-dir"),
         format!("the state folder {} is not on a tmpfs", path.display()),

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use super::programs::{self, Program};
 use crate::finding::{Finding, Severity, Subject};
-use crate::printable;
+use crate::shell;
 
 /// Where both read hooks, if nothing else is said.
 pub const DEFAULT_DIR: &str = "/usr/share/containers/oci/hooks.d";
@@ -32,17 +33,6 @@ pub struct HookFile {
     pub name: String,
     /// What it says.
     pub text: String,
-}
-
-/// What is there of a hook's program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
-    /// It can be run.
-    Runs,
-    /// There is a file, which cannot be.
-    NotExecutable,
-    /// There is none.
-    Missing,
 }
 
 /// The folders that `hooks_dir` names in settings in TOML (containers.conf(5), crio.conf(5)): those of the last text
@@ -103,7 +93,7 @@ pub fn hooks(
                     findings.push(match ours {
                         Some((stage, _)) => bad.mended_by(write(&file.folder, stage, program)),
                         None => {
-                            let path = printable::word(&path);
+                            let path = shell::word(&path);
                             bad.mended_by(format!("mv {path} {path}.off"))
                         }
                     });
@@ -115,24 +105,13 @@ pub fn hooks(
                         continue;
                     };
                     served.push(*stage);
-                    let why = "an engine passes over a hook whose program it cannot run, and starts the container without \
-                               its network";
                     let (found, called) = runs(&hook.path);
-                    let called = printable::word(&called);
-                    match found {
-                        Program::Runs => {}
-                        Program::NotExecutable => {
-                            let what = format!("{called} cannot be executed, which {path} calls");
-                            findings.push(
-                                finding("hook-program", what, why).mended_by(format!("chmod 755 {called}")),
-                            );
-                        }
-                        Program::Missing => {
-                            let what = format!("there is no {called}, which {path} calls");
-                            let rewrite = write_as(&path, stage, program);
-                            findings.push(finding("hook-program", what, why).mended_by(rewrite));
-                        }
-                    }
+                    findings.extend(programs::program(
+                        &found,
+                        &called,
+                        &path,
+                        write_as(&path, stage, program),
+                    ));
                 }
             }
         }
@@ -215,7 +194,7 @@ fn shipped_name(stage: &str) -> String {
 /// The command that writes our hook file of `stage` into `folder`.
 fn write(folder: &str, stage: &str, program: &str) -> String {
     let path = format!("{folder}/{}", shipped_name(stage));
-    format!("mkdir -p {} && {}", printable::word(folder), write_as(&path, stage, program))
+    format!("mkdir -p {} && {}", shell::word(folder), write_as(&path, stage, program))
 }
 
 fn write_as(path: &str, stage: &str, program: &str) -> String {
@@ -225,7 +204,7 @@ fn write_as(path: &str, stage: &str, program: &str) -> String {
     if let Some(called) = file.pointer_mut("/hook/path") {
         *called = program.into();
     }
-    format!("printf '%s\\n' {} > {}", printable::word(&file.to_string()), printable::word(path))
+    format!("printf '%s\\n' {} > {}", shell::word(file.to_string()), shell::word(path))
 }
 
 #[cfg(test)]
@@ -281,9 +260,9 @@ mod tests {
             text: text.to_owned(),
         };
         let shipped = SHIPPED.map(|(stage, text)| file("/a", &shipped_name(stage), text));
-        let found = |folders: &[&str], files: &[HookFile], program| {
-            let findings =
-                hooks(&[engine(folders)], files, "/usr/bin/underlay", |path| (program, path.to_owned()));
+        let found = |folders: &[&str], files: &[HookFile], program: Program| {
+            let runs = |path: &str| (program.clone(), path.to_owned());
+            let findings = hooks(&[engine(folders)], files, "/usr/bin/underlay", runs);
             findings.into_iter().map(|finding| (finding.id, finding.command.unwrap())).collect::<Vec<_>>()
         };
         let ids = |found: &[(&'static str, String)]| found.iter().map(|(id, _)| *id).collect::<Vec<_>>();

@@ -7,10 +7,11 @@ pub mod hooks;
 pub mod kernel;
 pub mod machine;
 pub mod parents;
+pub mod programs;
 pub mod quarantine;
 
 use crate::driver::Driver;
-use crate::printable;
+use crate::shell;
 
 /// The command that gives the network in `file` another driver, mode and flag.
 fn edit_driver(file: &str, driver: Driver) -> String {
@@ -23,5 +24,5 @@ fn edit_driver(file: &str, driver: Driver) -> String {
     let script = format!(
         r#"s/,\s*"(macvlan_mode|ipvlan_mode|ipvlan_flag)"\s*:\s*"\w+"//g; s/"driver"\s*:\s*"\w+"/{words}/"#
     );
-    format!("sed -Ezi {} {}", printable::word(&script), printable::word(file))
+    format!("sed -Ezi {} {}", shell::word(&script), shell::word(file))
 }

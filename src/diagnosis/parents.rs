@@ -5,9 +5,10 @@ use crate::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::Error;
 use crate::finding::{Finding, Severity, Subject};
 use crate::host_link;
-use crate::link::Link;
+use crate::link::{Link, set_mtu};
+use crate::name::ChosenName;
 use crate::network::Network;
-use crate::printable;
+use crate::shell::{self, Line};
 
 /// A link of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub fn parent(defined: &Defined, links: &[HostLink], uplink: Option<u32>) -> Vec
         findings.push(finding("parent-is-port", what, &why).mended_by(edit_parent(defined, master)));
     } else if let Some(mtu) = mtu {
         let what = format!("mtu {mtu} of network {name} is above the {} of parent {parent}", found.link.mtu);
-        let raise = format!("ip link set {} mtu {mtu}", printable::word(parent.as_str()));
+        let raise = set_mtu(parent.as_str(), mtu).to_string();
         let why = "no container of the network starts, and those that run have the parent's smaller MTU";
         findings.push(finding("parent-mtu", what, why).mended_by(raise));
     } else if found.wireless && network.driver.kind() == Kind::Macvlan {
@@ -88,7 +89,7 @@ fn way_out(link: &HostLink, links: &[HostLink]) -> Option<Finding> {
             let why = "nothing gets in or out by a link that is down, nor by what is made on it";
             let down =
                 Finding::new((ERROR.0, ERROR.1, "parent-down"), format!("parent link {name} is down"), why);
-            return Some(down.mended_by(format!("ip link set {} up", printable::word(name))));
+            return Some(down.mended_by(Line::of("ip link set").named("dev", name).text("up").to_string()));
         }
         let Some(below) = link.link.lower.filter(|&lower| lower != link.link.ifindex) else { break };
         let Some(below) = links.iter().find(|link| link.link.ifindex == below) else { break };
@@ -166,7 +167,14 @@ fn mended_by_other_parent(
     let would_do = |found: &&HostLink| {
         let of_ours = matches!(found.link.kind.as_deref(), Some("dummy" | "macvlan" | "ipvlan" | "tun"));
         let wireless = found.wireless && network.driver.kind() == Kind::Macvlan;
-        found.link.up && found.carrier && !of_ours && !wireless && found.link.check_parent(network).is_ok()
+        // What stands in a command of sed(1), and in JSON, as it is.
+        let plain = found.link.name.parse::<ChosenName>().is_ok();
+        plain
+            && found.link.up
+            && found.carrier
+            && !of_ours
+            && !wireless
+            && found.link.check_parent(network).is_ok()
     };
     let is_uplink = |found: &&HostLink| Some(found.link.ifindex) == uplink && would_do(found);
     match links.iter().find(is_uplink).or_else(|| links.iter().find(would_do)) {
@@ -178,7 +186,7 @@ fn mended_by_other_parent(
 /// The command that gives a network the parent `name`.
 fn edit_parent(defined: &Defined, name: &str) -> String {
     let script = format!(r#"s/"parent"\s*:\s*"[^"]*"/"parent": "{name}"/"#);
-    format!("sed -Ei {} {}", printable::word(&script), printable::word(&defined.file))
+    format!("sed -Ei {} {}", shell::word(&script), shell::word(&defined.file))
 }
 
 #[cfg(test)]

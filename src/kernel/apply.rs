@@ -79,8 +79,12 @@ pub fn detach(plan: &[Op], inside: &mut Socket) -> Result<()> {
                 Some(Refusal { errno: libc::ENOENT | libc::ESRCH | libc::EAFNOSUPPORT, .. }) | None => {}
                 Some(refusal) => outcome = Err(explain(op, &refusal)),
             }
+            continue;
         }
-        let Op::DeleteLink { name, ifindex, kind, mark } = op else { continue };
+        let Op::DeleteLink { name, ifindex, kind, mark } = op else {
+            outcome = Err(Error::input(format!("`{op}` takes nothing away")));
+            continue;
+        };
         let found = match ifindex {
             Some(ifindex) => inside.link_by_index(*ifindex)?,
             // Cut short: it may have any name.
@@ -129,7 +133,9 @@ fn finish(link: &Made, steps: &[Op], inside: &mut Socket) -> Result<()> {
             | Op::DeleteLasting(_)
             | Op::DeleteLink { .. }
             | Op::MakeParent { .. }
-            | Op::DeleteParent { .. } => {}
+            | Op::DeleteParent { .. } => {
+                return Err(Error::input(format!("`{op}` is nothing that is done to a link that was made")));
+            }
         }
     }
     run_batch(batch, link.ifindex, inside)?;

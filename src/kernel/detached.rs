@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use nix::unistd::{close, setsid};
 
+use super::start::unblock_signals;
 use crate::error::{Error, Result};
 
 /// This very program, whatever its file is called by now.
@@ -37,11 +38,12 @@ pub fn start_detached(config_dir: &Path, state_dir: &Path, arguments: &[&str]) -
     start().map(drop).map_err(|error: io::Error| Error::io("start", SELF.as_ref(), &error))
 }
 
-/// Leaves the session and the folder of whoever started this process, and closes all files but the three: runtimes wait
+/// Leaves the session, the folder and the blocked signals of whoever started this process, and closes all files but the three: runtimes wait
 /// until nobody holds the pipes they have given to a hook, and unmount the bundle it was started in.
 ///
 /// To be called before anything is opened.
 pub fn detach_self() {
+    unblock_signals();
     // Who leads a session already needs none.
     let _ = setsid();
     // Not when it is started: a folder to start in would have it forked, not spawned.

@@ -7,6 +7,7 @@ use crate::driver::{Driver, Kind as DriverKind, MacvlanMode};
 use crate::error::{Error, Kind};
 use crate::parent::Recipe;
 use crate::plan::Op;
+use crate::shell::Line;
 
 /// Whether something was refused because an address or MAC address is in use on the segment.
 pub fn is_in_use(error: &Error) -> bool {
@@ -23,7 +24,7 @@ pub(super) fn explain(op: &Op, refusal: &Refusal) -> Error {
             ),
             (libc::ENODEV, _) => (
                 format!("parent {parent} is gone"),
-                format!("bring it back and see it with `ip link show {parent}`"),
+                format!("bring it back and see it with `{}`", Line::of("ip link show").named("dev", parent)),
             ),
             (libc::EBUSY, _) => (
                 format!("parent {parent} is in use by another driver and takes no {} link", driver.kind()),

@@ -68,9 +68,8 @@ pub fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> R
 fn finish(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<Link> {
     let gone = || Error::input(format!("{} was made and is gone", link.name));
     let Link { ifindex, .. } = host.link(&link.born_as)?.ok_or_else(gone)?;
-    let with_ipv6 = link.addresses.iter().any(IpAddr::is_ipv6);
     // The thread of a hook is in the container's namespace, and /proc/sys with it.
-    home.inside(|| behave(&link.born_as, with_ipv6))?;
+    home.inside(|| behave(&link.sysctls(&link.born_as)))?;
     for &address in &link.addresses {
         add_address(link, ifindex, address, host)?;
     }
@@ -111,19 +110,9 @@ fn refuse_taken(link: &HostLink, host: &mut Socket) -> Result<()> {
         .hint("name an address in host_access that the host does not have, or none to have one picked"))
 }
 
-/// Settings of the host's link, in the namespace this thread is in.
-///
-/// The kernel answers ARP requests for any of the host's addresses by any of its links, so that the LAN would see each
-/// of them with two MAC addresses. By this link it shall speak to those alone that it has routes to (`arp_filter`), and
-/// of the address that they know (`arp_announce`). What routers advertise is for the parent.
-fn behave(link: &IfName, with_ipv6: bool) -> Result<()> {
-    let ipv6 = if with_ipv6 { "0" } else { "1" };
-    for (setting, value) in [
-        (format!("ipv4/conf/{link}/arp_filter"), "1"),
-        (format!("ipv4/conf/{link}/arp_announce"), "2"),
-        (format!("ipv6/conf/{link}/accept_ra"), "0"),
-        (format!("ipv6/conf/{link}/disable_ipv6"), ipv6),
-    ] {
+/// Sets `settings`, of the host's link, in the namespace this thread is in.
+fn behave(settings: &[(String, &str)]) -> Result<()> {
+    for (setting, value) in settings {
         let path = format!("/proc/sys/net/{setting}");
         match fs::write(&path, value) {
             Err(error)

@@ -42,7 +42,7 @@ pub use parent::{delete_parent, is_wireless, make_parent};
 pub use probe::Probes;
 pub use process::{Process, is_in, is_rootless, lives, pid_namespace};
 pub use socket::Socket;
-pub use start::start;
+pub use start::{restore_signals, start};
 pub use status::{can_make, release};
 pub use survey::{Seen, Survey, survey};
 pub use sysctl::{sysctl, sysctl_of};

@@ -7,6 +7,7 @@ use crate::cdi;
 use crate::error::Result;
 use crate::file;
 use crate::own_hooks::Program;
+use crate::trust;
 
 impl Store {
     /// Where the CDI file is.
@@ -24,7 +25,11 @@ impl Locked<'_> {
     pub fn write_cdi(&self, program: &Program) -> Result<bool> {
         let path = self.store.cdi_path();
         match cdi::spec(&self.store.network_names()?, program) {
-            Some(spec) => file::publish(&path, &to_json(&spec)?).map(|()| true),
+            Some(spec) => {
+                // Root's engines run it: whoever can change it would be root.
+                trust::check_program(&program.path)?;
+                file::publish(&path, &to_json(&spec)?).map(|()| true)
+            }
             None => file::remove(&path).map(|()| false),
         }
     }

@@ -2,16 +2,15 @@
 //! only on failure (runc).
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::lock::try_lock;
 use super::{Store, write_state};
 use crate::error::Result;
 use crate::event::Event;
@@ -73,7 +72,7 @@ impl Store {
 
     /// Adds a line, and looks after the file if `is_time`.
     fn add_line(&self, line: &str, is_time: bool) -> io::Result<()> {
-        let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(self.events_path());
+        let open = || file::open_to_append(&self.events_path());
         let file = open().or_else(|error| match file::make_folder(&self.state_dir, 0o700) {
             Ok(()) => open(),
             Err(_) => Err(error),
@@ -94,8 +93,9 @@ impl Store {
             let same = |other: fs::Metadata| Ok::<_, io::Error>(other.ino() == file.metadata()?.ino());
             fs::metadata(self.events_path()).and_then(same)
         };
-        // Another does it at this moment, or has just done it.
-        if !try_lock(file) || !is_current()? {
+        // Under the ledger's lock, which only who writes can have: another does it at this moment, or has just done it.
+        let Ok(_locked) = self.lock(Duration::ZERO) else { return Ok(()) };
+        if !is_current()? {
             return Ok(());
         }
         let mut forgotten = self.forgotten();

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::file;
 use crate::hash::fnv1a;
 use crate::name::{ContainerId, Identity};
+use crate::trust;
 
 /// How many buckets there are for identities, and as many for container ids.
 const BUCKETS: u64 = 64;
@@ -31,7 +32,7 @@ impl Store {
     /// # Errors
     /// When others than root can write to the data dir.
     pub fn hint_path(&self, identity: Option<&Identity>, container: &ContainerId) -> Result<PathBuf> {
-        file::check_folder(&self.data_dir)?;
+        trust::check_folder(&self.data_dir)?;
         let (folder, name) = match identity {
             Some(identity) => ("identities", identity.as_str()),
             None => ("containers", container.as_str()),

@@ -1,39 +1,42 @@
 //! The ledger's lock: holding a [`Locked`] is the only way to change anything.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::mem;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use std::sync::{MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fs2::FileExt;
 
 use nix::libc;
 
 use super::Store;
+use super::lock_file::{LockFile, acquire, describe};
 use crate::error::{Error, Kind, Result};
 use crate::file;
-
-/// How long to wait without a word.
-const PATIENCE: Duration = Duration::from_millis(900);
+use crate::trust;
 
 /// The store while no other process changes it. Dropping it gives the lock back.
 #[derive(Debug)]
 pub struct Locked<'a> {
     pub(super) store: &'a Store,
-    file: Held<'a>,
+    file: Option<LockFile>,
+    folder: Option<File>,
 }
 
-/// What flock(2) holds.
-#[derive(Debug)]
-enum Held<'a> {
-    /// The state folder as the store has it open.
-    Folder(&'a File),
-    /// The same folder, opened once more to wait for it; closing it ends the lock.
-    Waited(#[expect(dead_code, reason = "held, not read")] File),
+/// Where a store has its lock file.
+#[derive(Debug, Default)]
+pub(super) enum Slot {
+    /// Not opened yet.
+    #[default]
+    Closed,
+    /// Open, and the state folder was looked at.
+    Open(LockFile),
+    /// In a [`Locked`].
+    Taken,
 }
 
 impl<'a> Locked<'a> {
@@ -45,67 +48,87 @@ impl<'a> Locked<'a> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        if let Held::Folder(folder) = self.file {
-            // Of a descriptor that is open it cannot fail.
-            let _ = FileExt::unlock(folder);
-            self.store.is_locked.store(false, Ordering::Release);
-        }
+        let Some(file) = self.file.take() else { return };
+        drop(self.folder.take());
+        file.unlock();
+        *self.store.slot() = Slot::Open(file);
     }
 }
 
 impl Store {
-    /// Waits for the lock, at most for `timeout`. It is the state folder itself that is locked: no file in it can be in
-    /// the way.
+    /// Waits for the lock, at most for `timeout`. Only who can write to the state folder can have it: see
+    /// [`lock_file`](super::lock_file).
     ///
     /// # Errors
-    /// [`Kind::Busy`] when the time is over; [`Kind::Input`] when others than root can write to the folder.
+    /// [`Kind::Busy`] when the time is over, and at once when this process has it; [`Kind::Input`] when others than root
+    /// can write to the folder.
     pub fn lock(&self, timeout: Duration) -> Result<Locked<'_>> {
-        let path = &self.state_dir;
-        let folder = match self.folder()? {
-            Some(folder) => folder,
-            None => {
-                file::make_folder(path, 0o700)?;
-                file::replace(&self.was_made(), b"")?;
-                self.folder()?.ok_or_else(|| Error::io("open", path, &io::ErrorKind::NotFound.into()))?
+        let known = match mem::replace(&mut *self.slot(), Slot::Taken) {
+            Slot::Closed => None,
+            Slot::Open(file) => Some(file),
+            Slot::Taken => {
+                let text = format!("{} is locked by this very process", self.state_dir.display());
+                return Err(
+                    Error::new(Kind::Busy, text).hint("this is a fault of underlay: please report it")
+                );
             }
         };
-        // To flock(2) who has the lock by a descriptor may have it again.
-        if !self.is_locked.swap(true, Ordering::Acquire) {
-            match FileExt::try_lock_exclusive(folder) {
-                Ok(()) => return Ok(Locked { store: self, file: Held::Folder(folder) }),
-                Err(error) => {
-                    self.is_locked.store(false, Ordering::Release);
-                    if error.kind() != io::ErrorKind::WouldBlock {
-                        return Err(Error::io("lock", path, &error));
-                    }
-                }
-            }
-        }
-        match wait(open_folder(path).map_err(|error| Error::io("open", path, &error))?, timeout) {
-            Some(Ok(file)) => Ok(Locked { store: self, file: Held::Waited(file) }),
-            Some(Err(error)) => Err(Error::io("lock", path, &error)),
-            None => {
-                let waited =
-                    format!("{} was locked by others for {} ms", path.display(), timeout.as_millis());
-                Err(Error::new(Kind::Busy, waited)
-                    .hint(format!("see who holds it with `fuser {}`", path.display())))
-            }
-        }
+        let file = self.lock_file(known, timeout).inspect_err(|_| *self.slot() = Slot::Closed)?;
+        let folder = lock_as_before(&self.state_dir, &file);
+        Ok(Locked { store: self, file: Some(file), folder })
     }
 
-    /// The state folder, which is opened once and stays open; `None` if there is none.
-    fn folder(&self) -> Result<Option<&File>> {
-        if let Some(folder) = self.folder.get() {
-            return Ok(Some(folder));
+    fn lock_file(&self, known: Option<LockFile>, timeout: Duration) -> Result<LockFile> {
+        if !self.has_folder()? {
+            self.make_folder()?;
         }
-        let path = &self.state_dir;
-        let failed = |error: io::Error| Error::io("open", path, &error);
-        let folder = match open_folder(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(failed)?,
+        let path = self.state_dir.join("lock");
+        let acquired = match acquire(&path, known, timeout) {
+            // Somebody has removed the folder since it was found.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_folder()?;
+                acquire(&path, None, timeout)
+            }
+            acquired => acquired,
         };
-        file::check_owner(path, &folder.metadata().map_err(failed)?)?;
-        Ok(Some(self.folder.get_or_init(|| folder)))
+        let acquired = acquired.map_err(|error| Error::io("lock", &path, &error))?;
+        acquired.map_err(|holder| {
+            let waited = format!(
+                "{} was locked by {} for {} ms",
+                self.state_dir.display(),
+                describe(holder),
+                timeout.as_millis()
+            );
+            Error::new(Kind::Busy, waited)
+                .hint("see what it is doing, and try again; `lock_timeout_ms` is how long is waited")
+        })
+    }
+
+    fn make_folder(&self) -> Result<()> {
+        file::make_folder(&self.state_dir, 0o700)?;
+        file::touch(&self.was_made())?;
+        self.has_folder().map(drop)
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is a state folder, which is root's alone; once it is found, it is not looked for again.
+    fn has_folder(&self) -> Result<bool> {
+        let path = &self.state_dir;
+        if self.has_folder.get().is_some() {
+            return Ok(true);
+        }
+        match fs::metadata(path) {
+            Ok(metadata) => {
+                trust::check_owner(path, &metadata)?;
+                self.has_folder.get_or_init(|| ());
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("look at", path, &error)),
+        }
     }
 
     /// Whether the state folder was there since the last boot and is gone, with containers that may live.
@@ -115,7 +138,7 @@ impl Store {
     pub fn is_lost(&self) -> Result<bool> {
         let was_made = self.was_made();
         let is_there = || was_made.try_exists().map_err(|error| Error::io("look for", &was_made, &error));
-        Ok(self.folder()?.is_none() && is_there()?)
+        Ok(!self.has_folder()? && is_there()?)
     }
 
     /// Beside the state folder, an empty file that tells that it was made: on the same tmpfs, so a boot forgets both.
@@ -126,32 +149,248 @@ impl Store {
     }
 }
 
-fn open_folder(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)
+/// How long after the lock file was made a process of a version may run that knows of none.
+const UPGRADE: Duration = Duration::from_secs(300);
+/// How long such a one is waited for: it holds the lock for some milliseconds.
+const COURTESY: Duration = Duration::from_secs(1);
+/// How often it is looked for.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Before there was a lock file, the state folder was the lock (flock(2)): where a process of that time may run, just after
+/// an upgrade, it is locked too. As anybody can lock it who can read it, nobody is waited for longer than such a process
+/// would take. The next version does without.
+fn lock_as_before(path: &Path, file: &LockFile) -> Option<File> {
+    if file.age().is_some_and(|age| age > UPGRADE) {
+        return None;
+    }
+    let folder = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path).ok()?;
+    let until = Instant::now() + COURTESY;
+    while let Err(error) = FileExt::try_lock_exclusive(&folder) {
+        if error.kind() != io::ErrorKind::WouldBlock || Instant::now() >= until {
+            log::warn!("{} is locked as before the lock file: not waited for", path.display());
+            return None;
+        }
+        thread::sleep(PAUSE);
+    }
+    Some(folder)
 }
 
-/// Locks `file` as long as it is open; `false` if another has it locked, or it cannot be.
-pub(super) fn try_lock(file: &File) -> bool {
-    FileExt::try_lock_exclusive(file).is_ok()
-}
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// Waits in the kernel's queue, where nobody is overtaken, as polling would do. flock(2) knows no time limit, so
-/// a thread waits; if it comes too late, it closes the file it has locked and ends.
-fn wait(file: File, timeout: Duration) -> Option<io::Result<File>> {
-    let (sender, receiver) = mpsc::channel();
-    let waiting = thread::Builder::new().spawn(move || {
-        let locked = FileExt::lock_exclusive(&file).map(|()| file);
-        // Nobody listens any more: the lock goes with the file.
-        let _ = sender.send(locked);
-    });
-    if let Err(error) = waiting {
-        return Some(Err(error));
+    use nix::fcntl::{FcntlArg, fcntl};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn folder() -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("run")).unwrap();
+        folder
     }
-    // Who waits shall know for what.
-    let first = timeout.min(PATIENCE);
-    if let Ok(locked) = receiver.recv_timeout(first) {
-        return Some(locked);
+
+    fn store(folder: &TempDir) -> Store {
+        Store::new("/none".into(), folder.path().join("run"), "/none".into(), "/none".into())
     }
-    log::warn!("waiting for the ledger, which another process has locked");
-    receiver.recv_timeout(timeout - first).ok()
+
+    /// As five minutes after it was made.
+    fn age(folder: &TempDir) {
+        let file = File::options().write(true).open(folder.path().join("run/lock")).unwrap();
+        file.set_modified(std::time::SystemTime::now() - UPGRADE - COURTESY).unwrap();
+    }
+
+    #[test]
+    fn one_at_a_time() {
+        let folder = folder();
+        let (one, two) = (store(&folder), store(&folder));
+        let held = one.lock(Duration::ZERO).unwrap();
+        let begin = Instant::now();
+        let error = one.lock(LONG).unwrap_err();
+        assert!(
+            begin.elapsed() < COURTESY && error.to_string().ends_with("run is locked by this very process")
+        );
+        let error = two.lock(Duration::from_millis(20)).unwrap_err();
+        let comm = fs::read_to_string("/proc/self/comm").unwrap();
+        let own = format!("run was locked by pid {} ({}) for 20 ms", std::process::id(), comm.trim());
+        assert!(error.kind() == Kind::Busy && error.to_string().ends_with(&own), "{error}");
+        let waits = thread::scope(|scope| {
+            let waits = scope.spawn(|| two.lock(LONG).map(drop));
+            thread::sleep(Duration::from_millis(100));
+            assert!(!waits.is_finished());
+            drop(held);
+            waits.join().unwrap()
+        });
+        waits.unwrap();
+        one.lock(LONG).unwrap();
+        two.lock(LONG).unwrap();
+    }
+
+    /// A read lock, which who can only read the file can have, is in nobody's way: not of who comes, nor of who waits.
+    #[test]
+    fn readers_lock_nobody_out() {
+        let folder = folder();
+        let (one, two) = (store(&folder), store(&folder));
+        let path = folder.path().join("run/lock");
+        drop(one.lock(LONG).unwrap());
+        let read_lock = || {
+            let file = File::open(&path).unwrap();
+            let mut lock = libc::flock { l_type: 0, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
+            lock.l_type = libc::F_RDLCK as i16;
+            fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).map(|_| file)
+        };
+        for _ in 0..3 {
+            // Who has given up may have it for an instant.
+            let _reader = loop {
+                if let Ok(reader) = read_lock() {
+                    break reader;
+                }
+            };
+            let _held = one.lock(Duration::from_millis(500)).unwrap();
+            assert!(read_lock().is_err(), "the writer has it");
+            assert!(two.lock(Duration::from_millis(20)).is_err());
+        }
+        // It gets the lock that a third waits for.
+        let held = one.lock(LONG).unwrap();
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let file = File::open(&path).unwrap();
+                let mut lock = libc::flock { l_type: 0, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
+                lock.l_type = libc::F_RDLCK as i16;
+                fcntl(&file, FcntlArg::F_OFD_SETLKW(&lock)).map(|_| file)
+            });
+            thread::sleep(Duration::from_millis(50));
+            let waits = scope.spawn(|| two.lock(LONG).map(drop));
+            thread::sleep(Duration::from_millis(100));
+            drop(held);
+            let _reader = reader.join().unwrap().unwrap();
+            waits.join().unwrap().unwrap();
+        });
+        assert_eq!(fs::read_dir(folder.path().join("run")).unwrap().count(), 1, "nothing is left");
+    }
+
+    /// Readers that lock all the time let no two writers in at once.
+    #[test]
+    fn readers_let_no_two_in() {
+        let folder = folder();
+        let path = folder.path().join("run/lock");
+        drop(store(&folder).lock(LONG).unwrap());
+        age(&folder);
+        let (inside, done, entered) = (AtomicU32::new(0), AtomicBool::new(false), AtomicU32::new(0));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        let Ok(file) = File::open(&path) else { continue };
+                        let mut lock = libc::flock { l_type: 0, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
+                        lock.l_type = libc::F_RDLCK as i16;
+                        let _ = fcntl(&file, FcntlArg::F_OFD_SETLK(&lock));
+                        thread::sleep(Duration::from_micros(200));
+                    }
+                });
+            }
+            let writers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let store = store(&folder);
+                        let tries = Cell::new(0);
+                        while tries.replace(tries.get() + 1) < 60 {
+                            let locked = store.lock(LONG).unwrap();
+                            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two are inside");
+                            thread::sleep(Duration::from_micros(300));
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                            entered.fetch_add(1, Ordering::SeqCst);
+                            drop(locked);
+                        }
+                    })
+                })
+                .collect();
+            let all: Vec<_> = writers.into_iter().map(thread::ScopedJoinHandle::join).collect();
+            done.store(true, Ordering::Relaxed);
+            assert!(all.iter().all(Result::is_ok));
+        });
+        assert_eq!(entered.into_inner(), 240);
+    }
+
+    /// Whatever has the name of the lock file is not in the way of all, nor is a file that others could lock.
+    #[test]
+    fn something_else_in_its_place() {
+        type Put<'a> = (&'a str, &'a dyn Fn(&Path));
+        let puts: [Put<'_>; 7] = [
+            ("folder", &|path| fs::create_dir(path).unwrap()),
+            ("full folder", &|path| fs::create_dir_all(path.join("below")).unwrap()),
+            ("link", &|path| symlink("elsewhere", path).unwrap()),
+            ("link to itself", &|path| symlink("lock", path).unwrap()),
+            ("pipe", &|path| {
+                nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            }),
+            ("socket", &|path| drop(std::os::unix::net::UnixListener::bind(path).unwrap())),
+            ("everybody's", &|path| {
+                fs::write(path, "").unwrap();
+                fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+            }),
+        ];
+        for (what, put) in puts {
+            let folder = folder();
+            let (one, two) = (store(&folder), store(&folder));
+            put(&folder.path().join("run/lock"));
+            let held = one.lock(Duration::from_secs(1)).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(two.lock(Duration::from_millis(20)).is_err(), "{what}");
+            drop(held);
+            // The thread of the one that gave up may have it for an instant.
+            two.lock(LONG).unwrap();
+            assert!(!folder.path().join("run/elsewhere").exists());
+        }
+    }
+
+    /// As with the whole state folder, who removes it lets another in; but nobody is locked out, and it is one again.
+    #[test]
+    fn removed_while_it_is_held() {
+        let folder = folder();
+        let (one, two) = (store(&folder), store(&folder));
+        let held = one.lock(Duration::ZERO).unwrap();
+        fs::remove_file(folder.path().join("run/lock")).unwrap();
+        let other = two.lock(Duration::ZERO).unwrap();
+        drop(held);
+        assert!(one.lock(Duration::from_millis(20)).is_err(), "the new file counts");
+        drop(other);
+        one.lock(LONG).unwrap();
+        fs::remove_dir_all(folder.path().join("run")).unwrap();
+        let held = one.lock(LONG).unwrap();
+        assert!(two.lock(Duration::from_millis(20)).is_err());
+        drop(held);
+    }
+
+    /// An older version has the folder locked: just after an upgrade it is waited for, and waits for us.
+    #[test]
+    fn versions_without_a_lock_file() {
+        let folder = folder();
+        let store = store(&folder);
+        let before = File::open(folder.path().join("run")).unwrap();
+        let locked = store.lock(Duration::ZERO).unwrap();
+        assert!(FileExt::try_lock_exclusive(&before).is_err());
+        drop(locked);
+        FileExt::try_lock_exclusive(&before).unwrap();
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| store.lock(LONG).map(drop));
+            thread::sleep(Duration::from_millis(100));
+            assert!(!waits.is_finished());
+            FileExt::unlock(&before).unwrap();
+            waits.join().unwrap().unwrap();
+        });
+        // Who can only read the folder holds nobody up longer than that would take, and later not at all.
+        FileExt::try_lock_exclusive(&before).unwrap();
+        let begin = Instant::now();
+        drop(store.lock(Duration::ZERO).unwrap());
+        assert!(begin.elapsed() >= COURTESY);
+        age(&folder);
+        let store = self::store(&folder);
+        let begin = Instant::now();
+        drop(store.lock(Duration::ZERO).unwrap());
+        assert!(begin.elapsed() < COURTESY);
+    }
 }

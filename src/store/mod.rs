@@ -9,6 +9,7 @@ mod host_links;
 mod leasing;
 mod ledger;
 mod lock;
+mod lock_file;
 mod machine;
 mod maps;
 mod parents;
@@ -20,11 +21,10 @@ mod segments;
 mod tests;
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, OnceLock};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -36,10 +36,12 @@ use crate::name::{ContainerId, NetworkName};
 use crate::network::Network;
 use crate::record::{Record, VERSION};
 use crate::settings::Settings;
+use crate::trust;
 
 pub use events::{Recorded, Totals};
 pub use ledger::{Present, Subject};
 pub use lock::Locked;
+use lock::Slot;
 pub use segments::{Holding, Leases};
 
 /// No file of ours is larger.
@@ -70,17 +72,15 @@ pub struct Store {
     state_dir: PathBuf,
     data_dir: PathBuf,
     cdi_dir: PathBuf,
-    /// The state folder, from when it is first needed.
-    folder: OnceLock<File>,
-    /// Whether this process has the lock by it.
-    is_locked: AtomicBool,
+    lock: Mutex<Slot>,
+    /// Set when the state folder was found, and found to be root's.
+    has_folder: OnceLock<()>,
 }
 
 impl Store {
     /// The files below these folders, which need not exist.
     pub fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf, cdi_dir: PathBuf) -> Self {
-        let (folder, is_locked) = (OnceLock::new(), AtomicBool::new(false));
-        Self { config_dir, state_dir, data_dir, cdi_dir, folder, is_locked }
+        Self { config_dir, state_dir, data_dir, cdi_dir, lock: Mutex::default(), has_folder: OnceLock::new() }
     }
 
     /// The operator's settings, or the defaults.
@@ -88,7 +88,7 @@ impl Store {
     /// # Errors
     /// When the file is there and wrong.
     pub fn settings(&self) -> Result<Settings> {
-        file::check_folder(&self.config_dir)?;
+        trust::check_folder(&self.config_dir)?;
         let path = self.settings_path();
         match file::read(&path, LIMIT, Trust::Operator)? {
             Some(text) => Settings::from_json(&text).map_err(|error| error.within(path.display())),
@@ -107,7 +107,7 @@ impl Store {
     /// When there is none, or its file is wrong.
     pub fn network(&self, name: &NetworkName) -> Result<Network> {
         let path = self.network_path(name);
-        file::check_folder(&self.networks_dir())?;
+        trust::check_folder(&self.networks_dir())?;
         match file::read(&path, LIMIT, Trust::Operator)? {
             Some(text) => Network::from_json(name, &text).map_err(|error| error.within(path.display())),
             None => Err(no_such_network(name, &self.network_names()?)),

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -231,11 +232,21 @@ impl Bed {
         [config, text("etc"), state, text("run"), data, text("data"), cdi, text("cdi")]
     }
 
-    /// `underlay-runtime`, which is led to the files of this bed by its environment.
+    /// `underlay-runtime`, which is led to the files of this bed by words before the runtime's.
     pub fn wrapper(&self) -> Command {
         let mut command = self.host.command(self.wrapper_path());
-        command.envs(self.variables());
+        command.args(self.dirs());
         command
+    }
+
+    /// A script that is `underlay-runtime` with the files of this bed, for engines that give a runtime no words.
+    pub fn wrapper_script(&self) -> PathBuf {
+        let path = self.path("wrapper");
+        if !path.exists() {
+            let words = [&[self.wrapper_path().display().to_string()][..], &self.dirs()].concat();
+            write_program(&path, &format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")));
+        }
+        path
     }
 
     /// The file of `underlay-runtime`: our binary under another name.
@@ -250,7 +261,7 @@ impl Bed {
         path
     }
 
-    /// The variables that lead `underlay` to the files of this bed.
+    /// The variables that lead the commands of `underlay`, not its hooks, to the files of this bed.
     pub fn variables(&self) -> [(&'static str, PathBuf); 4] {
         [
             ("UNDERLAY_CONFIG_DIR", self.path("etc")),
@@ -355,6 +366,13 @@ impl Bed {
     pub fn log(&self) -> String {
         self.outcome("events", "").stdout
     }
+}
+
+/// Writes a script that can be run.
+pub fn write_program(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// The MAC address that a lease is of, if it is of one.

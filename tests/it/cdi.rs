@@ -1,23 +1,24 @@
 //! Networks as CDI devices: the file that engines read, and containers that were given devices.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use serde_json::json;
 
-use crate::bed::{Bed, binary, finish};
+use crate::bed::{Bed, binary, finish, outcome, write_program};
 use crate::container::Engine::{self, Bare, Podman};
 use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::Macvlan;
-    let all: [Named; 9] = [
+    let all: [Named; 10] = [
         ("the_file_follows_the_networks", &[Macvlan], file),
         ("another_config_dir", &[Macvlan], another_config_dir),
         ("a_file_that_cannot_be_written", &[Macvlan], unwritable),
         ("devices_and_annotation", &[Macvlan], devices_and_annotation),
         ("no_bundle", &[Macvlan], no_bundle),
+        ("a_program_that_others_can_write", &[], of_others),
         ("refused", &[Macvlan], refused),
         ("two_devices::runc", &[Macvlan, Need::Engine(Engine::Runc)], || two_devices(Engine::Runc)),
         ("two_devices::crun", &[Macvlan, Need::Engine(Engine::Crun)], || two_devices(Engine::Crun)),
@@ -53,6 +54,48 @@ fn another_config_dir() {
     assert!(written.contains("\"name\": \"san\""), "{written}");
     assert_eq!(system(), before);
     assert!(!fs::read_to_string(bed.path("cdi/underlay.json")).unwrap().contains("san"));
+}
+
+/// Engines run as root what the file and the hooks name: nothing that another can change.
+fn of_others() {
+    let bed = Bed::new();
+    let program = bed.path("bin/underlay");
+    fs::create_dir(bed.path("bin")).unwrap();
+    fs::copy(binary(), &program).unwrap();
+    symlink("underlay", bed.path("bin/underlay-runtime")).unwrap();
+    let run = |words: &str| {
+        let mut command = bed.host.command(&program);
+        outcome(command.args(bed.dirs()).args(words.split_whitespace()), b"")
+    };
+    write_program(&bed.path("runc"), "#!/bin/sh\n");
+    bed.configure("underlay.json", &json!({"runtime": bed.path("runc")}).to_string());
+    fs::create_dir(bed.path("bundle")).unwrap();
+    let config = bed.path("bundle/config.json");
+    let create = |annotation: &str| {
+        fs::write(&config, json!({"annotations": {annotation: "lan"}}).to_string()).unwrap();
+        let mut command = bed.host.command(bed.path("bin/underlay-runtime"));
+        command.args(bed.dirs()).args(["create", "--bundle"]).arg(bed.path("bundle")).arg("web");
+        let done = outcome(&mut command, b"");
+        (done.code, done.stderr, fs::read_to_string(&config).unwrap().contains("createRuntime"))
+    };
+    chown(bed.path("bin"), Some(1000), None).unwrap();
+    let why = format!(
+        "{} belongs to user 1000, not to root: others than root could change",
+        bed.path("bin").display()
+    );
+    let created = run("network create -o parent=eth0 lan");
+    assert_eq!(created.code, 0, "{created:?}");
+    assert!(created.stderr.contains(&why), "{created:?}");
+    assert!(bed.cdi().is_none());
+    let written = run("cdi");
+    assert!(written.code == 1 && written.stderr.contains(&why), "{written:?}");
+    let (code, stderr, has_hooks) = create("io.underlay.networks");
+    assert!(code == 1 && stderr.contains(&why) && !has_hooks, "{stderr}");
+    assert_eq!(create("org.example"), (0, String::new(), false), "who does not ask is left alone");
+    chown(bed.path("bin"), Some(0), None).unwrap();
+    assert_eq!(run("cdi").code, 0);
+    assert_eq!(bed.device("lan")["containerEdits"]["hooks"][0]["path"], program.to_str().unwrap());
+    assert_eq!(create("io.underlay.networks"), (0, String::new(), true));
 }
 
 fn file() {

@@ -295,7 +295,7 @@ fn damaged_files() {
     for (found, file) in found.iter().zip(&files) {
         assert!(found.starts_with(&format!("file: - / {}", file.display())), "{found}");
     }
-    let half = bed.path("run/containers/#y.json");
+    let half = bed.path("run/containers/#y.json~18ec0e97-0");
     fs::write(&half, "{").unwrap();
     assert!(check(&bed, "").contains(&format!("file: - / {}", half.display())));
     let of_one = bed.outcome("check x", "");

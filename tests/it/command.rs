@@ -1,8 +1,10 @@
 //! The commands: what they print, and how they fail.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use underlay::store::Store;
 
 use crate::bed::Bed;
 use crate::container::Engine::Bare;
@@ -11,7 +13,7 @@ use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 9] = [
+    let all: [Named; 10] = [
         ("network", &[Need::Macvlan], network),
         ("network_create_refuses", &[Need::Macvlan], create_refuses),
         ("network_rm", &[Need::Macvlan], remove),
@@ -20,6 +22,7 @@ pub fn tests() -> Vec<Test> {
         ("usage", &[Need::Macvlan], usage),
         ("inspect", &[Need::Macvlan], inspect),
         ("the_lock_is_not_waited_for_for_ever", &[Need::Macvlan], lock),
+        ("the_lock_is_for_writers", &[Need::Macvlan], lock_of_readers),
         ("hooks_d", &[], hooks_d),
     ];
     all.map(|(name, needs, run)| Test::new(format!("command::{name}"), needs, run)).into()
@@ -214,13 +217,39 @@ fn inspect() {
 fn lock() {
     let bed = Bed::with_pub_net("macvlan", "");
     bed.configure("underlay.json", r#"{"lock_timeout_ms": 50}"#);
-    fs::create_dir_all(bed.path("run")).unwrap();
-    let file = fs::File::open(bed.path("run")).unwrap();
-    file.lock().unwrap();
+    let store = Store::new(bed.path("etc"), bed.path("run"), bed.path("data"), bed.path("cdi"));
+    let held = store.lock(Duration::from_secs(5)).unwrap();
     let error = bed.container(Bare, "web").networks("pub_net").start().map(drop).unwrap_err();
-    assert!(error.contains("run was locked by others for 50 ms\nhint: see who holds it"), "{error}");
-    file.unlock().unwrap();
+    let own = format!("run was locked by pid {} (", std::process::id());
+    assert!(error.contains(&own) && error.contains(") for 50 ms\nhint: see what it is doing"), "{error}");
+    drop(held);
     bed.container(Bare, "web").networks("pub_net").start().unwrap();
+}
+
+/// Who can only read the state folder holds up no hook: neither by a lock of the folder, nor by a read lock of the file.
+fn lock_of_readers() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    bed.configure("underlay.json", r#"{"lock_timeout_ms": 3000}"#);
+    let mut first = bed.container(Bare, "first").networks("pub_net").start().unwrap();
+    let folder = fs::File::open(bed.path("run")).unwrap();
+    folder.lock().unwrap();
+    let file = fs::File::open(bed.path("run/lock")).unwrap();
+    let lock = nix::libc::flock {
+        l_type: nix::libc::F_RDLCK as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+    let mut web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    web.kill();
+    assert_eq!(web.hook("poststop").code, 0);
+    bed.create("-o parent=eth0 other");
+    first.kill();
+    let stopped = first.hook("poststop");
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    bed.assert_nothing_held();
 }
 
 /// The files that podman and CRI-O read: schema 1.0.0, for our annotation alone, with a time limit.

@@ -82,7 +82,7 @@ impl<'a> Builder<'a> {
 
     /// Without hooks of its own, and started by `underlay-runtime`.
     pub fn wrapped(self) -> Self {
-        let wrapper = self.bed.wrapper_path();
+        let wrapper = self.bed.wrapper_script();
         self.wrapped_by(&wrapper)
     }
 
@@ -144,7 +144,6 @@ impl<'a> Builder<'a> {
         let root = runtime_root(self.bed, self.engine);
         let program = self.wrapper.clone().unwrap_or_else(|| self.engine.program().into());
         let mut command = self.bed.host.command(program);
-        command.envs(self.bed.variables());
         command
             .arg("--root")
             .arg(&root)

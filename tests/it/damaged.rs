@@ -271,7 +271,7 @@ fn no_room() {
         let mut command = bed.host.command("unshare");
         command.args(["--mount", "sh", "-c"]).arg(format!(
             "mount -t tmpfs -o {options} none \"$1\" && chmod 700 \"$1\"; {script} shift; \"$@\"; code=$?; \
-             find \"$0\" -mindepth 1 ! -type d ! -name events ! -name segment.json; exit $code"
+             find \"$0\" -mindepth 1 ! -type d ! -name events ! -name segment.json ! -name lock; exit $code"
         ));
         command
             .arg(&run)

@@ -156,7 +156,7 @@ fn by_wrapper() {
 fn by_ctr() {
     let bed = bed();
     let docker = Docker::start(&bed);
-    let wrapper = bed.wrapper_path();
+    let wrapper = bed.wrapper_script();
     let asks = "--annotation io.underlay.networks=pub_net:ip=172.16.86.10";
     let started = docker.start_by_ctr("ctr", &format!("--runc-binary {} {asks}", wrapper.display())).unwrap();
     assert_eq!(started.addresses("eth0"), ["172.16.86.10/24"]);

@@ -48,7 +48,7 @@ impl<'a> Docker<'a> {
     /// Starts it, with `underlay-runtime` as runtime `underlay`, and once more as `lan`, whose containers are all in
     /// `pub_net`.
     pub fn start(bed: &'a Bed) -> Self {
-        let wrapper = bed.wrapper_path();
+        let wrapper = bed.wrapper_script();
         let mut settings = json!({
             "runtimes": {
                 "underlay": {"path": wrapper},
@@ -59,11 +59,11 @@ impl<'a> Docker<'a> {
             settings["features"] = json!({"cdi": true});
             settings["cdi-spec-dirs"] = json!([bed.path("cdi")]);
         }
-        Self::with(bed, settings, &bed.variables())
+        Self::with(bed, settings)
     }
 
-    /// Starts it with these settings, besides those that keep it to the bed, and these variables.
-    pub fn with(bed: &'a Bed, settings: Value, variables: &[(&str, PathBuf)]) -> Self {
+    /// Starts it with these settings, besides those that keep it to the bed.
+    pub fn with(bed: &'a Bed, settings: Value) -> Self {
         let folder = bed.path("docker");
         fs::create_dir(&folder).unwrap();
         let path = |name: &str| folder.join(name).display().to_string();
@@ -76,7 +76,7 @@ impl<'a> Docker<'a> {
         fs::write(folder.join("daemon.json"), config.to_string()).unwrap();
         let log = fs::File::create(folder.join("log")).unwrap();
         let mut command = bed.host.command("dockerd");
-        command.arg("--config-file").arg(folder.join("daemon.json")).envs(variables.iter().cloned());
+        command.arg("--config-file").arg(folder.join("daemon.json"));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut docker = Self { bed, daemon: command.spawn().unwrap(), _alone: alone };

@@ -3,9 +3,11 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
+use underlay::store::Store;
 
 use crate::bed::{Bed, Outcome, binary, outcome, run};
 use crate::container::Engine::Bare;
@@ -15,7 +17,7 @@ use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::{Installed, Ipvlan, Macvlan, Program, Tool, Wireless};
-    let all: [Named; 11] = [
+    let all: [Named; 12] = [
         ("link_types", &[], link_types),
         ("parents", &[Macvlan], parents),
         ("drivers_on_one_parent", &[Macvlan], drivers_on_one_parent),
@@ -26,6 +28,7 @@ pub fn tests() -> Vec<Test> {
         ("the_ledger_unread", &[Macvlan], the_ledger_unread),
         ("hooks", &[], hooks),
         ("docker", &[], docker),
+        ("programs_that_others_can_write", &[], programs),
         ("virtual_machines", &[], virtual_machines),
     ];
     let alone: [Named; 2] = [
@@ -75,7 +78,7 @@ fn mend(bed: &Bed, command: &str) {
     }
     let mut shell = bed.host.command("sh");
     shell.args(["-ec", command]).env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
-    for (variable, name) in [("CONFIG", "etc"), ("STATE", "run"), ("DATA", "data"), ("CDI", "root/etc/cdi")] {
+    for (variable, name) in [("CONFIG", "etc"), ("STATE", "run"), ("DATA", "data"), ("CDI", "cdi")] {
         shell.env(format!("UNDERLAY_{variable}_DIR"), bed.path(name));
     }
     let done = outcome(&mut shell, b"");
@@ -298,14 +301,11 @@ fn the_ledger_unread() {
     fs::write(&path, record).unwrap();
     assert_eq!(ids(&bed), [""; 0]);
     bed.configure("underlay.json", r#"{"version": 1, "lock_timeout_ms": 100}"#);
-    let mut holder = Command::new("flock");
-    holder.arg("--no-fork").arg(bed.path("run")).args(["sleep", "1000"]).stdout(Stdio::null());
-    let mut holder = holder.spawn().unwrap();
-    wait(|| fs::read_to_string(format!("/proc/{}/comm", holder.id())).unwrap() == "sleep\n");
+    let store = Store::new(bed.path("etc"), bed.path("run"), bed.path("data"), bed.path("cdi"));
+    let held = store.lock(Duration::from_secs(5)).unwrap();
     let found = findings(&bed);
-    holder.kill().unwrap();
-    holder.wait().unwrap();
-    let locked = format!("{} was locked by others for 100 ms", bed.path("run").display());
+    drop(held);
+    let locked = format!("{} was locked by pid {} (", bed.path("run").display(), std::process::id());
     assert_unread(&found, &locked);
     assert_eq!(ids(&bed), [""; 0]);
 }
@@ -367,33 +367,45 @@ fn hooks() {
     found_and_mended(&bed, &["hook-program", "hook-program"]);
 }
 
+/// Of another system nothing is run: it is looked at, and no more.
 fn docker() {
     let bed = Bed::new();
     define(&bed, "lan", r#""driver": "macvlan", "parent": "eth0""#);
-    let version =
-        |text: &str| program(&bed, "usr/bin/dockerd", &format!("#!/bin/sh\necho Docker version {text}\n"));
-    write(&bed, "etc/cdi/underlay.json", "{}");
-    write(&bed, "etc/docker/daemon.json", r#"{"log-level": "warn"}"#);
-    let settings = || fs::read_to_string(bed.path("root/etc/docker/daemon.json")).unwrap();
-    version("28.3.0, build x");
-    assert_eq!(ids(&bed), [""; 0]);
-    fs::remove_file(bed.path("root/etc/cdi/underlay.json")).unwrap();
-    found_and_mended(&bed, &["cdi-file"]);
-    version("26.1.5+dfsg1, build a72d7cd");
-    let what = found_and_mended(&bed, &["docker-cdi"]);
-    assert!(what.starts_with("features.cdi of Docker 26.1 is off in "), "{what}");
-    assert_eq!(settings(), "{\"features\":{\"cdi\":true},\"log-level\":\"warn\"}\n");
-    version("20.10.24+dfsg1, build 297e128");
-    found_and_mended(&bed, &["docker-runtime"]);
-    assert!(settings().contains("\"underlay\":{\"path\":\"/usr/bin/underlay-runtime\"}"), "{}", settings());
     write(&bed, "etc/docker/daemon.json", "{");
+    let ran = bed.path("ran");
+    let text = format!("#!/bin/sh\ntouch {}\necho Docker version 20.10.24\n", ran.display());
+    for path in ["usr/bin/dockerd", "usr/bin/underlay"] {
+        program(&bed, path, &text);
+    }
     assert_eq!(ids(&bed), ["docker-settings"]);
-    write(
-        &bed,
-        "etc/docker/daemon.json",
-        r#"{"default-runtime": "underlay", "runtimes": {"underlay": {"path": "/usr/bin/underlay-runtime"}}}"#,
-    );
+    write(&bed, "etc/docker/daemon.json", "{}");
     assert_eq!(ids(&bed), [""; 0]);
+    assert!(!ran.exists());
+}
+
+/// A program that others than root can change, which the hook files and the CDI file call.
+fn programs() {
+    let bed = Bed::new();
+    define(&bed, "lan", r#""driver": "macvlan", "parent": "eth0""#);
+    program(&bed, "usr/bin/underlay", "");
+    program(&bed, "usr/bin/podman", "");
+    found_and_mended(&bed, &["hook-missing", "hook-missing"]);
+    fs::set_permissions(bed.path("root/usr/bin/underlay"), Permissions::from_mode(0o775)).unwrap();
+    let what = found_and_mended(&bed, &["program-of-others", "program-of-others"]);
+    assert!(
+        what.contains("/usr/bin/underlay can be written by others than root (mode 0775), and "),
+        "{what}"
+    );
+    // A folder above it is as good.
+    chown(bed.path("root/usr"), Some(1000), None).unwrap();
+    let what = found_and_mended(&bed, &["program-of-others", "program-of-others"]);
+    assert!(what.contains("root/usr belongs to user 1000, not to root, and "), "{what}");
+    let device = r#"{"devices": [{"containerEdits": {"hooks": [{"path": "/home/u/underlay"}]}}]}"#;
+    write(&bed, "etc/cdi/underlay.json", device);
+    assert_eq!(ids(&bed), ["hook-program"]);
+    program(&bed, "home/u/underlay", "");
+    chown(bed.path("root/home/u"), Some(1000), None).unwrap();
+    assert_eq!(ids(&bed), ["program-of-others"]);
 }
 
 fn virtual_machines() {

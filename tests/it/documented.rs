@@ -236,7 +236,7 @@ fn run_page(page: &str, kernel: Need) {
     };
     let docker = sections.iter().flat_map(|section| commands(section)).any(of_docker);
     let bed = Bed::new();
-    let docker = docker.then(|| Docker::with(&bed, daemon_settings(), &[]));
+    let docker = docker.then(|| Docker::with(&bed, daemon_settings()));
     let machine = Machine { bed: &bed, docker };
     machine.all(&IMAGE).unwrap();
     for section in sections {

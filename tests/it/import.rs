@@ -146,7 +146,7 @@ fn of_podman() {
 
 fn of_docker() {
     let bed = Bed::new();
-    let docker = Docker::with(&bed, json!({}), &[]);
+    let docker = Docker::with(&bed, json!({}));
     let docker = |arguments: &str| docker.run(arguments).unwrap();
     let macvlan = "-d macvlan --subnet 172.16.86.0/24 --gateway 172.16.86.1 --ip-range 172.16.86.128/25 \
                    --aux-address router2=172.16.86.200 --ipv6 --subnet 2001:db8:abc8::/64 \

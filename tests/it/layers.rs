@@ -17,8 +17,9 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 55] = [
+const WORDS: [&str; 59] = [
     "address",
+    "address_range",
     "asked",
     "assign",
     "cdi",
@@ -33,6 +34,7 @@ const WORDS: [&str; 55] = [
     "diagnosis/machine",
     "diagnosis/mod",
     "diagnosis/parents",
+    "diagnosis/programs",
     "diagnosis/quarantine",
     "difference",
     "driver",
@@ -71,6 +73,7 @@ const WORDS: [&str; 55] = [
     "runtime_call",
     "settings",
     "sharing",
+    "shell",
     "subnet",
     "tuning",
     "vlan",

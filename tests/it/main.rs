@@ -16,6 +16,7 @@ mod bad_input;
 mod bed;
 mod boot;
 mod budget;
+mod caller;
 mod cdi;
 mod check;
 mod command;
@@ -182,6 +183,7 @@ fn all_tests() -> Vec<Test> {
         events::tests(),
         damaged::tests(),
         budget::tests(),
+        caller::tests(),
         check::tests(),
         doctor::tests(),
         first_light::tests(),

@@ -176,6 +176,9 @@ fn deb(parent: &str) {
     changes(&bed, "dpkg --purge underlay");
     assert_eq!((placed(), used()), (vec![], vec![]));
     assert!(bed.host.link(VLAN).is_none() && bed.host.link("ulh-office").is_none());
+    for left in ["/etc/cdi/underlay.json", "/run/underlay.made"] {
+        assert!(!fs::exists(left).unwrap(), "{left}");
+    }
     // For the other tests.
     changes(&bed, "dpkg --install underlay.deb");
 }
@@ -196,6 +199,7 @@ fn rpm() {
     removes(&bed, "rpm --erase --nodeps underlay");
     assert_eq!(placed(), [""; 0]);
     assert_eq!(used().len(), 3, "{:?}", used());
+    assert!(!fs::exists("/etc/cdi/underlay.json").unwrap(), "engines offer no device whose hook is gone");
     assert!(fs::exists(format!("/run/underlay/containers/{id}.json")).unwrap());
     assert!(bed.host.link("ulh-office").is_some() && bed.answers("172.16.86.10"));
     stop(&bed);

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, Netns, binary, outcome};
+use crate::bed::{Bed, Netns, binary, outcome, run};
 use crate::container::Engine::Bare;
 use crate::need::Need;
 use crate::{Named, Test};
@@ -124,13 +124,18 @@ fn paths() {
     let netns = Netns::new("path");
     let path = bed.path(&format!("netns'; reboot {HOSTILE}"));
     symlink(netns.path(), &path).unwrap();
-    let container = bed.container(Bare, "web").networks(r#"[{"name": "pub_net", "ifname": "a;reboot"}]"#);
-    let mut container = container.in_netns(path).start().unwrap();
+    let container = bed.container(Bare, "web").networks("pub_net:ifname=a_reboot");
+    let mut container = container.in_netns(path.clone()).start().unwrap();
     container.kill();
+    // Versions before took such a name.
+    let record = bed.path(&format!("run/containers/{}.json", container.id));
+    fs::write(&record, fs::read_to_string(&record).unwrap().replace("a_reboot", "a;reboot")).unwrap();
     let shown = bed.run("gc --dry-run");
-    let quoted = format!("nsenter --net='{}'\\''; reboot {SHOWN}", bed.path("netns").display());
-    assert!(shown.starts_with(&quoted), "{shown}");
-    assert!(shown.contains("' ip link del 'a;reboot'\nrm "), "{shown}");
+    // Pasted, it is the very path and the very name.
+    let first = shown.lines().next().unwrap();
+    let pasted = run("sh", &["-c", &format!("printf '%s\\n' {first}")]).unwrap();
+    assert_eq!(pasted, format!("nsenter\n--net={}\nip\nlink\ndel\na;reboot\n", path.display()));
+    assert!(shown.contains(" ip link del 'a;reboot'\nrm "), "{shown}");
     assert_visible(&shown);
     assert_visible(&bed.run(&format!("inspect {}", container.id)));
     assert_visible(&bed.run("gc"));

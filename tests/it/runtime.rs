@@ -1,25 +1,27 @@
 //! `underlay-runtime`: called as runc is, it gives containers that ask for networks the hooks.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, Outcome, outcome, run};
+use crate::bed::{Bed, Outcome, outcome, run, write_program};
 use crate::container::Engine::{self, Crun, Runc};
 use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::Macvlan;
-    let all: [Named; 6] = [
+    let all: [Named; 8] = [
         ("attaches::runc", &[Macvlan, Need::Engine(Runc)], || attaches(Runc)),
         ("attaches::crun", &[Macvlan, Need::Engine(Crun)], || attaches(Crun)),
         ("networks_of_the_runtime", &[Macvlan, Need::Engine(Runc)], of_the_runtime),
         ("transparent", &[Macvlan], transparent),
         ("adds_once", &[Macvlan], adds_once),
         ("says_why_not", &[Macvlan], says_why_not),
+        ("follows_nobody", &[], follows_nobody),
+        ("nothing_of_the_environment", &[], nothing_of_the_environment),
     ];
     all.map(|(name, needs, run)| Test::new(format!("runtime::{name}"), needs, run)).into()
 }
@@ -59,12 +61,10 @@ fn attaches(engine: Engine) {
 fn of_the_runtime() {
     let bed = Bed::with_pub_net("macvlan", "");
     let script = bed.path("lan");
-    fs::write(
+    write_program(
         &script,
-        format!("#!/bin/sh\nexec {} --network pub_net \"$@\"\n", bed.wrapper_path().display()),
-    )
-    .unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        &format!("#!/bin/sh\nexec {} --network pub_net \"$@\"\n", bed.wrapper_script().display()),
+    );
     let web = bed.container(Runc, "web").wrapped_by(&script).start().unwrap();
     assert_eq!(web.addresses("eth0"), ["172.16.86.2/24"]);
     let both =
@@ -173,11 +173,12 @@ fn says_why_not() {
     assert!(bed.log().contains("underlay-runtime failed: "), "{}", bed.log());
 
     config("{}");
-    fs::create_dir(bed.path("#config.json~")).unwrap();
+    fs::rename(bed.path("config.json"), bed.path("real.json")).unwrap();
+    symlink("real.json", bed.path("config.json")).unwrap();
     let done = call(&bed, &["create", "id"]);
     assert_eq!((done.code, done.stdout.as_str()), (1, ""), "{done:?}");
-    assert!(done.stderr.contains("cannot write ./config.json: Is a directory"), "{done:?}");
-    fs::remove_dir(bed.path("#config.json~")).unwrap();
+    assert!(done.stderr.contains("./config.json is a link to another file, or was replaced"), "{done:?}");
+    fs::rename(bed.path("real.json"), bed.path("config.json")).unwrap();
 
     bed.configure("underlay.json", r#"{"lock_timeout_ms": "x"}"#);
     let done = call(&bed, &["create", "id"]);
@@ -198,4 +199,68 @@ fn says_why_not() {
     // Under its own name it is no runtime.
     let plain = outcome(Command::new(crate::bed::binary()).args(["create", "id"]), b"");
     assert_eq!(plain.code, 2);
+}
+
+/// A bundle that another user can write: nothing of root's is written, nor given to that user, whatever is put there.
+fn follows_nobody() {
+    let bed = echoing();
+    let bundle = bed.path("bundle");
+    let victim = bed.path("victim");
+    let config = r#"{"annotations":{"io.underlay.networks":"pub_net"}}"#;
+    let attack = |names: &[&str]| {
+        let _ = fs::remove_dir_all(&bundle);
+        fs::create_dir(&bundle).unwrap();
+        chown(&bundle, Some(1000), Some(1000)).unwrap();
+        fs::write(&victim, config).unwrap();
+        fs::set_permissions(&victim, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(bundle.join("config.json"), config).unwrap();
+        fs::set_permissions(bundle.join("config.json"), fs::Permissions::from_mode(0o666)).unwrap();
+        chown(bundle.join("config.json"), Some(1000), Some(1000)).unwrap();
+        for name in names {
+            let _ = fs::remove_file(bundle.join(name));
+            symlink(&victim, bundle.join(name)).unwrap();
+        }
+        let log = bundle.join("log.json").display().to_string();
+        let done = call(
+            &bed,
+            &[
+                "--log",
+                &log,
+                "--log-format",
+                "json",
+                "create",
+                "--bundle",
+                &bundle.display().to_string(),
+                "web",
+            ],
+        );
+        let metadata = fs::symlink_metadata(&victim).unwrap();
+        let is = (metadata.uid(), metadata.mode() & 0o7777, fs::read_to_string(&victim).unwrap());
+        assert_eq!(is, (0, 0o600, config.to_owned()), "{names:?}: {done:?}");
+        done
+    };
+    // What a version before would have written to first.
+    let done = attack(&["#config.json~"]);
+    assert_eq!(done.code, 7, "{done:?}");
+    let metadata = fs::symlink_metadata(bundle.join("config.json")).unwrap();
+    assert!(metadata.is_file() && metadata.uid() == 1000 && metadata.mode() & 0o7777 == 0o666);
+    assert!(fs::read_to_string(bundle.join("config.json")).unwrap().contains("createRuntime"));
+    let done = attack(&["config.json"]);
+    assert_eq!(done.code, 1, "{done:?}");
+    assert!(done.stderr.contains("is a link to another file"), "{done:?}");
+    // Where it says why not.
+    let done = attack(&["config.json", "log.json"]);
+    assert_eq!(done.code, 1, "{done:?}");
+    assert!(done.stderr.contains("warning: cannot write "), "{done:?}");
+}
+
+/// The environment is the caller's: what the engine was started with leads nowhere.
+fn nothing_of_the_environment() {
+    let bed = echoing();
+    let other = Bed::new();
+    use_runtime(&other, "/bin/false");
+    let mut command = bed.wrapper();
+    command.envs(other.variables()).arg("--version");
+    let done = outcome(&mut command, b"");
+    assert_eq!((done.code, done.stdout.as_str()), (7, "--version|"), "{done:?}");
 }

@@ -49,7 +49,14 @@ fn manual(command: &clap::Command, into: &Path) -> io::Result<()> {
 /// What the definition of the command line does not tell.
 fn more(name: &str) -> Roff {
     let mut more = Roff::new();
-    let status = "0: done. 1: failed, or `underlay check` has found differences. 2: wrong usage.";
+    let found = match name {
+        "underlay-check" => "1: failed, or there are differences.",
+        "underlay-doctor" => "1: failed, or something is worse than a note.",
+        "underlay-boot" => "1: something could not be made; the rest is done.",
+        "underlay" => "1: failed, or check, doctor or boot have found what is not as it should be.",
+        _ => "1: failed.",
+    };
+    let status = format!("0: done. {found} 2: wrong usage.");
     more.control("SH", ["EXIT STATUS"]).text([roman(status)]);
     if name != "underlay" {
         more.control("SH", ["SEE ALSO"]).text([bold("underlay"), roman("(1)")]);
@@ -60,7 +67,9 @@ fn more(name: &str) -> Roff {
         ("/etc/underlay/networks/NAME.json", "The definition of a network: docs/network-file.md."),
         ("/etc/underlay/underlay.json", "Settings and policy, optional."),
         ("/run/underlay", "The ledger: who has which address. A reboot forgets it with the links."),
-        ("/run/underlay/log", "What the hook did, and why it failed."),
+        ("/run/underlay/events, events.old", "What the hook did, and why it failed: `underlay events` shows it."),
+        ("/run/underlay/lock", "By this the ledger is locked; whoever can write it can."),
+        ("/etc/cdi/underlay.json", "The networks as devices, for Docker, podman and CRI-O."),
         ("/var/lib/underlay", "Which addresses a container had: losing it harms nobody."),
         ("/usr/share/containers/oci/hooks.d/underlay-*.json", "By these podman and CRI-O call the hook."),
     ] {

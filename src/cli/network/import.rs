@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::foreign::{self, Foreign, Import as What};
 use crate::kernel::Socket;
 use crate::network::Network;
-use crate::printable;
+use crate::shell;
 use crate::store::Store;
 
 /// Where podman keeps the networks of root (`network_config_dir` of containers.conf(5)).
@@ -80,7 +80,7 @@ fn make(store: &Store, what: What, dry_run: bool) -> Result<()> {
         return Ok(());
     }
     if dry_run {
-        let words: Vec<_> = words.iter().map(|word| shell_word(word)).collect();
+        let words: Vec<_> = words.iter().map(shell::word).collect();
         return output::line(&format!("underlay network create {}", words.join(" ")));
     }
     create::create(store, &create).map_err(of)
@@ -92,12 +92,6 @@ fn same(one: &Network, other: &Network) -> Result<bool> {
         serde_json::to_vec_pretty(&network.to_file()).map_err(|error| Error::input(error.to_string()))
     };
     Ok(text(one)? == text(other)?)
-}
-
-/// `KEY=VALUE`, lists and addresses need no quotes where they are no command.
-fn shell_word(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._+-@=,:".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { printable::word(word) }
 }
 
 /// podman's network files.

@@ -1,0 +1,120 @@
+//! Who can change a file or folder: what root does goes by what root alone can write.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::libc;
+use nix::unistd::geteuid;
+
+use crate::error::{Error, Result};
+use crate::shell;
+
+/// Whether nobody but root, or the user this program runs as, can change the file or folder `path`.
+///
+/// # Errors
+/// Names its owner or mode.
+pub(crate) fn check_owner(path: &Path, metadata: &Metadata) -> Result<()> {
+    let owner = metadata.uid();
+    if owner != 0 && owner != geteuid().as_raw() {
+        return Err(Error::input(format!("{} belongs to user {owner}, not to root", path.display()))
+            .hint(format!("see who made it; then `chown root {}`", shell::path(path))));
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(Error::input(format!(
+            "{} can be written by others than root (mode {mode:04o})",
+            path.display()
+        ))
+        .hint(format!("see what was written; then `chmod go-w {}`", shell::path(path))));
+    }
+    Ok(())
+}
+
+/// Whether nobody but root, or the user this program runs as, can have another program run than the file at the absolute
+/// path `path`, which has no link in it: each folder above it is looked at too. A folder in which who makes a file keeps it
+/// (sticky, as /tmp) will do.
+///
+/// # Errors
+/// Names what others can write.
+pub(crate) fn check_program(path: &Path) -> Result<()> {
+    for part in path.ancestors() {
+        let metadata = fs::symlink_metadata(part).map_err(|error| Error::io("look at", part, &error))?;
+        check_part(part, &metadata).map_err(|error| {
+            let text = format!("{error}: others than root could change the program {}", path.display());
+            Error::new(error.kind(), text)
+                .hint("install underlay where root alone can write, as in /usr/bin, and call it there")
+        })?;
+    }
+    Ok(())
+}
+
+/// As [`check_owner`], of a part of the way to a program.
+///
+/// # Errors
+/// Names its owner or mode.
+pub(crate) fn check_part(path: &Path, metadata: &Metadata) -> Result<()> {
+    let keeps = metadata.is_dir() && metadata.mode() & libc::S_ISVTX != 0 && metadata.uid() == 0;
+    if keeps { Ok(()) } else { check_owner(path, metadata) }
+}
+
+/// As [`check_owner`], of a folder that need not exist.
+///
+/// # Errors
+/// Also when it cannot be looked at.
+pub(crate) fn check_folder(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) => check_owner(path, &metadata),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("read", path, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn programs_that_are_roots() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bin/program");
+        fs::create_dir(folder.path().join("bin")).unwrap();
+        assert!(check_program(&path).is_err(), "it is not there");
+        fs::write(&path, "").unwrap();
+        let set =
+            |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        check_program(&path).unwrap();
+        for (part, mode, is_root_s) in [
+            (path.as_path(), 0o775, false),
+            (path.as_path(), 0o755, true),
+            (path.parent().unwrap(), 0o777, false),
+            (path.parent().unwrap(), 0o1777, geteuid().is_root()),
+            (path.parent().unwrap(), 0o755, true),
+            (folder.path(), 0o770, false),
+            (folder.path(), 0o700, true),
+        ] {
+            set(part, mode);
+            assert_eq!(check_program(&path).is_ok(), is_root_s, "{} {mode:o}", part.display());
+        }
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(folder.path().join("bin"), Some(1000), None).unwrap();
+            let error = check_program(&path).unwrap_err().to_string();
+            assert!(
+                error.contains("/bin belongs to user 1000, not to root: others than root could"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn folders() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(check_folder(&folder.path().join("none")).is_ok() && check_folder(folder.path()).is_ok());
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let error = check_folder(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with("can be written by others than root (mode 1777)"), "{error}");
+    }
+}
