@@ -248,10 +248,11 @@ fn checkpoint() {
     bed.run("gc");
     bed.assert_nothing_held();
 
-    // Debian's crun is built without.
+    // Debian 12's crun is built without; Debian 14's wants a library that comes with nothing it depends on.
     let crun = bed.container(Podman, "crun").networks("pub_net").start().unwrap();
     let error = finish(podman::podman(&bed).args(["container", "checkpoint", &crun.id])).unwrap_err();
-    assert!(error.contains("configured runtime does not support checkpoint/restore"), "{error}");
+    let why = ["configured runtime does not support checkpoint/restore", "libcriu.so.2"];
+    assert!(why.iter().any(|why| error.contains(why)), "{error}");
     crun.stop();
     finish(podman::podman(&bed).args(["rmi", &image])).unwrap();
 }
