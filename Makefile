@@ -35,7 +35,7 @@ generated:
 # What needs no root and, once built, no minute: format, lints, licences, unit tests, the layers of the source, what documents
 # cite.
 check: check-code test-unit
-	$(CARGO) test --quiet --test it --target $(TARGET) -- layers:: docs::
+	for part in layers docs; do $(CARGO) test --quiet --test it --target $(TARGET) -- $$part:: || exit 1; done
 
 .PHONY: check-code
 check-code:
