@@ -80,8 +80,7 @@ pub fn attach(store: &Store, state: &oci::Created, named: Option<&NetworkName>) 
     let mut inside = left(Socket::open()?);
     let mut wanted = request.attachments.iter().zip(&networks);
     let lasting = wanted.any(|(asked, network)| lasting::is_wanted(asked, network));
-    let shared = lasting.then_some(&holder.netns);
-    let links = without_the_dead(store, &settings, shared, &mut host, &mut inside)?;
+    let links = without_the_dead(store, &settings, &holder.netns, lasting, &mut host, &mut inside)?;
     let names = assign::names(&request.attachments, &links)?;
     // A namespace with nothing but `lo` has no routes.
     let default_routes = if links.len() > 1 { inside.default_routes()? } else { DefaultRoutes::default() };
@@ -166,24 +165,26 @@ fn left<T>(open: T) -> ManuallyDrop<T> {
 
 /// The names of the links in the container's namespace. Links of containers that died in it, and that nobody
 /// has detached, are taken away first: CRI-O calls their poststop after the successor's create, and containerd
-/// may never. So is what else they have left in the namespace `shared`, if that matters.
+/// may never. So is what else they have left in it, if something `lasting` is to come. A mark is only a way to a record,
+/// which must speak of this very namespace, `netns`: whoever may write marks here reaches nobody elsewhere.
 fn without_the_dead(
     store: &Store,
     settings: &Settings,
-    shared: Option<&Netns>,
+    netns: &Netns,
+    lasting: bool,
     host: &mut Socket,
     inside: &mut Socket,
 ) -> Result<BTreeSet<String>> {
     let mut links = inside.links()?;
     let mark = |link: &Link| link.alias.as_deref()?.parse::<Mark>().ok();
     let mut left: BTreeSet<_> = links.iter().filter_map(|link| Some(mark(link)?.container)).collect();
-    if let Some(shared) = shared {
-        let records = store.records()?.sound.into_iter();
-        left.extend(records.filter(|record| record.holder.netns.is(shared)).map(|record| record.container));
+    if lasting {
+        left.extend(store.records()?.sound.into_iter().map(|record| record.container));
     }
+    let is_dead_here = |record: &Record| record.holder.netns.is(netns) && !kernel::lives(&record.holder);
     let mut any = false;
     for id in left {
-        if let Some(record) = store.record(&id)?.filter(|record| !kernel::lives(&record.holder)) {
+        if let Some(record) = store.record(&id)?.filter(is_dead_here) {
             log::info!("container {id} died in this namespace: its links are taken away");
             detach::reclaim(store, settings, &record, host)?;
             any = true;
@@ -233,8 +234,9 @@ impl Attach<'_> {
                 old => old?,
             };
             if let Some(old) = old {
-                if old.holder == *self.holder && old.state == State::Attached {
-                    return Ok(None);
+                if old.holder == *self.holder {
+                    // Whether the hook that wrote a pending record still runs nobody can tell: it is let alone.
+                    return if old.state == State::Attached { Ok(None) } else { Err(wish::cut_short(&old)) };
                 }
                 if kernel::lives(&old.holder) {
                     return Err(wish::attached_already(&old));

@@ -1,5 +1,7 @@
 //! The host's own links in a damaged ledger: written anew as their marks tell them.
 
+use std::collections::BTreeSet;
+
 use crate::claim::Claim;
 use crate::driver::Kind as Driver;
 use crate::error::{Kind, Result};
@@ -21,7 +23,7 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Mended) 
         links.iter().find(|link| link.alias.as_ref() == Some(&mark))
     };
     let mut sound = Vec::new();
-    let mut lost: Vec<NetworkName> =
+    let mut lost: BTreeSet<NetworkName> =
         links.iter().filter_map(|link| host_link::network_of(link.alias.as_deref()?)).collect();
     for network in store.host_links()? {
         match store.host_link(&network) {
@@ -33,9 +35,8 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Mended) 
             Err(error) if error.kind() == Kind::Damaged => continue,
             Err(error) => return Err(error),
         }
-        lost.retain(|lost| *lost != network);
+        lost.remove(&network);
     }
-    lost.dedup();
     for network in lost {
         let Some(link) = marked(&network) else { continue };
         if let Some(link) = rebuild(&network, link, host)? {

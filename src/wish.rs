@@ -77,6 +77,13 @@ pub(crate) fn attached_already(old: &Record) -> Error {
     Error::new(Kind::Taken, text).hint("two runtimes use the same id: rename one container")
 }
 
+/// What is said to a container that has a record of its own which was never confirmed.
+pub(crate) fn cut_short(old: &Record) -> Error {
+    let text = format!("an earlier attach of container {} was killed, or has not ended yet", old.container);
+    Error::new(Kind::Taken, text)
+        .hint("stop the container and start it again: what was half made is taken back when it is gone")
+}
+
 /// The parents of `networks` that are there, each fit for its network.
 pub(crate) fn parents(networks: &[Network], host: &mut Socket) -> Result<BTreeMap<IfName, Link>> {
     let mut parents: BTreeMap<IfName, Link> = BTreeMap::new();

@@ -32,6 +32,7 @@ mod events;
 mod everywhere;
 mod failures;
 mod first_light;
+mod forged;
 mod gc;
 mod host_access;
 mod host_access_changes;
@@ -149,6 +150,7 @@ fn main() -> ExitCode {
         detach::tests(),
         shares::tests(),
         inside::tests(),
+        forged::tests(),
         ipv6::tests(),
         gc::tests(),
         boot::tests(),
