@@ -12,7 +12,6 @@ use crate::host_side;
 use crate::kernel::{self, Made, NetnsFile, Process, Socket};
 use crate::lasting;
 use crate::link::Link;
-use crate::mark::Mark;
 use crate::mend;
 use crate::name::{ContainerId, IfName, NetworkName};
 use crate::network::Network;
@@ -23,6 +22,7 @@ use crate::probe;
 use crate::record::{Holder, Netns, Record, State};
 use crate::remember;
 use crate::request::Request;
+use crate::seal::Alias;
 use crate::settings::Settings;
 use crate::share;
 use crate::store::{Locked, Present, Store, Subject};
@@ -176,8 +176,8 @@ fn without_the_dead(
     inside: &mut Socket,
 ) -> Result<BTreeSet<String>> {
     let mut links = inside.links()?;
-    let mark = |link: &Link| link.alias.as_deref()?.parse::<Mark>().ok();
-    let mut left: BTreeSet<_> = links.iter().filter_map(|link| Some(mark(link)?.container)).collect();
+    let alias = |link: &Link| link.alias.as_deref()?.parse::<Alias>().ok();
+    let mut left: BTreeSet<_> = links.iter().filter_map(|link| Some(alias(link)?.mark.container)).collect();
     if lasting {
         left.extend(store.records()?.sound.into_iter().map(|record| record.container));
     }
@@ -329,7 +329,9 @@ impl Attach<'_> {
         let (store, settings, home) = (self.store, self.settings, self.home);
         let probing = probe::Probing { store, settings, home, wanted, present };
         let probes = probing.begin(record)?;
-        let made = kernel::attach(&plan::attach(record), host, inside, self.netns)?;
+        let key = store.key(settings.lock_timeout());
+        let key = key.inspect_err(|error| log::warn!("the marks of its links are not sealed: {error}")).ok();
+        let made = kernel::attach(&plan::attach(record), key, host, inside, self.netns)?;
         if record.is_probed() {
             probing.settle(record, &made, probes, host, inside)?;
         }

@@ -19,7 +19,11 @@ pub fn all(store: &Store) -> Result<Vec<Difference>> {
     let mut host = Host::open()?;
     let settings = store.settings()?;
     // Before the lock: who attaches meanwhile has a record first.
-    let marked = kernel::survey(&host.netns)?;
+    let mut marked = kernel::survey(&host.netns)?;
+    // What a container says of itself is nothing to act on.
+    let key = store.known_key().inspect_err(|error| log::warn!("marks prove nothing: {error}"));
+    let key = key.ok().flatten();
+    marked.retain(|seen| seen.is_proven(key));
     // Who attaches or detaches a container holds the lock while leases and parents are without a record.
     let locked = store.lock(settings.lock_timeout())?;
     let records = store.records()?.sound;
@@ -169,7 +173,8 @@ fn parents(locked: &Locked<'_>, host: &mut Host) -> Result<Vec<Difference>> {
 /// Links that bear the mark of a container whose record is lost.
 fn unrecorded(store: &Store, marked: &[Seen]) -> Vec<Difference> {
     let mut differences = Vec::new();
-    for Seen { mark, netns, link, .. } in marked {
+    for Seen { alias, netns, link, .. } in marked {
+        let mark = &alias.mark;
         let (pid, start_time) = (mark.pid, mark.start_time);
         let holder = Holder { pid, start_time, pid_namespace: None, netns: netns.clone() };
         // One that was stopped meanwhile takes its links with it.

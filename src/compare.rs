@@ -16,6 +16,7 @@ use crate::parent::{MARK, MadeParent};
 use crate::printable;
 use crate::record::Attached;
 use crate::route::{Route, TableId};
+use crate::seal::Alias;
 use crate::tuning::{Sysctl, Tuning};
 
 /// What there is of one attachment.
@@ -42,7 +43,11 @@ pub struct Actual {
 /// The link of `attached` among those of the container: the one of its number, else the one that bears `mark`.
 pub fn find<'a>(attached: &Attached, mark: &Mark, links: &'a [Link]) -> Option<&'a Link> {
     let by_number = links.iter().find(|link| attached.ifindex == Some(link.ifindex));
-    by_number.or_else(|| links.iter().find(|link| link.alias.as_ref() == Some(&mark.to_string())))
+    by_number.or_else(|| links.iter().find(|link| found_mark(link).as_ref() == Some(mark)))
+}
+
+fn found_mark(link: &Link) -> Option<Mark> {
+    link.alias.as_deref()?.parse::<Alias>().ok().map(|alias| alias.mark)
 }
 
 /// What of the link of `attached`, whose mark is `mark`, is not as the ledger says.
@@ -65,7 +70,9 @@ pub fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> Vec<Diff
         compare(What::Ifindex, Some(ifindex.to_string()), Some(link.ifindex.to_string()));
     }
     compare(What::State, Some(state(true)), Some(state(link.up)));
-    compare(What::Mark, Some(mark.to_string()), link.alias.clone());
+    // Whether it is sealed, too, is told of by those that know the key.
+    let found = found_mark(link).map(|mark| mark.to_string()).or_else(|| link.alias.clone());
+    compare(What::Mark, Some(mark.to_string()), found);
     let driver = link.driver.map(|driver| driver.to_string()).or_else(|| link.kind.clone());
     compare(What::Driver, Some(attached.driver.to_string()), driver);
     if let Some(mac) = attached.mac {

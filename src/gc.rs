@@ -24,6 +24,7 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
     let home = NetnsFile::own()?;
     let mended = mend::mend(store, &settings, &home, &mut host, dry_run)?;
     let mut done: Vec<_> = mended.steps.iter().map(ToString::to_string).collect();
+    done.extend(mended.seals.iter().map(ToString::to_string));
     // What a dead container is the last to need goes with it, and is told of all the same.
     let mut made = store.made_parents()?;
     // A VLAN before the link below it.

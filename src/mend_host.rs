@@ -10,7 +10,6 @@ use crate::kernel::Socket;
 use crate::link::Link;
 use crate::mend::{Mend, Mended};
 use crate::name::{IfName, NetworkName};
-use crate::network::Network;
 use crate::record::VERSION;
 use crate::store::{Holding, Store};
 
@@ -84,17 +83,4 @@ fn rebuild(network: &NetworkName, link: &Link, host: &mut Socket) -> Result<Opti
         // Whether it has all routes is not known: the next attach makes it anew, or `gc`.
         ifindex: None,
     }))
-}
-
-/// The name of the host's link by which a container of the network `name` is reached, if it is.
-pub(crate) fn host_link_of(
-    network: Option<&Network>,
-    name: &NetworkName,
-    host: &mut Socket,
-) -> Result<Option<IfName>> {
-    let ifname = host_link::name(name);
-    let is_wanted = network.is_some_and(|network| network.host_access.is_some());
-    let mark = host_link::mark(name);
-    let is = is_wanted || host.link(&ifname)?.is_some_and(|link| link.alias == Some(mark));
-    Ok(is.then_some(ifname))
 }

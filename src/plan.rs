@@ -15,6 +15,7 @@ use crate::parent::{self, Recipe};
 use crate::printable;
 use crate::record::{Attached, Record};
 use crate::route::{Route, Table, TableId};
+use crate::seal::Alias;
 use crate::tuning::{Sysctl, SysctlValue, Tuning};
 
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
@@ -89,8 +90,8 @@ pub enum Op {
     SetUp {
         /// The link.
         link: IfName,
-        /// The mark.
-        mark: Mark,
+        /// The mark; its seal comes when the link is there.
+        alias: Alias,
     },
     /// Adds a route.
     AddRoute {
@@ -154,7 +155,7 @@ pub fn attach(record: &Record) -> Vec<Op> {
         if attached.detection.is_none() {
             plan.extend(addresses(attached));
         }
-        plan.push(Op::SetUp { link: link.clone(), mark });
+        plan.push(Op::SetUp { link: link.clone(), alias: Alias { mark, seal: None } });
         if !record.is_probed() {
             plan.extend(routes(attached));
         }
@@ -258,7 +259,7 @@ impl fmt::Display for Op {
                 write!(f, "ip addr add {address} dev {link}")
             }
             Self::AddAddress { link, address } => write!(f, "ip addr add {address} dev {link} nodad"),
-            Self::SetUp { link, mark } => write!(f, "ip link set {link} alias {mark} up"),
+            Self::SetUp { link, alias } => write!(f, "ip link set {link} alias {alias} up"),
             Self::AddRoute { link, route, table } => {
                 write!(f, "ip{} route add {route}", family(route.to.addr()))?;
                 if route.leads_on() {

@@ -16,6 +16,7 @@ mod netns;
 mod parent;
 mod probe;
 mod process;
+mod random;
 mod reply;
 mod routes;
 mod socket;
@@ -25,7 +26,7 @@ mod survey;
 mod sysctl;
 mod wire;
 
-pub use apply::{Made, attach, detach, settle};
+pub use apply::{Made, attach, detach, reseal, settle};
 pub use detached::{detach_self, start_detached};
 pub use explain::is_in_use;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -37,6 +38,7 @@ pub use netns::NetnsFile;
 pub use parent::{delete_parent, is_wireless, make_parent};
 pub use probe::Probes;
 pub use process::{Process, is_in, is_rootless, lives, pid_namespace};
+pub use random::random;
 pub use socket::Socket;
 pub use start::start;
 pub use status::{can_make, release};

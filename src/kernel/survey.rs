@@ -14,15 +14,15 @@ use super::netns::NetnsFile;
 use super::socket::Socket;
 use crate::error::{Error, Result};
 use crate::link::Link;
-use crate::mark::Mark;
 use crate::record::Netns;
 use crate::route::{Route, Table};
+use crate::seal::{Alias, Key};
 
 /// A link that bears the mark of a container, with all that a record says of it.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Whose it is.
-    pub mark: Mark,
+    /// Whose it says it is.
+    pub alias: Alias,
     /// The namespace it lies in, with a path that keeps it, if there is one.
     pub netns: Netns,
     /// The link itself.
@@ -35,6 +35,13 @@ pub struct Seen {
     pub routes: Vec<Route>,
     /// The routes of its own, if there are any.
     pub table: Option<Table>,
+}
+
+impl Seen {
+    /// Whether underlay has marked it, and nobody has changed what it says since.
+    pub fn is_proven(&self, key: Option<&Key>) -> bool {
+        key.is_some_and(|key| key.proves(&self.alias, &self.link, &self.netns))
+    }
 }
 
 /// The marked links of all namespaces that a process is in or a mount keeps, as far as their parents lie in `home`, the
@@ -58,7 +65,7 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Ve
         return Ok(Vec::new());
     }
     let mut inside = Socket::open()?;
-    let mark = |link: Link| Some((link.alias.as_deref()?.parse::<Mark>().ok()?, link));
+    let mark = |link: Link| Some((link.alias.as_deref()?.parse::<Alias>().ok()?, link));
     let marked: Vec<_> = inside.links()?.into_iter().filter_map(mark).collect();
     if marked.is_empty() {
         return Ok(Vec::new());
@@ -66,21 +73,21 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Ve
     let home = inside.nsid(home)?;
     let rules = inside.rules()?;
     // What leads nowhere tells not whose it is, but where there is but one to have it.
-    let first = marked.first().map(|(mark, _)| mark.container.clone());
-    let alone = marked.iter().all(|(mark, _)| Some(&mark.container) == first.as_ref());
+    let first = marked.first().map(|(alias, _)| alias.mark.container.clone());
+    let alone = marked.iter().all(|(alias, _)| Some(&alias.mark.container) == first.as_ref());
     let mut seen = Vec::new();
-    for (mark, link) in marked {
+    for (alias, link) in marked {
         let Some(parent) = link.elsewhere.filter(|parent| Some(parent.nsid) == home) else { continue };
         let addresses = inside.addresses_of(link.ifindex)?;
         let mut routes = inside.routes_of(link.ifindex, None)?;
-        routes.retain(|route| route.leads_on() || (alone && mark.index == 0));
+        routes.retain(|route| route.leads_on() || (alone && alias.mark.index == 0));
         let rule = rules.iter().find(|(from, _)| addresses.iter().any(|net| net.addr() == *from));
         let table = match rule {
             Some(&(_, id)) => Some(Table { id, routes: inside.routes_of(link.ifindex, Some(id))? }),
             None => None,
         };
         seen.push(Seen {
-            mark,
+            alias,
             netns: netns.describe(path),
             parent_index: parent.ifindex,
             addresses,

@@ -187,6 +187,7 @@ impl<'a> Draft<'a> {
             state: State::Pending,
             holder: holder.clone(),
             marked_as: None,
+            rebuilt: false,
             shares: None,
             attachments,
         };

@@ -6,6 +6,7 @@ mod damage;
 mod events;
 mod hints;
 mod host_links;
+mod key;
 mod leasing;
 mod ledger;
 mod lock;
@@ -33,6 +34,7 @@ use crate::json;
 use crate::name::{ContainerId, NetworkName};
 use crate::network::Network;
 use crate::record::{Record, VERSION};
+use crate::seal::Key;
 use crate::settings::Settings;
 
 pub use events::{Recorded, Totals};
@@ -72,13 +74,24 @@ pub struct Store {
     folder: OnceLock<File>,
     /// Whether this process has the lock by it.
     is_locked: AtomicBool,
+    /// The key, from when it is first needed.
+    key: OnceLock<Key>,
+    /// Whether the data dir is to be trusted, from when that is first asked.
+    is_data_trusted: OnceLock<Result<()>>,
 }
 
 impl Store {
     /// The files below these folders, which need not exist.
     pub fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf, cdi_dir: PathBuf) -> Self {
-        let (folder, is_locked) = (OnceLock::new(), AtomicBool::new(false));
-        Self { config_dir, state_dir, data_dir, cdi_dir, folder, is_locked }
+        let (folder, is_locked, key) = (OnceLock::new(), AtomicBool::new(false), OnceLock::new());
+        let is_data_trusted = OnceLock::new();
+        Self { config_dir, state_dir, data_dir, cdi_dir, folder, is_locked, key, is_data_trusted }
+    }
+
+    /// # Errors
+    /// When others than root can write to the data dir: then nothing in it is believed.
+    fn check_data(&self) -> Result<()> {
+        self.is_data_trusted.get_or_init(|| file::check_folder(&self.data_dir)).clone()
     }
 
     /// The operator's settings, or the defaults.

@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 54] = [
+const WORDS: [&str; 55] = [
     "address",
     "asked",
     "assign",
@@ -68,6 +68,7 @@ const WORDS: [&str; 54] = [
     "reservation",
     "route",
     "runtime_call",
+    "seal",
     "settings",
     "subnet",
     "tuning",
