@@ -72,6 +72,7 @@ pub fn attach(store: &Store, state: &oci::Created, named: Option<&NetworkName>) 
         }
     }
     let on_host = wish::on_host(&networks, &mut host)?;
+    let ways = wish::ways(&networks, &mut host)?;
 
     if let Some(joined) = share::join(store, &settings, &container, &holder, &request, &networks)? {
         return Ok(Some(joined));
@@ -96,7 +97,7 @@ pub fn attach(store: &Store, state: &oci::Created, named: Option<&NetworkName>) 
         home: &home,
     };
     let neighbours = wish::neighbours(&networks, &parents, &mut host)?;
-    let present = Present { on_host, neighbours, default_routes };
+    let present = Present { on_host, ways, neighbours, default_routes };
     let (mut freed, mut afresh) = (false, false);
     loop {
         let reserved = attach.reserve(&parents, &names, &present, afresh, &mut host);
@@ -335,7 +336,7 @@ impl Attach<'_> {
         if record.is_probed() {
             probing.settle(record, &made, probes, host, inside)?;
         }
-        host_side::ensure(store, settings, record, home, host)?;
+        host_side::ensure(store, settings, record, &present.ways, home, host)?;
         confirm(record, &made);
         store.lock(settings.lock_timeout())?.write(record)
     }

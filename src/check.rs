@@ -8,6 +8,8 @@ use crate::kernel::{self, NetnsFile, Seen, Socket};
 use crate::link::Link;
 use crate::name::IfName;
 use crate::record::{Holder, Record, State};
+use crate::reseal;
+use crate::seal::Key;
 use crate::store::{Holding, Locked, Store};
 
 /// What in the ledger is not as the kernel tells: of all containers, of the parents that underlay has made, and of
@@ -70,9 +72,8 @@ fn of_container(store: &Store, record: &Record, host: &mut Host) -> Result<Vec<D
     }
     let mut differences = match (record.state, NetnsFile::of(&record.holder)?) {
         (State::Pending, _) => vec![of(What::Attach, "attached".to_owned(), Some("pending".to_owned()))],
-        (State::Attached, Some(netns)) => {
-            links(record, &netns, host).map_err(|error| error.within(format!("container {id}")))?
-        }
+        (State::Attached, Some(netns)) => links(record, &netns, store.known_key().ok().flatten(), host)
+            .map_err(|error| error.within(format!("container {id}")))?,
         (State::Attached, None) => {
             vec![of(What::Netns, format!("net:[{}]", record.holder.netns.inode), None)]
         }
@@ -87,7 +88,7 @@ fn of_container(store: &Store, record: &Record, host: &mut Host) -> Result<Vec<D
 }
 
 /// Compares the links of a container, from inside its namespace.
-fn links(record: &Record, netns: &NetnsFile, host: &mut Host) -> Result<Vec<Difference>> {
+fn links(record: &Record, netns: &NetnsFile, key: Option<&Key>, host: &mut Host) -> Result<Vec<Difference>> {
     let parents = record.attachments.iter().map(|attached| {
         let by_number = host.socket.link_by_index(attached.parent_index)?;
         by_number.map_or_else(|| host.socket.link(&attached.parent), |link| Ok(Some(link)))
@@ -100,7 +101,10 @@ fn links(record: &Record, netns: &NetnsFile, host: &mut Host) -> Result<Vec<Diff
         let mut differences = Vec::new();
         for ((mark, attached), parent) in record.marked().zip(parents) {
             let link = compare::find(attached, &mark, &links).cloned();
-            let mut actual = Actual { link, host_nsid, parent, ..Actual::default() };
+            // What is not the link that was sealed is told of by what differs.
+            let as_made = link.as_ref().filter(|link| reseal::is_as_made(attached, link)).zip(key);
+            let sealed = as_made.map(|(link, key)| key.seal(mark.clone(), link, &netns.describe(None)));
+            let mut actual = Actual { link, sealed, host_nsid, parent, ..Actual::default() };
             if let Some(ifindex) = actual.link.as_ref().map(|link| link.ifindex) {
                 actual.addresses = inside.addresses_of(ifindex)?;
                 actual.routes = inside.routes_of(ifindex, None)?;

@@ -73,7 +73,10 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
         if !link.is_whole(found) {
             differences.push(of_link(What::Link, Some(whole(&link)), Some(described(found)), REMAKE));
         }
-        let wanted = link.routes(living);
+        let wanted = link.open_routes(living, &host.ways()?);
+        if !records.unknown.is_empty() {
+            continue;
+        }
         for route in host.routes_of(found.ifindex, None)?.iter().filter(|route| is_of_host(route)) {
             if !wanted.iter().any(|wanted| wanted.to == route.to.addr()) {
                 let hint = "`underlay gc` deletes the routes to containers that are gone";
@@ -104,7 +107,7 @@ pub(crate) fn routes(store: &Store, record: &Record, host: &mut Socket) -> Resul
         let Ok(Some(link)) = store.host_link(&attached.network) else { continue };
         let Some(found) = host.link(&link.name)?.filter(|found| link.is(found)) else { continue };
         let routes = host.routes_of(found.ifindex, None)?;
-        for route in link.routes_to(attached) {
+        for route in link.open_routes_to(attached, &host.ways()?) {
             if !routes.iter().any(|found| is_of_host(found) && found.to.addr() == route.to) {
                 let expected = format!("{} by {} of the host", route.to, link.name);
                 let missing =

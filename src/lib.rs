@@ -53,6 +53,7 @@ pub mod settings;
 pub mod subnet;
 pub mod tuning;
 pub mod vlan;
+pub mod ways;
 
 // Edges: one door per resource.
 pub mod file;

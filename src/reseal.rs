@@ -64,7 +64,7 @@ pub(crate) fn apply(reseal: &Reseal, key: &Key) -> Result<bool> {
 }
 
 /// Whether `link` is on the parent and has the MAC address that the ledger says: a seal vouches for these.
-fn is_as_made(attached: &Attached, link: &Link) -> bool {
+pub(crate) fn is_as_made(attached: &Attached, link: &Link) -> bool {
     let parents = [attached.parent_index, attached.segment];
     link.driver.is_some_and(|driver| driver.kind() == attached.driver.kind())
         && link.elsewhere.is_some_and(|parent| parents.contains(&parent.ifindex))

@@ -55,10 +55,8 @@ pub fn attach(
     for steps in plan.chunk_by(|_, next| !matches!(next, Op::CreateLink { .. })) {
         let Some((create, rest)) = steps.split_first() else { continue };
         let link = create_link(create, host, inside, netns)?;
-        let rest: Vec<_> = rest.iter().map(|op| sealed(op, key, &link, netns)).collect();
-        let link = Made { ifindex: link.ifindex, mac: link.mac };
-        finish(&link, &rest, inside)?;
-        made.push(link);
+        finish(link.ifindex, rest, |op| sealed(op, key, &link, netns), inside)?;
+        made.push(Made { ifindex: link.ifindex, mac: link.mac });
     }
     Ok(made)
 }
@@ -107,7 +105,7 @@ fn bears(link: &Link, mark: &Mark) -> bool {
 /// # Errors
 /// That of the first step that failed.
 pub fn settle(plan: &[Op], link: &Made, inside: &mut Socket) -> Result<()> {
-    finish(link, plan, inside)
+    finish(link.ifindex, plan, Op::clone, inside)
 }
 
 /// Carries out the plan of a detach, from inside the container's namespace: deletes each link that is still
@@ -162,8 +160,8 @@ fn is_ours(link: &Link, kind: DriverKind, mark: &Mark) -> bool {
     known && link.kind.as_deref() == Some(&kind.to_string())
 }
 
-/// Does the rest to a link that was made.
-fn finish(link: &Made, steps: &[Op], inside: &mut Socket) -> Result<()> {
+/// Does the rest to the link `ifindex`, which was made; what is `sealed` is not shown as it is.
+fn finish(ifindex: u32, steps: &[Op], sealed: impl Fn(&Op) -> Op, inside: &mut Socket) -> Result<()> {
     let mut batch = Vec::with_capacity(steps.len());
     for op in steps {
         log::debug!("{op}");
@@ -172,7 +170,7 @@ fn finish(link: &Made, steps: &[Op], inside: &mut Socket) -> Result<()> {
             Op::SetNotify { link, is_v4 } => sysctl::set_notify(link, *is_v4)?,
             Op::SetSysctl { link, sysctl, value } => sysctl::set(link, sysctl, value)?,
             Op::AddAddress { .. } | Op::SetUp { .. } | Op::AddRoute { .. } | Op::AddRule { .. } => {
-                batch.push(op)
+                batch.push(sealed(op));
             }
             Op::CreateLink { .. }
             | Op::DeleteLasting(_)
@@ -181,7 +179,7 @@ fn finish(link: &Made, steps: &[Op], inside: &mut Socket) -> Result<()> {
             | Op::DeleteParent { .. } => {}
         }
     }
-    run_batch(batch, link.ifindex, inside)?;
+    run_batch(&batch, ifindex, inside)?;
     await_addresses(steps, inside)
 }
 
@@ -239,9 +237,9 @@ fn create_link(op: &Op, host: &mut Socket, inside: &mut Socket, netns: &NetnsFil
 
 /// Sends all of `ops` at once. Where the first failure is that a dying namespace still holds an address, what
 /// failed is sent again for a while; what came after it may have failed only for want of it.
-fn run_batch(ops: Vec<&Op>, ifindex: u32, inside: &mut Socket) -> Result<()> {
+fn run_batch(ops: &[Op], ifindex: u32, inside: &mut Socket) -> Result<()> {
     let until = Instant::now() + PATIENCE;
-    let mut rest = ops;
+    let mut rest: Vec<&Op> = ops.iter().collect();
     while !rest.is_empty() {
         let messages = rest.iter().map(|op| encode(op, ifindex)).collect::<Result<Vec<_>>>()?;
         let answers = inside.transact(messages)?;

@@ -24,6 +24,7 @@ mod start;
 mod status;
 mod survey;
 mod sysctl;
+mod ways;
 mod wire;
 
 pub use apply::{Made, attach, detach, reseal, settle};

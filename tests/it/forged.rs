@@ -263,7 +263,11 @@ fn unsealed() {
     for container in [&web, &pod] {
         strip(container);
     }
-    assert_eq!(bed.run("check"), "", "nothing of it is wrong");
+    let checked = bed.outcome("check --format json", "");
+    let told: Vec<Value> = serde_json::from_str(&checked.stdout).unwrap();
+    let is_seal =
+        |d: &Value| d["what"] == "mark" && d["hint"].as_str().unwrap().starts_with("`underlay gc` seals");
+    assert!(told.len() == 2 && told.iter().all(is_seal), "{told:?}");
     let plan = bed.run("gc --dry-run");
     assert_ne!(alias(&web), sealed, "a dry run does nothing");
     let line =

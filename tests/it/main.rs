@@ -36,6 +36,7 @@ mod forged;
 mod gc;
 mod host_access;
 mod host_access_changes;
+mod host_access_ways;
 mod identity;
 mod import;
 mod inside;
@@ -155,6 +156,7 @@ fn main() -> ExitCode {
         gc::tests(),
         boot::tests(),
         host_access::tests(),
+        host_access_ways::tests(),
         identity::tests(),
         events::tests(),
         damaged::tests(),
