@@ -152,6 +152,10 @@ fn parents(locked: &Locked<'_>, host: &mut Host) -> Result<Vec<Difference>> {
     for name in &written {
         // A damaged file is told of with the others.
         let Ok(Some(parent)) = store.made_parent(name) else { continue };
+        if let Some(left) = links.iter().find(|link| parent.has_left(link)) {
+            let left = Difference::new(What::Parent, None, Some(left.describe())).at_parent(&parent.born_as);
+            differences.push(left.hint("`underlay gc` deletes what is left half made"));
+        }
         if store.needs_parent(name, |record| kernel::lives(&record.holder))? {
             let base = parent.recipe.base().and_then(link);
             differences.extend(compare::made_parent(&parent, link(name), base));

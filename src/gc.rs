@@ -52,6 +52,12 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<String>> {
     }
     for name in made {
         if store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
+            if let Some(left) = parents::left_of(store, &name, &mut host)? {
+                done.push(format!("ip link del {left}"));
+                if !dry_run {
+                    parents::sweep(&locked, &name, &mut host)?;
+                }
+            }
             continue;
         }
         done.push(format!("ip link del {name}"));

@@ -36,7 +36,7 @@ pub use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_
 pub use journal::tell_journal;
 pub use neighbours::Neighbour;
 pub use netns::NetnsFile;
-pub use parent::{delete_parent, is_wireless, make_parent};
+pub use parent::{delete_left, delete_parent, is_wireless, make_parent};
 pub use probe::Probes;
 pub use process::{Process, is_in, is_rootless, lives, pid_namespace};
 pub use random::random;
