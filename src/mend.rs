@@ -201,19 +201,26 @@ fn records(
     Ok(())
 }
 
+/// The right of a container to what its record lists. Of two, the living has it; of two that live, the one that the
+/// lease names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Right {
+    lives: bool,
+    is_named: bool,
+}
+
 /// Leases that records of living containers list and nobody has; then those that no record lists.
 fn leases(store: &Store, mended: &mut Mended) -> Result<()> {
-    // Of two, the living has it; of two that live, the one that the lease names.
-    let mut listed: BTreeMap<(u32, Claim), ((bool, bool), &ContainerId)> = BTreeMap::new();
+    let mut listed: BTreeMap<(u32, Claim), (Right, &ContainerId)> = BTreeMap::new();
     for record in &mended.records {
         let lives = kernel::lives(&record.holder);
         for attached in &record.attachments {
             for claim in attached.claims() {
                 let is_named = store.leased_to(attached.segment, claim)?.as_ref() == Some(&record.container);
-                let right = ((lives, is_named), &record.container);
-                let first = listed.entry((attached.segment, claim)).or_insert(right);
-                if right.0 > first.0 {
-                    *first = right;
+                let right = Right { lives, is_named };
+                let first = listed.entry((attached.segment, claim)).or_insert((right, &record.container));
+                if right > first.0 {
+                    *first = (right, &record.container);
                 }
             }
         }
