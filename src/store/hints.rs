@@ -31,7 +31,7 @@ impl Store {
     /// # Errors
     /// When others than root can write to the data dir.
     pub fn hint_path(&self, identity: Option<&Identity>, container: &ContainerId) -> Result<PathBuf> {
-        self.check_data()?;
+        file::check_folder(&self.data_dir)?;
         let (folder, name) = match identity {
             Some(identity) => ("identities", identity.as_str()),
             None => ("containers", container.as_str()),

@@ -1,4 +1,5 @@
-//! The key that the marks of links are sealed with: `key` in the data dir, which a reboot and a lost ledger leave alone.
+//! The key that the marks of links are sealed with: beside the data dir, `DATA_DIR.key`, which a reboot, a lost ledger and
+//! a memory that is emptied leave alone.
 //!
 //! It is made once, under the ledger's lock, and replaced as a whole: two hooks make one, and one that is killed leaves
 //! none. Nothing breaks when it is lost: another one is made, and `underlay gc` seals the marks of all that is in the ledger.
@@ -32,7 +33,7 @@ impl Store {
         if let Some(key) = self.key.get() {
             return Ok(Some(key));
         }
-        self.check_data()?;
+        // Whoever may write to the folder cannot make a file of root's.
         let read = file::read(&self.key_path(), KEY as u64, Trust::Secret)?;
         // Empty after a power cut, it is as good as none.
         let key = read.and_then(|bytes| <[u8; KEY]>::try_from(bytes).ok()).map(Key::new);
@@ -40,7 +41,9 @@ impl Store {
     }
 
     fn key_path(&self) -> PathBuf {
-        self.data_dir.join("key")
+        let mut name = self.data_dir.clone().into_os_string();
+        name.push(".key");
+        name.into()
     }
 }
 
@@ -85,23 +88,25 @@ mod tests {
     fn made_once_for_root_alone() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(sealed(store(folder.path()).known_key().unwrap()), None);
-        assert!(!folder.path().join("data").exists(), "who only asks makes nothing");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "who only asks makes nothing");
         let first = sealed(store(folder.path()).key(TIMEOUT).ok()).unwrap();
-        let path = folder.path().join("data/key");
+        let path = folder.path().join("data.key");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         assert_eq!(fs::metadata(&path).unwrap().len(), 16);
         assert_eq!(sealed(store(folder.path()).key(TIMEOUT).ok()), Some(first.clone()));
         assert_eq!(sealed(store(folder.path()).known_key().unwrap()), Some(first.clone()));
-        assert_eq!(fs::read_dir(folder.path().join("data")).unwrap().count(), 1);
+        let others = |name: &str| ["run", "run.made", "data.key"].contains(&name);
+        let names = || fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(names().all(|name| others(name.to_str().unwrap())), "{:?}", names().collect::<Vec<_>>());
         // What a crash has left of the file, and of one that was half written.
-        fs::write(folder.path().join("data/#key~"), "half").unwrap();
+        fs::write(folder.path().join("#data.key~"), "half").unwrap();
         for left in [&b""[..], b"short"] {
             fs::write(&path, left).unwrap();
             let next = sealed(store(folder.path()).key(TIMEOUT).ok()).unwrap();
             assert_ne!(next, first, "another one, which nobody knows");
             assert_eq!(sealed(store(folder.path()).key(TIMEOUT).ok()), Some(next));
         }
-        assert_eq!(fs::read_dir(folder.path().join("data")).unwrap().count(), 1);
+        assert!(names().all(|name| others(name.to_str().unwrap())), "{:?}", names().collect::<Vec<_>>());
     }
 
     #[test]
@@ -121,18 +126,19 @@ mod tests {
     fn no_secret() {
         let folder = tempfile::tempdir().unwrap();
         store(folder.path()).key(TIMEOUT).unwrap();
-        let (data, path) = (folder.path().join("data"), folder.path().join("data/key"));
+        let (other, path) = (folder.path().join("other"), folder.path().join("data.key"));
         let before = fs::read(&path).unwrap();
-        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        for (changed, mode, back) in [(&path, 0o644, 0o600), (&path, 0o620, 0o600), (&data, 0o777, 0o700)] {
-            set(changed, mode);
+        let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        for mode in [0o644, 0o640, 0o620] {
+            set(mode);
             let store = store(folder.path());
             assert!(store.known_key().is_err() && store.key(TIMEOUT).is_err(), "{mode:o}");
-            set(changed, back);
         }
-        fs::rename(&path, data.join("other")).unwrap();
+        set(0o600);
+        assert!(store(folder.path()).known_key().unwrap().is_some());
+        fs::rename(&path, &other).unwrap();
         std::os::unix::fs::symlink("other", &path).unwrap();
         assert!(store(folder.path()).key(TIMEOUT).is_err(), "a link leads anywhere");
-        assert_eq!(fs::read(data.join("other")).unwrap(), before);
+        assert_eq!(fs::read(&other).unwrap(), before);
     }
 }

@@ -76,22 +76,13 @@ pub struct Store {
     is_locked: AtomicBool,
     /// The key, from when it is first needed.
     key: OnceLock<Key>,
-    /// Whether the data dir is to be trusted, from when that is first asked.
-    is_data_trusted: OnceLock<Result<()>>,
 }
 
 impl Store {
     /// The files below these folders, which need not exist.
     pub fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf, cdi_dir: PathBuf) -> Self {
         let (folder, is_locked, key) = (OnceLock::new(), AtomicBool::new(false), OnceLock::new());
-        let is_data_trusted = OnceLock::new();
-        Self { config_dir, state_dir, data_dir, cdi_dir, folder, is_locked, key, is_data_trusted }
-    }
-
-    /// # Errors
-    /// When others than root can write to the data dir: then nothing in it is believed.
-    fn check_data(&self) -> Result<()> {
-        self.is_data_trusted.get_or_init(|| file::check_folder(&self.data_dir)).clone()
+        Self { config_dir, state_dir, data_dir, cdi_dir, folder, is_locked, key }
     }
 
     /// The operator's settings, or the defaults.

@@ -300,9 +300,9 @@ fn lost_key() {
     let other = bed.container(Bare, "other").networks("pub_net").start().unwrap();
     other.run("ip", "link set eth0 address 02:00:00:00:00:66");
     let before = (alias(&web), alias(&other), bed.ps(), bed.leases());
-    fs::remove_file(bed.path("data/key")).unwrap();
+    fs::remove_file(bed.path("data.key")).unwrap();
     assert_eq!(bed.run("gc --dry-run"), format!("# seal the mark of link eth0 of container {}\n", web.id));
-    assert!(!bed.path("data/key").exists());
+    assert!(!bed.path("data.key").exists());
     bed.run("gc");
     assert_ne!(alias(&web), before.0);
     assert_eq!(alias(&other), before.1);

@@ -61,7 +61,8 @@ fn more(name: &str) -> Roff {
         ("/etc/underlay/underlay.json", "Settings and policy, optional."),
         ("/run/underlay", "The ledger: who has which address. A reboot forgets it with the links."),
         ("/run/underlay/log", "What the hook did, and why it failed."),
-        ("/var/lib/underlay", "Which addresses a container had, and the key of the seals: losing it harms nobody."),
+        ("/var/lib/underlay", "Which addresses a container had: losing it harms nobody."),
+        ("/var/lib/underlay.key", "What the marks of links are sealed with, for root alone: losing it harms nobody."),
         ("/usr/share/containers/oci/hooks.d/underlay-*.json", "By these podman and CRI-O call the hook."),
     ] {
         more.control("TP", []).text([bold(path)]).text([roman(what)]);
