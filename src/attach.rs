@@ -13,7 +13,6 @@ use crate::host_side;
 use crate::kernel::{self, Made, NetnsFile, Process, Socket};
 use crate::lasting;
 use crate::link::Link;
-use crate::mark::Mark;
 use crate::mend;
 use crate::name::{ContainerId, IfName, NetworkName};
 use crate::network::Network;
@@ -24,6 +23,7 @@ use crate::probe;
 use crate::record::{Holder, Netns, Record, State};
 use crate::remember;
 use crate::request::Request;
+use crate::seal::Alias;
 use crate::settings::Settings;
 use crate::share;
 use crate::store::{Locked, Present, Store, Subject};
@@ -73,6 +73,7 @@ pub fn attach(store: &Store, state: &oci::Created, named: Option<&NetworkName>) 
         }
     }
     let on_host = wish::on_host(&networks, &mut host)?;
+    let ways = wish::ways(&networks, &mut host)?;
 
     if let Some(joined) = share::join(store, &settings, &container, &holder, &request, &networks)? {
         return Ok(Some(joined));
@@ -81,8 +82,7 @@ pub fn attach(store: &Store, state: &oci::Created, named: Option<&NetworkName>) 
     let mut inside = left(Socket::open()?);
     let mut wanted = request.attachments.iter().zip(&networks);
     let lasting = wanted.any(|(asked, network)| lasting::is_wanted(asked, network));
-    let shared = lasting.then_some(&holder.netns);
-    let links = without_the_dead(store, &settings, shared, &mut host, &mut inside)?;
+    let links = without_the_dead(store, &settings, &holder.netns, lasting, &mut host, &mut inside)?;
     let names = assign::names(&request.attachments, &links)?;
     // A namespace with nothing but `lo` has no routes.
     let default_routes = if links.len() > 1 { inside.default_routes()? } else { DefaultRoutes::default() };
@@ -98,7 +98,7 @@ pub fn attach(store: &Store, state: &oci::Created, named: Option<&NetworkName>) 
         home: &home,
     };
     let neighbours = wish::neighbours(&networks, &parents, &mut host)?;
-    let present = Present { on_host, neighbours, default_routes };
+    let present = Present { on_host, ways, neighbours, default_routes };
     let (mut freed, mut afresh) = (false, false);
     loop {
         let reserved = attach.reserve(&parents, &names, &present, afresh, &mut host);
@@ -167,24 +167,26 @@ fn left<T>(open: T) -> ManuallyDrop<T> {
 
 /// The names of the links in the container's namespace. Links of containers that died in it, and that nobody
 /// has detached, are taken away first: CRI-O calls their poststop after the successor's create, and containerd
-/// may never. So is what else they have left in the namespace `shared`, if that matters.
+/// may never. So is what else they have left in it, if something `lasting` is to come. A mark is only a way to a record,
+/// which must speak of this very namespace, `netns`: whoever may write marks here reaches nobody elsewhere.
 fn without_the_dead(
     store: &Store,
     settings: &Settings,
-    shared: Option<&Netns>,
+    netns: &Netns,
+    lasting: bool,
     host: &mut Socket,
     inside: &mut Socket,
 ) -> Result<BTreeSet<String>> {
     let mut links = inside.links()?;
-    let mark = |link: &Link| link.alias.as_deref()?.parse::<Mark>().ok();
-    let mut left: BTreeSet<_> = links.iter().filter_map(|link| Some(mark(link)?.container)).collect();
-    if let Some(shared) = shared {
-        let records = store.records()?.sound.into_iter();
-        left.extend(records.filter(|record| record.holder.netns.is(shared)).map(|record| record.container));
+    let alias = |link: &Link| link.alias.as_deref()?.parse::<Alias>().ok();
+    let mut left: BTreeSet<_> = links.iter().filter_map(|link| Some(alias(link)?.mark.container)).collect();
+    if lasting {
+        left.extend(store.records()?.sound.into_iter().map(|record| record.container));
     }
+    let is_dead_here = |record: &Record| record.holder.netns.is(netns) && !kernel::lives(&record.holder);
     let mut any = false;
     for id in left {
-        if let Some(record) = store.record(&id)?.filter(|record| !kernel::lives(&record.holder)) {
+        if let Some(record) = store.record(&id)?.filter(is_dead_here) {
             log::info!("container {id} died in this namespace: its links are taken away");
             detach::reclaim(store, settings, &record, host)?;
             any = true;
@@ -240,8 +242,9 @@ impl Attach<'_> {
                 old => old?,
             };
             if let Some(old) = old {
-                if old.holder == *self.holder && old.state == State::Attached {
-                    return Ok(None);
+                if old.holder == *self.holder {
+                    // Whether the hook that wrote a pending record still runs nobody can tell: it is let alone.
+                    return if old.state == State::Attached { Ok(None) } else { Err(wish::cut_short(&old)) };
                 }
                 if kernel::lives(&old.holder) {
                     return Err(wish::attached_already(&old));
@@ -334,11 +337,13 @@ impl Attach<'_> {
         let (store, settings, home) = (self.store, self.settings, self.home);
         let probing = probe::Probing { store, settings, home, wanted, present };
         let probes = probing.begin(record)?;
-        let made = kernel::attach(&plan::attach(record), host, inside, self.netns)?;
+        let key = store.key(settings.lock_timeout());
+        let key = key.inspect_err(|error| log::warn!("the marks of its links are not sealed: {error}")).ok();
+        let made = kernel::attach(&plan::attach(record), key, host, inside, self.netns)?;
         if record.is_probed() {
             probing.settle(record, &made, probes, host, inside)?;
         }
-        host_side::ensure(store, settings, record, home, host)?;
+        host_side::ensure(store, settings, record, &present.ways, home, host)?;
         confirm(record, &made);
         store.lock(settings.lock_timeout())?.write(record)
     }

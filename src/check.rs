@@ -8,6 +8,8 @@ use crate::kernel::{self, NetnsFile, Seen, Socket};
 use crate::link::Link;
 use crate::name::IfName;
 use crate::record::{Holder, Record, State};
+use crate::reseal;
+use crate::seal::Key;
 use crate::store::{Holding, Locked, Store};
 
 /// What in the ledger is not as the kernel tells: of all containers, of the parents that underlay has made, and of
@@ -19,7 +21,11 @@ pub fn all(store: &Store) -> Result<Vec<Difference>> {
     let mut host = Host::open()?;
     let settings = store.settings()?;
     // Before the lock: who attaches meanwhile has a record first.
-    let survey = kernel::survey(&host.netns)?;
+    let mut survey = kernel::survey(&host.netns)?;
+    // What a container says of itself is nothing to act on.
+    let key = store.known_key().inspect_err(|error| log::warn!("marks prove nothing: {error}"));
+    let key = key.ok().flatten();
+    survey.seen.retain(|seen| seen.is_proven(key));
     // Who attaches or detaches a container holds the lock while leases and parents are without a record.
     let locked = store.lock(settings.lock_timeout())?;
     let records = store.records()?.sound;
@@ -80,7 +86,9 @@ fn of_container(
     let within = |error: Error| error.within(format!("container {id}"));
     let mut differences = match (record.state, NetnsFile::of(&record.holder).map_err(within)?) {
         (State::Pending, _) => vec![of(What::Attach, "attached".to_owned(), Some("pending".to_owned()))],
-        (State::Attached, Some(netns)) => links(record, &netns, host).map_err(within)?,
+        (State::Attached, Some(netns)) => {
+            links(record, &netns, store.known_key().ok().flatten(), host).map_err(within)?
+        }
         (State::Attached, None) => {
             vec![of(What::Netns, format!("net:[{}]", record.holder.netns.inode), None)]
         }
@@ -95,7 +103,7 @@ fn of_container(
 }
 
 /// Compares the links of a container, from inside its namespace.
-fn links(record: &Record, netns: &NetnsFile, host: &mut Host) -> Result<Vec<Difference>> {
+fn links(record: &Record, netns: &NetnsFile, key: Option<&Key>, host: &mut Host) -> Result<Vec<Difference>> {
     let parents = record.attachments.iter().map(|attached| {
         let by_number = host.socket.link_by_index(attached.parent_index)?;
         by_number.map_or_else(|| host.socket.link(&attached.parent), |link| Ok(Some(link)))
@@ -110,7 +118,10 @@ fn links(record: &Record, netns: &NetnsFile, host: &mut Host) -> Result<Vec<Diff
         let contents = inside.contents(&found.iter().flatten().map(|link| link.ifindex).collect())?;
         let mut differences = Vec::new();
         for (((mark, attached), link), parent) in record.marked().zip(found).zip(parents) {
-            let mut actual = Actual { host_nsid, parent, ..Actual::default() };
+            // What is not the link that was sealed is told of by what differs.
+            let as_made = link.as_ref().filter(|link| reseal::is_as_made(attached, link)).zip(key);
+            let sealed = as_made.map(|(link, key)| key.seal(mark.clone(), link, &netns.describe(None)));
+            let mut actual = Actual { sealed, host_nsid, parent, ..Actual::default() };
             if let Some(link) = link {
                 actual.addresses = contents.addresses_of(link.ifindex).to_vec();
                 actual.routes = contents.routes_of(link.ifindex, None).collect();
@@ -158,6 +169,10 @@ fn parents(locked: &Locked<'_>, host: &mut Host) -> Result<Vec<Difference>> {
     for name in &written {
         // A damaged file is told of with the others.
         let Ok(Some(parent)) = store.made_parent(name) else { continue };
+        if let Some(left) = links.iter().find(|link| parent.has_left(link)) {
+            let left = Difference::new(What::Parent, None, Some(left.describe())).at_parent(&parent.born_as);
+            differences.push(left.hint("`underlay gc` deletes what is left half made"));
+        }
         if store.needs_parent(name, |record| kernel::lives(&record.holder))? {
             let base = parent.recipe.base().and_then(link);
             differences.extend(compare::made_parent(&parent, link(name), base));
@@ -183,7 +198,8 @@ fn parents(locked: &Locked<'_>, host: &mut Host) -> Result<Vec<Difference>> {
 /// Links that bear the mark of a container whose record is lost.
 fn unrecorded(store: &Store, marked: &[Seen]) -> Vec<Difference> {
     let mut differences = Vec::new();
-    for Seen { mark, netns, link, .. } in marked {
+    for Seen { alias, netns, link, .. } in marked {
+        let mark = &alias.mark;
         let (pid, start_time) = (mark.pid, mark.start_time);
         let holder = Holder { pid, start_time, pid_namespace: None, netns: netns.clone() };
         // One that was stopped meanwhile takes its links with it.

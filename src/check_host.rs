@@ -10,6 +10,7 @@ use crate::link::Link;
 use crate::record::Record;
 use crate::route::Route;
 use crate::store::{Locked, Store};
+use crate::ways::Ways;
 
 const UNNEEDED: &str = "`underlay gc` deletes the host's link that no container needs";
 const REMAKE: &str = "`underlay gc` makes it anew, as does the next attach";
@@ -73,7 +74,10 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
         if !link.is_whole(found) {
             differences.push(of_link(What::Link, Some(whole(&link)), Some(described(found)), REMAKE));
         }
-        let wanted = link.routes(living);
+        let wanted = link.open_routes(living, &host.ways()?);
+        if !records.unknown.is_empty() {
+            continue;
+        }
         for route in host.routes_of(found.ifindex, None)?.iter().filter(|route| is_of_host(route)) {
             if !wanted.iter().any(|wanted| wanted.to == route.to.addr()) {
                 let hint = "`underlay gc` deletes the routes to containers that are gone";
@@ -94,7 +98,10 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
 }
 
 /// The host's links of networks, with the routes by them.
-pub(crate) struct HostRoutes(Vec<(HostLink, Vec<Route>)>);
+pub(crate) struct HostRoutes {
+    by_link: Vec<(HostLink, Vec<Route>)>,
+    ways: Ways,
+}
 
 impl HostRoutes {
     /// Those there are. Of a link that is unknown or missing, all is told elsewhere.
@@ -105,7 +112,7 @@ impl HostRoutes {
         let known = store.host_links()?.into_iter().filter_map(|network| store.host_link(&network).ok()?);
         let known: Vec<_> = known.collect();
         if known.is_empty() {
-            return Ok(Self(Vec::new()));
+            return Ok(Self { by_link: Vec::new(), ways: Ways::default() });
         }
         let links = host.links()?;
         let there = known.into_iter().filter_map(|known| {
@@ -115,18 +122,19 @@ impl HostRoutes {
         let there: Vec<_> = there.collect();
         let contents = host.contents(&there.iter().map(|(_, ifindex)| *ifindex).collect())?;
         let routes = |ifindex| contents.routes_of(ifindex, None).filter(is_of_host).collect();
-        Ok(Self(there.into_iter().map(|(known, ifindex)| (known, routes(ifindex))).collect()))
+        let by_link = there.into_iter().map(|(known, ifindex)| (known, routes(ifindex))).collect();
+        Ok(Self { by_link, ways: host.ways()? })
     }
 
     /// The routes that the container of `record` needs and the host does not have.
     pub(crate) fn missing(&self, record: &Record) -> Vec<Difference> {
         let mut differences = Vec::new();
         for attached in record.attachments.iter().filter(|attached| attached.host_link.is_some()) {
-            let Some((link, routes)) = self.0.iter().find(|(link, _)| link.network == attached.network)
+            let Some((link, routes)) = self.by_link.iter().find(|(link, _)| link.network == attached.network)
             else {
                 continue;
             };
-            for route in link.routes_to(attached) {
+            for route in link.open_routes_to(attached, &self.ways) {
                 if !routes.iter().any(|found| found.to.addr() == route.to) {
                     let expected = format!("{} by {} of the host", route.to, link.name);
                     let missing = Difference::new(What::Route, Some(expected), None)

@@ -15,6 +15,7 @@ use crate::network::Network;
 use crate::parent::{MARK, MadeParent};
 use crate::record::Attached;
 use crate::route::{Route, TableId};
+use crate::seal::Alias;
 use crate::shell::Line;
 use crate::tuning::{Sysctl, Tuning};
 
@@ -23,6 +24,8 @@ use crate::tuning::{Sysctl, Tuning};
 pub struct Actual {
     /// Its link in the container; see [`find`].
     pub link: Option<Link>,
+    /// Its mark as it would be sealed, where the key is known.
+    pub sealed: Option<Alias>,
     /// The addresses of the link.
     pub addresses: Vec<IpNet>,
     /// The routes by the link.
@@ -42,7 +45,11 @@ pub struct Actual {
 /// The link of `attached` among those of the container: the one of its number, else the one that bears `mark`.
 pub fn find<'a>(attached: &Attached, mark: &Mark, links: &'a [Link]) -> Option<&'a Link> {
     let by_number = links.iter().find(|link| attached.ifindex == Some(link.ifindex));
-    by_number.or_else(|| links.iter().find(|link| link.alias.as_ref() == Some(&mark.to_string())))
+    by_number.or_else(|| links.iter().find(|link| found_mark(link).as_ref() == Some(mark)))
+}
+
+fn found_mark(link: &Link) -> Option<Mark> {
+    link.alias.as_deref()?.parse::<Alias>().ok().map(|alias| alias.mark)
 }
 
 /// What of the link of `attached`, whose mark is `mark`, is not as the ledger says.
@@ -65,7 +72,12 @@ pub fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> Vec<Diff
         compare(What::Ifindex, Some(ifindex.to_string()), Some(link.ifindex.to_string()));
     }
     compare(What::State, Some(state(true)), Some(state(link.up)));
-    compare(What::Mark, Some(mark.to_string()), link.alias.clone());
+    match &actual.sealed {
+        Some(sealed) => compare(What::Mark, Some(sealed.to_string()), link.alias.clone()),
+        // Without the key nobody can tell a seal from another.
+        None if found_mark(link).as_ref() == Some(mark) => {}
+        None => compare(What::Mark, Some(mark.to_string()), link.alias.clone()),
+    }
     let driver = link.driver.map(|driver| driver.to_string()).or_else(|| link.kind.clone());
     compare(What::Driver, Some(attached.driver.to_string()), driver);
     if let Some(mac) = attached.mac {
@@ -106,6 +118,10 @@ pub fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> Vec<Diff
                 best(&actual.rules, |found| **found == (address, table.id), |found| found.0 == address);
             compare(What::Rule, Some(rule((address, table.id))), found.copied().map(rule));
         }
+    }
+    let is_unsealed = found_mark(link).as_ref() == Some(mark);
+    if let Some(unsealed) = all.iter_mut().find(|found| found.what == What::Mark && is_unsealed) {
+        unsealed.hint = Some("`underlay gc` seals it, if the link is the one that was made".to_owned());
     }
     // The kernel makes a link's MTU smaller with that of its parent, and larger never.
     let parent = actual.parent.as_ref().filter(|parent| attached.mtu.is_some_and(|mtu| parent.mtu < mtu));
@@ -319,8 +335,26 @@ mod tests {
         assert_eq!(with_link(|link| link.ifindex = 8), ["ifindex: 9 / 8"]);
         assert_eq!(with_link(|link| link.up = false), ["state: up / down"]);
         assert_eq!(with_link(|link| link.mac = None), ["mac: 02:00:00:00:00:09 / -"]);
+        let x = |link: &mut Link| link.alias = Some("x".to_owned());
+        assert_eq!(with_link(x), ["mark: underlay:web:0:7:8:lan / x"]);
         let other = |link: &mut Link| (link.driver, link.kind) = (None, Some("veth".to_owned()));
         assert_eq!(with_link(other), ["driver: macvlan mode bridge / veth"]);
+    }
+
+    /// Only who knows the key can tell.
+    #[test]
+    fn seals() {
+        let (bare, seal) = ("underlay:web:0:7:8:lan", "underlay:web:0:7:8:lan:0123456789abcdef");
+        let with = |alias: &str, sealed: Option<&str>| {
+            changed(|actual| {
+                actual.sealed = sealed.map(|sealed| sealed.parse().unwrap());
+                actual.link.as_mut().unwrap().alias = Some(alias.to_owned());
+            })
+        };
+        assert_eq!((with(bare, None), with(seal, None), with(seal, Some(seal))), (vec![], vec![], vec![]));
+        assert_eq!(with(bare, Some(seal)), [format!("mark: {seal} / {bare}")]);
+        let other = seal.replace("0123", "3210");
+        assert_eq!(with(&other, Some(seal)), [format!("mark: {seal} / {other}")]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What operators are told of, in a record that stays as it is: docs/events.md.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -142,9 +143,9 @@ impl Event {
     pub fn networks(&self) -> Vec<&NetworkName> {
         match self {
             Self::Attached(had) | Self::Detached(had) | Self::Reclaimed(had) => {
-                let mut networks: Vec<_> = had.attachments.iter().map(|one| &one.network).collect();
-                networks.dedup();
-                networks
+                let mut told = BTreeSet::new();
+                let all = had.attachments.iter().map(|one| &one.network);
+                all.filter(|network| told.insert(*network)).collect()
             }
             Self::Conflict { network, .. } => vec![network],
             Self::Failed { .. } => Vec::new(),
@@ -234,5 +235,19 @@ mod tests {
             assert_eq!(event.to_string(), text);
             assert!(json.contains(&format!(r#""event":"{}""#, event.kind())));
         }
+    }
+
+    #[test]
+    fn each_network_once() {
+        let attachment = |network: &str| Attachment {
+            network: network.parse().unwrap(),
+            ifname: "eth0".parse().unwrap(),
+            mac: None,
+            addresses: Vec::new(),
+        };
+        let attachments = ["lan", "wan", "lan", "lan", "san"].map(attachment).into();
+        let event = Event::Attached(Container { container: "web".parse().unwrap(), attachments });
+        let networks: Vec<_> = event.networks().into_iter().map(NetworkName::as_str).collect();
+        assert_eq!(networks, ["lan", "wan", "san"]);
     }
 }

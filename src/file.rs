@@ -21,6 +21,8 @@ pub enum Trust {
     Operator,
     /// What underlay itself has written: as the operator's, and no symbolic link.
     Own,
+    /// What nobody else may know: as [`Trust::Own`], and nobody else can read it.
+    Secret,
 }
 
 /// Reads the regular file `path`, up to `limit` bytes; `None` if it does not exist.
@@ -30,11 +32,12 @@ pub enum Trust {
 /// trusted.
 pub fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u8>>> {
     let failed = |error: io::Error| Error::io("read", path, &error);
-    let follow = if trust == Trust::Own { libc::O_NOFOLLOW } else { 0 };
+    let is_own = matches!(trust, Trust::Own | Trust::Secret);
+    let follow = if is_own { libc::O_NOFOLLOW } else { 0 };
     let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | follow).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if trust == Trust::Own && error.raw_os_error() == Some(libc::ELOOP) => {
+        Err(error) if is_own && error.raw_os_error() == Some(libc::ELOOP) => {
             return Err(Error::input(format!("{} is a symbolic link", path.display())));
         }
         Err(error) => return Err(failed(error)),
@@ -45,6 +48,14 @@ pub fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u8>>> {
     }
     if trust != Trust::Anybody {
         check_owner(path, &metadata)?;
+    }
+    let mode = metadata.mode() & 0o7777;
+    if trust == Trust::Secret && mode & 0o077 != 0 {
+        return Err(Error::input(format!(
+            "{} can be read by others than root (mode {mode:04o})",
+            path.display()
+        ))
+        .hint(format!("it is no secret any more: `rm {}`, and another one is made", path.display())));
     }
     // Files are replaced as a whole, so there is no more than its length, and no need to ask; a file of /proc has none.
     let length = if metadata.len() == 0 { limit + 1 } else { metadata.len().min(limit + 1) };
@@ -63,6 +74,24 @@ pub fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u8>>> {
 /// The old file, if any, stays.
 pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
     replace_as(path, content, 0o600, 0o700)
+}
+
+/// As [`replace`], of what nobody else may know: in a file that nobody has opened, or made, before.
+///
+/// # Errors
+/// The old file, if any, stays.
+pub fn replace_secret(path: &Path, content: &[u8]) -> Result<()> {
+    make_folder(path.parent().unwrap_or(path), 0o700)?;
+    let temporary = temporary(path);
+    // Left by a killed process, or by somebody else.
+    remove(&temporary)?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
+    let written =
+        file.and_then(|mut file| file.write_all(content)).and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        Error::io("write", path, &error)
+    })
 }
 
 /// As [`replace`], for all to read.
@@ -325,10 +354,16 @@ mod tests {
             assert_eq!(read(&path, 9, Trust::Own).is_ok(), trusted, "{mode:o}");
             assert!(read(&path, 9, Trust::Anybody).is_ok());
         }
+        for (mode, trusted) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o644, false)]
+        {
+            set(mode);
+            assert_eq!(read(&path, 9, Trust::Secret).is_ok(), trusted, "{mode:o}");
+        }
         set(0o600);
         let link = folder.path().join("link");
         symlink(&path, &link).unwrap();
         assert!(read(&link, 9, Trust::Operator).is_ok() && read(&link, 9, Trust::Own).is_err());
+        assert!(read(&link, 9, Trust::Secret).is_err());
         if geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(1000), None).unwrap();
             let error = read(&path, 9, Trust::Operator).unwrap_err().to_string();

@@ -39,7 +39,8 @@ pub fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected> {
     let mut host = Socket::open()?;
     let home = NetnsFile::own()?;
     let mended = mend::mend(store, &settings, &home, &mut host, dry_run)?;
-    let done = mended.steps.iter().map(ToString::to_string).collect();
+    let done = mended.steps.iter().map(ToString::to_string);
+    let done = done.chain(mended.seals.iter().map(ToString::to_string)).collect();
     let mut collected = Collected { done, failed: mended.failed };
     // What a dead container is the last to need goes with it, and is told of all the same.
     let mut made = store.made_parents()?;
@@ -74,6 +75,11 @@ pub fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected> {
     }
     for name in made {
         if store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
+            if let Some(left) = parents::left_of(store, &name, &mut host)?
+                && (dry_run || collected.note(parents::sweep(&locked, &name, &mut host)))
+            {
+                collected.done.push(Op::DeleteParent { name: left }.to_string());
+            }
             continue;
         }
         if dry_run || collected.note(parents::drop_unneeded(&locked, &name, &mut host)) {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::driver::Driver;
@@ -11,6 +12,7 @@ use crate::mac::MacAddr;
 use crate::name::{IfName, NetworkName};
 use crate::network::Network;
 use crate::record::{Attached, Record};
+use crate::ways::Ways;
 
 /// What the alias of a host's link begins with; the network's name follows.
 const MARK: &str = "underlay:host:";
@@ -110,10 +112,24 @@ impl HostLink {
         attached.addresses.iter().filter_map(|address| route(address.addr())).collect()
     }
 
-    /// The routes to all that `records` hold in this network.
-    pub fn routes<'a>(&self, records: impl IntoIterator<Item = &'a Record>) -> Vec<HostRoute> {
+    /// The routes to the addresses of `attached` that lead none of the host's `ways` elsewhere.
+    pub fn open_routes_to(&self, attached: &Attached, ways: &Ways) -> Vec<HostRoute> {
+        let on = [attached.parent_index, attached.segment];
+        let subnet = |to: IpAddr| attached.addresses.iter().find(|net| net.addr() == to).map(IpNet::trunc);
+        let is_open = |to: IpAddr| subnet(to).is_some_and(|subnet| ways.obstacle(to, subnet, on).is_none());
+        let mut routes = self.routes_to(attached);
+        routes.retain(|route| is_open(route.to));
+        routes
+    }
+
+    /// The open routes to all that `records` hold in this network.
+    pub fn open_routes<'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a Record>,
+        ways: &Ways,
+    ) -> Vec<HostRoute> {
         let attached = records.into_iter().flat_map(|record| &record.attachments);
-        attached.flat_map(|attached| self.routes_to(attached)).collect()
+        attached.flat_map(|attached| self.open_routes_to(attached, ways)).collect()
     }
 
     /// Whether its addresses are such as `network` wants now: those it names, and one in a subnet for each family

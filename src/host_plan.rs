@@ -112,6 +112,7 @@ mod tests {
     use super::*;
     use crate::record::Record;
     use crate::tuning::Tuning;
+    use crate::ways::Ways;
 
     const LINK: &str = r#"{"version": 1, "network": "lan", "name": "ulh-lan",
         "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2, "segment": 2,
@@ -157,7 +158,7 @@ mod tests {
     fn what_is_done() {
         let link: HostLink = serde_json::from_str(LINK).unwrap();
         let record: Record = serde_json::from_str(RECORD).unwrap();
-        let wanted = link.routes([&record]);
+        let wanted = link.open_routes([&record], &Ways::default());
         let lines = |present: Option<&Present>| {
             settle(&link, &wanted, present).iter().map(ToString::to_string).collect::<Vec<_>>()
         };

@@ -22,7 +22,8 @@ use crate::network::Network;
 use crate::record::Record;
 use crate::settings::Settings;
 use crate::shell::Line;
-use crate::store::{self, Locked, Store};
+use crate::store::{self, Locked, Records, Store};
+use crate::ways::Ways;
 
 /// # Errors
 /// When the host has a link of the name that its own link in `network` is to have, and that is somebody else's.
@@ -57,7 +58,8 @@ pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Sock
             continue;
         }
         let records = store.records()?.sound;
-        let needs = |record: &&Record| !link.routes([*record]).is_empty() && kernel::lives(&record.holder);
+        let is_reached = |record: &Record| record.attachments.iter().any(|a| !link.routes_to(a).is_empty());
+        let needs = |record: &&Record| is_reached(record) && kernel::lives(&record.holder);
         if let Some(user) = records.iter().find(needs) {
             let text = format!(
                 "the host's link of network {} is on parent {}, where container {} needs it, not on {}",
@@ -71,8 +73,8 @@ pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Sock
     Ok(())
 }
 
-/// Makes the host's links that `pending` is to be reached by, where they are missing, and the routes to it. `home` is
-/// the host's namespace, `host` a socket of it.
+/// Makes the host's links that `pending` is to be reached by, where they are missing, and the routes to it, but for what
+/// would change its `ways`. `home` is the host's namespace, `host` a socket of it.
 ///
 /// # Errors
 /// When a link or route cannot be made; what was made is left for [`close`] and [`drop_unneeded`].
@@ -80,6 +82,7 @@ pub(crate) fn ensure(
     store: &Store,
     settings: &Settings,
     pending: &Record,
+    ways: &Ways,
     home: &NetnsFile,
     host: &mut Socket,
 ) -> Result<()> {
@@ -96,9 +99,10 @@ pub(crate) fn ensure(
         })?;
         match present(&link, host)?.filter(|present| present.is_whole(&link)) {
             Some(present) => {
-                kernel::add_host_routes(&link.name, present.link.ifindex, &link.routes_to(attached), host)?;
+                let routes = link.open_routes_to(attached, ways);
+                kernel::add_host_routes(&link.name, present.link.ifindex, &routes, host)?;
             }
-            None => make(&locked, &link, pending, home, host)?,
+            None => make(&locked, &link, pending, ways, home, host)?,
         }
     }
     Ok(())
@@ -108,10 +112,15 @@ pub(crate) fn ensure(
 ///
 /// # Errors
 /// When somebody else's link has its name.
-pub(crate) fn foresee(link: &HostLink, record: &Record, host: &mut Socket) -> Result<Vec<HostOp>> {
+pub(crate) fn foresee(
+    link: &HostLink,
+    record: &Record,
+    ways: &Ways,
+    host: &mut Socket,
+) -> Result<Vec<HostOp>> {
     let present = present(link, host)?.filter(|present| present.is_whole(link));
     let make = present.is_none().then(|| HostOp::MakeLink(Box::new(link.clone())));
-    let routes = link.routes([record]);
+    let routes = link.open_routes([record], ways);
     Ok(make
         .into_iter()
         .chain(routes.into_iter().map(|route| HostOp::AddRoute(link.name.clone(), route)))
@@ -133,6 +142,7 @@ fn make(
     locked: &Locked<'_>,
     link: &HostLink,
     first: &Record,
+    ways: &Ways,
     home: &NetnsFile,
     host: &mut Socket,
 ) -> Result<()> {
@@ -141,13 +151,13 @@ fn make(
         Some(ifindex) => kernel::add_host_routes(&link.name, ifindex, routes, host),
         None => Ok(()),
     };
-    add(&link.routes([first]), host)?;
+    add(&link.open_routes([first], ways), host)?;
     let others = locked.store().records()?.sound;
     for other in
         others.iter().filter(|other| other.container != first.container && kernel::lives(&other.holder))
     {
         // What is wrong with the route to one shall not keep the next from starting.
-        if let Err(error) = add(&link.routes([other]), host) {
+        if let Err(error) = add(&link.open_routes([other], ways), host) {
             log::warn!("container {}: {error}", other.container);
         }
     }
@@ -280,15 +290,16 @@ pub(crate) fn free(store: &Store, settings: &Settings, record: &Record, host: &m
 pub(crate) fn review(store: &Store, records: &[Record], host: &mut Socket) -> Result<Vec<String>> {
     let mut steps = Vec::new();
     let living: Vec<_> = records.iter().filter(|record| kernel::lives(&record.holder)).collect();
+    // Who knows what the records need that cannot be read? What is damaged is mended by then.
+    let all_known = !store.records()?.unknown.iter().any(|(_, kind)| *kind == Kind::Newer);
     for network in store.host_links()? {
         let Some(link) = known(store, &network)? else { continue };
         if store.keeps_host_link(&link)? || living.iter().any(|record| record.uses_host_link(&network)) {
-            let ops = needed(&link, living.iter().copied(), host)?;
+            let ops = needed(&link, living.iter().copied(), all_known, host)?;
             steps.extend(ops.iter().map(ToString::to_string));
             continue;
         }
-        // Who knows what the records need that cannot be read?
-        if store.records()?.unknown.iter().any(|(_, kind)| *kind == Kind::Newer) {
+        if !all_known {
             continue;
         }
         if host.link(&link.name)?.is_some_and(|found| link.is(&found)) {
@@ -302,10 +313,12 @@ pub(crate) fn review(store: &Store, records: &[Record], host: &mut Socket) -> Re
     Ok(steps)
 }
 
-/// What makes the host's link as those `living` need it. A link of that name that is somebody else's is left alone.
+/// What makes the host's link as those `living` need it. A link of that name that is somebody else's is left alone; so are
+/// routes that nobody is known to need, unless it is known what all need.
 fn needed<'a>(
     link: &HostLink,
     living: impl IntoIterator<Item = &'a Record>,
+    all_known: bool,
     host: &mut Socket,
 ) -> Result<Vec<HostOp>> {
     let present = match present(link, host) {
@@ -318,7 +331,9 @@ fn needed<'a>(
     let routes = present.as_ref().map(|present| host.routes_of(present.link.ifindex, None)).transpose()?;
     let present =
         present.map(|present| Present::new(present.link, present.addresses, &routes.unwrap_or_default()));
-    Ok(host_plan::settle(link, &link.routes(living), present.as_ref()))
+    let mut ops = host_plan::settle(link, &link.open_routes(living, &host.ways()?), present.as_ref());
+    ops.retain(|op| all_known || !matches!(op, HostOp::DeleteRoute(..)));
+    Ok(ops)
 }
 
 /// Makes every one of the host's links such as the containers need it that live.
@@ -330,13 +345,13 @@ pub(crate) fn settle(locked: &Locked<'_>, home: &NetnsFile, host: &mut Socket) -
     for network in store.host_links()? {
         drop_unneeded(locked, &network, host)?;
         let Some(mut link) = known(store, &network)? else { continue };
-        let records = store.records()?.sound;
-        let living: Vec<_> = records.iter().filter(|record| kernel::lives(&record.holder)).collect();
+        let Records { sound, unknown } = store.records()?;
+        let living: Vec<_> = sound.iter().filter(|record| kernel::lives(&record.holder)).collect();
         if !store.keeps_host_link(&link)? && !living.iter().any(|record| record.uses_host_link(&network)) {
             continue;
         }
         let mut is_new = false;
-        for op in needed(&link, living.iter().copied(), host)? {
+        for op in needed(&link, living.iter().copied(), unknown.is_empty(), host)? {
             match (op, link.ifindex) {
                 (HostOp::MakeLink(old), _) => {
                     link = make_link(locked, &old, home, host)?;

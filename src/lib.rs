@@ -49,12 +49,14 @@ pub mod request;
 pub mod reservation;
 pub mod route;
 pub mod runtime_call;
+pub mod seal;
 pub mod settings;
 pub mod sharing;
 pub mod shell;
 pub mod subnet;
 pub mod tuning;
 pub mod vlan;
+pub mod ways;
 
 // Edges: one door per resource.
 mod ask;
@@ -82,8 +84,10 @@ mod mend_host;
 mod parents;
 pub mod preview;
 mod probe;
+mod rebuild;
 mod remember;
 mod report;
+mod reseal;
 pub mod runtime;
 mod share;
 mod wish;

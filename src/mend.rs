@@ -5,27 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
-use ipnet::IpNet;
-
 use crate::claim::Claim;
 use crate::error::{Error, Kind, Result};
 use crate::file;
 use crate::host_link::HostLink;
-use crate::ipv6::Advertised;
 use crate::kernel::{self, NetnsFile, Seen, Socket, Survey};
-use crate::mark::Mark;
 use crate::mend_host;
 use crate::name::{ContainerId, IfName, NetworkName};
-use crate::network::Network;
 use crate::parent::{MadeParent, Recipe};
-use crate::record::{Attached, Holder, Record, State, VERSION};
+use crate::rebuild;
+use crate::record::{Record, VERSION};
+use crate::reseal::{self, Reseal};
+use crate::seal::Key;
 use crate::settings::Settings;
 use crate::shell::Line;
 use crate::store::{Locked, Store};
-use crate::tuning::Tuning;
-
-/// The addresses and routes of a record that is written anew, at most.
-const MOST: usize = 4096;
 
 /// One thing that mends the ledger, shown as a command of the shell where there is one.
 #[derive(Clone, Debug)]
@@ -74,6 +68,8 @@ pub(crate) struct Mended {
     pub(crate) steps: Vec<Mend>,
     /// All records that can be read.
     pub(crate) records: Vec<Record>,
+    /// The marks that are sealed besides.
+    pub(crate) seals: Vec<Reseal>,
     /// Why what failed did.
     pub(crate) failed: Vec<Error>,
 }
@@ -105,27 +101,56 @@ pub(crate) fn mend(
     host: &mut Socket,
     dry_run: bool,
 ) -> Result<Mended> {
+    let key = match dry_run {
+        true => store.known_key(),
+        false => store.key(settings.lock_timeout()).map(Some),
+    };
+    // Without a key nothing is proven, and what cannot be made is not promised either.
+    let seals = key.is_ok();
+    let key = key.unwrap_or_else(|error| {
+        log::warn!("marks prove nothing: {error}");
+        None
+    });
     // Without the lock: it takes as long as there are namespaces, and who attaches meanwhile has a record first.
     let mut survey = kernel::survey(home)?;
     let locked = store.lock(settings.lock_timeout())?;
-    let mut mended = find(&locked, settings, &survey, host)?;
+    let mut mended = find(&locked, settings, &survey, key, host)?;
     // Who was detached meanwhile looks like one whose record is lost: his links go before his record.
     let doubtful = mended.namespaces();
     if !doubtful.is_empty() {
         survey.look_again(&doubtful, home);
-        mended = find(&locked, settings, &survey, host)?;
+        mended = find(&locked, settings, &survey, key, host)?;
     }
     if !dry_run {
         let Mended { steps, failed, .. } = &mut mended;
         steps.retain(|step| apply(&locked, step).map_err(|error| failed.push(error)).is_ok());
     }
+    drop(locked);
+    if seals {
+        mended.seals = reseal::find(&mended.records, &survey.seen, key);
+    }
+    if let Some(key) = key.filter(|_| !dry_run) {
+        // Who ends meanwhile needs none.
+        let is_done = |seal: &Reseal| {
+            let done = reseal::apply(seal, key).inspect_err(|error| log::warn!("{seal}: {error}"));
+            done.unwrap_or_default()
+        };
+        mended.seals.retain(is_done);
+    }
     Ok(mended)
 }
 
-fn find(locked: &Locked<'_>, settings: &Settings, survey: &Survey, host: &mut Socket) -> Result<Mended> {
+fn find(
+    locked: &Locked<'_>,
+    settings: &Settings,
+    survey: &Survey,
+    key: Option<&Key>,
+    host: &mut Socket,
+) -> Result<Mended> {
     let store = locked.store();
     let mut mended = Mended::default();
-    records(store, settings, survey, host, &mut mended)?;
+    let proven: Vec<&Seen> = survey.seen.iter().filter(|seen| seen.is_proven(key)).collect();
+    records(store, settings, survey, &proven, host, &mut mended)?;
     leases(store, survey, &mut mended)?;
     parents(store, host, &mut mended)?;
     mend_host::host_links(store, host, &mut mended)?;
@@ -153,12 +178,14 @@ fn apply(locked: &Locked<'_>, step: &Mend) -> Result<()> {
     }
 }
 
-/// Damaged and missing records, as far as their containers' links are there; a damaged one of a container without
-/// links is of no use, unless these may be where nobody could look. A record of a newer version is left alone.
+/// Damaged and missing records, as far as their containers' links are there, `proven` by their marks; a damaged one of a
+/// container without links is of no use, unless these may be where nobody could look. A record of a newer version is left
+/// alone.
 fn records(
     store: &Store,
     settings: &Settings,
     survey: &Survey,
+    proven: &[&Seen],
     host: &mut Socket,
     mended: &mut Mended,
 ) -> Result<()> {
@@ -167,12 +194,17 @@ fn records(
     let is = |kind: Kind| move |unknown: &&(ContainerId, Kind)| unknown.1 == kind;
     let newer: BTreeSet<_> = records.unknown.iter().filter(is(Kind::Newer)).map(|(id, _)| id).collect();
     let damaged: BTreeSet<_> = records.unknown.iter().filter(is(Kind::Damaged)).map(|(id, _)| id).collect();
-    let missing = survey.seen.iter().map(|seen| &seen.mark.container);
+    let missing = proven.iter().map(|seen| &seen.alias.mark.container);
     let lost: BTreeSet<_> = damaged.iter().copied().chain(missing).collect();
     mended.records = records.sound;
-    for id in lost.into_iter().filter(|id| !known.contains(*id) && !newer.contains(*id)) {
+    let lost: Vec<_> = lost.into_iter().filter(|id| !known.contains(*id) && !newer.contains(*id)).collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let known = rebuild::Known { store, settings, on_host: host.addresses()?.into_iter().collect() };
+    for id in lost {
         let path = store.record_path(id);
-        match rebuild(store, settings, id, &survey.seen, host)? {
+        match rebuild::record(&known, id, proven, &mended.records, host)? {
             Some(record) => {
                 mended.steps.push(Mend::Record(Box::new(record.clone()), path));
                 mended.records.push(record);
@@ -184,112 +216,27 @@ fn records(
     Ok(())
 }
 
-/// The record of `id` as the marks of its links tell it; `None` if there are none, or their parents are gone.
-fn rebuild(
-    store: &Store,
-    settings: &Settings,
-    id: &ContainerId,
-    seen: &[Seen],
-    host: &mut Socket,
-) -> Result<Option<Record>> {
-    // Of a container that died and one that was made after it by the same name, the latter.
-    let mut lives: BTreeMap<(bool, u64, i32), Vec<&Seen>> = BTreeMap::new();
-    for seen in seen.iter().filter(|seen| seen.mark.container == *id) {
-        let holder = holder(seen);
-        // Who has CAP_NET_ADMIN in a container can forge a mark; not so that it speaks of a process elsewhere.
-        if kernel::lives(&holder) && !kernel::is_in(&holder)? {
-            log::warn!("alias {} of link {} is a forged mark", seen.mark, seen.link.name);
-            continue;
-        }
-        lives.entry((kernel::lives(&holder), holder.start_time, holder.pid)).or_default().push(seen);
-    }
-    let Some((_, mut links)) = lives.pop_last() else { return Ok(None) };
-    links.sort_by_key(|seen| seen.mark.index);
-    let Some(holder) = links.first().map(|seen| holder(seen)) else { return Ok(None) };
-    let mut attachments = Vec::new();
-    let mut size = 0;
-    for (index, seen) in links.into_iter().enumerate() {
-        // The mark of a link says which attachment it is: behind a gap it would be another.
-        if seen.mark.index != index {
-            break;
-        }
-        // What no attach has made is not written either: it would be more than one file can hold.
-        size += seen.addresses.len() + seen.routes.len();
-        if size > MOST {
-            break;
-        }
-        attachments.extend(attached(store, settings, seen, host)?);
-    }
-    if attachments.is_empty() {
-        return Ok(None);
-    }
-    let (container, state) = (id.clone(), State::Attached);
-    // The mark tells no identity: what is remembered of it stays as it is.
-    Ok(Some(Record {
-        version: VERSION,
-        container,
-        identity: None,
-        state,
-        holder,
-        marked_as: None,
-        shares: None,
-        attachments,
-    }))
-}
-
-fn holder(seen: &Seen) -> Holder {
-    let Mark { pid, start_time, .. } = seen.mark;
-    Holder { pid, start_time, pid_namespace: kernel::pid_namespace(), netns: seen.netns.clone() }
-}
-
-fn attached(store: &Store, settings: &Settings, seen: &Seen, host: &mut Socket) -> Result<Option<Attached>> {
-    let Some(parent) = host.link_by_index(seen.parent_index)? else { return Ok(None) };
-    let (Ok(name), Ok(ifname), Some(driver)) =
-        (parent.name.parse(), seen.link.name.parse(), seen.link.driver)
-    else {
-        return Ok(None);
-    };
-    // A container may have given itself more.
-    let network = store.network(&seen.mark.network).ok().map(|network| settings.complete(network));
-    let is_ours =
-        |net: &&IpNet| network.as_ref().is_none_or(|network| network.subnet_of(net.addr()).is_some());
-    Ok(Some(Attached {
-        network: seen.mark.network.clone(),
-        driver,
-        parent: name,
-        parent_index: parent.ifindex,
-        segment: parent.segment(),
-        ifname,
-        ifindex: Some(seen.link.ifindex),
-        mac: seen.link.mac,
-        mtu: None,
-        bclim: None,
-        tuning: Tuning::default(),
-        host_link: mend_host::host_link_of(network.as_ref(), &seen.mark.network, host)?,
-        detection: network.as_ref().and_then(|network| network.detection_on(&parent)),
-        announcements: network.as_ref().map_or(0, Network::announced),
-        // Set once, when the link was made.
-        advertised: Advertised::default(),
-        addresses: seen.addresses.iter().filter(is_ours).copied().collect(),
-        routes: seen.routes.clone(),
-        table: seen.table.clone(),
-    }))
+/// The right of a container to what its record lists. Of two, the living has it; of two that live, the one that the
+/// lease names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Right {
+    lives: bool,
+    is_named: bool,
 }
 
 /// Leases that records of living containers list and nobody has; then those that no record lists, but for those of
 /// containers that may be where nobody could look.
 fn leases(store: &Store, survey: &Survey, mended: &mut Mended) -> Result<()> {
-    let mut listed: BTreeMap<(u32, Claim), &ContainerId> = BTreeMap::new();
+    let mut listed: BTreeMap<(u32, Claim), (Right, &ContainerId)> = BTreeMap::new();
     for record in &mended.records {
         let lives = kernel::lives(&record.holder);
         for attached in &record.attachments {
             for claim in attached.claims() {
-                let held = (attached.segment, claim);
-                // Of two, the living has it.
-                if lives {
-                    listed.insert(held, &record.container);
-                } else {
-                    listed.entry(held).or_insert(&record.container);
+                let is_named = store.leased_to(attached.segment, claim)?.as_ref() == Some(&record.container);
+                let right = Right { lives, is_named };
+                let first = listed.entry((attached.segment, claim)).or_insert((right, &record.container));
+                if right > first.0 {
+                    *first = (right, &record.container);
                 }
             }
         }
@@ -299,7 +246,7 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Mended) -> Result<()> {
         for attached in &record.attachments {
             for claim in attached.claims() {
                 let segment = attached.segment;
-                let is_mine = listed.get(&(segment, claim)) == Some(&&record.container);
+                let is_mine = listed.get(&(segment, claim)).is_some_and(|(_, of)| **of == record.container);
                 if is_mine && store.leased_to(segment, claim)?.as_ref() != Some(&record.container) {
                     let path = store.lease_path(segment, claim);
                     steps.push(Mend::Lease(segment, claim, record.container.clone(), path));

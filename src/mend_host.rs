@@ -1,5 +1,7 @@
 //! The host's own links in a damaged ledger: written anew as their marks tell them.
 
+use std::collections::BTreeSet;
+
 use crate::claim::Claim;
 use crate::driver::Kind as Driver;
 use crate::error::{Kind, Result};
@@ -8,7 +10,6 @@ use crate::kernel::Socket;
 use crate::link::Link;
 use crate::mend::{Mend, Mended};
 use crate::name::{IfName, NetworkName};
-use crate::network::Network;
 use crate::record::VERSION;
 use crate::store::{Holding, Store};
 
@@ -21,7 +22,7 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Mended) 
         links.iter().find(|link| link.alias.as_ref() == Some(&mark))
     };
     let mut sound = Vec::new();
-    let mut lost: Vec<NetworkName> =
+    let mut lost: BTreeSet<NetworkName> =
         links.iter().filter_map(|link| host_link::network_of(link.alias.as_deref()?)).collect();
     for network in store.host_links()? {
         match store.host_link(&network) {
@@ -33,9 +34,8 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Mended) 
             Err(error) if error.kind() == Kind::Damaged => continue,
             Err(error) => return Err(error),
         }
-        lost.retain(|lost| *lost != network);
+        lost.remove(&network);
     }
-    lost.dedup();
     for network in lost {
         let Some(link) = marked(&network) else { continue };
         if let Some(link) = rebuild(&network, link, host)? {
@@ -83,17 +83,4 @@ fn rebuild(network: &NetworkName, link: &Link, host: &mut Socket) -> Result<Opti
         // Whether it has all routes is not known: the next attach makes it anew, or `gc`.
         ifindex: None,
     }))
-}
-
-/// The name of the host's link by which a container of the network `name` is reached, if it is.
-pub(crate) fn host_link_of(
-    network: Option<&Network>,
-    name: &NetworkName,
-    host: &mut Socket,
-) -> Result<Option<IfName>> {
-    let ifname = host_link::name(name);
-    let is_wanted = network.is_some_and(|network| network.host_access.is_some());
-    let mark = host_link::mark(name);
-    let is = is_wanted || host.link(&ifname)?.is_some_and(|link| link.alias == Some(mark));
-    Ok(is.then_some(ifname))
 }

@@ -160,13 +160,30 @@ pub struct MadeParent {
 impl MadeParent {
     /// Whether `link` is this very link: number, kind and mark all say so.
     pub fn is(&self, link: &Link) -> bool {
+        self.ifindex.is_none_or(|ifindex| ifindex == link.ifindex)
+            && self.is_of_kind(link)
+            && link.is_made_parent()
+    }
+
+    /// Whether `link` is what a killed process has left of it, half made: under the name it is born with, without a mark
+    /// yet. As nothing but the ledger and its kind tell whose it is, all of that must agree.
+    pub fn has_left(&self, link: &Link) -> bool {
+        let is_same_vlan = match self.recipe {
+            Recipe::Vlan { id, protocol, .. } => {
+                (link.vlan_id, link.vlan_protocol) == (Some(id), Some(protocol))
+            }
+            Recipe::Dummy => true,
+        };
+        let is_born = self.born_as != self.name && link.name == self.born_as.as_str();
+        is_born && link.alias.is_none() && self.is_of_kind(link) && is_same_vlan
+    }
+
+    fn is_of_kind(&self, link: &Link) -> bool {
         let kind = match self.recipe {
             Recipe::Vlan { .. } => "vlan",
             Recipe::Dummy => "dummy",
         };
-        self.ifindex.is_none_or(|ifindex| ifindex == link.ifindex)
-            && link.kind.as_deref() == Some(kind)
-            && link.is_made_parent()
+        link.kind.as_deref() == Some(kind)
     }
 }
 
@@ -388,5 +405,39 @@ mod tests {
         assert_eq!(name("abcdefghijkl"), "ul-abcdefghijkl");
         assert_eq!(name("abcdefghijklm").len(), 15);
         assert_ne!(name("abcdefghijklm"), name("abcdefghijkln"));
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left() {
+        let parent = |recipe: Recipe| MadeParent {
+            version: 1,
+            name: "eth0.50".parse().unwrap(),
+            recipe,
+            born_as: IfName::temporary(208),
+            ifindex: None,
+        };
+        let vlan = parent(recipe("eth0.50").unwrap().unwrap());
+        let left = Link { alias: None, ..vlan.recipe.link(&vlan.born_as, None) };
+        assert!(vlan.has_left(&left));
+        for other in [
+            Link { name: "eth0.50".to_owned(), ..left.clone() },
+            Link { name: "ul~209".to_owned(), ..left.clone() },
+            Link { alias: Some(MARK.to_owned()), ..left.clone() },
+            Link { alias: Some("mine".to_owned()), ..left.clone() },
+            Link { vlan_id: Some(51), ..left.clone() },
+            Link { vlan_protocol: Some(VlanProtocol::Dot1ad), ..left.clone() },
+            Link { kind: Some("dummy".to_owned()), ..left.clone() },
+            Link { kind: None, ..left.clone() },
+        ] {
+            assert!(!vlan.has_left(&other), "{other:?}");
+        }
+        let dummy = parent(Recipe::Dummy);
+        assert!(dummy.has_left(&Link { alias: None, ..Recipe::Dummy.link(&dummy.born_as, None) }));
+        assert!(!dummy.has_left(&left));
+        let named = MadeParent { born_as: vlan.name.clone(), ..vlan };
+        assert!(
+            !named.has_left(&Link { name: named.name.to_string(), ..left }),
+            "that would be the parent itself"
+        );
     }
 }

@@ -120,6 +120,24 @@ pub(crate) fn drop_unneeded(locked: &Locked<'_>, name: &IfName, host: &mut Socke
     Ok(())
 }
 
+/// What a killed process has left of the parent `name`, which stays: the name it bears.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub(crate) fn left_of(store: &Store, name: &IfName, host: &mut Socket) -> Result<Option<IfName>> {
+    let Some(parent) = known(store, name)? else { return Ok(None) };
+    let left = host.link(&parent.born_as)?.filter(|left| parent.has_left(left));
+    Ok(left.map(|_| parent.born_as))
+}
+
+/// Deletes what a killed process has left of the parent `name`; the lock keeps others from making it meanwhile.
+///
+/// # Errors
+/// When it cannot be deleted.
+pub(crate) fn sweep(locked: &Locked<'_>, name: &IfName, host: &mut Socket) -> Result<()> {
+    known(locked.store(), name)?.map_or(Ok(()), |parent| kernel::delete_left(&parent, host))
+}
+
 fn verify(network: &Network, link: &Link, host: &mut Socket) -> Result<()> {
     // A name that is nearly a VLAN's is a name like any other once the link is there.
     if let Ok(Some(recipe)) = network.recipe() {

@@ -14,6 +14,7 @@ use crate::name::IfName;
 use crate::parent::{self, Recipe};
 use crate::record::{Attached, Record};
 use crate::route::{Route, Table, TableId};
+use crate::seal::Alias;
 use crate::shell::Line;
 use crate::tuning::{Sysctl, SysctlValue, Tuning};
 
@@ -89,8 +90,8 @@ pub enum Op {
     SetUp {
         /// The link.
         link: IfName,
-        /// The mark.
-        mark: Mark,
+        /// The mark; its seal comes when the link is there.
+        alias: Alias,
     },
     /// Adds a route.
     AddRoute {
@@ -154,7 +155,7 @@ pub fn attach(record: &Record) -> Vec<Op> {
         if attached.detection.is_none() {
             plan.extend(addresses(attached));
         }
-        plan.push(Op::SetUp { link: link.clone(), mark });
+        plan.push(Op::SetUp { link: link.clone(), alias: Alias { mark, seal: None } });
         if !record.is_probed() {
             plan.extend(routes(attached));
         }
@@ -258,7 +259,7 @@ impl Op {
                 let line = line.text("dev").word(link);
                 if address.addr().is_ipv6() { line.text("nodad") } else { line }
             }
-            Self::SetUp { link, mark } => up(Line::of("ip link set"), link, mark),
+            Self::SetUp { link, alias } => up(Line::of("ip link set"), link, alias),
             Self::AddRoute { link, route, table } => {
                 let line = ip(route.to.addr()).text("route add").split(route);
                 let line = match route.leads_on() {

@@ -62,6 +62,7 @@ pub fn preview(store: &Store, container: &ContainerId, bundle: &Bundle) -> Resul
     host_side::refuse_elsewhere(store, &wanted, &mut host)?;
     let present = Present {
         on_host: wish::on_host(&networks, &mut host)?,
+        ways: wish::ways(&networks, &mut host)?,
         neighbours: wish::neighbours(&networks, &found, &mut host)?,
         default_routes,
     };
@@ -75,7 +76,7 @@ pub fn preview(store: &Store, container: &ContainerId, bundle: &Bundle) -> Resul
     part(&mut lines, "in the container's network namespace", &in_container(&record));
     let mut on_host = Vec::new();
     for link in &host_links {
-        on_host.extend(host_side::foresee(link, &record, &mut host)?);
+        on_host.extend(host_side::foresee(link, &record, &present.ways, &mut host)?);
     }
     part(&mut lines, "on the host", &on_host);
     Ok(lines)

@@ -83,10 +83,10 @@ pub(crate) fn keep(store: &Store, record: &Record, before: &Memory) {
 }
 
 /// Remembers anew what `record` has had to its end: it may have been forgotten over others meanwhile. What another
-/// container of its identity has left is not replaced.
+/// container of its identity has left is not replaced. Not of a record that was lost: what it had is what a container says.
 pub(crate) fn refresh(store: &Store, record: &Record) {
     let text = hint::write(record);
-    if record.state != State::Attached || text.is_empty() {
+    if record.state != State::Attached || record.rebuilt || text.is_empty() {
         return;
     }
     let now = recall(store, record.identity.as_ref(), &record.container);

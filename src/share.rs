@@ -54,6 +54,7 @@ pub(crate) fn join(
             state: State::Attached,
             holder: holder.clone(),
             marked_as: None,
+            rebuilt: false,
             shares: Some(first.container.clone()),
             attachments: Vec::new(),
         },

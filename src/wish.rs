@@ -14,6 +14,8 @@ use crate::record::Record;
 use crate::request::{self, Request};
 use crate::settings::Settings;
 use crate::store::{Store, no_such_network};
+use crate::subnet::Subnet;
+use crate::ways::Ways;
 
 /// What is asked for and the definitions of its networks, as far as the operator permits it. Nothing is looked up
 /// for a container before that is known, so that a refusal tells nothing but its own rule.
@@ -77,6 +79,13 @@ pub(crate) fn attached_already(old: &Record) -> Error {
     Error::new(Kind::Taken, text).hint("two runtimes use the same id: rename one container")
 }
 
+/// What is said to a container that has a record of its own which was never confirmed.
+pub(crate) fn cut_short(old: &Record) -> Error {
+    let text = format!("an earlier attach of container {} was killed, or has not ended yet", old.container);
+    Error::new(Kind::Taken, text)
+        .hint("stop the container and start it again: what was half made is taken back when it is gone")
+}
+
 /// The parents of `networks` that are there, each fit for its network.
 pub(crate) fn parents(networks: &[Network], host: &mut Socket) -> Result<BTreeMap<IfName, Link>> {
     let mut parents: BTreeMap<IfName, Link> = BTreeMap::new();
@@ -101,6 +110,19 @@ pub(crate) fn on_host(networks: &[Network], host: &mut Socket) -> Result<BTreeSe
     let named = networks.iter().filter_map(|network| network.host_access.as_ref());
     on_host.extend(named.flat_map(|access| &access.addresses));
     Ok(on_host)
+}
+
+/// The ways of the host, where it is to get routes to containers.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub(crate) fn ways(networks: &[Network], host: &mut Socket) -> Result<Ways> {
+    let reached = networks.iter().filter(|network| network.host_access.is_some());
+    let subnets: Vec<_> = reached.flat_map(|network| &network.subnets).map(Subnet::net).collect();
+    if subnets.is_empty() {
+        return Ok(Ways::default());
+    }
+    Ok(host.ways()?.about(&subnets))
 }
 
 /// Who is known on the parents where addresses are probed for.

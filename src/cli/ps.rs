@@ -11,22 +11,23 @@ use crate::store::Store;
 
 /// A record with what only the kernel knows.
 #[derive(Serialize)]
-struct Known<'a> {
+struct Known {
     #[serde(flatten)]
-    record: &'a Record,
+    record: Record,
     /// Whether the container's process runs.
     alive: bool,
 }
 
-impl<'a> From<&'a Record> for Known<'a> {
-    fn from(record: &'a Record) -> Self {
-        Self { record, alive: kernel::lives(&record.holder) }
+impl From<&Record> for Known {
+    /// What it holds; how its record came about is the ledger's own matter.
+    fn from(record: &Record) -> Self {
+        Self { alive: kernel::lives(&record.holder), record: Record { rebuilt: false, ..record.clone() } }
     }
 }
 
 pub(super) fn list(store: &Store, format: Format) -> Result<()> {
     let records = store.records()?.sound;
-    let known: Vec<Known<'_>> = records.iter().map(Known::from).collect();
+    let known: Vec<Known> = records.iter().map(Known::from).collect();
     if format == Format::Json {
         return output::json(&known);
     }

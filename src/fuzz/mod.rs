@@ -20,13 +20,13 @@ use crate::asked::Asked;
 use crate::error::{Kind, Result};
 use crate::host_link::HostLink;
 use crate::host_plan::{self, HostOp};
-use crate::mark::Mark;
 use crate::name::NetworkName;
 use crate::network::Network;
 use crate::own_hooks::Program;
 use crate::parent::MadeParent;
 use crate::record::{Attached, Record, Segment};
 use crate::request::{self, Annotations, Attachment};
+use crate::seal::Alias;
 use crate::settings::Settings;
 use crate::subnet::Subnet;
 use crate::{frame, hint, injection, json, kernel, oci, plan};
@@ -231,7 +231,8 @@ fn ledger(text: &[u8]) {
     }
     for (mark, attached) in record.marked() {
         let alias = mark.to_string();
-        assert_eq!(alias.parse::<Mark>().as_ref(), Ok(&mark), "a link tells whose it is");
+        let read = alias.parse::<Alias>().map(|alias| alias.mark);
+        assert_eq!(read, Ok(mark), "a link tells whose it is");
         kernel::fuzz_messages(attached, &alias);
     }
 }

@@ -21,6 +21,7 @@ use crate::mac::MacAddr;
 use crate::mark::Mark;
 use crate::name::IfName;
 use crate::plan::Op;
+use crate::seal::{Alias, Key};
 
 /// For how long the kernel is waited for where it does something by and by: it takes namespaces apart some time
 /// after their last process is gone, usually within 100 ms.
@@ -38,20 +39,65 @@ pub struct Made {
 }
 
 /// Carries out the plan of an attach, from inside the container's namespace. `host` is a socket of the host's
-/// namespace, `inside` one of the container's.
+/// namespace, `inside` one of the container's. Marks are sealed with `key`, if there is one.
 ///
 /// # Errors
 /// That of the first step that failed; what was made before is left for [`detach`].
-pub fn attach(plan: &[Op], host: &mut Socket, inside: &mut Socket, netns: &NetnsFile) -> Result<Vec<Made>> {
+pub fn attach(
+    plan: &[Op],
+    key: Option<&Key>,
+    host: &mut Socket,
+    inside: &mut Socket,
+    netns: &NetnsFile,
+) -> Result<Vec<Made>> {
     let mut made = Vec::new();
     // Each link with what is done to it: the create alone, the rest in one batch.
     for steps in plan.chunk_by(|_, next| !matches!(next, Op::CreateLink { .. })) {
         let Some((create, rest)) = steps.split_first() else { continue };
         let link = create_link(create, host, inside, netns)?;
-        finish(&link, rest, inside)?;
-        made.push(link);
+        finish(link.ifindex, rest, |op| sealed(op, key, &link, netns), inside)?;
+        made.push(Made { ifindex: link.ifindex, mac: link.mac });
     }
     Ok(made)
+}
+
+/// The same operation with the seal of its mark, if it has one: by what `link` is, now that it is there.
+fn sealed(op: &Op, key: Option<&Key>, link: &Link, netns: &NetnsFile) -> Op {
+    match (op, key) {
+        (Op::SetUp { link: name, alias }, Some(key)) => {
+            let alias = key.seal(alias.mark.clone(), link, &netns.describe(None));
+            Op::SetUp { link: name.clone(), alias }
+        }
+        _ => op.clone(),
+    }
+}
+
+/// Seals the mark `mark` of the link `ifindex`, in the namespace `netns` that this thread is in, if it bears that very
+/// mark, and is `expected` otherwise; whether it is.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn reseal(
+    mark: &Mark,
+    ifindex: u32,
+    key: &Key,
+    netns: &NetnsFile,
+    expected: impl Fn(&Link) -> bool,
+) -> Result<bool> {
+    let mut inside = Socket::open()?;
+    let found = inside.link_by_index(ifindex)?;
+    let Some(link) = found.filter(|link| bears(link, mark) && expected(link)) else { return Ok(false) };
+    let alias = key.seal(mark.clone(), &link, &netns.describe(None));
+    match single(&mut inside, message::mark(ifindex, &alias.to_string())?)? {
+        None => Ok(true),
+        Some(refusal) => Err(super::socket::refused(&format!("mark link {}", link.name), &refusal)),
+    }
+}
+
+/// Whether the alias of `link` is `mark`, whatever its seal.
+fn bears(link: &Link, mark: &Mark) -> bool {
+    let alias = link.alias.as_deref().and_then(|alias| alias.parse::<Alias>().ok());
+    alias.is_some_and(|alias| alias.mark == *mark)
 }
 
 /// Does what is left to do to a link that was made: the plan of [`plan::settle`](crate::plan::settle).
@@ -59,7 +105,7 @@ pub fn attach(plan: &[Op], host: &mut Socket, inside: &mut Socket, netns: &Netns
 /// # Errors
 /// That of the first step that failed.
 pub fn settle(plan: &[Op], link: &Made, inside: &mut Socket) -> Result<()> {
-    finish(link, plan, inside)
+    finish(link.ifindex, plan, Op::clone, inside)
 }
 
 /// Carries out the plan of a detach, from inside the container's namespace: deletes each link that is still
@@ -111,14 +157,15 @@ pub fn detach(plan: &[Op], inside: &mut Socket) -> Result<()> {
 
 fn is_ours(link: &Link, kind: DriverKind, mark: &Mark) -> bool {
     let known = match &link.alias {
-        Some(alias) => *alias == mark.to_string(),
+        // The ledger says the same: that needs no proof.
+        Some(_) => bears(link, mark),
         None => link.group == mark.group(),
     };
     known && link.kind.as_deref() == Some(&kind.to_string())
 }
 
-/// Does the rest to a link that was made.
-fn finish(link: &Made, steps: &[Op], inside: &mut Socket) -> Result<()> {
+/// Does the rest to the link `ifindex`, which was made; what is `sealed` is not shown as it is.
+fn finish(ifindex: u32, steps: &[Op], sealed: impl Fn(&Op) -> Op, inside: &mut Socket) -> Result<()> {
     let mut batch = Vec::with_capacity(steps.len());
     for op in steps {
         log::debug!("{op}");
@@ -127,7 +174,7 @@ fn finish(link: &Made, steps: &[Op], inside: &mut Socket) -> Result<()> {
             Op::SetNotify { link, is_v4 } => sysctl::set_notify(link, *is_v4)?,
             Op::SetSysctl { link, sysctl, value } => sysctl::set(link, sysctl, value)?,
             Op::AddAddress { .. } | Op::SetUp { .. } | Op::AddRoute { .. } | Op::AddRule { .. } => {
-                batch.push(op)
+                batch.push(sealed(op));
             }
             Op::CreateLink { .. }
             | Op::DeleteLasting(_)
@@ -138,7 +185,7 @@ fn finish(link: &Made, steps: &[Op], inside: &mut Socket) -> Result<()> {
             }
         }
     }
-    run_batch(batch, link.ifindex, inside)?;
+    run_batch(&batch, ifindex, inside)?;
     await_addresses(steps, inside)
 }
 
@@ -165,7 +212,7 @@ pub(super) fn await_local(addresses: impl IntoIterator<Item = IpAddr>, socket: &
 
 /// Makes a link with its final name. Kernels before 6.15 compare that name with the host's links too; so when
 /// it is taken, the link is made under another name and renamed where only the container's links count.
-fn create_link(op: &Op, host: &mut Socket, inside: &mut Socket, netns: &NetnsFile) -> Result<Made> {
+fn create_link(op: &Op, host: &mut Socket, inside: &mut Socket, netns: &NetnsFile) -> Result<Link> {
     let Op::CreateLink { name, parent_index, driver, mac, mtu, bclim, tuning, group, .. } = op else {
         return Err(Error::input(format!("a plan begins with {op}, which makes no link")));
     };
@@ -191,14 +238,14 @@ fn create_link(op: &Op, host: &mut Socket, inside: &mut Socket, netns: &NetnsFil
     {
         return Err(explain(op, &refusal));
     }
-    Ok(Made { ifindex: link.ifindex, mac: link.mac })
+    Ok(link)
 }
 
 /// Sends all of `ops` at once. Where the first failure is that a dying namespace still holds an address, what
 /// failed is sent again for a while; what came after it may have failed only for want of it.
-fn run_batch(ops: Vec<&Op>, ifindex: u32, inside: &mut Socket) -> Result<()> {
+fn run_batch(ops: &[Op], ifindex: u32, inside: &mut Socket) -> Result<()> {
     let until = Instant::now() + PATIENCE;
-    let mut rest = ops;
+    let mut rest: Vec<&Op> = ops.iter().collect();
     while !rest.is_empty() {
         let messages = rest.iter().map(|op| encode(op, ifindex)).collect::<Result<Vec<_>>>()?;
         let answers = inside.transact(messages)?;
@@ -218,7 +265,7 @@ fn run_batch(ops: Vec<&Op>, ifindex: u32, inside: &mut Socket) -> Result<()> {
 fn encode(op: &Op, ifindex: u32) -> Result<Message> {
     match op {
         Op::AddAddress { address, .. } => message::add_address(ifindex, *address),
-        Op::SetUp { mark, .. } => message::set_up(ifindex, &mark.to_string()),
+        Op::SetUp { alias, .. } => message::set_up(ifindex, &alias.to_string()),
         Op::AddRoute { route, table, .. } => message::add_route(ifindex, *route, *table),
         Op::AddRule { from, table } => message::add_rule(*from, *table),
         Op::DeleteLasting(Lasting::Rule { from, table }) => message::delete_rule(*from, *table),

@@ -4,10 +4,11 @@ use super::message::{self, Message};
 use super::neighbours;
 use super::reply::{self, Content, Refusal};
 use super::routes;
+use super::ways;
 use crate::error::Result;
 use crate::lasting::Lasting;
-use crate::mark::Mark;
 use crate::record::Attached;
+use crate::seal::Alias;
 
 /// A datagram from the kernel. Its promise: whatever stands in it, each message is taken by its own length, so that
 /// none is read as a part of another, and each payload is read or refused.
@@ -51,13 +52,14 @@ fn read_payload(payload: &[u8]) {
         assert!(
             texts.into_iter().flatten().all(|text| !text.contains('\0') && text.len() <= 3 * payload.len())
         );
-        if let Some(Ok(mark)) = link.alias.map(|alias| alias.parse::<Mark>()) {
-            assert_eq!(mark.to_string().parse(), Ok(mark));
+        if let Some(Ok(alias)) = link.alias.map(|alias| alias.parse::<Alias>()) {
+            assert_eq!(alias.to_string().parse(), Ok(alias));
         }
     }
     let _ = reply::parse_address(payload);
     let _ = routes::parse_route(payload);
     let _ = routes::parse_rule(payload);
+    let _ = ways::parse(payload);
     let _ = reply::parse_nsid(payload);
     let _ = routes::parse_default_route(payload);
     let _ = routes::parse_local_route(payload);

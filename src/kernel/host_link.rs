@@ -149,6 +149,10 @@ pub fn delete_host_link(link: &HostLink, host: &mut Socket) -> Result<()> {
 /// # Errors
 /// When the host has a route to a container by another link.
 pub fn add_host_routes(link: &IfName, ifindex: u32, routes: &[HostRoute], host: &mut Socket) -> Result<()> {
+    // An empty datagram is no message, and has no answer.
+    if routes.is_empty() {
+        return Ok(());
+    }
     let messages = routes.iter().map(|route| host_message::add_host_route(ifindex, *route));
     let answers = host.transact(messages.collect::<Result<_>>()?)?;
     let mut known = None;
@@ -182,6 +186,9 @@ pub fn add_host_routes(link: &IfName, ifindex: u32, routes: &[HostRoute], host: 
 /// # Errors
 /// When one is there and cannot be deleted.
 pub fn delete_host_routes(link: &IfName, ifindex: u32, routes: &[IpAddr], host: &mut Socket) -> Result<()> {
+    if routes.is_empty() {
+        return Ok(());
+    }
     let messages = routes.iter().map(|&to| host_message::delete_host_route(ifindex, to));
     let answers = host.transact(messages.collect::<Result<_>>()?)?;
     for (&to, refusal) in routes.iter().zip(answers) {

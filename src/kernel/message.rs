@@ -169,6 +169,12 @@ pub(super) fn name_and_mark(ifindex: u32, name: &IfName, alias: &str) -> Result<
     Message::new(Rtm::Setlink, NlmF::ACK, link(ifindex, attributes)?)
 }
 
+/// `ip link set LINK alias ALIAS`
+pub(super) fn mark(ifindex: u32, alias: &str) -> Result<Message> {
+    let alias = attribute(Ifla::Ifalias, Buffer::from(alias.as_bytes()))?;
+    Message::new(Rtm::Setlink, NlmF::ACK, link(ifindex, [alias])?)
+}
+
 /// A link to make for a container.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NewLink<'a> {

@@ -66,6 +66,20 @@ pub fn is_wireless(link: &Link) -> bool {
     link.kind.is_none() && Path::new("/sys/class/net").join(&link.name).join("phy80211").exists()
 }
 
+/// Deletes what a killed process has left of `parent`, half made, if anything; the parent itself stays.
+///
+/// # Errors
+/// When it is there and cannot be deleted.
+pub fn delete_left(parent: &MadeParent, host: &mut Socket) -> Result<()> {
+    match host.link(&parent.born_as)?.filter(|left| parent.has_left(left)) {
+        Some(left) => {
+            log::debug!("{}", Op::DeleteParent { name: parent.born_as.clone() });
+            delete(left.ifindex, host)
+        }
+        None => Ok(()),
+    }
+}
+
 /// Deletes `parent`, if it is still the link that was made.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use crate::route::{Route, RouteType, TableId};
 /// `RT_TABLE_MAIN`
 pub(super) const MAIN: u8 = 254;
 /// `RTN_UNICAST`
-const UNICAST: u8 = 1;
+pub(super) const UNICAST: u8 = 1;
 /// `RTPROT_RA`: a router has sent it.
 const RTPROT_RA: u8 = 9;
 

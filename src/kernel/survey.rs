@@ -14,9 +14,9 @@ use super::netns::NetnsFile;
 use super::socket::Socket;
 use crate::error::{Error, Result};
 use crate::link::Link;
-use crate::mark::Mark;
 use crate::record::Netns;
 use crate::route::{Route, Table};
+use crate::seal::{Alias, Key};
 
 /// Who has CAP_NET_ADMIN in a namespace makes as many links there, addresses and routes as he likes. No attach makes more
 /// than this: what is beyond is none of ours.
@@ -27,8 +27,8 @@ const MOST_ROUTES: usize = 256;
 /// A link that bears the mark of a container, with all that a record says of it.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Whose it is.
-    pub mark: Mark,
+    /// Whose it says it is.
+    pub alias: Alias,
     /// The namespace it lies in, with a path that keeps it, if there is one.
     pub netns: Netns,
     /// The link itself.
@@ -41,6 +41,13 @@ pub struct Seen {
     pub routes: Vec<Route>,
     /// The routes of its own, if there are any.
     pub table: Option<Table>,
+}
+
+impl Seen {
+    /// Whether underlay has marked it, and nobody has changed what it says since.
+    pub fn is_proven(&self, key: Option<&Key>) -> bool {
+        key.is_some_and(|key| key.proves(&self.alias, &self.link, &self.netns))
+    }
 }
 
 /// What there is to see in all network namespaces but the host's.
@@ -122,8 +129,8 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Ve
         return Ok(Vec::new());
     }
     let mut inside = Socket::open()?;
-    let mark = |link: Link| Some((link.alias.as_deref()?.parse::<Mark>().ok()?, link.elsewhere?, link));
-    let mut marked: Vec<_> = inside.links()?.into_iter().filter_map(mark).collect();
+    let alias = |link: Link| Some((link.alias.as_deref()?.parse::<Alias>().ok()?, link.elsewhere?, link));
+    let mut marked: Vec<_> = inside.links()?.into_iter().filter_map(alias).collect();
     if marked.is_empty() {
         return Ok(Vec::new());
     }
@@ -135,16 +142,16 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Ve
     }
     let contents = inside.contents(&marked.iter().map(|(_, _, link)| link.ifindex).collect())?;
     // What leads nowhere tells not whose it is, but where there is but one to have it.
-    let first = marked.first().map(|(mark, ..)| mark.container.clone());
-    let alone = marked.iter().all(|(mark, ..)| Some(&mark.container) == first.as_ref());
+    let first = marked.first().map(|(alias, ..)| alias.mark.container.clone());
+    let alone = marked.iter().all(|(alias, ..)| Some(&alias.mark.container) == first.as_ref());
     // Of two rules from one address the first holds; there may be as many as somebody likes.
     let rules: BTreeMap<_, _> = contents.rules().iter().rev().copied().collect();
     let mut seen = Vec::new();
-    for (mark, parent, link) in marked {
+    for (alias, parent, link) in marked {
         let mut addresses = contents.addresses_of(link.ifindex).to_vec();
         addresses.truncate(MOST_ADDRESSES);
         let routes = |table| contents.routes_of(link.ifindex, table).take(MOST_ROUTES);
-        let is_its = |route: &Route| route.leads_on() || (alone && mark.index == 0);
+        let is_its = |route: &Route| route.leads_on() || (alone && alias.mark.index == 0);
         let id = addresses.iter().find_map(|net| rules.get(&net.addr()).copied());
         seen.push(Seen {
             netns: netns.describe(path),
@@ -152,7 +159,7 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Ve
             routes: routes(None).filter(is_its).collect(),
             table: id.map(|id| Table { id, routes: routes(Some(id)).collect() }),
             addresses,
-            mark,
+            alias,
             link,
         });
     }

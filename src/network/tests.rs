@@ -132,7 +132,9 @@ fn subnets_that_overlap() {
         assert_eq!(said(&[one, other]), expected);
         assert_eq!(said(&["192.0.2.0/24", one, "2001:db8:ff::/48", other]), expected, "with others between");
     }
-    for apart in [["10.0.0.0/24", "10.0.1.0/24"], ["10.1.0.0/16", "10.0.0.0/16"], ["2001:db8::/32", "10.0.0.0/8"]] {
+    for apart in
+        [["10.0.0.0/24", "10.0.1.0/24"], ["10.1.0.0/16", "10.0.0.0/16"], ["2001:db8::/32", "10.0.0.0/8"]]
+    {
         assert_eq!(said(&apart), Ok(()));
     }
 }

@@ -302,7 +302,10 @@ impl<'a> Draft<'a> {
         let set_aside: BTreeSet<_> =
             self.leasing.store.quarantined(self.segment).into_iter().map(|(address, _)| address).collect();
         let is_in_use = |address: &IpAddr| {
+            let subnet = network.subnet_of(*address);
+            let on = [parent.ifindex, parent.segment()];
             present.on_host.contains(address)
+                || subnet.is_some_and(|subnet| present.ways.obstacle(*address, subnet.net(), on).is_some())
                 || set_aside.contains(address)
                 || present.neighbours.contains_key(&(parent.ifindex, *address))
         };

@@ -22,12 +22,15 @@ use crate::mac::MacAddr;
 use crate::name::{ContainerId, Identity, NetworkName};
 use crate::network::Network;
 use crate::record::{Attached, Holder, Record, Segment, State, VERSION};
+use crate::ways::Ways;
 
 /// What is there before a container is attached, and what it must not collide with.
 #[derive(Clone, Debug, Default)]
 pub struct Present {
     /// The addresses the host itself has.
     pub on_host: BTreeSet<IpAddr>,
+    /// The host's ways, if it is to have routes to what is attached.
+    pub ways: Ways,
     /// The host's neighbours, by the number of the link they are on.
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
     /// The default routes of the container's namespace.
@@ -187,6 +190,7 @@ impl<'a> Draft<'a> {
             state: State::Pending,
             holder: holder.clone(),
             marked_as: None,
+            rebuilt: false,
             shares: None,
             attachments,
         };

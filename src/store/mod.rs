@@ -6,6 +6,7 @@ mod damage;
 mod events;
 mod hints;
 mod host_links;
+mod key;
 mod leasing;
 mod ledger;
 mod lock;
@@ -35,6 +36,7 @@ use crate::json;
 use crate::name::{ContainerId, NetworkName};
 use crate::network::Network;
 use crate::record::{Record, VERSION};
+use crate::seal::Key;
 use crate::settings::Settings;
 use crate::trust;
 
@@ -75,12 +77,15 @@ pub struct Store {
     lock: Mutex<Slot>,
     /// Set when the state folder was found, and found to be root's.
     has_folder: OnceLock<()>,
+    /// The key, from when it is first needed.
+    key: OnceLock<Key>,
 }
 
 impl Store {
     /// The files below these folders, which need not exist.
     pub fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf, cdi_dir: PathBuf) -> Self {
-        Self { config_dir, state_dir, data_dir, cdi_dir, lock: Mutex::default(), has_folder: OnceLock::new() }
+        let (lock, has_folder, key) = (Mutex::default(), OnceLock::new(), OnceLock::new());
+        Self { config_dir, state_dir, data_dir, cdi_dir, lock, has_folder, key }
     }
 
     /// The operator's settings, or the defaults.

@@ -162,8 +162,8 @@ impl Draft<'_> {
         if let Some(neighbour) = claim.address().and_then(|address| self.static_neighbour(place, address)) {
             return Err(refused(format!("held by {}, as the host's neighbour table says", neighbour.mac)));
         }
-        if let Some(who) = self.of_host(wanted, claim) {
-            return Err(refused(format!("held by {who}")));
+        if let Some(what) = self.of_host(wanted, claim) {
+            return Err(refused(what));
         }
         if self.lease(segment, claim)? {
             return Ok(());
@@ -187,16 +187,20 @@ impl Draft<'_> {
         Ok(is_free && self.lease(place.segment, claim)?)
     }
 
-    /// What of the host has `claim`, if it is the host's: the kernel would set up no link with the MAC address of its
-    /// parent.
+    /// What `claim` is to the host, if it is the host's to have: the kernel would set up no link with the MAC address of
+    /// its parent, and where the host gets a route to a container none of its ways may change.
     fn of_host(&self, wanted: &Wanted, claim: Claim) -> Option<String> {
+        let (network, parent) = (&wanted.network, &wanted.parent);
         match claim {
+            Claim::Address(address) if self.present.on_host.contains(&address) => {
+                Some("held by this host itself".to_owned())
+            }
             Claim::Address(address) => {
-                self.present.on_host.contains(&address).then(|| "this host itself".to_owned())
+                let subnet = network.host_access.as_ref().and_then(|_| network.subnet_of(address))?;
+                let on = [parent.ifindex, parent.segment()];
+                Some(self.present.ways.obstacle(address, subnet.net(), on)?.to_string())
             }
-            Claim::Mac(mac) => {
-                (wanted.parent.mac == Some(mac)).then(|| format!("parent {}", wanted.parent.name))
-            }
+            Claim::Mac(mac) => (parent.mac == Some(mac)).then(|| format!("held by parent {}", parent.name)),
         }
     }
 

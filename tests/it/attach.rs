@@ -1,5 +1,6 @@
 //! What an attach promises beyond the first example.
 
+use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -10,7 +11,7 @@ use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 14] = [
+    let all: [Named; 15] = [
         ("pools_go_round", &[Need::Macvlan], pools_go_round),
         ("several_subnets", &[Need::Macvlan], several_subnets),
         ("no_addresses_at_all", &[Need::Macvlan], no_addresses_at_all),
@@ -18,6 +19,7 @@ pub fn tests() -> Vec<Test> {
         ("two_networks_of_a_parent_share_no_address", &[Need::Macvlan], one_segment),
         ("internal_and_no_gateway_mean_no_default_route", &[Need::Macvlan], no_default_route),
         ("the_hook_called_twice_attaches_once", &[Need::Macvlan], called_twice),
+        ("a_hook_after_one_that_was_killed", &[Need::Macvlan], after_a_killed_one),
         ("one_id_in_two_runtimes", &[Need::Macvlan], one_id_in_two_runtimes),
         ("the_hosts_namespace_is_refused", &[Need::Macvlan], host_namespace),
         ("a_dead_process_is_noticed", &[Need::Macvlan], dead_process),
@@ -154,6 +156,25 @@ fn called_twice() {
     assert_eq!((again.code, again.stderr.as_str()), (0, ""));
     assert_eq!((container.ip("addr"), bed.leases(), bed.ps()), before);
     assert_eq!(bed.log().lines().count(), 1, "{}", bed.log());
+}
+
+/// The container lives and its record is pending: it is told so, and nothing of another runtime.
+fn after_a_killed_one() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let mut web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let path = bed.path("run/containers").join(format!("{}.json", web.id));
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"state\": \"attached\"", "\"state\": \"pending\"")).unwrap();
+    let again = web.hook("createRuntime");
+    let said =
+        format!("an earlier attach of container {} was killed, or has not ended yet\nhint: stop", web.id);
+    assert!(again.code == 1 && again.stderr.contains(&said), "{again:?}");
+    assert_eq!(web.addresses("eth0"), ["172.16.86.2/24"], "nothing is pulled away");
+    web.kill();
+    let next = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    assert_eq!((bed.records().len(), bed.leases().len()), (1, 1));
+    next.stop();
+    bed.assert_nothing_held();
 }
 
 fn one_id_in_two_runtimes() {

@@ -58,11 +58,12 @@ pub fn tests() -> Vec<Test> {
             add("lease", &[Need::Macvlan], lease);
         }
     }
-    let all: [Named; 6] = [
+    let all: [Named; 7] = [
         ("the_whole_ledger", &[Need::Macvlan], whole),
         ("restart", &[Need::Macvlan], restart),
         ("poststop", &[Need::Macvlan], poststop),
         ("a_pinned_namespace", &[Need::Macvlan], pinned),
+        ("network_rm", &[Need::Macvlan], network_rm),
         ("no_room", &[Need::Macvlan], no_room),
         ("others_can_write", &[Need::Macvlan], others_can_write),
     ];
@@ -254,6 +255,38 @@ fn pinned() {
     bed.assert_nothing_held();
     assert!(netns.link("eth0").is_none());
     assert_eq!(bed.run("gc"), "");
+}
+
+/// A network that a container may use whose record cannot be read stays.
+fn network_rm() {
+    let bed = Bed::with_pub_net("macvlan", "--host-access");
+    let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let path = bed.path("run/containers").join(format!("{}.json", web.id));
+    let sound = fs::read_to_string(&path).unwrap();
+    for (record, hint) in [
+        (sound.replace("\"version\": 1", "\"version\": 2"), "a newer underlay has written it"),
+        ("{".to_owned(), "`underlay gc` writes it anew"),
+    ] {
+        fs::write(&path, record).unwrap();
+        for network in ["pub_net", "other"] {
+            if network == "other" {
+                bed.create("--subnet 10.7.0.0/24 -o parent=eth0 other");
+            }
+            let refused = bed.outcome(&format!("network rm {network}"), "");
+            let said = format!(
+                "network {network} may be in use by container {}, whose record cannot be read\nhint: {hint}",
+                web.id
+            );
+            assert!(refused.code == 1 && refused.stderr.contains(&said), "{refused:?}");
+        }
+        assert!(bed.host.link("ulh-pub_net").is_some());
+        fs::write(&path, &sound).unwrap();
+        bed.run("network rm other");
+    }
+    let refused = bed.outcome("network rm pub_net", "");
+    assert!(refused.stderr.contains("is in use by container"), "{refused:?}");
+    web.stop();
+    bed.run("network rm pub_net");
 }
 
 /// A state folder that is full or read-only: a clear error, and nothing half made.

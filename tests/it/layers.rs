@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Values and rules without I/O, clock or environment.
-const WORDS: [&str; 59] = [
+const WORDS: [&str; 61] = [
     "address",
     "address_range",
     "asked",
@@ -71,12 +71,14 @@ const WORDS: [&str; 59] = [
     "reservation",
     "route",
     "runtime_call",
+    "seal",
     "settings",
     "sharing",
     "shell",
     "subnet",
     "tuning",
     "vlan",
+    "ways",
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -37,9 +37,11 @@ mod events;
 mod everywhere;
 mod failures;
 mod first_light;
+mod forged;
 mod gc;
 mod host_access;
 mod host_access_changes;
+mod host_access_ways;
 mod identity;
 mod import;
 mod inside;
@@ -175,10 +177,12 @@ fn all_tests() -> Vec<Test> {
         inside::tests(),
         liars::tests(),
         namespaces::tests(),
+        forged::tests(),
         ipv6::tests(),
         gc::tests(),
         boot::tests(),
         host_access::tests(),
+        host_access_ways::tests(),
         identity::tests(),
         events::tests(),
         damaged::tests(),

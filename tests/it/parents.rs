@@ -3,19 +3,23 @@
 use std::fs;
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::bed::{Bed, Watched, binary, outcome, run};
 use crate::container::Engine::Bare;
 use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 15] = [
+    let all: [Named; 17] = [
         ("a_vlan_lives_as_long_as_its_networks", &[Need::Vlan, Need::Ipvlan], lifetime),
         ("after_a_reboot", &[Need::Vlan, Need::Dummy], reboot),
         ("stacked", &[Need::Vlan], stacked),
         ("what_is_there_is_verified_and_used_untouched", &[Need::Vlan], verified),
         ("made_by_hand_under_the_same_name", &[Need::Vlan], by_hand),
         ("half_made", &[Need::Vlan], half_made),
+        ("half_made_and_needed", &[Need::Vlan], half_made_and_needed),
+        ("half_made_dummy", &[Need::Dummy], half_made_dummy),
         ("a_base_that_is_down", &[Need::Vlan], base_down),
         ("inline_networks_count", &[Need::Vlan], inline),
         ("an_emptied_state_folder", &[Need::Vlan], forgotten),
@@ -173,6 +177,57 @@ fn half_made() {
     assert!(bed.host.link("eth0.50").is_some() && bed.host.link("ul~1").is_none());
     bed.run("network rm macvlan50");
     assert!(bed.host.link("eth0.50").is_none());
+}
+
+/// What a killed `network create` leaves when its definition is written: gc deletes it, though the network is there, and
+/// says so; the parent is made when it is needed.
+fn half_made_and_needed() {
+    let bed = Watched::new();
+    bed.create(&format!("{VLAN50} macvlan50"));
+    let path = bed.path("run/parents/eth0.50.json");
+    let mut note: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    note["born_as"] = "ul~208".into();
+    note.as_object_mut().unwrap().remove("ifindex");
+    bed.host.ip("link del eth0.50");
+    for (made, is_left) in [
+        ("link add link eth0 name ul~208 type vlan id 50", true),
+        ("link add link eth0 name ul~208 type vlan id 51", false),
+        ("link add ul~208 type veth peer name far", false),
+    ] {
+        fs::write(&path, note.to_string()).unwrap();
+        bed.host.ip(made);
+        let checked = bed.outcome("check --format json", "");
+        assert_eq!(
+            checked.stdout.contains("`underlay gc` deletes what is left half made"),
+            is_left,
+            "{checked:?}"
+        );
+        let plan = bed.run("gc --dry-run");
+        assert_eq!(plan, if is_left { "ip link del ul~208\n" } else { "" }, "{made}");
+        assert!(bed.host.link("ul~208").is_some(), "a dry run does nothing");
+        assert_eq!(bed.run("gc"), plan, "{made}");
+        assert_eq!(bed.host.link("ul~208").is_none(), is_left, "{made}");
+        assert_eq!(bed.run("gc"), "", "{made}");
+        let _ = bed.host.try_run("ip", "link del ul~208");
+    }
+    let web = bed.container(Bare, "web").networks("macvlan50").start().unwrap();
+    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    web.stop();
+}
+
+fn half_made_dummy() {
+    let bed = Watched::new();
+    bed.create("--subnet=10.5.0.0/24 local");
+    let path = bed.path("run/parents/ul-local.json");
+    let mut note: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    note["born_as"] = "ul~208".into();
+    note.as_object_mut().unwrap().remove("ifindex");
+    fs::write(&path, note.to_string()).unwrap();
+    bed.host.ip("link del ul-local");
+    bed.host.ip("link add ul~208 type dummy");
+    assert_eq!(bed.run("gc"), "ip link del ul~208\n");
+    assert!(bed.host.link("ul~208").is_none());
+    assert_eq!(bed.run("gc"), "");
 }
 
 fn base_down() {

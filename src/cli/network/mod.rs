@@ -15,11 +15,11 @@ use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::host_side;
 use crate::kernel::Socket;
-use crate::name::NetworkName;
+use crate::name::{ContainerId, NetworkName};
 use crate::network::Network;
 use crate::parents;
 use crate::record::Record;
-use crate::store::Store;
+use crate::store::{Records, Store};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -118,7 +118,10 @@ fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
             // The error for a network that is not there, with its hint.
             return store.network(name).map(drop);
         }
-        let records = store.records()?.sound;
+        let Records { sound: records, unknown } = store.records()?;
+        if let Some((container, kind)) = unknown.first() {
+            return Err(unreadable(name, container, *kind));
+        }
         let uses = |record: &&Record| record.attachments.iter().any(|attached| attached.network == *name);
         let users: Vec<&Record> = records.iter().filter(uses).collect();
         let Some(&user) = users.first() else {
@@ -142,4 +145,15 @@ fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
         drop(locked);
         detach::take_back(store, &settings, &dead, &mut host)?;
     }
+}
+
+/// Who knows what a container needs whose record cannot be read?
+fn unreadable(name: &NetworkName, container: &ContainerId, kind: Kind) -> Error {
+    let text = format!("network {name} may be in use by container {container}, whose record cannot be read");
+    Error::new(Kind::Taken, text).hint(match kind {
+        Kind::Newer => {
+            "a newer underlay has written it: stop the container, or remove the network by that version"
+        }
+        _ => "`underlay gc` writes it anew, or removes what is of no use",
+    })
 }

@@ -1,0 +1,28 @@
+//! What nobody can guess.
+
+use std::io;
+
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::error::{Error, Kind, Result};
+
+/// Random bytes of the kernel's (getrandom(2), which waits until it has enough of them); at most 256, which it never cuts
+/// short.
+///
+/// # Errors
+/// When it has none to give.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    const { assert!(N <= 256) };
+    let mut bytes = [0; N];
+    loop {
+        match getrandom(&mut bytes, GetRandomFlags::empty()) {
+            Ok(_) => return Ok(bytes),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => {
+                let error = io::Error::from(errno);
+                let text = format!("the kernel gives no random numbers: {error}");
+                return Err(Error::new(Kind::Kernel(errno.raw_os_error()), text));
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What the kernel tells of the ways that the host's packets take.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use neli::consts::rtnl::{RtAddrFamily, Rta};
+use nix::libc;
+
+use super::message;
+use super::reply::{attributes, ip, number, value};
+use super::routes::UNICAST;
+use super::socket::Socket;
+use crate::error::Result;
+use crate::host_link;
+use crate::ways::{Way, Ways};
+
+/// `RTA_VIA` of linux/rtnetlink.h: a next hop of another family (`struct rtvia`).
+const RTA_VIA: u16 = 18;
+/// `struct rtnexthop`: its length, flags, weight and link.
+const NEXTHOP: usize = 8;
+
+impl Socket {
+    /// The unicast routes of all tables, but for those by the host's own links in networks.
+    ///
+    /// # Errors
+    /// When the kernel's answer is not understood.
+    pub fn ways(&mut self) -> Result<Ways> {
+        let is_ours = |alias: &str| host_link::network_of(alias).is_some();
+        let links = self.links()?.into_iter().filter(|link| link.alias.as_deref().is_some_and(is_ours));
+        let own: Vec<u32> = links.map(|link| link.ifindex).collect();
+        let mut ways = Vec::new();
+        for family in [RtAddrFamily::Inet, RtAddrFamily::Inet6] {
+            ways.extend(self.dump(|| message::dump_routes(family), parse)?);
+        }
+        ways.retain(|way| !way.links.iter().any(|link| own.contains(link)));
+        Ok(Ways::new(ways))
+    }
+}
+
+/// A way out of the payload of `RTM_NEWROUTE` (`struct rtmsg`), if it is a unicast route.
+pub(super) fn parse(payload: &[u8]) -> Result<Option<Way>> {
+    let Some((&[family, prefix_len, _, _, _, _, _, UNICAST, ..], attributes)) =
+        payload.split_first_chunk::<12>()
+    else {
+        return Ok(None);
+    };
+    let any = match i32::from(family) {
+        libc::AF_INET => IpAddr::from([0; 4]),
+        libc::AF_INET6 => IpAddr::from([0; 16]),
+        _ => return Ok(None),
+    };
+    let to = value(attributes, Rta::Dst).map_or(Some(any), ip).and_then(|ip| IpNet::new(ip, prefix_len).ok());
+    let Some(to) = to else { return Ok(None) };
+    let mut way = Way { to: to.trunc(), via: Vec::new(), links: Vec::new() };
+    way.via.extend(next_hop(attributes));
+    way.links.extend(value(attributes, Rta::Oif).and_then(number));
+    let mut hops = value(attributes, Rta::Multipath).unwrap_or_default();
+    while let Some((&[low, high, _, _, a, b, c, d], _)) = hops.split_first_chunk::<NEXTHOP>() {
+        let length = usize::from(u16::from_ne_bytes([low, high]));
+        let Some(attributes) = hops.get(NEXTHOP..length) else { break };
+        way.via.extend(next_hop(attributes));
+        way.links.push(u32::from_ne_bytes([a, b, c, d]));
+        hops = hops.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(Some(way))
+}
+
+/// The router that attributes of a route name, if they do.
+fn next_hop(all: &[u8]) -> Option<IpAddr> {
+    let of_family = || attributes(all).find(|(kind, _)| *kind == RTA_VIA)?.1.get(2..).and_then(ip);
+    value(all, Rta::Gateway).and_then(ip).or_else(of_family)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(parts: &[&[u8]]) -> Option<(String, Vec<String>, Vec<u32>)> {
+        let way = parse(&parts.concat()).unwrap()?;
+        Some((way.to.to_string(), way.via.iter().map(IpAddr::to_string).collect(), way.links))
+    }
+
+    fn told(to: &str, via: &[&str], links: &[u32]) -> Option<(String, Vec<String>, Vec<u32>)> {
+        Some((to.to_owned(), via.iter().map(|&via| via.to_owned()).collect(), links.to_vec()))
+    }
+
+    #[test]
+    fn ways() {
+        // struct rtmsg: family, lengths of destination and source, TOS, table, protocol, scope, type, flags; then RTA_DST
+        // (1), RTA_OIF (4), RTA_GATEWAY (5), RTA_MULTIPATH (9), RTA_VIA (18).
+        let head = |family: u8, length: u8, protocol: u8, kind: u8| {
+            [family, length, 0, 0, 254, protocol, 0, kind, 0, 0, 0, 0]
+        };
+        let oif = |link: u8| [8, 0, 4, 0, link, 0, 0, 0];
+        let to = [8, 0, 1, 0, 10, 2, 0, 0];
+        let gateway = [8, 0, 5, 0, 10, 0, 0, 1];
+        assert_eq!(parsed(&[&head(2, 0, 3, 1), &oif(7), &gateway]), told("0.0.0.0/0", &["10.0.0.1"], &[7]));
+        // What the kernel makes for an address, and what a router has sent, are ways too.
+        assert_eq!(parsed(&[&head(2, 16, 2, 1), &to, &oif(7)]), told("10.2.0.0/16", &[], &[7]));
+        assert_eq!(parsed(&[&head(10, 0, 9, 1), &oif(7)]), told("::/0", &[], &[7]));
+        let v6: Vec<u8> = [&[22, 0, 18, 0, 10, 0, 0xfe, 0x80][..], &[0; 13], &[1, 0, 0]].concat();
+        assert_eq!(parsed(&[&head(2, 16, 3, 1), &to, &v6, &oif(7)]), told("10.2.0.0/16", &["fe80::1"], &[7]));
+        let hop = |link: u8, last: u8| [[16, 0, 0, 0, link, 0, 0, 0], [8, 0, 5, 0, 10, 0, 0, last]].concat();
+        let multipath = [vec![36, 0, 9, 0], hop(7, 1), hop(8, 2)].concat();
+        let both = told("10.2.0.0/16", &["10.0.0.1", "10.0.0.2"], &[7, 8]);
+        assert_eq!(parsed(&[&head(2, 16, 3, 1), &to, &multipath]), both);
+        // One that says it is shorter or longer than it is ends it.
+        for length in [0, 4, 17] {
+            let mut broken = multipath.clone();
+            broken[20] = length;
+            let first = told("10.2.0.0/16", &["10.0.0.1"], &[7]);
+            assert_eq!(parsed(&[&head(2, 16, 3, 1), &to, &broken]), first, "{length}");
+        }
+        for other in [head(2, 0, 3, 2), head(2, 0, 3, 6), head(7, 0, 3, 1), head(2, 33, 3, 1)] {
+            assert_eq!(parsed(&[&other, &oif(7)]), None, "{other:?}");
+        }
+        assert_eq!(parse(&[2; 11]).unwrap(), None);
+    }
+}

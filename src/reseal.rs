@@ -1,0 +1,72 @@
+//! The story of marks that are not proven though the ledger knows their links: of links that a version without seals has
+//! made, or one with a key that is lost. They are sealed as the ledger has them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::kernel::{self, NetnsFile, Seen};
+use crate::link::Link;
+use crate::mark::Mark;
+use crate::record::{Attached, Holder, Record, State};
+use crate::seal::Key;
+
+/// A link whose mark is to be sealed.
+#[derive(Clone, Debug)]
+pub(crate) struct Reseal {
+    mark: Mark,
+    holder: Holder,
+    attached: Attached,
+    ifindex: u32,
+}
+
+impl fmt::Display for Reseal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (link, container) = (&self.attached.ifname, &self.mark.container);
+        write!(f, "# seal the mark of link {link} of container {container}")
+    }
+}
+
+/// The links of living containers among `records` that bear their mark without a seal of `key`. One that was rebuilt has
+/// had its marks proven.
+pub(crate) fn find(records: &[Record], seen: &[Seen], key: Option<&Key>) -> Vec<Reseal> {
+    let place = |device: u64, inode: u64, ifindex: u32| (device, inode, ifindex);
+    let seen: BTreeMap<_, &Seen> = seen
+        .iter()
+        .map(|seen| (place(seen.netns.device, seen.netns.inode, seen.link.ifindex), seen))
+        .collect();
+    let mut found = Vec::new();
+    for record in records.iter().filter(|record| record.state == State::Attached && !record.rebuilt) {
+        let holder = &record.holder;
+        for (mark, attached) in record.marked() {
+            let Some(ifindex) = attached.ifindex else { continue };
+            let link = seen.get(&place(holder.netns.device, holder.netns.inode, ifindex));
+            let is_unsealed = |link: &&&Seen| link.alias.mark == mark && !link.is_proven(key);
+            if link.filter(is_unsealed).is_some_and(|seen| is_as_made(attached, &seen.link))
+                && kernel::lives(holder)
+            {
+                found.push(Reseal { mark, holder: holder.clone(), attached: attached.clone(), ifindex });
+            }
+        }
+    }
+    found
+}
+
+/// Seals it, if it still is what it was; whether it is.
+///
+/// # Errors
+/// When its namespace is gone, or the kernel refuses.
+pub(crate) fn apply(reseal: &Reseal, key: &Key) -> Result<bool> {
+    let Reseal { mark, holder, attached, ifindex } = reseal;
+    let gone = || Error::input(format!("the network namespace of container {} is gone", mark.container));
+    let netns = NetnsFile::of(holder)?.ok_or_else(gone)?;
+    netns.inside(|| kernel::reseal(mark, *ifindex, key, &netns, |link| is_as_made(attached, link)))
+}
+
+/// Whether `link` is on the parent and has the MAC address that the ledger says: a seal vouches for these.
+pub(crate) fn is_as_made(attached: &Attached, link: &Link) -> bool {
+    let parents = [attached.parent_index, attached.segment];
+    link.driver.is_some_and(|driver| driver.kind() == attached.driver.kind())
+        && link.elsewhere.is_some_and(|parent| parents.contains(&parent.ifindex))
+        && (attached.own_mac().is_none() || link.mac == attached.mac)
+}

@@ -1,0 +1,170 @@
+//! The ways the host's packets take without its links in networks: `host_access` leads none of them elsewhere.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// A unicast route of the host's, in whatever table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Where it leads.
+    pub to: IpNet,
+    /// The routers it leads through; none where its destination is on the link.
+    pub via: Vec<IpAddr>,
+    /// The numbers of the links it leaves by.
+    pub links: Vec<u32>,
+}
+
+/// The routes of the host, but for those by its own links in networks: what these lead to are containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ways(Vec<Way>);
+
+/// Why an address is no container's to have where the host would get a route to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The host's packets to this destination go there.
+    NextHop(IpNet),
+    /// The host reaches it through this router.
+    Behind(IpAddr),
+    /// The host reaches it by another link, which has this number.
+    ByLink(u32),
+}
+
+impl Ways {
+    /// These routes.
+    pub fn new(ways: Vec<Way>) -> Self {
+        Self(ways)
+    }
+
+    /// Those alone that matter to addresses of `subnets`: a host may have a million.
+    #[must_use]
+    pub fn about(mut self, subnets: &[IpNet]) -> Self {
+        let matters = |way: &Way, subnet: &IpNet| {
+            let overlaps = way.to.contains(subnet) || subnet.contains(&way.to);
+            overlaps || way.via.iter().any(|via| subnet.contains(via))
+        };
+        self.0.retain(|way| subnets.iter().any(|subnet| matters(way, subnet)));
+        self
+    }
+
+    /// What speaks against a route of the host's to `address`, which is in `subnet` on the links `on`: the parent by its
+    /// number, and the link below it.
+    ///
+    /// The definition of a network says that its subnet is on the parent. A route of the host's to a part of the subnet
+    /// knows better. So does the host where it has only a part of the subnet on the parent, and a router for the rest. A
+    /// default route alone says nothing of a subnet that the host is not in.
+    pub fn obstacle(&self, address: IpAddr, subnet: IpNet, on: [u32; 2]) -> Option<Obstacle> {
+        if let Some(way) = self.0.iter().find(|way| way.via.contains(&address)) {
+            return Some(Obstacle::NextHop(way.to));
+        }
+        let to = self.0.iter().filter(|way| way.to.contains(&address));
+        let best = to.max_by_key(|way| (way.to.prefix_len(), way.via.is_empty()))?;
+        let is_on = |way: &Way| way.via.is_empty() && way.links.iter().any(|link| on.contains(link));
+        let is_part = |way: &Way| way.to != subnet && subnet.contains(&way.to);
+        let is_single = |way: &Way| way.to.prefix_len() == way.to.max_prefix_len();
+        let is_wider = || self.0.iter().any(|way| is_on(way) && is_part(way) && !is_single(way));
+        if is_on(best) || !is_part(best) && (best.via.is_empty() || !is_wider()) {
+            return None;
+        }
+        let by_link = || best.links.first().copied().map(Obstacle::ByLink);
+        best.via.first().copied().map(Obstacle::Behind).or_else(by_link)
+    }
+}
+
+impl fmt::Display for Obstacle {
+    /// What an address is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NextHop(to) if to.prefix_len() == 0 => {
+                f.write_str("the next hop of the host's default route")
+            }
+            Self::NextHop(to) => write!(f, "the next hop of the host's route to {to}"),
+            Self::Behind(via) => write!(f, "reached by the host through {via}, and not on the parent"),
+            Self::ByLink(link) => {
+                write!(f, "reached by the host by link number {link}, and not on the parent")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn way(to: &str, via: &[&str], link: u32) -> Way {
+        let via = via.iter().map(|via| via.parse().unwrap()).collect();
+        Way { to: to.parse().unwrap(), via, links: vec![link] }
+    }
+
+    /// eth0 is 2, wg0 is 5; a parent of the network is 2.
+    fn ways() -> Ways {
+        Ways::new(vec![
+            way("0.0.0.0/0", &["172.16.86.254"], 2),
+            way("0.0.0.0/0", &["172.16.86.253"], 2),
+            way("172.16.86.0/24", &[], 2),
+            way("172.16.86.192/28", &["172.16.86.3", "172.16.86.4"], 2),
+            way("172.16.86.77/32", &[], 5),
+            way("172.16.86.9/32", &[], 2),
+            way("10.88.0.0/16", &[], 5),
+            way("2001:db8::/64", &[], 2),
+            way("::/0", &["fe80::1"], 2),
+        ])
+    }
+
+    #[track_caller]
+    fn check(subnet: &str, cases: &[(&str, Option<&str>)]) {
+        for (address, expected) in cases {
+            let found = ways().obstacle(address.parse().unwrap(), subnet.parse().unwrap(), [2, 1]);
+            assert_eq!(found.map(|found| found.to_string()).as_deref(), *expected, "{address} in {subnet}");
+        }
+    }
+
+    #[test]
+    fn in_the_hosts_own_subnet() {
+        check(
+            "172.16.86.0/24",
+            &[
+                ("172.16.86.20", None),
+                ("172.16.86.9", None),
+                ("172.16.86.254", Some("the next hop of the host's default route")),
+                ("172.16.86.253", Some("the next hop of the host's default route")),
+                ("172.16.86.4", Some("the next hop of the host's route to 172.16.86.192/28")),
+                ("172.16.86.200", Some("reached by the host through 172.16.86.3, and not on the parent")),
+                ("172.16.86.77", Some("reached by the host by link number 5, and not on the parent")),
+            ],
+        );
+        check("2001:db8::/64", &[("2001:db8::9", None)]);
+    }
+
+    #[test]
+    fn in_a_subnet_that_is_wider_than_the_hosts() {
+        let behind = Some("reached by the host through 172.16.86.253, and not on the parent");
+        check("172.16.0.0/16", &[("172.16.86.20", None), ("172.16.99.53", behind)]);
+        let behind = Some("reached by the host through fe80::1, and not on the parent");
+        check("2001:db8::/32", &[("2001:db8::9", None), ("2001:db8:1::9", behind)]);
+    }
+
+    /// It is on the parent because its network says so; but for what the host has elsewhere.
+    #[test]
+    fn in_a_subnet_that_the_host_is_not_in() {
+        check("10.50.0.0/24", &[("10.50.0.9", None)]);
+        let by_link = Some("reached by the host by link number 5, and not on the parent");
+        check("10.0.0.0/8", &[("10.50.0.9", None), ("10.88.0.9", by_link)]);
+        let about = ways().about(&["172.16.86.0/25".parse().unwrap(), "10.50.0.0/24".parse().unwrap()]);
+        let left: Vec<_> = about.0.iter().map(|way| way.to.to_string()).collect();
+        let expected = [
+            "0.0.0.0/0",
+            "0.0.0.0/0",
+            "172.16.86.0/24",
+            "172.16.86.192/28",
+            "172.16.86.77/32",
+            "172.16.86.9/32",
+        ];
+        assert_eq!(left, expected);
+        assert_eq!(
+            Ways::default().obstacle([10, 0, 0, 9].into(), "10.0.0.0/8".parse().unwrap(), [2, 2]),
+            None
+        );
+    }
+}

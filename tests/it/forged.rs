@@ -1,0 +1,344 @@
+//! Marks that root inside of a container writes: they reach no other namespace, no address and no record of others.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::Value;
+
+use crate::bed::{Bed, Netns};
+use crate::container::{Container, Engine::Bare};
+use crate::need::Need;
+use crate::{Named, Test};
+
+pub fn tests() -> Vec<Test> {
+    let all: [Named; 10] = [
+        ("a_mark_of_another_namespace", &[Need::Macvlan], elsewhere),
+        ("a_mark_of_another_container", &[Need::Macvlan], another),
+        ("a_mark_is_no_bait_for_an_attach", &[Need::Macvlan], by_attach),
+        ("a_copied_mark", &[Need::Macvlan], copied),
+        ("a_link_made_again_under_its_number", &[Need::Macvlan], made_again),
+        ("what_a_proven_mark_brings", &[Need::Macvlan], proven),
+        ("a_network_that_is_gone", &[Need::Macvlan], unknown_network),
+        ("a_process_that_another_has", &[Need::Macvlan], one_process),
+        ("marks_without_a_seal", &[Need::Macvlan], unsealed),
+        ("a_lost_key", &[Need::Macvlan], lost_key),
+    ];
+    all.map(|(name, needs, run)| Test::new(format!("forged::{name}"), needs, run)).into()
+}
+
+fn alias(container: &Container<'_>) -> String {
+    container.link("eth0")["ifalias"].as_str().unwrap().to_owned()
+}
+
+/// A further macvlan link inside, with an alias and addresses.
+fn add_link(container: &Container<'_>, name: &str, alias: &str, addresses: &[&str]) {
+    container.run("ip", &format!("link add link eth0 name {name} type macvlan mode bridge"));
+    container.run("ip", &format!("link set {name} alias {alias} up"));
+    for address in addresses {
+        container.run("ip", &format!("addr add {address}/24 dev {name}"));
+    }
+}
+
+fn host_routes(bed: &Bed) -> Vec<String> {
+    let all = bed.host.ip("-4 route");
+    all.lines().filter(|line| line.contains("dev ulh-")).map(|line| line.trim().to_owned()).collect()
+}
+
+/// What the ledger has of a container.
+fn record(bed: &Bed, id: &str) -> Value {
+    bed.ps().into_iter().find(|record| record["container"] == id).unwrap()
+}
+
+fn addresses(record: &Value) -> Vec<&str> {
+    let attachments = record["attachments"].as_array().unwrap().iter();
+    attachments.flat_map(|a| a["addresses"].as_array().unwrap()).map(|a| a.as_str().unwrap()).collect()
+}
+
+/// With the id of a container that is not there yet: neither it nor anybody else, the host included, comes to harm.
+fn another() {
+    let bed = Bed::with_pub_net("macvlan", "--host-access");
+    let victim = bed.container(Bare, "victim").networks("pub_net:ip=172.16.86.20").start().unwrap();
+    let evil = bed.container(Bare, "evil").networks("pub_net").start().unwrap();
+    let own = alias(&evil);
+    let db = format!("db-{}", bed.host.name);
+    let words: Vec<&str> = own.split(':').collect();
+    for (name, id, words) in [
+        ("x0", &db, &words[..6]),
+        ("x1", &db, &words[..]),
+        ("x2", &victim.id, &words[..6]),
+        ("x3", &victim.id, &words[..]),
+    ] {
+        let forged = words.join(":").replace(&evil.id, id);
+        add_link(&evil, name, &forged, &["172.16.86.20", "172.16.86.1", "172.16.86.53"]);
+    }
+    let before = (bed.ps(), bed.leases(), host_routes(&bed), bed.host_state());
+    let nothing_new = || {
+        assert_eq!((bed.run("check"), bed.run("gc --dry-run")), (String::new(), String::new()));
+        assert_eq!((bed.run("gc"), bed.run("boot")), (String::new(), String::new()));
+        assert_eq!((bed.ps(), bed.leases(), host_routes(&bed), bed.host_state()), before);
+    };
+    nothing_new();
+    // Nor where the ledger has lost the very records and leases: what comes back is what was there.
+    fs::remove_file(bed.path("run/containers").join(format!("{}.json", victim.id))).unwrap();
+    bed.run("gc");
+    nothing_new();
+    fs::remove_dir_all(bed.path("run/containers")).unwrap();
+    bed.run("gc");
+    nothing_new();
+
+    // That the LAN is asked about is another matter.
+    for name in ["x0", "x1", "x2", "x3"] {
+        evil.run("ip", &format!("link del {name}"));
+    }
+    let real = bed.container(Bare, "db").networks("pub_net:ip=172.16.86.53").start().unwrap();
+    assert_eq!(real.id, db);
+    victim.stop();
+    let again = bed.container(Bare, "victim").networks("pub_net:ip=172.16.86.20").start().unwrap();
+    again.stop();
+    real.stop();
+    assert_eq!(host_routes(&bed).len(), 1);
+}
+
+/// An attach that mends the ledger believes no more than gc does.
+fn by_attach() {
+    let bed = Bed::with_pub_net("macvlan", "--host-access");
+    let evil = bed.container(Bare, "evil").networks("pub_net").start().unwrap();
+    let forged = alias(&evil).split(':').take(6).collect::<Vec<_>>().join(":").replace(&evil.id, "db");
+    add_link(&evil, "x0", &forged, &["172.16.86.53"]);
+    // What a killed hook leaves makes it look.
+    let segment = bed.path("run/segments").join(bed.leases()[0].split('/').next().unwrap());
+    symlink("../../containers/nobody.json", segment.join("172.16.86.99")).unwrap();
+    let own = evil.addresses("eth0")[0].replace("/24", "");
+    let refused = bed.container(Bare, "web").networks(&format!("pub_net:ip={own}")).start().err().unwrap();
+    assert!(refused.contains("is held by container evil"), "{refused}");
+    assert!(!segment.join("172.16.86.99").exists(), "it did look");
+    assert_eq!(bed.records(), [format!("{}.json", evil.id)]);
+    assert_eq!(host_routes(&bed).len(), 1);
+    // The same when the state folder is lost.
+    fs::remove_dir_all(bed.path("run")).unwrap();
+    let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    assert_eq!(bed.records().len(), 2);
+    assert!(!bed.leases().iter().any(|lease| lease.ends_with(".53")), "{:?}", bed.leases());
+    web.stop();
+}
+
+/// A mark with its seal is no other link's, in whatever namespace.
+fn copied() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let nested = Netns::new("nested");
+    let evil = bed.container(Bare, "evil").networks("pub_net").start().unwrap();
+    let (own, mac) = (alias(&evil), evil.link("eth0")["address"].as_str().unwrap().to_owned());
+    let number = evil.link("eth0")["ifindex"].clone();
+    // Also with the same MAC address, and elsewhere with the same number: the kernel takes the one while it is down.
+    evil.run("ip", &format!("link add link eth0 name x0 address {mac} type macvlan mode bridge"));
+    evil.run("ip", &format!("link set x0 alias {own}"));
+    add_link(&evil, "x1", &own, &["172.16.86.53"]);
+    evil.run(
+        "ip",
+        &format!(
+            "link add link eth0 name x2 index {number} address {mac} netns {} type macvlan",
+            nested.name
+        ),
+    );
+    nested.ip(&format!("link set x2 alias {own}"));
+    nested.ip("addr add 172.16.86.54/24 dev x2");
+    let known = (bed.ps(), bed.leases());
+    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    fs::remove_dir_all(bed.path("run")).unwrap();
+    bed.run("gc");
+    assert_eq!((bed.ps(), bed.leases()), known);
+    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    // Nor do copies live on without the one they were made of.
+    evil.run("ip", "link del eth0");
+    fs::remove_dir_all(bed.path("run")).unwrap();
+    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    bed.assert_nothing_held();
+}
+
+/// What has another MAC address than it was given is not the link that was sealed.
+fn made_again() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let evil = bed.container(Bare, "evil").networks("pub_net").start().unwrap();
+    let (own, number) = (alias(&evil), evil.link("eth0")["ifindex"].clone());
+    evil.run("ip", "link add link eth0 name x0 type macvlan mode bridge");
+    evil.run("ip", "link del eth0");
+    evil.run(
+        "ip",
+        &format!("link add link x0 name eth0 index {number} address 02:00:00:00:00:66 type macvlan"),
+    );
+    evil.run("ip", &format!("link set eth0 alias {own}"));
+    evil.run("ip", "addr add 172.16.86.53/24 dev eth0");
+    fs::remove_dir_all(bed.path("run")).unwrap();
+    assert_eq!(bed.run("gc"), "");
+    bed.assert_nothing_held();
+}
+
+/// The record of a link whose mark is proven has what leases say, and of what was added to it only what nobody else has
+/// and the network could have given; the host and the memory get nothing of it.
+fn proven() {
+    let bed = Bed::with_pub_net(
+        "macvlan",
+        "--host-access --aux-address printer=172.16.86.9 --reserve mail=172.16.86.30 --route 10.9.0.0/16,172.16.86.8",
+    );
+    let victim = bed.container(Bare, "victim").networks("pub_net:ip=172.16.86.20").start().unwrap();
+    let mut evil = bed.container(Bare, "evil").networks("pub_net").start().unwrap();
+    let own = evil.addresses("eth0").remove(0);
+    let path = bed.path("run/containers").join(format!("{}.json", evil.id));
+    let segment = bed.path("run/segments").join(bed.leases()[0].split('/').next().unwrap());
+    let of_host = host_routes(&bed)[0].rsplit(' ').next().unwrap().to_owned();
+    for address in ["1", "8", "9", "20", "30", "53", "250"].map(|last| format!("172.16.86.{last}")) {
+        evil.run("ip", &format!("addr add {address}/25 dev eth0"));
+    }
+    evil.run("ip", &format!("addr add {of_host}/32 dev eth0"));
+    evil.run("ip", "addr add 10.7.0.9/24 dev eth0");
+    let victims = record(&bed, &victim.id);
+    for everything in [false, true] {
+        match everything {
+            false => fs::remove_file(&path).unwrap(),
+            true => fs::remove_dir_all(bed.path("run/containers")).unwrap(),
+        }
+        bed.run("gc");
+        assert_eq!(addresses(&record(&bed, &evil.id)), [own.as_str(), "172.16.86.53/24"], "{everything}");
+        assert_eq!(record(&bed, &victim.id), victims, "{everything}");
+        let lease = fs::read_link(segment.join("172.16.86.20")).unwrap();
+        assert!(lease.ends_with(format!("{}.json", victim.id)), "{lease:?}");
+        let routes = host_routes(&bed);
+        assert!(routes.len() == 1 && routes[0].starts_with("172.16.86.20 "), "{everything}: {routes:?}");
+        assert_eq!(bed.run("gc"), "", "{everything}");
+    }
+    // Nothing of it is remembered.
+    fs::remove_dir_all(bed.path("data/containers")).unwrap();
+    evil.kill();
+    assert_eq!(evil.hook("poststop").code, 0);
+    assert_eq!(bed.records().len(), 1);
+    assert!(!bed.path("data/containers").exists(), "what was rebuilt is no memory");
+}
+
+/// Which addresses a network has that nobody knows any more cannot be told.
+fn unknown_network() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let evil = bed.container(Bare, "evil").networks("pub_net").start().unwrap();
+    evil.run("ip", "addr add 172.16.86.53/24 dev eth0");
+    let own = evil.addresses("eth0").remove(0);
+    fs::remove_file(bed.path("etc/networks/pub_net.json")).unwrap();
+    fs::remove_dir_all(bed.path("run/containers")).unwrap();
+    bed.run("gc");
+    assert_eq!(addresses(&record(&bed, &evil.id)), [own.as_str()], "the lease tells");
+    fs::remove_dir_all(bed.path("run")).unwrap();
+    bed.run("gc");
+    assert_eq!(addresses(&record(&bed, &evil.id)), [""; 0]);
+    assert_eq!(bed.leases(), [""; 0]);
+    assert_eq!(bed.macs().len(), 1, "its MAC address is sealed");
+}
+
+/// A process is the first of one container.
+fn one_process() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let path = |id: &str| bed.path("run/containers").join(format!("{id}.json"));
+    let text = fs::read_to_string(path(&web.id)).unwrap().replace(&web.id, "other");
+    fs::remove_file(path(&web.id)).unwrap();
+    fs::write(path("other"), text).unwrap();
+    fs::remove_dir_all(bed.path("run/segments")).unwrap();
+    bed.run("gc");
+    assert_eq!(bed.records(), ["other.json"]);
+    fs::remove_file(path("other")).unwrap();
+    bed.run("gc");
+    assert_eq!(bed.records(), [format!("{}.json", web.id)]);
+}
+
+/// What a version without seals has made, as an upgrade finds it: it goes on, and gc seals what the ledger has.
+fn unsealed() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let netns = Netns::new("pod");
+    let start = |id: &str| bed.container(Bare, id).networks("pub_net");
+    let web = start("web").start().unwrap();
+    let pod = start("pod").in_netns(netns.path()).start().unwrap();
+    let sealed = alias(&web);
+    let strip = |container: &Container<'_>| {
+        let unsealed = alias(container).split(':').take(6).collect::<Vec<_>>().join(":");
+        container.run("ip", &format!("link set eth0 alias {unsealed}"));
+    };
+    let known = (bed.ps(), bed.leases());
+    for container in [&web, &pod] {
+        strip(container);
+    }
+    let checked = bed.outcome("check --format json", "");
+    let told: Vec<Value> = serde_json::from_str(&checked.stdout).unwrap();
+    let is_seal =
+        |d: &Value| d["what"] == "mark" && d["hint"].as_str().unwrap().starts_with("`underlay gc` seals");
+    assert!(told.len() == 2 && told.iter().all(is_seal), "{told:?}");
+    let plan = bed.run("gc --dry-run");
+    assert_ne!(alias(&web), sealed, "a dry run does nothing");
+    let line =
+        |container: &Container<'_>| format!("# seal the mark of link eth0 of container {}", container.id);
+    let mut lines: Vec<_> = plan.lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, [line(&pod), line(&web)]);
+    assert_eq!(bed.run("gc"), plan);
+    assert_eq!(alias(&web), sealed);
+    assert_eq!((bed.run("gc"), bed.run("check")), (String::new(), String::new()));
+    // As good as one that was born with it.
+    fs::remove_dir_all(bed.path("run")).unwrap();
+    bed.run("gc");
+    assert_eq!((bed.ps(), bed.leases()), known);
+    // What is lost before it is sealed is not believed; nor is what has changed since.
+    strip(&web);
+    fs::remove_file(bed.path("run/containers").join(format!("{}.json", web.id))).unwrap();
+    bed.run("gc");
+    assert_eq!(bed.records(), [format!("{}.json", pod.id)]);
+    // A link is found and deleted by its old mark.
+    strip(&pod);
+    pod.stop();
+    assert!(netns.link("eth0").is_none());
+}
+
+/// Another one is made, and all that the ledger has is sealed with it; a link that was given another MAC address is not.
+fn lost_key() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let other = bed.container(Bare, "other").networks("pub_net").start().unwrap();
+    other.run("ip", "link set eth0 address 02:00:00:00:00:66");
+    let before = (alias(&web), alias(&other), bed.ps(), bed.leases());
+    fs::remove_file(bed.path("data.key")).unwrap();
+    assert_eq!(bed.run("gc --dry-run"), format!("# seal the mark of link eth0 of container {}\n", web.id));
+    assert!(!bed.path("data.key").exists());
+    bed.run("gc");
+    assert_ne!(alias(&web), before.0);
+    assert_eq!(alias(&other), before.1);
+    fs::remove_file(bed.path("run/containers").join(format!("{}.json", web.id))).unwrap();
+    bed.run("gc");
+    assert_eq!((bed.ps(), bed.leases()), (before.2, before.3));
+}
+
+/// A container whose first process is gone, in a namespace that others still use, keeps its link, whatever marks
+/// there are elsewhere. In its own namespace the next container takes its place.
+fn elsewhere() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let (home, away) = (Netns::new("victim"), Netns::new("evil"));
+    let mut victim = bed
+        .container(Bare, "victim")
+        .networks("pub_net:ip=172.16.86.20")
+        .in_netns(home.path())
+        .start()
+        .unwrap();
+    let alias = victim.link("eth0")["ifalias"].as_str().unwrap().to_owned();
+    victim.kill();
+    let before = (home.link("eth0"), bed.leases());
+    let _evil = bed.container(Bare, "evil").networks("pub_net").in_netns(away.path()).start().unwrap();
+    let short = alias.split(':').take(6).collect::<Vec<_>>().join(":");
+    for (name, mark) in [("x0", alias.clone()), ("x1", short), ("x2", alias.replace(":0:", ":7:"))] {
+        away.ip(&format!("link add link eth0 name {name} type macvlan mode bridge"));
+        away.ip(&format!("link set {name} alias {mark}"));
+    }
+    // One that asks for something lasting looks at all records.
+    for (id, networks) in [("second", "pub_net:ifname=eth8"), ("third", "pub_net:ifname=eth9,table=101")] {
+        bed.container(Bare, id).networks(networks).in_netns(away.path()).start().unwrap().stop();
+        assert_eq!(home.link("eth0"), before.0, "{id}");
+    }
+    assert!(before.1.iter().all(|lease| bed.leases().contains(lease)), "{:?}", bed.leases());
+    assert!(!bed.log().contains("reclaimed"), "{}", bed.log());
+    let next = bed.container(Bare, "next").networks("pub_net").in_netns(home.path()).start().unwrap();
+    assert!(bed.log().contains(&format!("reclaimed {}", victim.id)), "{}", bed.log());
+    next.stop();
+}
