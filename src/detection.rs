@@ -233,6 +233,12 @@ mod tests {
             }
             assert_eq!(end, third + ms(2000));
         }
+        // Each of the three is another part of the number, modulo 1001.
+        assert_eq!(
+            Detection::Rfc.schedule(0x0003_0384_0007_0005),
+            Schedule { probes: [ms(927), ms(927 + 1342), ms(927 + 1342 + 1311)], end: ms(3580 + 2000) }
+        );
+        assert_eq!(Detection::Off.schedule(7), Schedule { probes: [ms(0); 3], end: ms(0) });
     }
 
     #[test]

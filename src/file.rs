@@ -76,24 +76,6 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
     replace_as(path, content, 0o600, 0o700)
 }
 
-/// As [`replace`], of what nobody else may know: in a file that nobody has opened, or made, before.
-///
-/// # Errors
-/// The old file, if any, stays.
-pub fn replace_secret(path: &Path, content: &[u8]) -> Result<()> {
-    make_folder(path.parent().unwrap_or(path), 0o700)?;
-    let temporary = temporary(path);
-    // Left by a killed process, or by somebody else.
-    remove(&temporary)?;
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
-    let written =
-        file.and_then(|mut file| file.write_all(content)).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        Error::io("write", path, &error)
-    })
-}
-
 /// As [`replace`], for all to read.
 ///
 /// # Errors

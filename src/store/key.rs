@@ -40,7 +40,7 @@ impl Store {
         Ok(key.map(|key| self.key.get_or_init(|| key)))
     }
 
-    fn key_path(&self) -> PathBuf {
+    pub(super) fn key_path(&self) -> PathBuf {
         let mut name = self.data_dir.clone().into_os_string();
         name.push(".key");
         name.into()
@@ -54,7 +54,7 @@ impl<'a> Locked<'a> {
         if let Some(key) = store.known_key()? {
             return Ok(key);
         }
-        file::replace_secret(&store.key_path(), &kernel::random::<KEY>()?)?;
+        file::replace(&store.key_path(), &kernel::random::<KEY>()?)?;
         store
             .known_key()?
             .ok_or_else(|| Error::input(format!("{} was written and is gone", store.key_path().display())))
@@ -99,7 +99,11 @@ mod tests {
         let names = || fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
         assert!(names().all(|name| others(name.to_str().unwrap())), "{:?}", names().collect::<Vec<_>>());
         // What a crash has left of the file, and of one that was half written.
-        fs::write(folder.path().join("#data.key~"), "half").unwrap();
+        let left = folder.path().join("#data.key~1-0");
+        fs::write(&left, "half").unwrap();
+        let mended = store(folder.path()).lock(TIMEOUT).unwrap().left_over().unwrap();
+        assert_eq!(mended, std::slice::from_ref(&left), "gc takes it away");
+        fs::remove_file(left).unwrap();
         for left in [&b""[..], b"short"] {
             fs::write(&path, left).unwrap();
             let next = sealed(store(folder.path()).key(TIMEOUT).ok()).unwrap();

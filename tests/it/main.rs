@@ -239,8 +239,7 @@ fn main() -> ExitCode {
     }
     let words: Vec<_> = std::env::args().skip(1).collect();
     if let Some((_, wanted)) = words.split_first().filter(|(first, _)| *first == "plan") {
-        place::print_plan(&all_tests(), wanted);
-        return ExitCode::SUCCESS;
+        return place::print_plan(&all_tests(), wanted).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
     let arguments = Arguments::from_args();
     let list = std::env::var("UNDERLAY_TEST_LIST").ok();

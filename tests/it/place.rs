@@ -2,6 +2,7 @@
 //! kernel. `tests/run` asks for the plan, and runs what it says where it says.
 
 use std::fmt;
+use std::io::{self, Write as _};
 
 use crate::Test;
 
@@ -130,12 +131,13 @@ fn is_of_kernels(name: &str) -> bool {
 }
 
 /// Prints the plan for the tests whose names contain one of `wanted`, or for all: a line for each, `PLACE<TAB>NAME`.
-pub fn print_plan(tests: &[Test], wanted: &[String]) {
+pub fn print_plan(tests: &[Test], wanted: &[String]) -> io::Result<()> {
     let extent = Extent::from_environment();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part));
     for test in tests.iter().filter(|test| is_wanted(&test.name)) {
         for place in places(test, extent) {
-            println!("{place}\t{}", test.name);
+            writeln!(io::stdout(), "{place}\t{}", test.name)?;
         }
     }
+    Ok(())
 }
