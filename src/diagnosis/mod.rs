@@ -26,3 +26,24 @@ fn edit_driver(file: &str, driver: Driver) -> String {
     );
     format!("sed -Ezi {} {}", shell::word(&script), shell::word(file))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::{IpvlanFlag, IpvlanMode, MacvlanMode};
+
+    /// A line for a shell, each word quoted.
+    #[test]
+    fn another_driver() {
+        let clear =
+            r#"s/,\s*"(macvlan_mode|ipvlan_mode|ipvlan_flag)"\s*:\s*"\w+"//g; s/"driver"\s*:\s*"\w+"/"#;
+        let l3 = Driver::Ipvlan { mode: IpvlanMode::L3, flag: IpvlanFlag::Private };
+        for (driver, words) in [
+            (Driver::Macvlan { mode: MacvlanMode::Vepa }, r#""driver": "macvlan", "macvlan_mode": "vepa""#),
+            (l3, r#""driver": "ipvlan", "ipvlan_mode": "l3", "ipvlan_flag": "private""#),
+        ] {
+            let expected = format!("sed -Ezi '{clear}{words}/' '/etc/my networks/lan.json'");
+            assert_eq!(edit_driver("/etc/my networks/lan.json", driver), expected);
+        }
+    }
+}
