@@ -72,7 +72,7 @@ const CASES: [Case; 9] = [
     Case { name: "probed_ipvlan", probed: true, ..IPVLAN },
 ];
 
-const ERRORS: [Errno; 7] =
+pub const ERRORS: [Errno; 7] =
     [Errno::EIO, Errno::ENOSPC, Errno::ENOMEM, Errno::EINTR, Errno::EMFILE, Errno::EAGAIN, Errno::ENOBUFS];
 
 /// What the C library does when a thread begins or ends, and cannot do without.
@@ -237,12 +237,7 @@ impl Matrix {
     /// or Rust's end the program because a thread cannot begin or be waited for, that is as good as a kill.
     fn assert_clean(&self, missed: &Missed, what: &str) -> bool {
         let Some(call) = missed.hit.filter(|call| call.started) else { return true };
-        let by_rust = ENDS_OF_RUST.iter().any(|end| missed.traced.stderr.contains(end));
-        if by_rust || (missed.traced.code().is_none() && FATAL.contains(&call.number)) {
-            return false;
-        }
-        // Rust's library does not take it that a folder cannot be closed; no kernel says so.
-        if missed.traced.stderr.contains("unexpected error during closedir") {
+        if is_the_end_of_a_thread(&missed.traced, call) {
             return false;
         }
         assert!(matches!(missed.traced.code(), Some(0 | 1)), "{what}: {:?}", missed.traced.end);
@@ -265,17 +260,27 @@ pub fn soak() -> bool {
     std::env::var_os("UNDERLAY_TEST_SOAK").is_some()
 }
 
+/// Whether the C library or Rust's has ended the program at `call`: that is as good as a kill.
+pub fn is_the_end_of_a_thread(traced: &Traced, call: Call) -> bool {
+    let by_rust = ENDS_OF_RUST.iter().any(|end| traced.stderr.contains(end));
+    by_rust || (traced.code().is_none() && FATAL.contains(&call.number))
+}
+
+fn every_call(what: &str, case: Case, each: impl FnMut(usize) -> bool) {
+    steps(&format!("{what}::{}", case.name), each);
+}
+
 /// Calls `each` with 1, 2, … until it says that the program makes no such call. In the guest, which is emulated, some
 /// calls stand for all, unless there is time.
-fn every_call(what: &str, case: Case, mut each: impl FnMut(usize) -> bool) {
+pub fn steps(what: &str, mut each: impl FnMut(usize) -> bool) {
     let step = if place::is_guest() && !soak() { 41 } else { 1 };
     let (mut at, mut points) = (step, 0);
     while each(at) {
         at += step;
         points += 1;
     }
-    assert!(at > 80, "only {at} system calls?");
-    eprintln!("crash::{what}::{}: {points} points among {} system calls", case.name, at - 1);
+    assert!(at > 40, "only {at} system calls?");
+    eprintln!("crash::{what}: {points} points among {} system calls", at - 1);
 }
 
 fn killed_in_attach(matrix: &Matrix) {
@@ -321,7 +326,7 @@ fn killed_in_detach(matrix: &Matrix) {
 }
 
 /// Each call fails with one of the errors, by turns; with all of them if there is time.
-fn turns() -> std::ops::Range<usize> {
+pub fn turns() -> std::ops::Range<usize> {
     0..if soak() { ERRORS.len() } else { 1 }
 }
 

@@ -24,6 +24,7 @@ mod conflicts;
 mod conformance;
 mod container;
 mod crash;
+mod crash_commands;
 mod crowd;
 mod damaged;
 mod demo;
@@ -215,6 +216,7 @@ fn all_tests() -> Vec<Test> {
         races::tests(),
         storms::tests(),
         crash::tests(),
+        crash_commands::tests(),
     ]
     .into_iter()
     .flatten()

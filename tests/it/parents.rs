@@ -203,7 +203,7 @@ fn half_made_and_needed() {
             "{checked:?}"
         );
         let plan = bed.run("gc --dry-run");
-        assert_eq!(plan, if is_left { "ip link del ul~208\n" } else { "" }, "{made}");
+        assert_eq!(plan, if is_left { "ip link del 'ul~208'\n" } else { "" }, "{made}");
         assert!(bed.host.link("ul~208").is_some(), "a dry run does nothing");
         assert_eq!(bed.run("gc"), plan, "{made}");
         assert_eq!(bed.host.link("ul~208").is_none(), is_left, "{made}");
@@ -225,7 +225,7 @@ fn half_made_dummy() {
     fs::write(&path, note.to_string()).unwrap();
     bed.host.ip("link del ul-local");
     bed.host.ip("link add ul~208 type dummy");
-    assert_eq!(bed.run("gc"), "ip link del ul~208\n");
+    assert_eq!(bed.run("gc"), "ip link del 'ul~208'\n");
     assert!(bed.host.link("ul~208").is_none());
     assert_eq!(bed.run("gc"), "");
 }

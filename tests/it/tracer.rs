@@ -40,7 +40,7 @@ pub struct Call {
     thread: Pid,
     /// Its first three arguments.
     arguments: [u64; 3],
-    /// Whether the program has begun to read its stdin: before, its C library and runtime were at work.
+    /// Whether the program has begun to read its stdin or to open files: before, its C library was at work.
     pub started: bool,
 }
 
@@ -155,7 +155,7 @@ fn follow(pid: Pid, mut each: impl FnMut(Call) -> Option<Mishap>) -> WaitStatus 
                 Some((number, arguments)) if execs == EXECS => {
                     count += 1;
                     let mishap = each(Call { count, number, thread, arguments, started });
-                    started |= number == libc::SYS_read && arguments[0] == 0;
+                    started |= number == libc::SYS_openat || (number == libc::SYS_read && arguments[0] == 0);
                     match mishap {
                         Some(Mishap::Kill) => {
                             nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
