@@ -116,7 +116,7 @@ pub(super) fn create(store: &Store, options: &Create) -> Result<()> {
     }
     cdi::renew(&locked);
     match locked.follow_machine(false) {
-        Ok(true) => log::info!("the machine id is another one: what identities had is forgotten"),
+        Ok(true) => log::warn!("the machine id is another one: what identities had is forgotten"),
         Ok(false) => {}
         Err(error) => log::warn!("{}", error.in_full()),
     }
