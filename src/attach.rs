@@ -338,8 +338,8 @@ impl Attach<'_> {
         let probing = probe::Probing { store, settings, home, wanted, present };
         let probes = probing.begin(record)?;
         let key = store.key(settings.lock_timeout());
-        let key = key.inspect_err(|error| log::warn!("the marks of its links are not sealed: {error}")).ok();
-        let made = kernel::attach(&plan::attach(record), key, host, inside, self.netns)?;
+        let key = key.inspect_err(|e| log::warn!("the marks of its links are not sealed: {}", e.in_full()));
+        let made = kernel::attach(&plan::attach(record), key.ok(), host, inside, self.netns)?;
         if record.is_probed() {
             probing.settle(record, &made, probes, host, inside)?;
         }

@@ -23,7 +23,7 @@ pub fn all(store: &Store) -> Result<Vec<Difference>> {
     // Before the lock: who attaches meanwhile has a record first.
     let mut survey = kernel::survey(&host.netns)?;
     // What a container says of itself is nothing to act on.
-    let key = store.known_key().inspect_err(|error| log::warn!("marks prove nothing: {error}"));
+    let key = store.known_key().inspect_err(|error| log::warn!("marks prove nothing: {}", error.in_full()));
     let key = key.ok().flatten();
     survey.seen.retain(|seen| seen.is_proven(key));
     // Who attaches or detaches a container holds the lock while leases and parents are without a record.

@@ -69,6 +69,11 @@ impl Error {
         self
     }
 
+    /// The sentence with its hint, where a warning is all there is of it.
+    pub fn in_full(&self) -> String {
+        self.hint.as_ref().map_or(self.message.clone(), |hint| format!("{} (hint: {hint})", self.message))
+    }
+
     /// What sort of error this is.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -21,8 +21,6 @@ pub enum Trust {
     Operator,
     /// What underlay itself has written: as the operator's, and no symbolic link.
     Own,
-    /// What nobody else may know: as [`Trust::Own`], and nobody else can read it.
-    Secret,
 }
 
 /// Reads the regular file `path`, up to `limit` bytes; `None` if it does not exist.
@@ -32,7 +30,7 @@ pub enum Trust {
 /// trusted.
 pub fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u8>>> {
     let failed = |error: io::Error| Error::io("read", path, &error);
-    let is_own = matches!(trust, Trust::Own | Trust::Secret);
+    let is_own = trust == Trust::Own;
     let follow = if is_own { libc::O_NOFOLLOW } else { 0 };
     let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | follow).open(path) {
         Ok(file) => file,
@@ -48,14 +46,6 @@ pub fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u8>>> {
     }
     if trust != Trust::Anybody {
         check_owner(path, &metadata)?;
-    }
-    let mode = metadata.mode() & 0o7777;
-    if trust == Trust::Secret && mode & 0o077 != 0 {
-        return Err(Error::input(format!(
-            "{} can be read by others than root (mode {mode:04o})",
-            path.display()
-        ))
-        .hint(format!("it is no secret any more: `rm {}`, and another one is made", path.display())));
     }
     // Files are replaced as a whole, so there is no more than its length, and no need to ask; a file of /proc has none.
     let length = if metadata.len() == 0 { limit + 1 } else { metadata.len().min(limit + 1) };
@@ -336,16 +326,10 @@ mod tests {
             assert_eq!(read(&path, 9, Trust::Own).is_ok(), trusted, "{mode:o}");
             assert!(read(&path, 9, Trust::Anybody).is_ok());
         }
-        for (mode, trusted) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o644, false)]
-        {
-            set(mode);
-            assert_eq!(read(&path, 9, Trust::Secret).is_ok(), trusted, "{mode:o}");
-        }
         set(0o600);
         let link = folder.path().join("link");
         symlink(&path, &link).unwrap();
         assert!(read(&link, 9, Trust::Operator).is_ok() && read(&link, 9, Trust::Own).is_err());
-        assert!(read(&link, 9, Trust::Secret).is_err());
         if geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(1000), None).unwrap();
             let error = read(&path, 9, Trust::Operator).unwrap_err().to_string();

@@ -73,6 +73,15 @@ pub fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected> {
     for (segment, address) in locked.expire(lifted, dry_run)? {
         collected.done.push(format!("# the quarantine of {address} on link number {segment} is over"));
     }
+    match locked.follow_machine(dry_run) {
+        Ok(true) => {
+            let path = store.host_path();
+            let line = "the machine id is another one: what identities had is forgotten";
+            collected.done.push(format!("# write {} anew, for {line}", path.display()));
+        }
+        Ok(false) => {}
+        Err(error) => collected.failed.push(error),
+    }
     for name in made {
         if store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
             if let Some(left) = parents::left_of(store, &name, &mut host)?

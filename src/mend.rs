@@ -108,7 +108,7 @@ pub(crate) fn mend(
     // Without a key nothing is proven, and what cannot be made is not promised either.
     let seals = key.is_ok();
     let key = key.unwrap_or_else(|error| {
-        log::warn!("marks prove nothing: {error}");
+        log::warn!("marks prove nothing: {}", error.in_full());
         None
     });
     // Without the lock: it takes as long as there are namespaces, and who attaches meanwhile has a record first.

@@ -28,7 +28,8 @@ pub(crate) struct Memory {
 
 /// What is remembered of a container that is `identity`, or else its id. What cannot be read is as good as forgotten.
 pub(crate) fn recall(store: &Store, identity: Option<&Identity>, container: &ContainerId) -> Memory {
-    let path = store.hint_path(identity, container).inspect_err(|error| log::warn!("{error}")).ok();
+    let path =
+        store.hint_path(identity, container).inspect_err(|error| log::warn!("{}", error.in_full())).ok();
     let read = |path: &Path| -> Result<_> {
         let text = store.hint(path)?;
         let hints = text.as_deref().map(hint::read).transpose();

@@ -27,8 +27,7 @@ impl fmt::Display for Reseal {
     }
 }
 
-/// The links of living containers among `records` that bear their mark without a seal of `key`. One that was rebuilt has
-/// had its marks proven.
+/// The links of living containers among `records` that bear their mark without a seal of `key`.
 pub(crate) fn find(records: &[Record], seen: &[Seen], key: Option<&Key>) -> Vec<Reseal> {
     let place = |device: u64, inode: u64, ifindex: u32| (device, inode, ifindex);
     let seen: BTreeMap<_, &Seen> = seen
@@ -36,7 +35,7 @@ pub(crate) fn find(records: &[Record], seen: &[Seen], key: Option<&Key>) -> Vec<
         .map(|seen| (place(seen.netns.device, seen.netns.inode, seen.link.ifindex), seen))
         .collect();
     let mut found = Vec::new();
-    for record in records.iter().filter(|record| record.state == State::Attached && !record.rebuilt) {
+    for record in records.iter().filter(|record| record.state == State::Attached) {
         let holder = &record.holder;
         for (mark, attached) in record.marked() {
             let Some(ifindex) = attached.ifindex else { continue };

@@ -38,6 +38,11 @@ impl Key {
         Self(bytes)
     }
 
+    /// What it is made of, for where it is kept.
+    pub(crate) fn bytes(&self) -> [u8; KEY] {
+        self.0
+    }
+
     /// The alias of `link` in the namespace `netns` that says `mark`, sealed.
     pub fn seal(&self, mark: Mark, link: &Link, netns: &Netns) -> Alias {
         Alias { seal: Some(self.of(&mark, link, netns)), mark }

@@ -32,6 +32,22 @@ pub(crate) fn check_owner(path: &Path, metadata: &Metadata) -> Result<()> {
     Ok(())
 }
 
+/// As [`check_owner`], of a folder with a secret in it: nobody else has a way in.
+///
+/// # Errors
+/// Names its owner or mode. What is to be done depends on what the secret is for.
+pub(crate) fn check_private(path: &Path, metadata: &Metadata) -> Result<()> {
+    check_owner(path, metadata)?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(Error::input(format!(
+            "{} can be read by others than root (mode {mode:04o})",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
 /// Whether nobody but root, or the user this program runs as, can have another program run than the file at the absolute
 /// path `path`, which has no link in it: each folder above it is looked at too. A folder in which who makes a file keeps it
 /// (sticky, as /tmp) will do.

@@ -21,6 +21,8 @@ use crate::hash::fnv1a;
 use crate::name::{ContainerId, Identity};
 use crate::trust;
 
+/// Where the hints of identities are, and those of containers that do not say what they are.
+const FOLDERS: [&str; 2] = ["identities", "containers"];
 /// How many buckets there are for identities, and as many for container ids.
 const BUCKETS: u64 = 64;
 /// How many hints are left in a bucket that is trimmed.
@@ -32,10 +34,11 @@ impl Store {
     /// # Errors
     /// When others than root can write to the data dir.
     pub fn hint_path(&self, identity: Option<&Identity>, container: &ContainerId) -> Result<PathBuf> {
-        trust::check_folder(&self.data_dir)?;
+        self.data_folder()?.map_or(Ok(()), |folder| trust::check_owner(&self.data_dir, folder))?;
+        let [identities, containers] = FOLDERS;
         let (folder, name) = match identity {
-            Some(identity) => ("identities", identity.as_str()),
-            None => ("containers", container.as_str()),
+            Some(identity) => (identities, identity.as_str()),
+            None => (containers, container.as_str()),
         };
         let bucket = format!("{:02x}", (fnv1a(name) >> 32) % BUCKETS);
         Ok(self.data_dir.join(folder).join(bucket).join(name))
@@ -89,6 +92,22 @@ impl Store {
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Removes all hints.
+    ///
+    /// # Errors
+    /// When one is still there.
+    pub(super) fn forget_hints(&self) -> Result<()> {
+        for folder in FOLDERS.map(|name| self.data_dir.join(name)) {
+            match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", &folder, &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Removes the oldest hints of the bucket that that at `newest` is in, if there are too many.

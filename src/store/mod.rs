@@ -5,13 +5,12 @@ mod cdi;
 mod damage;
 mod events;
 mod hints;
+mod host;
 mod host_links;
-mod key;
 mod leasing;
 mod ledger;
 mod lock;
 mod lock_file;
-mod machine;
 mod maps;
 mod parents;
 mod pick;
@@ -22,7 +21,7 @@ mod segments;
 mod tests;
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
@@ -36,11 +35,11 @@ use crate::json;
 use crate::name::{ContainerId, NetworkName};
 use crate::network::Network;
 use crate::record::{Record, VERSION};
-use crate::seal::Key;
 use crate::settings::Settings;
 use crate::trust;
 
 pub use events::{Recorded, Totals};
+use host::Host;
 pub use ledger::{Present, Subject};
 pub use lock::Locked;
 use lock::Slot;
@@ -77,15 +76,25 @@ pub struct Store {
     lock: Mutex<Slot>,
     /// Set when the state folder was found, and found to be root's.
     has_folder: OnceLock<()>,
-    /// The key, from when it is first needed.
-    key: OnceLock<Key>,
+    /// Whose the data dir is, from when it was found.
+    data_folder: OnceLock<Metadata>,
+    /// What this host is, from when that is first needed.
+    host: OnceLock<Host>,
 }
 
 impl Store {
     /// The files below these folders, which need not exist.
     pub fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf, cdi_dir: PathBuf) -> Self {
-        let (lock, has_folder, key) = (Mutex::default(), OnceLock::new(), OnceLock::new());
-        Self { config_dir, state_dir, data_dir, cdi_dir, lock, has_folder, key }
+        Self {
+            config_dir,
+            state_dir,
+            data_dir,
+            cdi_dir,
+            lock: Mutex::default(),
+            has_folder: OnceLock::new(),
+            data_folder: OnceLock::new(),
+            host: OnceLock::new(),
+        }
     }
 
     /// The operator's settings, or the defaults.
@@ -172,6 +181,18 @@ impl Store {
     /// The folder of settings and networks, that of the ledger, and that of what is remembered.
     pub fn dirs(&self) -> [&Path; 3] {
         [&self.config_dir, &self.state_dir, &self.data_dir]
+    }
+
+    /// Whose the data dir is, if there is one; once it is found, it is not looked at again.
+    fn data_folder(&self) -> Result<Option<&Metadata>> {
+        if let Some(metadata) = self.data_folder.get() {
+            return Ok(Some(metadata));
+        }
+        match fs::metadata(&self.data_dir) {
+            Ok(metadata) => Ok(Some(self.data_folder.get_or_init(|| metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", &self.data_dir, &error)),
+        }
     }
 
     fn read_state<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {

@@ -7,7 +7,6 @@ use ipnet::IpNet;
 
 use super::Holding;
 use super::ledger::{Draft, Place, Subject, lease_target};
-use super::machine;
 use super::maps::Map;
 use crate::assign::Wanted;
 use crate::claim::Claim;
@@ -108,7 +107,7 @@ impl Draft<'_> {
         {
             return Ok(Some(mac));
         }
-        let key = machine::key(&wanted.parent);
+        let key = self.leasing.store.machine_key(&wanted.parent);
         let identity = self.identity();
         let network = &wanted.network.name;
         // Where several live under one identity, each but the first differs by its id, or else by its process.
@@ -129,8 +128,8 @@ impl Draft<'_> {
     pub(super) fn advertised(&self, wanted: &Wanted) -> Advertised {
         let slaac = wanted.network.ipv6.and_then(Ipv6::slaac);
         let secret = slaac.filter(|slaac| slaac.is_secret()).map(|_| {
-            let (key, identity, network) =
-                (machine::key(&wanted.parent), self.identity(), &wanted.network.name);
+            let key = self.leasing.store.machine_key(&wanted.parent);
+            let (identity, network) = (self.identity(), &wanted.network.name);
             let half = |n: u8| u128::from(siphash(key, &format!("{identity} {network} ipv6 {n}")));
             Ipv6Addr::from_bits(half(0) << 64 | half(1))
         });

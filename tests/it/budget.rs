@@ -10,9 +10,9 @@ use crate::tracer::{steps, trace};
 
 /// The system calls of an attach and of the poststop after it, from execve(2) on, process start and end included; those
 /// of a container that asks for nothing. Older kernels answer in more pieces, and C libraries begin differently.
-const ATTACH: usize = 109;
-const DETACH: usize = 57;
-const UNANNOTATED: usize = 27;
+const ATTACH: usize = 102;
+const DETACH: usize = 54;
+const UNANNOTATED: usize = 25;
 /// Instructions of an attach and of a poststop outside of the kernel, as it is shipped.
 const ATTACH_STEPS: u64 = 460_000;
 const DETACH_STEPS: u64 = 290_000;
@@ -52,7 +52,7 @@ fn system_calls() {
     // The first one makes folders and files.
     bed.container(Bare, "first").networks("pub_net").start().unwrap().stop();
     no_longer_new(&bed);
-    let attach = |id: &str| {
+    let once = |id: &str| {
         // Of a name that the host has too, older kernels want a link to be renamed.
         let mut web =
             bed.container(Bare, id).networks("pub_net:ifname=net0").without_hooks().start().unwrap();
@@ -60,7 +60,12 @@ fn system_calls() {
         web.kill();
         (attach, count(&bed, &web, "poststop"))
     };
-    let (alone, detach) = attach("web");
+    // One attach in sixteen, by chance, looks for hints that are too many: not all of three.
+    let least = |id: &str| {
+        let all = [1, 2, 3].map(|number| once(&format!("{id}{number}")));
+        (all.map(|one| one.0).into_iter().min().unwrap(), all.map(|one| one.1).into_iter().max().unwrap())
+    };
+    let (alone, detach) = least("web");
     assert!(alone <= ATTACH, "an attach makes {alone} system calls, {ATTACH} are allowed");
     assert!(detach <= DETACH, "a poststop makes {detach} system calls, {DETACH} are allowed");
     let segment = std::fs::read_dir(bed.path("run/segments")).unwrap().next().unwrap().unwrap().path();
@@ -68,7 +73,7 @@ fn system_calls() {
         let lease = segment.join(format!("10.7.{}.{}", number / 200, number % 200));
         std::os::unix::fs::symlink("../../containers/filler.json", lease).unwrap();
     }
-    let (among, _) = attach("next");
+    let (among, _) = least("next");
     assert!(
         among <= ATTACH,
         "an attach among {LEASES} leases makes {among} system calls, {ATTACH} are allowed"

@@ -1,17 +1,19 @@
 //! Marks that root inside of a container writes: they reach no other namespace, no address and no record of others.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::Value;
 
 use crate::bed::{Bed, Netns};
 use crate::container::{Container, Engine::Bare};
+use crate::identity::IDENTITY;
 use crate::need::Need;
+use crate::tracer::trace;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 10] = [
+    let all: [Named; 13] = [
         ("a_mark_of_another_namespace", &[Need::Macvlan], elsewhere),
         ("a_mark_of_another_container", &[Need::Macvlan], another),
         ("a_mark_is_no_bait_for_an_attach", &[Need::Macvlan], by_attach),
@@ -22,6 +24,9 @@ pub fn tests() -> Vec<Test> {
         ("a_process_that_another_has", &[Need::Macvlan], one_process),
         ("marks_without_a_seal", &[Need::Macvlan], unsealed),
         ("a_lost_key", &[Need::Macvlan], lost_key),
+        ("a_key_that_others_can_read", &[Need::Macvlan], known_key),
+        ("nonsense_for_a_key", &[Need::Macvlan], nonsense),
+        ("two_hooks_make_one_key", &[Need::Macvlan], two_hooks),
     ];
     all.map(|(name, needs, run)| Test::new(format!("forged::{name}"), needs, run)).into()
 }
@@ -300,15 +305,141 @@ fn lost_key() {
     let other = bed.container(Bare, "other").networks("pub_net").start().unwrap();
     other.run("ip", "link set eth0 address 02:00:00:00:00:66");
     let before = (alias(&web), alias(&other), bed.ps(), bed.leases());
-    fs::remove_file(bed.path("data.key")).unwrap();
-    assert_eq!(bed.run("gc --dry-run"), format!("# seal the mark of link eth0 of container {}\n", web.id));
-    assert!(!bed.path("data.key").exists());
+    let key = host_link(&bed);
+    let [run, kept] = ["run", "kept"].map(|name| bed.path(name));
+    fs::rename(&run, &kept).unwrap();
     bed.run("gc");
+    assert_eq!(
+        (host_link(&bed), alias(&web)),
+        (key.clone(), before.0.clone()),
+        "the ledger has no part in it"
+    );
+    fs::remove_dir_all(&run).unwrap();
+    fs::rename(&kept, &run).unwrap();
+    fs::remove_dir_all(bed.path("data")).unwrap();
+    assert_eq!(bed.run("gc --dry-run"), format!("# seal the mark of link eth0 of container {}\n", web.id));
+    assert!(!bed.path("data").exists());
+    bed.run("gc");
+    assert_ne!(host_link(&bed), key);
     assert_ne!(alias(&web), before.0);
     assert_eq!(alias(&other), before.1);
     fs::remove_file(bed.path("run/containers").join(format!("{}.json", web.id))).unwrap();
     bed.run("gc");
     assert_eq!((bed.ps(), bed.leases()), (before.2, before.3));
+}
+
+/// The text of the link that has the key.
+fn host_link(bed: &Bed) -> String {
+    fs::read_link(bed.path("data/host")).unwrap().into_os_string().into_string().unwrap()
+}
+
+fn is_sealed(container: &Container<'_>) -> bool {
+    alias(container).split(':').count() == 7
+}
+
+/// In a data dir that others can look into the link says nothing: neither the key in it is used nor the machine id. What to
+/// do is said, and does it.
+fn known_key() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let data = bed.path("data");
+    let mac = |container: &Container<'_>| container.link("eth0")["address"].as_str().unwrap().to_owned();
+    let start = |id: &str| {
+        let container = bed.container(Bare, id).annotation(IDENTITY, "db").networks("pub_net");
+        let container = container.without_hooks().start().unwrap();
+        let outcome = container.hook("createRuntime");
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        (container, outcome.stderr)
+    };
+    let forget = || fs::remove_dir_all(data.join("identities")).unwrap();
+    let (first, told) = start("first");
+    let own = mac(&first);
+    assert!(is_sealed(&first) && told.is_empty(), "{told}");
+    first.stop();
+    forget();
+    // Whoever can write there could write this.
+    let forged = format!("{}-{}", "0".repeat(32), "1".repeat(32));
+    fs::remove_file(data.join("host")).unwrap();
+    symlink(&forged, data.join("host")).unwrap();
+    for mode in [0o755, 0o710, 0o777] {
+        fs::set_permissions(&data, fs::Permissions::from_mode(mode)).unwrap();
+        let (web, told) = start("web");
+        assert!(!is_sealed(&web) && mac(&web) == own, "{mode:o}: {} {}", alias(&web), mac(&web));
+        assert!(
+            told.contains(&format!("by others than root (mode {mode:04o}) (hint: `chown root ")),
+            "{told}"
+        );
+        let known = bed.outcome("check", "");
+        assert!(known.stderr.contains("marks prove nothing: ") && known.stdout.is_empty(), "{known:?}");
+        let collected = bed.outcome("gc", "");
+        assert!(collected.code == 0 && collected.stderr.contains("marks prove nothing: "), "{collected:?}");
+        assert_eq!(host_link(&bed), forged, "it is not written in sight of all");
+        let hint = told.split("(hint: `").nth(1).unwrap().split('`').next().unwrap();
+        if mode == 0o777 {
+            crate::bed::run("sh", &["-c", hint]).unwrap();
+            bed.run("gc");
+            assert!(is_sealed(&web) && host_link(&bed) != forged);
+            assert_eq!((bed.run("gc"), bed.run("check")), (String::new(), String::new()));
+        } else {
+            web.stop();
+            forget();
+        }
+    }
+}
+
+/// What is no key is replaced by one, by the next attach or gc.
+fn nonsense() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let mut web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let path = bed.path("data/host");
+    let puts: [fn(&std::path::Path); 4] = [
+        |path| symlink("/etc/passwd", path).unwrap(),
+        |path| symlink(format!("{}-", "x".repeat(32)), path).unwrap(),
+        |path| fs::write(path, "").unwrap(),
+        |path| fs::create_dir(path).unwrap(),
+    ];
+    for put in puts {
+        for by_attach in [true, false] {
+            crate::bed::run("rm", &["-rf", path.to_str().unwrap()]).unwrap();
+            put(&path);
+            if by_attach {
+                web.stop();
+                web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+            } else {
+                bed.run("gc");
+            }
+            assert!(is_sealed(&web));
+            assert_eq!(host_link(&bed).split('-').next().unwrap().len(), 32);
+            let known = (bed.ps(), bed.leases());
+            fs::remove_dir_all(bed.path("run")).unwrap();
+            bed.run("gc");
+            assert_eq!((bed.ps(), bed.leases()), known, "it is proven by what is written now");
+        }
+    }
+    assert_eq!(fs::read_dir(bed.path("data")).unwrap().count(), 2, "nothing is left beside");
+}
+
+/// The first two hooks of all, one of which is done at once when the other wants the lock: to lease, to make the key, and to
+/// confirm. Whoever makes the key, both marks are sealed with it.
+fn two_hooks() {
+    // Who comes later than all of the other needs no lock to make a key.
+    for (at, expected) in [(1, 4), (3, 6), (5, 6)] {
+        let bed = Bed::with_pub_net("macvlan", "-o conflict_detection=off");
+        let [slow, fast] = ["slow", "fast"]
+            .map(|id| bed.container(Bare, id).networks("pub_net").without_hooks().start().unwrap());
+        let mut locks = 0;
+        let hook = bed.underlay("hook createRuntime");
+        let traced = trace(&hook, slow.state_at("createRuntime").as_bytes(), |call| {
+            locks += usize::from(call.is_of_lock());
+            if call.is_of_lock() && locks == at {
+                let outcome = fast.hook("createRuntime");
+                assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{at}");
+            }
+            None
+        });
+        assert_eq!((traced.code(), traced.stderr.as_str(), locks), (Some(0), "", expected), "{at}");
+        assert!(is_sealed(&slow) && is_sealed(&fast), "{at}");
+        assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()), "all by one key, {at}");
+    }
 }
 
 /// A container whose first process is gone, in a namespace that others still use, keeps its link, whatever marks

@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::bed::{Bed, Netns, outcome};
+use crate::bed::{Bed, Netns, finish, outcome};
 use crate::container::{
     Container,
     Engine::{self, Bare},
@@ -32,7 +33,7 @@ pub fn tests() -> Vec<Test> {
         let needs = if driver == "macvlan" { [Need::Macvlan] } else { [Need::Ipvlan] };
         tests.push(Test::new(format!("identity::reboot::{driver}"), &needs, move || reboot(driver)));
     }
-    let all: [Named; 14] = [
+    let all: [Named; 15] = [
         ("podman_restart", &[Need::Macvlan, Need::Engine(Engine::Podman)], podman_restart),
         ("the_id_without_an_annotation", &[Need::Macvlan], by_id),
         ("taken_meanwhile", &[Need::Macvlan], taken_meanwhile),
@@ -42,6 +43,7 @@ pub fn tests() -> Vec<Test> {
         ("a_death_without_poststop", &[Need::Macvlan], death),
         ("in_use_behind_the_ledgers_back", &[Need::Macvlan], behind_the_back),
         ("macs_are_derived", &[Need::Macvlan], derived),
+        ("a_cloned_image", &[Need::Macvlan], cloned_image),
         ("macs_that_clash", &[Need::Macvlan], clashes),
         ("reserved_for_others", &[Need::Macvlan], reserved::reserved_for_others),
         ("reserved_and_in_use", &[Need::Macvlan], reserved::reserved_in_use),
@@ -67,7 +69,8 @@ pub fn have(container: &Container<'_>) -> (Vec<String>, String) {
 
 /// The only hint there is.
 fn hint(bed: &Bed) -> PathBuf {
-    let mut path = bed.path("data");
+    let path = ["identities", "containers"].map(|name| bed.path("data").join(name));
+    let mut path = path.into_iter().find(|path| path.is_dir()).unwrap();
     while path.is_dir() {
         path = fs::read_dir(&path).unwrap().next().unwrap().unwrap().path();
     }
@@ -304,15 +307,68 @@ fn derived() {
     // Without a machine id it depends on the parent.
     let without = bed.container(Bare, "without").annotation(IDENTITY, "db").networks("lan").without_hooks();
     let without = without.start().unwrap();
-    let command = bed.underlay("hook createRuntime");
-    let mut hidden = std::process::Command::new("unshare");
-    let script = "mount --bind /dev/null /etc/machine-id && exec \"$@\"";
-    hidden.args(["--mount", "sh", "-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    let mut hidden = with_machine_id(&bed, Path::new("/dev/null"), "hook createRuntime");
     let made = outcome(hidden.env("RUST_LOG", "info"), without.state_at("createRuntime").as_bytes());
     assert_eq!(made.code, 0, "{made:?}");
     assert!(made.stderr.contains("MAC addresses are derived from the parent's"), "{made:?}");
     assert_ne!(mac(&without), macs[0]);
     assert_eq!(bed.macs(), [mac(&without)]);
+}
+
+/// `underlay`, where `file` is /etc/machine-id.
+fn with_machine_id(bed: &Bed, file: &Path, arguments: &str) -> Command {
+    let command = bed.underlay(arguments);
+    let mut hidden = Command::new("unshare");
+    let script = "mount --bind \"$0\" /etc/machine-id && exec \"$@\"";
+    hidden.args(["--mount", "sh", "-c", script]).arg(file);
+    hidden.arg(command.get_program()).args(command.get_args());
+    hidden
+}
+
+/// A machine that was cloned with what underlay remembers, and has a machine id of its own: its containers are not those of
+/// the machine it was cloned from.
+fn cloned_image() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let ids = ["a", "b"].map(|digit| {
+        let path = bed.path(&format!("machine-id-{digit}"));
+        fs::write(&path, format!("{}\n", digit.repeat(32))).unwrap();
+        path
+    });
+    let run = |id: &Path, arguments: &str| finish(&mut with_machine_id(&bed, id, arguments)).unwrap();
+    let text = || fs::read_link(bed.path("data/host")).unwrap().into_os_string().into_string().unwrap();
+    let had = || {
+        let container = start(&bed, "x", "db", "pub_net");
+        let mac = mac(&container);
+        container.stop();
+        after_a_reboot(&bed);
+        mac
+    };
+    let (own, key) = (had(), text()[..33].to_owned());
+    assert_eq!((bed.run("boot"), had()), (String::new(), own.clone()), "the same machine");
+    let line = format!(
+        "# write {} anew, for the machine id is another one: what identities had is forgotten\n",
+        bed.path("data/host").display()
+    );
+    assert_eq!(run(&ids[0], "gc --dry-run"), line);
+    assert_eq!(had(), own, "a dry run does nothing");
+    // An attach does not look, whoever shows it another file.
+    let mut macs = vec![own];
+    for (number, words) in ["boot", "gc"].into_iter().enumerate() {
+        assert_eq!(run(&ids[number], words), line, "{words}");
+        assert_eq!(text(), format!("{key}{}", ["a", "b"][number].repeat(32)), "the same key");
+        assert!(!bed.path("data/identities").exists());
+        assert_eq!(run(&ids[number], words), "", "once");
+        assert_eq!(run(Path::new("/dev/null"), words), "", "that there is none says nothing");
+        let mac = had();
+        assert!(!macs.contains(&mac), "{words}: {mac} {macs:?}");
+        macs.push(mac);
+    }
+    let create = "network create --subnet 10.0.0.0/24 -o parent=eth0 other";
+    let created = outcome(&mut with_machine_id(&bed, &ids[0], create), b"");
+    assert!(created.stderr.contains("the machine id is another one"), "{created:?}");
+    assert_eq!(had(), macs[1]);
+    assert_eq!(bed.run("boot"), line);
+    assert_eq!(had(), macs[0]);
 }
 
 /// Refused in words before the kernel is asked.

@@ -45,6 +45,11 @@ pub struct Call {
 }
 
 impl Call {
+    /// Whether it locks or unlocks a file by its open file description (fcntl(2)), as the ledger's lock is.
+    pub fn is_of_lock(&self) -> bool {
+        self.number == libc::SYS_fcntl && self.arguments[1] == libc::F_OFD_SETLK as u64
+    }
+
     /// What it sends, if it is a sendto(2).
     pub fn sent(&self) -> Option<Vec<u8>> {
         let [_, buffer, length] = self.arguments;

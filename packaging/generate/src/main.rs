@@ -71,7 +71,7 @@ fn more(name: &str) -> Roff {
         ("/run/underlay/lock", "By this the ledger is locked; whoever can write it can."),
         ("/etc/cdi/underlay.json", "The networks as devices, for Docker, podman and CRI-O."),
         ("/var/lib/underlay", "Which addresses a container had: losing it harms nobody."),
-        ("/var/lib/underlay.key", "What the marks of links are sealed with, for root alone: losing it harms nobody."),
+        ("/var/lib/underlay/host", "A key of root's, and the machine id: to be in no image that is cloned."),
         ("/usr/share/containers/oci/hooks.d/underlay-*.json", "By these podman and CRI-O call the hook."),
     ] {
         more.control("TP", []).text([bold(path)]).text([roman(what)]);

@@ -115,6 +115,11 @@ pub(super) fn create(store: &Store, options: &Create) -> Result<()> {
         return Err(error);
     }
     cdi::renew(&locked);
+    match locked.follow_machine(false) {
+        Ok(true) => log::warn!("the machine id is another one: what identities had is forgotten"),
+        Ok(false) => {}
+        Err(error) => log::warn!("{}", error.in_full()),
+    }
     output::line(network.name.as_str())
 }
 
