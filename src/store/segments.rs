@@ -121,13 +121,10 @@ impl Locked<'_> {
         for folder in folders {
             found.extend(entries(&folder)?.into_iter().filter(|path| file::is_temporary(path)));
         }
-        // Where others have files too, and where a folder may be what somebody has put in the place of a file.
-        let [events, lock] = ["events.json", "lock"].map(|name| store.state_dir.join(name));
-        for path in [events, lock, store.cdi_path(), store.key_path()] {
+        // Where others have files too.
+        for path in [store.state_dir.join("events.json"), store.cdi_path(), store.key_path()] {
             let there = path.parent().map(entries).transpose()?.unwrap_or_default();
-            found.extend(
-                there.into_iter().filter(|left| file::is_temporary_of(left, &path) && !left.is_dir()),
-            );
+            found.extend(there.into_iter().filter(|left| file::is_temporary_of(left, &path)));
         }
         Ok(found)
     }
