@@ -42,7 +42,9 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) struct LockFile {
     file: File,
     path: PathBuf,
-    metadata: Metadata,
+    id: FileId,
+    is_dead: bool,
+    modified: Option<SystemTime>,
 }
 
 /// Why there is no lock.
@@ -83,9 +85,9 @@ pub(super) fn acquire(first: &Path, known: Option<LockFile>, timeout: Duration) 
             continue;
         };
         match file.lock(until)? {
-            Waited::TooLong => return Ok(Err(Refused::Busy(file.id()))),
-            Waited::Locked if file.is_dead() => {
-                dead.push(file.id());
+            Waited::TooLong => return Ok(Err(Refused::Busy(file.id))),
+            Waited::Locked if file.is_dead => {
+                dead.push(file.id);
                 number += 1;
             }
             Waited::Locked if file.is_current()? => return Ok(Ok(file)),
@@ -116,7 +118,13 @@ impl LockFile {
         match opened {
             Ok(file) => {
                 let metadata = file.metadata()?;
-                Ok(is_sound(&path, &metadata).then_some(Self { file, path, metadata }))
+                Ok(is_sound(&path, &metadata).then(|| Self {
+                    file,
+                    path,
+                    id: FileId::of(&metadata),
+                    is_dead: is_dead(&metadata),
+                    modified: metadata.modified().ok(),
+                }))
             }
             // A link, a folder, a socket, a device; a dead file that nobody can open, so that nobody has it locked.
             Err(error) => match error.raw_os_error() {
@@ -126,18 +134,9 @@ impl LockFile {
         }
     }
 
-    fn id(&self) -> FileId {
-        FileId::of(&self.metadata)
-    }
-
-    /// Whether it was dead when it was opened.
-    fn is_dead(&self) -> bool {
-        is_dead(&self.metadata)
-    }
-
     /// How long ago it was made: nobody writes to it.
     pub(super) fn age(&self) -> Option<Duration> {
-        SystemTime::now().duration_since(self.metadata.modified().ok()?).ok()
+        SystemTime::now().duration_since(self.modified?).ok()
     }
 
     /// Marks the file as dead, if a reader has it locked.
@@ -169,7 +168,7 @@ impl LockFile {
     /// Whether the file has its name, and is not dead.
     fn is_current(&self) -> io::Result<bool> {
         match fs::symlink_metadata(&self.path) {
-            Ok(named) => Ok(FileId::of(&named) == self.id() && !is_dead(&named)),
+            Ok(named) => Ok(FileId::of(&named) == self.id && !is_dead(&named)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
@@ -177,12 +176,12 @@ impl LockFile {
 
     /// Whether who waits for the file would wait in vain; a reader that is in the way is displaced.
     fn has_moved(&self) -> io::Result<bool> {
-        Ok(!self.is_dead() && (!self.is_current()? || self.displace()?))
+        Ok(!self.is_dead && (!self.is_current()? || self.displace()?))
     }
 
     /// Locks the file for writing; one that is dead for reading, which tells that no writer has it.
     fn lock(&self, until: Instant) -> io::Result<Waited> {
-        let kind = if self.is_dead() { libc::F_RDLCK } else { libc::F_WRLCK };
+        let kind = if self.is_dead { libc::F_RDLCK } else { libc::F_WRLCK };
         if self.try_lock(kind)? {
             Ok(Waited::Locked)
         } else if self.has_moved()? {

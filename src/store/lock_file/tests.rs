@@ -36,7 +36,7 @@ fn make_dead(path: &Path) {
 }
 
 fn is_busy(acquired: &Acquired, with: &LockFile) -> bool {
-    matches!(acquired, Err(Refused::Busy(id)) if *id == with.id())
+    matches!(acquired, Err(Refused::Busy(id)) if *id == with.id)
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn what_a_writer_has_is_not_marked() {
     let (_folder, first) = folder();
     let held = now(&first, None).unwrap();
     assert!(is_busy(&now(&first, None), &held) && is_busy(&acquire(&first, None, LOOK * 3).unwrap(), &held));
-    assert!(!found(&first).is_dead());
+    assert!(!found(&first).is_dead);
     held.unlock();
     assert!(!found(&first).displace().unwrap(), "nobody is in the way");
 }
