@@ -184,7 +184,7 @@ pub fn remove(path: &Path) -> Result<()> {
 
 /// Where the new content of `path` is written first: the same folder, a name no reader looks at, be it one of all
 /// `.json` files, and that nobody can have made before. What a killed process has left there `gc` takes away.
-pub fn temporary(path: &Path) -> PathBuf {
+fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(temporary_name(path.file_name().unwrap_or_default()))
 }
 

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +94,7 @@ impl Store {
             fs::metadata(self.events_path()).and_then(same)
         };
         // Under the ledger's lock, which only who writes can have: another does it at this moment, or has just done it.
-        let Ok(_locked) = self.lock(Duration::ZERO) else { return Ok(()) };
+        let Ok(Some(_locked)) = self.try_lock() else { return Ok(()) };
         if !is_current()? {
             return Ok(());
         }

@@ -14,9 +14,11 @@ use fs2::FileExt;
 use nix::libc;
 
 use super::Store;
-use super::lock_file::{LockFile, acquire, describe};
+use super::lock_file::{Acquired, FILES, LockFile, Refused, acquire};
+use super::lock_holder::{FileId, holder};
 use crate::error::{Error, Kind, Result};
 use crate::file;
+use crate::shell;
 use crate::trust;
 
 /// The store while no other process changes it. Dropping it gives the lock back.
@@ -63,6 +65,15 @@ impl Store {
     /// [`Kind::Busy`] when the time is over, and at once when this process has it; [`Kind::Input`] when others than root
     /// can write to the folder.
     pub fn lock(&self, timeout: Duration) -> Result<Locked<'_>> {
+        self.lock_within(timeout)?.map_err(|refused| self.explain(&refused, timeout))
+    }
+
+    /// The lock, if nobody has it at this moment.
+    pub(super) fn try_lock(&self) -> Result<Option<Locked<'_>>> {
+        Ok(self.lock_within(Duration::ZERO)?.ok())
+    }
+
+    fn lock_within(&self, timeout: Duration) -> Result<std::result::Result<Locked<'_>, Refused>> {
         let known = match mem::replace(&mut *self.slot(), Slot::Taken) {
             Slot::Closed => None,
             Slot::Open(file) => Some(file),
@@ -73,12 +84,17 @@ impl Store {
                 );
             }
         };
-        let file = self.lock_file(known, timeout).inspect_err(|_| *self.slot() = Slot::Closed)?;
-        let folder = lock_as_before(&self.state_dir, &file);
-        Ok(Locked { store: self, file: Some(file), folder })
+        let acquired = self.lock_file(known, timeout);
+        if !matches!(acquired, Ok(Ok(_))) {
+            *self.slot() = Slot::Closed;
+        }
+        Ok(acquired?.map(|file| {
+            let folder = lock_as_before(&self.state_dir, &file);
+            Locked { store: self, file: Some(file), folder }
+        }))
     }
 
-    fn lock_file(&self, known: Option<LockFile>, timeout: Duration) -> Result<LockFile> {
+    fn lock_file(&self, known: Option<LockFile>, timeout: Duration) -> Result<Acquired> {
         if !self.has_folder()? {
             self.make_folder()?;
         }
@@ -91,17 +107,30 @@ impl Store {
             }
             acquired => acquired,
         };
-        let acquired = acquired.map_err(|error| Error::io("lock", &path, &error))?;
-        acquired.map_err(|holder| {
-            let waited = format!(
-                "{} was locked by {} for {} ms",
-                self.state_dir.display(),
-                describe(holder),
-                timeout.as_millis()
-            );
-            Error::new(Kind::Busy, waited)
-                .hint("see what it is doing, and try again; `lock_timeout_ms` is how long is waited")
-        })
+        acquired.map_err(|error| Error::io("lock", &path, &error))
+    }
+
+    fn explain(&self, refused: &Refused, timeout: Duration) -> Error {
+        let folder = self.state_dir.display();
+        let who =
+            |files: &[FileId]| holder(files).map_or("another process".to_owned(), |one| one.to_string());
+        match refused {
+            Refused::Busy(file) => {
+                let who = who(std::slice::from_ref(file));
+                let text = format!("{folder} was locked by {who} for {} ms", timeout.as_millis());
+                Error::new(Kind::Busy, text)
+                    .hint("see what it is doing, and try again; `lock_timeout_ms` is how long is waited")
+            }
+            Refused::UsedUp(dead) => {
+                let text = format!(
+                    "{folder} cannot be locked: {} has locked its {FILES} lock files for reading",
+                    who(dead)
+                );
+                let files = shell::path(&self.state_dir.join("lock."));
+                Error::new(Kind::Busy, text)
+                    .hint(format!("end what can read that folder; then `rm {files}*`"))
+            }
+        }
     }
 
     fn make_folder(&self) -> Result<()> {
@@ -177,9 +206,7 @@ fn lock_as_before(path: &Path, file: &LockFile) -> Option<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use nix::fcntl::{FcntlArg, fcntl};
     use tempfile::TempDir;
@@ -235,30 +262,33 @@ mod tests {
     fn readers_lock_nobody_out() {
         let folder = folder();
         let (one, two) = (store(&folder), store(&folder));
-        let path = folder.path().join("run/lock");
+        let path = |number: u32| match number {
+            0 => folder.path().join("run/lock"),
+            _ => folder.path().join(format!("run/lock.{number}")),
+        };
         drop(one.lock(LONG).unwrap());
-        let read_lock = || {
-            let file = File::open(&path).unwrap();
+        let read_lock = |number: u32| {
+            let file = File::open(path(number)).unwrap();
             let mut lock = libc::flock { l_type: 0, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
             lock.l_type = libc::F_RDLCK as i16;
             fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).map(|_| file)
         };
-        for _ in 0..3 {
+        for number in 0..3 {
             // Who has given up may have it for an instant.
             let _reader = loop {
-                if let Ok(reader) = read_lock() {
+                if let Ok(reader) = read_lock(number) {
                     break reader;
                 }
             };
             let _held = one.lock(Duration::from_millis(500)).unwrap();
-            assert!(read_lock().is_err(), "the writer has it");
+            assert!(read_lock(number + 1).is_err(), "the writer has it");
             assert!(two.lock(Duration::from_millis(20)).is_err());
         }
         // It gets the lock that a third waits for.
         let held = one.lock(LONG).unwrap();
         thread::scope(|scope| {
             let reader = scope.spawn(|| {
-                let file = File::open(&path).unwrap();
+                let file = File::open(path(3)).unwrap();
                 let mut lock = libc::flock { l_type: 0, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
                 lock.l_type = libc::F_RDLCK as i16;
                 fcntl(&file, FcntlArg::F_OFD_SETLKW(&lock)).map(|_| file)
@@ -270,50 +300,37 @@ mod tests {
             let _reader = reader.join().unwrap().unwrap();
             waits.join().unwrap().unwrap();
         });
-        assert_eq!(fs::read_dir(folder.path().join("run")).unwrap().count(), 1, "nothing is left");
+        assert!(path(4).exists() && !path(5).exists());
     }
 
-    /// Readers that lock all the time let no two writers in at once.
+    /// Who reads is named, and what to do works.
     #[test]
-    fn readers_let_no_two_in() {
+    fn readers_use_up_all_files() {
         let folder = folder();
-        let path = folder.path().join("run/lock");
-        drop(store(&folder).lock(LONG).unwrap());
-        age(&folder);
-        let (inside, done, entered) = (AtomicU32::new(0), AtomicBool::new(false), AtomicU32::new(0));
-        thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    while !done.load(Ordering::Relaxed) {
-                        let Ok(file) = File::open(&path) else { continue };
-                        let mut lock = libc::flock { l_type: 0, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
-                        lock.l_type = libc::F_RDLCK as i16;
-                        let _ = fcntl(&file, FcntlArg::F_OFD_SETLK(&lock));
-                        thread::sleep(Duration::from_micros(200));
-                    }
-                });
-            }
-            let writers: Vec<_> = (0..4)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let store = store(&folder);
-                        let tries = Cell::new(0);
-                        while tries.replace(tries.get() + 1) < 60 {
-                            let locked = store.lock(LONG).unwrap();
-                            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two are inside");
-                            thread::sleep(Duration::from_micros(300));
-                            inside.fetch_sub(1, Ordering::SeqCst);
-                            entered.fetch_add(1, Ordering::SeqCst);
-                            drop(locked);
-                        }
-                    })
-                })
-                .collect();
-            let all: Vec<_> = writers.into_iter().map(thread::ScopedJoinHandle::join).collect();
-            done.store(true, Ordering::Relaxed);
-            assert!(all.iter().all(Result::is_ok));
-        });
-        assert_eq!(entered.into_inner(), 240);
+        let store = store(&folder);
+        let path = |name: &str| folder.path().join("run").join(name);
+        let make_dead = |name: String| {
+            fs::write(path(&name), "").unwrap();
+            fs::set_permissions(path(&name), fs::Permissions::from_mode(0o1600)).unwrap();
+        };
+        make_dead("lock".to_owned());
+        (1..FILES).for_each(|number| make_dead(format!("lock.{number}")));
+        let error = |who: &str| {
+            let error = store.lock(LONG).unwrap_err();
+            let said = format!("run cannot be locked: {who} has locked its 1024 lock files for reading");
+            assert!(error.kind() == Kind::Busy && error.to_string().ends_with(&said), "{error}");
+            error
+        };
+        error("another process");
+        let reader = File::open(path("lock.7")).unwrap();
+        let mut lock = libc::flock { l_type: 0, l_whence: 0, l_start: 9, l_len: 1, l_pid: 0 };
+        lock.l_type = libc::F_RDLCK as i16;
+        fcntl(&reader, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+        let comm = fs::read_to_string("/proc/self/comm").unwrap();
+        let error = error(&format!("pid {} ({})", std::process::id(), comm.trim()));
+        let remove = error.hint_text().unwrap().split('`').nth(1).unwrap();
+        assert!(std::process::Command::new("sh").args(["-c", remove]).status().unwrap().success());
+        store.lock(LONG).unwrap();
     }
 
     /// Whatever has the name of the lock file is not in the way of all, nor is a file that others could lock.

@@ -1,47 +1,59 @@
-//! The file by which the ledger is locked, `lock` in the state folder: a write lock of its open file description
-//! (`F_OFD_SETLK`, fcntl(2)), which only who can write the file can have, and which the kernel gives back with the process.
+//! The files by which the ledger is locked, in the state folder: `lock`, and after it `lock.1`, `lock.2`, … The lock is a
+//! write lock of an open file description (`F_OFD_SETLK`, fcntl(2)), which only who can write the file can have, and
+//! which the kernel gives back with the process.
 //!
-//! The length of the lock is the pid of its holder, so that who waits can say for whom; nothing else goes by it.
+//! Who can only read a file can be in the way by a read lock, or by a lease (`F_SETLEASE`), which holds up who opens it.
+//! Then the next file is the lock. Nothing is renamed or removed: a file is marked as dead, by its mode, and stays so
+//! until the boot that empties /run. What is no regular file of root's is passed over.
 //!
-//! Who can only read the file can have a read lock, which no writer's goes with. And whatever is in the place of the file
-//! must not be in the way of all. Both are displaced: a new file, locked before it has the name, gets the name by one
-//! `RENAME_EXCHANGE`. Meanwhile nobody can lock the old one for writing, and a lock counts only if the file has the name
-//! after it was locked: so nobody has the lock by the old one. Of two that displace the same, the first has displaced it.
+//! No two have the lock at one time. A write lock counts only if the file is not dead after it was locked. Who meets a
+//! dead file goes on to the next once no writer has it: he gets a read lock, or the kernel says that all who open it are
+//! held up by a lease, which is given only where nobody has the file open for writing. So whose lock has counted has given
+//! it back, and no other of that file will count. It does not matter who marks a file, when, how often, nor where one is
+//! killed: to mark takes one system call, and needs no lock.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
-use std::sync::OnceLock;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::fcntl::{AT_FDCWD, FcntlArg, RenameFlags, fcntl, renameat2};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use crate::file;
+use super::lock_holder::FileId;
 use crate::trust;
 
+/// How many files there are, one after the other.
+pub(super) const FILES: u32 = 1024;
+/// The mode of a file that is dead: the sticky bit means nothing on a file (inode(7)). To set it takes no space, no file
+/// that is open for writing, and waits for no lease.
+const DEAD: u32 = libc::S_ISVTX | 0o600;
 /// How long to wait without a word.
 const PATIENCE: Duration = Duration::from_millis(900);
 /// How often who waits looks whether a reader is in the way.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The file, open for writing.
+/// One of the files, as it was when it was opened: for writing, unless it is dead.
 #[derive(Debug)]
 pub(super) struct LockFile {
     file: File,
-    metadata: Metadata,
+    path: PathBuf,
+    id: FileId,
+    is_dead: bool,
+    modified: Option<SystemTime>,
 }
 
-/// Who has it locked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holder {
-    /// A process that can write the file, and says that this is its pid.
-    Writer(i64),
-    /// One that may be able to read it only.
-    Reader,
+/// Why there is no lock.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// Another has had the file locked until the time was over.
+    Busy(FileId),
+    /// These are dead, and there are no more.
+    UsedUp(Vec<FileId>),
 }
 
 /// What came of waiting.
@@ -49,110 +61,94 @@ enum Waited {
     Locked,
     /// The file is not the lock any more.
     Moved,
-    /// A reader has it locked.
-    InTheWay,
-    TooLong(Option<Holder>),
+    TooLong,
 }
 
-/// The lock, or who had it until the time was over.
-pub(super) type Acquired = Result<LockFile, Option<Holder>>;
+/// The lock, or why there is none.
+pub(super) type Acquired = Result<LockFile, Refused>;
 
-/// Locks the file at `path`, at most waiting for `timeout`; `known` is that file as it was opened before.
-pub(super) fn acquire(path: &Path, known: Option<LockFile>, timeout: Duration) -> io::Result<Acquired> {
+/// Locks the first of the files, whose name is `first`, that is not dead, at most waiting for `timeout`; `known` is the
+/// one that was the lock before.
+pub(super) fn acquire(first: &Path, known: Option<LockFile>, timeout: Duration) -> io::Result<Acquired> {
     let until = Instant::now() + timeout;
-    let mut known = known;
-    loop {
-        let file = match known.take() {
-            Some(file) => Some(file),
-            None => LockFile::open(path)?,
+    if let Some(file) = known
+        && file.try_lock(libc::F_WRLCK)?
+        && file.is_current()?
+    {
+        return Ok(Ok(file));
+    }
+    let mut dead = Vec::new();
+    let mut number = 0;
+    while number < FILES {
+        let Some(file) = LockFile::find(name(first, number))? else {
+            number += 1;
+            continue;
         };
-        let waited = match &file {
-            Some(file) if file.try_lock(libc::F_WRLCK)? => Waited::Locked,
-            Some(file) => file.wait(path, until)?,
-            None => Waited::InTheWay,
-        };
-        match (waited, file) {
-            (Waited::Locked, Some(file)) if file.is_at(path)? => return Ok(Ok(file)),
-            (Waited::TooLong(holder), _) => return Ok(Err(holder)),
-            (Waited::InTheWay, _) => {
-                if let Some(new) = displace(path)? {
-                    return Ok(Ok(new));
-                }
+        match file.lock(until)? {
+            Waited::TooLong => return Ok(Err(Refused::Busy(file.id))),
+            Waited::Locked if file.is_dead => {
+                dead.push(file.id);
+                number += 1;
             }
-            (Waited::Locked | Waited::Moved, _) => {}
+            Waited::Locked if file.is_current()? => return Ok(Ok(file)),
+            Waited::Locked | Waited::Moved => {}
         }
     }
+    Ok(Err(Refused::UsedUp(dead)))
 }
 
-/// Puts a file that is locked already in the place of what is at `path` and is no lock file, or locked by a reader. `None`
-/// if that has changed meanwhile.
-fn displace(path: &Path) -> io::Result<Option<LockFile>> {
-    // Kept open: the number of what is gone may be another's.
-    let there = match OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        there => there?,
-    };
-    let seen = identity(&there.metadata()?);
-    let old = options().open(path).and_then(LockFile::of).ok().filter(|old| old.is_sound(path));
-    // Until it has the name no more nobody gets the lock by it: by a read lock of our own.
-    if let Some(old) = &old
-        && (identity(&old.metadata) != seen || !old.try_lock(libc::F_RDLCK)?)
-    {
-        return Ok(None);
+fn name(first: &Path, number: u32) -> PathBuf {
+    let mut name = first.to_owned().into_os_string();
+    if number > 0 {
+        name.push(format!(".{number}"));
     }
-    let temporary = file::temporary(path);
-    let new = LockFile::of(options().create_new(true).open(&temporary)?)?;
-    let exchange = || renameat2(AT_FDCWD, &temporary, AT_FDCWD, path, RenameFlags::RENAME_EXCHANGE);
-    let exchanged = || -> io::Result<bool> {
-        if !new.try_lock(libc::F_WRLCK)? {
-            return Ok(false);
-        }
-        match exchange() {
-            Err(nix::Error::ENOENT) => return Ok(false),
-            exchanged => exchanged?,
-        }
-        if identity(&fs::symlink_metadata(&temporary)?) == seen {
-            return Ok(true);
-        }
-        // Another was faster. Nobody displaces ours, which a writer has locked: so his gets its name back.
-        exchange()?;
-        Ok(false)
-    };
-    let exchanged = exchanged();
-    // What was displaced, or the new one that is not needed. A folder that is not empty stays.
-    let _ = file::remove(&temporary);
-    if !exchanged? {
-        return Ok(None);
-    }
-    log::warn!("{} was replaced: a process had it locked that may only read it", path.display());
-    Ok(Some(new))
+    name.into()
 }
 
 impl LockFile {
-    /// Opens the file at `path`, which is made if need be; `None` if something else is in its place.
-    fn open(path: &Path) -> io::Result<Option<Self>> {
-        match options().create(true).open(path) {
-            Ok(file) => Self::of(file).map(|file| Some(file).filter(|file| file.is_sound(path))),
-            // A link, a folder, a socket, a device.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EISDIR | libc::ENXIO)) => {
-                Ok(None)
+    /// The file at `path`, which is made if need be; `None` if nobody can have the lock by what is there.
+    fn find(path: PathBuf) -> io::Result<Option<Self>> {
+        let opened = match options().write(true).create(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                mark_leased(&path)?;
+                options().open(&path)
             }
-            Err(error) => Err(error),
+            opened => opened,
+        };
+        match opened {
+            Ok(file) => {
+                let metadata = file.metadata()?;
+                Ok(is_sound(&path, &metadata).then(|| Self {
+                    file,
+                    path,
+                    id: FileId::of(&metadata),
+                    is_dead: is_dead(&metadata),
+                    modified: metadata.modified().ok(),
+                }))
+            }
+            // A link, a folder, a socket, a device; a dead file that nobody can open, so that nobody has it locked.
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ELOOP | libc::EISDIR | libc::ENXIO | libc::EAGAIN) => Ok(None),
+                _ => Err(error),
+            },
         }
-    }
-
-    fn of(file: File) -> io::Result<Self> {
-        Ok(Self { metadata: file.metadata()?, file })
-    }
-
-    /// Whether it is a file of ours that nobody else can write, and so lock.
-    fn is_sound(&self, path: &Path) -> bool {
-        self.metadata.is_file() && trust::check_owner(path, &self.metadata).is_ok()
     }
 
     /// How long ago it was made: nobody writes to it.
     pub(super) fn age(&self) -> Option<Duration> {
-        SystemTime::now().duration_since(self.metadata.modified().ok()?).ok()
+        SystemTime::now().duration_since(self.modified?).ok()
+    }
+
+    /// Marks the file as dead, if a reader has it locked.
+    fn displace(&self) -> io::Result<bool> {
+        let mut found = lock(libc::F_WRLCK);
+        fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut found))?;
+        if i32::from(found.l_type) != libc::F_RDLCK {
+            return Ok(false);
+        }
+        self.file.set_permissions(Permissions::from_mode(DEAD))?;
+        log_dead(&self.path);
+        Ok(true)
     }
 
     fn try_lock(&self, kind: i32) -> io::Result<bool> {
@@ -169,36 +165,42 @@ impl LockFile {
         let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock(libc::F_UNLCK)));
     }
 
-    /// Who has it locked, besides this descriptor.
-    fn holder(&self) -> io::Result<Option<Holder>> {
-        let mut found = libc::flock { l_len: 0, ..lock(libc::F_WRLCK) };
-        fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut found))?;
-        Ok(match i32::from(found.l_type) {
-            libc::F_WRLCK => Some(Holder::Writer(found.l_len)),
-            libc::F_RDLCK => Some(Holder::Reader),
-            _ => None,
-        })
-    }
-
-    fn is_at(&self, path: &Path) -> io::Result<bool> {
-        match fs::symlink_metadata(path) {
-            Ok(named) => Ok(identity(&named) == identity(&self.metadata)),
+    /// Whether the file has its name, and is not dead.
+    fn is_current(&self) -> io::Result<bool> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(named) => Ok(FileId::of(&named) == self.id && !is_dead(&named)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }
 
+    /// Whether who waits for the file would wait in vain; a reader that is in the way is displaced.
+    fn has_moved(&self) -> io::Result<bool> {
+        Ok(!self.is_dead && (!self.is_current()? || self.displace()?))
+    }
+
+    /// Locks the file for writing; one that is dead for reading, which tells that no writer has it.
+    fn lock(&self, until: Instant) -> io::Result<Waited> {
+        let kind = if self.is_dead { libc::F_RDLCK } else { libc::F_WRLCK };
+        if self.try_lock(kind)? {
+            Ok(Waited::Locked)
+        } else if self.has_moved()? {
+            Ok(Waited::Moved)
+        } else if Instant::now() >= until {
+            Ok(Waited::TooLong)
+        } else {
+            self.wait(kind, until)
+        }
+    }
+
     /// Waits in the kernel's queue, where nobody is overtaken, as polling would do. fcntl(2) knows no time limit, so a
     /// thread waits; if it comes too late, it closes the description it has locked and ends.
-    fn wait(&self, path: &Path, until: Instant) -> io::Result<Waited> {
+    fn wait(&self, kind: i32, until: Instant) -> io::Result<Waited> {
         let begin = Instant::now();
-        if self.holder()? == Some(Holder::Reader) {
-            return Ok(Waited::InTheWay);
-        }
         let (sender, receiver) = mpsc::channel();
         let file = self.file.try_clone()?;
         thread::Builder::new().spawn(move || {
-            let locked = fcntl(&file, FcntlArg::F_OFD_SETLKW(&lock(libc::F_WRLCK)));
+            let locked = fcntl(&file, FcntlArg::F_OFD_SETLKW(&lock(kind)));
             // Nobody listens any more: the lock goes with the file.
             let _ = sender.send(locked.map_err(io::Error::from));
         })?;
@@ -210,110 +212,55 @@ impl LockFile {
                 Err(RecvTimeoutError::Disconnected) => return Err(io::ErrorKind::BrokenPipe.into()),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let holder = self.holder()?;
-            if holder == Some(Holder::Reader) {
-                return Ok(Waited::InTheWay);
-            }
-            if !self.is_at(path)? {
+            if self.has_moved()? {
                 return Ok(Waited::Moved);
             }
             if left.is_zero() {
-                return Ok(Waited::TooLong(holder));
+                return Ok(Waited::TooLong);
             }
             if !is_told && begin.elapsed() >= PATIENCE {
                 is_told = true;
-                log::warn!("waiting for the ledger, which {} has locked", describe(holder));
+                log::warn!("waiting for the ledger, which another process has locked");
             }
         }
     }
 }
 
-/// Who that is, as far as it can be told.
-pub(super) fn describe(holder: Option<Holder>) -> String {
-    match holder {
-        Some(Holder::Writer(pid)) if pid > 0 => {
-            let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            let command = command.trim_end();
-            if command.is_empty() { format!("pid {pid}") } else { format!("pid {pid} ({command})") }
-        }
-        _ => "another process".to_owned(),
+/// Marks the file at `path` as dead, which cannot be opened for the lease that a reader has. It is reached by a descriptor
+/// that is not open (`O_PATH`), for which nobody waits.
+fn mark_leased(path: &Path) -> io::Result<()> {
+    let there = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+    let metadata = there.metadata()?;
+    if is_sound(path, &metadata) && !is_dead(&metadata) {
+        fs::set_permissions(format!("/proc/self/fd/{}", there.as_raw_fd()), Permissions::from_mode(DEAD))?;
+        log_dead(path);
     }
+    Ok(())
 }
 
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
+fn log_dead(path: &Path) {
+    log::warn!("{} is the lock no more: a process has it locked that may only read it", path.display());
+}
+
+/// Whether it is a file of ours that nobody else can write, and so lock.
+fn is_sound(path: &Path, metadata: &Metadata) -> bool {
+    metadata.is_file() && trust::check_owner(path, metadata).is_ok()
+}
+
+fn is_dead(metadata: &Metadata) -> bool {
+    metadata.mode() & libc::S_ISVTX != 0
 }
 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    options.read(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     options
 }
 
-/// From the first byte on, as many as this process's pid.
+/// Of the whole file.
 fn lock(kind: i32) -> libc::flock {
-    static PID: OnceLock<u32> = OnceLock::new();
-    libc::flock {
-        l_type: kind as i16,
-        l_whence: libc::SEEK_SET as i16,
-        l_start: 0,
-        l_len: (*PID.get_or_init(std::process::id)).into(),
-        l_pid: 0,
-    }
+    libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn now(path: &Path, known: Option<LockFile>) -> Acquired {
-        acquire(path, known, Duration::from_millis(20)).unwrap()
-    }
-
-    #[test]
-    fn what_was_displaced_counts_no_more() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lock");
-        let old = LockFile::open(&path).unwrap().unwrap();
-        let held = displace(&path).unwrap().unwrap();
-        assert!(matches!(now(&path, Some(old)), Err(Some(Holder::Writer(_)))), "two have it");
-        held.unlock();
-        assert!(now(&path, None).is_ok());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left");
-    }
-
-    #[test]
-    fn what_a_writer_has_is_not_displaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lock");
-        let held = now(&path, None).unwrap();
-        assert!(displace(&path).unwrap().is_none() && held.is_at(&path).unwrap());
-        assert!(now(&path, None).is_err());
-        fs::remove_file(&path).unwrap();
-        assert!(displace(&path).unwrap().is_none(), "there is nothing to displace");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-
-    /// Of many that displace the same at one time one has the lock.
-    #[test]
-    fn one_displaces() {
-        for _ in 0..200 {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("lock");
-            fs::create_dir(&path).unwrap();
-            let start = std::sync::Barrier::new(4);
-            let got = thread::scope(|scope| {
-                let all = [(); 4].map(|()| {
-                    scope.spawn(|| {
-                        start.wait();
-                        displace(&path).unwrap()
-                    })
-                });
-                all.map(|one| one.join().unwrap())
-            });
-            let held: Vec<_> = got.iter().flatten().filter(|file| file.is_at(&path).unwrap()).collect();
-            assert_eq!((held.len(), got.iter().flatten().count()), (1, 1));
-            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left");
-        }
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ mod leasing;
 mod ledger;
 mod lock;
 mod lock_file;
+mod lock_holder;
 mod maps;
 mod parents;
 mod pick;

@@ -121,15 +121,13 @@ impl Locked<'_> {
         for folder in folders {
             found.extend(entries(&folder)?.into_iter().filter(|path| file::is_temporary(path)));
         }
-        // Where others have files too, and where a folder may be what somebody has put in the place of a file.
-        let [events, lock] = ["events.json", "lock"].map(|name| store.state_dir.join(name));
+        // Where others have files too.
+        let events = store.state_dir.join("events.json");
         // Where the data dir cannot be looked at, who needs the key tells.
         let host = store.data_folder().ok().flatten().map(|_| store.host_path());
-        for path in [events, lock, store.cdi_path()].into_iter().chain(host) {
+        for path in [events, store.cdi_path()].into_iter().chain(host) {
             let there = path.parent().map(entries).transpose()?.unwrap_or_default();
-            found.extend(
-                there.into_iter().filter(|left| file::is_temporary_of(left, &path) && !left.is_dir()),
-            );
+            found.extend(there.into_iter().filter(|left| file::is_temporary_of(left, &path)));
         }
         Ok(found)
     }

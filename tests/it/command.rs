@@ -1,6 +1,8 @@
 //! The commands: what they print, and how they fail.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,7 +15,7 @@ use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 10] = [
+    let all: [Named; 11] = [
         ("network", &[Need::Macvlan], network),
         ("network_create_refuses", &[Need::Macvlan], create_refuses),
         ("network_rm", &[Need::Macvlan], remove),
@@ -23,6 +25,7 @@ pub fn tests() -> Vec<Test> {
         ("inspect", &[Need::Macvlan], inspect),
         ("the_lock_is_not_waited_for_for_ever", &[Need::Macvlan], lock),
         ("the_lock_is_for_writers", &[Need::Macvlan], lock_of_readers),
+        ("leases_of_the_lock", &[Need::Macvlan, Need::Tool("perl")], leases),
         ("hooks_d", &[], hooks_d),
     ];
     all.map(|(name, needs, run)| Test::new(format!("command::{name}"), needs, run)).into()
@@ -249,6 +252,37 @@ fn lock_of_readers() {
     first.kill();
     let stopped = first.hook("poststop");
     assert_eq!(stopped.code, 0, "{stopped:?}");
+    bed.assert_nothing_held();
+}
+
+/// Nor does who has a lease of the file, which holds up who opens it to write, or at all.
+fn leases() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    bed.configure("underlay.json", r#"{"lock_timeout_ms": 3000}"#);
+    bed.container(Bare, "first").networks("pub_net").start().unwrap().stop();
+    // F_SETLEASE, fcntl(2), until its stdin is closed; who is asked to give it up takes no notice.
+    let lease = r#"$SIG{IO} = "IGNORE"; open F, "<", $ARGV[0];
+        fcntl(F, 1024, $ARGV[1] + 0) or die $!; $| = 1; print "has it\n"; <STDIN>"#;
+    for (file, kind, next) in
+        [("lock", nix::libc::F_RDLCK, "lock.1"), ("lock.1", nix::libc::F_WRLCK, "lock.2")]
+    {
+        let mut command = Command::new("perl");
+        command
+            .args(["-e", lease])
+            .arg(bed.path("run").join(file))
+            .arg(kind.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut reader = command.spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(reader.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "has it\n");
+        assert!(!bed.path("run").join(next).exists());
+        bed.container(Bare, "web").networks("pub_net").start().unwrap().stop();
+        assert!(bed.path("run").join(next).exists());
+        reader.kill().unwrap();
+        reader.wait().unwrap();
+    }
     bed.assert_nothing_held();
 }
 

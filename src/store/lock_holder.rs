@@ -1,0 +1,120 @@
+//! Who has a file locked, by the kernel's word: /proc tells of each open file which locks it has
+//! (proc_pid_fdinfo(5)), while the lock itself does not tell who has it (`F_OFD_GETLK`, fcntl(2)).
+
+use std::fmt::{self, Display};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::stat::{major, minor};
+
+/// How long it is looked for, among all open files of this machine.
+const LIMIT: Duration = Duration::from_millis(500);
+/// As much is read of what the kernel tells of an open file: the locks come first.
+const HEAD: u64 = 4096;
+
+/// Which file it is: its device (`st_dev`) and inode number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+/// A process, as /proc numbers it, and the name of its program.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: u32,
+    command: String,
+}
+
+impl FileId {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// As the kernel names it where it lists locks (proc_locks(5)).
+impl Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x}:{:02x}:{}", major(self.device), minor(self.device), self.inode)
+    }
+}
+
+impl Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.command.as_str() {
+            "" => write!(f, "pid {}", self.pid),
+            command => write!(f, "pid {} ({command})", self.pid),
+        }
+    }
+}
+
+/// A process that has one of `files` locked (fcntl(2)). `None` where it cannot be told: in another pid namespace, without
+/// the right to look, on a file system whose files have another `st_dev` than itself (btrfs, overlayfs), after
+/// [`LIMIT`].
+pub(super) fn holder(files: &[FileId]) -> Option<Process> {
+    let names: Vec<_> = files.iter().map(FileId::to_string).collect();
+    let until = Instant::now() + LIMIT;
+    let mut pids =
+        fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pid = pids.find(|pid: &u32| {
+        // Whose process is gone meanwhile has none locked.
+        let open = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+        let mut open = open.take_while(|_| Instant::now() < until);
+        open.any(|file| head(&file.path()).is_ok_and(|told| has_locked(&told, &names)))
+    })?;
+    let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(Process { pid, command: command.trim_end().to_owned() })
+}
+
+fn head(path: &Path) -> io::Result<String> {
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD).read_to_end(&mut head)?;
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// Whether `fdinfo` tells of a lock of a file that is named in `files`: `lock: 1: OFDLCK ADVISORY WRITE -1 fe:00:77 0 EOF`.
+fn has_locked(fdinfo: &str, files: &[String]) -> bool {
+    fdinfo.lines().any(|line| match line.split_ascii_whitespace().collect::<Vec<_>>().as_slice() {
+        // A lease, which is in the way of opening; but no flock(2), which is in nobody's.
+        ["lock:", _, "OFDLCK" | "POSIX" | "LEASE", _, _, _, file, ..] => {
+            files.iter().any(|name| name == file)
+        }
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_of_an_open_file() {
+        let files = ["fe:00:77".to_owned(), "00:19:9".to_owned()];
+        for (line, is_one) in [
+            ("lock:\t1: OFDLCK ADVISORY  WRITE -1 fe:00:77 0 EOF", true),
+            ("lock:\t1: OFDLCK ADVISORY  READ -1 00:19:9 5 5", true),
+            ("lock:\t1: POSIX  ADVISORY  READ 4711 00:19:9 0 EOF", true),
+            ("lock:\t1: LEASE  ACTIVE    READ 4711 00:19:9 0 EOF", true),
+            ("lock:\t1: FLOCK  ADVISORY  WRITE 4711 fe:00:77 0 EOF", false),
+            ("lock:\t1: OFDLCK ADVISORY  WRITE -1 fe:00:770 0 EOF", false),
+            ("lock:\t1: OFDLCK ADVISORY  WRITE -1 00:19:77 0 EOF", false),
+            ("lock:\t1: OFDLCK", false),
+            ("ino:\tfe:00:77", false),
+        ] {
+            let fdinfo = format!("pos:\t0\nflags:\t02100002\nmnt_id:\t48\nino:\t77\n{line}\n");
+            assert_eq!(has_locked(&fdinfo, &files), is_one, "{line}");
+        }
+    }
+
+    /// Of a file that nobody has locked none is told, and whose device has a large number it is told all the same.
+    #[test]
+    fn names_are_the_kernels() {
+        let file = tempfile::tempfile().unwrap();
+        assert!(holder(&[FileId::of(&file.metadata().unwrap())]).is_none());
+        let device = nix::sys::stat::makedev(0x103, 0x1ff);
+        assert_eq!(FileId { device, inode: 5 }.to_string(), "103:1ff:5");
+    }
+}
