@@ -81,6 +81,7 @@ mod wire;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::{PoisonError, RwLock};
@@ -136,7 +137,10 @@ impl Test {
         match (missing, strictly) {
             (Some((need, why)), true) => {
                 let text = format!("needs {need}: {why}");
-                Trial::test(self.name, move || Err(Failed::from(text)))
+                Trial::test(self.name.clone(), move || {
+                    tell(&self.name, Instant::now(), false);
+                    Err(Failed::from(text))
+                })
             }
             (Some((need, _)), false) => {
                 Trial::test(self.name, || Ok(())).with_kind(format!("needs {need}")).with_ignored_flag(true)
@@ -146,9 +150,7 @@ impl Test {
                 let _alone = alone.then(|| MACHINE.write().unwrap_or_else(PoisonError::into_inner));
                 let start = Instant::now();
                 let done = panic::catch_unwind(AssertUnwindSafe(run));
-                if std::env::var_os("UNDERLAY_TEST_TIMES").is_some() {
-                    eprintln!("{:6.1} s  {}", start.elapsed().as_secs_f32(), self.name);
-                }
+                tell(&self.name, start, done.is_ok());
                 done.map_err(|panic| {
                     let text = panic.downcast_ref::<String>().cloned();
                     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -156,6 +158,15 @@ impl Test {
                 })
             }),
         }
+    }
+}
+
+/// Tells `tests/run` how a test that began at `start` has ended: in one write, for other tests write too.
+fn tell(name: &str, start: Instant, is_ok: bool) {
+    if std::env::var_os("UNDERLAY_TEST_TIMES").is_some() {
+        let end = if is_ok { "ok" } else { "FAILED" };
+        let line = format!("\n{:6.1} s  {end}  {name}\n", start.elapsed().as_secs_f32());
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
 }
 

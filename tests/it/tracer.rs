@@ -39,7 +39,7 @@ pub struct Call {
     /// The thread that makes it.
     thread: Pid,
     /// Its first three arguments.
-    arguments: [u64; 3],
+    pub arguments: [u64; 3],
     /// Whether the program has begun to read its stdin or to open files: before, its C library was at work.
     pub started: bool,
 }

@@ -107,7 +107,8 @@ pub(super) fn create(store: &Store, options: &Create) -> Result<()> {
     parents::find(&network, &mut host)?;
     host_side::refuse_foreign(&network, &mut host)?;
     let locked = store.lock(store.settings()?.lock_timeout())?;
-    conflicts::refuse(store, &network)?;
+    // One that was killed may have got no further than to define it.
+    conflicts::refuse(store, &network).inspect_err(|_| cdi::renew(&locked))?;
     locked.create_network(&network)?;
     if let Err(error) = make_parent(&locked, &network, &mut host) {
         locked.remove_network(&network.name)?;

@@ -115,6 +115,8 @@ fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
     loop {
         let locked = store.lock(settings.lock_timeout())?;
         if !store.has_network(name)? {
+            // One that was killed may have got no further.
+            cdi::renew(&locked);
             // The error for a network that is not there, with its hint.
             return store.network(name).map(drop);
         }
