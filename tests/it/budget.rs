@@ -25,7 +25,7 @@ pub fn tests() -> Vec<Test> {
     vec![
         Test::new("budget::system_calls", &[Need::Macvlan], system_calls),
         Test::new("budget::a_crowded_pool", &[Need::Macvlan], crowded),
-        Test::new("budget::instructions", &[Need::Macvlan, Need::Installed], instructions),
+        Test::new("budget::instructions", &[Need::Macvlan, Need::Installed, Need::Guest], instructions),
     ]
 }
 

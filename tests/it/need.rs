@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use crate::bed::{self, Bed, finish, run};
 use crate::container::Engine;
+use crate::place;
 
 /// One thing a test needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub enum Need {
     Wireless,
     /// Users who may make user namespaces.
     Users,
+    /// A guest, whose CPU is the same on all machines: the C library picks code by it.
+    Guest,
     /// The cgroup controller of CPUs, in version 2.
     CpuController,
     /// CRIU, and a kernel that lets it freeze a process.
@@ -48,7 +51,7 @@ impl Need {
     pub fn is_of_kernel(self) -> bool {
         match self {
             Self::Macvlan | Self::Ipvlan | Self::Dummy | Self::Vlan | Self::Bond | Self::Team => true,
-            Self::Tap | Self::Wireless | Self::Users | Self::CpuController | Self::Criu => true,
+            Self::Tap | Self::Wireless | Self::Users | Self::CpuController | Self::Criu | Self::Guest => true,
             Self::Tool(_) | Self::Program(_) | Self::Engine(_) | Self::Installed => false,
         }
     }
@@ -81,6 +84,8 @@ impl Need {
                 finish(command.args(["--user", "--map-root-user", "--net", "true"]).uid(65534).gid(65534))
                     .err()
             }
+            Self::Guest if place::is_guest() => None,
+            Self::Guest => Some("this is no guest".to_owned()),
             Self::CpuController => match std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
                 Ok(controllers) if controllers.split_whitespace().any(|name| name == "cpu") => None,
                 said => Some(format!("controllers in /sys/fs/cgroup: {said:?}")),
@@ -110,6 +115,7 @@ impl fmt::Display for Need {
             Self::Team => f.write_str("team"),
             Self::Tap => f.write_str("tap"),
             Self::Wireless => f.write_str("mac80211_hwsim"),
+            Self::Guest => f.write_str("guest"),
             Self::CpuController => f.write_str("cpu-controller"),
             Self::Criu => f.write_str("criu"),
             Self::Tool(name) | Self::Program(name) => f.write_str(name),
