@@ -141,7 +141,7 @@ install: build generated
 	install -D -m 644 $(GENERATED)/completions/underlay.bash $(SHARE)/bash-completion/completions/underlay
 	install -D -m 644 -t $(SHARE)/fish/vendor_completions.d $(GENERATED)/completions/underlay.fish
 	install -D -m 644 -t $(DESTDIR)$(ZSHDIR) $(GENERATED)/completions/_underlay
-	install -D -m 644 -t $(SHARE)/doc/underlay README.md CHANGELOG.md LICENSE
+	install -D -m 644 -t $(SHARE)/doc/underlay README.md CHANGELOG.md SECURITY.md LICENSE
 	install -D -m 644 -t $(SHARE)/doc/underlay/docs docs/*.md
 	install -D -m 644 -t $(SHARE)/doc/underlay/examples packaging/examples/*
 	install -d -m 755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(HOOKSDIR)
