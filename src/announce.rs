@@ -25,8 +25,9 @@ pub(crate) fn repeat(store: &Store, record: &Record, home: &NetnsFile) {
         return;
     }
     let [config_dir, state_dir, _] = store.dirs();
-    let started = home
-        .inside(|| kernel::start_detached(config_dir, state_dir, &["announce", record.container.as_str()]));
+    let started = home.inside(|| {
+        kernel::start_detached(config_dir, state_dir, &["announce", "--", record.container.as_str()])
+    });
     if let Err(error) = started {
         log::warn!("{error}");
     }

@@ -201,7 +201,8 @@ fn records(
     if lost.is_empty() {
         return Ok(());
     }
-    let known = rebuild::Known { store, settings, on_host: host.addresses()?.into_iter().collect() };
+    let (on_host, contested) = (host.addresses()?.into_iter().collect(), rebuild::contested(proven));
+    let known = rebuild::Known { store, settings, on_host, contested };
     for id in lost {
         let path = store.record_path(id);
         match rebuild::record(&known, id, proven, &mended.records, host)? {

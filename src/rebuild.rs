@@ -33,6 +33,23 @@ pub(crate) struct Known<'a> {
     pub(crate) settings: &'a Settings,
     /// The addresses of the host.
     pub(crate) on_host: BTreeSet<IpAddr>,
+    /// The addresses that links of several containers have.
+    pub(crate) contested: BTreeSet<IpAddr>,
+}
+
+/// The addresses that more than one container has on its links `seen`.
+pub(crate) fn contested(seen: &[&Seen]) -> BTreeSet<IpAddr> {
+    let mut of = BTreeMap::new();
+    let mut contested = BTreeSet::new();
+    for seen in seen {
+        for address in &seen.addresses {
+            let container = &seen.alias.mark.container;
+            if *of.entry(address.addr()).or_insert(container) != container {
+                contested.insert(address.addr());
+            }
+        }
+    }
+    contested
 }
 
 /// The record of `id`, of whose links `seen` are those with proven marks, beside all `others` that are known; `None` if
@@ -128,6 +145,10 @@ fn attached(
         // A lease is root's own word.
         if let Some(of) = known.store.leased_to(segment, claim)? {
             return Ok(of == *container);
+        }
+        // Who has added it to his link cannot be told from whose it is.
+        if claim.address().is_some_and(|address| known.contested.contains(&address)) {
+            return Ok(false);
         }
         let of_host = claim.address().is_some_and(|address| known.on_host.contains(&address))
             || known.store.host_holding(segment, claim)?.is_some()

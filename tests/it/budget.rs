@@ -3,7 +3,7 @@
 use nix::libc;
 
 use crate::Test;
-use crate::bed::Bed;
+use crate::bed::{Bed, binary};
 use crate::container::{Container, Engine::Bare};
 use crate::need::Need;
 use crate::tracer::{steps, trace};
@@ -25,7 +25,8 @@ pub fn tests() -> Vec<Test> {
     vec![
         Test::new("budget::system_calls", &[Need::Macvlan], system_calls),
         Test::new("budget::a_crowded_pool", &[Need::Macvlan], crowded),
-        Test::new("budget::instructions", &[Need::Macvlan, Need::Installed, Need::Guest], instructions),
+        Test::new("budget::instructions", &[Need::Macvlan, Need::Installed, Need::Guest], instructions)
+            .alone(),
     ]
 }
 
@@ -94,11 +95,17 @@ fn no_longer_new(bed: &Bed) {
 
 /// The hook is called without options, as by engines: those take longer to read.
 fn instructions() {
-    let bed = Bed::with_pub_net("macvlan", "-o conflict_detection=off -o announcements=0");
+    // As the package's hooks are called: without words for folders.
+    let bed = Bed::installed();
+    bed.create(
+        "--subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 -o conflict_detection=off \
+         -o announcements=0 pub_net",
+    );
     bed.container(Bare, "first").networks("pub_net").start().unwrap().stop();
     let mut web = bed.container(Bare, "web").networks("pub_net:ifname=net0").without_hooks().start().unwrap();
     let count = |web: &Container<'_>, stage: &str| {
-        steps(&bed.underlay(&format!("hook {stage}")), web.state_at(stage).as_bytes())
+        let mut hook = bed.host.command(binary());
+        steps(hook.args(["hook", stage]), web.state_at(stage).as_bytes())
     };
     let attach = count(&web, "createRuntime");
     assert_eq!(web.links(), ["net0"]);
@@ -107,6 +114,7 @@ fn instructions() {
     bed.assert_nothing_held();
     assert!(attach <= ATTACH_STEPS, "an attach takes {attach} instructions, {ATTACH_STEPS} are allowed");
     assert!(detach <= DETACH_STEPS, "a poststop takes {detach} instructions, {DETACH_STEPS} are allowed");
+    bed.run("network rm pub_net");
     eprintln!("budget::instructions: attach {attach}, detach {detach}");
 }
 

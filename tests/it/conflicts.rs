@@ -15,7 +15,7 @@ use crate::wire::Ear;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 15] = [
+    let all: [Named; 16] = [
         ("picked", &[Need::Macvlan], || picked("macvlan")),
         ("picked_ipvlan", &[Need::Ipvlan], || picked("ipvlan")),
         ("asked_for", &[Need::Macvlan], || asked_for("macvlan")),
@@ -31,6 +31,7 @@ pub fn tests() -> Vec<Test> {
         ("the_time_is_honoured", &[Need::Macvlan], time),
         ("quarantine_ends", &[Need::Macvlan], quarantine_ends),
         ("the_announcer_holds_nothing", &[Need::Macvlan], announcer),
+        ("an_id_that_looks_like_an_option", &[Need::Macvlan], options),
     ];
     let mut tests: Vec<Test> =
         all.map(|(name, needs, run)| Test::new(format!("conflicts::{name}"), needs, run)).into();
@@ -352,6 +353,16 @@ fn announcers(id: &str) -> Vec<i32> {
         words.contains(&&b"announce"[..]) && words.contains(&id.as_bytes())
     };
     pids.filter(is_it).collect()
+}
+
+/// An id may look like an option.
+fn options() {
+    let bed = Bed::with_pub_net("macvlan", "-o announcements=10");
+    let ear = Ear::on(&bed.lan);
+    let web = bed.container(Bare, "--help").networks("pub_net").start().unwrap();
+    let mac = mac_of(&web);
+    wait(|| ear.times("announcement", &mac, "172.16.86.2").len() > 1);
+    web.stop();
 }
 
 fn announcer() {

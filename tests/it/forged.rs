@@ -13,13 +13,14 @@ use crate::tracer::trace;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 13] = [
+    let all: [Named; 14] = [
         ("a_mark_of_another_namespace", &[Need::Macvlan], elsewhere),
         ("a_mark_of_another_container", &[Need::Macvlan], another),
         ("a_mark_is_no_bait_for_an_attach", &[Need::Macvlan], by_attach),
         ("a_copied_mark", &[Need::Macvlan], copied),
         ("a_link_made_again_under_its_number", &[Need::Macvlan], made_again),
         ("what_a_proven_mark_brings", &[Need::Macvlan], proven),
+        ("an_address_of_two", &[Need::Macvlan], contested),
         ("a_network_that_is_gone", &[Need::Macvlan], unknown_network),
         ("a_process_that_another_has", &[Need::Macvlan], one_process),
         ("marks_without_a_seal", &[Need::Macvlan], unsealed),
@@ -128,6 +129,25 @@ fn by_attach() {
 }
 
 /// A mark with its seal is no other link's, in whatever namespace.
+/// After a loss, an address that two containers have is neither's: who has added it cannot be told.
+fn contested() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    // By their ids evil comes first, and last.
+    for id in ["evil", "zevil"] {
+        let vic = bed.container(Bare, "vic").networks("pub_net:ip=172.16.86.20").start().unwrap();
+        let evil = bed.container(Bare, id).networks("pub_net:ip=172.16.86.30").start().unwrap();
+        evil.run("ip", "addr add 172.16.86.20/24 dev eth0");
+        fs::remove_dir_all(bed.path("run")).unwrap();
+        bed.run("gc");
+        let leases = bed.leases();
+        assert_eq!(leases.len(), 1, "{leases:?}");
+        assert!(leases[0].ends_with("/172.16.86.30"), "{leases:?}");
+        evil.stop();
+        vic.stop();
+        bed.assert_nothing_held();
+    }
+}
+
 fn copied() {
     let bed = Bed::with_pub_net("macvlan", "");
     let nested = Netns::new("nested");
