@@ -188,7 +188,9 @@ fn ctr_by_cdi() {
     create_networks(&bed);
     let docker = Docker::start(&bed);
     let started = docker.start_by_ctr("device", DEVICE).unwrap();
-    assert_eq!(started.addresses("eth0"), ["172.16.86.2/24"]);
+    // The next one of an installation that other tests have used.
+    let addresses = started.addresses("eth0");
+    assert!(addresses.len() == 1 && addresses[0].starts_with("172.16.86."), "{addresses:?}");
     assert!(started.reaches("172.16.86.1"));
     docker.ctr("task kill --signal 9 device").unwrap();
     wait(|| docker.ctr("container rm device").is_ok());
