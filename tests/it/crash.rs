@@ -2,6 +2,7 @@
 //! address is handed out twice, the next attach succeeds, and `underlay gc` leaves exactly what is alive.
 
 use std::fs;
+use std::process::Command;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -157,13 +158,7 @@ impl Matrix {
     /// Calls the hook; at its system call number `at` there is `mishap`.
     fn hook(&self, container: &Container<'_>, stage: &str, at: usize, mishap: Mishap) -> Missed {
         let command = self.bed.underlay(&format!("hook {stage}"));
-        let mut hit = None;
-        let traced = trace(&command, container.state_at(stage).as_bytes(), |call| {
-            (call.count == at).then(|| {
-                hit = Some(call);
-                mishap
-            })
-        });
+        let (traced, hit) = trace_to(&command, container.state_at(stage).as_bytes(), at, mishap);
         Missed { traced, hit }
     }
 
@@ -253,6 +248,19 @@ impl Matrix {
         self.assert_only(alive, what);
         assert_eq!(self.bed.run("gc"), "", "{what}: a second gc");
     }
+}
+
+/// Runs `command` with `stdin`, with a mishap at its system call number `at`; what became of it, and the call, if it made
+/// so many.
+pub fn trace_to(command: &Command, stdin: &[u8], at: usize, mishap: Mishap) -> (Traced, Option<Call>) {
+    let mut hit = None;
+    let traced = trace(command, stdin, |call| {
+        (call.count == at).then(|| {
+            hit = Some(call);
+            mishap
+        })
+    });
+    (traced, hit)
 }
 
 /// Whether everything is tried, however long it takes: `make test-all`.

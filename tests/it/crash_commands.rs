@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use crate::Test;
 use crate::bed::{Bed, Netns, finish, outcome, write_program};
 use crate::container::{Container, Engine::Bare};
-use crate::crash::{ERRORS, is_the_end_of_a_thread, steps, turns};
+use crate::crash::{ERRORS, is_the_end_of_a_thread, steps, trace_to, turns};
 use crate::need::Need;
-use crate::tracer::{Call, Mishap, Traced, trace};
+use crate::tracer::{Call, Mishap, Traced};
 
 /// One call of so many is tried where there is no time for all; of a command that looks into all namespaces there are
 /// many that are alike.
@@ -142,18 +142,6 @@ fn devices(bed: &Bed) -> Vec<String> {
     devices.iter().map(|device| device["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Runs `command`, with a mishap at its system call number `at`; what became of it, and the call, if it made so many.
-fn run(command: &Command, stdin: &str, at: usize, mishap: Mishap) -> (Traced, Option<Call>) {
-    let mut hit = None;
-    let traced = trace(command, stdin.as_bytes(), |call| {
-        (call.count == at).then(|| {
-            hit = Some(call);
-            mishap
-        })
-    });
-    (traced, hit)
-}
-
 fn mishap(kind: Kind, at: usize, turn: usize) -> Mishap {
     match kind {
         Kind::Kill => Mishap::Kill,
@@ -192,7 +180,7 @@ fn matrix(case: Case, kind: Kind, turn: usize) {
     steps(&format!("commands::{}", case.name), stride, |at| {
         (case.prepare)(&bed);
         let mishap = mishap(kind, at, turn);
-        let (traced, hit) = run(&bed.underlay(case.words), case.stdin, at, mishap);
+        let (traced, hit) = trace_to(&bed.underlay(case.words), case.stdin.as_bytes(), at, mishap);
         let what = format!("{mishap:?} at call {at} ({hit:?}): {}", traced.stderr);
         assert_clean(&traced, hit, &what);
         bed.run("network ls");
@@ -238,7 +226,7 @@ fn gc(kind: Kind) {
         std::os::unix::fs::symlink("../../containers/nobody.json", segment.join("172.16.86.99")).unwrap();
         fs::write(bed.path("run/containers/damaged.json"), "{").unwrap();
         let mishap = mishap(kind, at, 0);
-        let (traced, hit) = run(&bed.underlay("gc"), "", at, mishap);
+        let (traced, hit) = trace_to(&bed.underlay("gc"), b"", at, mishap);
         let what = format!("{mishap:?} at call {at} ({hit:?}): {}", traced.stderr);
         assert_clean(&traced, hit, &what);
         assert_eq!(alive(), before, "{what}");
@@ -286,7 +274,7 @@ fn runtime(kind: Kind) {
         finish(Command::new("chown").arg("1000:1000").arg(&path)).unwrap();
         finish(Command::new("chmod").arg("640").arg(&path)).unwrap();
         let mishap = mishap(kind, at, 0);
-        let (traced, hit) = run(&call(), "", at, mishap);
+        let (traced, hit) = trace_to(&call(), b"", at, mishap);
         let what = format!("{mishap:?} at call {at} ({hit:?}): {}", traced.stderr);
         assert_clean(&traced, hit, &what);
         assert!(matches!(hooks(), [0, 0] | [1, 1]), "{what}: {:?}", hooks());
