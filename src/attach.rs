@@ -62,9 +62,7 @@ pub fn attach(store: &Store, state: &oci::Created, named: Option<&NetworkName>) 
 
     let mut host = left(Socket::open()?);
     let parents = wish::parents(&networks, &mut host)?;
-    if store.is_lost()? {
-        mend::mend(store, &settings, &home, &mut host, false)?.warn();
-    }
+    mend::recover(store, &settings, &home, &mut host)?;
     let memory = remember::recall(store, request.identity.as_ref(), &container);
     let hints = hint::of(&request.attachments, &memory.hints);
     for (network, had) in networks.iter().zip(&hints) {

@@ -6,7 +6,8 @@
 use crate::error::{Error, Result};
 use crate::gc;
 use crate::host_side;
-use crate::kernel::Socket;
+use crate::kernel::{NetnsFile, Socket};
+use crate::mend;
 use crate::name::NetworkName;
 use crate::parents;
 use crate::settings::Settings;
@@ -29,6 +30,8 @@ pub struct Boot {
 pub fn boot(store: &Store) -> Result<Boot> {
     let settings = store.settings()?;
     let mut host = Socket::open()?;
+    // What is made by a ledger that knows of no container would take the place of what they need.
+    mend::recover(store, &settings, &NetnsFile::own()?, &mut host)?;
     let mut boot = Boot::default();
     for name in store.network_names()? {
         match prepare(store, &settings, &name, &mut host) {

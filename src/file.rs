@@ -182,6 +182,19 @@ pub fn remove(path: &Path) -> Result<()> {
     removed.map_err(|error| Error::io("remove", path, &error))
 }
 
+/// Removes the empty folder `path`, whose place no file can take. Anything else is there until it is replaced.
+///
+/// # Errors
+/// When it is a folder and cannot be removed.
+pub fn make_room(path: &Path) -> Result<()> {
+    match fs::remove_dir(path) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(Error::io("remove", path, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Where the new content of `path` is written first: the same folder, a name no reader looks at, be it one of all
 /// `.json` files, and that nobody can have made before. What a killed process has left there `gc` takes away.
 fn temporary(path: &Path) -> PathBuf {

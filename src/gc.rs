@@ -46,7 +46,8 @@ pub fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected> {
     let mut made = store.made_parents()?;
     // A VLAN before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
-    let of_host = host_side::review(store, &mended.records, &mut host)?;
+    let all_found = mended.all_found;
+    let of_host = host_side::review(store, &mended.records, all_found, &mut host)?;
     for record in mended.records.iter().filter(|record| !kernel::lives(&record.holder)) {
         let id = &record.container;
         let commands = if share::is_used(store, record)? {
@@ -67,7 +68,7 @@ pub fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected> {
         }
     }
     let locked = store.lock(settings.lock_timeout())?;
-    if dry_run || collected.note(host_side::settle(&locked, &home, &mut host)) {
+    if dry_run || collected.note(host_side::settle(&locked, all_found, &home, &mut host)) {
         collected.done.extend(of_host);
     }
     for (segment, address) in locked.expire(lifted, dry_run)? {
@@ -83,7 +84,11 @@ pub fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected> {
         Err(error) => collected.failed.push(error),
     }
     for name in made {
-        if store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
+        if all_found && !dry_run {
+            collected.note(parents::clear_doubt(&locked, &name));
+        }
+        let is_in_doubt = !all_found && parents::is_in_doubt(store, &name)?;
+        if is_in_doubt || store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
             if let Some(left) = parents::left_of(store, &name, &mut host)?
                 && (dry_run || collected.note(parents::sweep(&locked, &name, &mut host)))
             {

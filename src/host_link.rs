@@ -46,8 +46,11 @@ pub struct HostLink {
     /// The name it bears until it has all but its routes, should it never come to that.
     pub born_as: IfName,
     /// Whether it stays without a container that needs it, as long as its network wants it so: it was made at boot.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,
+    /// Whether containers that the ledger has lost may need it: it was written anew when not all of them could be found.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_doubt: bool,
     /// Its number, once it is there with the routes to all containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifindex: Option<u32>,
@@ -154,11 +157,6 @@ impl Record {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref)] // as serde calls it
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 /// The name of the host's link of `network`: `ulh-NETWORK`, or a hash where that is too long.
 pub fn name(network: &NetworkName) -> IfName {
     let text = network.as_str();
@@ -209,6 +207,7 @@ mod tests {
                 addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
                 born_as: IfName::temporary(1),
                 kept: false,
+                in_doubt: false,
                 ifindex: None,
             };
             link.suits(&network)

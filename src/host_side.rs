@@ -189,7 +189,8 @@ pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> 
         return Ok(());
     }
     for attached in &record.attachments {
-        let Some(link) = known(store, &attached.network)? else { continue };
+        // The address may be that of a container that is not found, which another was given until it was probed for.
+        let Some(link) = known(store, &attached.network)?.filter(|link| !link.in_doubt) else { continue };
         let mut own: Vec<IpAddr> = Vec::new();
         for route in link.routes_to(attached) {
             if store.leased_to(attached.segment, route.to.into())?.as_ref() == Some(&record.container) {
@@ -231,7 +232,7 @@ pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Res
     }
 }
 
-/// Deletes the host's link of `network` if no container needs it. Its addresses are given back if there is no such
+/// Deletes the host's link of `network` if no container needs it, and none may that nobody knows of. Its addresses are given back if there is no such
 /// network any more.
 ///
 /// # Errors
@@ -239,7 +240,7 @@ pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Res
 pub(crate) fn drop_unneeded(locked: &Locked<'_>, network: &NetworkName, host: &mut Socket) -> Result<()> {
     let store = locked.store();
     let Some(link) = known(store, network)? else { return Ok(()) };
-    if store.keeps_host_link(&link)? || store.needs_host_link(network)? {
+    if link.in_doubt || store.keeps_host_link(&link)? || store.needs_host_link(network)? {
         return Ok(());
     }
     kernel::delete_host_link(&link, host)?;
@@ -287,14 +288,20 @@ pub(crate) fn free(store: &Store, settings: &Settings, record: &Record, host: &m
 ///
 /// # Errors
 /// When ledger or kernel cannot be read.
-pub(crate) fn review(store: &Store, records: &[Record], host: &mut Socket) -> Result<Vec<String>> {
+pub(crate) fn review(
+    store: &Store,
+    records: &[Record],
+    all_found: bool,
+    host: &mut Socket,
+) -> Result<Vec<String>> {
     let mut steps = Vec::new();
     let living: Vec<_> = records.iter().filter(|record| kernel::lives(&record.holder)).collect();
     // Who knows what the records need that cannot be read? What is damaged is mended by then.
-    let all_known = !store.records()?.unknown.iter().any(|(_, kind)| *kind == Kind::Newer);
+    let all_known = all_found && !store.records()?.unknown.iter().any(|(_, kind)| *kind == Kind::Newer);
     for network in store.host_links()? {
         let Some(link) = known(store, &network)? else { continue };
-        if store.keeps_host_link(&link)? || living.iter().any(|record| record.uses_host_link(&network)) {
+        let is_used = living.iter().any(|record| record.uses_host_link(&network));
+        if is_used || (link.in_doubt && !all_found) || store.keeps_host_link(&link)? {
             let ops = needed(&link, living.iter().copied(), all_known, host)?;
             steps.extend(ops.iter().map(ToString::to_string));
             continue;
@@ -336,22 +343,32 @@ fn needed<'a>(
     Ok(ops)
 }
 
-/// Makes every one of the host's links such as the containers need it that live.
+/// Makes every one of the host's links such as the containers need it that live. Unless they are `all_found`, what they
+/// may need besides stays.
 ///
 /// # Errors
 /// When one cannot be made so.
-pub(crate) fn settle(locked: &Locked<'_>, home: &NetnsFile, host: &mut Socket) -> Result<()> {
+pub(crate) fn settle(
+    locked: &Locked<'_>,
+    all_found: bool,
+    home: &NetnsFile,
+    host: &mut Socket,
+) -> Result<()> {
     let store = locked.store();
     for network in store.host_links()? {
+        if let Some(link) = known(store, &network)?.filter(|link| link.in_doubt && all_found) {
+            locked.write_host_link(&HostLink { in_doubt: false, ..link })?;
+        }
         drop_unneeded(locked, &network, host)?;
         let Some(mut link) = known(store, &network)? else { continue };
         let Records { sound, unknown } = store.records()?;
         let living: Vec<_> = sound.iter().filter(|record| kernel::lives(&record.holder)).collect();
-        if !store.keeps_host_link(&link)? && !living.iter().any(|record| record.uses_host_link(&network)) {
+        let is_used = living.iter().any(|record| record.uses_host_link(&network));
+        if !is_used && !link.in_doubt && !store.keeps_host_link(&link)? {
             continue;
         }
         let mut is_new = false;
-        for op in needed(&link, living.iter().copied(), unknown.is_empty(), host)? {
+        for op in needed(&link, living.iter().copied(), all_found && unknown.is_empty(), host)? {
             match (op, link.ifindex) {
                 (HostOp::MakeLink(old), _) => {
                     link = make_link(locked, &old, home, host)?;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::mem;
 use std::path::PathBuf;
 
 use crate::claim::Claim;
@@ -38,6 +39,17 @@ pub(crate) enum Mend {
     Remove(PathBuf),
 }
 
+impl Mend {
+    /// Notes whether containers that are not found may need what is written.
+    fn doubt(&mut self, in_doubt: bool) {
+        match self {
+            Self::Parent(parent, _) => parent.in_doubt = in_doubt,
+            Self::HostLink(link, _) => link.in_doubt = in_doubt,
+            Self::Record(..) | Self::Lease(..) | Self::HostLease(..) | Self::Remove(_) => {}
+        }
+    }
+}
+
 impl fmt::Display for Mend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -68,6 +80,8 @@ pub(crate) struct Mended {
     pub(crate) steps: Vec<Mend>,
     /// All records that can be read.
     pub(crate) records: Vec<Record>,
+    /// Whether all containers have one of those that underlay has attached.
+    pub(crate) all_found: bool,
     /// The marks that are sealed besides.
     pub(crate) seals: Vec<Reseal>,
     /// Why what failed did.
@@ -80,6 +94,23 @@ impl Mended {
         self.failed.iter().for_each(|error| log::warn!("{error}"));
     }
 
+    /// Does what there is to do; what failed is no step then.
+    fn apply(&mut self, locked: &Locked<'_>) {
+        let mut done = Vec::with_capacity(self.steps.len());
+        for mut step in mem::take(&mut self.steps) {
+            // Records come first: a container whose record cannot be written is not found.
+            step.doubt(!self.all_found);
+            match apply(locked, &step) {
+                Ok(()) => done.push(step),
+                Err(error) => {
+                    self.all_found &= !matches!(step, Mend::Record(..));
+                    self.failed.push(error);
+                }
+            }
+        }
+        self.steps = done;
+    }
+
     /// The namespaces of the records that are to be written anew.
     fn namespaces(&self) -> BTreeSet<u64> {
         let inode = |step: &Mend| match step {
@@ -88,6 +119,17 @@ impl Mended {
         };
         self.steps.iter().filter_map(inode).collect()
     }
+}
+
+/// Finds again what containers have, if the state folder is lost.
+///
+/// # Errors
+/// As [`mend`].
+pub(crate) fn recover(store: &Store, settings: &Settings, home: &NetnsFile, host: &mut Socket) -> Result<()> {
+    if store.is_lost()? {
+        mend(store, settings, home, host, false)?.warn();
+    }
+    Ok(())
 }
 
 /// Mends the ledger; with `dry_run` it only tells. `home` is the host's namespace, `host` a socket of it.
@@ -122,8 +164,11 @@ pub(crate) fn mend(
         mended = find(&locked, settings, &survey, key, host)?;
     }
     if !dry_run {
-        let Mended { steps, failed, .. } = &mut mended;
-        steps.retain(|step| apply(&locked, step).map_err(|error| failed.push(error)).is_ok());
+        mended.apply(&locked);
+        // Else the next attach tries once more.
+        if mended.failed.is_empty() {
+            locked.recovered()?;
+        }
     }
     drop(locked);
     if seals {
@@ -148,7 +193,7 @@ fn find(
     host: &mut Socket,
 ) -> Result<Mended> {
     let store = locked.store();
-    let mut mended = Mended::default();
+    let mut mended = Mended { all_found: survey.is_whole(), ..Mended::default() };
     let proven: Vec<&Seen> = survey.seen.iter().filter(|seen| seen.is_proven(key)).collect();
     records(store, settings, survey, &proven, host, &mut mended)?;
     leases(store, survey, &mut mended)?;
@@ -166,15 +211,16 @@ fn apply(locked: &Locked<'_>, step: &Mend) -> Result<()> {
     | Mend::HostLink(_, path)
     | Mend::HostLease(.., path)
     | Mend::Remove(path)) = step;
-    // Whatever it is, even a folder: a file cannot take its place.
-    file::remove(path)?;
+    if !matches!(step, Mend::Remove(_)) {
+        file::make_room(path)?;
+    }
     match step {
         Mend::Record(record, _) => locked.write(record),
         Mend::Lease(segment, claim, container, _) => locked.write_lease(*segment, *claim, container),
         Mend::Parent(parent, _) => locked.write_parent(parent),
         Mend::HostLink(link, _) => locked.write_host_link(link),
         Mend::HostLease(segment, claim, network, _) => locked.write_host_lease(*segment, *claim, network),
-        Mend::Remove(_) => Ok(()),
+        Mend::Remove(path) => file::remove(path),
     }
 }
 
@@ -301,7 +347,8 @@ fn parents(store: &Store, host: &mut Socket, mended: &mut Mended) -> Result<()> 
         let Some(recipe) = Recipe::of_link(link, base) else { continue };
         let born_as = IfName::temporary(std::process::id());
         let path = store.parent_path(&name);
-        let parent = MadeParent { version: VERSION, name, recipe, born_as, ifindex: Some(link.ifindex) };
+        let ifindex = Some(link.ifindex);
+        let parent = MadeParent { version: VERSION, name, recipe, born_as, in_doubt: false, ifindex };
         mended.steps.push(Mend::Parent(parent, path));
     }
     Ok(())

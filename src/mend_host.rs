@@ -60,9 +60,8 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Mended) 
 /// The record of the host's link of `network` as `link`, which bears its mark, tells it.
 fn rebuild(network: &NetworkName, link: &Link, host: &mut Socket) -> Result<Option<HostLink>> {
     let (Some(driver), Some(segment)) = (link.driver, link.lower) else { return Ok(None) };
-    let Some(Ok(parent)) = host.link_by_index(segment)?.map(|parent| parent.name.parse()) else {
-        return Ok(None);
-    };
+    let Some(lower) = host.link_by_index(segment)? else { return Ok(None) };
+    let Ok(parent) = lower.name.parse() else { return Ok(None) };
     if link.name != host_link::name(network).as_str() {
         return Ok(None);
     }
@@ -75,12 +74,13 @@ fn rebuild(network: &NetworkName, link: &Link, host: &mut Socket) -> Result<Opti
         parent,
         parent_index: segment,
         segment,
-        mtu: None,
+        mtu: (link.mtu != lower.mtu).then_some(link.mtu),
         mac: link.mac.filter(|_| driver.kind() == Driver::Macvlan),
         addresses,
         born_as: IfName::temporary(std::process::id()),
         kept: false,
-        // Whether it has all routes is not known: the next attach makes it anew, or `gc`.
-        ifindex: None,
+        in_doubt: false,
+        // It is marked when it has all but its routes. Made anew it would have none to containers that are not found.
+        ifindex: Some(link.ifindex),
     }))
 }

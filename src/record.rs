@@ -43,7 +43,7 @@ pub struct Record {
     pub shares: Option<ContainerId>,
     /// Whether it was lost and is what the marks of links tell: what a container has changed of them since may be wrong,
     /// and is not remembered.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rebuilt: bool,
     /// In the order asked for.
     pub attachments: Vec<Attached>,
@@ -237,9 +237,4 @@ impl Segment {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(count: &u32) -> bool {
     *count == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_false(value: &bool) -> bool {
-    !value
 }

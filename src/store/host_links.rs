@@ -259,6 +259,7 @@ impl<'a> Draft<'a> {
             born_as: known
                 .map_or_else(|| IfName::temporary(std::process::id()), |known| known.born_as.clone()),
             kept: known.is_some_and(|known| known.kept),
+            in_doubt: known.is_some_and(|known| known.in_doubt),
             ifindex: None,
         })
     }

@@ -43,7 +43,7 @@ pub use events::{Recorded, Totals};
 use host::Host;
 pub use ledger::{Present, Subject};
 pub use lock::Locked;
-use lock::Slot;
+use lock::{Folder, Slot};
 pub use segments::{Holding, Leases};
 
 /// No file of ours is larger.
@@ -75,8 +75,8 @@ pub struct Store {
     data_dir: PathBuf,
     cdi_dir: PathBuf,
     lock: Mutex<Slot>,
-    /// Set when the state folder was found, and found to be root's.
-    has_folder: OnceLock<()>,
+    /// What the state folder was like when it was found, and found to be root's.
+    folder: OnceLock<Folder>,
     /// Whose the data dir is, from when it was found.
     data_folder: OnceLock<Metadata>,
     /// What this host is, from when that is first needed.
@@ -92,7 +92,7 @@ impl Store {
             data_dir,
             cdi_dir,
             lock: Mutex::default(),
-            has_folder: OnceLock::new(),
+            folder: OnceLock::new(),
             data_folder: OnceLock::new(),
             host: OnceLock::new(),
         }

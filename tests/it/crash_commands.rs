@@ -13,6 +13,7 @@ use crate::Test;
 use crate::bed::{Bed, Netns, finish, outcome, write_program};
 use crate::container::{Container, Engine::Bare};
 use crate::crash::{ERRORS, is_the_end_of_a_thread, steps, trace_to, turns};
+use crate::host_access;
 use crate::need::Need;
 use crate::tracer::{Call, Mishap, Traced};
 
@@ -125,6 +126,10 @@ pub fn tests() -> Vec<Test> {
         let needs = [Need::Macvlan];
         tests.push(Test::new(format!("crash_commands::{what}::gc"), &needs, move || gc(mishap)));
         tests.push(Test::new(format!("crash_commands::{what}::runtime"), &[], move || runtime(mishap)));
+        for command in ["gc", "boot"] {
+            let name = format!("crash_commands::{what}::{command}_of_a_lost_ledger");
+            tests.push(Test::new(name, &needs, move || lost(mishap, command)));
+        }
     }
     tests
 }
@@ -239,6 +244,27 @@ fn gc(kind: Kind) {
         hit.is_some()
     });
     lives.stop();
+}
+
+/// The state folder is gone: what the command does not find the next one does, and the host reaches all meanwhile.
+fn lost(kind: Kind, command: &str) {
+    let bed = Bed::with_pub_net("macvlan", "--host-access");
+    let living = ["one", "two"].map(|id| bed.container(Bare, id).networks("pub_net").start().unwrap());
+    let seen = || (bed.host.link("ulh-pub_net"), host_access::routes(&bed));
+    let before = (seen(), bed.leases(), bed.records());
+    steps(&format!("commands::lost::{command}"), STRIDE_OF_A_SURVEY, |at| {
+        fs::remove_dir_all(bed.path("run")).unwrap();
+        let mishap = mishap(kind, at, 0);
+        let (traced, hit) = trace_to(&bed.underlay(command), b"", at, mishap);
+        let what = format!("{mishap:?} at call {at} ({hit:?}): {}", traced.stderr);
+        assert_clean(&traced, hit, &what);
+        assert_eq!(seen(), before.0, "{what}");
+        bed.run("gc");
+        assert_eq!((bed.run("gc"), bed.run("check")), Default::default(), "{what}");
+        assert_eq!((seen(), bed.leases(), bed.records()), before, "{what}");
+        hit.is_some()
+    });
+    living.into_iter().for_each(Container::stop);
 }
 
 /// `underlay-runtime create`: config.json is the old one or the new one, whole, and its owner's as before.

@@ -13,6 +13,7 @@ use nix::sys::stat::Mode;
 
 use crate::bed::{Bed, Netns};
 use crate::container::{Container, Engine::Bare};
+use crate::host_access;
 use crate::need::Need;
 use crate::tracer::trace;
 use crate::{Named, Test};
@@ -33,9 +34,12 @@ pub fn tests() -> Vec<Test> {
         ("too_many_marks", too_many_marks as fn()),
         ("always_changing", always_changing),
         ("more_than_descriptors", more_than_descriptors),
+        ("who_is_not_found_stays_reachable", not_found),
     ] {
         tests.push(Test::new(format!("namespaces::{name}"), &[Need::Macvlan], run).alone());
     }
+    let needs = [Need::Macvlan, Need::Vlan];
+    tests.push(Test::new("namespaces::who_is_not_found_keeps_its_parent", &needs, keeps_its_parent).alone());
     tests
 }
 
@@ -202,11 +206,9 @@ fn failure() {
 }
 
 /// A container that makes more marked links than an attach can: nothing of it is believed, and nothing taken from it.
-fn too_many_marks() {
-    let bed = small();
-    let netns = Netns::new("marks");
-    let evil = bed.container(Bare, "evil").networks("pub_net").in_netns(netns.path()).start().unwrap();
-    let alias = evil.link("eth0")["ifalias"].as_str().unwrap().to_owned();
+/// Makes so many links with marks that nobody reads them.
+fn overfill(netns: &Netns, container: &Container<'_>) {
+    let alias = container.link("eth0")["ifalias"].as_str().unwrap().to_owned();
     let lines: Vec<_> = (0..260)
         .flat_map(|n| {
             let mark = alias.replace(":0:", &format!(":{}:", n + 1));
@@ -214,6 +216,81 @@ fn too_many_marks() {
         })
         .collect();
     netns.ip_batch(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// Undoes [`overfill`].
+fn make_readable(netns: &Netns) {
+    (0..5).for_each(|n| drop(netns.ip(&format!("link del x{n}"))));
+}
+
+/// The ledger is lost, and one container cannot be found for now: whoever comes and goes meanwhile, the host still
+/// reaches it, and it gets back all it had.
+fn not_found() {
+    let bed = Bed::with_pub_net("macvlan", "--host-access");
+    let netns = Netns::new("hidden");
+    let hidden = bed.container(Bare, "hidden").networks("pub_net").in_netns(netns.path()).start().unwrap();
+    let seen = bed.container(Bare, "seen").networks("pub_net").start().unwrap();
+    overfill(&netns, &hidden);
+    let (routes, link) = (host_access::routes(&bed), bed.host.link("ulh-pub_net"));
+    for first in ["gc", "boot", "network rm pub_net", "network create -o parent=eth0 lan", "hook"] {
+        fs::remove_dir_all(bed.path("run")).unwrap();
+        let next = match first {
+            "hook" => Some(bed.container(Bare, "next").networks("pub_net").start().unwrap()),
+            command => {
+                let told = bed.outcome(command, "");
+                assert_eq!(told.code == 0, !command.contains("rm"), "{command}: {told:?}");
+                None
+            }
+        };
+        let (link_now, mut routes_now) = (bed.host.link("ulh-pub_net"), host_access::routes(&bed));
+        if let Some(next) = next {
+            assert_eq!(routes_now.len(), 3);
+            next.stop();
+            routes_now.retain(|route| routes.contains(route));
+        }
+        assert_eq!((&link_now, &routes_now), (&link, &routes), "{first}");
+        bed.run("gc");
+        assert_eq!(bed.run("gc"), "", "{first}");
+    }
+    seen.stop();
+    let own = &hidden.addresses("eth0")[0].replace("/24", " ");
+    let reached = || host_access::routes(&bed).iter().filter(|route| route.starts_with(own)).count();
+    assert_eq!(reached(), 1);
+    make_readable(&netns);
+    bed.run("gc");
+    assert_eq!((bed.run("gc"), bed.run("boot"), bed.run("check")), Default::default());
+    assert_eq!(bed.records(), [format!("{}.json", hidden.id)]);
+    assert_eq!((bed.host.link("ulh-pub_net"), reached(), host_access::routes(&bed).len()), (link, 1, 1));
+    hidden.stop();
+    assert_eq!(bed.host.link("ulh-pub_net"), None, "the last one has gone");
+}
+
+/// The same of a parent that nobody else needs, and whose network is gone.
+fn keeps_its_parent() {
+    let bed = Bed::new();
+    bed.create("--subnet=10.9.0.0/24 -o parent=eth0.50 lan");
+    let netns = Netns::new("hidden");
+    let hidden = bed.container(Bare, "hidden").networks("lan").in_netns(netns.path()).start().unwrap();
+    overfill(&netns, &hidden);
+    let before = hidden.ip("addr");
+    for command in ["gc", "boot"] {
+        fs::remove_dir_all(bed.path("run")).unwrap();
+        let _ = fs::remove_file(bed.path("etc/networks/lan.json"));
+        bed.run(command);
+        assert_eq!((bed.run("gc"), hidden.ip("addr") == before), (String::new(), true), "{command}");
+    }
+    make_readable(&netns);
+    bed.run("gc");
+    assert_eq!((bed.run("gc"), bed.records()), (String::new(), vec![format!("{}.json", hidden.id)]));
+    hidden.stop();
+    assert_eq!(bed.host.link("eth0.50"), None, "the last one has gone");
+}
+
+fn too_many_marks() {
+    let bed = small();
+    let netns = Netns::new("marks");
+    let evil = bed.container(Bare, "evil").networks("pub_net").in_netns(netns.path()).start().unwrap();
+    overfill(&netns, &evil);
     let record = bed.path("run/containers").join(format!("{}.json", evil.id));
     fs::write(&record, "{").unwrap();
     dead(&bed, "dead");
@@ -234,11 +311,7 @@ fn too_many_marks() {
     fs::remove_file(&record).unwrap();
     bed.run("gc");
     assert_eq!(bed.leases().len(), 1, "nor is it when the record is lost");
-    netns.ip("link del x0");
-    netns.ip("link del x1");
-    netns.ip("link del x2");
-    netns.ip("link del x3");
-    netns.ip("link del x4");
+    make_readable(&netns);
     bed.run("gc");
     assert_eq!(bed.records(), [format!("{}.json", evil.id)], "it is written anew when it can be read");
 }

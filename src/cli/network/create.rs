@@ -12,7 +12,8 @@ use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
 use crate::host_access::HostAccess;
 use crate::host_side;
-use crate::kernel::Socket;
+use crate::kernel::{NetnsFile, Socket};
+use crate::mend;
 use crate::name::NetworkName;
 use crate::network::Network;
 use crate::network_file::{NetworkFile, SubnetFile, VERSION};
@@ -106,7 +107,10 @@ pub(super) fn create(store: &Store, options: &Create) -> Result<()> {
     // Before anything is written: is the parent there, or can it be made?
     parents::find(&network, &mut host)?;
     host_side::refuse_foreign(&network, &mut host)?;
-    let locked = store.lock(store.settings()?.lock_timeout())?;
+    let settings = store.settings()?;
+    // Should the network not come to be, its parent is deleted unless somebody needs it.
+    mend::recover(store, &settings, &NetnsFile::own()?, &mut host)?;
+    let locked = store.lock(settings.lock_timeout())?;
     // One that was killed may have got no further than to define it.
     conflicts::refuse(store, &network).inspect_err(|_| cdi::renew(&locked))?;
     locked.create_network(&network)?;

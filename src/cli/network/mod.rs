@@ -14,7 +14,8 @@ use super::output::{self, Format};
 use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::host_side;
-use crate::kernel::Socket;
+use crate::kernel::{NetnsFile, Socket};
+use crate::mend;
 use crate::name::{ContainerId, NetworkName};
 use crate::network::Network;
 use crate::parents;
@@ -112,6 +113,8 @@ fn remove(store: &Store, names: &[NetworkName], force: bool) -> Result<()> {
 fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
     let settings = store.settings()?;
     let mut host = Socket::open()?;
+    // Who uses it may be lost.
+    mend::recover(store, &settings, &NetnsFile::own()?, &mut host)?;
     loop {
         let locked = store.lock(settings.lock_timeout())?;
         if !store.has_network(name)? {
