@@ -40,7 +40,7 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
         let records = store.records()?;
         let uses = |record: &&Record| record.uses_host_link(network) && kernel::lives(&record.holder);
         let living: Vec<_> = records.sound.iter().filter(uses).collect();
-        if living.is_empty() && records.unknown.is_empty() && !store.keeps_host_link(&link)? {
+        if living.is_empty() && records.unknown.is_empty() && !store.keeps_host_link(&link) {
             if let Some(found) = found.filter(|found| link.is(found)) {
                 differences.push(of_link(What::Link, None, Some(found.describe()), UNNEEDED));
             }

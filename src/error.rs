@@ -26,6 +26,20 @@ pub enum Kind {
     Damaged,
     /// A file of the ledger is of a newer version than this program knows.
     Newer,
+    /// A file of the ledger cannot be read for now: the disk fails, or somebody has a lease on it.
+    Unreadable,
+}
+
+impl Kind {
+    /// Whether it is about one file of the ledger: what that one tells is unknown, and nothing else.
+    pub fn is_of_one_file(self) -> bool {
+        self == Self::Damaged || self.is_left_alone()
+    }
+
+    /// Whether a file of the ledger is to stay as it is, because it may be sound.
+    pub fn is_left_alone(self) -> bool {
+        matches!(self, Self::Newer | Self::Unreadable)
+    }
 }
 
 /// One sentence (lower case, no full stop) and, where one is known, a hint.
@@ -66,6 +80,13 @@ impl Error {
     #[must_use]
     pub fn within(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    /// The same error of another kind.
+    #[must_use]
+    pub fn of_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
         self
     }
 

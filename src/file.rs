@@ -23,13 +23,20 @@ pub enum Trust {
     Own,
 }
 
+/// What is wrong with a file that would have to be waited for (fcntl(2), `F_SETLEASE`).
+const LEASED: &str = "a process has a lease on it and does not give it up: `lslocks` shows which";
+
 /// Reads the regular file `path`, up to `limit` bytes; `None` if it does not exist.
 ///
 /// # Errors
 /// Directories, pipes and devices are refused: opening one must not hang a container's start. So is what is not to be
 /// trusted.
 pub fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u8>>> {
-    let failed = |error: io::Error| Error::io("read", path, &error);
+    let failed = |error: io::Error| match Error::io("read", path, &error) {
+        // Opened without blocking, and no pipe: nothing else makes it wait.
+        failed if error.kind() == io::ErrorKind::WouldBlock => failed.hint(LEASED),
+        failed => failed,
+    };
     let is_own = trust == Trust::Own;
     let follow = if is_own { libc::O_NOFOLLOW } else { 0 };
     let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | follow).open(path) {

@@ -240,7 +240,7 @@ pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Res
 pub(crate) fn drop_unneeded(locked: &Locked<'_>, network: &NetworkName, host: &mut Socket) -> Result<()> {
     let store = locked.store();
     let Some(link) = known(store, network)? else { return Ok(()) };
-    if link.in_doubt || store.keeps_host_link(&link)? || store.needs_host_link(network)? {
+    if link.in_doubt || store.keeps_host_link(&link) || store.needs_host_link(network)? {
         return Ok(());
     }
     kernel::delete_host_link(&link, host)?;
@@ -297,11 +297,11 @@ pub(crate) fn review(
     let mut steps = Vec::new();
     let living: Vec<_> = records.iter().filter(|record| kernel::lives(&record.holder)).collect();
     // Who knows what the records need that cannot be read? What is damaged is mended by then.
-    let all_known = all_found && !store.records()?.unknown.iter().any(|(_, kind)| *kind == Kind::Newer);
+    let all_known = all_found && !store.records()?.unknown.iter().any(|(_, kind)| kind.is_left_alone());
     for network in store.host_links()? {
         let Some(link) = known(store, &network)? else { continue };
         let is_used = living.iter().any(|record| record.uses_host_link(&network));
-        if is_used || (link.in_doubt && !all_found) || store.keeps_host_link(&link)? {
+        if is_used || (link.in_doubt && !all_found) || store.keeps_host_link(&link) {
             let ops = needed(&link, living.iter().copied(), all_known, host)?;
             steps.extend(ops.iter().map(ToString::to_string));
             continue;
@@ -364,7 +364,7 @@ pub(crate) fn settle(
         let Records { sound, unknown } = store.records()?;
         let living: Vec<_> = sound.iter().filter(|record| kernel::lives(&record.holder)).collect();
         let is_used = living.iter().any(|record| record.uses_host_link(&network));
-        if !is_used && !link.in_doubt && !store.keeps_host_link(&link)? {
+        if !is_used && !link.in_doubt && !store.keeps_host_link(&link) {
             continue;
         }
         let mut is_new = false;
@@ -393,7 +393,7 @@ pub(crate) fn settle(
 /// What is written of the host's link of `network`; nothing, if that cannot be read: the next `gc` tells by the mark.
 fn known(store: &Store, network: &NetworkName) -> Result<Option<HostLink>> {
     match store.host_link(network) {
-        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => {
+        Err(error) if error.kind().is_of_one_file() => {
             log::warn!("{error}");
             Ok(None)
         }

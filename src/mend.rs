@@ -225,8 +225,8 @@ fn apply(locked: &Locked<'_>, step: &Mend) -> Result<()> {
 }
 
 /// Damaged and missing records, as far as their containers' links are there, `proven` by their marks; a damaged one of a
-/// container without links is of no use, unless these may be where nobody could look. A record of a newer version is left
-/// alone.
+/// container without links is of no use, unless these may be where nobody could look. One that may be sound is left
+/// alone ([`Kind::is_left_alone`]).
 fn records(
     store: &Store,
     settings: &Settings,
@@ -237,13 +237,16 @@ fn records(
 ) -> Result<()> {
     let records = store.records()?;
     let known: BTreeSet<_> = records.sound.iter().map(|record| record.container.clone()).collect();
-    let is = |kind: Kind| move |unknown: &&(ContainerId, Kind)| unknown.1 == kind;
-    let newer: BTreeSet<_> = records.unknown.iter().filter(is(Kind::Newer)).map(|(id, _)| id).collect();
-    let damaged: BTreeSet<_> = records.unknown.iter().filter(is(Kind::Damaged)).map(|(id, _)| id).collect();
+    let unknown = |is_left_alone: bool| {
+        let unknown = records.unknown.iter().filter(move |(_, kind)| kind.is_left_alone() == is_left_alone);
+        unknown.map(|(id, _)| id).collect::<BTreeSet<_>>()
+    };
+    let (left_alone, damaged) = (unknown(true), unknown(false));
     let missing = proven.iter().map(|seen| &seen.alias.mark.container);
     let lost: BTreeSet<_> = damaged.iter().copied().chain(missing).collect();
     mended.records = records.sound;
-    let lost: Vec<_> = lost.into_iter().filter(|id| !known.contains(*id) && !newer.contains(*id)).collect();
+    let lost: Vec<_> =
+        lost.into_iter().filter(|id| !known.contains(*id) && !left_alone.contains(*id)).collect();
     if lost.is_empty() {
         return Ok(());
     }
@@ -309,12 +312,12 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Mended) -> Result<()> {
                 };
                 Ok(mended.records.iter().all(|record| record.container != id))
             };
-            let of_newer = || -> Result<bool> {
+            let is_left_alone = || -> Result<bool> {
                 let Some(id) = store.leased_to(segment, claim)? else { return Ok(false) };
-                Ok(store.record(&id).is_err_and(|error| error.kind() == Kind::Newer))
+                Ok(store.record(&id).is_err_and(|error| error.kind().is_left_alone()))
             };
             let is_hosts = || -> Result<bool> { Ok(store.host_holding(segment, claim)?.is_some()) };
-            if !listed.contains_key(&(segment, claim)) && !of_newer()? && !is_hosts()? && !may_live()? {
+            if !listed.contains_key(&(segment, claim)) && !is_left_alone()? && !is_hosts()? && !may_live()? {
                 steps.push(Mend::Remove(store.lease_path(segment, claim)));
             }
         }
@@ -329,7 +332,7 @@ fn parents(store: &Store, host: &mut Socket, mended: &mut Mended) -> Result<()> 
     let written: BTreeSet<IfName> = store.made_parents()?.into_iter().collect();
     let unread = |name: &IfName| match store.made_parent(name) {
         Err(error) if error.kind() == Kind::Damaged => Ok(true),
-        Err(error) if error.kind() != Kind::Newer => Err(error),
+        Err(error) if !error.kind().is_left_alone() => Err(error),
         _ => Ok(false),
     };
     for name in &written {

@@ -27,7 +27,7 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Mended) 
     for network in store.host_links()? {
         match store.host_link(&network) {
             Ok(link) => sound.extend(link),
-            Err(error) if error.kind() == Kind::Newer => {}
+            Err(error) if error.kind().is_left_alone() => {}
             Err(error) if error.kind() == Kind::Damaged && marked(&network).is_none() => {
                 mended.steps.push(Mend::Remove(store.host_link_path(&network)));
             }

@@ -188,7 +188,9 @@ fn make(locked: &Locked<'_>, name: &IfName, recipe: Option<Recipe>, host: &mut S
     };
     if let Some(link) = found {
         recipe.verify(&link, base.as_ref())?;
-        if link.is_made_parent() {
+        let is_left_alone =
+            || locked.store().made_parent(name).is_err_and(|error| error.kind().is_left_alone());
+        if link.is_made_parent() && !is_left_alone() {
             // The state folder may have been emptied: the mark tells.
             record(locked, name, recipe, Some(link.ifindex))?;
         }
@@ -225,7 +227,7 @@ fn record(locked: &Locked<'_>, name: &IfName, recipe: Recipe, ifindex: Option<u3
 /// What is written of a parent of ours; nothing, if that cannot be read: the next `gc` tells by the mark.
 fn known(store: &Store, name: &IfName) -> Result<Option<MadeParent>> {
     match store.made_parent(name) {
-        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => {
+        Err(error) if error.kind().is_of_one_file() => {
             log::warn!("{error}");
             Ok(None)
         }

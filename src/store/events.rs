@@ -73,7 +73,7 @@ impl Store {
     /// Adds a line, and looks after the file if `is_time`.
     fn add_line(&self, line: &str, is_time: bool) -> io::Result<()> {
         let open = || file::open_to_append(&self.events_path());
-        let file = open().or_else(|error| match file::make_folder(&self.state_dir, 0o700) {
+        let file = open().or_else(|error| match self.make_folder() {
             Ok(()) => open(),
             Err(_) => Err(error),
         })?;

@@ -52,7 +52,7 @@ impl Store {
                 Ok(Some(record)) if record.uses_host_link(network) => return Ok(true),
                 Ok(_) => {}
                 // Who knows what it needs?
-                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => return Ok(true),
+                Err(error) if error.kind().is_of_one_file() => return Ok(true),
                 Err(error) => return Err(error),
             }
         }
@@ -60,20 +60,13 @@ impl Store {
     }
 
     /// Whether `link` stays without a container that needs it: it is kept, and what its network wants now.
-    ///
-    /// # Errors
-    /// When the network's definition cannot be read for now.
-    pub fn keeps_host_link(&self, link: &HostLink) -> Result<bool> {
-        if !link.kept {
-            return Ok(false);
-        }
-        match self.network(&link.network) {
-            Ok(network) => Ok(link.suits(&network)),
-            Err(error) if error.kind() == Kind::NotFound => Ok(false),
-            Err(error) if error.kind() == Kind::Io => Err(error),
-            // A definition that is wrong may mean it.
-            Err(_) => Ok(true),
-        }
+    pub fn keeps_host_link(&self, link: &HostLink) -> bool {
+        link.kept
+            && match self.network(&link.network) {
+                Ok(network) => link.suits(&network),
+                // A definition that is wrong, or cannot be read for now, may mean it.
+                Err(error) => error.kind() != Kind::NotFound,
+            }
     }
 
     /// The network in which the host holds `address` on `segment`, by the lease and the record of its link.
@@ -90,7 +83,7 @@ impl Store {
                 Ok(Some(network))
             }
             Ok(_) => Ok(None),
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => Ok(Some(network)),
+            Err(error) if error.kind().is_of_one_file() => Ok(Some(network)),
             Err(error) => Err(error),
         }
     }
@@ -221,7 +214,8 @@ impl<'a> Draft<'a> {
     /// What is written of the link.
     pub(super) fn known(&self) -> Result<Option<HostLink>> {
         match self.leasing.store.host_link(&self.network.name) {
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => {
+            // What may be sound is not written over: no container of this network is attached meanwhile.
+            Err(error) if error.kind() == Kind::Damaged => {
                 ::log::warn!("{error}");
                 Ok(None)
             }

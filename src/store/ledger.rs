@@ -240,7 +240,7 @@ impl<'a> Draft<'a> {
         let (store, locked) = (self.leasing.store, self.leasing.locked());
         let known = match store.segment(segment) {
             // Only hints stand in it: the leases are files of their own.
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => {
+            Err(error) if error.kind().is_of_one_file() => {
                 ::log::warn!("{error}");
                 if locked.is_some() {
                     remove(&store.segment_path(segment))?;

@@ -1,10 +1,10 @@
 //! The ledger's lock: holding a [`Locked`] is the only way to change anything.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::{MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,9 +17,7 @@ use super::Store;
 use super::lock_file::{Acquired, FILES, LockFile, Refused, acquire};
 use super::lock_holder::{FileId, holder};
 use crate::error::{Error, Kind, Result};
-use crate::file;
 use crate::shell;
-use crate::trust;
 
 /// The store while no other process changes it. Dropping it gives the lock back.
 #[derive(Debug)]
@@ -41,37 +39,10 @@ pub(super) enum Slot {
     Taken,
 }
 
-/// What a state folder is like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Folder {
-    /// It has what was written since the boot.
-    Whole,
-    /// It was made in place of one that is lost: what containers have had is still to be found.
-    Lost,
-}
-
-/// The mode of a state folder, and the bit of one that is [`Folder::Lost`] (`S_ISVTX`): it comes with the folder itself, and
-/// costs no look.
-const MODE: u32 = 0o700;
-const LOST: u32 = 0o1000;
-
 impl<'a> Locked<'a> {
     /// The store that is locked.
     pub fn store(&self) -> &'a Store {
         self.store
-    }
-
-    /// Notes that what a lost state folder had was looked for.
-    ///
-    /// # Errors
-    /// The next attach looks once more.
-    pub fn recovered(&self) -> Result<()> {
-        let path = &self.store.state_dir;
-        match self.store.folder()? {
-            Some(Folder::Lost) => fs::set_permissions(path, fs::Permissions::from_mode(MODE))
-                .map_err(|error| Error::io("change the mode of", path, &error)),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -160,56 +131,8 @@ impl Store {
         }
     }
 
-    fn make_folder(&self) -> Result<()> {
-        let mode = if self.was_made()? { MODE | LOST } else { MODE };
-        file::make_folder(&self.state_dir, mode)?;
-        file::touch(&self.made_path())?;
-        self.folder().map(drop)
-    }
-
     fn slot(&self) -> MutexGuard<'_, Slot> {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The state folder, which is root's alone; once it is found, it is not looked for again.
-    fn folder(&self) -> Result<Option<Folder>> {
-        let path = &self.state_dir;
-        if let Some(&folder) = self.folder.get() {
-            return Ok(Some(folder));
-        }
-        match fs::metadata(path) {
-            Ok(metadata) => {
-                trust::check_owner(path, &metadata)?;
-                let folder = if metadata.mode() & LOST == 0 { Folder::Whole } else { Folder::Lost };
-                Ok(Some(*self.folder.get_or_init(|| folder)))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("look at", path, &error)),
-        }
-    }
-
-    /// Whether the state folder was there since the last boot and is gone, with containers that may live.
-    ///
-    /// # Errors
-    /// When that cannot be told.
-    pub fn is_lost(&self) -> Result<bool> {
-        match self.folder()? {
-            Some(folder) => Ok(folder == Folder::Lost),
-            None => self.was_made(),
-        }
-    }
-
-    /// Whether there was a state folder since the last boot.
-    fn was_made(&self) -> Result<bool> {
-        let path = self.made_path();
-        path.try_exists().map_err(|error| Error::io("look for", &path, &error))
-    }
-
-    /// Beside the state folder, an empty file that tells that it was made: on the same tmpfs, so a boot forgets both.
-    fn made_path(&self) -> PathBuf {
-        let mut name = self.state_dir.clone().into_os_string();
-        name.push(".made");
-        name.into()
     }
 }
 
@@ -241,7 +164,8 @@ fn lock_as_before(path: &Path, file: &LockFile) -> Option<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use nix::fcntl::{FcntlArg, fcntl};
     use tempfile::TempDir;
@@ -415,27 +339,6 @@ mod tests {
         let held = one.lock(LONG).unwrap();
         assert!(two.lock(Duration::from_millis(20)).is_err());
         drop(held);
-    }
-
-    /// A folder in place of one that is gone is known for that until somebody has looked for what it had.
-    #[test]
-    fn lost_until_it_is_recovered() {
-        let folder = folder();
-        let path = folder.path().join("run");
-        fs::remove_dir(&path).unwrap();
-        let lost = || store(&folder).is_lost().unwrap();
-        assert!(!lost(), "there was none since the boot");
-        drop(store(&folder).lock(LONG).unwrap());
-        assert!(!lost());
-        fs::remove_dir_all(&path).unwrap();
-        assert!(lost());
-        drop(store(&folder).lock(LONG).unwrap());
-        assert!(lost());
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
-        let store = store(&folder);
-        store.lock(LONG).unwrap().recovered().unwrap();
-        assert!(!lost());
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, MODE);
     }
 
     /// An older version has the folder locked: just after an upgrade it is waited for, and waits for us.

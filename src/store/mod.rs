@@ -18,6 +18,7 @@ mod pick;
 mod preview;
 mod quarantine;
 mod segments;
+mod state_folder;
 #[cfg(test)]
 mod tests;
 
@@ -43,8 +44,9 @@ pub use events::{Recorded, Totals};
 use host::Host;
 pub use ledger::{Present, Subject};
 pub use lock::Locked;
-use lock::{Folder, Slot};
+use lock::Slot;
 pub use segments::{Holding, Leases};
+use state_folder::Folder;
 
 /// No file of ours is larger.
 const LIMIT: u64 = 4 * 1024 * 1024;
@@ -149,7 +151,7 @@ impl Store {
     /// What the container `id` holds, if anything.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] or [`Kind::Newer`] when its record cannot be made out.
+    /// When its record cannot be made out: [`Kind::is_of_one_file`].
     pub fn record(&self, id: &ContainerId) -> Result<Option<Record>> {
         let Some(record) = self.read_state::<Record>(&self.record_path(id))? else { return Ok(None) };
         if record.container != *id {
@@ -169,7 +171,7 @@ impl Store {
         for id in names_in::<ContainerId>(&self.containers_dir())? {
             match self.record(&id) {
                 Ok(record) => records.sound.extend(record),
-                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => {
+                Err(error) if error.kind().is_of_one_file() => {
                     ::log::warn!("{error}");
                     records.unknown.push((id, error.kind()));
                 }
@@ -200,6 +202,7 @@ impl Store {
         let damaged = |error: Error| Error::new(Kind::Damaged, error.to_string()).hint(REBUILD);
         let Some(text) = file::read(path, LIMIT, Trust::Own).map_err(|error| match error.kind() {
             Kind::Input => damaged(error),
+            Kind::Io => error.of_kind(Kind::Unreadable),
             _ => error,
         })?
         else {

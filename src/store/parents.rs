@@ -38,8 +38,7 @@ impl Store {
                         || base.is_some_and(|base| self.stands_on(&base, name))
                 }
                 Err(error) if error.kind() == Kind::NotFound => false,
-                Err(error) if error.kind() == Kind::Io => return Err(error),
-                // A definition that is wrong may mean it.
+                // A definition that is wrong, or cannot be read for now, may mean it.
                 Err(_) => true,
             };
             if needs {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::ledger::lease_target;
 use super::{Locked, Store, entries, file_names};
 use crate::claim::Claim;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::file;
 use crate::name::{ContainerId, NetworkName};
 use crate::record::Record;
@@ -75,7 +75,7 @@ impl Store {
         match self.record(&id) {
             Ok(Some(record)) if record.holds(segment, claim) => Ok(Holding::Container(Box::new(record))),
             Ok(_) => Ok(Holding::Nobody),
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Newer) => Ok(Holding::Unknown(id)),
+            Err(error) if error.kind().is_of_one_file() => Ok(Holding::Unknown(id)),
             Err(error) => Err(error),
         }
     }

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 11] = [
+    let all: [Named; 12] = [
         ("network", &[Need::Macvlan], network),
         ("network_create_refuses", &[Need::Macvlan], create_refuses),
         ("network_rm", &[Need::Macvlan], remove),
@@ -26,6 +27,7 @@ pub fn tests() -> Vec<Test> {
         ("the_lock_is_not_waited_for_for_ever", &[Need::Macvlan], lock),
         ("the_lock_is_for_writers", &[Need::Macvlan], lock_of_readers),
         ("leases_of_the_lock", &[Need::Macvlan, Need::Tool("perl")], leases),
+        ("leases_of_all_files", &[Need::Macvlan, Need::Tool("perl")], leases_of_all),
         ("hooks_d", &[], hooks_d),
     ];
     all.map(|(name, needs, run)| Test::new(format!("command::{name}"), needs, run)).into()
@@ -255,34 +257,75 @@ fn lock_of_readers() {
     bed.assert_nothing_held();
 }
 
+/// A process that has a lease on `file` (`F_SETLEASE`, fcntl(2)) and takes no notice when it is asked to give it up.
+fn lease(file: &Path, kind: i32) -> Child {
+    const PROGRAM: &str = r#"$SIG{IO} = "IGNORE"; open F, "<", $ARGV[0];
+        fcntl(F, 1024, $ARGV[1] + 0) or die $!; $| = 1; print "has it\n"; <STDIN>"#;
+    let mut command = Command::new("perl");
+    command.args(["-e", PROGRAM]).arg(file).arg(kind.to_string());
+    let mut reader = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(reader.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "has it\n");
+    reader
+}
+
 /// Nor does who has a lease of the file, which holds up who opens it to write, or at all.
 fn leases() {
     let bed = Bed::with_pub_net("macvlan", "");
     bed.configure("underlay.json", r#"{"lock_timeout_ms": 3000}"#);
     bed.container(Bare, "first").networks("pub_net").start().unwrap().stop();
-    // F_SETLEASE, fcntl(2), until its stdin is closed; who is asked to give it up takes no notice.
-    let lease = r#"$SIG{IO} = "IGNORE"; open F, "<", $ARGV[0];
-        fcntl(F, 1024, $ARGV[1] + 0) or die $!; $| = 1; print "has it\n"; <STDIN>"#;
     for (file, kind, next) in
         [("lock", nix::libc::F_RDLCK, "lock.1"), ("lock.1", nix::libc::F_WRLCK, "lock.2")]
     {
-        let mut command = Command::new("perl");
-        command
-            .args(["-e", lease])
-            .arg(bed.path("run").join(file))
-            .arg(kind.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        let mut reader = command.spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(reader.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        assert_eq!(said, "has it\n");
+        let mut reader = lease(&bed.path("run").join(file), kind);
         assert!(!bed.path("run").join(next).exists());
         bed.container(Bare, "web").networks("pub_net").start().unwrap().stop();
         assert!(bed.path("run").join(next).exists());
         reader.kill().unwrap();
         reader.wait().unwrap();
     }
+    bed.assert_nothing_held();
+}
+
+/// Leases on all files of the ledger, for which only the right to read them is needed: nobody but whose they are comes to
+/// harm, and all is as before when they are given up.
+fn leases_of_all() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    bed.create("--subnet=10.9.0.0/24 --host-access -o parent=eth0 lan");
+    let one = bed.container(Bare, "one").networks("pub_net").start().unwrap();
+    let two = bed.container(Bare, "two").networks("lan").start().unwrap();
+    let before = (bed.ps(), bed.leases(), bed.host_state());
+    let run = bed.path("run");
+    let files = [
+        format!("containers/{}.json", one.id),
+        format!("containers/{}.json", two.id),
+        "host_links/lan.json".to_owned(),
+        "events".to_owned(),
+        format!("segments/{}/segment.json", bed.leases()[0].split('/').next().unwrap()),
+    ];
+    let readers = files.each_ref().map(|file| lease(&run.join(file), nix::libc::F_WRLCK));
+    let refused = bed.container(Bare, "four").networks("lan").start().err().unwrap();
+    let why = format!("cannot read {}", run.join("host_links/lan.json").display());
+    assert!(refused.contains(&why) && refused.contains("lslocks"), "{refused}");
+    let three = bed.container(Bare, "three").networks("pub_net").start().unwrap();
+    let told = bed.outcome("ps", "");
+    assert!(told.code == 0 && told.stdout.contains(&three.id) && told.stderr.contains(&one.id), "{told:?}");
+    three.stop();
+    for command in ["gc", "boot"] {
+        let told = bed.outcome(command, "");
+        assert_eq!((told.code, &*told.stdout), (0, ""), "{command}: {told:?}");
+    }
+    assert!(bed.outcome("check", "").stdout.contains(&one.id));
+    for mut reader in readers {
+        reader.kill().unwrap();
+        reader.wait().unwrap();
+    }
+    assert_eq!((bed.run("gc"), bed.run("check")), Default::default());
+    assert_eq!((bed.ps(), bed.leases(), bed.host_state()), before);
+    one.stop();
+    two.stop();
+    bed.run("network rm lan");
     bed.assert_nothing_held();
 }
 

@@ -159,6 +159,7 @@ fn unreadable(name: &NetworkName, container: &ContainerId, kind: Kind) -> Error 
         Kind::Newer => {
             "a newer underlay has written it: stop the container, or remove the network by that version"
         }
+        Kind::Unreadable => "see why with `underlay check`, and try again",
         _ => "`underlay gc` writes it anew, or removes what is of no use",
     })
 }
