@@ -7,7 +7,7 @@ use crate::announce;
 use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::detach;
 use crate::error::{Error, Kind, Result};
-use crate::file;
+use crate::fs::file;
 use crate::hint::{self, Hint};
 use crate::host_side;
 use crate::kernel::{self, Made, NetnsFile, Process, Socket};

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::difference::{Difference, What};
+use crate::escape::shell::Line;
 use crate::lasting::Lasting;
 use crate::link::{Link, set_mtu};
 use crate::mac::MacAddr;
@@ -16,7 +17,6 @@ use crate::parent::{MARK, MadeParent};
 use crate::record::Attached;
 use crate::route::{Route, TableId};
 use crate::seal::Alias;
-use crate::shell::Line;
 use crate::tuning::{Sysctl, Tuning};
 
 /// What there is of one attachment.

@@ -8,9 +8,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::escape::printable;
 use crate::mac::MacAddr;
 use crate::name::{ContainerId, IfName, NetworkName};
-use crate::printable;
 use crate::record::Record;
 
 /// Something that has happened.

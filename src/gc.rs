@@ -2,6 +2,7 @@
 
 use crate::detach;
 use crate::error::{Error, Result};
+use crate::escape::shell::Line;
 use crate::host_side;
 use crate::kernel::{self, NetnsFile, Socket};
 use crate::mend;
@@ -9,7 +10,6 @@ use crate::parents;
 use crate::plan::{self, Op};
 use crate::record::Record;
 use crate::share;
-use crate::shell::Line;
 use crate::store::Store;
 
 /// What a collection came to.

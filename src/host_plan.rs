@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::escape::shell::Line;
 use crate::host_link::{HostLink, HostRoute};
 use crate::link::Link;
 use crate::name::IfName;
 use crate::route::Route;
-use crate::shell::Line;
 
 /// One operation in the host's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]

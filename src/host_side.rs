@@ -13,6 +13,7 @@ use crate::assign::Wanted;
 use crate::detach;
 use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
+use crate::escape::shell::Line;
 use crate::host_link::{self, HostLink};
 use crate::host_plan::{self, HostOp, Present};
 use crate::kernel::{self, NetnsFile, Socket};
@@ -21,7 +22,6 @@ use crate::name::NetworkName;
 use crate::network::Network;
 use crate::record::Record;
 use crate::settings::Settings;
-use crate::shell::Line;
 use crate::store::{self, Locked, Records, Store};
 use crate::ways::Ways;
 

@@ -19,6 +19,7 @@ pub mod diagnosis;
 pub mod difference;
 pub mod driver;
 pub mod error;
+pub mod escape;
 pub mod event;
 pub mod finding;
 pub mod foreign;
@@ -42,7 +43,6 @@ pub mod own_hooks;
 pub mod parent;
 pub mod pattern;
 pub mod plan;
-pub mod printable;
 pub mod quarantine;
 pub mod record;
 pub mod request;
@@ -52,7 +52,6 @@ pub mod runtime_call;
 pub mod seal;
 pub mod settings;
 pub mod sharing;
-pub mod shell;
 pub mod subnet;
 pub mod tuning;
 pub mod vlan;
@@ -60,13 +59,11 @@ pub mod ways;
 
 // Edges: one door per resource.
 mod ask;
-pub mod file;
-mod foreign_file;
+pub mod fs;
 pub mod kernel;
 pub mod oci;
 pub mod store;
 pub mod system;
-mod trust;
 
 // Stories: what happens, top to bottom.
 pub mod announce;

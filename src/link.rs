@@ -2,10 +2,10 @@
 
 use crate::driver::Driver;
 use crate::error::{Error, Result};
+use crate::escape::shell::Line;
 use crate::mac::MacAddr;
 use crate::network::Network;
 use crate::parent;
-use crate::shell::Line;
 use crate::tuning::Tuning;
 use crate::vlan::VlanProtocol;
 

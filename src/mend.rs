@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use crate::claim::Claim;
 use crate::error::{Error, Kind, Result};
-use crate::file;
+use crate::escape::shell::Line;
+use crate::fs::file;
 use crate::host_link::HostLink;
 use crate::kernel::{self, NetnsFile, Seen, Socket, Survey};
 use crate::mend_host;
@@ -19,7 +20,6 @@ use crate::record::{Record, VERSION};
 use crate::reseal::{self, Reseal};
 use crate::seal::Key;
 use crate::settings::Settings;
-use crate::shell::Line;
 use crate::store::{Locked, Store};
 
 /// One thing that mends the ledger, shown as a command of the shell where there is one.

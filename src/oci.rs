@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::asked::Asked;
 use crate::error::{Error, Kind, Result};
-use crate::file::{self, Trust};
+use crate::fs::file::{self, Trust};
 use crate::json;
 use crate::name::NetworkName;
 use crate::own_hooks;

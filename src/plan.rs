@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::driver::{Driver, Kind};
+use crate::escape::shell::Line;
 use crate::ipv6::{self, Advertised};
 use crate::lasting::{Lasting, PROTOCOL};
 use crate::mac::MacAddr;
@@ -15,7 +16,6 @@ use crate::parent::{self, Recipe};
 use crate::record::{Attached, Record};
 use crate::route::{Route, Table, TableId};
 use crate::seal::Alias;
-use crate::shell::Line;
 use crate::tuning::{Sysctl, SysctlValue, Tuning};
 
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and

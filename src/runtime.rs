@@ -8,16 +8,16 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use crate::error::{Error, Kind, Result};
-use crate::file;
-use crate::foreign_file::ForeignFile;
+use crate::escape::printable;
+use crate::fs::file;
+use crate::fs::foreign_file::ForeignFile;
+use crate::fs::trust;
 use crate::injection;
 use crate::kernel;
 use crate::oci;
 use crate::own_hooks::Program;
-use crate::printable;
 use crate::runtime_call::Call;
 use crate::store::Store;
-use crate::trust;
 
 /// The name by which this program is the wrapper.
 pub const NAME: &str = "underlay-runtime";

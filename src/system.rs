@@ -15,9 +15,9 @@ use crate::diagnosis::kernel::{LinkType, lists};
 use crate::diagnosis::machine::Dmi;
 use crate::diagnosis::programs::{self, Program};
 use crate::error::Result;
-use crate::file::{self, Trust};
+use crate::fs::file::{self, Trust};
+use crate::fs::trust;
 use crate::kernel;
-use crate::trust;
 
 /// No file that is looked at is larger.
 const LIMIT: u64 = 16 * 1024 * 1024;

@@ -7,7 +7,7 @@ use log::LevelFilter;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::printable;
+use crate::escape::printable;
 
 /// How a listing is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -6,11 +6,11 @@ use ipnet::IpNet;
 
 use super::parents::HostLink;
 use crate::difference::{Difference, What};
+use crate::escape::shell::Line;
 use crate::finding::{Finding, Severity, Subject};
 use crate::host_link;
 use crate::mac::MacAddr;
 use crate::record::{Attached, Record};
-use crate::shell::Line;
 
 /// What of a container is the host's as well; `addresses` are the host's, by the number of their link.
 pub fn duplicates(record: &Record, links: &[HostLink], addresses: &[(u32, IpNet)]) -> Vec<Finding> {

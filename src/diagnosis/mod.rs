@@ -11,7 +11,7 @@ pub mod programs;
 pub mod quarantine;
 
 use crate::driver::Driver;
-use crate::shell;
+use crate::escape::shell;
 
 /// The command that gives the network in `file` another driver, mode and flag.
 fn edit_driver(file: &str, driver: Driver) -> String {

@@ -3,12 +3,12 @@
 use super::edit_driver;
 use crate::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::Error;
+use crate::escape::shell::{self, Line};
 use crate::finding::{Finding, Severity, Subject};
 use crate::host_link;
 use crate::link::{Link, set_mtu};
 use crate::name::ChosenName;
 use crate::network::Network;
-use crate::shell::{self, Line};
 
 /// A link of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]

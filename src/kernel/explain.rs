@@ -5,9 +5,9 @@ use nix::libc;
 use super::reply::Refusal;
 use crate::driver::{Driver, Kind as DriverKind, MacvlanMode};
 use crate::error::{Error, Kind};
+use crate::escape::shell::Line;
 use crate::parent::Recipe;
 use crate::plan::Op;
-use crate::shell::Line;
 
 /// Whether something was refused because an address or MAC address is in use on the segment.
 pub fn is_in_use(error: &Error) -> bool {

@@ -4,8 +4,8 @@ use std::mem::ManuallyDrop;
 
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with};
 
+use crate::escape::printable;
 use crate::event::Event;
-use crate::printable;
 
 /// systemd.journal's native protocol (systemd: "Native Journal Protocol").
 const JOURNAL: &str = "/run/systemd/journal/socket";

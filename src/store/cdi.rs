@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use super::{Locked, Store, to_json};
 use crate::cdi;
 use crate::error::Result;
-use crate::file;
+use crate::fs::file;
+use crate::fs::trust;
 use crate::own_hooks::Program;
-use crate::trust;
 
 impl Store {
     /// Where the CDI file is.

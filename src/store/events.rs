@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Store, write_state};
 use crate::error::Result;
+use crate::escape::printable;
 use crate::event::Event;
-use crate::file::{self, Trust};
-use crate::printable;
+use crate::fs::file::{self, Trust};
 
 /// The file is begun anew when it is larger; one older file is kept.
 const LIMIT: u64 = 1024 * 1024;

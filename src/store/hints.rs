@@ -16,10 +16,10 @@ use nix::sys::time::TimeSpec;
 
 use super::{Store, entries, remove};
 use crate::error::{Error, Result};
-use crate::file;
+use crate::fs::file;
+use crate::fs::trust;
 use crate::hash::fnv1a;
 use crate::name::{ContainerId, Identity};
-use crate::trust;
 
 /// Where the hints of identities are, and those of containers that do not say what they are.
 const FOLDERS: [&str; 2] = ["identities", "containers"];

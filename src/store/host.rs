@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use super::{Locked, Store};
 use crate::error::{Error, Result};
-use crate::file::{self, Trust};
+use crate::escape::shell;
+use crate::fs::file::{self, Trust};
+use crate::fs::trust;
 use crate::kernel;
 use crate::link::Link;
 use crate::seal::{KEY, Key};
-use crate::shell;
-use crate::trust;
 
 /// machine-id(5): made once for each installation, the same after each boot.
 const MACHINE_ID: &str = "/etc/machine-id";

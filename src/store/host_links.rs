@@ -11,7 +11,7 @@ use super::{Holding, Locked, Present, Store, names_in, remove, write_state};
 use crate::assign::Wanted;
 use crate::claim::Claim;
 use crate::error::{Error, Kind, Result};
-use crate::file;
+use crate::fs::file;
 use crate::host_link::{self, HostLink};
 use crate::link::Link;
 use crate::name::{ContainerId, IfName, NetworkName};

@@ -15,7 +15,7 @@ use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::claim::Claim;
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
-use crate::file;
+use crate::fs::file;
 use crate::host_link;
 use crate::kernel::Neighbour;
 use crate::mac::MacAddr;

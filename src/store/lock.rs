@@ -17,7 +17,7 @@ use super::Store;
 use super::lock_file::{Acquired, FILES, LockFile, Refused, acquire};
 use super::lock_holder::{FileId, holder};
 use crate::error::{Error, Kind, Result};
-use crate::shell;
+use crate::escape::shell;
 
 /// The store while no other process changes it. Dropping it gives the lock back.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 use super::lock_holder::FileId;
-use crate::trust;
+use crate::fs::trust;
 
 /// How many files there are, one after the other.
 pub(super) const FILES: u32 = 1024;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::{Locked, Store, entries, remove};
 use crate::claim::Claim;
 use crate::error::Result;
-use crate::file::{self, Trust};
+use crate::fs::file::{self, Trust};
 use crate::subnet::{Subnet, number};
 
 /// The most addresses that a pool with a map has.

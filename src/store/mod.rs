@@ -32,13 +32,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::file::{self, Trust, remove};
+use crate::fs::file::{self, Trust, remove};
+use crate::fs::trust;
 use crate::json;
 use crate::name::{ContainerId, NetworkName};
 use crate::network::Network;
 use crate::record::{Record, VERSION};
 use crate::settings::Settings;
-use crate::trust;
 
 pub use events::{Recorded, Totals};
 use host::Host;

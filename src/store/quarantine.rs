@@ -13,7 +13,7 @@ use super::{Locked, Present, Store, remove, to_json};
 use crate::assign::{self, Wanted};
 use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
-use crate::file;
+use crate::fs::file;
 use crate::kernel::Neighbour;
 use crate::quarantine::{Conflict, Hints, Quarantined};
 use crate::record::{Record, Segment};

@@ -9,7 +9,7 @@ use super::ledger::lease_target;
 use super::{Locked, Store, entries, file_names};
 use crate::claim::Claim;
 use crate::error::{Error, Result};
-use crate::file;
+use crate::fs::file;
 use crate::name::{ContainerId, NetworkName};
 use crate::record::Record;
 

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use super::{Locked, Store};
 use crate::error::{Error, Result};
-use crate::file;
-use crate::trust;
+use crate::fs::file;
+use crate::fs::trust;
 
 /// What a state folder is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Error, Result};
-use crate::file::temporary_name;
+use crate::fs::file::temporary_name;
 
 /// A file that was read, and the folder that it is in.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use nix::libc;
 use nix::unistd::geteuid;
 
 use crate::error::{Error, Result};
-use crate::shell;
+use crate::escape::shell;
 
 /// Whether nobody but root, or the user this program runs as, can change the file or folder `path`.
 ///

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use crate::error::{Error, Result};
-use crate::trust::check_owner;
+use crate::fs::trust::check_owner;
 use nix::libc;
 
 /// Whose files are read.
@@ -17,7 +17,7 @@ use nix::libc;
 pub enum Trust {
     /// Anybody's.
     Anybody,
-    /// The operator's: see [`trust`](crate::trust).
+    /// The operator's: see [`trust`](crate::fs::trust).
     Operator,
     /// What underlay itself has written: as the operator's, and no symbolic link.
     Own,

@@ -6,7 +6,7 @@ use std::fmt::{self, Display};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::printable::is_visible;
+use crate::escape::printable::is_visible;
 
 /// A command line, or several joined by `&&`.
 #[derive(Clone, Debug, PartialEq, Eq)]
