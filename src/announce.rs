@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::kernel::{self, NetnsFile, Wire};
-use crate::name::ContainerId;
+use crate::net::name::ContainerId;
 use crate::record::{Attached, Record, State};
 use crate::store::Store;
 

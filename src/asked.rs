@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::IgnoredAny;
 
 use crate::error::{Error, Result};
-use crate::name::NetworkName;
+use crate::net::name::NetworkName;
 use crate::network::Network;
 use crate::request::{
     Annotations, Attachment, IDENTITY, NETWORK_PREFIX, NETWORKS, OPTIONS, PREFIX, Request, attachments,

@@ -7,14 +7,14 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::{Error, Kind, Result};
 use crate::hint::Hint;
-use crate::ipv6::Advertised;
-use crate::link::Link;
-use crate::name::IfName;
+use crate::net::ipv6::Advertised;
+use crate::net::link::Link;
+use crate::net::name::IfName;
+use crate::net::route::{Route, Table};
+use crate::net::subnet::Subnet;
 use crate::network::Network;
 use crate::record::Attached;
 use crate::request::Attachment;
-use crate::route::{Route, Table};
-use crate::subnet::Subnet;
 
 /// An attachment with all that is known before addresses are picked.
 #[derive(Clone, Debug)]

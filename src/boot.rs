@@ -8,7 +8,7 @@ use crate::gc;
 use crate::host_side;
 use crate::kernel::{NetnsFile, Socket};
 use crate::mend;
-use crate::name::NetworkName;
+use crate::net::name::NetworkName;
 use crate::parents;
 use crate::settings::Settings;
 use crate::store::Store;

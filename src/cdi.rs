@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::name::NetworkName;
+use crate::net::name::NetworkName;
 use crate::own_hooks::{Hook, Program, STAGES};
 
 /// The kind of our devices: vendor and class.

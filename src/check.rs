@@ -5,11 +5,11 @@ use crate::compare::{self, Actual};
 use crate::difference::{Difference, What};
 use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile, Seen, Socket};
-use crate::link::Link;
-use crate::name::IfName;
+use crate::net::link::Link;
+use crate::net::name::IfName;
+use crate::net::seal::Key;
 use crate::record::{Holder, Record, State};
 use crate::reseal;
-use crate::seal::Key;
 use crate::store::{Holding, Locked, Store};
 
 /// What in the ledger is not as the kernel tells: of all containers, of the parents that underlay has made, and of

@@ -6,11 +6,11 @@ use crate::difference::{Difference, What};
 use crate::error::Result;
 use crate::host_link::{self, HostLink};
 use crate::kernel::{self, Socket};
-use crate::link::Link;
+use crate::net::link::Link;
+use crate::net::route::Route;
+use crate::net::ways::Ways;
 use crate::record::Record;
-use crate::route::Route;
 use crate::store::{Locked, Store};
-use crate::ways::Ways;
 
 const UNNEEDED: &str = "`underlay gc` deletes the host's link that no container needs";
 const REMAKE: &str = "`underlay gc` makes it anew, as does the next attach";

@@ -8,16 +8,16 @@ use ipnet::IpNet;
 use crate::difference::{Difference, What};
 use crate::escape::shell::Line;
 use crate::lasting::Lasting;
-use crate::link::{Link, set_mtu};
-use crate::mac::MacAddr;
-use crate::mark::Mark;
-use crate::name::IfName;
+use crate::net::link::{Link, set_mtu};
+use crate::net::mac::MacAddr;
+use crate::net::mark::Mark;
+use crate::net::name::IfName;
+use crate::net::parent::{MARK, MadeParent};
+use crate::net::route::{Route, TableId};
+use crate::net::seal::Alias;
+use crate::net::tuning::{Sysctl, Tuning};
 use crate::network::Network;
-use crate::parent::{MARK, MadeParent};
 use crate::record::Attached;
-use crate::route::{Route, TableId};
-use crate::seal::Alias;
-use crate::tuning::{Sysctl, Tuning};
 
 /// What there is of one attachment.
 #[derive(Clone, Debug, Default)]
@@ -248,8 +248,8 @@ fn plain(route: &Route) -> Route {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::{Driver, MacvlanMode};
-    use crate::link::Elsewhere;
+    use crate::net::driver::{Driver, MacvlanMode};
+    use crate::net::link::Elsewhere;
     use crate::record::Record;
 
     const RECORD: &str = r#"{
@@ -263,7 +263,7 @@ mod tests {
         ]}"#;
 
     fn link(ifindex: u32, name: &str) -> Link {
-        Link { ifindex, name: name.to_owned(), ..crate::link::eth0() }
+        Link { ifindex, name: name.to_owned(), ..crate::net::link::eth0() }
     }
 
     fn mark(record: &Record) -> Mark {

@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::host_side;
 use crate::kernel::{self, NetnsFile, Socket};
 use crate::mend;
-use crate::name::ContainerId;
+use crate::net::name::ContainerId;
 use crate::parents;
 use crate::plan;
 use crate::record::Record;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::driver::{Driver, IpvlanMode, MacvlanMode};
 use crate::error::{Error, Result};
-use crate::link::Link;
+use crate::net::driver::{Driver, IpvlanMode, MacvlanMode};
+use crate::net::link::Link;
 use crate::network::Network;
 
 /// How often a network is asked for one address (RFC 5227, PROBE_NUM).
@@ -290,7 +290,7 @@ mod tests {
             let text = format!(r#"{{"version": 1, {keys}}}"#);
             Network::from_json(&"lan".parse().unwrap(), text.as_bytes()).unwrap()
         };
-        let eth0 = crate::link::eth0();
+        let eth0 = crate::net::link::eth0();
         let of_kind = |kind: &str| Link { kind: Some(kind.to_owned()), ..eth0.clone() };
         let macvlan = r#""driver": "macvlan", "parent": "eth0""#;
         let five = Some(Detection::For(5));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::name::{ContainerId, IfName, NetworkName};
+use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::record::Attached;
 
 /// One thing that is not as the ledger says.

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::escape::printable;
-use crate::mac::MacAddr;
-use crate::name::{ContainerId, IfName, NetworkName};
+use crate::net::mac::MacAddr;
+use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::record::Record;
 
 /// Something that has happened.

@@ -6,10 +6,10 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use crate::claim::Claim;
 use crate::error::Result;
-use crate::mac::MacAddr;
-use crate::name::NetworkName;
+use crate::net::claim::Claim;
+use crate::net::mac::MacAddr;
+use crate::net::name::NetworkName;
 use crate::record::Record;
 use crate::request::{self, Attachment};
 

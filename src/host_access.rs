@@ -10,9 +10,9 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 
-use crate::driver::{Driver, IpvlanFlag, MacvlanMode};
 use crate::error::{Error, Kind, Result};
-use crate::subnet::Subnet;
+use crate::net::driver::{Driver, IpvlanFlag, MacvlanMode};
+use crate::net::subnet::Subnet;
 
 /// That the host can talk to the containers of a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::driver::Driver;
 use crate::hash::fnv1a;
-use crate::link::Link;
-use crate::mac::MacAddr;
-use crate::name::{IfName, NetworkName};
+use crate::net::driver::Driver;
+use crate::net::link::Link;
+use crate::net::mac::MacAddr;
+use crate::net::name::{IfName, NetworkName};
+use crate::net::ways::Ways;
 use crate::network::Network;
 use crate::record::{Attached, Record};
-use crate::ways::Ways;
 
 /// What the alias of a host's link begins with; the network's name follows.
 const MARK: &str = "underlay:host:";
@@ -228,9 +228,9 @@ mod tests {
         assert_eq!(name(&network("abcdefghijk")).as_str(), "ulh-abcdefghijk");
         assert_eq!(name(&network("abcdefghijkl")).as_str().len(), 15);
         assert_ne!(name(&network("abcdefghijkl")), name(&network("abcdefghijkm")));
-        assert_ne!(name(&network("x")), crate::parent::dummy_name(&network("h-x")), "no dummy's name");
+        assert_ne!(name(&network("x")), crate::net::parent::dummy_name(&network("h-x")), "no dummy's name");
         assert_eq!(network_of(&mark(&network("lan"))), Some(network("lan")));
-        assert!(mark(&network("lan")).parse::<crate::mark::Mark>().is_err(), "no container's mark");
+        assert!(mark(&network("lan")).parse::<crate::net::mark::Mark>().is_err(), "no container's mark");
         assert_eq!(network_of("underlay:parent"), None);
         assert!(mark(&network(&"n".repeat(128))).len() < 255, "the kernel keeps all of it");
     }

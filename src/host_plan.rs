@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use crate::escape::shell::Line;
 use crate::host_link::{HostLink, HostRoute};
-use crate::link::Link;
-use crate::name::IfName;
-use crate::route::Route;
+use crate::net::link::Link;
+use crate::net::name::IfName;
+use crate::net::route::Route;
 
 /// One operation in the host's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,9 +110,9 @@ fn ip(address: &IpAddr) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::tuning::Tuning;
+    use crate::net::ways::Ways;
     use crate::record::Record;
-    use crate::tuning::Tuning;
-    use crate::ways::Ways;
 
     const LINK: &str = r#"{"version": 1, "network": "lan", "name": "ulh-lan",
         "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2, "segment": 2,

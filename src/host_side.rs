@@ -11,19 +11,19 @@ use ipnet::IpNet;
 
 use crate::assign::Wanted;
 use crate::detach;
-use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell::Line;
 use crate::host_link::{self, HostLink};
 use crate::host_plan::{self, HostOp, Present};
 use crate::kernel::{self, NetnsFile, Socket};
-use crate::link::Link;
-use crate::name::NetworkName;
+use crate::net::driver::Kind as Driver;
+use crate::net::link::Link;
+use crate::net::name::NetworkName;
+use crate::net::ways::Ways;
 use crate::network::Network;
 use crate::record::Record;
 use crate::settings::Settings;
 use crate::store::{self, Locked, Records, Store};
-use crate::ways::Ways;
 
 /// # Errors
 /// When the host has a link of the name that its own link in `network` is to have, and that is somebody else's.

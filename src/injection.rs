@@ -9,7 +9,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::error::{Error, Result};
 use crate::json;
-use crate::name::NetworkName;
+use crate::net::name::NetworkName;
 use crate::own_hooks::{self, Hook, Listed, Program, STAGES};
 use crate::request::NETWORKS;
 

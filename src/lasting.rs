@@ -5,10 +5,10 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::error::{Error, Kind, Result};
+use crate::net::route::{Route, TableId};
 use crate::network::Network;
 use crate::record::{Attached, Record};
 use crate::request::Attachment;
-use crate::route::{Route, TableId};
 
 /// By which the kernel knows that a rule or route is ours (`FRA_PROTOCOL`, `rtm_protocol`): a number nobody has taken
 /// in linux/rtnetlink.h or iproute2's rt_protos. It takes the place of a link's mark: the ledger says whose it is.

@@ -8,54 +8,39 @@
 
 // Words: values and rules without I/O.
 pub mod address;
-pub mod address_range;
 pub mod asked;
 pub mod assign;
 pub mod cdi;
-pub mod claim;
 pub mod compare;
 pub mod detection;
 pub mod diagnosis;
 pub mod difference;
-pub mod driver;
 pub mod error;
 pub mod escape;
 pub mod event;
 pub mod finding;
 pub mod foreign;
-pub mod frame;
 mod hash;
 pub mod hint;
 pub mod host_access;
 pub mod host_link;
 pub mod host_plan;
 pub mod injection;
-pub mod ipv6;
 pub mod json;
 pub mod lasting;
-pub mod link;
-pub mod mac;
-pub mod mark;
-pub mod name;
+pub mod net;
 pub mod network;
 pub mod network_file;
 pub mod own_hooks;
-pub mod parent;
 pub mod pattern;
 pub mod plan;
 pub mod quarantine;
 pub mod record;
 pub mod request;
 pub mod reservation;
-pub mod route;
 pub mod runtime_call;
-pub mod seal;
 pub mod settings;
 pub mod sharing;
-pub mod subnet;
-pub mod tuning;
-pub mod vlan;
-pub mod ways;
 
 // Edges: one door per resource.
 mod ask;

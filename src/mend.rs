@@ -6,19 +6,19 @@ use std::fmt;
 use std::mem;
 use std::path::PathBuf;
 
-use crate::claim::Claim;
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell::Line;
 use crate::fs::file;
 use crate::host_link::HostLink;
 use crate::kernel::{self, NetnsFile, Seen, Socket, Survey};
 use crate::mend_host;
-use crate::name::{ContainerId, IfName, NetworkName};
-use crate::parent::{MadeParent, Recipe};
+use crate::net::claim::Claim;
+use crate::net::name::{ContainerId, IfName, NetworkName};
+use crate::net::parent::{MadeParent, Recipe};
+use crate::net::seal::Key;
 use crate::rebuild;
 use crate::record::{Record, VERSION};
 use crate::reseal::{self, Reseal};
-use crate::seal::Key;
 use crate::settings::Settings;
 use crate::store::{Locked, Store};
 

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::claim::Claim;
-use crate::driver::Kind as Driver;
 use crate::error::{Kind, Result};
 use crate::host_link::{self, HostLink};
 use crate::kernel::Socket;
-use crate::link::Link;
 use crate::mend::{Mend, Mended};
-use crate::name::{IfName, NetworkName};
+use crate::net::claim::Claim;
+use crate::net::driver::Kind as Driver;
+use crate::net::link::Link;
+use crate::net::name::{IfName, NetworkName};
 use crate::record::VERSION;
 use crate::store::{Holding, Store};
 

@@ -6,20 +6,20 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use crate::detection::Detection;
-use crate::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::{Error, Result};
 use crate::host_access::HostAccess;
-use crate::ipv6::Ipv6;
 use crate::json;
-use crate::name::{IfName, NetworkName};
+use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
+use crate::net::ipv6::Ipv6;
+use crate::net::name::{IfName, NetworkName};
+use crate::net::parent::{self, Recipe};
+use crate::net::route::{Route, TableId};
+use crate::net::subnet::Subnet;
+use crate::net::tuning::Tuning;
+use crate::net::vlan::Trunk;
 use crate::network_file::{NetworkFile, SubnetFile, VERSION};
-use crate::parent::{self, Recipe};
 use crate::pattern::Pattern;
 use crate::reservation::Reservations;
-use crate::route::{Route, TableId};
-use crate::subnet::Subnet;
-use crate::tuning::Tuning;
-use crate::vlan::Trunk;
 
 /// No network has more subnets, nor more routes, nor a subnet more aux addresses: they are compared with each other.
 pub const MOST: usize = 256;

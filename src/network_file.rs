@@ -8,19 +8,19 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::detection::Detection;
-use crate::driver::{IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::{Error, Result};
 use crate::host_access::{self, HostAccess};
-use crate::ipv6::Ipv6;
 use crate::json;
-use crate::mac::MacAddr;
-use crate::name::{IfName, NetworkName};
+use crate::net::driver::{IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
+use crate::net::ipv6::Ipv6;
+use crate::net::mac::MacAddr;
+use crate::net::name::{IfName, NetworkName};
+use crate::net::route::{Route, TableId};
+use crate::net::subnet::{AddressRange, Subnet};
+use crate::net::tuning::{Sysctl, SysctlValue, Tuning};
+use crate::net::vlan::{VlanId, VlanProtocol, VlanRanges};
 use crate::pattern::Pattern;
 use crate::reservation::Reservation;
-use crate::route::{Route, TableId};
-use crate::subnet::{AddressRange, Subnet};
-use crate::tuning::{Sysctl, SysctlValue, Tuning};
-use crate::vlan::{VlanId, VlanProtocol, VlanRanges};
 
 /// The version of the network file format this program reads and writes.
 pub const VERSION: u32 = 1;

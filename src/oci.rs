@@ -11,7 +11,7 @@ use crate::asked::Asked;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file::{self, Trust};
 use crate::json;
-use crate::name::NetworkName;
+use crate::net::name::NetworkName;
 use crate::own_hooks;
 use crate::request::{Annotations, NETWORKS};
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::json;
-use crate::name::NetworkName;
+use crate::net::name::NetworkName;
 
 /// The stages of the OCI runtime specification ("POSIX-platform Hooks") that underlay serves.
 pub const STAGES: [&str; 2] = ["createRuntime", "poststop"];

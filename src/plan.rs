@@ -5,18 +5,18 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::driver::{Driver, Kind};
 use crate::escape::shell::Line;
-use crate::ipv6::{self, Advertised};
 use crate::lasting::{Lasting, PROTOCOL};
-use crate::mac::MacAddr;
-use crate::mark::Mark;
-use crate::name::IfName;
-use crate::parent::{self, Recipe};
+use crate::net::driver::{Driver, Kind};
+use crate::net::ipv6::{self, Advertised};
+use crate::net::mac::MacAddr;
+use crate::net::mark::Mark;
+use crate::net::name::IfName;
+use crate::net::parent::{self, Recipe};
+use crate::net::route::{Route, Table, TableId};
+use crate::net::seal::Alias;
+use crate::net::tuning::{Sysctl, SysctlValue, Tuning};
 use crate::record::{Attached, Record};
-use crate::route::{Route, Table, TableId};
-use crate::seal::Alias;
-use crate::tuning::{Sysctl, SysctlValue, Tuning};
 
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
 /// shown before anything exists.

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::hint;
 use crate::host_side;
 use crate::kernel::{self, NetnsFile, Socket};
-use crate::name::ContainerId;
+use crate::net::name::ContainerId;
 use crate::oci::Bundle;
 use crate::parents;
 use crate::plan;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::mac::MacAddr;
+use crate::net::mac::MacAddr;
 
 /// How long an address is set aside, in seconds: as long as dnsmasq does after a DHCPDECLINE.
 pub const PERIOD: u64 = 600;

@@ -9,18 +9,18 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::claim::Claim;
 use crate::error::Result;
 use crate::host_link;
-use crate::ipv6::Advertised;
 use crate::kernel::{self, Seen, Socket};
-use crate::mark::Mark;
-use crate::name::{ContainerId, Identity, IfName, NetworkName};
+use crate::net::claim::Claim;
+use crate::net::ipv6::Advertised;
+use crate::net::mark::Mark;
+use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
+use crate::net::tuning::Tuning;
 use crate::network::Network;
 use crate::record::{Attached, Holder, Record, State, VERSION};
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::tuning::Tuning;
 
 /// The addresses and routes of a record that is written anew, at most.
 const MOST: usize = 4096;

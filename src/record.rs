@@ -7,16 +7,16 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::claim::Claim;
 use crate::detection::Detection;
-use crate::driver::{Driver, IpvlanFlag, IpvlanMode};
-use crate::ipv6::Advertised;
-use crate::mac::MacAddr;
-use crate::mark::Mark;
-use crate::name::{ContainerId, Identity, IfName, NetworkName};
+use crate::net::claim::Claim;
+use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode};
+use crate::net::ipv6::Advertised;
+use crate::net::mac::MacAddr;
+use crate::net::mark::Mark;
+use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
+use crate::net::route::{Route, Table};
+use crate::net::tuning::Tuning;
 use crate::quarantine::Hints;
-use crate::route::{Route, Table};
-use crate::tuning::Tuning;
 
 /// The version of the record formats this program reads and writes.
 pub const VERSION: u32 = 1;

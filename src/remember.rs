@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::claim::Claim;
 use crate::detach;
 use crate::error::Result;
 use crate::hint::{self, Hint};
 use crate::kernel::{self, Socket};
-use crate::link::Link;
-use crate::name::{ContainerId, Identity, NetworkName};
+use crate::net::claim::Claim;
+use crate::net::link::Link;
+use crate::net::name::{ContainerId, Identity, NetworkName};
 use crate::record::{Record, State};
 use crate::settings::Settings;
 use crate::store::Store;

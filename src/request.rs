@@ -8,11 +8,11 @@ use crate::address::{self, RequestedAddress};
 use crate::asked::is_json;
 use crate::error::{Error, Result};
 use crate::json;
-use crate::mac::MacAddr;
-use crate::name::{ChosenName, Identity, NetworkName};
+use crate::net::mac::MacAddr;
+use crate::net::name::{ChosenName, Identity, NetworkName};
+use crate::net::route::{Route, TableId};
+use crate::net::vlan::VlanId;
 use crate::network::Network;
-use crate::route::{Route, TableId};
-use crate::vlan::VlanId;
 
 /// The annotation that lists the attachments of a container.
 pub const NETWORKS: &str = "io.underlay.networks";

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::claim::Claim;
-use crate::driver::Driver;
 use crate::error::{Error, Result};
-use crate::mac::MacAddr;
-use crate::name::Identity;
-use crate::subnet::Subnet;
+use crate::net::claim::Claim;
+use crate::net::driver::Driver;
+use crate::net::mac::MacAddr;
+use crate::net::name::Identity;
+use crate::net::subnet::Subnet;
 
 /// No network has more reservations, nor a reservation more addresses: far more than a file may hold that is read at
 /// each start of a container.

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::name::NetworkName;
+use crate::net::name::NetworkName;
 
 /// Global options whose value may be the next argument.
 const VALUED: [&str; 7] = ["root", "log", "log-format", "log-level", "criu", "rootless", "cgroup-manager"];

@@ -9,7 +9,7 @@ use crate::asked::Asked;
 use crate::detection::{self, ANNOUNCEMENTS, Detection};
 use crate::error::{Error, Result};
 use crate::json;
-use crate::name::NetworkName;
+use crate::net::name::NetworkName;
 use crate::network::Network;
 use crate::pattern::Pattern;
 

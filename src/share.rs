@@ -7,7 +7,7 @@
 use crate::detach;
 use crate::error::Result;
 use crate::kernel;
-use crate::name::ContainerId;
+use crate::net::name::ContainerId;
 use crate::network::Network;
 use crate::record::{Holder, Record, State, VERSION};
 use crate::request::Request;

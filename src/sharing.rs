@@ -35,7 +35,7 @@ impl Attached {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::NetworkName;
+    use crate::net::name::NetworkName;
     use crate::request::short_form;
 
     /// A container that is attached to VLAN 5 of `lan`, and to `san`.

@@ -6,16 +6,16 @@ use std::net::IpAddr;
 use crate::asked::Asked;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{Neighbour, Socket};
-use crate::link::Link;
-use crate::name::{IfName, NetworkName};
+use crate::net::link::Link;
+use crate::net::name::{IfName, NetworkName};
+use crate::net::subnet::Subnet;
+use crate::net::ways::Ways;
 use crate::network::Network;
 use crate::parents;
 use crate::record::Record;
 use crate::request::{self, Request};
 use crate::settings::Settings;
 use crate::store::{Store, no_such_network};
-use crate::subnet::Subnet;
-use crate::ways::Ways;
 
 /// What is asked for and the definitions of its networks, as far as the operator permits it. Nothing is looked up
 /// for a container before that is known, so that a refusal tells nothing but its own rule.

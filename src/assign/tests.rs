@@ -1,7 +1,7 @@
 //! Names and routes of attachments, by tables.
 
 use super::*;
-use crate::ipv6::Ipv6;
+use crate::net::ipv6::Ipv6;
 use crate::request;
 
 fn requests(text: &str) -> Vec<Attachment> {
@@ -57,7 +57,7 @@ fn routed(cases: &[(&str, &str, &[&str])], present: DefaultRoutes) -> Vec<Attach
             mac: None,
             mtu: None,
             bclim: None,
-            tuning: crate::tuning::Tuning::default(),
+            tuning: crate::net::tuning::Tuning::default(),
             detection: None,
             announcements: 0,
             advertised: Advertised { slaac: network.ipv6.and_then(Ipv6::slaac), ..Advertised::default() },
@@ -65,7 +65,7 @@ fn routed(cases: &[(&str, &str, &[&str])], present: DefaultRoutes) -> Vec<Attach
             routes: Vec::new(),
             table: None,
         });
-        let parent = crate::link::eth0();
+        let parent = crate::net::link::eth0();
         all_wanted.push(Wanted { request, network, parent, ifname, hint: Hint::default() });
     }
     routes(&all_wanted, &mut all_attached, present);

@@ -1,7 +1,7 @@
 //! Containers as people name them.
 
 use crate::error::{Error, Kind, Result};
-use crate::name::ContainerId;
+use crate::net::name::ContainerId;
 use crate::record::Record;
 use crate::store::Store;
 

@@ -8,7 +8,7 @@ use crate::detach;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::kernel;
-use crate::name::{ContainerId, NetworkName};
+use crate::net::name::{ContainerId, NetworkName};
 use crate::oci;
 use crate::report::report;
 use crate::store::Store;

@@ -25,7 +25,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::announce;
 use crate::error::{Error, Kind, Result};
 use crate::kernel;
-use crate::name::{ContainerId, NetworkName};
+use crate::net::name::{ContainerId, NetworkName};
 use crate::own_hooks::Program;
 use crate::store::Store;
 use output::Format;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::output;
 use crate::error::{Error, Kind, Result};
-use crate::name::ContainerId;
+use crate::net::name::ContainerId;
 use crate::oci;
 use crate::preview;
 use crate::store::Store;

@@ -9,7 +9,7 @@ use crate::difference::{Difference, What};
 use crate::escape::shell::Line;
 use crate::finding::{Finding, Severity, Subject};
 use crate::host_link;
-use crate::mac::MacAddr;
+use crate::net::mac::MacAddr;
 use crate::record::{Attached, Record};
 
 /// What of a container is the host's as well; `addresses` are the host's, by the number of their link.

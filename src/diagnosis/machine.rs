@@ -1,8 +1,8 @@
 //! Hypervisors and clouds, which pass frames of the addresses they know and of no others.
 
 use super::edit_driver;
-use crate::driver::{Driver, IpvlanFlag, IpvlanMode, Kind};
 use crate::finding::{Finding, Severity, Subject};
+use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind};
 use crate::network::Network;
 
 /// What the firmware says of the machine (SMBIOS types 1 and 3, `/sys/class/dmi/id`).

@@ -10,8 +10,8 @@ pub mod parents;
 pub mod programs;
 pub mod quarantine;
 
-use crate::driver::Driver;
 use crate::escape::shell;
+use crate::net::driver::Driver;
 
 /// The command that gives the network in `file` another driver, mode and flag.
 fn edit_driver(file: &str, driver: Driver) -> String {
@@ -30,7 +30,7 @@ fn edit_driver(file: &str, driver: Driver) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::{IpvlanFlag, IpvlanMode, MacvlanMode};
+    use crate::net::driver::{IpvlanFlag, IpvlanMode, MacvlanMode};
 
     /// A line for a shell, each word quoted.
     #[test]

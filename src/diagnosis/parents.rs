@@ -1,13 +1,13 @@
 //! The links that networks hang on.
 
 use super::edit_driver;
-use crate::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::Error;
 use crate::escape::shell::{self, Line};
 use crate::finding::{Finding, Severity, Subject};
 use crate::host_link;
-use crate::link::{Link, set_mtu};
-use crate::name::ChosenName;
+use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
+use crate::net::link::{Link, set_mtu};
+use crate::net::name::ChosenName;
 use crate::network::Network;
 
 /// A link of the host.
@@ -192,7 +192,7 @@ fn edit_parent(defined: &Defined, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::eth0;
+    use crate::net::link::eth0;
 
     fn host_link(link: Link) -> HostLink {
         HostLink { link, carrier: true, master: None, wireless: false }

@@ -32,7 +32,7 @@ pub fn set_aside(parent: &str, all: &[Quarantined]) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mac::MacAddr;
+    use crate::net::mac::MacAddr;
 
     #[test]
     fn some_and_many() {

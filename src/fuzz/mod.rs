@@ -20,16 +20,17 @@ use crate::asked::Asked;
 use crate::error::{Kind, Result};
 use crate::host_link::HostLink;
 use crate::host_plan::{self, HostOp};
-use crate::name::NetworkName;
+use crate::net::frame;
+use crate::net::name::NetworkName;
+use crate::net::parent::MadeParent;
+use crate::net::seal::Alias;
+use crate::net::subnet::Subnet;
 use crate::network::Network;
 use crate::own_hooks::Program;
-use crate::parent::MadeParent;
 use crate::record::{Attached, Record, Segment};
 use crate::request::{self, Annotations, Attachment};
-use crate::seal::Alias;
 use crate::settings::Settings;
-use crate::subnet::Subnet;
-use crate::{frame, hint, injection, json, kernel, oci, plan};
+use crate::{hint, injection, json, kernel, oci, plan};
 
 /// A target by the name of its folder in the corpus.
 pub type Target = (&'static str, fn(&[u8]));

@@ -13,15 +13,15 @@ use super::netns::NetnsFile;
 use super::reply::Refusal;
 use super::socket::Socket;
 use super::sysctl;
-use crate::driver::Kind as DriverKind;
 use crate::error::{Error, Result};
 use crate::lasting::Lasting;
-use crate::link::Link;
-use crate::mac::MacAddr;
-use crate::mark::Mark;
-use crate::name::IfName;
+use crate::net::driver::Kind as DriverKind;
+use crate::net::link::Link;
+use crate::net::mac::MacAddr;
+use crate::net::mark::Mark;
+use crate::net::name::IfName;
+use crate::net::seal::{Alias, Key};
 use crate::plan::Op;
-use crate::seal::{Alias, Key};
 
 /// For how long the kernel is waited for where it does something by and by: it takes namespaces apart some time
 /// after their last process is gone, usually within 100 ms.
@@ -300,8 +300,11 @@ mod tests {
     #[test]
     fn whose_a_link_is() {
         let mark: Mark = "underlay:web:0:7:8:lan".parse().unwrap();
-        let ours =
-            Link { kind: Some("macvlan".to_owned()), alias: Some(mark.to_string()), ..crate::link::eth0() };
+        let ours = Link {
+            kind: Some("macvlan".to_owned()),
+            alias: Some(mark.to_string()),
+            ..crate::net::link::eth0()
+        };
         let unmarked = Link { alias: None, group: mark.group(), ..ours.clone() };
         let alias = |text: &str| Some(text.to_owned());
         for (link, expected) in [

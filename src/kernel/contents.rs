@@ -11,7 +11,7 @@ use super::reply::{self, Address};
 use super::routes::{self, FoundRoute};
 use super::socket::Socket;
 use crate::error::Result;
-use crate::route::{Route, TableId};
+use crate::net::route::{Route, TableId};
 
 /// What some links of a namespace have.
 #[derive(Clone, Debug, Default)]

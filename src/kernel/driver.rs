@@ -7,10 +7,10 @@ use neli::types::Buffer;
 
 use super::message::{attribute, nested};
 use super::reply::{attributes, number, value};
-use crate::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::error::Result;
-use crate::mac::MacAddr;
-use crate::tuning::Tuning;
+use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
+use crate::net::mac::MacAddr;
+use crate::net::tuning::Tuning;
 
 /// `IFLA_MACVLAN_*` of linux/if_link.h, which neli lacks.
 #[neli_enum(serialized_type = "u16")]

@@ -3,10 +3,10 @@
 use nix::libc;
 
 use super::reply::Refusal;
-use crate::driver::{Driver, Kind as DriverKind, MacvlanMode};
 use crate::error::{Error, Kind};
 use crate::escape::shell::Line;
-use crate::parent::Recipe;
+use crate::net::driver::{Driver, Kind as DriverKind, MacvlanMode};
+use crate::net::parent::Recipe;
 use crate::plan::Op;
 
 /// Whether something was refused because an address or MAC address is in use on the segment.
@@ -139,7 +139,7 @@ pub(super) fn explain(op: &Op, refusal: &Refusal) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::{IpvlanFlag, IpvlanMode};
+    use crate::net::driver::{IpvlanFlag, IpvlanMode};
 
     #[test]
     fn a_refusal_keeps_the_kernels_words() {
@@ -166,7 +166,7 @@ mod tests {
             mac: None,
             mtu: None,
             bclim: None,
-            tuning: crate::tuning::Tuning::default(),
+            tuning: crate::net::tuning::Tuning::default(),
             group: 1,
         };
         for errno in 1..=133 {

@@ -82,8 +82,8 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::frame;
-    use crate::mac::MacAddr;
+    use crate::net::frame;
+    use crate::net::mac::MacAddr;
 
     /// What the kernel does with `frame`, which came by the link `ifindex`.
     fn takes(program: &[Step], frame: &[u8], ifindex: u32) -> bool {

@@ -7,8 +7,8 @@ use super::routes;
 use super::ways;
 use crate::error::Result;
 use crate::lasting::Lasting;
+use crate::net::seal::Alias;
 use crate::record::Attached;
-use crate::seal::Alias;
 
 /// A datagram from the kernel. Its promise: whatever stands in it, each message is taken by its own length, so that
 /// none is read as a part of another, and each payload is read or refused.

@@ -22,14 +22,14 @@ use neli::{Size, ToBytes};
 use super::driver;
 pub(super) use super::envelope::{Message, unsound};
 use super::netns::NetnsFile;
-use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::lasting::PROTOCOL;
-use crate::mac::MacAddr;
-use crate::name::IfName;
-use crate::route::{Route, RouteType, TableId};
-use crate::tuning::Tuning;
-use crate::vlan::VlanProtocol;
+use crate::net::driver::Driver;
+use crate::net::mac::MacAddr;
+use crate::net::name::IfName;
+use crate::net::route::{Route, RouteType, TableId};
+use crate::net::tuning::Tuning;
+use crate::net::vlan::VlanProtocol;
 
 /// `IFLA_VLAN_*` of linux/if_link.h, which neli lacks.
 #[neli_enum(serialized_type = "u16")]

@@ -10,7 +10,7 @@ use super::message::Message;
 use super::reply;
 use super::socket::Socket;
 use crate::error::Result;
-use crate::mac::MacAddr;
+use crate::net::mac::MacAddr;
 
 // Of linux/neighbour.h; neli lacks the last.
 const NDA_DST: u16 = 1;

@@ -7,8 +7,8 @@ use super::explain::explain;
 use super::message::{self, ParentKind};
 use super::socket::Socket;
 use crate::error::{Error, Result};
-use crate::link::Link;
-use crate::parent::{MARK, MadeParent, Recipe};
+use crate::net::link::Link;
+use crate::net::parent::{MARK, MadeParent, Recipe};
 use crate::plan::Op;
 
 /// Makes `parent` on the host, marks it as ours and sets it up. It bears its own name only when it is marked, so

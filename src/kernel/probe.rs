@@ -8,9 +8,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::wire::Wire;
 use crate::detection::{Detection, Schedule};
 use crate::error::{Error, Kind, Result};
-use crate::frame::Heard;
 use crate::hash::fnv1a;
-use crate::mac::MacAddr;
+use crate::net::frame::Heard;
+use crate::net::mac::MacAddr;
 use crate::quarantine::Conflict;
 
 /// For how long what has come is read when the time is over: all of it, if nobody sends more and more. A socket holds some

@@ -15,10 +15,10 @@ use nix::libc;
 use super::driver;
 use super::message::{IflaVlan, ether_type};
 use crate::error::{Error, Result};
-use crate::link::{Elsewhere, Link};
-use crate::mac::MacAddr;
-use crate::tuning::Tuning;
-use crate::vlan::VlanProtocol;
+use crate::net::link::{Elsewhere, Link};
+use crate::net::mac::MacAddr;
+use crate::net::tuning::Tuning;
+use crate::net::vlan::VlanProtocol;
 
 /// The number of an attribute, without the flags that say how it is encoded (linux/netlink.h).
 const NLA_TYPE_MASK: u16 = 0x3fff;

@@ -10,7 +10,7 @@ use super::message::RTNH_F_ONLINK;
 use super::reply::{ip, number, value};
 use crate::error::Result;
 use crate::lasting::PROTOCOL;
-use crate::route::{Route, RouteType, TableId};
+use crate::net::route::{Route, RouteType, TableId};
 
 /// `RT_TABLE_MAIN`
 pub(super) const MAIN: u8 = 254;

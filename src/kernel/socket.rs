@@ -15,8 +15,8 @@ use super::routes;
 use crate::assign::DefaultRoutes;
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
-use crate::link::Link;
-use crate::name::IfName;
+use crate::net::link::Link;
+use crate::net::name::IfName;
 
 /// A socket of `NETLINK_ROUTE` in the network namespace of the thread that opened it.
 pub struct Socket {
@@ -97,7 +97,7 @@ impl Socket {
         Ok(all.into_iter().map(|address| address.net.addr()).collect())
     }
 
-    /// The number by which the namespace of this socket knows `netns`, as in [`Elsewhere`](crate::link::Elsewhere);
+    /// The number by which the namespace of this socket knows `netns`, as in [`Elsewhere`](crate::net::link::Elsewhere);
     /// `None` if it does not know it.
     ///
     /// # Errors

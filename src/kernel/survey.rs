@@ -13,10 +13,10 @@ use nix::libc;
 use super::netns::NetnsFile;
 use super::socket::Socket;
 use crate::error::{Error, Result};
-use crate::link::Link;
+use crate::net::link::Link;
+use crate::net::route::{Route, Table};
+use crate::net::seal::{Alias, Key};
 use crate::record::Netns;
-use crate::route::{Route, Table};
-use crate::seal::{Alias, Key};
 
 /// Who has CAP_NET_ADMIN in a namespace makes as many links there, addresses and routes as he likes. No attach makes more
 /// than this: what is beyond is none of ours.

@@ -4,9 +4,9 @@ use std::fs;
 use std::io;
 
 use crate::error::{Error, Result};
-use crate::ipv6::{self, Advertised};
-use crate::name::IfName;
-use crate::tuning::{Sysctl, SysctlValue};
+use crate::net::ipv6::{self, Advertised};
+use crate::net::name::IfName;
+use crate::net::tuning::{Sysctl, SysctlValue};
 
 /// Sets what was asked for: that it cannot be set is an error.
 pub(super) fn set(link: &IfName, sysctl: &Sysctl, value: &SysctlValue) -> Result<()> {

@@ -12,7 +12,7 @@ use super::routes::UNICAST;
 use super::socket::Socket;
 use crate::error::Result;
 use crate::host_link;
-use crate::ways::{Way, Ways};
+use crate::net::ways::{Way, Ways};
 
 /// `RTA_VIA` of linux/rtnetlink.h: a next hop of another family (`struct rtvia`).
 const RTA_VIA: u16 = 18;

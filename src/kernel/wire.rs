@@ -10,8 +10,8 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, eth, socket_
 
 use super::filter;
 use crate::error::{Error, Kind, Result};
-use crate::frame::{self, Heard};
-use crate::mac::MacAddr;
+use crate::net::frame::{self, Heard};
+use crate::net::mac::MacAddr;
 
 /// What ARP and neighbour discovery need of a frame; the rest of a longer one is cut off.
 pub(super) const LENGTH: usize = 256;

@@ -2,7 +2,7 @@
 
 use super::{Store, names_in};
 use crate::error::{Error, Result};
-use crate::name::ContainerId;
+use crate::net::name::ContainerId;
 
 impl Store {
     /// The files of the ledger that cannot be read, each by the error it gives.

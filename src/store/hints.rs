@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::fs::file;
 use crate::fs::trust;
 use crate::hash::fnv1a;
-use crate::name::{ContainerId, Identity};
+use crate::net::name::{ContainerId, Identity};
 
 /// Where the hints of identities are, and those of containers that do not say what they are.
 const FOLDERS: [&str; 2] = ["identities", "containers"];

@@ -16,8 +16,8 @@ use crate::escape::shell;
 use crate::fs::file::{self, Trust};
 use crate::fs::trust;
 use crate::kernel;
-use crate::link::Link;
-use crate::seal::{KEY, Key};
+use crate::net::link::Link;
+use crate::net::seal::{KEY, Key};
 
 /// machine-id(5): made once for each installation, the same after each boot.
 const MACHINE_ID: &str = "/etc/machine-id";

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use super::leasing::Leasing;
 use super::{Holding, Locked, Present, Store, names_in, remove, write_state};
 use crate::assign::Wanted;
-use crate::claim::Claim;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::host_link::{self, HostLink};
-use crate::link::Link;
-use crate::name::{ContainerId, IfName, NetworkName};
+use crate::net::claim::Claim;
+use crate::net::link::Link;
+use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::network::Network;
 use crate::record::VERSION;
 

@@ -6,8 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::{Holding, Locked, Store, remove};
-use crate::claim::Claim;
 use crate::error::{Error, Result};
+use crate::net::claim::Claim;
 use crate::record::Record;
 
 /// Leases that are made, or that would be.

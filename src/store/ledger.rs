@@ -12,17 +12,17 @@ use super::leasing::Leasing;
 use super::segments::leased_to;
 use super::{Locked, Store, remove, to_json, write_state};
 use crate::assign::{self, DefaultRoutes, Wanted};
-use crate::claim::Claim;
-use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::host_link;
 use crate::kernel::Neighbour;
-use crate::mac::MacAddr;
-use crate::name::{ContainerId, Identity, NetworkName};
+use crate::net::claim::Claim;
+use crate::net::driver::Driver;
+use crate::net::mac::MacAddr;
+use crate::net::name::{ContainerId, Identity, NetworkName};
+use crate::net::ways::Ways;
 use crate::network::Network;
 use crate::record::{Attached, Holder, Record, Segment, State, VERSION};
-use crate::ways::Ways;
 
 /// What is there before a container is attached, and what it must not collide with.
 #[derive(Clone, Debug, Default)]

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::{Locked, Store, entries, remove};
-use crate::claim::Claim;
 use crate::error::Result;
 use crate::fs::file::{self, Trust};
-use crate::subnet::{Subnet, number};
+use crate::net::claim::Claim;
+use crate::net::subnet::{Subnet, number};
 
 /// The most addresses that a pool with a map has.
 const MOST: u128 = 65_536;

@@ -35,7 +35,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::file::{self, Trust, remove};
 use crate::fs::trust;
 use crate::json;
-use crate::name::{ContainerId, NetworkName};
+use crate::net::name::{ContainerId, NetworkName};
 use crate::network::Network;
 use crate::record::{Record, VERSION};
 use crate::settings::Settings;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::{Locked, Store, names_in, remove, write_state};
 use crate::error::{Kind, Result};
-use crate::name::IfName;
-use crate::parent::{MadeParent, Recipe};
+use crate::net::name::IfName;
+use crate::net::parent::{MadeParent, Recipe};
 use crate::record::Record;
 
 impl Store {

@@ -9,15 +9,15 @@ use super::Holding;
 use super::ledger::{Draft, Place, Subject, lease_target};
 use super::maps::Map;
 use crate::assign::Wanted;
-use crate::claim::Claim;
 use crate::error::{Error, Kind, Result};
 use crate::hash::siphash;
-use crate::ipv6::{Advertised, Ipv6};
-use crate::mac::MacAddr;
-use crate::name::Identity;
+use crate::net::claim::Claim;
+use crate::net::ipv6::{Advertised, Ipv6};
+use crate::net::mac::MacAddr;
+use crate::net::name::Identity;
+use crate::net::subnet::Subnet;
 use crate::quarantine::{by_host, in_words};
 use crate::reservation::Reservation;
-use crate::subnet::Subnet;
 
 /// After how many addresses that were held a map is looked at.
 const TRIES: usize = 16;

@@ -11,10 +11,10 @@ use super::leasing::Leasing;
 use super::ledger::{Draft, Place, Subject};
 use super::{Locked, Present, Store, remove, to_json};
 use crate::assign::{self, Wanted};
-use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::kernel::Neighbour;
+use crate::net::driver::Kind as Driver;
 use crate::quarantine::{Conflict, Hints, Quarantined};
 use crate::record::{Record, Segment};
 

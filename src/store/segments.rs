@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::ledger::lease_target;
 use super::{Locked, Store, entries, file_names};
-use crate::claim::Claim;
 use crate::error::{Error, Result};
 use crate::fs::file;
-use crate::name::{ContainerId, NetworkName};
+use crate::net::claim::Claim;
+use crate::net::name::{ContainerId, NetworkName};
 use crate::record::Record;
 
 /// The leases of a segment by who holds them.

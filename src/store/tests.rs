@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::ledger::lease_target;
 use super::*;
 use crate::assign::Wanted;
-use crate::claim::Claim;
 use crate::hint::Hint;
-use crate::link::{Link, eth0};
-use crate::name::IfName;
-use crate::parent::{MadeParent, Recipe};
+use crate::net::claim::Claim;
+use crate::net::link::{Link, eth0};
+use crate::net::name::IfName;
+use crate::net::parent::{MadeParent, Recipe};
 use crate::record::Holder;
 use crate::request::short_form;
 
@@ -256,7 +256,7 @@ fn what_a_parent_stands_on() {
     let made = |link: &str, base: &str| MadeParent {
         version: VERSION,
         name: name(link),
-        recipe: Recipe::Vlan { base: name(base), id: 20, protocol: crate::vlan::VlanProtocol::Dot1q },
+        recipe: Recipe::Vlan { base: name(base), id: 20, protocol: crate::net::vlan::VlanProtocol::Dot1q },
         born_as: IfName::temporary(1),
         in_doubt: false,
         ifindex: Some(9),

@@ -378,7 +378,7 @@ pub fn write_program(path: &Path, text: &str) {
 /// The MAC address that a lease is of, if it is of one.
 fn mac_of(lease: &str) -> Option<String> {
     let name = lease.rsplit('/').next()?;
-    name.parse::<underlay::mac::MacAddr>().ok().map(|mac| mac.to_string())
+    name.parse::<underlay::net::mac::MacAddr>().ok().map(|mac| mac.to_string())
 }
 
 /// The binary to test.

@@ -2,8 +2,8 @@
 
 use super::reserve;
 use crate::cli::output;
-use crate::driver::{Driver as Mode, MacvlanMode};
 use crate::error::{Error, Kind, Result};
+use crate::net::driver::{Driver as Mode, MacvlanMode};
 use crate::network::Network;
 use crate::store::Store;
 

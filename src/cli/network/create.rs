@@ -8,19 +8,19 @@ use ipnet::IpNet;
 
 use super::{conflicts, driver_option, reserve};
 use crate::cli::{cdi, output};
-use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
 use crate::host_access::HostAccess;
 use crate::host_side;
 use crate::kernel::{NetnsFile, Socket};
 use crate::mend;
-use crate::name::NetworkName;
+use crate::net::driver::Kind as Driver;
+use crate::net::name::NetworkName;
+use crate::net::route::Route;
+use crate::net::subnet::AddressRange;
 use crate::network::Network;
 use crate::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::parents;
-use crate::route::Route;
 use crate::store::{Locked, Store};
-use crate::subnet::AddressRange;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Create {

@@ -2,9 +2,9 @@
 
 use std::str::FromStr;
 
-use crate::driver::Kind as Driver;
 use crate::error::{Error, Kind, Result};
-use crate::name::IfName;
+use crate::net::driver::Kind as Driver;
+use crate::net::name::IfName;
 use crate::network_file::NetworkFile;
 
 /// Sets what one `-o KEY=VALUE` says.

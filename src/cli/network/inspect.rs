@@ -7,21 +7,21 @@ use std::time::{Duration, UNIX_EPOCH};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::claim::Claim;
 use crate::cli::output;
 use crate::error::Result;
 use crate::host_link;
 use crate::kernel::{self, Socket};
-use crate::link::Link;
-use crate::mac::MacAddr;
-use crate::name::{ContainerId, IfName, NetworkName};
+use crate::net::claim::Claim;
+use crate::net::link::Link;
+use crate::net::mac::MacAddr;
+use crate::net::name::{ContainerId, IfName, NetworkName};
+use crate::net::subnet::{Subnet, Usage};
 use crate::network::Network;
 use crate::network_file::NetworkFile;
 use crate::parents;
 use crate::quarantine::{Quarantined, by_host};
 use crate::record::Record;
 use crate::store::Store;
-use crate::subnet::{Subnet, Usage};
 
 /// What is shown of a network.
 #[derive(Serialize)]

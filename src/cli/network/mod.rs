@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host_side;
 use crate::kernel::{NetnsFile, Socket};
 use crate::mend;
-use crate::name::{ContainerId, NetworkName};
+use crate::net::name::{ContainerId, NetworkName};
 use crate::network::Network;
 use crate::parents;
 use crate::record::Record;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::claim::Claim;
 use crate::error::{Error, Kind, Result};
+use crate::net::claim::Claim;
 use crate::network::Network;
 use crate::reservation::Reservation;
 

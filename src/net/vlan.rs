@@ -6,10 +6,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::name::IfName;
+use crate::net::name::IfName;
+use crate::net::parent::{Recipe, vlan_name};
 use crate::network::Network;
 use crate::network_file::NetworkFile;
-use crate::parent::{Recipe, vlan_name};
 
 /// The id of a VLAN, 1 to 4094 (IEEE 802.1Q, 9.6: 0 and 4095 are reserved).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

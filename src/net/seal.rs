@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::hash::siphash;
-use crate::link::Link;
-use crate::mark::Mark;
+use crate::net::driver::Driver;
+use crate::net::link::Link;
+use crate::net::mark::Mark;
 use crate::record::Netns;
 
 /// How many bytes a key has.
@@ -101,8 +101,8 @@ impl FromStr for Alias {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::{IpvlanFlag, IpvlanMode, MacvlanMode};
-    use crate::link::{Elsewhere, eth0};
+    use crate::net::driver::{IpvlanFlag, IpvlanMode, MacvlanMode};
+    use crate::net::link::{Elsewhere, eth0};
 
     const MARK: &str = "underlay:web:1:77:4242:pub_net";
 

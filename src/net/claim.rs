@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::mac::MacAddr;
+use crate::net::mac::MacAddr;
 
 /// An address or a MAC address: what is leased. Its text is the name of the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

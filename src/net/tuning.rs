@@ -5,9 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::driver::{Driver, Kind, MacvlanMode};
 use crate::error::{Error, Result};
-use crate::mac::MacAddr;
+use crate::net::driver::{Driver, Kind, MacvlanMode};
+use crate::net::mac::MacAddr;
 
 /// No network and no attachment lists more source addresses.
 const MOST: usize = 256;

@@ -1,13 +1,13 @@
 //! A network link as the kernel describes it, and whether it can be a parent.
 
-use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::escape::shell::Line;
-use crate::mac::MacAddr;
+use crate::net::driver::Driver;
+use crate::net::mac::MacAddr;
+use crate::net::parent;
+use crate::net::tuning::Tuning;
+use crate::net::vlan::VlanProtocol;
 use crate::network::Network;
-use crate::parent;
-use crate::tuning::Tuning;
-use crate::vlan::VlanProtocol;
 
 /// What RTM_GETLINK tells of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ fn names_say_what_is_made() {
 }
 
 fn base() -> Link {
-    Link { ifindex: 3, name: "eth0".to_owned(), ..crate::link::eth0() }
+    Link { ifindex: 3, name: "eth0".to_owned(), ..crate::net::link::eth0() }
 }
 
 /// VLAN 50 of the link number 3, as somebody has made it by hand.
@@ -53,7 +53,11 @@ fn a_vlan_that_is_there() {
         // Its base is in another namespace, where that number is another link's.
         (
             "eth0.50",
-            Link { lower: None, elsewhere: Some(crate::link::Elsewhere { ifindex: 3, nsid: 0 }), ..vlan(q) },
+            Link {
+                lower: None,
+                elsewhere: Some(crate::net::link::Elsewhere { ifindex: 3, nsid: 0 }),
+                ..vlan(q)
+            },
             Some(&here),
             refused("VLAN 50 of link number 0", "VLAN 50 of eth0"),
         ),

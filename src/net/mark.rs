@@ -5,13 +5,13 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::hash::fnv1a;
-use crate::name::{ContainerId, NetworkName};
+use crate::net::name::{ContainerId, NetworkName};
 
 /// The longest alias the kernel keeps (`IFALIASZ` with its NUL), without the seal and the colon before it: see
-/// [`crate::seal::Alias`].
+/// [`crate::net::seal::Alias`].
 const LONGEST: usize = 255 - 17;
 
-/// What a link's alias says (`IFLA_IFALIAS`), before its [seal](crate::seal): `underlay:CONTAINER:INDEX:PID:START:NETWORK`.
+/// What a link's alias says (`IFLA_IFALIAS`), before its [seal](crate::net::seal): `underlay:CONTAINER:INDEX:PID:START:NETWORK`.
 /// It says whose link it is as exactly as the ledger does, so that the ledger can be written anew from the links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
@@ -81,8 +81,8 @@ impl FromStr for Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::seal::Key;
     use crate::record::Netns;
-    use crate::seal::Key;
 
     #[test]
     fn round_trip() {
@@ -127,7 +127,7 @@ mod tests {
         assert!(mark(64, 128).check().is_ok(), "an engine's id goes with any network");
         assert!(mark(180, 13).check().is_ok() && mark(180, 14).check().is_err());
         let netns = Netns { device: u64::MAX, inode: u64::MAX, path: None };
-        let sealed = Key::new([255; 16]).seal(mark(180, 13), &crate::link::eth0(), &netns);
+        let sealed = Key::new([255; 16]).seal(mark(180, 13), &crate::net::link::eth0(), &netns);
         assert_eq!(sealed.to_string().len(), 255, "all of it is kept");
         assert!(mark(200, 128).check().is_err());
     }

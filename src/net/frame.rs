@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::mac::MacAddr;
+use crate::net::mac::MacAddr;
 
 const BROADCAST: [u8; 6] = [0xff; 6];
 /// `ff02::1`, all hosts of the link, and where Ethernet carries that.

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
-use crate::link::Link;
-use crate::name::{IfName, NetworkName};
-use crate::tuning::Tuning;
-use crate::vlan::VlanProtocol;
+use crate::net::link::Link;
+use crate::net::name::{IfName, NetworkName};
+use crate::net::tuning::Tuning;
+use crate::net::vlan::VlanProtocol;
 
 /// The alias that marks a parent as made by underlay (`IFLA_IFALIAS`).
 pub const MARK: &str = "underlay:parent";

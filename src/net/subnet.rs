@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::address::not_for_hosts;
-pub use crate::address_range::AddressRange;
 use crate::error::{Error, Result};
+pub use crate::net::address_range::AddressRange;
 
 /// One subnet of a network, with its gateway and the range that addresses are picked from.
 #[derive(Clone, Debug, PartialEq, Eq)]
