@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::IgnoredAny;
 
+use crate::config::network::Network;
 use crate::error::{Error, Result};
 use crate::net::name::NetworkName;
-use crate::network::Network;
 use crate::request::{
     Annotations, Attachment, IDENTITY, NETWORK_PREFIX, NETWORKS, OPTIONS, PREFIX, Request, attachments,
 };

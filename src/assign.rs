@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::hint::Hint;
 use crate::net::ipv6::Advertised;
@@ -12,7 +13,6 @@ use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::route::{Route, Table};
 use crate::net::subnet::Subnet;
-use crate::network::Network;
 use crate::record::Attached;
 use crate::request::Attachment;
 

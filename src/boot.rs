@@ -3,6 +3,7 @@
 //! Nothing depends on it: an attach makes what it misses. But a service of the host's may want an address or a
 //! sub-interface earlier than that, and an operator wants to hear of a parent that is missing.
 
+use crate::config::settings::Settings;
 use crate::error::{Error, Result};
 use crate::gc;
 use crate::host_side;
@@ -10,7 +11,6 @@ use crate::kernel::{NetnsFile, Socket};
 use crate::mend;
 use crate::net::name::NetworkName;
 use crate::parents;
-use crate::settings::Settings;
 use crate::store::Store;
 
 /// What a boot came to.

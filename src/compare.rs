@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::config::network::Network;
 use crate::difference::{Difference, What};
 use crate::escape::shell::Line;
 use crate::lasting::Lasting;
@@ -16,7 +17,6 @@ use crate::net::parent::{MARK, MadeParent};
 use crate::net::route::{Route, TableId};
 use crate::net::seal::Alias;
 use crate::net::tuning::{Sysctl, Tuning};
-use crate::network::Network;
 use crate::record::Attached;
 
 /// What there is of one attachment.

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::assign::Wanted;
+use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::host_side;
@@ -16,7 +17,6 @@ use crate::plan;
 use crate::record::Record;
 use crate::remember;
 use crate::report::report;
-use crate::settings::Settings;
 use crate::share;
 use crate::store::Store;
 

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::config::network::Network;
 use crate::hash::fnv1a;
 use crate::net::driver::Driver;
 use crate::net::link::Link;
 use crate::net::mac::MacAddr;
 use crate::net::name::{IfName, NetworkName};
 use crate::net::ways::Ways;
-use crate::network::Network;
 use crate::record::{Attached, Record};
 
 /// What the alias of a host's link begins with; the network's name follows.

@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::assign::Wanted;
+use crate::config::network::Network;
+use crate::config::settings::Settings;
 use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell::Line;
@@ -20,9 +22,7 @@ use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::NetworkName;
 use crate::net::ways::Ways;
-use crate::network::Network;
 use crate::record::Record;
-use crate::settings::Settings;
 use crate::store::{self, Locked, Records, Store};
 
 /// # Errors

@@ -4,9 +4,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::net::route::{Route, TableId};
-use crate::network::Network;
 use crate::record::{Attached, Record};
 use crate::request::Attachment;
 

@@ -6,6 +6,7 @@ use std::fmt;
 use std::mem;
 use std::path::PathBuf;
 
+use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell::Line;
 use crate::fs::file;
@@ -19,7 +20,6 @@ use crate::net::seal::Key;
 use crate::rebuild;
 use crate::record::{Record, VERSION};
 use crate::reseal::{self, Reseal};
-use crate::settings::Settings;
 use crate::store::{Locked, Store};
 
 /// One thing that mends the ledger, shown as a command of the shell where there is one.

@@ -4,13 +4,13 @@
 //! Making and deleting one is the only kernel work done under the ledger's lock: who needs a parent is read from
 //! the ledger, and must not change meanwhile.
 
+use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{self, Socket};
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::parent::{MadeParent, Recipe};
-use crate::network::Network;
 use crate::plan::Op;
 use crate::record::VERSION;
 use crate::store::{Locked, Store};

@@ -367,7 +367,7 @@ mod tests {
         let notify =
             ["sysctl -w net/ipv4/conf/eth0/arp_notify=1", "sysctl -w net/ipv6/conf/eth0/ndisc_notify=1"];
         assert_eq!(lines(&attach(&record))[2..4], notify);
-        record.attachments[0].detection = Some(crate::detection::Detection::For(5));
+        record.attachments[0].detection = Some(crate::config::detection::Detection::For(5));
         let plan = lines(&attach(&record));
         assert_eq!(plan.len(), 8);
         assert_eq!(

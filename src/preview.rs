@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::path::Path;
 
 use crate::assign::{self, DefaultRoutes, Wanted};
-use crate::detection::Detection;
+use crate::config::detection::Detection;
 use crate::error::Result;
 use crate::hint;
 use crate::host_side;

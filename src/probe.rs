@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use crate::assign::Wanted;
+use crate::config::detection::MAX_CONFLICTS;
+use crate::config::settings::Settings;
 use crate::detach;
-use crate::detection::MAX_CONFLICTS;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::host_side;
@@ -14,7 +15,6 @@ use crate::plan;
 use crate::quarantine::Conflict;
 use crate::record::{Attached, Record};
 use crate::report::report;
-use crate::settings::Settings;
 use crate::store::{Locked, Present, Store};
 
 /// What does not change while the addresses of a container are probed for.

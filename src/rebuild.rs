@@ -9,6 +9,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::config::network::Network;
+use crate::config::settings::Settings;
 use crate::error::Result;
 use crate::host_link;
 use crate::kernel::{self, Seen, Socket};
@@ -17,9 +19,7 @@ use crate::net::ipv6::Advertised;
 use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
 use crate::net::tuning::Tuning;
-use crate::network::Network;
 use crate::record::{Attached, Holder, Record, State, VERSION};
-use crate::settings::Settings;
 use crate::store::Store;
 
 /// The addresses and routes of a record that is written anew, at most.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::detection::Detection;
+use crate::config::detection::Detection;
 use crate::net::claim::Claim;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode};
 use crate::net::ipv6::Advertised;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::config::settings::Settings;
 use crate::detach;
 use crate::error::Result;
 use crate::hint::{self, Hint};
@@ -12,7 +13,6 @@ use crate::net::claim::Claim;
 use crate::net::link::Link;
 use crate::net::name::{ContainerId, Identity, NetworkName};
 use crate::record::{Record, State};
-use crate::settings::Settings;
 use crate::store::Store;
 
 /// What is remembered of an identity.

@@ -6,13 +6,13 @@ use serde::Deserialize;
 
 use crate::address::{self, RequestedAddress};
 use crate::asked::is_json;
+use crate::config::network::Network;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ChosenName, Identity, NetworkName};
 use crate::net::route::{Route, TableId};
 use crate::net::vlan::VlanId;
-use crate::network::Network;
 
 /// The annotation that lists the attachments of a container.
 pub const NETWORKS: &str = "io.underlay.networks";

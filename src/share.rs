@@ -4,14 +4,14 @@
 //! The others have a record without attachments, which names the first one's (`shares`). When the holder of that dies,
 //! one of those that live takes its place, so that the links have a living holder as long as anybody uses them.
 
+use crate::config::network::Network;
+use crate::config::settings::Settings;
 use crate::detach;
 use crate::error::Result;
 use crate::kernel;
 use crate::net::name::ContainerId;
-use crate::network::Network;
 use crate::record::{Holder, Record, State, VERSION};
 use crate::request::Request;
-use crate::settings::Settings;
 use crate::store::Store;
 
 /// Has `container` share what another container of its namespace is attached to, if that is what it asks for; its record

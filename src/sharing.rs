@@ -1,6 +1,6 @@
 //! Whether a container is attached to what another one of its network namespace asks for, so that they can share it.
 
-use crate::network::Network;
+use crate::config::network::Network;
 use crate::record::{Attached, Record};
 use crate::request::Attachment;
 

@@ -1,9 +1,9 @@
 //! What the kernel can make, of what the networks need.
 
+use crate::config::network::Network;
 use crate::finding::{Finding, Severity, Subject};
 use crate::net::driver::Kind;
 use crate::net::parent::Recipe;
-use crate::network::Network;
 
 /// A type of link (`IFLA_INFO_KIND`), with the module that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! Hypervisors and clouds, which pass frames of the addresses they know and of no others.
 
 use super::edit_driver;
+use crate::config::network::Network;
 use crate::finding::{Finding, Severity, Subject};
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind};
-use crate::network::Network;
 
 /// What the firmware says of the machine (SMBIOS types 1 and 3, `/sys/class/dmi/id`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

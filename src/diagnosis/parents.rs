@@ -1,6 +1,7 @@
 //! The links that networks hang on.
 
 use super::edit_driver;
+use crate::config::network::Network;
 use crate::error::Error;
 use crate::escape::shell::{self, Line};
 use crate::finding::{Finding, Severity, Subject};
@@ -8,7 +9,6 @@ use crate::host_link;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::net::link::{Link, set_mtu};
 use crate::net::name::ChosenName;
-use crate::network::Network;
 
 /// A link of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! What is too large, too deep or too often is refused, in a time that grows with its length and no faster.
 
+use crate::config::network::Network;
+use crate::config::settings::Settings;
 use crate::error::Result;
-use crate::network::Network;
 use crate::oci;
 use crate::request::{Annotations, NETWORKS, Request};
-use crate::settings::Settings;
 
 fn asked(value: String) -> Result<Request> {
     let annotations = Annotations::from([(NETWORKS.to_owned(), value)]);

@@ -17,6 +17,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::asked::Asked;
+use crate::config::network::Network;
+use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
 use crate::host_link::HostLink;
 use crate::host_plan::{self, HostOp};
@@ -25,11 +27,9 @@ use crate::net::name::NetworkName;
 use crate::net::parent::MadeParent;
 use crate::net::seal::Alias;
 use crate::net::subnet::Subnet;
-use crate::network::Network;
 use crate::own_hooks::Program;
 use crate::record::{Attached, Record, Segment};
 use crate::request::{self, Annotations, Attachment};
-use crate::settings::Settings;
 use crate::{hint, injection, json, kernel, oci, plan};
 
 /// A target by the name of its folder in the corpus.

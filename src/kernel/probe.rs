@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::wire::Wire;
-use crate::detection::{Detection, Schedule};
+use crate::config::detection::{Detection, Schedule};
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
 use crate::net::frame::Heard;

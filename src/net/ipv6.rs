@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::network::Network;
 use crate::error::{Error, Result};
-use crate::network::Network;
 
 /// The key `ipv6` of a network: what its links have besides the addresses that are leased to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! A network link as the kernel describes it, and whether it can be a parent.
 
+use crate::config::network::Network;
 use crate::error::{Error, Result};
 use crate::escape::shell::Line;
 use crate::net::driver::Driver;
@@ -7,7 +8,6 @@ use crate::net::mac::MacAddr;
 use crate::net::parent;
 use crate::net::tuning::Tuning;
 use crate::net::vlan::VlanProtocol;
-use crate::network::Network;
 
 /// What RTM_GETLINK tells of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]

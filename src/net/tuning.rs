@@ -192,7 +192,7 @@ impl fmt::Display for SysctlValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Network;
+    use crate::config::network::Network;
 
     fn read(keys: &str) -> Result<Network> {
         let text = format!(r#"{{"version": 1, "parent": "eth0", {keys}}}"#);

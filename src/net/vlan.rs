@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::network::Network;
+use crate::config::network_file::NetworkFile;
 use crate::error::{Error, Result};
 use crate::net::name::IfName;
 use crate::net::parent::{Recipe, vlan_name};
-use crate::network::Network;
-use crate::network_file::NetworkFile;
 
 /// The id of a VLAN, 1 to 4094 (IEEE 802.1Q, 9.6: 0 and 4095 are reserved).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use super::leasing::Leasing;
 use super::{Holding, Locked, Present, Store, names_in, remove, write_state};
 use crate::assign::Wanted;
+use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::host_link::{self, HostLink};
 use crate::net::claim::Claim;
 use crate::net::link::Link;
 use crate::net::name::{ContainerId, IfName, NetworkName};
-use crate::network::Network;
 use crate::record::VERSION;
 
 impl Store {

@@ -12,6 +12,7 @@ use super::leasing::Leasing;
 use super::segments::leased_to;
 use super::{Locked, Store, remove, to_json, write_state};
 use crate::assign::{self, DefaultRoutes, Wanted};
+use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::host_link;
@@ -21,7 +22,6 @@ use crate::net::driver::Driver;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, Identity, NetworkName};
 use crate::net::ways::Ways;
-use crate::network::Network;
 use crate::record::{Attached, Holder, Record, Segment, State, VERSION};
 
 /// What is there before a container is attached, and what it must not collide with.

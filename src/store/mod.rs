@@ -31,14 +31,14 @@ use std::sync::{Mutex, OnceLock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::config::network::Network;
+use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file::{self, Trust, remove};
 use crate::fs::trust;
 use crate::json;
 use crate::net::name::{ContainerId, NetworkName};
-use crate::network::Network;
 use crate::record::{Record, VERSION};
-use crate::settings::Settings;
 
 pub use events::{Recorded, Totals};
 use host::Host;

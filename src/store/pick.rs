@@ -9,6 +9,7 @@ use super::Holding;
 use super::ledger::{Draft, Place, Subject, lease_target};
 use super::maps::Map;
 use crate::assign::Wanted;
+use crate::config::reservation::Reservation;
 use crate::error::{Error, Kind, Result};
 use crate::hash::siphash;
 use crate::net::claim::Claim;
@@ -17,7 +18,6 @@ use crate::net::mac::MacAddr;
 use crate::net::name::Identity;
 use crate::net::subnet::Subnet;
 use crate::quarantine::{by_host, in_words};
-use crate::reservation::Reservation;
 
 /// After how many addresses that were held a map is looked at.
 const TRIES: usize = 16;

@@ -2,9 +2,9 @@
 
 use super::reserve;
 use crate::cli::output;
+use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::net::driver::{Driver as Mode, MacvlanMode};
-use crate::network::Network;
 use crate::store::Store;
 
 /// What the kernel would refuse, or silently change, when containers of two networks meet on one parent.

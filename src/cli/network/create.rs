@@ -8,8 +8,10 @@ use ipnet::IpNet;
 
 use super::{conflicts, driver_option, reserve};
 use crate::cli::{cdi, output};
+use crate::config::host_access::HostAccess;
+use crate::config::network::Network;
+use crate::config::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::error::{Error, Kind, Result};
-use crate::host_access::HostAccess;
 use crate::host_side;
 use crate::kernel::{NetnsFile, Socket};
 use crate::mend;
@@ -17,8 +19,6 @@ use crate::net::driver::Kind as Driver;
 use crate::net::name::NetworkName;
 use crate::net::route::Route;
 use crate::net::subnet::AddressRange;
-use crate::network::Network;
-use crate::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::parents;
 use crate::store::{Locked, Store};
 

@@ -2,10 +2,10 @@
 
 use std::str::FromStr;
 
+use crate::config::network_file::NetworkFile;
 use crate::error::{Error, Kind, Result};
 use crate::net::driver::Kind as Driver;
 use crate::net::name::IfName;
-use crate::network_file::NetworkFile;
 
 /// Sets what one `-o KEY=VALUE` says.
 ///

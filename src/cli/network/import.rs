@@ -8,11 +8,11 @@ use clap::Args;
 
 use super::create::{self, Create};
 use crate::cli::output;
+use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell;
 use crate::foreign::{self, Foreign, Import as What};
 use crate::kernel::Socket;
-use crate::network::Network;
 use crate::store::Store;
 
 /// Where podman keeps the networks of root (`network_config_dir` of containers.conf(5)).

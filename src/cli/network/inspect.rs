@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::cli::output;
+use crate::config::network::Network;
+use crate::config::network_file::NetworkFile;
 use crate::error::Result;
 use crate::host_link;
 use crate::kernel::{self, Socket};
@@ -16,8 +18,6 @@ use crate::net::link::Link;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::net::subnet::{Subnet, Usage};
-use crate::network::Network;
-use crate::network_file::NetworkFile;
 use crate::parents;
 use crate::quarantine::{Quarantined, by_host};
 use crate::record::Record;

@@ -11,13 +11,13 @@ use clap::Subcommand;
 
 use super::cdi;
 use super::output::{self, Format};
+use crate::config::network::Network;
 use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::host_side;
 use crate::kernel::{NetnsFile, Socket};
 use crate::mend;
 use crate::net::name::{ContainerId, NetworkName};
-use crate::network::Network;
 use crate::parents;
 use crate::record::Record;
 use crate::store::{Records, Store};

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::config::network::Network;
+use crate::config::reservation::Reservation;
 use crate::error::{Error, Kind, Result};
 use crate::net::claim::Claim;
-use crate::network::Network;
-use crate::reservation::Reservation;
 
 /// Reads each `NAME=ADDRESS[,ADDRESS…][,MAC]`; of one name they add up.
 pub(super) fn read(options: &[String]) -> Result<BTreeMap<String, Reservation>> {

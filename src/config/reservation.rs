@@ -126,7 +126,7 @@ fn check_address(address: IpAddr, subnets: &[Subnet]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Network;
+    use crate::config::network::Network;
 
     fn read(driver: &str, reservations: &str) -> Result<Network> {
         let text = format!(

@@ -7,9 +7,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::detection::Detection;
+use crate::config::detection::Detection;
+use crate::config::host_access::{self, HostAccess};
+use crate::config::pattern::Pattern;
+use crate::config::reservation::Reservation;
 use crate::error::{Error, Result};
-use crate::host_access::{self, HostAccess};
 use crate::json;
 use crate::net::driver::{IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::net::ipv6::Ipv6;
@@ -19,8 +21,6 @@ use crate::net::route::{Route, TableId};
 use crate::net::subnet::{AddressRange, Subnet};
 use crate::net::tuning::{Sysctl, SysctlValue, Tuning};
 use crate::net::vlan::{VlanId, VlanProtocol, VlanRanges};
-use crate::pattern::Pattern;
-use crate::reservation::Reservation;
 
 /// The version of the network file format this program reads and writes.
 pub const VERSION: u32 = 1;

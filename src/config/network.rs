@@ -5,9 +5,12 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use crate::detection::Detection;
+use crate::config::detection::Detection;
+use crate::config::host_access::HostAccess;
+use crate::config::network_file::{NetworkFile, SubnetFile, VERSION};
+use crate::config::pattern::Pattern;
+use crate::config::reservation::Reservations;
 use crate::error::{Error, Result};
-use crate::host_access::HostAccess;
 use crate::json;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::net::ipv6::Ipv6;
@@ -17,9 +20,6 @@ use crate::net::route::{Route, TableId};
 use crate::net::subnet::Subnet;
 use crate::net::tuning::Tuning;
 use crate::net::vlan::Trunk;
-use crate::network_file::{NetworkFile, SubnetFile, VERSION};
-use crate::pattern::Pattern;
-use crate::reservation::Reservations;
 
 /// No network has more subnets, nor more routes, nor a subnet more aux addresses: they are compared with each other.
 pub const MOST: usize = 256;

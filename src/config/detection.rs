@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::config::network::Network;
 use crate::error::{Error, Result};
 use crate::net::driver::{Driver, IpvlanMode, MacvlanMode};
 use crate::net::link::Link;
-use crate::network::Network;
 
 /// How often a network is asked for one address (RFC 5227, PROBE_NUM).
 pub const PROBES: usize = 3;

@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::asked::Asked;
-use crate::detection::{self, ANNOUNCEMENTS, Detection};
+use crate::config::detection::{self, ANNOUNCEMENTS, Detection};
+use crate::config::network::Network;
+use crate::config::pattern::Pattern;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::net::name::NetworkName;
-use crate::network::Network;
-use crate::pattern::Pattern;
 
 /// The version of the settings format this program reads.
 const VERSION: u32 = 1;

@@ -155,7 +155,7 @@ impl Serialize for HostAccess {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Network;
+    use crate::config::network::Network;
 
     fn read(driver: &str, more: &str) -> Result<Network> {
         let text = format!(
