@@ -13,8 +13,8 @@ use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::route::{Route, Table};
 use crate::net::subnet::Subnet;
+use crate::oci::request::Attachment;
 use crate::record::Attached;
-use crate::request::Attachment;
 
 /// An attachment with all that is known before addresses are picked.
 #[derive(Clone, Debug)]

@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::net::claim::Claim;
 use crate::net::mac::MacAddr;
 use crate::net::name::NetworkName;
+use crate::oci::request::{self, Attachment};
 use crate::record::Record;
-use crate::request::{self, Attachment};
 
 /// No hint is longer: what a symbolic link can hold everywhere (XFS: 1024 bytes with its end).
 const LONGEST: usize = 1023;
@@ -79,7 +79,7 @@ pub fn of(requests: &[Attachment], remembered: &[(NetworkName, Hint)]) -> Vec<Hi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::short_form;
+    use crate::oci::request::short_form;
 
     fn record(attachments: &str) -> Record {
         let text = format!(

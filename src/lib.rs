@@ -7,10 +7,7 @@
 //! kernel, release. The stories [`attach()`] and [`detach()`] tell it in order.
 
 // Words: values and rules without I/O.
-pub mod address;
-pub mod asked;
 pub mod assign;
-pub mod cdi;
 pub mod compare;
 pub mod config;
 pub mod diagnosis;
@@ -24,16 +21,12 @@ mod hash;
 pub mod hint;
 pub mod host_link;
 pub mod host_plan;
-pub mod injection;
 pub mod json;
 pub mod lasting;
 pub mod net;
-pub mod own_hooks;
 pub mod plan;
 pub mod quarantine;
 pub mod record;
-pub mod request;
-pub mod runtime_call;
 pub mod sharing;
 
 // Edges: one door per resource.

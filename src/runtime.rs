@@ -12,11 +12,11 @@ use crate::escape::printable;
 use crate::fs::file;
 use crate::fs::foreign_file::ForeignFile;
 use crate::fs::trust;
-use crate::injection;
 use crate::kernel;
 use crate::oci;
-use crate::own_hooks::Program;
-use crate::runtime_call::Call;
+use crate::oci::injection;
+use crate::oci::own_hooks::Program;
+use crate::oci::runtime_call::Call;
 use crate::store::Store;
 
 /// The name by which this program is the wrapper.

@@ -10,8 +10,8 @@ use crate::detach;
 use crate::error::Result;
 use crate::kernel;
 use crate::net::name::ContainerId;
+use crate::oci::request::Request;
 use crate::record::{Holder, Record, State, VERSION};
-use crate::request::Request;
 use crate::store::Store;
 
 /// Has `container` share what another container of its namespace is attached to, if that is what it asks for; its record

@@ -1,8 +1,8 @@
 //! Whether a container is attached to what another one of its network namespace asks for, so that they can share it.
 
 use crate::config::network::Network;
+use crate::oci::request::Attachment;
 use crate::record::{Attached, Record};
-use crate::request::Attachment;
 
 impl Record {
     /// Whether the attachments of this container are what is `asked` for, each of the network at its place in
@@ -36,7 +36,7 @@ impl Attached {
 mod tests {
     use super::*;
     use crate::net::name::NetworkName;
-    use crate::request::short_form;
+    use crate::oci::request::short_form;
 
     /// A container that is attached to VLAN 5 of `lan`, and to `san`.
     const RECORD: &str = r#"{

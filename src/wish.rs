@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::asked::Asked;
 use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
@@ -12,9 +11,10 @@ use crate::net::link::Link;
 use crate::net::name::{IfName, NetworkName};
 use crate::net::subnet::Subnet;
 use crate::net::ways::Ways;
+use crate::oci::asked::Asked;
+use crate::oci::request::{self, Request};
 use crate::parents;
 use crate::record::Record;
-use crate::request::{self, Request};
 use crate::store::{Store, no_such_network};
 
 /// What is asked for and the definitions of its networks, as far as the operator permits it. Nothing is looked up

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::net::ipv6::Ipv6;
-use crate::request;
+use crate::oci::request;
 
 fn requests(text: &str) -> Vec<Attachment> {
     let annotations = request::Annotations::from([(request::NETWORKS.to_owned(), text.to_owned())]);
-    crate::asked::Asked::of(&annotations).unwrap().read().unwrap().attachments
+    crate::oci::asked::Asked::of(&annotations).unwrap().read().unwrap().attachments
 }
 
 #[track_caller]

@@ -1,8 +1,8 @@
 //! `underlay cdi`, and the file it writes after each change of the networks.
 
 use super::{output, program};
-use crate::cdi;
 use crate::error::Result;
+use crate::oci::cdi;
 use crate::store::{Locked, Store};
 
 /// Writes the CDI file and says where.

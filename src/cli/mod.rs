@@ -26,7 +26,7 @@ use crate::announce;
 use crate::error::{Error, Kind, Result};
 use crate::kernel;
 use crate::net::name::{ContainerId, NetworkName};
-use crate::own_hooks::Program;
+use crate::oci::own_hooks::Program;
 use crate::store::Store;
 use output::Format;
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::asked::Asked;
 use crate::config::detection::{self, ANNOUNCEMENTS, Detection};
 use crate::config::network::Network;
 use crate::config::pattern::Pattern;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::net::name::NetworkName;
+use crate::oci::asked::Asked;
 
 /// The version of the settings format this program reads.
 const VERSION: u32 = 1;
@@ -187,7 +187,7 @@ fn matches_any(allowed: Option<&[Pattern]>, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Annotations, NETWORK_PREFIX, NETWORKS};
+    use crate::oci::request::{Annotations, NETWORK_PREFIX, NETWORKS};
 
     fn read(text: &str) -> Settings {
         Settings::from_json(text.as_bytes()).unwrap()

@@ -16,7 +16,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::asked::Asked;
 use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
@@ -27,10 +26,12 @@ use crate::net::name::NetworkName;
 use crate::net::parent::MadeParent;
 use crate::net::seal::Alias;
 use crate::net::subnet::Subnet;
-use crate::own_hooks::Program;
+use crate::oci::asked::Asked;
+use crate::oci::own_hooks::Program;
+use crate::oci::request::{self, Annotations, Attachment};
+use crate::oci::{self, injection};
 use crate::record::{Attached, Record, Segment};
-use crate::request::{self, Annotations, Attachment};
-use crate::{hint, injection, json, kernel, oci, plan};
+use crate::{hint, json, kernel, plan};
 
 /// A target by the name of its folder in the corpus.
 pub type Target = (&'static str, fn(&[u8]));

@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::address::not_for_hosts;
 use crate::error::{Error, Result};
 pub use crate::net::address_range::AddressRange;
+use crate::oci::address::not_for_hosts;
 
 /// One subnet of a network, with its gateway and the range that addresses are picked from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use super::{Locked, Store, to_json};
-use crate::cdi;
 use crate::error::Result;
 use crate::fs::file;
 use crate::fs::trust;
-use crate::own_hooks::Program;
+use crate::oci::cdi;
+use crate::oci::own_hooks::Program;
 
 impl Store {
     /// Where the CDI file is.

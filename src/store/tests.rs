@@ -12,8 +12,8 @@ use crate::net::claim::Claim;
 use crate::net::link::{Link, eth0};
 use crate::net::name::IfName;
 use crate::net::parent::{MadeParent, Recipe};
+use crate::oci::request::short_form;
 use crate::record::Holder;
-use crate::request::short_form;
 
 /// A store in a folder that goes with it.
 struct Disk {

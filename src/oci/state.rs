@@ -7,13 +7,13 @@ use oci_spec::runtime::State;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::asked::Asked;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file::{self, Trust};
 use crate::json;
 use crate::net::name::NetworkName;
-use crate::own_hooks;
-use crate::request::{Annotations, NETWORKS};
+use crate::oci::asked::Asked;
+use crate::oci::own_hooks;
+use crate::oci::request::{Annotations, NETWORKS};
 
 /// No state and no config.json is larger: what is, is not read further.
 pub(crate) const LIMIT: u64 = 16 * 1024 * 1024;

@@ -112,8 +112,8 @@ mod tests {
     #[test]
     fn as_in_the_hook_files() {
         for (stage, file) in STAGES.iter().zip([
-            include_str!("../hooks.d/underlay-createRuntime.json"),
-            include_str!("../hooks.d/underlay-poststop.json"),
+            include_str!("../../hooks.d/underlay-createRuntime.json"),
+            include_str!("../../hooks.d/underlay-poststop.json"),
         ]) {
             let file: serde_json::Value = serde_json::from_str(file).unwrap();
             assert_eq!(serde_json::to_value(program(&[]).hook(stage, None)).unwrap(), file["hook"]);

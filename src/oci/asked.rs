@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use crate::config::network::Network;
 use crate::error::{Error, Result};
 use crate::net::name::NetworkName;
-use crate::request::{
+use crate::oci::request::{
     Annotations, Attachment, IDENTITY, NETWORK_PREFIX, NETWORKS, OPTIONS, PREFIX, Request, attachments,
 };
 

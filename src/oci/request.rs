@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::address::{self, RequestedAddress};
-use crate::asked::is_json;
 use crate::config::network::Network;
 use crate::error::{Error, Result};
 use crate::json;
@@ -13,6 +11,8 @@ use crate::net::mac::MacAddr;
 use crate::net::name::{ChosenName, Identity, NetworkName};
 use crate::net::route::{Route, TableId};
 use crate::net::vlan::VlanId;
+use crate::oci::address::{self, RequestedAddress};
+use crate::oci::asked::is_json;
 
 /// The annotation that lists the attachments of a container.
 pub const NETWORKS: &str = "io.underlay.networks";

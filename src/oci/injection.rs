@@ -10,8 +10,8 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::net::name::NetworkName;
-use crate::own_hooks::{self, Hook, Listed, Program, STAGES};
-use crate::request::NETWORKS;
+use crate::oci::own_hooks::{self, Hook, Listed, Program, STAGES};
+use crate::oci::request::NETWORKS;
 
 type Object = BTreeMap<String, Box<RawValue>>;
 
