@@ -8,7 +8,6 @@ use ipnet::IpNet;
 use crate::config::network::Network;
 use crate::difference::{Difference, What};
 use crate::escape::shell::Line;
-use crate::lasting::Lasting;
 use crate::net::link::{Link, set_mtu};
 use crate::net::mac::MacAddr;
 use crate::net::mark::Mark;
@@ -17,6 +16,7 @@ use crate::net::parent::{MARK, MadeParent};
 use crate::net::route::{Route, TableId};
 use crate::net::seal::Alias;
 use crate::net::tuning::{Sysctl, Tuning};
+use crate::plan::lasting::Lasting;
 use crate::record::Attached;
 
 /// What there is of one attachment.

@@ -16,12 +16,12 @@ use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell::Line;
 use crate::host_link::{self, HostLink};
-use crate::host_plan::{self, HostOp, Present};
 use crate::kernel::{self, NetnsFile, Socket};
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::NetworkName;
 use crate::net::ways::Ways;
+use crate::plan::host_plan::{self, HostOp, Present};
 use crate::record::Record;
 use crate::store::{self, Locked, Records, Store};
 

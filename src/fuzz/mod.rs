@@ -20,7 +20,6 @@ use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
 use crate::host_link::HostLink;
-use crate::host_plan::{self, HostOp};
 use crate::net::frame;
 use crate::net::name::NetworkName;
 use crate::net::parent::MadeParent;
@@ -30,6 +29,7 @@ use crate::oci::asked::Asked;
 use crate::oci::own_hooks::Program;
 use crate::oci::request::{self, Annotations, Attachment};
 use crate::oci::{self, injection};
+use crate::plan::host_plan::{self, HostOp};
 use crate::record::{Attached, Record, Segment};
 use crate::{hint, json, kernel, plan};
 

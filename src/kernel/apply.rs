@@ -14,7 +14,6 @@ use super::reply::Refusal;
 use super::socket::Socket;
 use super::sysctl;
 use crate::error::{Error, Result};
-use crate::lasting::Lasting;
 use crate::net::driver::Kind as DriverKind;
 use crate::net::link::Link;
 use crate::net::mac::MacAddr;
@@ -22,6 +21,7 @@ use crate::net::mark::Mark;
 use crate::net::name::IfName;
 use crate::net::seal::{Alias, Key};
 use crate::plan::Op;
+use crate::plan::lasting::Lasting;
 
 /// For how long the kernel is waited for where it does something by and by: it takes namespaces apart some time
 /// after their last process is gone, usually within 100 ms.

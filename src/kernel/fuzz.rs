@@ -6,8 +6,8 @@ use super::reply::{self, Content, Refusal};
 use super::routes;
 use super::ways;
 use crate::error::Result;
-use crate::lasting::Lasting;
 use crate::net::seal::Alias;
+use crate::plan::lasting::Lasting;
 use crate::record::Attached;
 
 /// A datagram from the kernel. Its promise: whatever stands in it, each message is taken by its own length, so that

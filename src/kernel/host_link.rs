@@ -17,11 +17,11 @@ use super::netns::NetnsFile;
 use super::socket::{Socket, refused};
 use crate::error::{Error, Kind, Result};
 use crate::host_link::{HostLink, HostRoute};
-use crate::host_plan::HostOp;
 use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::tuning::Tuning;
 use crate::plan::Op;
+use crate::plan::host_plan::HostOp;
 
 /// Makes `link` on the host, with its addresses, marked and up; what is left of it goes first. It bears its own name
 /// only when it is marked, so that a link of that name without the mark is never ours. `home` is the host's namespace.

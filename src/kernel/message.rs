@@ -23,13 +23,13 @@ use super::driver;
 pub(super) use super::envelope::{Message, unsound};
 use super::netns::NetnsFile;
 use crate::error::{Error, Result};
-use crate::lasting::PROTOCOL;
 use crate::net::driver::Driver;
 use crate::net::mac::MacAddr;
 use crate::net::name::IfName;
 use crate::net::route::{Route, RouteType, TableId};
 use crate::net::tuning::Tuning;
 use crate::net::vlan::VlanProtocol;
+use crate::plan::lasting::PROTOCOL;
 
 /// `IFLA_VLAN_*` of linux/if_link.h, which neli lacks.
 #[neli_enum(serialized_type = "u16")]

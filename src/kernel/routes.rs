@@ -9,8 +9,8 @@ use nix::libc;
 use super::message::RTNH_F_ONLINK;
 use super::reply::{ip, number, value};
 use crate::error::Result;
-use crate::lasting::PROTOCOL;
 use crate::net::route::{Route, RouteType, TableId};
+use crate::plan::lasting::PROTOCOL;
 
 /// `RT_TABLE_MAIN`
 pub(super) const MAIN: u8 = 254;

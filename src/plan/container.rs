@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::escape::shell::Line;
-use crate::lasting::{Lasting, PROTOCOL};
 use crate::net::driver::{Driver, Kind};
 use crate::net::ipv6::{self, Advertised};
 use crate::net::mac::MacAddr;
@@ -16,6 +15,7 @@ use crate::net::parent::{self, Recipe};
 use crate::net::route::{Route, Table, TableId};
 use crate::net::seal::Alias;
 use crate::net::tuning::{Sysctl, SysctlValue, Tuning};
+use crate::plan::lasting::{Lasting, PROTOCOL};
 use crate::record::{Attached, Record};
 
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
