@@ -11,7 +11,7 @@ use crate::cli::output;
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell;
-use crate::foreign::{self, Foreign, Import as What};
+use crate::import::{self, Foreign, Import as What};
 use crate::kernel::Socket;
 use crate::store::Store;
 
@@ -46,7 +46,7 @@ pub(super) fn import(store: &Store, options: &Import) -> Result<()> {
         }
     };
     for file in &files {
-        let read = read(file).and_then(|text| foreign::networks(&text, uplink));
+        let read = read(file).and_then(|text| import::networks(&text, uplink));
         match read.map_err(|error| error.within(file.display())) {
             Ok(all) => all.into_iter().for_each(|one| keep(make(store, one, options.dry_run))),
             Err(error) => keep(Err(error)),
