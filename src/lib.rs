@@ -8,14 +8,11 @@
 
 // Words: values and rules without I/O.
 pub mod assign;
-pub mod compare;
 pub mod config;
-pub mod diagnosis;
-pub mod difference;
+pub mod diagnose;
 pub mod error;
 pub mod escape;
 pub mod event;
-pub mod finding;
 mod hash;
 pub mod hint;
 pub mod host_link;
@@ -28,22 +25,17 @@ pub mod record;
 pub mod sharing;
 
 // Edges: one door per resource.
-mod ask;
 pub mod fs;
 pub mod kernel;
 pub mod oci;
 pub mod store;
-pub mod system;
 
 // Stories: what happens, top to bottom.
 pub mod announce;
 pub mod attach;
 pub mod boot;
-pub mod check;
-mod check_host;
 pub mod cli;
 pub mod detach;
-pub mod doctor;
 pub mod gc;
 mod host_side;
 mod mend;

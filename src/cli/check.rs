@@ -2,8 +2,8 @@
 
 use super::container;
 use super::output::{self, Format};
-use crate::check;
-use crate::difference::Difference;
+use crate::diagnose::check;
+use crate::diagnose::difference::Difference;
 use crate::error::{Error, Result};
 use crate::store::Store;
 

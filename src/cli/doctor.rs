@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::output::{self, Format};
-use crate::doctor;
+use crate::diagnose::doctor;
+use crate::diagnose::finding::{Finding, Severity, Subject};
+use crate::diagnose::system::System;
 use crate::error::{Error, Result};
-use crate::finding::{Finding, Severity, Subject};
 use crate::store::Store;
-use crate::system::System;
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {

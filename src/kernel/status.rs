@@ -12,7 +12,7 @@ use super::parent::is_wireless;
 use super::reply::{self, number, value};
 use super::routes;
 use super::socket::Socket;
-use crate::diagnosis::parents::HostLink;
+use crate::diagnose::parents::HostLink;
 use crate::error::{Error, Result};
 
 impl Socket {

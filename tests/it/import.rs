@@ -41,7 +41,7 @@ fn assert_same(bed: &Bed, name: &str, create: &str) {
 /// Files as podman and Docker write them.
 fn samples() {
     let bed = Bed::new();
-    let sample = |name: &str| repository().join("src/foreign/samples").join(name).display().to_string();
+    let sample = |name: &str| repository().join("src/import/samples").join(name).display().to_string();
     let (podman, docker) = (sample("podman-macvlan.json"), sample("docker-macvlan.json"));
     let lines = bed.run(&format!("network import --dry-run {podman} {docker}"));
     assert_eq!(bed.run("network ls -q"), "", "a dry run makes nothing");

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::network::Network;
-use crate::difference::{Difference, What};
+use crate::diagnose::difference::{Difference, What};
 use crate::escape::shell::Line;
 use crate::net::link::{Link, set_mtu};
 use crate::net::mac::MacAddr;

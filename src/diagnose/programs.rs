@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::files::Access;
+use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::escape::shell;
-use crate::finding::{Finding, Severity, Subject};
 
 /// What is there of a hook's program.
 #[derive(Clone, Debug, PartialEq, Eq)]

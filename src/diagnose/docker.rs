@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::escape::shell;
-use crate::finding::{Finding, Severity, Subject};
 
 /// What is there of Docker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Addresses that containers do not get because somebody else answers for them.
 
-use crate::finding::{Finding, Severity, Subject};
+use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::quarantine::{Quarantined, by_host, in_words};
 
 /// Of so many addresses nobody has each by an accident of his own.

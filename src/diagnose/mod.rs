@@ -1,14 +1,22 @@
 //! From facts to findings, one subject each: what `underlay doctor` knows.
 
+pub mod ask;
+pub mod check;
+mod check_host;
+pub mod compare;
 pub mod containers;
+pub mod difference;
 pub mod docker;
+pub mod doctor;
 pub mod files;
+pub mod finding;
 pub mod hooks;
 pub mod kernel;
 pub mod machine;
 pub mod parents;
 pub mod programs;
 pub mod quarantine;
+pub mod system;
 
 use crate::escape::shell;
 use crate::net::driver::Driver;

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use crate::difference::{Difference, What};
+use crate::diagnose::difference::{Difference, What};
 use crate::error::Result;
 use crate::host_link::{self, HostLink};
 use crate::kernel::{self, Socket};

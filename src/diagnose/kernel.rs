@@ -1,7 +1,7 @@
 //! What the kernel can make, of what the networks need.
 
 use crate::config::network::Network;
-use crate::finding::{Finding, Severity, Subject};
+use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::net::driver::Kind;
 use crate::net::parent::Recipe;
 

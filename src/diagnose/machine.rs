@@ -2,7 +2,7 @@
 
 use super::edit_driver;
 use crate::config::network::Network;
-use crate::finding::{Finding, Severity, Subject};
+use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind};
 
 /// What the firmware says of the machine (SMBIOS types 1 and 3, `/sys/class/dmi/id`).

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::programs::{self, Program};
+use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::escape::shell;
-use crate::finding::{Finding, Severity, Subject};
 
 /// Where both read hooks, if nothing else is said.
 pub const DEFAULT_DIR: &str = "/usr/share/containers/oci/hooks.d";

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::escape::shell;
-use crate::finding::{Finding, Severity, Subject};
 
 /// Who may do what with a file or folder (stat(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The story of a check: ledger and kernel side by side. Nothing is changed.
 
-use crate::check_host::{self, HostRoutes};
-use crate::compare::{self, Actual};
-use crate::difference::{Difference, What};
+use crate::diagnose::check_host::{self, HostRoutes};
+use crate::diagnose::compare::{self, Actual};
+use crate::diagnose::difference::{Difference, What};
 use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile, Seen, Socket};
 use crate::net::link::Link;

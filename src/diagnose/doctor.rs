@@ -3,21 +3,21 @@
 
 use std::path::Path;
 
-use crate::check;
-use crate::diagnosis::containers::{self, Filters};
-use crate::diagnosis::hooks;
-use crate::diagnosis::kernel::{LinkType, missing, needed};
-use crate::diagnosis::parents::{self, Defined, HostLink};
-use crate::diagnosis::programs::{self, Program};
-use crate::diagnosis::{docker, files, machine, quarantine};
+use crate::diagnose::check;
+use crate::diagnose::containers::{self, Filters};
+use crate::diagnose::finding::{Finding, Severity, Subject};
+use crate::diagnose::hooks;
+use crate::diagnose::kernel::{LinkType, missing, needed};
+use crate::diagnose::parents::{self, Defined, HostLink};
+use crate::diagnose::programs::{self, Program};
+use crate::diagnose::system::{self, System};
+use crate::diagnose::{docker, files, machine, quarantine};
 use crate::error::{Error, Result};
-use crate::finding::{Finding, Severity, Subject};
 use crate::gc;
 use crate::host_link;
 use crate::kernel::{self, NetnsFile, Socket};
 use crate::record::Record;
 use crate::store::Store;
-use crate::system::{self, System};
 
 /// Everything that is found wrong, by subject, the worst first.
 ///

@@ -2,9 +2,9 @@
 
 use super::edit_driver;
 use crate::config::network::Network;
+use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::error::Error;
 use crate::escape::shell::{self, Line};
-use crate::finding::{Finding, Severity, Subject};
 use crate::host_link;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::net::link::{Link, set_mtu};

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
-use crate::ask;
-use crate::diagnosis::docker::Docker;
-use crate::diagnosis::files::Access;
-use crate::diagnosis::hooks::{self, Engine, HookFile};
-use crate::diagnosis::kernel::{LinkType, lists};
-use crate::diagnosis::machine::Dmi;
-use crate::diagnosis::programs::{self, Program};
+use crate::diagnose::ask;
+use crate::diagnose::docker::Docker;
+use crate::diagnose::files::Access;
+use crate::diagnose::hooks::{self, Engine, HookFile};
+use crate::diagnose::kernel::{LinkType, lists};
+use crate::diagnose::machine::Dmi;
+use crate::diagnose::programs::{self, Program};
 use crate::error::Result;
 use crate::fs::file::{self, Trust};
 use crate::fs::trust;

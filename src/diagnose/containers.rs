@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::parents::HostLink;
-use crate::difference::{Difference, What};
+use crate::diagnose::difference::{Difference, What};
+use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::escape::shell::Line;
-use crate::finding::{Finding, Severity, Subject};
 use crate::host_link;
 use crate::net::mac::MacAddr;
 use crate::record::{Attached, Record};
