@@ -12,11 +12,12 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::hint::{self, Hint};
 use crate::host_side;
-use crate::kernel::{self, Made, NetnsFile, Process, Socket};
+use crate::kernel::{self, Made, NetnsFile, Process};
 use crate::mend;
 use crate::net::link::Link;
 use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::net::seal::Alias;
+use crate::netlink::{Socket, is_in_use};
 use crate::oci;
 use crate::oci::request::Request;
 use crate::parents;
@@ -123,7 +124,7 @@ pub fn attach(store: &Store, state: &oci::Created, named: Option<&NetworkName>) 
             if host_side::free(store, &settings, &record, &mut host)? {
                 continue;
             }
-        } else if !afresh && kernel::is_in_use(&error) && attach.can_differ() {
+        } else if !afresh && is_in_use(&error) && attach.can_differ() {
             // A link that is not in the ledger, or dies for long, has what this one had before: another will do.
             log::warn!("{error}; another one is taken");
             afresh = true;

@@ -7,9 +7,10 @@ use crate::config::settings::Settings;
 use crate::error::{Error, Result};
 use crate::gc;
 use crate::host_side;
-use crate::kernel::{NetnsFile, Socket};
+use crate::kernel::NetnsFile;
 use crate::mend;
 use crate::net::name::NetworkName;
+use crate::netlink::Socket;
 use crate::parents;
 use crate::store::Store;
 

@@ -19,8 +19,10 @@ pub mod host_link;
 pub mod import;
 pub mod json;
 pub mod net;
+pub mod netlink;
 pub mod plan;
 pub mod quarantine;
+mod random;
 pub mod record;
 pub mod sharing;
 

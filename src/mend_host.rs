@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use crate::error::{Kind, Result};
 use crate::host_link::{self, HostLink};
-use crate::kernel::Socket;
 use crate::mend::{Mend, Mended};
 use crate::net::claim::Claim;
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::{IfName, NetworkName};
+use crate::netlink::Socket;
 use crate::record::VERSION;
 use crate::store::{Holding, Store};
 

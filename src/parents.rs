@@ -6,11 +6,12 @@
 
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::{self, Socket};
+use crate::kernel;
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::parent::{MadeParent, Recipe};
+use crate::netlink::Socket;
 use crate::plan::Op;
 use crate::record::VERSION;
 use crate::store::{Locked, Store};

@@ -8,10 +8,11 @@ use crate::config::settings::Settings;
 use crate::detach;
 use crate::error::Result;
 use crate::hint::{self, Hint};
-use crate::kernel::{self, Socket};
+use crate::kernel;
 use crate::net::claim::Claim;
 use crate::net::link::Link;
 use crate::net::name::{ContainerId, Identity, NetworkName};
+use crate::netlink::Socket;
 use crate::record::{Record, State};
 use crate::store::Store;
 

@@ -10,6 +10,7 @@ use crate::detach;
 use crate::error::Result;
 use crate::kernel;
 use crate::net::name::ContainerId;
+use crate::netlink::Socket;
 use crate::oci::request::Request;
 use crate::record::{Holder, Record, State, VERSION};
 use crate::store::Store;
@@ -112,12 +113,7 @@ pub(crate) fn pass_on(store: &Store, settings: &Settings, record: &Record) -> Re
 ///
 /// # Errors
 /// As [`detach::take_back`].
-pub(crate) fn leave(
-    store: &Store,
-    settings: &Settings,
-    record: &Record,
-    host: &mut kernel::Socket,
-) -> Result<()> {
+pub(crate) fn leave(store: &Store, settings: &Settings, record: &Record, host: &mut Socket) -> Result<()> {
     let Some(first) = &record.shares else { return Ok(()) };
     match store.record(first)? {
         Some(first) if !kernel::lives(&first.holder) => detach::take_back(store, settings, &first, host),

@@ -8,7 +8,8 @@ use super::network::inspect;
 use super::output;
 use crate::error::Result;
 use crate::event::Event;
-use crate::kernel::{self, Socket};
+use crate::kernel;
+use crate::netlink::Socket;
 use crate::record::Record;
 use crate::store::Store;
 

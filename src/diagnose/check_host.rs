@@ -5,10 +5,11 @@ use ipnet::IpNet;
 use crate::diagnose::difference::{Difference, What};
 use crate::error::Result;
 use crate::host_link::{self, HostLink};
-use crate::kernel::{self, Socket};
+use crate::kernel;
 use crate::net::link::Link;
 use crate::net::route::Route;
 use crate::net::ways::Ways;
+use crate::netlink::Socket;
 use crate::record::Record;
 use crate::store::{Locked, Store};
 

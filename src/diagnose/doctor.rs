@@ -15,7 +15,8 @@ use crate::diagnose::{docker, files, machine, quarantine};
 use crate::error::{Error, Result};
 use crate::gc;
 use crate::host_link;
-use crate::kernel::{self, NetnsFile, Socket};
+use crate::kernel::{self, NetnsFile};
+use crate::netlink::Socket;
 use crate::record::Record;
 use crate::store::Store;
 

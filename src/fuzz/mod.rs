@@ -31,7 +31,7 @@ use crate::oci::request::{self, Annotations, Attachment};
 use crate::oci::{self, injection};
 use crate::plan::host_plan::{self, HostOp};
 use crate::record::{Attached, Record, Segment};
-use crate::{hint, json, kernel, plan};
+use crate::{hint, json, netlink, plan};
 
 /// A target by the name of its folder in the corpus.
 pub type Target = (&'static str, fn(&[u8]));
@@ -44,7 +44,7 @@ pub const TARGETS: [Target; 8] = [
     ("network", network),
     ("settings", settings),
     ("ledger", ledger),
-    ("netlink", kernel::fuzz),
+    ("netlink", netlink::fuzz),
     ("frame", frame),
 ];
 
@@ -235,7 +235,7 @@ fn ledger(text: &[u8]) {
         let alias = mark.to_string();
         let read = alias.parse::<Alias>().map(|alias| alias.mark);
         assert_eq!(read, Ok(mark), "a link tells whose it is");
-        kernel::fuzz_messages(attached, &alias);
+        netlink::fuzz_messages(attached, &alias);
     }
 }
 

@@ -1,17 +1,14 @@
 //! Carries out a plan, and undoes it when a step fails.
 
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use nix::libc;
 
-use super::explain::explain;
-use super::message::{self, Message, NewLink};
 use super::netns::NetnsFile;
-use super::reply::Refusal;
-use super::socket::Socket;
 use super::sysctl;
 use crate::error::{Error, Result};
 use crate::net::driver::Kind as DriverKind;
@@ -20,6 +17,10 @@ use crate::net::mac::MacAddr;
 use crate::net::mark::Mark;
 use crate::net::name::IfName;
 use crate::net::seal::{Alias, Key};
+use crate::netlink::Socket;
+use crate::netlink::message::{self, Message, NewLink};
+use crate::netlink::reply::Refusal;
+use crate::netlink::{explain, refused};
 use crate::plan::Op;
 use crate::plan::lasting::Lasting;
 
@@ -90,7 +91,7 @@ pub fn reseal(
     let alias = key.seal(mark.clone(), &link, &netns.describe(None));
     match single(&mut inside, message::mark(ifindex, &alias.to_string())?)? {
         None => Ok(true),
-        Some(refusal) => Err(super::socket::refused(&format!("mark link {}", link.name), &refusal)),
+        Some(refusal) => Err(refused(&format!("mark link {}", link.name), &refusal)),
     }
 }
 
@@ -220,7 +221,10 @@ fn create_link(op: &Op, host: &mut Socket, inside: &mut Socket, netns: &NetnsFil
     let create = |name: &IfName| {
         let (parent_index, driver, mac) = (*parent_index, *driver, *mac);
         let (mtu, bclim, group) = (*mtu, *bclim, *group);
-        message::create_link(NewLink { name, parent_index, driver, mac, mtu, bclim, tuning, group }, netns)
+        message::create_link(
+            NewLink { name, parent_index, driver, mac, mtu, bclim, tuning, group },
+            netns.as_fd(),
+        )
     };
     let mut born_as = name.clone();
     let mut refusal = single(host, create(&born_as)?)?;
@@ -284,7 +288,7 @@ fn encode(op: &Op, ifindex: u32) -> Result<Message> {
 pub(super) fn delete(ifindex: u32, inside: &mut Socket) -> Result<()> {
     match single(inside, message::delete_link(ifindex)?)? {
         Some(Refusal { errno: nix::libc::ENODEV, .. }) | None => Ok(()),
-        Some(refusal) => Err(super::socket::refused(&format!("delete link {ifindex}"), &refusal)),
+        Some(refusal) => Err(refused(&format!("delete link {ifindex}"), &refusal)),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::Instant;
 
@@ -10,16 +11,16 @@ use ipnet::IpNet;
 use nix::libc;
 
 use super::apply::{PATIENCE, PAUSE, await_local, delete, single};
-use super::explain::explain;
-use super::host_message;
-use super::message::{self, NewLink};
 use super::netns::NetnsFile;
-use super::socket::{Socket, refused};
 use crate::error::{Error, Kind, Result};
 use crate::host_link::{HostLink, HostRoute};
 use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::tuning::Tuning;
+use crate::netlink::explain;
+use crate::netlink::host_message;
+use crate::netlink::message::{self, NewLink};
+use crate::netlink::{Socket, refused};
 use crate::plan::Op;
 use crate::plan::host_plan::HostOp;
 
@@ -53,7 +54,7 @@ pub fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> R
         tuning: &Tuning::default(),
         group: 0,
     };
-    if let Some(refusal) = single(host, message::create_link(new, home)?)? {
+    if let Some(refusal) = single(host, message::create_link(new, home.as_fd())?)? {
         return Err(explain(&op, &refusal));
     }
     let made = finish(link, home, host);

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic;
 use std::path::Path;
@@ -166,10 +166,11 @@ impl NetnsFile {
             work()
         })
     }
+}
 
-    /// The descriptor's file, for `IFLA_NET_NS_FD`.
-    pub(super) fn file(&self) -> &File {
-        &self.file
+impl AsFd for NetnsFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

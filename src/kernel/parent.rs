@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::apply::{delete, single};
-use super::explain::explain;
-use super::message::{self, ParentKind};
-use super::socket::Socket;
 use crate::error::{Error, Result};
 use crate::net::link::Link;
 use crate::net::parent::{MARK, MadeParent, Recipe};
+use crate::netlink::Socket;
+use crate::netlink::explain;
+use crate::netlink::message::{self, ParentKind};
 use crate::plan::Op;
 
 /// Makes `parent` on the host, marks it as ours and sets it up. It bears its own name only when it is marked, so

@@ -6,14 +6,14 @@ use ipnet::IpNet;
 use neli::consts::rtnl::{Ifla, RtAddrFamily, Rta};
 use nix::libc;
 
-use super::message;
 use super::netns::NetnsFile;
 use super::parent::is_wireless;
-use super::reply::{self, number, value};
-use super::routes;
-use super::socket::Socket;
 use crate::diagnose::parents::HostLink;
 use crate::error::{Error, Result};
+use crate::netlink::Socket;
+use crate::netlink::message;
+use crate::netlink::reply::{self, number, value};
+use crate::netlink::routes;
 
 impl Socket {
     /// All links, with what they are plugged into.

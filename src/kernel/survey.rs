@@ -11,11 +11,11 @@ use ipnet::IpNet;
 use nix::libc;
 
 use super::netns::NetnsFile;
-use super::socket::Socket;
 use crate::error::{Error, Result};
 use crate::net::link::Link;
 use crate::net::route::{Route, Table};
 use crate::net::seal::{Alias, Key};
+use crate::netlink::Socket;
 use crate::record::Netns;
 
 /// Who has CAP_NET_ADMIN in a namespace makes as many links there, addresses and routes as he likes. No attach makes more

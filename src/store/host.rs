@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::escape::shell;
 use crate::fs::file::{self, Trust};
 use crate::fs::trust;
-use crate::kernel;
 use crate::net::link::Link;
 use crate::net::seal::{KEY, Key};
+use crate::random::random;
 
 /// machine-id(5): made once for each installation, the same after each boot.
 const MACHINE_ID: &str = "/etc/machine-id";
@@ -36,7 +36,7 @@ pub(super) struct Host {
 impl Host {
     /// One with a key that nobody knows.
     fn new(machine: Option<MachineId>) -> Result<Self> {
-        Ok(Self { key: Key::new(kernel::random::<KEY>()?), machine })
+        Ok(Self { key: Key::new(random::<KEY>()?), machine })
     }
 
     /// The key and, behind a `-`, the machine id, if there is one: 32 hexadecimal digits each.

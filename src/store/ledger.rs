@@ -16,12 +16,12 @@ use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::host_link;
-use crate::kernel::Neighbour;
 use crate::net::claim::Claim;
 use crate::net::driver::Driver;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, Identity, NetworkName};
 use crate::net::ways::Ways;
+use crate::netlink::Neighbour;
 use crate::record::{Attached, Holder, Record, Segment, State, VERSION};
 
 /// What is there before a container is attached, and what it must not collide with.

@@ -13,8 +13,8 @@ use super::{Locked, Present, Store, remove, to_json};
 use crate::assign::{self, Wanted};
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
-use crate::kernel::Neighbour;
 use crate::net::driver::Kind as Driver;
+use crate::netlink::Neighbour;
 use crate::quarantine::{Conflict, Hints, Quarantined};
 use crate::record::{Record, Segment};
 

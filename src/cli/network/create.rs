@@ -13,12 +13,13 @@ use crate::config::network::Network;
 use crate::config::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::error::{Error, Kind, Result};
 use crate::host_side;
-use crate::kernel::{NetnsFile, Socket};
+use crate::kernel::NetnsFile;
 use crate::mend;
 use crate::net::driver::Kind as Driver;
 use crate::net::name::NetworkName;
 use crate::net::route::Route;
 use crate::net::subnet::AddressRange;
+use crate::netlink::Socket;
 use crate::parents;
 use crate::store::{Locked, Store};
 

@@ -55,7 +55,7 @@ fn dump(ifindex: u32) -> Result<Message> {
 }
 
 /// A neighbour out of the payload of `RTM_NEWNEIGH` (`struct ndmsg`), and the number of its link.
-pub(super) fn parse(payload: &[u8]) -> Option<(u32, Neighbour)> {
+pub(crate) fn parse(payload: &[u8]) -> Option<(u32, Neighbour)> {
     let (&[_family, _, _, _, a, b, c, d, low, high, _flags, _kind], attributes) =
         payload.split_first_chunk::<12>()?;
     let state = u16::from_ne_bytes([low, high]);

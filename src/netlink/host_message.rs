@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::host_link::HostRoute;
 
 /// `ip addr add ADDRESS dev LINK noprefixroute`, for IPv6 `nodad` too: an address alone, without a route to others
-pub(super) fn add_host_address(ifindex: u32, address: IpAddr) -> Result<Message> {
+pub(crate) fn add_host_address(ifindex: u32, address: IpAddr) -> Result<Message> {
     // neli knows the flags of the first byte.
     let mut flags = nix::libc::IFA_F_NOPREFIXROUTE;
     if address.is_ipv6() {
@@ -37,13 +37,13 @@ pub(super) fn add_host_address(ifindex: u32, address: IpAddr) -> Result<Message>
 }
 
 /// `ip route add TO dev LINK src SOURCE`
-pub(super) fn add_host_route(ifindex: u32, route: HostRoute) -> Result<Message> {
+pub(crate) fn add_host_route(ifindex: u32, route: HostRoute) -> Result<Message> {
     let source = attribute(Rta::Prefsrc, octets(route.source))?;
     host_route(Rtm::Newroute, NlmF::CREATE | NlmF::EXCL, ifindex, route.to, Some(source))
 }
 
 /// `ip route del TO dev LINK`
-pub(super) fn delete_host_route(ifindex: u32, to: IpAddr) -> Result<Message> {
+pub(crate) fn delete_host_route(ifindex: u32, to: IpAddr) -> Result<Message> {
     host_route(Rtm::Delroute, NlmF::empty(), ifindex, to, None)
 }
 

@@ -15,7 +15,7 @@ pub fn is_in_use(error: &Error) -> bool {
 }
 
 /// Says why `op` was refused; `op` in the words of a shell, and the kernel's own words and errno, stand at the end.
-pub(super) fn explain(op: &Op, refusal: &Refusal) -> Error {
+pub(crate) fn explain(op: &Op, refusal: &Refusal) -> Error {
     let (sentence, hint) = match op {
         Op::CreateLink { name, parent, driver, mac, .. } => match (refusal.errno, driver) {
             (libc::EEXIST, _) => (

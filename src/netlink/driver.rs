@@ -67,7 +67,7 @@ fn ipvlan_flag(flag: IpvlanFlag) -> u16 {
 }
 
 /// `type DRIVER mode MODE …` of a link to make.
-pub(super) fn write(driver: Driver, bclim: Option<i32>, tuning: &Tuning) -> Result<Rtattr<Ifla, Buffer>> {
+pub(crate) fn write(driver: Driver, bclim: Option<i32>, tuning: &Tuning) -> Result<Rtattr<Ifla, Buffer>> {
     let data = match driver {
         Driver::Macvlan { mode } => {
             let mut data = vec![attribute(IflaMacvlan::Mode, macvlan_mode(mode))?];
@@ -95,19 +95,19 @@ pub(super) fn write(driver: Driver, bclim: Option<i32>, tuning: &Tuning) -> Resu
 }
 
 /// What `IFLA_LINKINFO` tells of a link of ours.
-pub(super) struct Told {
+pub(crate) struct Told {
     /// The driver with its mode.
-    pub(super) driver: Driver,
+    pub(crate) driver: Driver,
     /// The limit for unqueued broadcasts.
-    pub(super) bclim: Option<i32>,
+    pub(crate) bclim: Option<i32>,
     /// The length of the queue of broadcasts.
-    pub(super) bcqueuelen: Option<u32>,
+    pub(crate) bcqueuelen: Option<u32>,
     /// Whose frames come in.
-    pub(super) source_macs: Vec<MacAddr>,
+    pub(crate) source_macs: Vec<MacAddr>,
 }
 
 /// What the `IFLA_INFO_DATA` of a link of type `kind` tells; nothing if it is none of ours.
-pub(super) fn read(kind: &str, data: &[u8]) -> Option<Told> {
+pub(crate) fn read(kind: &str, data: &[u8]) -> Option<Told> {
     match kind.parse().ok()? {
         Kind::Macvlan => {
             let number = |attribute: IflaMacvlan| value(data, attribute).and_then(number);
@@ -143,7 +143,7 @@ mod tests {
     use neli::ToBytes;
 
     use super::*;
-    use crate::kernel::reply::parse_link;
+    use crate::netlink::reply::parse_link;
 
     /// What is told of a link whose `IFLA_LINKINFO` is `info`.
     fn told(info: &[u8]) -> (Option<Driver>, Option<i32>) {

@@ -11,10 +11,10 @@ use crate::error::{Error, Result};
 
 /// One message to the kernel, without its number.
 #[derive(Debug)]
-pub(super) struct Message(Vec<u8>);
+pub(crate) struct Message(Vec<u8>);
 
 impl Message {
-    pub(super) fn new<P: Size + ToBytes>(kind: Rtm, flags: NlmF, payload: P) -> Result<Self> {
+    pub(crate) fn new<P: Size + ToBytes>(kind: Rtm, flags: NlmF, payload: P) -> Result<Self> {
         let message = NlmsghdrBuilder::default()
             .nl_type(kind)
             .nl_flags(NlmF::REQUEST | flags)
@@ -27,7 +27,7 @@ impl Message {
     }
 
     /// The message, to be answered only if it fails (`nlmsg_flags`, without `NLM_F_ACK`).
-    pub(super) fn without_ack(self) -> Self {
+    pub(crate) fn without_ack(self) -> Self {
         let Self(mut bytes) = self;
         if let Some([.., a, b]) = bytes.first_chunk_mut::<8>() {
             [*a, *b] = (u16::from_ne_bytes([*a, *b]) & !NlmF::ACK.bits()).to_ne_bytes();
@@ -36,7 +36,7 @@ impl Message {
     }
 
     /// The message with its number (`nlmsg_seq`, the third word of nlmsghdr).
-    pub(super) fn numbered(self, sequence: u32) -> Vec<u8> {
+    pub(crate) fn numbered(self, sequence: u32) -> Vec<u8> {
         let Self(mut bytes) = self;
         if let Some(place) = bytes.get_mut(8..12) {
             place.copy_from_slice(&sequence.to_ne_bytes());
@@ -45,6 +45,6 @@ impl Message {
     }
 }
 
-pub(super) fn unsound(error: impl std::fmt::Display) -> Error {
+pub(crate) fn unsound(error: impl std::fmt::Display) -> Error {
     Error::input(format!("cannot write a netlink message: {error}"))
 }

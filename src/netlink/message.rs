@@ -2,7 +2,7 @@
 //! does the same.
 
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
 use neli::consts::nl::NlmF;
@@ -20,8 +20,7 @@ use neli::types::{Buffer, RtBuffer};
 use neli::{Size, ToBytes};
 
 use super::driver;
-pub(super) use super::envelope::{Message, unsound};
-use super::netns::NetnsFile;
+pub(crate) use super::envelope::{Message, unsound};
 use crate::error::{Error, Result};
 use crate::net::driver::Driver;
 use crate::net::mac::MacAddr;
@@ -33,7 +32,7 @@ use crate::plan::lasting::PROTOCOL;
 
 /// `IFLA_VLAN_*` of linux/if_link.h, which neli lacks.
 #[neli_enum(serialized_type = "u16")]
-pub(super) enum IflaVlan {
+pub(crate) enum IflaVlan {
     Id = 1,
     Protocol = 5,
 }
@@ -43,10 +42,10 @@ impl RtaType for IflaVlan {}
 /// Of linux/rtnetlink.h, which neli lacks.
 const RTEXT_FILTER_SKIP_STATS: u32 = 8;
 /// Of the same: the next hop is on the link, whatever the routes say.
-pub(super) const RTNH_F_ONLINK: u32 = 4;
+pub(crate) const RTNH_F_ONLINK: u32 = 4;
 
 /// `ip link show NAME`
-pub(super) fn get_link_by_name(name: &IfName) -> Result<Message> {
+pub(crate) fn get_link_by_name(name: &IfName) -> Result<Message> {
     Message::new(
         Rtm::Getlink,
         NlmF::empty(),
@@ -55,12 +54,12 @@ pub(super) fn get_link_by_name(name: &IfName) -> Result<Message> {
 }
 
 /// `ip link show` of the link with number `ifindex`
-pub(super) fn get_link_by_index(ifindex: u32) -> Result<Message> {
+pub(crate) fn get_link_by_index(ifindex: u32) -> Result<Message> {
     Message::new(Rtm::Getlink, NlmF::empty(), link(ifindex, [without_statistics()?])?)
 }
 
 /// `ip link show`
-pub(super) fn dump_links() -> Result<Message> {
+pub(crate) fn dump_links() -> Result<Message> {
     Message::new(Rtm::Getlink, NlmF::DUMP, link(0, [without_statistics()?])?)
 }
 
@@ -70,7 +69,7 @@ fn without_statistics() -> Result<Rtattr<Ifla, Buffer>> {
 }
 
 /// `ip addr show`
-pub(super) fn dump_addresses() -> Result<Message> {
+pub(crate) fn dump_addresses() -> Result<Message> {
     let all = IfaddrmsgBuilder::default()
         .ifa_family(RtAddrFamily::Unspecified)
         .ifa_prefixlen(0)
@@ -80,7 +79,7 @@ pub(super) fn dump_addresses() -> Result<Message> {
 }
 
 /// `ip route show` of one family
-pub(super) fn dump_routes(family: RtAddrFamily) -> Result<Message> {
+pub(crate) fn dump_routes(family: RtAddrFamily) -> Result<Message> {
     let all = RtmsgBuilder::default()
         .rtm_family(family)
         .rtm_dst_len(0)
@@ -94,7 +93,7 @@ pub(super) fn dump_routes(family: RtAddrFamily) -> Result<Message> {
 }
 
 /// `ip route get ADDRESS`
-pub(super) fn get_route(address: IpAddr) -> Result<Message> {
+pub(crate) fn get_route(address: IpAddr) -> Result<Message> {
     let host = IpNet::from(address);
     let message = RtmsgBuilder::default()
         .rtm_family(family(host))
@@ -110,19 +109,19 @@ pub(super) fn get_route(address: IpAddr) -> Result<Message> {
 }
 
 /// `ip netns list-id`, of one namespace
-pub(super) fn get_nsid(netns: &NetnsFile) -> Result<Message> {
+pub(crate) fn get_nsid(netns: BorrowedFd<'_>) -> Result<Message> {
     // Of linux/net_namespace.h, which neli lacks.
     const NETNSA_FD: u16 = 3;
     // `struct rtgenmsg`, one byte padded to four, and one attribute of eight.
     let mut bytes = vec![0; 4];
     bytes.extend(8_u16.to_ne_bytes());
     bytes.extend(NETNSA_FD.to_ne_bytes());
-    bytes.extend(netns.file().as_raw_fd().to_ne_bytes());
+    bytes.extend(netns.as_raw_fd().to_ne_bytes());
     Message::new(Rtm::Getnsid, NlmF::empty(), Buffer::from(bytes))
 }
 
 /// `ip link add NAME type …`, on the host
-pub(super) fn create_parent(name: &IfName, kind: ParentKind) -> Result<Message> {
+pub(crate) fn create_parent(name: &IfName, kind: ParentKind) -> Result<Message> {
     let mut attributes = vec![attribute(Ifla::Ifname, name.as_str())?];
     match kind {
         ParentKind::Vlan { base_index, id, protocol } => {
@@ -140,14 +139,14 @@ pub(super) fn create_parent(name: &IfName, kind: ParentKind) -> Result<Message> 
 }
 
 /// `ip link add type KIND`, on no other link
-pub(super) fn create_on_nothing(kind: &str) -> Result<Message> {
+pub(crate) fn create_on_nothing(kind: &str) -> Result<Message> {
     let kind = nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, kind)?])?;
     Message::new(Rtm::Newlink, NlmF::CREATE | NlmF::EXCL | NlmF::ACK, link(0, [kind])?)
 }
 
 /// A parent to make, in the kernel's terms.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum ParentKind {
+pub(crate) enum ParentKind {
     /// A VLAN of the link with this number.
     Vlan { base_index: u32, id: u16, protocol: VlanProtocol },
     /// A dummy link.
@@ -155,7 +154,7 @@ pub(super) enum ParentKind {
 }
 
 /// `ETH_P_8021Q` and `ETH_P_8021AD` of linux/if_ether.h.
-pub(super) fn ether_type(protocol: VlanProtocol) -> u16 {
+pub(crate) fn ether_type(protocol: VlanProtocol) -> u16 {
     match protocol {
         VlanProtocol::Dot1q => 0x8100,
         VlanProtocol::Dot1ad => 0x88a8,
@@ -163,49 +162,49 @@ pub(super) fn ether_type(protocol: VlanProtocol) -> u16 {
 }
 
 /// `ip link set LINK name NAME alias ALIAS`
-pub(super) fn name_and_mark(ifindex: u32, name: &IfName, alias: &str) -> Result<Message> {
+pub(crate) fn name_and_mark(ifindex: u32, name: &IfName, alias: &str) -> Result<Message> {
     let attributes =
         [attribute(Ifla::Ifname, name.as_str())?, attribute(Ifla::Ifalias, Buffer::from(alias.as_bytes()))?];
     Message::new(Rtm::Setlink, NlmF::ACK, link(ifindex, attributes)?)
 }
 
 /// `ip link set LINK alias ALIAS`
-pub(super) fn mark(ifindex: u32, alias: &str) -> Result<Message> {
+pub(crate) fn mark(ifindex: u32, alias: &str) -> Result<Message> {
     let alias = attribute(Ifla::Ifalias, Buffer::from(alias.as_bytes()))?;
     Message::new(Rtm::Setlink, NlmF::ACK, link(ifindex, [alias])?)
 }
 
 /// A link to make for a container.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NewLink<'a> {
+pub(crate) struct NewLink<'a> {
     /// What it is given besides.
-    pub(super) tuning: &'a Tuning,
+    pub(crate) tuning: &'a Tuning,
     /// Its name.
-    pub(super) name: &'a IfName,
+    pub(crate) name: &'a IfName,
     /// The parent's ifindex on the host.
-    pub(super) parent_index: u32,
+    pub(crate) parent_index: u32,
     /// Its type and mode.
-    pub(super) driver: Driver,
+    pub(crate) driver: Driver,
     /// Its MAC address, if asked for.
-    pub(super) mac: Option<MacAddr>,
+    pub(crate) mac: Option<MacAddr>,
     /// Its MTU, if not the parent's.
-    pub(super) mtu: Option<u32>,
+    pub(crate) mtu: Option<u32>,
     /// Its limit for unqueued broadcasts.
-    pub(super) bclim: Option<i32>,
+    pub(crate) bclim: Option<i32>,
     /// Its device group.
-    pub(super) group: u32,
+    pub(crate) group: u32,
 }
 
 /// `ip link add link PARENT name NAME netns NETNS group GROUP [address MAC] [mtu MTU] type …`
 ///
 /// One message, sent on a socket of the host: the link is born in the container's namespace with its own name,
 /// and nothing ever shows on the host.
-pub(super) fn create_link(new: NewLink<'_>, netns: &NetnsFile) -> Result<Message> {
+pub(crate) fn create_link(new: NewLink<'_>, netns: BorrowedFd<'_>) -> Result<Message> {
     let NewLink { name, parent_index, driver, mac, mtu, bclim, tuning, group } = new;
     let mut attributes = vec![
         attribute(Ifla::Ifname, name.as_str())?,
         attribute(Ifla::Link, parent_index)?,
-        attribute(Ifla::NetNsFd, netns.file().as_raw_fd())?,
+        attribute(Ifla::NetNsFd, netns.as_raw_fd())?,
         attribute(Ifla::Group, group)?,
         driver::write(driver, bclim, tuning)?,
     ];
@@ -222,12 +221,12 @@ pub(super) fn create_link(new: NewLink<'_>, netns: &NetnsFile) -> Result<Message
 }
 
 /// `ip link set LINK name NAME`
-pub(super) fn rename_link(ifindex: u32, name: &IfName) -> Result<Message> {
+pub(crate) fn rename_link(ifindex: u32, name: &IfName) -> Result<Message> {
     Message::new(Rtm::Setlink, NlmF::ACK, link(ifindex, [attribute(Ifla::Ifname, name.as_str())?])?)
 }
 
 /// `ip link set LINK alias ALIAS group default up`
-pub(super) fn set_up(ifindex: u32, alias: &str) -> Result<Message> {
+pub(crate) fn set_up(ifindex: u32, alias: &str) -> Result<Message> {
     // Bytes, not a string: the kernel would keep the NUL that neli puts behind strings.
     let alias = attribute(Ifla::Ifalias, Buffer::from(alias.as_bytes()))?;
     let message = IfinfomsgBuilder::default()
@@ -239,12 +238,12 @@ pub(super) fn set_up(ifindex: u32, alias: &str) -> Result<Message> {
 }
 
 /// `ip link del LINK`
-pub(super) fn delete_link(ifindex: u32) -> Result<Message> {
+pub(crate) fn delete_link(ifindex: u32) -> Result<Message> {
     Message::new(Rtm::Dellink, NlmF::ACK, link(ifindex, [])?)
 }
 
 /// `ip addr add ADDRESS brd + dev LINK`, for IPv6 `ip addr add ADDRESS dev LINK nodad`
-pub(super) fn add_address(ifindex: u32, address: IpNet) -> Result<Message> {
+pub(crate) fn add_address(ifindex: u32, address: IpNet) -> Result<Message> {
     let bytes = octets(address.addr());
     let mut attributes = vec![attribute(Ifa::Local, bytes.clone())?, attribute(Ifa::Address, bytes)?];
     let mut flags = IfaF::empty();
@@ -268,13 +267,13 @@ pub(super) fn add_address(ifindex: u32, address: IpNet) -> Result<Message> {
 }
 
 /// `ip route add TO [via VIA] dev LINK`, or `ip route add blackhole TO`, in a table
-pub(super) fn add_route(ifindex: u32, route: Route, table: Option<TableId>) -> Result<Message> {
+pub(crate) fn add_route(ifindex: u32, route: Route, table: Option<TableId>) -> Result<Message> {
     let flags = NlmF::CREATE | NlmF::EXCL | NlmF::ACK;
     Message::new(Rtm::Newroute, flags, self::route(Some(ifindex), route, table)?)
 }
 
 /// `ip route del blackhole TO`
-pub(super) fn delete_route(route: Route, table: Option<TableId>) -> Result<Message> {
+pub(crate) fn delete_route(route: Route, table: Option<TableId>) -> Result<Message> {
     Message::new(Rtm::Delroute, NlmF::ACK, self::route(None, route, table)?)
 }
 
@@ -319,12 +318,12 @@ fn route(ifindex: Option<u32>, route: Route, table: Option<TableId>) -> Result<R
 }
 
 /// `ip rule add from ADDRESS lookup TABLE`
-pub(super) fn add_rule(from: IpAddr, table: TableId) -> Result<Message> {
+pub(crate) fn add_rule(from: IpAddr, table: TableId) -> Result<Message> {
     Message::new(Rtm::Newrule, NlmF::CREATE | NlmF::EXCL | NlmF::ACK, rule(from, table)?)
 }
 
 /// `ip rule del from ADDRESS lookup TABLE`
-pub(super) fn delete_rule(from: IpAddr, table: TableId) -> Result<Message> {
+pub(crate) fn delete_rule(from: IpAddr, table: TableId) -> Result<Message> {
     Message::new(Rtm::Delrule, NlmF::ACK, rule(from, table)?)
 }
 
@@ -347,7 +346,7 @@ fn rule(from: IpAddr, table: TableId) -> Result<Fibmsg> {
 }
 
 /// `ip rule show` of one family
-pub(super) fn dump_rules(family: RtAddrFamily) -> Result<Message> {
+pub(crate) fn dump_rules(family: RtAddrFamily) -> Result<Message> {
     let all = FibmsgBuilder::default()
         .fib_family(family)
         .fib_dst_len(0)
@@ -367,14 +366,14 @@ fn link(ifindex: u32, attributes: impl IntoIterator<Item = Rtattr<Ifla, Buffer>>
         .map_err(unsound)
 }
 
-pub(super) fn attribute<T: Size + RtaType, P: Size + ToBytes>(
+pub(crate) fn attribute<T: Size + RtaType, P: Size + ToBytes>(
     kind: T,
     payload: P,
 ) -> Result<Rtattr<T, Buffer>> {
     RtattrBuilder::default().rta_type(kind).rta_payload(payload).build().map_err(unsound)
 }
 
-pub(super) fn nested<T, S>(
+pub(crate) fn nested<T, S>(
     kind: T,
     attributes: impl IntoIterator<Item = Rtattr<S, Buffer>>,
 ) -> Result<Rtattr<T, Buffer>>
@@ -393,14 +392,14 @@ fn index(ifindex: u32) -> Result<i32> {
     i32::try_from(ifindex).map_err(|_| Error::input(format!("ifindex {ifindex} is no link's number")))
 }
 
-pub(super) fn family(net: IpNet) -> RtAddrFamily {
+pub(crate) fn family(net: IpNet) -> RtAddrFamily {
     match net {
         IpNet::V4(_) => RtAddrFamily::Inet,
         IpNet::V6(_) => RtAddrFamily::Inet6,
     }
 }
 
-pub(super) fn octets(address: IpAddr) -> Buffer {
+pub(crate) fn octets(address: IpAddr) -> Buffer {
     match address {
         IpAddr::V4(address) => Buffer::from(&address.octets()[..]),
         IpAddr::V6(address) => Buffer::from(&address.octets()[..]),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,7 +10,6 @@ use neli::consts::rtnl::RtAddrFamily;
 
 use super::channel::Channel;
 use super::message::{self, Message};
-use super::netns::NetnsFile;
 use super::reply::{self, Content, Refusal, Reply};
 use super::routes;
 use crate::assign::DefaultRoutes;
@@ -102,8 +102,8 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel refuses to tell.
-    pub fn nsid(&mut self, netns: &NetnsFile) -> Result<Option<i32>> {
-        let answer = self.get(message::get_nsid(netns)?, reply::parse_nsid)?;
+    pub fn nsid(&mut self, netns: impl AsFd) -> Result<Option<i32>> {
+        let answer = self.get(message::get_nsid(netns.as_fd())?, reply::parse_nsid)?;
         answer.map_err(|refusal| refused("look up a network namespace", &refusal))
     }
 
@@ -167,7 +167,7 @@ impl Socket {
     ///
     /// # Errors
     /// When nothing could be sent, or answers are missing.
-    pub(super) fn transact(&mut self, messages: Vec<Message>) -> Result<Vec<Option<Refusal>>> {
+    pub(crate) fn transact(&mut self, messages: Vec<Message>) -> Result<Vec<Option<Refusal>>> {
         let mut answers = vec![None; messages.len()];
         // Nobody would answer to nothing.
         let Some(last) = messages.len().checked_sub(1) else { return Ok(answers) };
@@ -185,7 +185,7 @@ impl Socket {
         Ok(answers)
     }
 
-    pub(super) fn dump<T>(
+    pub(crate) fn dump<T>(
         &mut self,
         request: impl Fn() -> Result<Message>,
         parse: impl Fn(&[u8]) -> Result<Option<T>>,
@@ -274,7 +274,7 @@ fn failed(doing: &str, error: &io::Error) -> Error {
     Error::new(Kind::Kernel(error.raw_os_error().unwrap_or_default()), format!("cannot {doing}: {error}"))
 }
 
-pub(super) fn refused(doing: &str, refusal: &Refusal) -> Error {
+pub(crate) fn refused(doing: &str, refusal: &Refusal) -> Error {
     Error::new(Kind::Kernel(refusal.errno), format!("cannot {doing}: {refusal}"))
 }
 

@@ -32,10 +32,10 @@ sockopt_impl!(
 /// socket there (netlink_sendmsg, `NL_CFG_F_NONROOT_SEND`). Connected to the kernel's port, the socket takes nothing from
 /// another (netlink_getsockbyportid), so that nobody can fill its buffer either.
 #[derive(Debug)]
-pub(super) struct Channel(OwnedFd);
+pub(crate) struct Channel(OwnedFd);
 
 impl Channel {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         // No protocol is `NETLINK_ROUTE`, which is 0.
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
@@ -45,7 +45,7 @@ impl Channel {
         Ok(Self(socket))
     }
 
-    pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {
         loop {
             match send(&self.0, bytes, SendFlags::empty()) {
                 Ok(_) => return Ok(()),
@@ -59,7 +59,7 @@ impl Channel {
     ///
     /// # Errors
     /// `TimedOut` when nothing has come until `until`; `EMSGSIZE` when the buffer is too small.
-    pub(super) fn receive(&self, buffer: &mut [u8], until: Instant) -> io::Result<usize> {
+    pub(crate) fn receive(&self, buffer: &mut [u8], until: Instant) -> io::Result<usize> {
         loop {
             match recvfrom(&self.0, &mut *buffer, RecvFlags::TRUNC) {
                 Ok((_, length, from)) if is_kernel(from.as_ref()) => match length > buffer.len() {

@@ -13,26 +13,26 @@ use crate::net::route::{Route, RouteType, TableId};
 use crate::plan::lasting::PROTOCOL;
 
 /// `RT_TABLE_MAIN`
-pub(super) const MAIN: u8 = 254;
+pub(crate) const MAIN: u8 = 254;
 /// `RTN_UNICAST`
-pub(super) const UNICAST: u8 = 1;
+pub(crate) const UNICAST: u8 = 1;
 /// `RTPROT_RA`: a router has sent it.
 const RTPROT_RA: u8 = 9;
 
 /// A route of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FoundRoute {
+pub(crate) struct FoundRoute {
     /// The number of its table.
-    pub(super) table: u32,
+    pub(crate) table: u32,
     /// The number of the link it leaves by; none if it leads nowhere.
-    pub(super) ifindex: Option<u32>,
+    pub(crate) ifindex: Option<u32>,
     /// The route.
-    pub(super) route: Route,
+    pub(crate) route: Route,
 }
 
 impl FoundRoute {
     /// Whether it is one of `table`, or of the main one.
-    pub(super) fn is_in(&self, table: Option<TableId>) -> bool {
+    pub(crate) fn is_in(&self, table: Option<TableId>) -> bool {
         self.table == table.map_or(MAIN.into(), u32::from)
     }
 }
@@ -40,7 +40,7 @@ impl FoundRoute {
 /// A route out of the payload of `RTM_NEWROUTE` (`struct rtmsg`), if it is a unicast route that neither the kernel has
 /// made for an address nor a router has sent, or one of ours that leads nowhere. Routes over several next hops are left
 /// out.
-pub(super) fn parse_route(payload: &[u8]) -> Result<Option<FoundRoute>> {
+pub(crate) fn parse_route(payload: &[u8]) -> Result<Option<FoundRoute>> {
     let Some((&[family, prefix_len, _, _, table, protocol, _, kind, flags @ ..], attributes)) =
         payload.split_first_chunk::<12>()
     else {
@@ -79,7 +79,7 @@ pub(super) fn parse_route(payload: &[u8]) -> Result<Option<FoundRoute>> {
 }
 
 /// A rule of ours out of the payload of `RTM_NEWRULE` (`struct fib_rule_hdr`): from an address to a table.
-pub(super) fn parse_rule(payload: &[u8]) -> Result<Option<(IpAddr, TableId)>> {
+pub(crate) fn parse_rule(payload: &[u8]) -> Result<Option<(IpAddr, TableId)>> {
     const TO_TABLE: u8 = 1;
     let Some((&[_, 0, length, _, _, _, _, TO_TABLE, ..], attributes)) = payload.split_first_chunk::<12>()
     else {
@@ -94,13 +94,13 @@ pub(super) fn parse_rule(payload: &[u8]) -> Result<Option<(IpAddr, TableId)>> {
 }
 
 /// Whether the payload of an `RTM_NEWROUTE` (`struct rtmsg`) is a default route of the main table.
-pub(super) fn parse_default_route(payload: &[u8]) -> Result<Option<()>> {
+pub(crate) fn parse_default_route(payload: &[u8]) -> Result<Option<()>> {
     let is = matches!(payload, [_family, 0, _, _, MAIN, _, _, UNICAST, ..]);
     Ok(is.then_some(()))
 }
 
 /// Whether the payload of an `RTM_NEWROUTE` (`struct rtmsg`) is a route to an address of this very namespace.
-pub(super) fn parse_local_route(payload: &[u8]) -> Result<Option<bool>> {
+pub(crate) fn parse_local_route(payload: &[u8]) -> Result<Option<bool>> {
     const LOCAL: u8 = 2;
     Ok(Some(payload.get(7) == Some(&LOCAL)))
 }

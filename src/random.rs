@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 ///
 /// # Errors
 /// When it has none to give.
-pub fn random<const N: usize>() -> Result<[u8; N]> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     const { assert!(N <= 256) };
     let mut bytes = [0; N];
     loop {

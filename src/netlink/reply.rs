@@ -25,18 +25,18 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// One message from the kernel.
 #[derive(Debug)]
-pub(super) struct Reply<'a> {
+pub(crate) struct Reply<'a> {
     /// The number of the request it answers.
-    pub(super) sequence: u32,
+    pub(crate) sequence: u32,
     /// Whether it belongs to a dump that a change has made inconsistent (`NLM_F_DUMP_INTR`).
-    pub(super) disturbed: bool,
+    pub(crate) disturbed: bool,
     /// What it says.
-    pub(super) content: Content<'a>,
+    pub(crate) content: Content<'a>,
 }
 
 /// What a message from the kernel says.
 #[derive(Debug)]
-pub(super) enum Content<'a> {
+pub(crate) enum Content<'a> {
     /// What was asked for.
     Payload(&'a [u8]),
     /// Yes (`None`) or no (`NLMSG_ERROR`).
@@ -47,11 +47,11 @@ pub(super) enum Content<'a> {
 
 /// What the kernel said no with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// The positive errno.
-    pub(super) errno: i32,
+    pub(crate) errno: i32,
     /// The kernel's own sentence (`NLMSGERR_ATTR_MSG`), where it has one.
-    pub(super) text: Option<String>,
+    pub(crate) text: Option<String>,
 }
 
 impl std::fmt::Display for Refusal {
@@ -66,7 +66,7 @@ impl std::fmt::Display for Refusal {
 }
 
 /// Takes a datagram apart into its messages.
-pub(super) fn replies(mut datagram: &[u8]) -> impl Iterator<Item = Result<Reply<'_>>> {
+pub(crate) fn replies(mut datagram: &[u8]) -> impl Iterator<Item = Result<Reply<'_>>> {
     std::iter::from_fn(move || {
         if datagram.is_empty() {
             return None;
@@ -125,7 +125,7 @@ fn answer(payload: &[u8], flags: u16) -> Option<Option<Refusal>> {
 }
 
 /// The attributes in `bytes`, by number; they end where a length makes no sense.
-pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
         let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?);
@@ -136,13 +136,13 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 }
 
 /// The value of the first attribute `kind` in `bytes`.
-pub(super) fn value(bytes: &[u8], kind: impl Into<u16>) -> Option<&[u8]> {
+pub(crate) fn value(bytes: &[u8], kind: impl Into<u16>) -> Option<&[u8]> {
     let kind = kind.into();
     attributes(bytes).find_map(|(found, value)| (found == kind).then_some(value))
 }
 
 /// A link out of the payload of `RTM_NEWLINK` (`struct ifinfomsg`: family, padding, type, ifindex, flags, change).
-pub(super) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
+pub(crate) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
     let Some((&[_family, _padding, t0, t1, i0, i1, i2, i3, f0, f1, f2, f3, ..], attributes)) =
         payload.split_first_chunk::<16>()
     else {
@@ -198,18 +198,18 @@ fn vlan_protocol(number: u16) -> Option<VlanProtocol> {
 
 /// An address of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Address {
+pub(crate) struct Address {
     /// The number of the link.
-    pub(super) ifindex: u32,
+    pub(crate) ifindex: u32,
     /// The address with its prefix length.
-    pub(super) net: IpNet,
+    pub(crate) net: IpNet,
     /// Whether it stays until it is deleted; one that a router or a DHCP server gave has its time.
-    pub(super) permanent: bool,
+    pub(crate) permanent: bool,
 }
 
 /// An address out of the payload of `RTM_NEWADDR` (`struct ifaddrmsg`): the local one, where the link is
 /// point-to-point.
-pub(super) fn parse_address(payload: &[u8]) -> Result<Option<Address>> {
+pub(crate) fn parse_address(payload: &[u8]) -> Result<Option<Address>> {
     let Some((&[_family, prefix_len, flags, _scope, index @ ..], attributes)) =
         payload.split_first_chunk::<8>()
     else {
@@ -222,7 +222,7 @@ pub(super) fn parse_address(payload: &[u8]) -> Result<Option<Address>> {
 }
 
 /// The number of a namespace out of the payload of `RTM_NEWNSID` (`struct rtgenmsg`), if it has one.
-pub(super) fn parse_nsid(payload: &[u8]) -> Result<Option<i32>> {
+pub(crate) fn parse_nsid(payload: &[u8]) -> Result<Option<i32>> {
     // Of linux/net_namespace.h, which neli lacks.
     const NETNSA_NSID: u16 = 1;
     let nsid = payload.get(4..).and_then(|attributes| value(attributes, NETNSA_NSID)).and_then(number);
@@ -230,14 +230,14 @@ pub(super) fn parse_nsid(payload: &[u8]) -> Result<Option<i32>> {
 }
 
 /// The address an attribute holds.
-pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
+pub(crate) fn ip(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
     let v6 = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
     v4().or_else(v6)
 }
 
 /// The number an attribute holds.
-pub(super) fn number(bytes: &[u8]) -> Option<u32> {
+pub(crate) fn number(bytes: &[u8]) -> Option<u32> {
     bytes.try_into().ok().map(u32::from_ne_bytes)
 }
 

@@ -38,7 +38,7 @@ impl Socket {
 }
 
 /// A way out of the payload of `RTM_NEWROUTE` (`struct rtmsg`), if it is a unicast route.
-pub(super) fn parse(payload: &[u8]) -> Result<Option<Way>> {
+pub(crate) fn parse(payload: &[u8]) -> Result<Option<Way>> {
     let Some((&[family, prefix_len, _, _, _, _, _, UNICAST, ..], attributes)) =
         payload.split_first_chunk::<12>()
     else {

@@ -1,0 +1,25 @@
+//! rtnetlink as it is said: messages, what the kernel answers, and the socket between.
+
+mod channel;
+mod contents;
+mod driver;
+mod envelope;
+mod explain;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzz;
+pub(crate) mod host_message;
+pub(crate) mod message;
+mod neighbours;
+pub(crate) mod reply;
+pub(crate) mod routes;
+mod socket;
+mod ways;
+
+pub use contents::Contents;
+pub(crate) use explain::explain;
+pub use explain::is_in_use;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use fuzz::{fuzz, fuzz_messages};
+pub use neighbours::Neighbour;
+pub use socket::Socket;
+pub(crate) use socket::refused;
