@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::kernel::{self, NetnsFile, Wire};
+use crate::ledger::Store;
+use crate::ledger::record::{Attached, Record, State};
 use crate::net::name::ContainerId;
-use crate::record::{Attached, Record, State};
-use crate::store::Store;
 
 /// The time between two announcements: a neighbour takes no new MAC address within a second of the last
 /// (`net.ipv4.neigh.LINK.locktime`).

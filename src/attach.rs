@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem::ManuallyDrop;
 
 use crate::announce;
-use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
-use crate::hint::{self, Hint};
 use crate::host_side;
+use crate::ipam::assign::{self, DefaultRoutes, Wanted};
+use crate::ipam::hint::{self, Hint};
+use crate::ipam::reserve::{Present, Subject};
 use crate::kernel::{self, Made, NetnsFile, Process};
+use crate::ledger::record::{Holder, Netns, Record, State};
+use crate::ledger::{Locked, Store};
 use crate::mend;
 use crate::net::link::Link;
 use crate::net::name::{ContainerId, IfName, NetworkName};
@@ -24,10 +27,8 @@ use crate::parents;
 use crate::plan;
 use crate::plan::lasting;
 use crate::probe;
-use crate::record::{Holder, Netns, Record, State};
 use crate::remember;
 use crate::share;
-use crate::store::{Locked, Present, Store, Subject};
 use crate::wish;
 
 /// Attaches a container that is being created to the networks it asks for: to all of them, or to none. It asks by

@@ -8,11 +8,11 @@ use crate::error::{Error, Result};
 use crate::gc;
 use crate::host_side;
 use crate::kernel::NetnsFile;
+use crate::ledger::Store;
 use crate::mend;
 use crate::net::name::NetworkName;
 use crate::netlink::Socket;
 use crate::parents;
-use crate::store::Store;
 
 /// What a boot came to.
 #[derive(Debug, Default)]

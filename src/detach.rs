@@ -4,22 +4,22 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::assign::Wanted;
 use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::event::Event;
 use crate::host_side;
+use crate::ipam::assign::Wanted;
 use crate::kernel::{self, NetnsFile};
+use crate::ledger::Store;
+use crate::ledger::event::Event;
+use crate::ledger::record::Record;
 use crate::mend;
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 use crate::parents;
 use crate::plan;
-use crate::record::Record;
 use crate::remember;
 use crate::report::report;
 use crate::share;
-use crate::store::Store;
 
 /// How long a container that was told to stop may take to be gone.
 const DYING: Duration = Duration::from_secs(1);

@@ -5,13 +5,13 @@ use crate::error::{Error, Result};
 use crate::escape::shell::Line;
 use crate::host_side;
 use crate::kernel::{self, NetnsFile};
+use crate::ledger::Store;
+use crate::ledger::record::Record;
 use crate::mend;
 use crate::netlink::Socket;
 use crate::parents;
 use crate::plan::{self, Op};
-use crate::record::Record;
 use crate::share;
-use crate::store::Store;
 
 /// What a collection came to.
 #[derive(Debug, Default)]

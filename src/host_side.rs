@@ -9,22 +9,22 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::assign::Wanted;
 use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell::Line;
-use crate::host_link::{self, HostLink};
+use crate::ipam::assign::Wanted;
 use crate::kernel::{self, NetnsFile};
+use crate::ledger::host_link::{self, HostLink};
+use crate::ledger::record::Record;
+use crate::ledger::{Locked, Records, Store};
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::NetworkName;
 use crate::net::ways::Ways;
 use crate::netlink::Socket;
 use crate::plan::host_plan::{self, HostOp, Present};
-use crate::record::Record;
-use crate::store::{self, Locked, Records, Store};
 
 /// # Errors
 /// When the host has a link of the name that its own link in `network` is to have, and that is somebody else's.
@@ -226,7 +226,7 @@ pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Res
     }
     locked.make_segment(parent.segment())?;
     // What the host has and knows matters to those that are picked.
-    locked.reserve_host_link(network, parent, &store::Present::default())?;
+    locked.reserve_host_link(network, parent, &crate::ipam::reserve::Present::default())?;
     match known(locked.store(), &network.name)? {
         Some(link) if !link.kept => locked.write_host_link(&HostLink { kept: true, ..link }),
         _ => Ok(()),

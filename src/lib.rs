@@ -7,30 +7,25 @@
 //! kernel, release. The stories [`attach()`] and [`detach()`] tell it in order.
 
 // Words: values and rules without I/O.
-pub mod assign;
 pub mod config;
 pub mod diagnose;
 pub mod error;
 pub mod escape;
-pub mod event;
 mod hash;
-pub mod hint;
-pub mod host_link;
 pub mod import;
 pub mod json;
 pub mod net;
 pub mod netlink;
 pub mod plan;
-pub mod quarantine;
 mod random;
-pub mod record;
 pub mod sharing;
 
 // Edges: one door per resource.
 pub mod fs;
+pub mod ipam;
 pub mod kernel;
+pub mod ledger;
 pub mod oci;
-pub mod store;
 
 // Stories: what happens, top to bottom.
 pub mod announce;

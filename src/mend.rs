@@ -10,8 +10,10 @@ use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell::Line;
 use crate::fs::file;
-use crate::host_link::HostLink;
 use crate::kernel::{self, NetnsFile, Seen, Survey};
+use crate::ledger::host_link::HostLink;
+use crate::ledger::record::{Record, VERSION};
+use crate::ledger::{Locked, Store};
 use crate::mend_host;
 use crate::net::claim::Claim;
 use crate::net::name::{ContainerId, IfName, NetworkName};
@@ -19,9 +21,7 @@ use crate::net::parent::{MadeParent, Recipe};
 use crate::net::seal::Key;
 use crate::netlink::Socket;
 use crate::rebuild;
-use crate::record::{Record, VERSION};
 use crate::reseal::{self, Reseal};
-use crate::store::{Locked, Store};
 
 /// One thing that mends the ledger, shown as a command of the shell where there is one.
 #[derive(Clone, Debug)]

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Kind, Result};
-use crate::host_link::{self, HostLink};
+use crate::ledger::host_link::{self, HostLink};
+use crate::ledger::record::VERSION;
+use crate::ledger::{Holding, Store};
 use crate::mend::{Mend, Mended};
 use crate::net::claim::Claim;
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::{IfName, NetworkName};
 use crate::netlink::Socket;
-use crate::record::VERSION;
-use crate::store::{Holding, Store};
 
 /// The host's links that bear our mark and are not written down, what is written of links that are gone and cannot be
 /// read, and the leases of those that are known.

@@ -7,14 +7,14 @@
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::kernel;
+use crate::ledger::record::VERSION;
+use crate::ledger::{Locked, Store};
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::parent::{MadeParent, Recipe};
 use crate::netlink::Socket;
 use crate::plan::Op;
-use crate::record::VERSION;
-use crate::store::{Locked, Store};
 
 /// The parent of `network`, verified; `None` if it is missing, and [`ensure`] makes it.
 ///

@@ -4,20 +4,21 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
 
-use crate::assign::{self, DefaultRoutes, Wanted};
 use crate::config::detection::Detection;
 use crate::error::Result;
-use crate::hint;
 use crate::host_side;
+use crate::ipam::assign::{self, DefaultRoutes, Wanted};
+use crate::ipam::hint;
+use crate::ipam::reserve::{Present, Subject};
 use crate::kernel::{self, NetnsFile};
+use crate::ledger::Store;
+use crate::ledger::record::{Attached, Holder, Netns, Record};
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 use crate::oci::Bundle;
 use crate::parents;
 use crate::plan;
-use crate::record::{Attached, Holder, Netns, Record};
 use crate::remember;
-use crate::store::{Present, Store, Subject};
 use crate::wish;
 
 /// What the hook would do for `container`, which is what `bundle` says, in the words of a shell. Its process, and its

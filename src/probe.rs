@@ -2,21 +2,22 @@
 
 use std::net::IpAddr;
 
-use crate::assign::Wanted;
 use crate::config::detection::MAX_CONFLICTS;
 use crate::config::settings::Settings;
 use crate::detach;
 use crate::error::{Error, Kind, Result};
-use crate::event::Event;
 use crate::host_side;
+use crate::ipam::assign::Wanted;
+use crate::ipam::reserve::Present;
 use crate::kernel::{self, Made, NetnsFile, Probes, Wire};
+use crate::ledger::event::Event;
+use crate::ledger::quarantine::Conflict;
+use crate::ledger::record::{Attached, Record};
+use crate::ledger::{Locked, Store};
 use crate::net::driver::Kind as Driver;
 use crate::netlink::Socket;
 use crate::plan;
-use crate::quarantine::Conflict;
-use crate::record::{Attached, Record};
 use crate::report::report;
-use crate::store::{Locked, Present, Store};
 
 /// What does not change while the addresses of a container are probed for.
 pub(crate) struct Probing<'a> {

@@ -12,16 +12,16 @@ use ipnet::IpNet;
 use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::Result;
-use crate::host_link;
 use crate::kernel::{self, Seen};
+use crate::ledger::Store;
+use crate::ledger::host_link;
+use crate::ledger::record::{Attached, Holder, Record, State, VERSION};
 use crate::net::claim::Claim;
 use crate::net::ipv6::Advertised;
 use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
 use crate::net::tuning::Tuning;
 use crate::netlink::Socket;
-use crate::record::{Attached, Holder, Record, State, VERSION};
-use crate::store::Store;
 
 /// The addresses and routes of a record that is written anew, at most.
 const MOST: usize = 4096;

@@ -7,14 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::config::settings::Settings;
 use crate::detach;
 use crate::error::Result;
-use crate::hint::{self, Hint};
+use crate::ipam::hint::{self, Hint};
 use crate::kernel;
+use crate::ledger::Store;
+use crate::ledger::record::{Record, State};
 use crate::net::claim::Claim;
 use crate::net::link::Link;
 use crate::net::name::{ContainerId, Identity, NetworkName};
 use crate::netlink::Socket;
-use crate::record::{Record, State};
-use crate::store::Store;
 
 /// What is remembered of an identity.
 #[derive(Clone, Debug, Default)]

@@ -1,8 +1,8 @@
 //! The story of a report: what has happened is written down, and told to the system's journal.
 
-use crate::event::Event;
 use crate::kernel;
-use crate::store::Store;
+use crate::ledger::Store;
+use crate::ledger::event::Event;
 
 /// Reports `event`, as far as that can be done: nothing depends on it.
 pub(crate) fn report(store: &Store, event: &Event) {

@@ -6,10 +6,10 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile, Seen};
+use crate::ledger::record::{Attached, Holder, Record, State};
 use crate::net::link::Link;
 use crate::net::mark::Mark;
 use crate::net::seal::Key;
-use crate::record::{Attached, Holder, Record, State};
 
 /// A link whose mark is to be sealed.
 #[derive(Clone, Debug)]

@@ -13,11 +13,11 @@ use crate::fs::file;
 use crate::fs::foreign_file::ForeignFile;
 use crate::fs::trust;
 use crate::kernel;
+use crate::ledger::Store;
 use crate::oci;
 use crate::oci::injection;
 use crate::oci::own_hooks::Program;
 use crate::oci::runtime_call::Call;
-use crate::store::Store;
 
 /// The name by which this program is the wrapper.
 pub const NAME: &str = "underlay-runtime";

@@ -1,8 +1,8 @@
 //! Whether a container is attached to what another one of its network namespace asks for, so that they can share it.
 
 use crate::config::network::Network;
+use crate::ledger::record::{Attached, Record};
 use crate::oci::request::Attachment;
-use crate::record::{Attached, Record};
 
 impl Record {
     /// Whether the attachments of this container are what is `asked` for, each of the network at its place in

@@ -6,16 +6,17 @@ use std::net::IpAddr;
 use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
+use crate::ledger::record::Record;
+use crate::ledger::{Store, no_such_network};
 use crate::net::link::Link;
 use crate::net::name::{IfName, NetworkName};
+use crate::net::neighbour::Neighbour;
 use crate::net::subnet::Subnet;
 use crate::net::ways::Ways;
-use crate::netlink::{Neighbour, Socket};
+use crate::netlink::Socket;
 use crate::oci::asked::Asked;
 use crate::oci::request::{self, Request};
 use crate::parents;
-use crate::record::Record;
-use crate::store::{Store, no_such_network};
 
 /// What is asked for and the definitions of its networks, as far as the operator permits it. Nothing is looked up
 /// for a container before that is known, so that a refusal tells nothing but its own rule.

@@ -3,7 +3,7 @@
 use super::{cdi, output};
 use crate::boot;
 use crate::error::Result;
-use crate::store::Store;
+use crate::ledger::Store;
 
 /// Prints what was done and what failed.
 pub(super) fn boot(store: &Store) -> Result<()> {

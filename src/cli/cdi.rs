@@ -2,8 +2,8 @@
 
 use super::{output, program};
 use crate::error::Result;
+use crate::ledger::{Locked, Store};
 use crate::oci::cdi;
-use crate::store::{Locked, Store};
 
 /// Writes the CDI file and says where.
 pub(super) fn write(store: &Store) -> Result<()> {

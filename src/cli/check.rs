@@ -5,7 +5,7 @@ use super::output::{self, Format};
 use crate::diagnose::check;
 use crate::diagnose::difference::Difference;
 use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::ledger::Store;
 
 /// Prints the differences; that there are any is an error, so that the exit code tells.
 pub(super) fn check(store: &Store, container: Option<&str>, format: Format) -> Result<()> {

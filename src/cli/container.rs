@@ -1,9 +1,9 @@
 //! Containers as people name them.
 
 use crate::error::{Error, Kind, Result};
+use crate::ledger::Store;
+use crate::ledger::record::Record;
 use crate::net::name::ContainerId;
-use crate::record::Record;
-use crate::store::Store;
 
 /// What the container `name` holds: an id, or the beginning of one.
 ///

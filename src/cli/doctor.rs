@@ -9,7 +9,7 @@ use crate::diagnose::doctor;
 use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::diagnose::system::System;
 use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::ledger::Store;
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {

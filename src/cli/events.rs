@@ -2,7 +2,7 @@
 
 use super::output::{self, Format};
 use crate::error::Result;
-use crate::store::Store;
+use crate::ledger::Store;
 
 pub(super) fn list(store: &Store, format: Format) -> Result<()> {
     let events = store.events()?;

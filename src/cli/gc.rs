@@ -5,7 +5,7 @@ use clap::Args;
 use super::output;
 use crate::error::Result;
 use crate::gc;
-use crate::store::Store;
+use crate::ledger::Store;
 
 #[derive(Debug, Args)]
 pub(super) struct Gc {

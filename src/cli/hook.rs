@@ -6,12 +6,12 @@ use super::output;
 use crate::attach;
 use crate::detach;
 use crate::error::{Error, Result};
-use crate::event::Event;
 use crate::kernel;
+use crate::ledger::Store;
+use crate::ledger::event::Event;
 use crate::net::name::{ContainerId, NetworkName};
 use crate::oci;
 use crate::report::report;
-use crate::store::Store;
 
 /// Attaches the container on stdin. A failure is reported too, for crun throws stderr away.
 pub(super) fn create_runtime(store: &Store, network: Option<&NetworkName>) -> Result<()> {

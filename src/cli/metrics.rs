@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use super::network::inspect;
 use super::output;
 use crate::error::Result;
-use crate::event::Event;
 use crate::kernel;
+use crate::ledger::Store;
+use crate::ledger::event::Event;
+use crate::ledger::record::Record;
 use crate::netlink::Socket;
-use crate::record::Record;
-use crate::store::Store;
 
 /// A metric with its samples: labels and value.
 struct Metric {

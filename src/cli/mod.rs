@@ -25,9 +25,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::announce;
 use crate::error::{Error, Kind, Result};
 use crate::kernel;
+use crate::ledger::Store;
 use crate::net::name::{ContainerId, NetworkName};
 use crate::oci::own_hooks::Program;
-use crate::store::Store;
 use output::Format;
 
 /// The variables that name our folders, and where those are without them.

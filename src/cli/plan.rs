@@ -6,10 +6,10 @@ use clap::Args;
 
 use super::output;
 use crate::error::{Error, Kind, Result};
+use crate::ledger::Store;
 use crate::net::name::ContainerId;
 use crate::oci;
 use crate::preview;
-use crate::store::Store;
 
 #[derive(Debug, Args)]
 #[group(id = "what", required = true, multiple = true, args = ["annotation", "bundle"])]

@@ -6,8 +6,8 @@ use super::container;
 use super::output::{self, Format};
 use crate::error::Result;
 use crate::kernel;
-use crate::record::{Record, State};
-use crate::store::Store;
+use crate::ledger::Store;
+use crate::ledger::record::{Record, State};
 
 /// A record with what only the kernel knows.
 #[derive(Serialize)]

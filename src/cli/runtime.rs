@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Folders, output, program};
 use crate::error::Result;
-use crate::event::Event;
+use crate::ledger::event::Event;
 use crate::oci::runtime_call::Call;
 use crate::report::report;
 use crate::runtime;

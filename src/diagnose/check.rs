@@ -5,13 +5,13 @@ use crate::diagnose::compare::{self, Actual};
 use crate::diagnose::difference::{Difference, What};
 use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile, Seen};
+use crate::ledger::record::{Holder, Record, State};
+use crate::ledger::{Holding, Locked, Store};
 use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::seal::Key;
 use crate::netlink::Socket;
-use crate::record::{Holder, Record, State};
 use crate::reseal;
-use crate::store::{Holding, Locked, Store};
 
 /// What in the ledger is not as the kernel tells: of all containers, of the parents that underlay has made, and of
 /// what is nobody's.

@@ -4,14 +4,14 @@ use ipnet::IpNet;
 
 use crate::diagnose::difference::{Difference, What};
 use crate::error::Result;
-use crate::host_link::{self, HostLink};
 use crate::kernel;
+use crate::ledger::host_link::{self, HostLink};
+use crate::ledger::record::Record;
+use crate::ledger::{Locked, Store};
 use crate::net::link::Link;
 use crate::net::route::Route;
 use crate::net::ways::Ways;
 use crate::netlink::Socket;
-use crate::record::Record;
-use crate::store::{Locked, Store};
 
 const UNNEEDED: &str = "`underlay gc` deletes the host's link that no container needs";
 const REMAKE: &str = "`underlay gc` makes it anew, as does the next attach";

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::config::network::Network;
 use crate::diagnose::difference::{Difference, What};
 use crate::escape::shell::Line;
+use crate::ledger::record::Attached;
 use crate::net::link::{Link, set_mtu};
 use crate::net::mac::MacAddr;
 use crate::net::mark::Mark;
@@ -17,7 +18,6 @@ use crate::net::route::{Route, TableId};
 use crate::net::seal::Alias;
 use crate::net::tuning::{Sysctl, Tuning};
 use crate::plan::lasting::Lasting;
-use crate::record::Attached;
 
 /// What there is of one attachment.
 #[derive(Clone, Debug, Default)]
@@ -248,9 +248,9 @@ fn plain(route: &Route) -> Route {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::record::Record;
     use crate::net::driver::{Driver, MacvlanMode};
     use crate::net::link::Elsewhere;
-    use crate::record::Record;
 
     const RECORD: &str = r#"{
         "version": 1, "container": "web", "state": "attached",

@@ -8,9 +8,9 @@ use super::parents::HostLink;
 use crate::diagnose::difference::{Difference, What};
 use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::escape::shell::Line;
-use crate::host_link;
+use crate::ledger::host_link;
+use crate::ledger::record::{Attached, Record};
 use crate::net::mac::MacAddr;
-use crate::record::{Attached, Record};
 
 /// What of a container is the host's as well; `addresses` are the host's, by the number of their link.
 pub fn duplicates(record: &Record, links: &[HostLink], addresses: &[(u32, IpNet)]) -> Vec<Finding> {

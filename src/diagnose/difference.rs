@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::ledger::record::Attached;
 use crate::net::name::{ContainerId, IfName, NetworkName};
-use crate::record::Attached;
 
 /// One thing that is not as the ledger says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

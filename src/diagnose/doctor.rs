@@ -14,11 +14,11 @@ use crate::diagnose::system::{self, System};
 use crate::diagnose::{docker, files, machine, quarantine};
 use crate::error::{Error, Result};
 use crate::gc;
-use crate::host_link;
 use crate::kernel::{self, NetnsFile};
+use crate::ledger::Store;
+use crate::ledger::host_link;
+use crate::ledger::record::Record;
 use crate::netlink::Socket;
-use crate::record::Record;
-use crate::store::Store;
 
 /// Everything that is found wrong, by subject, the worst first.
 ///

@@ -5,7 +5,7 @@ use crate::config::network::Network;
 use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::error::Error;
 use crate::escape::shell::{self, Line};
-use crate::host_link;
+use crate::ledger::host_link;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::net::link::{Link, set_mtu};
 use crate::net::name::ChosenName;

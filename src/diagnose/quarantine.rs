@@ -1,7 +1,7 @@
 //! Addresses that containers do not get because somebody else answers for them.
 
 use crate::diagnose::finding::{Finding, Severity, Subject};
-use crate::quarantine::{Quarantined, by_host, in_words};
+use crate::ledger::quarantine::{Quarantined, by_host, in_words};
 
 /// Of so many addresses nobody has each by an accident of his own.
 const MANY: usize = 8;

@@ -19,7 +19,9 @@ use serde_json::json;
 use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
-use crate::host_link::HostLink;
+use crate::ipam::hint;
+use crate::ledger::host_link::HostLink;
+use crate::ledger::record::{Attached, Record, Segment};
 use crate::net::frame;
 use crate::net::name::NetworkName;
 use crate::net::parent::MadeParent;
@@ -30,8 +32,7 @@ use crate::oci::own_hooks::Program;
 use crate::oci::request::{self, Annotations, Attachment};
 use crate::oci::{self, injection};
 use crate::plan::host_plan::{self, HostOp};
-use crate::record::{Attached, Record, Segment};
-use crate::{hint, json, netlink, plan};
+use crate::{json, netlink, plan};
 
 /// A target by the name of its folder in the corpus.
 pub type Target = (&'static str, fn(&[u8]));

@@ -13,7 +13,7 @@ use nix::libc;
 use super::apply::{PATIENCE, PAUSE, await_local, delete, single};
 use super::netns::NetnsFile;
 use crate::error::{Error, Kind, Result};
-use crate::host_link::{HostLink, HostRoute};
+use crate::ledger::host_link::{HostLink, HostRoute};
 use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::tuning::Tuning;

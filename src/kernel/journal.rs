@@ -5,7 +5,7 @@ use std::mem::ManuallyDrop;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with};
 
 use crate::escape::printable;
-use crate::event::Event;
+use crate::ledger::event::Event;
 
 /// systemd.journal's native protocol (systemd: "Native Journal Protocol").
 const JOURNAL: &str = "/run/systemd/journal/socket";

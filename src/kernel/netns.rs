@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::process::Process;
 use crate::error::{Error, Kind, Result};
-use crate::record::{Holder, Netns};
+use crate::ledger::record::{Holder, Netns};
 
 /// An open network namespace: it stays what it is, and alive, as long as this is held.
 #[derive(Debug)]

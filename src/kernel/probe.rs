@@ -9,9 +9,9 @@ use super::wire::Wire;
 use crate::config::detection::{Detection, Schedule};
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
+use crate::ledger::quarantine::Conflict;
 use crate::net::frame::Heard;
 use crate::net::mac::MacAddr;
-use crate::quarantine::Conflict;
 
 /// For how long what has come is read when the time is over: all of it, if nobody sends more and more. A socket holds some
 /// hundred frames.

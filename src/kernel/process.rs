@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 
 use super::netns::NetnsFile;
 use crate::error::{Error, Kind, Result};
-use crate::record::Holder;
+use crate::ledger::record::Holder;
 
 /// The most that `/proc/PID/stat` can hold (52 numbers and a name), which is read at once.
 const STAT: usize = 2048;
@@ -129,7 +129,7 @@ fn start_time(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Netns;
+    use crate::ledger::record::Netns;
 
     #[test]
     fn start_times() {

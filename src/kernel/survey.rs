@@ -12,11 +12,11 @@ use nix::libc;
 
 use super::netns::NetnsFile;
 use crate::error::{Error, Result};
+use crate::ledger::record::Netns;
 use crate::net::link::Link;
 use crate::net::route::{Route, Table};
 use crate::net::seal::{Alias, Key};
 use crate::netlink::Socket;
-use crate::record::Netns;
 
 /// Who has CAP_NET_ADMIN in a namespace makes as many links there, addresses and routes as he likes. No attach makes more
 /// than this: what is beyond is none of ours.

@@ -19,9 +19,9 @@ pub struct Mark {
     pub container: ContainerId,
     /// Which of its attachments.
     pub index: usize,
-    /// Its first process; see [`crate::record::Holder`].
+    /// Its first process; see [`crate::ledger::record::Holder`].
     pub pid: i32,
-    /// When that process started; see [`crate::record::Holder`].
+    /// When that process started; see [`crate::ledger::record::Holder`].
     pub start_time: u64,
     /// The network.
     pub network: NetworkName,
@@ -81,8 +81,8 @@ impl FromStr for Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::record::Netns;
     use crate::net::seal::Key;
-    use crate::record::Netns;
 
     #[test]
     fn round_trip() {

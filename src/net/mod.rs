@@ -9,6 +9,7 @@ pub mod link;
 pub mod mac;
 pub mod mark;
 pub mod name;
+pub mod neighbour;
 pub mod parent;
 pub mod route;
 pub mod seal;

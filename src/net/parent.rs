@@ -144,7 +144,7 @@ impl fmt::Display for Recipe {
 /// A parent that underlay has made: `parents/NAME.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeParent {
-    /// The format; [`crate::record::VERSION`].
+    /// The format; [`crate::ledger::record::VERSION`].
     pub version: u32,
     /// Its name.
     pub name: IfName,

@@ -11,7 +11,7 @@ use neli::types::Buffer;
 
 use super::message::{Message, attribute, family, octets, unsound};
 use crate::error::Result;
-use crate::host_link::HostRoute;
+use crate::ledger::host_link::HostRoute;
 
 /// `ip addr add ADDRESS dev LINK noprefixroute`, for IPv6 `nodad` too: an address alone, without a route to others
 pub(crate) fn add_host_address(ifindex: u32, address: IpAddr) -> Result<Message> {

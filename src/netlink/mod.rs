@@ -20,6 +20,5 @@ pub(crate) use explain::explain;
 pub use explain::is_in_use;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz, fuzz_messages};
-pub use neighbours::Neighbour;
 pub use socket::Socket;
 pub(crate) use socket::refused;

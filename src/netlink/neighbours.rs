@@ -1,7 +1,5 @@
 //! The host's neighbour table: who was heard of on a link.
 
-use std::net::IpAddr;
-
 use neli::consts::nl::NlmF;
 use neli::consts::rtnl::Rtm;
 use neli::types::Buffer;
@@ -11,6 +9,7 @@ use super::reply;
 use super::socket::Socket;
 use crate::error::Result;
 use crate::net::mac::MacAddr;
+use crate::net::neighbour::Neighbour;
 
 // Of linux/neighbour.h; neli lacks the last.
 const NDA_DST: u16 = 1;
@@ -18,18 +17,6 @@ const NDA_LLADDR: u16 = 2;
 const NDA_IFINDEX: u16 = 8;
 const NUD_REACHABLE: u16 = 0x02;
 const NUD_PERMANENT: u16 = 0x80;
-
-/// A neighbour that certainly has its address: it was heard of within half a minute (`NUD_REACHABLE`), or the operator
-/// says so (`NUD_PERMANENT`). Of what was heard longer ago nobody knows whether it is still there, and a probe tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Neighbour {
-    /// The address.
-    pub address: IpAddr,
-    /// Who has it.
-    pub mac: MacAddr,
-    /// Whether the operator says so.
-    pub permanent: bool,
-}
 
 impl Socket {
     /// The neighbours that certainly are there on the link `ifindex`, of IPv4 and IPv6.

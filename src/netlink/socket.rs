@@ -12,9 +12,9 @@ use super::channel::Channel;
 use super::message::{self, Message};
 use super::reply::{self, Content, Refusal, Reply};
 use super::routes;
-use crate::assign::DefaultRoutes;
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
+use crate::ipam::assign::DefaultRoutes;
 use crate::net::link::Link;
 use crate::net::name::IfName;
 

@@ -11,7 +11,7 @@ use super::reply::{attributes, ip, number, value};
 use super::routes::UNICAST;
 use super::socket::Socket;
 use crate::error::Result;
-use crate::host_link;
+use crate::ledger::host_link;
 use crate::net::ways::{Way, Ways};
 
 /// `RTA_VIA` of linux/rtnetlink.h: a next hop of another family (`struct rtvia`).

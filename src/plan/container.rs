@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::escape::shell::Line;
+use crate::ledger::record::{Attached, Record};
 use crate::net::driver::{Driver, Kind};
 use crate::net::ipv6::{self, Advertised};
 use crate::net::mac::MacAddr;
@@ -16,7 +17,6 @@ use crate::net::route::{Route, Table, TableId};
 use crate::net::seal::Alias;
 use crate::net::tuning::{Sysctl, SysctlValue, Tuning};
 use crate::plan::lasting::{Lasting, PROTOCOL};
-use crate::record::{Attached, Record};
 
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
 /// shown before anything exists.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::escape::shell::Line;
-use crate::host_link::{HostLink, HostRoute};
+use crate::ledger::host_link::{HostLink, HostRoute};
 use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::route::Route;
@@ -110,9 +110,9 @@ fn ip(address: &IpAddr) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::record::Record;
     use crate::net::tuning::Tuning;
     use crate::net::ways::Ways;
-    use crate::record::Record;
 
     const LINK: &str = r#"{"version": 1, "network": "lan", "name": "ulh-lan",
         "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2, "segment": 2,

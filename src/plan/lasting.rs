@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
+use crate::ledger::record::{Attached, Record};
 use crate::net::route::{Route, TableId};
 use crate::oci::request::Attachment;
-use crate::record::{Attached, Record};
 
 /// By which the kernel knows that a rule or route is ours (`FRA_PROTOCOL`, `rtm_protocol`): a number nobody has taken
 /// in linux/rtnetlink.h or iproute2's rt_protos. It takes the place of a link's mark: the ledger says whose it is.

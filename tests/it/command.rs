@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use underlay::store::Store;
+use underlay::ledger::Store;
 
 use crate::bed::Bed;
 use crate::container::Engine::Bare;

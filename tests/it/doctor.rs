@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use underlay::store::Store;
+use underlay::ledger::Store;
 
 use crate::bed::{Bed, Outcome, binary, outcome, run};
 use crate::container::Engine::Bare;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use underlay::store::Store;
+use underlay::ledger::Store;
 
 use crate::bed::{Bed, Netns};
 use crate::container::Engine::Bare;

@@ -4,8 +4,8 @@ use super::reserve;
 use crate::cli::output;
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
+use crate::ledger::Store;
 use crate::net::driver::{Driver as Mode, MacvlanMode};
-use crate::store::Store;
 
 /// What the kernel would refuse, or silently change, when containers of two networks meet on one parent.
 ///

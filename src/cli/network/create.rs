@@ -14,6 +14,7 @@ use crate::config::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::error::{Error, Kind, Result};
 use crate::host_side;
 use crate::kernel::NetnsFile;
+use crate::ledger::{Locked, Store};
 use crate::mend;
 use crate::net::driver::Kind as Driver;
 use crate::net::name::NetworkName;
@@ -21,7 +22,6 @@ use crate::net::route::Route;
 use crate::net::subnet::AddressRange;
 use crate::netlink::Socket;
 use crate::parents;
-use crate::store::{Locked, Store};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Create {

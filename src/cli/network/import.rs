@@ -12,8 +12,8 @@ use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell;
 use crate::import::{self, Foreign, Import as What};
+use crate::ledger::Store;
 use crate::netlink::Socket;
-use crate::store::Store;
 
 /// Where podman keeps the networks of root (`network_config_dir` of containers.conf(5)).
 const PODMANS: &str = "/etc/containers/networks";

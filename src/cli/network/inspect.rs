@@ -11,8 +11,11 @@ use crate::cli::output;
 use crate::config::network::Network;
 use crate::config::network_file::NetworkFile;
 use crate::error::Result;
-use crate::host_link;
 use crate::kernel;
+use crate::ledger::Store;
+use crate::ledger::host_link;
+use crate::ledger::quarantine::{Quarantined, by_host};
+use crate::ledger::record::Record;
 use crate::net::claim::Claim;
 use crate::net::link::Link;
 use crate::net::mac::MacAddr;
@@ -20,9 +23,6 @@ use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::net::subnet::{Subnet, Usage};
 use crate::netlink::Socket;
 use crate::parents;
-use crate::quarantine::{Quarantined, by_host};
-use crate::record::Record;
-use crate::store::Store;
 
 /// What is shown of a network.
 #[derive(Serialize)]

@@ -16,12 +16,12 @@ use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::host_side;
 use crate::kernel::NetnsFile;
+use crate::ledger::record::Record;
+use crate::ledger::{Records, Store};
 use crate::mend;
 use crate::net::name::{ContainerId, NetworkName};
 use crate::netlink::Socket;
 use crate::parents;
-use crate::record::Record;
-use crate::store::{Records, Store};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -7,11 +7,11 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use crate::error::Result;
+use crate::ledger::record::Record;
 use crate::net::claim::Claim;
 use crate::net::mac::MacAddr;
 use crate::net::name::NetworkName;
 use crate::oci::request::{self, Attachment};
-use crate::record::Record;
 
 /// No hint is longer: what a symbolic link can hold everywhere (XFS: 1024 bytes with its end).
 const LONGEST: usize = 1023;
@@ -33,7 +33,7 @@ impl Hint {
 }
 
 /// Writes down what `record` holds, as many of its attachments as there is room for.
-pub fn write(record: &Record) -> String {
+pub(crate) fn write(record: &Record) -> String {
     let mut text = String::new();
     for attached in &record.attachments {
         let mut words = Vec::new();
@@ -58,7 +58,7 @@ pub fn write(record: &Record) -> String {
 ///
 /// # Errors
 /// When it is none of ours, or a newer version's.
-pub fn read(text: &str) -> Result<Vec<(NetworkName, Hint)>> {
+pub(crate) fn read(text: &str) -> Result<Vec<(NetworkName, Hint)>> {
     let hint = |attachment: Attachment| {
         let addresses = attachment.ips.iter().map(|ip| ip.address).collect();
         (attachment.network, Hint { addresses, mac: attachment.mac })
@@ -67,7 +67,7 @@ pub fn read(text: &str) -> Result<Vec<(NetworkName, Hint)>> {
 }
 
 /// The hint for each of `requests`: for the second attachment to a network what the second had.
-pub fn of(requests: &[Attachment], remembered: &[(NetworkName, Hint)]) -> Vec<Hint> {
+pub(crate) fn of(requests: &[Attachment], remembered: &[(NetworkName, Hint)]) -> Vec<Hint> {
     let mut rest: Vec<_> = remembered.iter().collect();
     let hint = |request: &Attachment| {
         let at = rest.iter().position(|(network, _)| *network == request.network);

@@ -3,24 +3,24 @@
 
 mod cdi;
 mod damage;
+pub(crate) mod event;
 mod events;
 mod hints;
 mod host;
+pub(crate) mod host_link;
 mod host_links;
-mod leasing;
-mod ledger;
+pub(crate) mod lease_link;
 mod lock;
 mod lock_file;
 mod lock_holder;
-mod maps;
+pub(crate) mod maps;
 mod parents;
-mod pick;
-mod preview;
-mod quarantine;
+pub(crate) mod quarantine;
+pub(crate) mod record;
+mod records;
+pub(crate) mod segment_hints;
 mod segments;
 mod state_folder;
-#[cfg(test)]
-mod tests;
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -37,12 +37,11 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::file::{self, Trust, remove};
 use crate::fs::trust;
 use crate::json;
+use crate::ledger::record::{Record, VERSION};
 use crate::net::name::{ContainerId, NetworkName};
-use crate::record::{Record, VERSION};
 
 pub use events::{Recorded, Totals};
 use host::Host;
-pub use ledger::{Present, Subject};
 pub use lock::Locked;
 use lock::Slot;
 pub use segments::{Holding, Leases};
@@ -277,7 +276,7 @@ fn write_state(path: &Path, value: &impl Serialize) -> Result<()> {
     file::replace(path, &to_json(value)?)
 }
 
-fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
+pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::input(error.to_string()))?;
     text.push(b'\n');
     // What could not be read again is not written.

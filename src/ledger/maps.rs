@@ -17,19 +17,19 @@ const MOST: u128 = 65_536;
 
 /// Which addresses of a pool are held.
 #[derive(Clone, Debug)]
-pub(super) struct Map {
+pub(crate) struct Map {
     path: PathBuf,
     first: IpAddr,
     count: u128,
     bits: Vec<u8>,
     /// Whether it was made from the leases just now.
-    pub(super) fresh: bool,
+    pub(crate) fresh: bool,
 }
 
 impl Map {
     /// The map of the pool of `subnet`; with `fresh`, or where there is none, made from the leases. `None` for a pool
     /// that is too large for one.
-    pub(super) fn open(store: &Store, segment: u32, subnet: &Subnet, fresh: bool) -> Result<Option<Self>> {
+    pub(crate) fn open(store: &Store, segment: u32, subnet: &Subnet, fresh: bool) -> Result<Option<Self>> {
         let (first, last) = subnet.pool();
         let count = last - first + 1;
         if count > MOST {
@@ -61,18 +61,18 @@ impl Map {
         Some(((at / 8) as usize, 1 << (at % 8)))
     }
 
-    pub(super) fn is_held(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_held(&self, address: IpAddr) -> bool {
         self.place(address).is_some_and(|(byte, bit)| self.bits.get(byte).is_some_and(|byte| byte & bit != 0))
     }
 
-    pub(super) fn set(&mut self, address: IpAddr, held: bool) {
+    pub(crate) fn set(&mut self, address: IpAddr, held: bool) {
         let Some((byte, bit)) = self.place(address) else { return };
         if let Some(byte) = self.bits.get_mut(byte) {
             *byte = if held { *byte | bit } else { *byte & !bit };
         }
     }
 
-    pub(super) fn write(&self) {
+    pub(crate) fn write(&self) {
         // One that is older would mislead.
         if let Err(error) = file::replace(&self.path, &self.bits).or_else(|_| remove(&self.path)) {
             log::debug!("{error}");
@@ -88,7 +88,7 @@ impl Store {
 
 impl Locked<'_> {
     /// Notes in the maps of `segment` that nobody holds `addresses` any more.
-    pub(super) fn free(&self, segment: u32, addresses: &[IpAddr]) {
+    pub(crate) fn free(&self, segment: u32, addresses: &[IpAddr]) {
         let paths = entries(&self.store.maps_dir(segment)).unwrap_or_default();
         for path in paths {
             let name = path.file_name().and_then(|name| name.to_str()?.split_once('_'));

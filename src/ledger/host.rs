@@ -76,7 +76,7 @@ impl Store {
 
     /// What MAC addresses of links on `parent` are derived by: the machine id; where there is none, the MAC address of
     /// `parent`, which is unique on its segment too.
-    pub(super) fn machine_key(&self, parent: &Link) -> MachineId {
+    pub(crate) fn machine_key(&self, parent: &Link) -> MachineId {
         let machine = match self.host() {
             Ok(Some(host)) => host.machine,
             // Why it does not count is told where the key is needed.

@@ -1,59 +1,22 @@
-//! The ledger's hints on a segment: addresses set aside because somebody else has them, and links that may still answer
-//! although their containers are gone. They may be lost without harm.
+//! Addresses that others on the LAN have: not picked, and replaced where a container was given one.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
 
-use super::leasing::Leasing;
-use super::ledger::{Draft, Place, Subject};
-use super::{Locked, Present, Store, remove, to_json};
-use crate::assign::{self, Wanted};
 use crate::error::{Error, Kind, Result};
-use crate::fs::file;
-use crate::net::driver::Kind as Driver;
-use crate::netlink::Neighbour;
-use crate::quarantine::{Conflict, Hints, Quarantined};
-use crate::record::{Record, Segment};
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
-}
-
-impl Store {
-    pub(super) fn segment_path(&self, segment: u32) -> PathBuf {
-        self.segment_dir(segment).join("segment.json")
-    }
-
-    pub(super) fn segment(&self, segment: u32) -> Result<Option<Segment>> {
-        self.read_state(&self.segment_path(segment))
-    }
-
-    /// The addresses of `segment` that are set aside now.
-    pub fn quarantined(&self, segment: u32) -> Vec<(IpAddr, Quarantined)> {
-        let now = now();
-        // What is damaged is told of elsewhere.
-        let known = self.segment(segment).ok().flatten();
-        let all = known.map(|known| known.hints.quarantine).unwrap_or_default();
-        all.into_iter().filter(|(_, quarantined)| quarantined.lasts(now)).collect()
-    }
-}
+use crate::fs::file::remove;
+use crate::ipam::assign::{self, Wanted};
+use crate::ipam::leasing::Leasing;
+use crate::ipam::reserve::Present;
+use crate::ipam::reserve::{Draft, Place, Subject};
+use crate::ledger::Locked;
+use crate::ledger::quarantine::{Conflict, Hints, Quarantined};
+use crate::ledger::record::Record;
+use crate::ledger::segment_hints::now;
+use crate::net::neighbour::Neighbour;
 
 impl Locked<'_> {
-    pub(super) fn write_segment(&self, number: u32, segment: &Segment) -> Result<()> {
-        file::replace(&self.store.segment_path(number), &to_json(segment)?)
-    }
-
-    /// Whether the link of a container of ours that is gone may have caused `conflict` on `segment`: the kernel may
-    /// still be taking it apart.
-    pub fn is_ghost(&self, segment: u32, conflict: &Conflict) -> bool {
-        let known = self.store.segment(segment).ok().flatten();
-        known.is_some_and(|known| known.hints.is_ghost(conflict.mac, now()))
-    }
-
     /// Sets the address of `conflict` aside and gives the container of `record` another in its place. The new address
     /// is leased before the record lists it, and the old one given back after.
     ///
@@ -114,50 +77,11 @@ impl Locked<'_> {
         }
         replaced
     }
-
-    /// Notes that the links of `record` are on their way out, where somebody may ask for their addresses. Only a hint:
-    /// it may fail.
-    pub(super) fn depart(&self, record: &Record) {
-        for attached in record.attachments.iter().filter(|attached| attached.detection.is_some()) {
-            let Some(mac) = attached.mac.filter(|_| attached.driver.kind() == Driver::Macvlan) else {
-                continue;
-            };
-            let noted = self.store.segment(attached.segment).and_then(|known| {
-                let Some(mut known) = known else { return Ok(()) };
-                known.hints.depart(mac, now());
-                self.write_segment(attached.segment, &known)
-            });
-            if let Err(error) = noted {
-                log::debug!("{error}");
-            }
-        }
-    }
-
-    /// Forgets the addresses whose quarantine is over, or, if it is to be `lifted`, all that are set aside; with `dry_run`
-    /// it only tells. Returns them with their segments.
-    ///
-    /// # Errors
-    /// When the hints cannot be written.
-    pub fn expire(&self, lifted: bool, dry_run: bool) -> Result<Vec<(u32, IpAddr)>> {
-        let mut over = Vec::new();
-        for number in self.store.segments()? {
-            let Ok(Some(mut segment)) = self.store.segment(number) else { continue };
-            let mut expired = segment.hints.expire(now());
-            if lifted {
-                expired.extend(segment.hints.lift());
-            }
-            if !expired.is_empty() && !dry_run {
-                self.write_segment(number, &segment)?;
-            }
-            over.extend(expired.into_iter().map(|address| (number, address)));
-        }
-        Ok(over)
-    }
 }
 
 impl Draft<'_> {
     /// Whether `address` may be picked, as far as others on the LAN are concerned.
-    pub(super) fn is_free(&self, place: Place<'_>, address: IpAddr) -> bool {
+    pub(crate) fn is_free(&self, place: Place<'_>, address: IpAddr) -> bool {
         let hints = self.segments.get(&place.segment).map(|segment| &segment.hints);
         hints.is_none_or(|hints: &Hints| hints.allow(address, now()))
             && self.neighbour(place, address).is_none()
@@ -166,7 +90,7 @@ impl Draft<'_> {
     /// Leases the address of a family that was set aside longest ago and may be free by now, which the LAN is asked: who
     /// answers for all addresses, and goes, keeps nobody from them for longer than that. `None` if there is none, or the
     /// LAN is not asked.
-    pub(super) fn take_set_aside(&mut self, place: Place<'_>, is_v4: bool) -> Result<Option<IpNet>> {
+    pub(crate) fn take_set_aside(&mut self, place: Place<'_>, is_v4: bool) -> Result<Option<IpNet>> {
         let Wanted { network, parent, .. } = place.wanted;
         if network.detection_on(parent).is_none() {
             return Ok(None);
@@ -187,7 +111,7 @@ impl Draft<'_> {
     }
 
     /// Who was seen to have addresses of the network of `place`, of a family.
-    pub(super) fn set_aside(&self, place: Place<'_>, is_v4: bool) -> Vec<Quarantined> {
+    pub(crate) fn set_aside(&self, place: Place<'_>, is_v4: bool) -> Vec<Quarantined> {
         let hints = self.segments.get(&place.segment).map(|segment| &segment.hints);
         let all = hints.into_iter().flat_map(|hints| &hints.quarantine);
         let is_its = |address: &IpAddr| {
@@ -204,7 +128,7 @@ impl Draft<'_> {
     }
 
     /// The neighbour whose address the operator has fixed. Any other is asked by the probes: it may be gone.
-    pub(super) fn static_neighbour(&self, place: Place<'_>, address: IpAddr) -> Option<&Neighbour> {
+    pub(crate) fn static_neighbour(&self, place: Place<'_>, address: IpAddr) -> Option<&Neighbour> {
         self.neighbour(place, address).filter(|neighbour| neighbour.permanent)
     }
 

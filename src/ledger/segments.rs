@@ -1,17 +1,16 @@
 //! The ledger by segments: what is leased on the link of each, and by whom.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::ledger::lease_target;
+use super::lease_link::lease_target;
 use super::{Locked, Store, entries, file_names};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fs::file;
+use crate::ledger::lease_link::leased_to;
+use crate::ledger::record::Record;
 use crate::net::claim::Claim;
 use crate::net::name::{ContainerId, NetworkName};
-use crate::record::Record;
 
 /// The leases of a segment by who holds them.
 #[derive(Clone, Debug, Default)]
@@ -148,18 +147,4 @@ impl Locked<'_> {
         self.make_segment(segment)?;
         file::replace_link(&self.store.lease_path(segment, claim), &lease_target(container))
     }
-}
-
-/// The container that the lease at `path` names; `None` if it is no lease of ours.
-pub(super) fn leased_to(path: &Path) -> Result<Option<ContainerId>> {
-    let target = match fs::read_link(path) {
-        Ok(target) => target,
-        // Gone, or no symbolic link.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(Error::io("read", path, &error)),
-    };
-    let id = || target.file_name()?.to_str()?.strip_suffix(".json")?.parse().ok();
-    Ok(id().filter(|id| target == lease_target(id)))
 }

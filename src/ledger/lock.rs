@@ -22,7 +22,7 @@ use crate::escape::shell;
 /// The store while no other process changes it. Dropping it gives the lock back.
 #[derive(Debug)]
 pub struct Locked<'a> {
-    pub(super) store: &'a Store,
+    pub(crate) store: &'a Store,
     file: Option<LockFile>,
     folder: Option<File>,
 }

@@ -7,14 +7,14 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
-use crate::hint::Hint;
+use crate::ipam::hint::Hint;
+use crate::ledger::record::Attached;
 use crate::net::ipv6::Advertised;
 use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::route::{Route, Table};
 use crate::net::subnet::Subnet;
 use crate::oci::request::Attachment;
-use crate::record::Attached;
 
 /// An attachment with all that is known before addresses are picked.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub struct Wanted {
 ///
 /// # Errors
 /// When a name that was asked for exists, or is asked for twice.
-pub fn names(requests: &[Attachment], present: &BTreeSet<String>) -> Result<Vec<IfName>> {
+pub(crate) fn names(requests: &[Attachment], present: &BTreeSet<String>) -> Result<Vec<IfName>> {
     let mut used = present.clone();
     for ifname in requests.iter().filter_map(|request| request.ifname.as_ref()) {
         if present.contains(ifname.as_str()) {
@@ -71,7 +71,7 @@ pub struct DefaultRoutes {
 /// default route that is there already, as of podman's own bridge, counts as listed first with priority 0. Then each
 /// attachment gets the routes of its network, and those it asks for; all once more in its own table, if it has one,
 /// with the default route that it would give.
-pub fn routes(wanted: &[Wanted], attached: &mut [Attached], present: DefaultRoutes) {
+pub(crate) fn routes(wanted: &[Wanted], attached: &mut [Attached], present: DefaultRoutes) {
     let families = [(IpNet::V4(Ipv4Net::default()), present.v4), (IpNet::V6(Ipv6Net::default()), present.v6)];
     for (family, present) in families {
         let mut best: Option<((i32, bool), usize, Option<Route>)> = None;

@@ -5,14 +5,15 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::{Holding, Locked, Store, remove};
 use crate::error::{Error, Result};
+use crate::fs::file::remove;
+use crate::ledger::record::Record;
+use crate::ledger::{Holding, Locked, Store};
 use crate::net::claim::Claim;
-use crate::record::Record;
 
 /// Leases that are made, or that would be.
-pub(super) struct Leasing<'a> {
-    pub(super) store: &'a Store,
+pub(crate) struct Leasing<'a> {
+    pub(crate) store: &'a Store,
     mode: Mode<'a>,
     made: Vec<PathBuf>,
 }
@@ -25,16 +26,16 @@ enum Mode<'a> {
 }
 
 impl<'a> Leasing<'a> {
-    pub(super) fn real(locked: &'a Locked<'a>) -> Self {
+    pub(crate) fn real(locked: &'a Locked<'a>) -> Self {
         Self { store: locked.store, mode: Mode::Real(locked), made: Vec::new() }
     }
 
-    pub(super) fn preview(store: &'a Store, gives_way: &'a dyn Fn(Option<&Record>) -> bool) -> Self {
+    pub(crate) fn preview(store: &'a Store, gives_way: &'a dyn Fn(Option<&Record>) -> bool) -> Self {
         Self { store, mode: Mode::Preview(gives_way), made: Vec::new() }
     }
 
     /// The lock, if anything is to be written.
-    pub(super) fn locked(&self) -> Option<&'a Locked<'a>> {
+    pub(crate) fn locked(&self) -> Option<&'a Locked<'a>> {
         match self.mode {
             Mode::Real(locked) => Some(locked),
             Mode::Preview(_) => None,
@@ -45,7 +46,7 @@ impl<'a> Leasing<'a> {
     ///
     /// # Errors
     /// When that cannot be told.
-    pub(super) fn lease(&mut self, segment: u32, claim: Claim, target: &Path) -> Result<bool> {
+    pub(crate) fn lease(&mut self, segment: u32, claim: Claim, target: &Path) -> Result<bool> {
         let path = self.store.lease_path(segment, claim);
         match self.mode {
             Mode::Real(_) => match symlink(target, &path) {
@@ -80,12 +81,12 @@ impl<'a> Leasing<'a> {
     }
 
     /// Whether `claim` is one of these.
-    pub(super) fn has_made(&self, segment: u32, claim: Claim) -> bool {
+    pub(crate) fn has_made(&self, segment: u32, claim: Claim) -> bool {
         self.made.contains(&self.store.lease_path(segment, claim))
     }
 
     /// Removes the leases that were made for nothing.
-    pub(super) fn give_back(&self) {
+    pub(crate) fn give_back(&self) {
         for lease in self.made.iter().filter(|_| self.locked().is_some()) {
             // Else it is nobody's, and swept when it is needed.
             if let Err(error) = remove(lease) {

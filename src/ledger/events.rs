@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::{Store, write_state};
 use crate::error::Result;
 use crate::escape::printable;
-use crate::event::Event;
 use crate::fs::file::{self, Trust};
+use crate::ledger::event::Event;
 
 /// The file is begun anew when it is larger; one older file is kept.
 const LIMIT: u64 = 1024 * 1024;

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::net::mac::MacAddr;
 
 /// How long an address is set aside, in seconds: as long as dnsmasq does after a DHCPDECLINE.
-pub const PERIOD: u64 = 600;
+pub(crate) const PERIOD: u64 = 600;
 /// How long nobody asks again whether an address that is set aside is free by now, in seconds, however few there are.
-pub const PAUSE: u64 = 5;
+pub(crate) const PAUSE: u64 = 5;
 /// How long the link of a container that is gone may still answer, in seconds: the kernel takes its namespace apart when
 /// it comes to it.
-pub const GHOST: u64 = 10;
+pub(crate) const GHOST: u64 = 10;
 /// No segment has more of either: of more, the oldest are forgotten.
 const MOST: usize = 256;
 
@@ -40,7 +40,7 @@ pub struct Quarantined {
 /// What is known of a segment's addresses besides the leases. Times are in seconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Hints {
+pub(crate) struct Hints {
     /// Addresses that others were seen to have.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub quarantine: BTreeMap<IpAddr, Quarantined>,
@@ -62,7 +62,7 @@ impl Quarantined {
 }
 
 /// How many of the addresses that are set aside each host was seen to have.
-pub fn by_host<'a>(all: impl IntoIterator<Item = &'a Quarantined>) -> BTreeMap<MacAddr, usize> {
+pub(crate) fn by_host<'a>(all: impl IntoIterator<Item = &'a Quarantined>) -> BTreeMap<MacAddr, usize> {
     let mut hosts = BTreeMap::new();
     for entry in all {
         *hosts.entry(entry.mac).or_default() += 1;
@@ -71,7 +71,7 @@ pub fn by_host<'a>(all: impl IntoIterator<Item = &'a Quarantined>) -> BTreeMap<M
 }
 
 /// The hosts of [`by_host`] in words, the one with most first, and no more than three.
-pub fn in_words(hosts: &BTreeMap<MacAddr, usize>) -> String {
+pub(crate) fn in_words(hosts: &BTreeMap<MacAddr, usize>) -> String {
     const NAMED: usize = 3;
     let mut hosts: Vec<_> = hosts.iter().collect();
     hosts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
@@ -84,12 +84,12 @@ pub fn in_words(hosts: &BTreeMap<MacAddr, usize>) -> String {
 
 impl Hints {
     /// Whether `address` may be picked at `now`.
-    pub fn allow(&self, address: IpAddr, now: u64) -> bool {
+    pub(crate) fn allow(&self, address: IpAddr, now: u64) -> bool {
         self.quarantine.get(&address).is_none_or(|quarantined| !quarantined.lasts(now))
     }
 
     /// Sets aside the address of `conflict`.
-    pub fn set_aside(&mut self, conflict: &Conflict, now: u64) {
+    pub(crate) fn set_aside(&mut self, conflict: &Conflict, now: u64) {
         self.expire(now);
         let until = now.saturating_add(PERIOD);
         self.quarantine.insert(conflict.address, Quarantined { mac: conflict.mac, until });
@@ -101,7 +101,7 @@ impl Hints {
     }
 
     /// The addresses that are set aside, for long enough to be asked for again: the oldest first.
-    pub fn by_age(&self, now: u64) -> Vec<IpAddr> {
+    pub(crate) fn by_age(&self, now: u64) -> Vec<IpAddr> {
         let is_due = |entry: &Quarantined| entry.lasts(now) && entry.until + PAUSE <= now + PERIOD;
         let mut due: Vec<_> = self.quarantine.iter().filter(|(_, entry)| is_due(entry)).collect();
         due.sort_by_key(|(_, entry)| entry.until);
@@ -109,12 +109,12 @@ impl Hints {
     }
 
     /// Forgets who was seen to have addresses, and returns these.
-    pub fn lift(&mut self) -> Vec<IpAddr> {
+    pub(crate) fn lift(&mut self) -> Vec<IpAddr> {
         std::mem::take(&mut self.quarantine).into_keys().collect()
     }
 
     /// Notes that the container whose link had `mac` is gone.
-    pub fn depart(&mut self, mac: MacAddr, now: u64) {
+    pub(crate) fn depart(&mut self, mac: MacAddr, now: u64) {
         self.expire(now);
         if self.departed.len() < MOST {
             self.departed.insert(mac, now.saturating_add(GHOST));
@@ -122,12 +122,12 @@ impl Hints {
     }
 
     /// Whether `mac` is that of a container's link that may still be there although the container is gone.
-    pub fn is_ghost(&self, mac: MacAddr, now: u64) -> bool {
+    pub(crate) fn is_ghost(&self, mac: MacAddr, now: u64) -> bool {
         self.departed.get(&mac).is_some_and(|&until| lasts(until, GHOST, now))
     }
 
     /// Forgets what is over, and returns the addresses that are free again.
-    pub fn expire(&mut self, now: u64) -> Vec<IpAddr> {
+    pub(crate) fn expire(&mut self, now: u64) -> Vec<IpAddr> {
         self.departed.retain(|_, until| lasts(*until, GHOST, now));
         let over = self.quarantine.iter().filter(|(_, quarantined)| !quarantined.lasts(now));
         let over: Vec<_> = over.map(|(&address, _)| address).collect();

@@ -1,13 +1,13 @@
 //! What an attach would write, with nothing written.
 
-use super::Store;
 use super::host_links;
 use super::leasing::Leasing;
-use super::ledger::{Draft, Present, Subject};
-use crate::assign::Wanted;
+use super::reserve::{Draft, Present, Subject};
 use crate::error::{Kind, Result};
-use crate::host_link::HostLink;
-use crate::record::{Holder, Record};
+use crate::ipam::assign::Wanted;
+use crate::ledger::Store;
+use crate::ledger::host_link::HostLink;
+use crate::ledger::record::{Holder, Record};
 
 impl Store {
     /// The record that a container would have if it were attached now, and the host's links it would be reached by.

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::{Locked, Store, names_in, remove, write_state};
 use crate::error::{Kind, Result};
+use crate::ledger::record::Record;
 use crate::net::name::IfName;
 use crate::net::parent::{MadeParent, Recipe};
-use crate::record::Record;
 
 impl Store {
     /// What is known of the parent `name`, if underlay has made it.

@@ -4,16 +4,21 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use super::ledger::lease_target;
-use super::*;
-use crate::assign::Wanted;
-use crate::hint::Hint;
+use super::reserve::{Present, Subject};
+use crate::config::network::Network;
+use crate::error::{Kind, Result};
+use crate::ipam::assign::Wanted;
+use crate::ipam::hint::Hint;
+use crate::ledger::lease_link::lease_target;
+use crate::ledger::record::Holder;
+use crate::ledger::record::{Record, VERSION};
+use crate::ledger::{Holding, Locked, Store};
 use crate::net::claim::Claim;
 use crate::net::link::{Link, eth0};
+use crate::net::name::ContainerId;
 use crate::net::name::IfName;
 use crate::net::parent::{MadeParent, Recipe};
 use crate::oci::request::short_form;
-use crate::record::Holder;
 
 /// A store in a folder that goes with it.
 struct Disk {

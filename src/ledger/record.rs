@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::config::detection::Detection;
+use crate::ledger::quarantine::Hints;
 use crate::net::claim::Claim;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode};
 use crate::net::ipv6::Advertised;
@@ -16,10 +17,9 @@ use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
 use crate::net::route::{Route, Table};
 use crate::net::tuning::Tuning;
-use crate::quarantine::Hints;
 
 /// The version of the record formats this program reads and writes.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// What one container holds: `containers/ID.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,7 +145,7 @@ pub struct Attached {
 
 /// What is known of a layer-2 segment: `segments/IFINDEX/segment.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Segment {
+pub(crate) struct Segment {
     /// The format; [`VERSION`].
     pub version: u32,
     /// The name of the parent when last used.
@@ -229,7 +229,7 @@ impl Record {
 
 impl Segment {
     /// A segment nothing is known of yet.
-    pub fn new(parent: IfName) -> Self {
+    pub(crate) fn new(parent: IfName) -> Self {
         Self { version: VERSION, parent, ipvlan: None, cursors: BTreeMap::new(), hints: Hints::default() }
     }
 }

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::network::Network;
 use crate::hash::fnv1a;
+use crate::ledger::record::{Attached, Record};
 use crate::net::driver::Driver;
 use crate::net::link::Link;
 use crate::net::mac::MacAddr;
 use crate::net::name::{IfName, NetworkName};
 use crate::net::ways::Ways;
-use crate::record::{Attached, Record};
 
 /// What the alias of a host's link begins with; the network's name follows.
 const MARK: &str = "underlay:host:";
@@ -21,7 +21,7 @@ const MARK: &str = "underlay:host:";
 /// its addresses are kept until the network is removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostLink {
-    /// The format; [`crate::record::VERSION`].
+    /// The format; [`crate::ledger::record::VERSION`].
     pub version: u32,
     /// The network.
     pub network: NetworkName,
@@ -158,7 +158,7 @@ impl Record {
 }
 
 /// The name of the host's link of `network`: `ulh-NETWORK`, or a hash where that is too long.
-pub fn name(network: &NetworkName) -> IfName {
+pub(crate) fn name(network: &NetworkName) -> IfName {
     let text = network.as_str();
     let short =
         if text.len() <= 11 { format!("ulh-{text}") } else { format!("ulh-{:011x}", fnv1a(text) >> 20) };
@@ -167,18 +167,18 @@ pub fn name(network: &NetworkName) -> IfName {
 }
 
 /// The alias that marks the host's link of `network`.
-pub fn mark(network: &NetworkName) -> String {
+pub(crate) fn mark(network: &NetworkName) -> String {
     format!("{MARK}{network}")
 }
 
 /// Whether `link` is the host's link of `network`: mark and kind say so.
-pub fn is_of(network: &NetworkName, link: &Link) -> bool {
+pub(crate) fn is_of(network: &NetworkName, link: &Link) -> bool {
     link.alias.as_deref() == Some(&mark(network))
         && matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"))
 }
 
 /// The network whose host's link bears this alias.
-pub fn network_of(alias: &str) -> Option<NetworkName> {
+pub(crate) fn network_of(alias: &str) -> Option<NetworkName> {
     alias.strip_prefix(MARK)?.parse().ok()
 }
 

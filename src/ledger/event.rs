@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::escape::printable;
+use crate::ledger::record::Record;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, IfName, NetworkName};
-use crate::record::Record;
 
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,28 +1,20 @@
-//! The ledger: who holds which address and MAC address.
-//!
-//! A container's record is `containers/ID.json`. A lease is a symbolic link `segments/IFINDEX/CLAIM` to the record of
-//! the container that holds the address or MAC address: made in one system call that fails if it is held, never half
-//! written, and reading it shows its holder's record. So the cost of a lease does not depend on how many there are.
+//! The reservation of a container: its addresses, MAC addresses and routes, all of them or none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
 
-use super::leasing::Leasing;
-use super::segments::leased_to;
-use super::{Locked, Store, remove, to_json, write_state};
-use crate::assign::{self, DefaultRoutes, Wanted};
-use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
-use crate::fs::file;
-use crate::host_link;
-use crate::net::claim::Claim;
+use crate::fs::file::remove;
+use crate::ipam::assign::{self, DefaultRoutes, Wanted};
+use crate::ipam::leasing::Leasing;
+use crate::ledger::Locked;
+use crate::ledger::host_link;
+use crate::ledger::record::{Attached, Holder, Record, Segment, State, VERSION};
 use crate::net::driver::Driver;
 use crate::net::mac::MacAddr;
-use crate::net::name::{ContainerId, Identity, NetworkName};
+use crate::net::name::{ContainerId, Identity};
+use crate::net::neighbour::Neighbour;
 use crate::net::ways::Ways;
-use crate::netlink::Neighbour;
-use crate::record::{Attached, Holder, Record, Segment, State, VERSION};
 
 /// What is there before a container is attached, and what it must not collide with.
 #[derive(Clone, Debug, Default)]
@@ -50,31 +42,6 @@ pub struct Subject<'a> {
     pub afresh: bool,
 }
 
-impl Store {
-    pub(super) fn segment_dir(&self, segment: u32) -> PathBuf {
-        self.state_dir.join("segments").join(segment.to_string())
-    }
-
-    /// The lease of `claim` on `segment`.
-    pub fn lease_path(&self, segment: u32, claim: Claim) -> PathBuf {
-        self.segment_dir(segment).join(claim.to_string())
-    }
-
-    /// The files of the ledger that are `record` and its leases.
-    pub fn paths_of(&self, record: &Record) -> Vec<PathBuf> {
-        let leases = record
-            .attachments
-            .iter()
-            .flat_map(|attached| attached.claims().map(|claim| self.lease_path(attached.segment, claim)));
-        leases.chain([self.record_path(&record.container)]).collect()
-    }
-}
-
-/// What a lease of the container `id` points to.
-pub(super) fn lease_target(id: &ContainerId) -> PathBuf {
-    PathBuf::from(format!("../../containers/{id}.json"))
-}
-
 impl Locked<'_> {
     /// Picks addresses and MAC addresses for all attachments of a container, and writes its record and leases.
     ///
@@ -99,87 +66,32 @@ impl Locked<'_> {
         });
         reserved.inspect_err(|_| draft.leasing.give_back())
     }
-
-    /// Writes the record of a container.
-    ///
-    /// # Errors
-    /// The old record, if any, stays.
-    pub fn write(&self, record: &Record) -> Result<()> {
-        write_state(&self.store.record_path(&record.container), record)
-    }
-
-    /// Gives back all that `record` holds, the record last: what is left by a kill in between is nobody's. Nothing,
-    /// if the container's id has another holder by now: it was given back before.
-    ///
-    /// # Errors
-    /// The record stays.
-    pub fn release(&self, record: &Record) -> Result<()> {
-        if self.store.record(&record.container)?.is_some_and(|now| now.holder != record.holder) {
-            return Ok(());
-        }
-        for attached in &record.attachments {
-            for claim in attached.claims() {
-                let path = self.store.lease_path(attached.segment, claim);
-                if leased_to(&path)?.is_some_and(|id| id == record.container) {
-                    remove(&path)?;
-                }
-            }
-            let addresses: Vec<_> = attached.addresses.iter().map(|net| net.addr()).collect();
-            self.free(attached.segment, &addresses);
-        }
-        self.depart(record);
-        remove(&self.store.record_path(&record.container))
-    }
-
-    /// Writes the definition of a new network.
-    ///
-    /// # Errors
-    /// [`Kind::Taken`] when there is one of that name.
-    pub fn create_network(&self, network: &Network) -> Result<()> {
-        let path = self.store.network_path(&network.name);
-        if let Some(folder) = path.parent() {
-            file::make_folder(folder, 0o755)?;
-        }
-        if file::create(&path, &to_json(&network.to_file())?)? {
-            return Ok(());
-        }
-        Err(Error::new(Kind::Taken, format!("network {} exists already", network.name))
-            .hint(format!("see it with `underlay network inspect {}`", network.name)))
-    }
-
-    /// Removes the definition of a network.
-    ///
-    /// # Errors
-    /// When it cannot be removed.
-    pub fn remove_network(&self, name: &NetworkName) -> Result<()> {
-        remove(&self.store.network_path(name))
-    }
 }
 
 /// The attachment that addresses are leased for.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) segment: u32,
-    pub(super) wanted: &'a Wanted,
+pub(crate) struct Place<'a> {
+    pub(crate) segment: u32,
+    pub(crate) wanted: &'a Wanted,
     /// The MAC address it has, or is going to have, as far as that is known: by that, neighbours know it too.
-    pub(super) mac: Option<MacAddr>,
+    pub(crate) mac: Option<MacAddr>,
 }
 
 /// The reservation of one container while it is made.
-pub(super) struct Draft<'a> {
-    pub(super) leasing: Leasing<'a>,
-    pub(super) subject: Subject<'a>,
-    pub(super) present: &'a Present,
-    pub(super) segments: BTreeMap<u32, Segment>,
+pub(crate) struct Draft<'a> {
+    pub(crate) leasing: Leasing<'a>,
+    pub(crate) subject: Subject<'a>,
+    pub(crate) present: &'a Present,
+    pub(crate) segments: BTreeMap<u32, Segment>,
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(leasing: Leasing<'a>, subject: Subject<'a>, present: &'a Present) -> Self {
+    pub(crate) fn new(leasing: Leasing<'a>, subject: Subject<'a>, present: &'a Present) -> Self {
         Self { leasing, subject, present, segments: BTreeMap::new() }
     }
 
     /// The record of the container, with all that is leased for it.
-    pub(super) fn record(&mut self, wanted: &[Wanted], lives: impl Fn(&Holder) -> bool) -> Result<Record> {
+    pub(crate) fn record(&mut self, wanted: &[Wanted], lives: impl Fn(&Holder) -> bool) -> Result<Record> {
         let mut attachments = self.attachments(wanted, lives)?;
         assign::routes(wanted, &mut attachments, self.present.default_routes);
         let Subject { container, identity, holder, .. } = self.subject;
@@ -233,7 +145,7 @@ impl<'a> Draft<'a> {
         Ok(attachments)
     }
 
-    pub(super) fn open_segment(&mut self, segment: u32, wanted: &Wanted) -> Result<()> {
+    pub(crate) fn open_segment(&mut self, segment: u32, wanted: &Wanted) -> Result<()> {
         if self.segments.contains_key(&segment) {
             return Ok(());
         }
@@ -258,7 +170,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    pub(super) fn write_segments(&self, locked: &Locked<'_>) -> Result<()> {
+    pub(crate) fn write_segments(&self, locked: &Locked<'_>) -> Result<()> {
         let mut segments = self.segments.iter();
         segments.try_for_each(|(&number, segment)| locked.write_segment(number, segment))
     }

@@ -5,19 +5,20 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::Holding;
-use super::ledger::{Draft, Place, Subject, lease_target};
-use super::maps::Map;
-use crate::assign::Wanted;
+use super::reserve::{Draft, Place, Subject};
 use crate::config::reservation::Reservation;
 use crate::error::{Error, Kind, Result};
 use crate::hash::siphash;
+use crate::ipam::assign::Wanted;
+use crate::ledger::Holding;
+use crate::ledger::lease_link::lease_target;
+use crate::ledger::maps::Map;
+use crate::ledger::quarantine::{by_host, in_words};
 use crate::net::claim::Claim;
 use crate::net::ipv6::{Advertised, Ipv6};
 use crate::net::mac::MacAddr;
 use crate::net::name::Identity;
 use crate::net::subnet::Subnet;
-use crate::quarantine::{by_host, in_words};
 
 /// After how many addresses that were held a map is looked at.
 const TRIES: usize = 16;
@@ -42,14 +43,14 @@ impl Draft<'_> {
     }
 
     /// The place of an attachment that has nothing yet.
-    pub(super) fn place<'a>(&self, segment: u32, wanted: &'a Wanted) -> Place<'a> {
+    pub(crate) fn place<'a>(&self, segment: u32, wanted: &'a Wanted) -> Place<'a> {
         let mac = wanted.request.mac.or_else(|| self.reserved(segment, wanted).mac).or(wanted.hint.mac);
         Place { segment, wanted, mac }
     }
 
     /// The addresses of one attachment: those asked for, and for each family nothing was asked for in those reserved,
     /// or one that is picked.
-    pub(super) fn addresses(&mut self, place: Place<'_>) -> Result<Vec<IpNet>> {
+    pub(crate) fn addresses(&mut self, place: Place<'_>) -> Result<Vec<IpNet>> {
         let Place { segment, wanted, .. } = place;
         let reserved = self.reserved(segment, wanted);
         let mut addresses = Vec::new();
@@ -90,7 +91,7 @@ impl Draft<'_> {
     }
 
     /// The MAC address of one attachment, where it has one of its own.
-    pub(super) fn mac(&mut self, segment: u32, wanted: &Wanted) -> Result<Option<MacAddr>> {
+    pub(crate) fn mac(&mut self, segment: u32, wanted: &Wanted) -> Result<Option<MacAddr>> {
         if !wanted.network.driver.has_own_mac() {
             return Ok(None);
         }
@@ -125,7 +126,7 @@ impl Draft<'_> {
     }
 
     /// What its link takes from routers, but for the default route: that depends on the others.
-    pub(super) fn advertised(&self, wanted: &Wanted) -> Advertised {
+    pub(crate) fn advertised(&self, wanted: &Wanted) -> Advertised {
         let slaac = wanted.network.ipv6.and_then(Ipv6::slaac);
         let secret = slaac.filter(|slaac| slaac.is_secret()).map(|_| {
             let key = self.leasing.store.machine_key(&wanted.parent);
@@ -179,7 +180,7 @@ impl Draft<'_> {
     }
 
     /// Leases `claim` if it is not somebody else's.
-    pub(super) fn take_if_free(&mut self, place: Place<'_>, claim: Claim) -> Result<bool> {
+    pub(crate) fn take_if_free(&mut self, place: Place<'_>, claim: Claim) -> Result<bool> {
         let is_free = !self.is_others(place.wanted, claim)
             && self.of_host(place.wanted, claim).is_none()
             && claim.address().is_none_or(|address| self.is_free(place, address));
@@ -205,7 +206,7 @@ impl Draft<'_> {
 
     /// Leases an address of a family: the one it had before, or the next free one; `None` if the network has no subnet
     /// of that family.
-    pub(super) fn pick(&mut self, place: Place<'_>, is_v4: bool) -> Result<Option<IpNet>> {
+    pub(crate) fn pick(&mut self, place: Place<'_>, is_v4: bool) -> Result<Option<IpNet>> {
         let wanted = place.wanted;
         let of_family = |net: IpNet| net.addr().is_ipv4() == is_v4;
         let mut subnets = wanted.network.subnets.iter().filter(|subnet| of_family(subnet.net())).peekable();

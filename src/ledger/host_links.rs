@@ -1,0 +1,137 @@
+//! The ledger's list of the host's own links: `host_links/NETWORK.json`, and the leases of their addresses.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::{Locked, Store, names_in, remove, write_state};
+use crate::error::{Error, Kind, Result};
+use crate::fs::file;
+use crate::ledger::host_link::{self, HostLink};
+use crate::ledger::lease_link::{host_lease_target, leased_to_host};
+use crate::net::claim::Claim;
+use crate::net::name::{ContainerId, NetworkName};
+
+impl Store {
+    /// What is known of the host's link of `network`, if it has or had one.
+    ///
+    /// # Errors
+    /// When its record is damaged.
+    pub fn host_link(&self, network: &NetworkName) -> Result<Option<HostLink>> {
+        let path = self.host_link_path(network);
+        let Some(link) = self.read_state::<HostLink>(&path)? else { return Ok(None) };
+        if link.network != *network || link.name != host_link::name(network) {
+            let text =
+                format!("{} is the record of {} in network {}", path.display(), link.name, link.network);
+            return Err(Error::new(Kind::Damaged, text).hint(super::REBUILD));
+        }
+        Ok(Some(link))
+    }
+
+    /// The networks in which the host has or had a link.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn host_links(&self) -> Result<Vec<NetworkName>> {
+        names_in(&self.host_links_dir())
+    }
+
+    /// Whether a container holds addresses to which the host's link of `network` is to lead.
+    ///
+    /// # Errors
+    /// When records cannot be listed.
+    pub fn needs_host_link(&self, network: &NetworkName) -> Result<bool> {
+        for id in names_in::<ContainerId>(&self.containers_dir())? {
+            match self.record(&id) {
+                Ok(Some(record)) if record.uses_host_link(network) => return Ok(true),
+                Ok(_) => {}
+                // Who knows what it needs?
+                Err(error) if error.kind().is_of_one_file() => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether `link` stays without a container that needs it: it is kept, and what its network wants now.
+    pub fn keeps_host_link(&self, link: &HostLink) -> bool {
+        link.kept
+            && match self.network(&link.network) {
+                Ok(network) => link.suits(&network),
+                // A definition that is wrong, or cannot be read for now, may mean it.
+                Err(error) => error.kind() != Kind::NotFound,
+            }
+    }
+
+    /// The network in which the host holds `address` on `segment`, by the lease and the record of its link.
+    ///
+    /// # Errors
+    /// When the lease or the record cannot be read.
+    pub fn host_holding(&self, segment: u32, claim: Claim) -> Result<Option<NetworkName>> {
+        let Some(network) = leased_to_host(&self.lease_path(segment, claim))? else { return Ok(None) };
+        match self.host_link(&network) {
+            Ok(Some(link))
+                if link.segment == segment
+                    && claim.address().is_some_and(|address| link.addresses.contains(&address)) =>
+            {
+                Ok(Some(network))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if error.kind().is_of_one_file() => Ok(Some(network)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The files of the ledger that are the record of `link` and its leases.
+    pub fn paths_of_host_link(&self, link: &HostLink) -> Vec<PathBuf> {
+        let leases = link.addresses.iter().map(|&address| self.lease_path(link.segment, address.into()));
+        leases.chain([self.host_link_path(&link.network)]).collect()
+    }
+
+    pub(crate) fn host_links_dir(&self) -> PathBuf {
+        self.state_dir.join("host_links")
+    }
+
+    /// Where the host's link of `network` is written down.
+    pub fn host_link_path(&self, network: &NetworkName) -> PathBuf {
+        self.host_links_dir().join(format!("{network}.json"))
+    }
+}
+
+impl Locked<'_> {
+    /// Writes down the host's link of a network.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_host_link(&self, link: &HostLink) -> Result<()> {
+        write_state(&self.store.host_link_path(&link.network), link)
+    }
+
+    /// Writes a lease that the record of a host's link lists, in place of what is there.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_host_lease(&self, segment: u32, claim: Claim, network: &NetworkName) -> Result<()> {
+        file::make_folder(&self.store.segment_dir(segment), 0o700)?;
+        file::replace_link(&self.store.lease_path(segment, claim), &host_lease_target(network))
+    }
+
+    /// Gives back the addresses of the host's link, and forgets it.
+    ///
+    /// # Errors
+    /// The record stays.
+    pub fn forget_host_link(&self, link: &HostLink) -> Result<()> {
+        self.release_host(link, |_| true)?;
+        remove(&self.store.host_link_path(&link.network))
+    }
+
+    /// Removes the leases of those addresses of `link` that are `given_back`.
+    pub(crate) fn release_host(&self, link: &HostLink, given_back: impl Fn(&IpAddr) -> bool) -> Result<()> {
+        for &address in link.addresses.iter().filter(|address| given_back(address)) {
+            let path = self.store.lease_path(link.segment, address.into());
+            if leased_to_host(&path)?.is_some_and(|network| network == link.network) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+}

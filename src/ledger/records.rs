@@ -1,0 +1,93 @@
+//! The ledger: who holds which address and MAC address.
+//!
+//! A container's record is `containers/ID.json`. A lease is a symbolic link `segments/IFINDEX/CLAIM` to the record of
+//! the container that holds the address or MAC address: made in one system call that fails if it is held, never half
+//! written, and reading it shows its holder's record. So the cost of a lease does not depend on how many there are.
+
+use std::path::PathBuf;
+
+use super::lease_link::leased_to;
+use super::{Locked, Store, remove, to_json, write_state};
+use crate::config::network::Network;
+use crate::error::{Error, Kind, Result};
+use crate::fs::file;
+use crate::ledger::record::Record;
+use crate::net::claim::Claim;
+use crate::net::name::NetworkName;
+
+impl Store {
+    pub(crate) fn segment_dir(&self, segment: u32) -> PathBuf {
+        self.state_dir.join("segments").join(segment.to_string())
+    }
+
+    /// The lease of `claim` on `segment`.
+    pub fn lease_path(&self, segment: u32, claim: Claim) -> PathBuf {
+        self.segment_dir(segment).join(claim.to_string())
+    }
+
+    /// The files of the ledger that are `record` and its leases.
+    pub fn paths_of(&self, record: &Record) -> Vec<PathBuf> {
+        let leases = record
+            .attachments
+            .iter()
+            .flat_map(|attached| attached.claims().map(|claim| self.lease_path(attached.segment, claim)));
+        leases.chain([self.record_path(&record.container)]).collect()
+    }
+}
+
+impl Locked<'_> {
+    /// Writes the record of a container.
+    ///
+    /// # Errors
+    /// The old record, if any, stays.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        write_state(&self.store.record_path(&record.container), record)
+    }
+
+    /// Gives back all that `record` holds, the record last: what is left by a kill in between is nobody's. Nothing,
+    /// if the container's id has another holder by now: it was given back before.
+    ///
+    /// # Errors
+    /// The record stays.
+    pub fn release(&self, record: &Record) -> Result<()> {
+        if self.store.record(&record.container)?.is_some_and(|now| now.holder != record.holder) {
+            return Ok(());
+        }
+        for attached in &record.attachments {
+            for claim in attached.claims() {
+                let path = self.store.lease_path(attached.segment, claim);
+                if leased_to(&path)?.is_some_and(|id| id == record.container) {
+                    remove(&path)?;
+                }
+            }
+            let addresses: Vec<_> = attached.addresses.iter().map(|net| net.addr()).collect();
+            self.free(attached.segment, &addresses);
+        }
+        self.depart(record);
+        remove(&self.store.record_path(&record.container))
+    }
+
+    /// Writes the definition of a new network.
+    ///
+    /// # Errors
+    /// [`Kind::Taken`] when there is one of that name.
+    pub fn create_network(&self, network: &Network) -> Result<()> {
+        let path = self.store.network_path(&network.name);
+        if let Some(folder) = path.parent() {
+            file::make_folder(folder, 0o755)?;
+        }
+        if file::create(&path, &to_json(&network.to_file())?)? {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Taken, format!("network {} exists already", network.name))
+            .hint(format!("see it with `underlay network inspect {}`", network.name)))
+    }
+
+    /// Removes the definition of a network.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove_network(&self, name: &NetworkName) -> Result<()> {
+        remove(&self.store.network_path(name))
+    }
+}

@@ -1,0 +1,89 @@
+//! The ledger's hints on a segment: addresses set aside because somebody else has them, and links that may still answer
+//! although their containers are gone. They may be lost without harm.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Locked, Store, to_json};
+use crate::error::Result;
+use crate::fs::file;
+use crate::ledger::quarantine::{Conflict, Quarantined};
+use crate::ledger::record::{Record, Segment};
+use crate::net::driver::Kind as Driver;
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+impl Store {
+    pub(crate) fn segment_path(&self, segment: u32) -> PathBuf {
+        self.segment_dir(segment).join("segment.json")
+    }
+
+    pub(crate) fn segment(&self, segment: u32) -> Result<Option<Segment>> {
+        self.read_state(&self.segment_path(segment))
+    }
+
+    /// The addresses of `segment` that are set aside now.
+    pub fn quarantined(&self, segment: u32) -> Vec<(IpAddr, Quarantined)> {
+        let now = now();
+        // What is damaged is told of elsewhere.
+        let known = self.segment(segment).ok().flatten();
+        let all = known.map(|known| known.hints.quarantine).unwrap_or_default();
+        all.into_iter().filter(|(_, quarantined)| quarantined.lasts(now)).collect()
+    }
+}
+
+impl Locked<'_> {
+    pub(crate) fn write_segment(&self, number: u32, segment: &Segment) -> Result<()> {
+        file::replace(&self.store.segment_path(number), &to_json(segment)?)
+    }
+
+    /// Whether the link of a container of ours that is gone may have caused `conflict` on `segment`: the kernel may
+    /// still be taking it apart.
+    pub fn is_ghost(&self, segment: u32, conflict: &Conflict) -> bool {
+        let known = self.store.segment(segment).ok().flatten();
+        known.is_some_and(|known| known.hints.is_ghost(conflict.mac, now()))
+    }
+
+    /// Notes that the links of `record` are on their way out, where somebody may ask for their addresses. Only a hint:
+    /// it may fail.
+    pub(crate) fn depart(&self, record: &Record) {
+        for attached in record.attachments.iter().filter(|attached| attached.detection.is_some()) {
+            let Some(mac) = attached.mac.filter(|_| attached.driver.kind() == Driver::Macvlan) else {
+                continue;
+            };
+            let noted = self.store.segment(attached.segment).and_then(|known| {
+                let Some(mut known) = known else { return Ok(()) };
+                known.hints.depart(mac, now());
+                self.write_segment(attached.segment, &known)
+            });
+            if let Err(error) = noted {
+                log::debug!("{error}");
+            }
+        }
+    }
+
+    /// Forgets the addresses whose quarantine is over, or, if it is to be `lifted`, all that are set aside; with `dry_run`
+    /// it only tells. Returns them with their segments.
+    ///
+    /// # Errors
+    /// When the hints cannot be written.
+    pub fn expire(&self, lifted: bool, dry_run: bool) -> Result<Vec<(u32, IpAddr)>> {
+        let mut over = Vec::new();
+        for number in self.store.segments()? {
+            let Ok(Some(mut segment)) = self.store.segment(number) else { continue };
+            let mut expired = segment.hints.expire(now());
+            if lifted {
+                expired.extend(segment.hints.lift());
+            }
+            if !expired.is_empty() && !dry_run {
+                self.write_segment(number, &segment)?;
+            }
+            over.extend(expired.into_iter().map(|address| (number, address)));
+        }
+        Ok(over)
+    }
+}
