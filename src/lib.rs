@@ -14,11 +14,11 @@ pub mod escape;
 mod hash;
 pub mod import;
 pub mod json;
+pub mod lifecycle;
 pub mod net;
 pub mod netlink;
 pub mod plan;
 mod random;
-pub mod sharing;
 
 // Edges: one door per resource.
 pub mod fs;
@@ -28,25 +28,7 @@ pub mod ledger;
 pub mod oci;
 
 // Stories: what happens, top to bottom.
-pub mod announce;
-pub mod attach;
-pub mod boot;
 pub mod cli;
-pub mod detach;
-pub mod gc;
-mod host_side;
-mod mend;
-mod mend_host;
-mod parents;
-pub mod preview;
-mod probe;
-mod rebuild;
-mod remember;
-mod report;
-mod reseal;
-pub mod runtime;
-mod share;
-mod wish;
 
 // What all readers of foreign text promise; not in a build that is shipped.
 #[cfg(any(test, feature = "fuzzing"))]

@@ -1,9 +1,9 @@
 //! `underlay boot`: the host's side of all networks, before the first container.
 
 use super::{cdi, output};
-use crate::boot;
 use crate::error::Result;
 use crate::ledger::Store;
+use crate::lifecycle::boot;
 
 /// Prints what was done and what failed.
 pub(super) fn boot(store: &Store) -> Result<()> {

@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::output;
 use crate::error::Result;
-use crate::gc;
 use crate::ledger::Store;
+use crate::lifecycle::gc;
 
 #[derive(Debug, Args)]
 pub(super) struct Gc {

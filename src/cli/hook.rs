@@ -3,15 +3,15 @@
 use std::io;
 
 use super::output;
-use crate::attach;
-use crate::detach;
 use crate::error::{Error, Result};
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::event::Event;
+use crate::lifecycle::attach;
+use crate::lifecycle::detach;
+use crate::lifecycle::report::report;
 use crate::net::name::{ContainerId, NetworkName};
 use crate::oci;
-use crate::report::report;
 
 /// Attaches the container on stdin. A failure is reported too, for crun throws stderr away.
 pub(super) fn create_runtime(store: &Store, network: Option<&NetworkName>) -> Result<()> {

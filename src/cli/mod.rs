@@ -22,10 +22,10 @@ use std::path::{self, Path, PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::announce;
 use crate::error::{Error, Kind, Result};
 use crate::kernel;
 use crate::ledger::Store;
+use crate::lifecycle::announce;
 use crate::net::name::{ContainerId, NetworkName};
 use crate::oci::own_hooks::Program;
 use output::Format;

@@ -7,9 +7,9 @@ use clap::Args;
 use super::output;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Store;
+use crate::lifecycle::preview;
 use crate::net::name::ContainerId;
 use crate::oci;
-use crate::preview;
 
 #[derive(Debug, Args)]
 #[group(id = "what", required = true, multiple = true, args = ["annotation", "bundle"])]

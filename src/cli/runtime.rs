@@ -6,9 +6,9 @@ use std::path::Path;
 use super::{Folders, output, program};
 use crate::error::Result;
 use crate::ledger::event::Event;
+use crate::lifecycle::report::report;
+use crate::lifecycle::runtime;
 use crate::oci::runtime_call::Call;
-use crate::report::report;
-use crate::runtime;
 
 /// Whether this program was called by that name.
 pub(super) fn is_meant(args: &[OsString]) -> bool {

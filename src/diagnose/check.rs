@@ -7,11 +7,11 @@ use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile, Seen};
 use crate::ledger::record::{Holder, Record, State};
 use crate::ledger::{Holding, Locked, Store};
+use crate::lifecycle::reseal;
 use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::seal::Key;
 use crate::netlink::Socket;
-use crate::reseal;
 
 /// What in the ledger is not as the kernel tells: of all containers, of the parents that underlay has made, and of
 /// what is nobody's.

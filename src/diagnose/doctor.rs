@@ -13,11 +13,11 @@ use crate::diagnose::programs::{self, Program};
 use crate::diagnose::system::{self, System};
 use crate::diagnose::{docker, files, machine, quarantine};
 use crate::error::{Error, Result};
-use crate::gc;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
 use crate::ledger::host_link;
 use crate::ledger::record::Record;
+use crate::lifecycle::gc;
 use crate::netlink::Socket;
 
 /// Everything that is found wrong, by subject, the worst first.
@@ -100,7 +100,7 @@ fn networks(store: &Store, host: &mut Socket, findings: &mut Vec<Finding>) -> Re
         match store.network(name) {
             Ok(network) => {
                 let file = store.network_path(name).to_string_lossy().into_owned();
-                let problem = crate::parents::find(&network, host).err();
+                let problem = crate::lifecycle::parents::find(&network, host).err();
                 defined.push(Defined { network, file, problem });
             }
             Err(error) => findings.push(wrong("network-file", &error)),

@@ -73,7 +73,7 @@ const WORDS: [&str; 61] = [
     "oci/runtime_call",
     "net/seal",
     "config/settings",
-    "sharing",
+    "lifecycle/sharing",
     "escape/shell",
     "net/subnet",
     "net/tuning",

@@ -12,16 +12,16 @@ use crate::config::host_access::HostAccess;
 use crate::config::network::Network;
 use crate::config::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::error::{Error, Kind, Result};
-use crate::host_side;
 use crate::kernel::NetnsFile;
 use crate::ledger::{Locked, Store};
-use crate::mend;
+use crate::lifecycle::host_side;
+use crate::lifecycle::mend;
+use crate::lifecycle::parents;
 use crate::net::driver::Kind as Driver;
 use crate::net::name::NetworkName;
 use crate::net::route::Route;
 use crate::net::subnet::AddressRange;
 use crate::netlink::Socket;
-use crate::parents;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Create {

@@ -16,13 +16,13 @@ use crate::ledger::Store;
 use crate::ledger::host_link;
 use crate::ledger::quarantine::{Quarantined, by_host};
 use crate::ledger::record::Record;
+use crate::lifecycle::parents;
 use crate::net::claim::Claim;
 use crate::net::link::Link;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::net::subnet::{Subnet, Usage};
 use crate::netlink::Socket;
-use crate::parents;
 
 /// What is shown of a network.
 #[derive(Serialize)]

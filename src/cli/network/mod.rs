@@ -12,16 +12,16 @@ use clap::Subcommand;
 use super::cdi;
 use super::output::{self, Format};
 use crate::config::network::Network;
-use crate::detach;
 use crate::error::{Error, Kind, Result};
-use crate::host_side;
 use crate::kernel::NetnsFile;
 use crate::ledger::record::Record;
 use crate::ledger::{Records, Store};
-use crate::mend;
+use crate::lifecycle::detach;
+use crate::lifecycle::host_side;
+use crate::lifecycle::mend;
+use crate::lifecycle::parents;
 use crate::net::name::{ContainerId, NetworkName};
 use crate::netlink::Socket;
-use crate::parents;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

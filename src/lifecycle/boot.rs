@@ -5,14 +5,14 @@
 
 use crate::config::settings::Settings;
 use crate::error::{Error, Result};
-use crate::gc;
-use crate::host_side;
 use crate::kernel::NetnsFile;
 use crate::ledger::Store;
-use crate::mend;
+use crate::lifecycle::gc;
+use crate::lifecycle::host_side;
+use crate::lifecycle::mend;
+use crate::lifecycle::parents;
 use crate::net::name::NetworkName;
 use crate::netlink::Socket;
-use crate::parents;
 
 /// What a boot came to.
 #[derive(Debug, Default)]

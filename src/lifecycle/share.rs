@@ -6,11 +6,11 @@
 
 use crate::config::network::Network;
 use crate::config::settings::Settings;
-use crate::detach;
 use crate::error::Result;
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::{Holder, Record, State, VERSION};
+use crate::lifecycle::detach;
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 use crate::oci::request::Request;

@@ -1,17 +1,17 @@
 //! The story of the garbage collection: what the dead hold is taken back at once, not only when it is needed.
 
-use crate::detach;
 use crate::error::{Error, Result};
 use crate::escape::shell::Line;
-use crate::host_side;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
 use crate::ledger::record::Record;
-use crate::mend;
+use crate::lifecycle::detach;
+use crate::lifecycle::host_side;
+use crate::lifecycle::mend;
+use crate::lifecycle::parents;
+use crate::lifecycle::share;
 use crate::netlink::Socket;
-use crate::parents;
 use crate::plan::{self, Op};
-use crate::share;
 
 /// What a collection came to.
 #[derive(Debug, Default)]

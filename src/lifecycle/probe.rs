@@ -4,9 +4,7 @@ use std::net::IpAddr;
 
 use crate::config::detection::MAX_CONFLICTS;
 use crate::config::settings::Settings;
-use crate::detach;
 use crate::error::{Error, Kind, Result};
-use crate::host_side;
 use crate::ipam::assign::Wanted;
 use crate::ipam::reserve::Present;
 use crate::kernel::{self, Made, NetnsFile, Probes, Wire};
@@ -14,10 +12,12 @@ use crate::ledger::event::Event;
 use crate::ledger::quarantine::Conflict;
 use crate::ledger::record::{Attached, Record};
 use crate::ledger::{Locked, Store};
+use crate::lifecycle::detach;
+use crate::lifecycle::host_side;
+use crate::lifecycle::report::report;
 use crate::net::driver::Kind as Driver;
 use crate::netlink::Socket;
 use crate::plan;
-use crate::report::report;
 
 /// What does not change while the addresses of a container are probed for.
 pub(crate) struct Probing<'a> {

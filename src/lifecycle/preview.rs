@@ -6,20 +6,20 @@ use std::path::Path;
 
 use crate::config::detection::Detection;
 use crate::error::Result;
-use crate::host_side;
 use crate::ipam::assign::{self, DefaultRoutes, Wanted};
 use crate::ipam::hint;
 use crate::ipam::reserve::{Present, Subject};
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
 use crate::ledger::record::{Attached, Holder, Netns, Record};
+use crate::lifecycle::host_side;
+use crate::lifecycle::parents;
+use crate::lifecycle::remember;
+use crate::lifecycle::wish;
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 use crate::oci::Bundle;
-use crate::parents;
 use crate::plan;
-use crate::remember;
-use crate::wish;
 
 /// What the hook would do for `container`, which is what `bundle` says, in the words of a shell. Its process, and its
 /// namespace if that is not there yet, stand as 0.

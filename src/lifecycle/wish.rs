@@ -8,6 +8,7 @@ use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::record::Record;
 use crate::ledger::{Store, no_such_network};
+use crate::lifecycle::parents;
 use crate::net::link::Link;
 use crate::net::name::{IfName, NetworkName};
 use crate::net::neighbour::Neighbour;
@@ -16,7 +17,6 @@ use crate::net::ways::Ways;
 use crate::netlink::Socket;
 use crate::oci::asked::Asked;
 use crate::oci::request::{self, Request};
-use crate::parents;
 
 /// What is asked for and the definitions of its networks, as far as the operator permits it. Nothing is looked up
 /// for a container before that is known, so that a refusal tells nothing but its own rule.

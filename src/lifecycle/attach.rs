@@ -3,33 +3,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::ManuallyDrop;
 
-use crate::announce;
 use crate::config::network::Network;
 use crate::config::settings::Settings;
-use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
-use crate::host_side;
 use crate::ipam::assign::{self, DefaultRoutes, Wanted};
 use crate::ipam::hint::{self, Hint};
 use crate::ipam::reserve::{Present, Subject};
 use crate::kernel::{self, Made, NetnsFile, Process};
 use crate::ledger::record::{Holder, Netns, Record, State};
 use crate::ledger::{Locked, Store};
-use crate::mend;
+use crate::lifecycle::announce;
+use crate::lifecycle::detach;
+use crate::lifecycle::host_side;
+use crate::lifecycle::mend;
+use crate::lifecycle::parents;
+use crate::lifecycle::probe;
+use crate::lifecycle::remember;
+use crate::lifecycle::share;
+use crate::lifecycle::wish;
 use crate::net::link::Link;
 use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::net::seal::Alias;
 use crate::netlink::{Socket, is_in_use};
 use crate::oci;
 use crate::oci::request::Request;
-use crate::parents;
 use crate::plan;
 use crate::plan::lasting;
-use crate::probe;
-use crate::remember;
-use crate::share;
-use crate::wish;
 
 /// Attaches a container that is being created to the networks it asks for: to all of them, or to none. It asks by
 /// annotations and by devices; the hook was called for the device `named`, if for one. `None` if it asks for none, and

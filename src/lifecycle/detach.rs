@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 
 use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::host_side;
 use crate::ipam::assign::Wanted;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
 use crate::ledger::event::Event;
 use crate::ledger::record::Record;
-use crate::mend;
+use crate::lifecycle::host_side;
+use crate::lifecycle::mend;
+use crate::lifecycle::parents;
+use crate::lifecycle::remember;
+use crate::lifecycle::report::report;
+use crate::lifecycle::share;
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
-use crate::parents;
 use crate::plan;
-use crate::remember;
-use crate::report::report;
-use crate::share;
 
 /// How long a container that was told to stop may take to be gone.
 const DYING: Duration = Duration::from_secs(1);

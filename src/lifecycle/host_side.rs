@@ -11,7 +11,6 @@ use ipnet::IpNet;
 
 use crate::config::network::Network;
 use crate::config::settings::Settings;
-use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell::Line;
 use crate::ipam::assign::Wanted;
@@ -19,6 +18,7 @@ use crate::kernel::{self, NetnsFile};
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::Record;
 use crate::ledger::{Locked, Records, Store};
+use crate::lifecycle::detach;
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::NetworkName;

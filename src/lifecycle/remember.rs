@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::settings::Settings;
-use crate::detach;
 use crate::error::Result;
 use crate::ipam::hint::{self, Hint};
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::{Record, State};
+use crate::lifecycle::detach;
 use crate::net::claim::Claim;
 use crate::net::link::Link;
 use crate::net::name::{ContainerId, Identity, NetworkName};

@@ -14,14 +14,14 @@ use crate::kernel::{self, NetnsFile, Seen, Survey};
 use crate::ledger::host_link::HostLink;
 use crate::ledger::record::{Record, VERSION};
 use crate::ledger::{Locked, Store};
-use crate::mend_host;
+use crate::lifecycle::mend_host;
+use crate::lifecycle::rebuild;
+use crate::lifecycle::reseal::{self, Reseal};
 use crate::net::claim::Claim;
 use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::net::parent::{MadeParent, Recipe};
 use crate::net::seal::Key;
 use crate::netlink::Socket;
-use crate::rebuild;
-use crate::reseal::{self, Reseal};
 
 /// One thing that mends the ledger, shown as a command of the shell where there is one.
 #[derive(Clone, Debug)]
