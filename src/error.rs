@@ -51,7 +51,7 @@ pub struct Error {
 }
 
 /// The result of everything fallible here.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An error of `kind` that says `message`.

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// As [`read`].
-pub fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
+pub(crate) fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
     match text.trim_ascii_start().first() {
         Some(b'{') | None => read(text),
         Some(_) => Err(Error::input("is no JSON object")),
@@ -25,7 +25,7 @@ pub fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
 ///
 /// # Errors
 /// Begins with the path of the offending key, where there is one: `subnets[0].gateway: …`.
-pub fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
+pub(crate) fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
     let mut input = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut input).map_err(|error| {
         let path = error.path().to_string();
@@ -45,7 +45,7 @@ pub fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
 ///
 /// # Errors
 /// Names the key that is given twice.
-pub fn distinct<'de, D, K, V>(input: D) -> Result<BTreeMap<K, V>, D::Error>
+pub(crate) fn distinct<'de, D, K, V>(input: D) -> Result<BTreeMap<K, V>, D::Error>
 where
     D: Deserializer<'de>,
     K: Deserialize<'de> + Ord + Display,

@@ -13,11 +13,11 @@ use crate::net::driver::{Driver, IpvlanMode, MacvlanMode};
 use crate::net::link::Link;
 
 /// How often a network is asked for one address (RFC 5227, PROBE_NUM).
-pub const PROBES: usize = 3;
+pub(crate) const PROBES: usize = 3;
 /// How many conflicts a container survives (RFC 5227, MAX_CONFLICTS).
-pub const MAX_CONFLICTS: usize = 10;
+pub(crate) const MAX_CONFLICTS: usize = 10;
 /// How often a container's addresses are announced, one second apart, where nothing else is said: as Docker does.
-pub const ANNOUNCEMENTS: u32 = 3;
+pub(crate) const ANNOUNCEMENTS: u32 = 3;
 /// The most announcements that can be asked for.
 const MOST_ANNOUNCEMENTS: u32 = 10;
 /// The longest time that can be asked for, in milliseconds: RFC 5227's own takes 7 seconds at most.
@@ -25,7 +25,7 @@ const LONGEST: u32 = 10_000;
 
 /// How long the answers to probes are waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detection {
+pub(crate) enum Detection {
     /// No probes.
     Off,
     /// Probes within so many milliseconds.
@@ -44,7 +44,7 @@ impl Default for Detection {
 
 /// When the probes for an address are sent, and until when their answers are waited for, from the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     /// The times of the probes.
     pub probes: [Duration; PROBES],
     /// The end.
@@ -53,7 +53,7 @@ pub struct Schedule {
 
 impl Detection {
     /// When to probe; `chance` is any number, by which hosts that start together do not probe together.
-    pub fn schedule(self, chance: u64) -> Schedule {
+    pub(crate) fn schedule(self, chance: u64) -> Schedule {
         let ms = |ms: u64| Duration::from_millis(ms);
         match self {
             Self::Off => Schedule { probes: [Duration::ZERO; PROBES], end: Duration::ZERO },
@@ -169,13 +169,13 @@ impl Network {
 
     /// How conflicts are detected where the parent is this one; `None` if they are not, because nobody wants it or
     /// nobody could answer.
-    pub fn detection_on(&self, parent: &Link) -> Option<Detection> {
+    pub(crate) fn detection_on(&self, parent: &Link) -> Option<Detection> {
         let on_lan = self.has_arp() && !self.on_dummy && parent.kind.as_deref() != Some("dummy") && parent.up;
         self.conflict_detection.filter(|&detection| on_lan && detection != Detection::Off)
     }
 
     /// How often the addresses of containers are announced.
-    pub fn announced(&self) -> u32 {
+    pub(crate) fn announced(&self) -> u32 {
         self.announcements.filter(|_| self.has_arp()).unwrap_or_default()
     }
 
@@ -187,7 +187,7 @@ impl Network {
 impl Driver {
     /// Whether frames for a link of this mode are seen on its parent alone: ipvlan links have the parent's MAC address,
     /// and an answer to a probe names no address of theirs; links of mode source take frames from listed hosts only.
-    pub fn is_heard_on_parent(self) -> bool {
+    pub(crate) fn is_heard_on_parent(self) -> bool {
         matches!(
             self,
             Self::Ipvlan { mode: IpvlanMode::L2, .. } | Self::Macvlan { mode: MacvlanMode::Source }

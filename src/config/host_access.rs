@@ -16,7 +16,7 @@ use crate::net::subnet::Subnet;
 
 /// That the host can talk to the containers of a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostAccess {
+pub(crate) struct HostAccess {
     /// The addresses the host's link is to have, at most one of each family; of the others a free one is picked.
     pub addresses: Vec<IpAddr>,
 }
@@ -26,7 +26,7 @@ impl HostAccess {
     ///
     /// # Errors
     /// Says why the kernel would not let it work, or which address is not usable.
-    pub fn check(&self, driver: Driver, subnets: &[Subnet]) -> Result<()> {
+    pub(crate) fn check(&self, driver: Driver, subnets: &[Subnet]) -> Result<()> {
         if let Some(why) = obstacle(driver) {
             return Err(Error::input(format!(
                 "host_access: {driver} keeps the host from its containers: {why}"
@@ -58,7 +58,7 @@ impl HostAccess {
     ///
     /// # Errors
     /// Names the value that is no address.
-    pub fn of_words(words: &[String]) -> Result<Option<Self>> {
+    pub(crate) fn of_words(words: &[String]) -> Result<Option<Self>> {
         let address = |word: &String| {
             word.parse().map_err(|_| {
                 Error::new(Kind::Usage, format!("host access {word:?} is no address"))
@@ -70,12 +70,12 @@ impl HostAccess {
     }
 
     /// Whether it names all the host's addresses in a network with these `subnets`, so that none is to be picked.
-    pub fn names_all(&self, subnets: &[Subnet]) -> bool {
+    pub(crate) fn names_all(&self, subnets: &[Subnet]) -> bool {
         subnets.iter().all(|subnet| self.of_family(subnet.net().addr().is_ipv4()).is_some())
     }
 
     /// The address of the family that is asked for, if any is.
-    pub fn of_family(&self, is_v4: bool) -> Option<IpAddr> {
+    pub(crate) fn of_family(&self, is_v4: bool) -> Option<IpAddr> {
         self.addresses.iter().find(|address| address.is_ipv4() == is_v4).copied()
     }
 }
@@ -103,7 +103,7 @@ fn obstacle(driver: Driver) -> Option<&'static str> {
 ///
 /// # Errors
 /// When it is something else.
-pub fn read<'de, D: Deserializer<'de>>(input: D) -> Result<Option<HostAccess>, D::Error> {
+pub(crate) fn read<'de, D: Deserializer<'de>>(input: D) -> Result<Option<HostAccess>, D::Error> {
     struct Key;
 
     impl<'de> Visitor<'de> for Key {

@@ -1,9 +1,9 @@
 //! What the operator has written: networks and settings.
 
-pub mod detection;
-pub mod host_access;
-pub mod network;
-pub mod network_file;
-pub mod pattern;
-pub mod reservation;
-pub mod settings;
+pub(crate) mod detection;
+pub(crate) mod host_access;
+pub(crate) mod network;
+pub(crate) mod network_file;
+pub(crate) mod pattern;
+pub(crate) mod reservation;
+pub(crate) mod settings;

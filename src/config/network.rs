@@ -22,11 +22,11 @@ use crate::net::tuning::Tuning;
 use crate::net::vlan::Trunk;
 
 /// No network has more subnets, nor more routes, nor a subnet more aux addresses: they are compared with each other.
-pub const MOST: usize = 256;
+pub(crate) const MOST: usize = 256;
 
 /// A network: its driver, the parent link its containers hang on, and the subnets they live in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Network {
+pub(crate) struct Network {
     /// The name containers ask for.
     pub name: NetworkName,
     /// Which links are made, in which mode.
@@ -78,7 +78,7 @@ impl Network {
     ///
     /// # Errors
     /// Names the key that is wrong; another version than [`VERSION`] is refused before anything else is looked at.
-    pub fn from_json(name: &NetworkName, text: &[u8]) -> Result<Self> {
+    pub(crate) fn from_json(name: &NetworkName, text: &[u8]) -> Result<Self> {
         #[derive(Deserialize)]
         struct Version {
             version: u32,
@@ -96,7 +96,7 @@ impl Network {
     ///
     /// # Errors
     /// When they disagree, or the file says another name.
-    pub fn new(name: &NetworkName, file: NetworkFile) -> Result<Self> {
+    pub(crate) fn new(name: &NetworkName, file: NetworkFile) -> Result<Self> {
         if let Some(other) = file.name.as_ref().filter(|other| *other != name) {
             return Err(Error::input(format!("name: the network is called {name} here, not {other}")));
         }
@@ -174,7 +174,7 @@ impl Network {
     ///
     /// # Errors
     /// When its name is nearly that of a VLAN.
-    pub fn recipe(&self) -> Result<Option<Recipe>> {
+    pub(crate) fn recipe(&self) -> Result<Option<Recipe>> {
         match self.trunk.as_ref().and_then(Trunk::recipe) {
             None if self.on_dummy => Ok(Some(Recipe::Dummy)),
             None => Recipe::of_name(&self.parent),
@@ -186,7 +186,7 @@ impl Network {
     ///
     /// # Errors
     /// Names the one that is not.
-    pub fn check_routes(&self, routes: &[Route]) -> Result<()> {
+    pub(crate) fn check_routes(&self, routes: &[Route]) -> Result<()> {
         if routes.len() > MOST {
             return Err(Error::input(format!("routes: {} are too many, {MOST} are possible", routes.len())));
         }
@@ -196,7 +196,7 @@ impl Network {
     }
 
     /// The definition as it is written to a file, nothing left to defaults.
-    pub fn to_file(&self) -> NetworkFile {
+    pub(crate) fn to_file(&self) -> NetworkFile {
         let (macvlan_mode, ipvlan_mode, ipvlan_flag) = match self.driver {
             Driver::Macvlan { mode } => (Some(mode), None, None),
             Driver::Ipvlan { mode, flag } => (None, Some(mode), Some(flag)),
@@ -245,7 +245,7 @@ impl Network {
     ///
     /// # Errors
     /// Says that it may not. What is required is not said: whoever is refused would only have to claim it.
-    pub fn admit(&self, annotations: &BTreeMap<String, String>) -> Result<()> {
+    pub(crate) fn admit(&self, annotations: &BTreeMap<String, String>) -> Result<()> {
         let fits = |(key, pattern): (_, &Pattern)| annotations.get(key).is_some_and(|v| pattern.matches(v));
         if self.required_annotations.iter().all(fits) {
             return Ok(());
@@ -255,7 +255,7 @@ impl Network {
     }
 
     /// The subnet that `address` lies in.
-    pub fn subnet_of(&self, address: IpAddr) -> Option<&Subnet> {
+    pub(crate) fn subnet_of(&self, address: IpAddr) -> Option<&Subnet> {
         self.subnets.iter().find(|subnet| subnet.net().contains(&address))
     }
 }

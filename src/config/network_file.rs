@@ -23,12 +23,12 @@ use crate::net::tuning::{Sysctl, SysctlValue, Tuning};
 use crate::net::vlan::{VlanId, VlanProtocol, VlanRanges};
 
 /// The version of the network file format this program reads and writes.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// A network as it is written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NetworkFile {
+pub(crate) struct NetworkFile {
     /// The format; [`VERSION`].
     pub version: u32,
     /// The name, which must be that of the file or annotation it stands in.
@@ -118,7 +118,7 @@ pub struct NetworkFile {
 
 impl NetworkFile {
     /// What it says of the links besides.
-    pub fn tuning(&self) -> Tuning {
+    pub(crate) fn tuning(&self) -> Tuning {
         Tuning {
             txqueuelen: self.txqueuelen,
             bcqueuelen: self.bcqueuelen,
@@ -131,7 +131,7 @@ impl NetworkFile {
 /// A subnet as it is written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SubnetFile {
+pub(crate) struct SubnetFile {
     /// CIDR without host bits.
     pub subnet: IpNet,
     /// The router.
@@ -153,7 +153,7 @@ impl SubnetFile {
     ///
     /// # Errors
     /// When they disagree.
-    pub fn check(&self) -> Result<Subnet> {
+    pub(crate) fn check(&self) -> Result<Subnet> {
         let range: Option<AddressRange> = self.ip_range.as_deref().map(str::parse).transpose()?;
         let aux = self.aux_addresses.clone();
         if !self.onlink {

@@ -14,12 +14,12 @@ use crate::net::subnet::Subnet;
 
 /// No network has more reservations, nor a reservation more addresses: far more than a file may hold that is read at
 /// each start of a container.
-pub const MOST: usize = 4096;
+pub(crate) const MOST: usize = 4096;
 
 /// What is reserved for one identity, as it is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Reservation {
+pub(crate) struct Reservation {
     /// The addresses it gets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
@@ -30,14 +30,14 @@ pub struct Reservation {
 
 impl Reservation {
     /// All that is reserved.
-    pub fn claims(&self) -> impl Iterator<Item = Claim> {
+    pub(crate) fn claims(&self) -> impl Iterator<Item = Claim> {
         self.addresses.iter().copied().map(Claim::from).chain(self.mac.map(Claim::from))
     }
 }
 
 /// The reservations of a network that agree with its subnets and with each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reservations {
+pub(crate) struct Reservations {
     by_identity: BTreeMap<Identity, Reservation>,
     holders: BTreeMap<Claim, Identity>,
 }
@@ -47,7 +47,11 @@ impl Reservations {
     ///
     /// # Errors
     /// Names the identity, and what it cannot have.
-    pub fn new(file: &BTreeMap<String, Reservation>, driver: Driver, subnets: &[Subnet]) -> Result<Self> {
+    pub(crate) fn new(
+        file: &BTreeMap<String, Reservation>,
+        driver: Driver,
+        subnets: &[Subnet],
+    ) -> Result<Self> {
         let mut reservations = Self::default();
         let most = file.values().map(|reservation| reservation.addresses.len()).max().unwrap_or_default();
         if let Some(count) = [file.len(), most].into_iter().find(|&count| count > MOST) {
@@ -79,22 +83,22 @@ impl Reservations {
     }
 
     /// What is reserved for `identity`.
-    pub fn of(&self, identity: &Identity) -> Option<&Reservation> {
+    pub(crate) fn of(&self, identity: &Identity) -> Option<&Reservation> {
         self.by_identity.get(identity)
     }
 
     /// For whom `claim` is reserved.
-    pub fn holder(&self, claim: Claim) -> Option<&Identity> {
+    pub(crate) fn holder(&self, claim: Claim) -> Option<&Identity> {
         self.holders.get(&claim)
     }
 
     /// All addresses that are reserved, each with its identity.
-    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, &Identity)> {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (IpAddr, &Identity)> {
         self.holders.iter().filter_map(|(claim, identity)| Some((claim.address()?, identity)))
     }
 
     /// As they are written to a file.
-    pub fn to_file(&self) -> BTreeMap<String, Reservation> {
+    pub(crate) fn to_file(&self) -> BTreeMap<String, Reservation> {
         let written =
             |(identity, reservation): (&Identity, &Reservation)| (identity.to_string(), reservation.clone());
         self.by_identity.iter().map(written).collect()

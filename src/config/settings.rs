@@ -21,7 +21,7 @@ const LONGEST_KEY: usize = 148;
 /// Settings and policy; every key has a default. A refusal begins with the key that is the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub(crate) struct Settings {
     version: u32,
     /// Whether annotations may define networks themselves (`io.underlay.network.NAME`).
     inline_networks: bool,
@@ -66,7 +66,7 @@ impl Settings {
     ///
     /// # Errors
     /// Names the key that is wrong.
-    pub fn from_json(text: &[u8]) -> Result<Self> {
+    pub(crate) fn from_json(text: &[u8]) -> Result<Self> {
         let settings: Self = json::object(text)?;
         if settings.version != VERSION {
             return Err(Error::input(format!("version {} is not known", settings.version))
@@ -82,7 +82,7 @@ impl Settings {
 
     /// The network with these settings where its definition says nothing.
     #[must_use]
-    pub fn complete(&self, network: Network) -> Network {
+    pub(crate) fn complete(&self, network: Network) -> Network {
         Network {
             conflict_detection: network.conflict_detection.or(Some(self.conflict_detection)),
             announcements: network.announcements.or(Some(self.announcements)),
@@ -91,7 +91,7 @@ impl Settings {
     }
 
     /// How long to wait for the ledger's lock.
-    pub fn lock_timeout(&self) -> Duration {
+    pub(crate) fn lock_timeout(&self) -> Duration {
         Duration::from_millis(self.lock_timeout_ms)
     }
 
@@ -99,7 +99,7 @@ impl Settings {
     ///
     /// # Errors
     /// Names the limit, and the annotation that exceeds it.
-    pub fn allow_size(&self, asked: Asked<'_>) -> Result<()> {
+    pub(crate) fn allow_size(&self, asked: Asked<'_>) -> Result<()> {
         for (key, value) in asked.ours() {
             let (bytes, limit) = (key.len() + value.len(), self.max_annotation_bytes);
             if bytes > limit {
@@ -116,7 +116,7 @@ impl Settings {
     ///
     /// # Errors
     /// Names the limit.
-    pub fn allow_count(&self, who: &str, count: usize) -> Result<()> {
+    pub(crate) fn allow_count(&self, who: &str, count: usize) -> Result<()> {
         let limit = self.max_attachments;
         if count <= limit {
             return Ok(());
@@ -129,7 +129,7 @@ impl Settings {
     ///
     /// # Errors
     /// Says which rule forbids it.
-    pub fn allow_network(&self, name: &NetworkName) -> Result<()> {
+    pub(crate) fn allow_network(&self, name: &NetworkName) -> Result<()> {
         if matches_any(self.allowed_networks.as_deref(), name.as_str()) {
             return Ok(());
         }
@@ -141,7 +141,7 @@ impl Settings {
     ///
     /// # Errors
     /// Says which rule forbids it.
-    pub fn allow_inline(&self, network: &Network) -> Result<()> {
+    pub(crate) fn allow_inline(&self, network: &Network) -> Result<()> {
         let name = &network.name;
         if !self.inline_networks {
             return Err(Error::input(format!(

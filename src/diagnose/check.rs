@@ -18,7 +18,7 @@ use crate::netlink::Socket;
 ///
 /// # Errors
 /// When the ledger cannot be read, or the kernel does not tell.
-pub fn all(store: &Store) -> Result<Vec<Difference>> {
+pub(crate) fn all(store: &Store) -> Result<Vec<Difference>> {
     let mut host = Host::open()?;
     let settings = store.settings()?;
     // Before the lock: who attaches meanwhile has a record first.
@@ -54,7 +54,7 @@ pub fn all(store: &Store) -> Result<Vec<Difference>> {
 ///
 /// # Errors
 /// When the kernel does not tell.
-pub fn container(store: &Store, record: &Record) -> Result<Vec<Difference>> {
+pub(crate) fn container(store: &Store, record: &Record) -> Result<Vec<Difference>> {
     let mut host = Host::open()?;
     let by_host = HostRoutes::read(store, &mut host.socket)?;
     of_container(store, record, &by_host, &mut host)

@@ -21,7 +21,7 @@ use crate::plan::lasting::Lasting;
 
 /// What there is of one attachment.
 #[derive(Clone, Debug, Default)]
-pub struct Actual {
+pub(crate) struct Actual {
     /// Its link in the container; see [`find`].
     pub link: Option<Link>,
     /// Its mark as it would be sealed, where the key is known.
@@ -43,7 +43,7 @@ pub struct Actual {
 }
 
 /// The link of `attached` among those of the container: the one of its number, else the one that bears `mark`.
-pub fn find<'a>(attached: &Attached, mark: &Mark, links: &'a [Link]) -> Option<&'a Link> {
+pub(crate) fn find<'a>(attached: &Attached, mark: &Mark, links: &'a [Link]) -> Option<&'a Link> {
     let by_number = links.iter().find(|link| attached.ifindex == Some(link.ifindex));
     by_number.or_else(|| links.iter().find(|link| found_mark(link).as_ref() == Some(mark)))
 }
@@ -53,7 +53,7 @@ fn found_mark(link: &Link) -> Option<Mark> {
 }
 
 /// What of the link of `attached`, whose mark is `mark`, is not as the ledger says.
-pub fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> Vec<Difference> {
+pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> Vec<Difference> {
     let mut all = Vec::new();
     let mut compare = |what, expected: Option<String>, found: Option<String>| {
         if expected != found {
@@ -132,7 +132,7 @@ pub fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> Vec<Diff
 }
 
 /// What of a network's definition its parent `link` does not allow any more.
-pub fn network(network: &Network, link: &Link) -> Option<Difference> {
+pub(crate) fn network(network: &Network, link: &Link) -> Option<Difference> {
     let mtu = network.mtu.filter(|&mtu| mtu > link.mtu)?;
     let shrunk = shrunk(&network.parent, link, mtu);
     let smaller = Difference::new(What::Mtu, Some(mtu.to_string()), Some(link.mtu.to_string())).hint(shrunk);
@@ -177,7 +177,11 @@ fn settings(
 
 /// What of the parent that underlay has made is not as the ledger says; `link` is the host's link of its name, `base`
 /// the one that it stands on.
-pub fn made_parent(parent: &MadeParent, link: Option<&Link>, base: Option<&Link>) -> Option<Difference> {
+pub(crate) fn made_parent(
+    parent: &MadeParent,
+    link: Option<&Link>,
+    base: Option<&Link>,
+) -> Option<Difference> {
     let expected = Some(parent.recipe.to_string());
     let difference = match link {
         None => Difference::new(What::Parent, expected, None)

@@ -13,7 +13,7 @@ use crate::ledger::record::{Attached, Record};
 use crate::net::mac::MacAddr;
 
 /// What of a container is the host's as well; `addresses` are the host's, by the number of their link.
-pub fn duplicates(record: &Record, links: &[HostLink], addresses: &[(u32, IpNet)]) -> Vec<Finding> {
+pub(crate) fn duplicates(record: &Record, links: &[HostLink], addresses: &[(u32, IpNet)]) -> Vec<Finding> {
     let error = |id, what, why: &str| Finding::new((Subject::Containers, Severity::Error, id), what, why);
     let of_network = |link: &HostLink| link.link.alias.as_deref().and_then(host_link::network_of).is_some();
     let mut findings = Vec::new();
@@ -53,7 +53,7 @@ fn another(mac: MacAddr) -> MacAddr {
 
 /// What the kernel does with packets of a link: the greater of what `all` and the link say (ip-sysctl).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Filters {
+pub(crate) struct Filters {
     /// `arp_ignore`
     pub arp_ignore: u8,
     /// `rp_filter`
@@ -61,7 +61,7 @@ pub struct Filters {
 }
 
 /// What drops packets inside the container of `record`, whose attachments have `filters`, in the same order.
-pub fn filters(record: &Record, filters: &[Filters]) -> Vec<Finding> {
+pub(crate) fn filters(record: &Record, filters: &[Filters]) -> Vec<Finding> {
     let has_v4 =
         |(attached, _): &(&Attached, &Filters)| attached.addresses.iter().any(|net| net.addr().is_ipv4());
     let links: Vec<_> = record.attachments.iter().zip(filters).filter(has_v4).collect();
@@ -111,7 +111,7 @@ pub fn filters(record: &Record, filters: &[Filters]) -> Vec<Finding> {
 }
 
 /// What hides the host's other addresses from containers that reach it by its own link `name`.
-pub fn host_filters(name: &str, filters: Filters) -> Option<Finding> {
+pub(crate) fn host_filters(name: &str, filters: Filters) -> Option<Finding> {
     let finding = || {
         let what = format!(
             "the host's link {name} answers ARP for its own addresses alone (arp_ignore {})",
@@ -126,7 +126,7 @@ pub fn host_filters(name: &str, filters: Filters) -> Option<Finding> {
 }
 
 /// What `check` has found and `gc` does not mend: of a container, a parent, or a file of the ledger that cannot be read.
-pub fn difference(difference: &Difference) -> Option<Finding> {
+pub(crate) fn difference(difference: &Difference) -> Option<Finding> {
     let hint = difference.hint.as_deref().unwrap_or_default();
     // What a network lacks on its parent is the parent's finding.
     let of_network = difference.container.is_none() && difference.network.is_some();

@@ -9,7 +9,7 @@ use crate::net::name::{ContainerId, IfName, NetworkName};
 
 /// One thing that is not as the ledger says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// The container it is about, if about one.
     pub container: Option<ContainerId>,
     /// The network, if about one.
@@ -29,7 +29,7 @@ pub struct Difference {
 /// What can differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum What {
+pub(crate) enum What {
     /// The process a container is known by.
     Process,
     /// The network namespace of that process.
@@ -109,33 +109,33 @@ impl fmt::Display for What {
 
 impl Difference {
     /// A difference that is nobody's yet.
-    pub fn new(what: What, expected: Option<String>, found: Option<String>) -> Self {
+    pub(crate) fn new(what: What, expected: Option<String>, found: Option<String>) -> Self {
         let hint = what.hint().map(str::to_owned);
         Self { container: None, network: None, interface: None, what, expected, found, hint }
     }
 
     /// The same of a container.
     #[must_use]
-    pub fn of(self, container: &ContainerId) -> Self {
+    pub(crate) fn of(self, container: &ContainerId) -> Self {
         Self { container: Some(container.clone()), ..self }
     }
 
     /// The same of a container's link.
     #[must_use]
-    pub fn at(self, attached: &Attached) -> Self {
+    pub(crate) fn at(self, attached: &Attached) -> Self {
         let (network, interface) = (Some(attached.network.clone()), Some(attached.ifname.clone()));
         Self { network, interface, ..self }
     }
 
     /// The same of a parent that underlay has made.
     #[must_use]
-    pub fn at_parent(self, name: &IfName) -> Self {
+    pub(crate) fn at_parent(self, name: &IfName) -> Self {
         Self { interface: Some(name.clone()), ..self }
     }
 
     /// The same with something better to do about it.
     #[must_use]
-    pub fn hint(self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 }

@@ -7,7 +7,7 @@ use crate::escape::shell;
 
 /// What is there of Docker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Docker {
+pub(crate) struct Docker {
     /// What `dockerd --version` says, if it says anything.
     pub version: String,
     /// Where its settings are.
@@ -26,7 +26,7 @@ const KNOWS_CDI: (u32, u32) = (25, 0);
 const CDI_BY_DEFAULT: (u32, u32) = (28, 2);
 
 /// What keeps Docker from attaching containers to our networks.
-pub fn docker(docker: &Docker, has_networks: bool) -> Vec<Finding> {
+pub(crate) fn docker(docker: &Docker, has_networks: bool) -> Vec<Finding> {
     let finding = |severity, id, what, why: &str| Finding::new((Subject::Docker, severity, id), what, why);
     let settings: Map<String, Value> =
         match docker.settings.as_deref().map_or(Ok(Map::new()), serde_json::from_str) {

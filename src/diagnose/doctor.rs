@@ -24,7 +24,7 @@ use crate::netlink::Socket;
 ///
 /// # Errors
 /// When the kernel does not tell.
-pub fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
+pub(crate) fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let mut host = Socket::open()?;
     let defined = networks(store, &mut host, &mut findings)?;

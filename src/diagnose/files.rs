@@ -7,7 +7,7 @@ use crate::escape::shell;
 
 /// Who may do what with a file or folder (stat(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Access {
+pub(crate) struct Access {
     /// Its owner.
     pub uid: u32,
     /// Its permissions.
@@ -15,7 +15,7 @@ pub struct Access {
 }
 
 /// What is wrong with who may write `path`: the hook refuses to read it then.
-pub fn access(path: &Path, access: Access, subject: Subject) -> Vec<Finding> {
+pub(crate) fn access(path: &Path, access: Access, subject: Subject) -> Vec<Finding> {
     let word = shell::path(path);
     let path = path.display();
     let why =
@@ -34,7 +34,7 @@ pub fn access(path: &Path, access: Access, subject: Subject) -> Vec<Finding> {
 }
 
 /// The ledger is on a file system that outlives a boot.
-pub fn not_on_tmpfs(path: &Path) -> Finding {
+pub(crate) fn not_on_tmpfs(path: &Path) -> Finding {
     let word = shell::path(path);
     Finding::new(
         (Subject::State, Severity::Warning, "state-dir"),
@@ -46,7 +46,7 @@ pub fn not_on_tmpfs(path: &Path) -> Finding {
 }
 
 /// What `gc` would do, in `steps`.
-pub fn left_over(steps: &[String]) -> Option<Finding> {
+pub(crate) fn left_over(steps: &[String]) -> Option<Finding> {
     let first = steps.first()?;
     let count = match steps.len() {
         1 => "one thing".to_owned(),

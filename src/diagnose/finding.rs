@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// One thing that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// What sort of thing it is: a word that stays the same from version to version.
     pub id: &'static str,
     /// How bad it is.
@@ -24,7 +24,7 @@ pub struct Finding {
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// It may be as it is meant.
     Note,
     /// Something does not work in some cases, or soon will not.
@@ -36,7 +36,7 @@ pub enum Severity {
 /// What a finding is about, in the order they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Subject {
+pub(crate) enum Subject {
     /// What the kernel can make.
     Kernel,
     /// The machine that the kernel runs on.
@@ -57,7 +57,7 @@ pub enum Subject {
 
 impl Subject {
     /// All there are.
-    pub const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Kernel,
         Self::Machine,
         Self::Networks,
@@ -96,7 +96,7 @@ impl fmt::Display for Severity {
 
 impl Finding {
     /// What nobody has a command for yet.
-    pub fn new(
+    pub(crate) fn new(
         (subject, severity, id): (Subject, Severity, &'static str),
         what: impl Into<String>,
         why: impl Into<String>,
@@ -106,7 +106,7 @@ impl Finding {
 
     /// The same with the command that mends it.
     #[must_use]
-    pub fn mended_by(self, command: impl Into<String>) -> Self {
+    pub(crate) fn mended_by(self, command: impl Into<String>) -> Self {
         Self { command: Some(command.into()), ..self }
     }
 }

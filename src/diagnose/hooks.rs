@@ -7,7 +7,7 @@ use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::escape::shell;
 
 /// Where both read hooks, if nothing else is said.
-pub const DEFAULT_DIR: &str = "/usr/share/containers/oci/hooks.d";
+pub(crate) const DEFAULT_DIR: &str = "/usr/share/containers/oci/hooks.d";
 
 /// The stages that underlay serves, with its hook files as they are shipped.
 const SHIPPED: [(&str, &str); 2] = [
@@ -17,7 +17,7 @@ const SHIPPED: [(&str, &str); 2] = [
 
 /// An engine that reads hook files, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Engine {
+pub(crate) struct Engine {
     /// Its name.
     pub name: &'static str,
     /// Its hook folders; of two files of one name the one in the later folder counts.
@@ -26,7 +26,7 @@ pub struct Engine {
 
 /// A file of a hook folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HookFile {
+pub(crate) struct HookFile {
     /// The folder.
     pub folder: String,
     /// Its name there, which ends in `.json`.
@@ -37,7 +37,7 @@ pub struct HookFile {
 
 /// The folders that `hooks_dir` names in settings in TOML (containers.conf(5), crio.conf(5)): those of the last text
 /// that names any.
-pub fn folders<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+pub(crate) fn folders<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let named = texts.into_iter().filter_map(hooks_dir).last();
     named.unwrap_or_else(|| vec![DEFAULT_DIR.to_owned()])
 }
@@ -65,7 +65,7 @@ fn hooks_dir(text: &str) -> Option<Vec<String>> {
 
 /// What is wrong with the hooks of `engines`, which find `files`; hooks that are written anew call `program`. `runs`
 /// tells of a program whether it does, and where it is.
-pub fn hooks(
+pub(crate) fn hooks(
     engines: &[Engine],
     files: &[HookFile],
     program: &str,

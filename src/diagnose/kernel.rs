@@ -7,7 +7,7 @@ use crate::net::parent::Recipe;
 
 /// A type of link (`IFLA_INFO_KIND`), with the module that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkType {
+pub(crate) enum LinkType {
     /// macvlan links.
     Macvlan,
     /// ipvlan links.
@@ -20,7 +20,7 @@ pub enum LinkType {
 
 impl LinkType {
     /// As rtnetlink calls it.
-    pub fn kind(self) -> &'static str {
+    pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::Macvlan => "macvlan",
             Self::Ipvlan => "ipvlan",
@@ -30,7 +30,7 @@ impl LinkType {
     }
 
     /// The module that has it, where the kernel does not.
-    pub fn module(self) -> &'static str {
+    pub(crate) fn module(self) -> &'static str {
         match self {
             Self::Vlan => "8021q",
             other => other.kind(),
@@ -39,7 +39,7 @@ impl LinkType {
 }
 
 /// The types of links that `network` needs.
-pub fn needed(network: &Network) -> Vec<LinkType> {
+pub(crate) fn needed(network: &Network) -> Vec<LinkType> {
     let link = match network.driver.kind() {
         Kind::Macvlan => LinkType::Macvlan,
         Kind::Ipvlan => LinkType::Ipvlan,
@@ -53,7 +53,7 @@ pub fn needed(network: &Network) -> Vec<LinkType> {
 }
 
 /// The kernel `release` has no links of type `missing`, neither built in nor as a module that it could load.
-pub fn missing(release: &str, missing: LinkType) -> Finding {
+pub(crate) fn missing(release: &str, missing: LinkType) -> Finding {
     let (kind, module) = (missing.kind(), missing.module());
     Finding::new(
         (Subject::Kernel, Severity::Error, "kernel-module"),
@@ -68,7 +68,7 @@ pub fn missing(release: &str, missing: LinkType) -> Finding {
 }
 
 /// Whether a list of modules has `module`: `modules.dep`, `modules.builtin`, or `/proc/modules`, which has `_` for `-`.
-pub fn lists(text: &str, module: &str) -> bool {
+pub(crate) fn lists(text: &str, module: &str) -> bool {
     text.lines().any(|line| {
         let path = line.split([':', ' ']).next().unwrap_or_default();
         let name = path.rsplit('/').next().and_then(|name| name.split('.').next()).unwrap_or_default();

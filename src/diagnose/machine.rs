@@ -7,7 +7,7 @@ use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind};
 
 /// What the firmware says of the machine (SMBIOS types 1 and 3, `/sys/class/dmi/id`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dmi {
+pub(crate) struct Dmi {
     /// `sys_vendor`
     pub vendor: String,
     /// `product_name`
@@ -72,7 +72,7 @@ fn platform(dmi: &Dmi) -> Option<Platform> {
 }
 
 /// What the machine does to the containers of `network`, defined in `file`.
-pub fn network(dmi: &Dmi, network: &Network, file: &str) -> Option<Finding> {
+pub(crate) fn network(dmi: &Dmi, network: &Network, file: &str) -> Option<Finding> {
     let Platform { name, is_closed, advice } = platform(dmi)?;
     // Between the containers of a dummy link nothing leaves the machine.
     if network.driver.kind() != Kind::Macvlan || network.on_dummy {

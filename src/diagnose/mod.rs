@@ -1,22 +1,22 @@
 //! From facts to findings, one subject each: what `underlay doctor` knows.
 
-pub mod ask;
-pub mod check;
+pub(crate) mod ask;
+pub(crate) mod check;
 mod check_host;
-pub mod compare;
-pub mod containers;
-pub mod difference;
-pub mod docker;
-pub mod doctor;
-pub mod files;
-pub mod finding;
-pub mod hooks;
-pub mod kernel;
-pub mod machine;
-pub mod parents;
-pub mod programs;
-pub mod quarantine;
-pub mod system;
+pub(crate) mod compare;
+pub(crate) mod containers;
+pub(crate) mod difference;
+pub(crate) mod docker;
+pub(crate) mod doctor;
+pub(crate) mod files;
+pub(crate) mod finding;
+pub(crate) mod hooks;
+pub(crate) mod kernel;
+pub(crate) mod machine;
+pub(crate) mod parents;
+pub(crate) mod programs;
+pub(crate) mod quarantine;
+pub(crate) mod system;
 
 use crate::escape::shell;
 use crate::net::driver::Driver;

@@ -12,7 +12,7 @@ use crate::net::name::ChosenName;
 
 /// A link of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostLink {
+pub(crate) struct HostLink {
     /// What rtnetlink tells of it.
     pub link: Link,
     /// Whether it is connected (`IFLA_CARRIER`).
@@ -25,7 +25,7 @@ pub struct HostLink {
 
 /// A network with the file that defines it, and why its parent is no parent, if it is none.
 #[derive(Clone, Debug)]
-pub struct Defined {
+pub(crate) struct Defined {
     /// The network.
     pub network: Network,
     /// The path of its file.
@@ -37,7 +37,7 @@ pub struct Defined {
 const ERROR: (Subject, Severity) = (Subject::Parents, Severity::Error);
 
 /// What is wrong with the parent of `defined`, among `links`; `uplink` has the host's default route.
-pub fn parent(defined: &Defined, links: &[HostLink], uplink: Option<u32>) -> Vec<Finding> {
+pub(crate) fn parent(defined: &Defined, links: &[HostLink], uplink: Option<u32>) -> Vec<Finding> {
     let Defined { network, file, problem } = defined;
     let (name, parent) = (&network.name, &network.parent);
     let finding = |id, what, why: &str| Finding::new((ERROR.0, ERROR.1, id), what, why);
@@ -106,7 +106,7 @@ fn way_out(link: &HostLink, links: &[HostLink]) -> Option<Finding> {
 }
 
 /// Pairs of networks, and links of others, that cannot be on one parent together.
-pub fn together(all: &[Defined], links: &[HostLink]) -> Vec<Finding> {
+pub(crate) fn together(all: &[Defined], links: &[HostLink]) -> Vec<Finding> {
     let segment = |network: &Network| {
         let found = links.iter().find(|link| link.link.name == network.parent.as_str())?;
         Some(found.link.segment())

@@ -10,7 +10,7 @@ use crate::escape::shell;
 
 /// What is there of a hook's program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Program {
+pub(crate) enum Program {
     /// It can be run.
     Runs,
     /// There is a file, which cannot be.
@@ -22,7 +22,7 @@ pub enum Program {
 }
 
 /// What is wrong with the program at `called`, which the file `path` names; `rewrite` writes that file anew.
-pub fn program(found: &Program, called: &str, path: &str, rewrite: String) -> Option<Finding> {
+pub(crate) fn program(found: &Program, called: &str, path: &str, rewrite: String) -> Option<Finding> {
     let finding = |id, what, why| Finding::new((Subject::Hooks, Severity::Error, id), what, why);
     let passed_over = "an engine passes over a hook whose program it cannot run, and starts the container without its network";
     match found {
@@ -54,7 +54,7 @@ pub fn program(found: &Program, called: &str, path: &str, rewrite: String) -> Op
 }
 
 /// The programs that the CDI file `text` names, each once.
-pub fn of_cdi(text: &str) -> Vec<String> {
+pub(crate) fn of_cdi(text: &str) -> Vec<String> {
     let spec: Value = serde_json::from_str(text).unwrap_or_default();
     let items =
         |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::ledger::quarantine::{Quarantined, by_host, in_words};
 const MANY: usize = 8;
 
 /// What is set aside on the link called `parent`.
-pub fn set_aside(parent: &str, all: &[Quarantined]) -> Option<Finding> {
+pub(crate) fn set_aside(parent: &str, all: &[Quarantined]) -> Option<Finding> {
     let hosts = by_host(all);
     let &most = hosts.values().max()?;
     let (severity, why) = match most < MANY {

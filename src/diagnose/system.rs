@@ -42,18 +42,18 @@ const ENGINES: [(&str, &[&str], &[&str]); 2] = [
 
 /// The files of a system.
 #[derive(Clone, Debug)]
-pub struct System {
+pub(crate) struct System {
     root: PathBuf,
 }
 
 impl System {
     /// That of the folder `root`.
-    pub fn new(root: PathBuf) -> Self {
+    pub(crate) fn new(root: PathBuf) -> Self {
         Self { root }
     }
 
     /// Where the file that the system calls `path` is.
-    pub fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 
@@ -71,7 +71,7 @@ impl System {
     }
 
     /// The engines that are installed and read hook files.
-    pub fn engines(&self) -> Vec<Engine> {
+    pub(crate) fn engines(&self) -> Vec<Engine> {
         let mut engines = Vec::new();
         for (name, programs, settings) in ENGINES {
             if !programs.iter().any(|program| self.has(program)) {
@@ -90,7 +90,7 @@ impl System {
     }
 
     /// The hook files in the folders of `engines`.
-    pub fn hook_files(engines: &[Engine]) -> Vec<HookFile> {
+    pub(crate) fn hook_files(engines: &[Engine]) -> Vec<HookFile> {
         let mut files: Vec<HookFile> = Vec::new();
         for folder in engines.iter().flat_map(|engine| &engine.folders) {
             // Two engines read the same.
@@ -107,7 +107,7 @@ impl System {
     }
 
     /// What there is of the program that a hook calls.
-    pub fn program(&self, path: &str) -> Program {
+    pub(crate) fn program(&self, path: &str) -> Program {
         match fs::metadata(self.path(path)) {
             Ok(metadata) if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 => {
                 self.of_others(path).map_or(Program::Runs, |(part, access)| Program::OfOthers(part, access))
@@ -134,7 +134,7 @@ impl System {
     }
 
     /// The programs that our CDI file names, with where that is.
-    pub fn cdi_programs(&self) -> (String, Vec<String>) {
+    pub(crate) fn cdi_programs(&self) -> (String, Vec<String>) {
         let text = Self::text(&self.path(CDI)).unwrap_or_default();
         (self.shown(CDI), programs::of_cdi(&text))
     }
@@ -145,7 +145,7 @@ impl System {
     }
 
     /// What there is of Docker; nothing, if it is not installed.
-    pub fn docker(&self) -> Option<Docker> {
+    pub(crate) fn docker(&self) -> Option<Docker> {
         let programs = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
         let program = programs.iter().find(|path| self.has(path))?;
         let is_asked = self.is_this_one() && self.program(program) == Program::Runs;
@@ -161,7 +161,7 @@ impl System {
     }
 
     /// What the firmware says of the machine.
-    pub fn dmi(&self) -> Dmi {
+    pub(crate) fn dmi(&self) -> Dmi {
         let says = |name: &str| {
             let text = Self::text(&self.path("/sys/class/dmi/id").join(name)).unwrap_or_default();
             text.trim().to_owned()
@@ -179,7 +179,7 @@ impl System {
     ///
     /// # Errors
     /// When it cannot be asked.
-    pub fn has_link_type(&self, release: &str, link: LinkType) -> Result<bool> {
+    pub(crate) fn has_link_type(&self, release: &str, link: LinkType) -> Result<bool> {
         let folder = self.path("/lib/modules").join(release);
         let index: Vec<_> = ["modules.builtin", "modules.dep"]
             .iter()
@@ -194,12 +194,12 @@ impl System {
 }
 
 /// Who may do what with `path`, if there is such a file or folder.
-pub fn access(path: &Path) -> Option<Access> {
+pub(crate) fn access(path: &Path) -> Option<Access> {
     fs::metadata(path).ok().map(|metadata| Access { uid: metadata.uid(), mode: metadata.mode() })
 }
 
 /// Whether `path`, or where it will be, is on a tmpfs; nothing, if that cannot be told.
-pub fn is_on_tmpfs(path: &Path) -> Option<bool> {
+pub(crate) fn is_on_tmpfs(path: &Path) -> Option<bool> {
     let there = path.ancestors().find(|path| path.exists())?;
     Some(statfs(there).ok()?.filesystem_type() == TMPFS_MAGIC)
 }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 const LONGEST: usize = 8192;
 
 /// `text` with each character that is not plainly visible written as Rust writes it in a literal: `\u{1b}`, `\n`.
-pub fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if is_visible(c) {
@@ -21,18 +21,18 @@ pub fn line(text: &str) -> String {
 }
 
 /// A message as [`line()`] writes it, cut where it is none any more: it may quote what a container asks for.
-pub fn message(text: &str) -> String {
+pub(crate) fn message(text: &str) -> String {
     line(text.char_indices().nth(LONGEST).and_then(|(end, _)| text.get(..end)).unwrap_or(text))
 }
 
 /// Each line of `text` as [`line()`] writes it, for texts whose line breaks are our own.
-pub fn lines(text: &str) -> String {
+pub(crate) fn lines(text: &str) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The JSON `text` with the same meaning in visible characters. Outside of its strings JSON has no others but white
 /// space, and within them `\u202e` stands for the character (RFC 8259, section 7).
-pub fn json(text: &str) -> String {
+pub(crate) fn json(text: &str) -> String {
     let mut json = String::with_capacity(text.len());
     for c in text.chars() {
         if c == '\n' || is_visible(c) {

@@ -10,37 +10,37 @@ use crate::escape::printable::is_visible;
 
 /// A command line, or several joined by `&&`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line(String);
+pub(crate) struct Line(String);
 
 impl Line {
     /// The plain words `words`, which are ours.
-    pub fn of(words: &'static str) -> Self {
+    pub(crate) fn of(words: &'static str) -> Self {
         Self(words.to_owned())
     }
 
     /// More plain words of ours.
     #[must_use]
-    pub fn text(self, words: &'static str) -> Self {
+    pub(crate) fn text(self, words: &'static str) -> Self {
         self.join(" ", words)
     }
 
     /// One more word, whatever is in it.
     #[must_use]
-    pub fn word(self, value: impl Display) -> Self {
+    pub(crate) fn word(self, value: impl Display) -> Self {
         let word = word(value.to_string());
         self.join(" ", &word)
     }
 
     /// One more word, `name`, behind the plain word `keyword` where a program would take it for an option.
     #[must_use]
-    pub fn named(self, keyword: &'static str, name: impl Display) -> Self {
+    pub(crate) fn named(self, keyword: &'static str, name: impl Display) -> Self {
         let name = name.to_string();
         if name.starts_with('-') { self.text(keyword).word(name) } else { self.word(name) }
     }
 
     /// `words`, and `value` as one word, if there is one.
     #[must_use]
-    pub fn option(self, words: &'static str, value: Option<impl Display>) -> Self {
+    pub(crate) fn option(self, words: &'static str, value: Option<impl Display>) -> Self {
         match value {
             Some(value) => self.text(words).word(value),
             None => self,
@@ -49,38 +49,38 @@ impl Line {
 
     /// One more word for each of `values`.
     #[must_use]
-    pub fn words<T: Display>(self, values: impl IntoIterator<Item = T>) -> Self {
+    pub(crate) fn words<T: Display>(self, values: impl IntoIterator<Item = T>) -> Self {
         values.into_iter().fold(self, Self::word)
     }
 
     /// The words of `value`, which has no blanks but those between them.
     #[must_use]
-    pub fn split(self, value: impl Display) -> Self {
+    pub(crate) fn split(self, value: impl Display) -> Self {
         let value = value.to_string();
         self.words(value.split(' '))
     }
 
     /// One more word, the path `path`; never an option.
     #[must_use]
-    pub fn path(self, path: &Path) -> Self {
+    pub(crate) fn path(self, path: &Path) -> Self {
         self.join(" ", &self::path(path))
     }
 
     /// The path `path` as the end of the word that there is, as in `--net=PATH`.
     #[must_use]
-    pub fn value(self, path: &Path) -> Self {
+    pub(crate) fn value(self, path: &Path) -> Self {
         self.join("", &self::path(path))
     }
 
     /// `next`, a single command, as what this one runs.
     #[must_use]
-    pub fn run(self, next: &Self) -> Self {
+    pub(crate) fn run(self, next: &Self) -> Self {
         self.join(" ", &next.0)
     }
 
     /// The command `next`, if this one succeeds.
     #[must_use]
-    pub fn and(self, next: &Self) -> Self {
+    pub(crate) fn and(self, next: &Self) -> Self {
         self.join(" && ", &next.0)
     }
 
@@ -98,7 +98,7 @@ impl Display for Line {
 }
 
 /// The path `path` as one word of a command line, which no program takes for an option.
-pub fn path(path: &Path) -> String {
+pub(crate) fn path(path: &Path) -> String {
     let is_option = path.as_os_str().as_bytes().starts_with(b"-");
     if is_option { word(Path::new(".").join(path)) } else { word(path) }
 }
@@ -106,7 +106,7 @@ pub fn path(path: &Path) -> String {
 /// `text` as one word of a command line, in visible characters: in quotes where it needs them. What cannot be seen is
 /// written by `printf`, as every shell has it. But that drops line breaks at the end: they are written as bash, zsh and ksh
 /// read them, and in another shell the word is none that exists.
-pub fn word(text: impl AsRef<OsStr>) -> String {
+pub(crate) fn word(text: impl AsRef<OsStr>) -> String {
     let bytes = text.as_ref().as_bytes();
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._+-@:,=".contains(byte);
     if bytes.first().is_some_and(|first| *first != b'=') && bytes.iter().all(is_plain) {

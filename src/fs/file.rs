@@ -14,7 +14,7 @@ use nix::libc;
 
 /// Whose files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
+pub(crate) enum Trust {
     /// Anybody's.
     Anybody,
     /// The operator's: see [`trust`](crate::fs::trust).
@@ -31,7 +31,7 @@ const LEASED: &str = "a process has a lease on it and does not give it up: `lslo
 /// # Errors
 /// Directories, pipes and devices are refused: opening one must not hang a container's start. So is what is not to be
 /// trusted.
-pub fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u8>>> {
     let failed = |error: io::Error| match Error::io("read", path, &error) {
         // Opened without blocking, and no pipe: nothing else makes it wait.
         failed if error.kind() == io::ErrorKind::WouldBlock => failed.hint(LEASED),
@@ -69,7 +69,7 @@ pub fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u8>>> {
 ///
 /// # Errors
 /// The old file, if any, stays.
-pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     replace_as(path, content, 0o600, 0o700)
 }
 
@@ -77,7 +77,7 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// The old file, if any, stays.
-pub fn publish(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn publish(path: &Path, content: &[u8]) -> Result<()> {
     replace_as(path, content, 0o644, 0o755)
 }
 
@@ -85,7 +85,7 @@ pub fn publish(path: &Path, content: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// Those of open(2).
-pub fn open_to_append(path: &Path) -> io::Result<File> {
+pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)
 }
@@ -95,7 +95,7 @@ pub fn open_to_append(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// When it cannot be written; `EINVAL` for what is no regular file of one name.
-pub fn append(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn append(path: &Path, text: &str) -> Result<()> {
     let written = || {
         let mut file = open_to_append(path)?;
         let metadata = file.metadata()?;
@@ -111,7 +111,7 @@ pub fn append(path: &Path, text: &str) -> Result<()> {
 ///
 /// # Errors
 /// When it cannot be made.
-pub fn touch(path: &Path) -> Result<()> {
+pub(crate) fn touch(path: &Path) -> Result<()> {
     match make(path, 0o600) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("create", path, &error)),
         _ => Ok(()),
@@ -134,7 +134,7 @@ fn replace_as(path: &Path, content: &[u8], mode: u32, folder_mode: u32) -> Resul
 ///
 /// # Errors
 /// What was there stays.
-pub fn replace_link(path: &Path, target: &Path) -> Result<()> {
+pub(crate) fn replace_link(path: &Path, target: &Path) -> Result<()> {
     let temporary = temporary(path);
     let made = symlink(target, &temporary);
     moved(path, &temporary, made)
@@ -153,7 +153,7 @@ fn moved(path: &Path, temporary: &Path, made: io::Result<()>) -> Result<()> {
 ///
 /// # Errors
 /// Nothing is made.
-pub fn create(path: &Path, content: &[u8]) -> Result<bool> {
+pub(crate) fn create(path: &Path, content: &[u8]) -> Result<bool> {
     let temporary = temporary(path);
     let made =
         write(&temporary, content, 0o644).and_then(|file| file.sync_all()).and_then(
@@ -171,7 +171,7 @@ pub fn create(path: &Path, content: &[u8]) -> Result<bool> {
 ///
 /// # Errors
 /// Names the folder.
-pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
+pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
     made.map_err(|error| Error::io("create", path, &error))
 }
@@ -180,7 +180,7 @@ pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
 ///
 /// # Errors
 /// When it is still there.
-pub fn remove(path: &Path) -> Result<()> {
+pub(crate) fn remove(path: &Path) -> Result<()> {
     let removed = fs::remove_file(path).or_else(|error| match error.kind() {
         io::ErrorKind::IsADirectory => fs::remove_dir(path),
         io::ErrorKind::NotFound => Ok(()),
@@ -193,7 +193,7 @@ pub fn remove(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When it is a folder and cannot be removed.
-pub fn make_room(path: &Path) -> Result<()> {
+pub(crate) fn make_room(path: &Path) -> Result<()> {
     match fs::remove_dir(path) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Err(Error::io("remove", path, &error))
@@ -210,7 +210,7 @@ fn temporary(path: &Path) -> PathBuf {
 
 /// A name as [`temporary`] gives, for the file `name`: by the nanosecond, which nobody can foresee. What is made by that
 /// name is made exclusively, whoever has foreseen it.
-pub fn temporary_name(name: &OsStr) -> OsString {
+pub(crate) fn temporary_name(name: &OsStr) -> OsString {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -221,12 +221,12 @@ pub fn temporary_name(name: &OsStr) -> OsString {
 }
 
 /// Whether `path` is what a killed process has left half written.
-pub fn is_temporary(path: &Path) -> bool {
+pub(crate) fn is_temporary(path: &Path) -> bool {
     temporary_of(path).is_some()
 }
 
 /// Whether it is that of the file `of`.
-pub fn is_temporary_of(path: &Path, of: &Path) -> bool {
+pub(crate) fn is_temporary_of(path: &Path, of: &Path) -> bool {
     temporary_of(path).is_some_and(|name| of.file_name() == Some(OsStr::new(name)))
 }
 

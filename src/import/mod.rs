@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// A network that somebody else has defined.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Foreign {
+pub(crate) struct Foreign {
     /// Its name.
     pub name: String,
     /// What makes the same network, behind `underlay network create`.
@@ -22,7 +22,7 @@ pub struct Foreign {
 
 /// What becomes of a definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Import {
+pub(crate) enum Import {
     /// It can be made.
     Made(Foreign),
     /// It is none of ours: why not.
@@ -37,7 +37,7 @@ pub enum Import {
 ///
 /// # Errors
 /// When it is none of these.
-pub fn networks(text: &str, uplink: Option<&str>) -> Result<Vec<Import>> {
+pub(crate) fn networks(text: &str, uplink: Option<&str>) -> Result<Vec<Import>> {
     let value: Value = serde_json::from_str(text).map_err(|error| Error::input(error.to_string()))?;
     let all = match value {
         Value::Array(all) => all,

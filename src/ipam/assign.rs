@@ -18,7 +18,7 @@ use crate::oci::request::Attachment;
 
 /// An attachment with all that is known before addresses are picked.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// What the container asked for.
     pub request: Attachment,
     /// The network it names.
@@ -59,7 +59,7 @@ pub(crate) fn names(requests: &[Attachment], present: &BTreeSet<String>) -> Resu
 
 /// Which families have a default route in a namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DefaultRoutes {
+pub(crate) struct DefaultRoutes {
     /// IPv4
     pub v4: bool,
     /// IPv6

@@ -18,7 +18,7 @@ const LONGEST: usize = 1023;
 
 /// What one attachment had.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hint {
+pub(crate) struct Hint {
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
     /// Its MAC address.
@@ -27,7 +27,7 @@ pub struct Hint {
 
 impl Hint {
     /// All that it had.
-    pub fn claims(&self) -> impl Iterator<Item = Claim> {
+    pub(crate) fn claims(&self) -> impl Iterator<Item = Claim> {
         self.addresses.iter().copied().map(Claim::from).chain(self.mac.map(Claim::from))
     }
 }

@@ -21,7 +21,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// [`Kind::Exhausted`] when no address is left, [`Kind::Taken`] when the one that is named is somebody else's.
-    pub fn reserve_host_links(&self, wanted: &[Wanted], present: &Present) -> Result<()> {
+    pub(crate) fn reserve_host_links(&self, wanted: &[Wanted], present: &Present) -> Result<()> {
         for Wanted { network, parent, .. } in
             wanted.iter().filter(|wanted| wanted.network.host_access.is_some())
         {
@@ -34,7 +34,12 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// As [`Self::reserve_host_links`].
-    pub fn reserve_host_link(&self, network: &Network, parent: &Link, present: &Present) -> Result<()> {
+    pub(crate) fn reserve_host_link(
+        &self,
+        network: &Network,
+        parent: &Link,
+        present: &Present,
+    ) -> Result<()> {
         let mut draft = Draft::new(Leasing::real(self), network, parent.segment());
         let reserved = draft.reserve(self, parent, present);
         reserved.inspect_err(|_| draft.leasing.give_back())

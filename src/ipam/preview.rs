@@ -15,7 +15,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of [`Locked::reserve`](super::Locked::reserve).
-    pub fn preview(
+    pub(crate) fn preview(
         &self,
         subject: Subject<'_>,
         wanted: &[Wanted],

@@ -23,7 +23,7 @@ impl Locked<'_> {
     /// # Errors
     /// [`Kind::Taken`] when the container has asked for this very address, [`Kind::Exhausted`] when there is no other.
     /// The record stays.
-    pub fn replace(
+    pub(crate) fn replace(
         &self,
         record: &Record,
         wanted: &[Wanted],

@@ -18,7 +18,7 @@ use crate::net::ways::Ways;
 
 /// What is there before a container is attached, and what it must not collide with.
 #[derive(Clone, Debug, Default)]
-pub struct Present {
+pub(crate) struct Present {
     /// The addresses the host itself has.
     pub on_host: BTreeSet<IpAddr>,
     /// The host's ways, if it is to have routes to what is attached.
@@ -31,7 +31,7 @@ pub struct Present {
 
 /// Who is attached.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     /// The container.
     pub container: &'a ContainerId,
     /// What it says it is when it comes again, if not its id.
@@ -50,7 +50,7 @@ impl Locked<'_> {
     /// # Errors
     /// [`Kind::Exhausted`] when no address is left, [`Kind::Taken`] when an address, a MAC address, or the mode of an
     /// ipvlan parent, is somebody else's. Nothing is kept then.
-    pub fn reserve(
+    pub(crate) fn reserve(
         &self,
         subject: Subject<'_>,
         wanted: &[Wanted],

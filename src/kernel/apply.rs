@@ -32,7 +32,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(2);
 
 /// A link that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Made {
+pub(crate) struct Made {
     /// Its number in the container.
     pub ifindex: u32,
     /// Its MAC address.
@@ -44,7 +44,7 @@ pub struct Made {
 ///
 /// # Errors
 /// That of the first step that failed; what was made before is left for [`detach`].
-pub fn attach(
+pub(crate) fn attach(
     plan: &[Op],
     key: Option<&Key>,
     host: &mut Socket,
@@ -78,7 +78,7 @@ fn sealed(op: &Op, key: Option<&Key>, link: &Link, netns: &NetnsFile) -> Op {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn reseal(
+pub(crate) fn reseal(
     mark: &Mark,
     ifindex: u32,
     key: &Key,
@@ -105,7 +105,7 @@ fn bears(link: &Link, mark: &Mark) -> bool {
 ///
 /// # Errors
 /// That of the first step that failed.
-pub fn settle(plan: &[Op], link: &Made, inside: &mut Socket) -> Result<()> {
+pub(crate) fn settle(plan: &[Op], link: &Made, inside: &mut Socket) -> Result<()> {
     finish(link.ifindex, plan, Op::clone, inside)
 }
 
@@ -115,7 +115,7 @@ pub fn settle(plan: &[Op], link: &Made, inside: &mut Socket) -> Result<()> {
 ///
 /// # Errors
 /// That of the last thing that could not be deleted; the others are deleted all the same.
-pub fn detach(plan: &[Op], inside: &mut Socket) -> Result<()> {
+pub(crate) fn detach(plan: &[Op], inside: &mut Socket) -> Result<()> {
     let mut outcome = Ok(());
     let mut all = None;
     for op in plan {

@@ -20,7 +20,7 @@ const SELF: &str = "/proc/self/exe";
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn start_detached(config_dir: &Path, state_dir: &Path, arguments: &[&str]) -> Result<()> {
+pub(crate) fn start_detached(config_dir: &Path, state_dir: &Path, arguments: &[&str]) -> Result<()> {
     let start = || {
         Command::new(SELF)
             .arg0("underlay")
@@ -42,7 +42,7 @@ pub fn start_detached(config_dir: &Path, state_dir: &Path, arguments: &[&str]) -
 /// until nobody holds the pipes they have given to a hook, and unmount the bundle it was started in.
 ///
 /// To be called before anything is opened.
-pub fn detach_self() {
+pub(crate) fn detach_self() {
     unblock_signals();
     // Who leads a session already needs none.
     let _ = setsid();

@@ -29,7 +29,7 @@ use crate::plan::host_plan::HostOp;
 ///
 /// # Errors
 /// The link is gone again.
-pub fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<Link> {
+pub(crate) fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<Link> {
     log::debug!("{}", HostOp::MakeLink(Box::new(link.clone())));
     delete_host_link(link, host)?;
     refuse_taken(link, host)?;
@@ -131,7 +131,7 @@ fn behave(settings: &[(String, &str)]) -> Result<()> {
 ///
 /// # Errors
 /// When it is there and cannot be deleted.
-pub fn delete_host_link(link: &HostLink, host: &mut Socket) -> Result<()> {
+pub(crate) fn delete_host_link(link: &HostLink, host: &mut Socket) -> Result<()> {
     for name in [&link.name, &link.born_as] {
         let Some(found) = host.link(name)? else { continue };
         // Unmarked, it may bear the name it was born with and no other.
@@ -149,7 +149,12 @@ pub fn delete_host_link(link: &HostLink, host: &mut Socket) -> Result<()> {
 ///
 /// # Errors
 /// When the host has a route to a container by another link.
-pub fn add_host_routes(link: &IfName, ifindex: u32, routes: &[HostRoute], host: &mut Socket) -> Result<()> {
+pub(crate) fn add_host_routes(
+    link: &IfName,
+    ifindex: u32,
+    routes: &[HostRoute],
+    host: &mut Socket,
+) -> Result<()> {
     // An empty datagram is no message, and has no answer.
     if routes.is_empty() {
         return Ok(());
@@ -186,7 +191,12 @@ pub fn add_host_routes(link: &IfName, ifindex: u32, routes: &[HostRoute], host: 
 ///
 /// # Errors
 /// When one is there and cannot be deleted.
-pub fn delete_host_routes(link: &IfName, ifindex: u32, routes: &[IpAddr], host: &mut Socket) -> Result<()> {
+pub(crate) fn delete_host_routes(
+    link: &IfName,
+    ifindex: u32,
+    routes: &[IpAddr],
+    host: &mut Socket,
+) -> Result<()> {
     if routes.is_empty() {
         return Ok(());
     }

@@ -15,7 +15,7 @@ const SYSLOG: &str = "/dev/log";
 const FACILITY: u8 = 3;
 
 /// Tells the system's journal of `event`, if there is one that listens at this moment.
-pub fn tell_journal(event: &Event) {
+pub(crate) fn tell_journal(event: &Event) {
     // Neither waits for the other end. Closed when the process ends.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let Ok(socket) = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None) else { return };

@@ -17,7 +17,7 @@ use crate::ledger::record::{Holder, Netns};
 
 /// An open network namespace: it stays what it is, and alive, as long as this is held.
 #[derive(Debug)]
-pub struct NetnsFile {
+pub(crate) struct NetnsFile {
     file: File,
     identity: (u64, u64),
 }
@@ -27,7 +27,7 @@ impl NetnsFile {
     ///
     /// # Errors
     /// When its metadata cannot be read.
-    pub fn new(file: File) -> io::Result<Self> {
+    pub(crate) fn new(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         Ok(Self { identity: (metadata.dev(), metadata.ino()), file })
     }
@@ -36,7 +36,7 @@ impl NetnsFile {
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn own() -> Result<Self> {
+    pub(crate) fn own() -> Result<Self> {
         let path = Path::new("/proc/thread-self/ns/net");
         let own = File::open(path).and_then(Self::new);
         own.map_err(|error| Error::io("open", path, &error))
@@ -47,7 +47,7 @@ impl NetnsFile {
     ///
     /// # Errors
     /// When that cannot be told.
-    pub fn of(holder: &Holder) -> Result<Option<Self>> {
+    pub(crate) fn of(holder: &Holder) -> Result<Option<Self>> {
         let same = |netns: &Self| netns.identity == (holder.netns.device, holder.netns.inode);
         let by_process = || match Process::open(holder.pid) {
             Ok(process) if process.start_time() == holder.start_time => process.netns().map(Some),
@@ -66,7 +66,7 @@ impl NetnsFile {
     ///
     /// # Errors
     /// When that cannot be told.
-    pub fn at(path: &Path) -> Result<Option<Self>> {
+    pub(crate) fn at(path: &Path) -> Result<Option<Self>> {
         let (of_namespaces, _) = Self::own()?.identity;
         Self::open(path, |(device, _)| device == of_namespaces)
     }
@@ -109,19 +109,19 @@ impl NetnsFile {
     }
 
     /// Whether this is `other`.
-    pub fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         self.identity == other.identity
     }
 
     /// Its identity, with the path that keeps it, if any.
-    pub fn describe(&self, path: Option<&Path>) -> Netns {
+    pub(crate) fn describe(&self, path: Option<&Path>) -> Netns {
         let (device, inode) = self.identity;
         Netns { device, inode, path: path.map(Path::to_owned) }
     }
 
     /// # Errors
     /// When this is `home`, the host's namespace: the container shares its network.
-    pub fn refuse(&self, home: &Self) -> Result<()> {
+    pub(crate) fn refuse(&self, home: &Self) -> Result<()> {
         if self.is(home) {
             return Err(Error::input("the container shares the host's network namespace")
                 .hint("start it without `--network host`; with podman, `--network none` suits"));
@@ -133,7 +133,7 @@ impl NetnsFile {
     ///
     /// # Errors
     /// When it cannot be entered.
-    pub fn enter(&self) -> Result<()> {
+    pub(crate) fn enter(&self) -> Result<()> {
         setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
             let error = io::Error::from(errno);
             let text = format!("cannot enter the container's network namespace: {error}");
@@ -146,7 +146,7 @@ impl NetnsFile {
     ///
     /// # Errors
     /// Those of `work`, or when the namespace cannot be entered.
-    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         on_thread(|| {
             self.enter()?;
             work()

@@ -16,7 +16,7 @@ use crate::plan::Op;
 ///
 /// # Errors
 /// The link is gone again.
-pub fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut Socket) -> Result<Link> {
+pub(crate) fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut Socket) -> Result<Link> {
     let op = Op::MakeParent { name: parent.name.clone(), recipe: parent.recipe.clone() };
     log::debug!("{op}");
     let kind = match (&parent.recipe, base) {
@@ -62,7 +62,7 @@ fn finish(op: &Op, link: &Link, parent: &MadeParent, host: &mut Socket) -> Resul
 
 /// Whether the host's `link` is a wireless one. rtnetlink does not tell; sysfs does, of those without a driver of their
 /// own (`IFLA_INFO_KIND`).
-pub fn is_wireless(link: &Link) -> bool {
+pub(crate) fn is_wireless(link: &Link) -> bool {
     link.kind.is_none() && Path::new("/sys/class/net").join(&link.name).join("phy80211").exists()
 }
 
@@ -70,7 +70,7 @@ pub fn is_wireless(link: &Link) -> bool {
 ///
 /// # Errors
 /// When it is there and cannot be deleted.
-pub fn delete_left(parent: &MadeParent, host: &mut Socket) -> Result<()> {
+pub(crate) fn delete_left(parent: &MadeParent, host: &mut Socket) -> Result<()> {
     match host.link(&parent.born_as)?.filter(|left| parent.has_left(left)) {
         Some(left) => {
             log::debug!("{}", Op::DeleteParent { name: parent.born_as.clone() });
@@ -84,7 +84,7 @@ pub fn delete_left(parent: &MadeParent, host: &mut Socket) -> Result<()> {
 ///
 /// # Errors
 /// When it is there and cannot be deleted.
-pub fn delete_parent(parent: &MadeParent, host: &mut Socket) -> Result<()> {
+pub(crate) fn delete_parent(parent: &MadeParent, host: &mut Socket) -> Result<()> {
     for name in [&parent.name, &parent.born_as] {
         let Some(link) = host.link(name)? else { continue };
         // Unmarked, it may bear the name it was born with and no other.

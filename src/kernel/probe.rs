@@ -19,7 +19,7 @@ const LEAST: Duration = Duration::from_millis(100);
 
 /// The probes for the addresses of one container, on all its links at once.
 #[derive(Debug, Default)]
-pub struct Probes {
+pub(crate) struct Probes {
     wires: Vec<(usize, Wire)>,
     asked: Vec<Asked>,
     ignored: Vec<MacAddr>,
@@ -40,7 +40,7 @@ impl Probes {
     ///
     /// # Errors
     /// When nothing can be sent.
-    pub fn begin(
+    pub(crate) fn begin(
         &mut self,
         attachment: usize,
         wire: Wire,
@@ -53,7 +53,7 @@ impl Probes {
     }
 
     /// Asks for `address` instead of that of `conflict`.
-    pub fn replace(&mut self, conflict: &Conflict, address: IpAddr, detection: Detection) {
+    pub(crate) fn replace(&mut self, conflict: &Conflict, address: IpAddr, detection: Detection) {
         let is_it =
             |asked: &Asked| (asked.attachment, asked.address) == (conflict.attachment, conflict.address);
         self.asked.retain(|asked| !is_it(asked));
@@ -64,12 +64,12 @@ impl Probes {
     }
 
     /// Hears no more of `mac`.
-    pub fn ignore(&mut self, mac: MacAddr) {
+    pub(crate) fn ignore(&mut self, mac: MacAddr) {
         self.ignored.push(mac);
     }
 
     /// The link of the attachment number `attachment`, if it is probed on.
-    pub fn wire(&self, attachment: usize) -> Option<&Wire> {
+    pub(crate) fn wire(&self, attachment: usize) -> Option<&Wire> {
         self.wires.iter().find(|(index, _)| *index == attachment).map(|(_, wire)| wire)
     }
 
@@ -77,7 +77,7 @@ impl Probes {
     ///
     /// # Errors
     /// When nothing can be sent or waited for.
-    pub fn listen(&mut self) -> Result<Option<Conflict>> {
+    pub(crate) fn listen(&mut self) -> Result<Option<Conflict>> {
         loop {
             self.send()?;
             let now = Instant::now();

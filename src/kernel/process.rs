@@ -20,7 +20,7 @@ const STAT: usize = 2048;
 
 /// A process that lived when this was made. Once it is gone, everything asked of it fails.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     pid: i32,
     folder: OwnedFd,
     start_time: u64,
@@ -31,7 +31,7 @@ impl Process {
     ///
     /// # Errors
     /// [`Kind::NotFound`] when there is none, or it is dead and only waits to be reaped.
-    pub fn open(pid: i32) -> Result<Self> {
+    pub(crate) fn open(pid: i32) -> Result<Self> {
         let failed = |error: io::Error| failed(pid, &error);
         if pid <= 0 {
             return Err(Error::input(format!("pid {pid} is no process")));
@@ -50,12 +50,12 @@ impl Process {
     }
 
     /// Its pid, as /proc counts.
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.pid
     }
 
     /// When it started, in clock ticks since boot.
-    pub fn start_time(&self) -> u64 {
+    pub(crate) fn start_time(&self) -> u64 {
         self.start_time
     }
 
@@ -63,7 +63,7 @@ impl Process {
     ///
     /// # Errors
     /// [`Kind::NotFound`] when it is gone meanwhile.
-    pub fn netns(&self) -> Result<NetnsFile> {
+    pub(crate) fn netns(&self) -> Result<NetnsFile> {
         let file = openat(&self.folder, "ns/net", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
         let file = file.map(File::from).map_err(io::Error::from);
         file.and_then(NetnsFile::new).map_err(|error| self::failed(self.pid, &error))
@@ -72,7 +72,7 @@ impl Process {
 
 /// Whether the process a container is known by still runs. Where that cannot be told, it does: nothing is ever taken
 /// from the living.
-pub fn lives(holder: &Holder) -> bool {
+pub(crate) fn lives(holder: &Holder) -> bool {
     if holder.pid_namespace.is_some() && holder.pid_namespace != pid_namespace() {
         return true;
     }
@@ -83,14 +83,14 @@ pub fn lives(holder: &Holder) -> bool {
 }
 
 /// The inode of the pid namespace this program is in.
-pub fn pid_namespace() -> Option<u64> {
+pub(crate) fn pid_namespace() -> Option<u64> {
     static OWN: OnceLock<Option<u64>> = OnceLock::new();
     *OWN.get_or_init(|| fs::metadata("/proc/self/ns/pid").ok().map(|metadata| metadata.ino()))
 }
 
 /// Whether this program is in another user namespace than the host's first process, as is what a rootless engine starts:
 /// there it has no rights to the host's links, whatever it may do inside (user_namespaces(7)).
-pub fn is_rootless() -> bool {
+pub(crate) fn is_rootless() -> bool {
     // The first user namespace maps all ids to themselves.
     let is_whole = |map: &str| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
@@ -103,7 +103,7 @@ pub fn is_rootless() -> bool {
 ///
 /// # Errors
 /// When that cannot be told.
-pub fn is_in(holder: &Holder) -> Result<bool> {
+pub(crate) fn is_in(holder: &Holder) -> Result<bool> {
     Ok(Process::open(holder.pid)?.netns()?.describe(None).is(&holder.netns))
 }
 

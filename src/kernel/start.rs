@@ -19,7 +19,7 @@ fn ours() -> SigSet {
 
 /// Blocks the signals again that were blocked when the program was started, and no others, in this thread: for what it
 /// becomes or starts.
-pub fn restore_signals() {
+pub(crate) fn restore_signals() {
     let before = BEFORE.get().copied().unwrap_or_else(SigSet::empty);
     let _ = before.thread_set_mask();
 }
@@ -31,7 +31,7 @@ pub(super) fn unblock_signals() {
 
 /// Before anything is opened or written: the descriptors of stdin, stdout and stderr are nobody else's, and to write
 /// where nobody reads any more, or more than a limit allows, is an error, and not the end.
-pub fn start() {
+pub(crate) fn start() {
     // Blocked and not ignored: what this program becomes or starts has the signals of whoever started it.
     if let Ok(before) = ours().thread_swap_mask(SigmaskHow::SIG_BLOCK) {
         let _ = BEFORE.set(before);

@@ -20,7 +20,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn host_links(&mut self) -> Result<Vec<HostLink>> {
+    pub(crate) fn host_links(&mut self) -> Result<Vec<HostLink>> {
         self.dump(message::dump_links, |payload| {
             let Some(link) = reply::parse_link(payload)? else { return Ok(None) };
             let (carrier, master) = plug(payload);
@@ -33,7 +33,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn addresses_by_link(&mut self) -> Result<Vec<(u32, IpNet)>> {
+    pub(crate) fn addresses_by_link(&mut self) -> Result<Vec<(u32, IpNet)>> {
         let all = self.dump(message::dump_addresses, reply::parse_address)?;
         Ok(all.into_iter().map(|address| (address.ifindex, address.net)).collect())
     }
@@ -42,7 +42,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn uplink(&mut self) -> Result<Option<u32>> {
+    pub(crate) fn uplink(&mut self) -> Result<Option<u32>> {
         for family in [RtAddrFamily::Inet, RtAddrFamily::Inet6] {
             let found = self.dump(
                 || message::dump_routes(family),
@@ -72,7 +72,7 @@ fn plug(payload: &[u8]) -> (bool, Option<u32>) {
 ///
 /// # Errors
 /// When it cannot be asked.
-pub fn can_make(kind: &str) -> Result<bool> {
+pub(crate) fn can_make(kind: &str) -> Result<bool> {
     NetnsFile::thrown_away(|| {
         let answers = Socket::open()?.transact(vec![message::create_on_nothing(kind)?])?;
         Ok(answers.iter().flatten().all(|refusal| refusal.errno != libc::EOPNOTSUPP))
@@ -83,7 +83,7 @@ pub fn can_make(kind: &str) -> Result<bool> {
 ///
 /// # Errors
 /// When /proc does not tell.
-pub fn release() -> Result<String> {
+pub(crate) fn release() -> Result<String> {
     let path = "/proc/sys/kernel/osrelease";
     let text = fs::read_to_string(path).map_err(|error| Error::io("read", path.as_ref(), &error))?;
     Ok(text.trim().to_owned())

@@ -26,7 +26,7 @@ const MOST_ROUTES: usize = 256;
 
 /// A link that bears the mark of a container, with all that a record says of it.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Whose it says it is.
     pub alias: Alias,
     /// The namespace it lies in, with a path that keeps it, if there is one.
@@ -45,14 +45,14 @@ pub struct Seen {
 
 impl Seen {
     /// Whether underlay has marked it, and nobody has changed what it says since.
-    pub fn is_proven(&self, key: Option<&Key>) -> bool {
+    pub(crate) fn is_proven(&self, key: Option<&Key>) -> bool {
         key.is_some_and(|key| key.proves(&self.alias, &self.link, &self.netns))
     }
 }
 
 /// What there is to see in all network namespaces but the host's.
 #[derive(Debug)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// The marked links whose parents lie in the host's namespace.
     pub seen: Vec<Seen>,
     /// What leads to each namespace, by its inode.
@@ -74,7 +74,7 @@ enum Keeper {
 ///
 /// # Errors
 /// When the kernel does not tell which there are.
-pub fn survey(home: &NetnsFile) -> Result<Survey> {
+pub(crate) fn survey(home: &NetnsFile) -> Result<Survey> {
     let mut namespaces = namespaces()?;
     namespaces.remove(&home.inode());
     let all = namespaces.keys().copied().collect();
@@ -85,12 +85,12 @@ pub fn survey(home: &NetnsFile) -> Result<Survey> {
 
 impl Survey {
     /// Whether nothing can have escaped it.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.unread.is_empty()
     }
 
     /// Looks once more into the namespaces with these inodes, and forgets what was seen there.
-    pub fn look_again(&mut self, inodes: &BTreeSet<u64>, home: &NetnsFile) {
+    pub(crate) fn look_again(&mut self, inodes: &BTreeSet<u64>, home: &NetnsFile) {
         self.seen.retain(|seen| !inodes.contains(&seen.netns.inode));
         for &inode in inodes {
             self.unread.remove(&inode);

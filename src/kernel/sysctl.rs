@@ -18,13 +18,13 @@ pub(super) fn set(link: &IfName, sysctl: &Sysctl, value: &SysctlValue) -> Result
 }
 
 /// The value of `sysctl` for `link`, as far as the kernel has it.
-pub fn sysctl(link: &str, sysctl: &Sysctl) -> Option<String> {
+pub(crate) fn sysctl(link: &str, sysctl: &Sysctl) -> Option<String> {
     let path = format!("/proc/sys/{}", sysctl.path(link));
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
 /// The number that `net.ipv4.conf.LINK.KEY` is; `link` may be `all`.
-pub fn sysctl_of(link: &str, key: &str) -> Option<u8> {
+pub(crate) fn sysctl_of(link: &str, key: &str) -> Option<u8> {
     fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{link}/{key}")).ok()?.trim().parse().ok()
 }
 

@@ -20,7 +20,7 @@ pub(super) const LENGTH: usize = 256;
 /// them. They are not bound, and what other links say is passed over: the kernel would wait for a grace period of RCU,
 /// some ten milliseconds, to bind one that hears already.
 #[derive(Debug)]
-pub struct Wire {
+pub(crate) struct Wire {
     ifindex: u32,
     mac: MacAddr,
     v4: Option<OwnedFd>,
@@ -34,7 +34,7 @@ impl Wire {
     ///
     /// # Errors
     /// When packet sockets are not permitted.
-    pub fn open(ifindex: u32, mac: MacAddr, addresses: &[IpAddr]) -> Result<Self> {
+    pub(crate) fn open(ifindex: u32, mac: MacAddr, addresses: &[IpAddr]) -> Result<Self> {
         let open = || {
             let socket = |is_v4: bool, protocol, program: fn(u32) -> Vec<_>| {
                 let any = addresses.iter().any(|address| address.is_ipv4() == is_v4);
@@ -57,12 +57,12 @@ impl Wire {
     }
 
     /// Its MAC address.
-    pub fn mac(&self) -> MacAddr {
+    pub(crate) fn mac(&self) -> MacAddr {
         self.mac
     }
 
     /// Hears who else asks for `address`. Where that is not possible, whoever has it is heard all the same.
-    pub fn listen_for(&self, address: IpAddr) {
+    pub(crate) fn listen_for(&self, address: IpAddr) {
         if let (IpAddr::V6(address), Some(groups)) = (address, &self._groups) {
             let (group, _) = frame::solicited_node(address);
             if let Err(error) = groups.join_multicast_v6(&group, self.ifindex) {
@@ -80,7 +80,7 @@ impl Wire {
     }
 
     /// Tells all that `address` is here, as far as that is possible.
-    pub fn announce(&self, address: IpAddr) {
+    pub(crate) fn announce(&self, address: IpAddr) {
         let sent = self.send(address, "announce", &frame::announcement(address, self.mac));
         sent.unwrap_or_else(|error| log::warn!("{error}"));
     }

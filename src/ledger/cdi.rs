@@ -11,7 +11,7 @@ use crate::oci::own_hooks::Program;
 
 impl Store {
     /// Where the CDI file is.
-    pub fn cdi_path(&self) -> PathBuf {
+    pub(crate) fn cdi_path(&self) -> PathBuf {
         self.cdi_dir.join("underlay.json")
     }
 }
@@ -22,7 +22,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// The old file, if any, stays.
-    pub fn write_cdi(&self, program: &Program) -> Result<bool> {
+    pub(crate) fn write_cdi(&self, program: &Program) -> Result<bool> {
         let path = self.store.cdi_path();
         match cdi::spec(&self.store.network_names()?, program) {
             Some(spec) => {

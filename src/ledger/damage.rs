@@ -9,7 +9,7 @@ impl Store {
     ///
     /// # Errors
     /// When a folder cannot be read.
-    pub fn damaged(&self) -> Result<Vec<Error>> {
+    pub(crate) fn damaged(&self) -> Result<Vec<Error>> {
         let containers = names_in::<ContainerId>(&self.containers_dir())?;
         let mut damaged: Vec<Error> = containers.iter().filter_map(|id| self.record(id).err()).collect();
         damaged.extend(self.made_parents()?.iter().filter_map(|name| self.made_parent(name).err()));

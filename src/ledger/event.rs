@@ -16,7 +16,7 @@ use crate::net::name::{ContainerId, IfName, NetworkName};
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-pub enum Event {
+pub(crate) enum Event {
     /// A container has its links.
     Attached(Container),
     /// A container that has stopped has none any more.
@@ -51,7 +51,7 @@ pub enum Event {
 
 /// A container with what it has, or had.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Container {
+pub(crate) struct Container {
     /// Its id.
     pub container: ContainerId,
     /// Its links, in order.
@@ -60,7 +60,7 @@ pub struct Container {
 
 /// A link of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attachment {
+pub(crate) struct Attachment {
     /// The network it is of.
     pub network: NetworkName,
     /// Its name in the container.
@@ -74,7 +74,7 @@ pub struct Attachment {
 
 /// How much an event matters, as syslog(3) counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Priority {
+pub(crate) enum Priority {
     /// `LOG_ERR`
     Error = 3,
     /// `LOG_WARNING`
@@ -97,10 +97,10 @@ impl From<&Record> for Container {
 
 impl Event {
     /// The words for all kinds of events, as [`Event::kind`] gives them.
-    pub const KINDS: [&str; 5] = ["attached", "detached", "reclaimed", "conflict", "failed"];
+    pub(crate) const KINDS: [&str; 5] = ["attached", "detached", "reclaimed", "conflict", "failed"];
 
     /// The failure of the hook at `stage`, of a container if its id could be read.
-    pub fn failed(stage: &str, container: Option<&str>, error: &Error) -> Self {
+    pub(crate) fn failed(stage: &str, container: Option<&str>, error: &Error) -> Self {
         Self::Failed {
             stage: stage.to_owned(),
             container: container.map(str::to_owned),
@@ -110,7 +110,7 @@ impl Event {
     }
 
     /// The word for its kind.
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         let [attached, detached, reclaimed, conflict, failed] = Self::KINDS;
         match self {
             Self::Attached(_) => attached,
@@ -122,7 +122,7 @@ impl Event {
     }
 
     /// How much it matters.
-    pub fn priority(&self) -> Priority {
+    pub(crate) fn priority(&self) -> Priority {
         match self {
             Self::Attached(_) | Self::Detached(_) => Priority::Info,
             Self::Reclaimed(_) | Self::Conflict { .. } => Priority::Warning,
@@ -131,7 +131,7 @@ impl Event {
     }
 
     /// The id of the container it is about.
-    pub fn container(&self) -> Option<&str> {
+    pub(crate) fn container(&self) -> Option<&str> {
         match self {
             Self::Attached(had) | Self::Detached(had) | Self::Reclaimed(had) => Some(had.container.as_str()),
             Self::Conflict { container, .. } => Some(container.as_str()),
@@ -140,7 +140,7 @@ impl Event {
     }
 
     /// The networks it is about, each once, in order.
-    pub fn networks(&self) -> Vec<&NetworkName> {
+    pub(crate) fn networks(&self) -> Vec<&NetworkName> {
         match self {
             Self::Attached(had) | Self::Detached(had) | Self::Reclaimed(had) => {
                 let mut told = BTreeSet::new();

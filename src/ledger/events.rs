@@ -24,7 +24,7 @@ const SELDOM: u32 = 16;
 
 /// An event with its time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Recorded<E = Event> {
+pub(crate) struct Recorded<E = Event> {
     /// When it happened (RFC 3339, seconds, UTC).
     pub time: String,
     /// What happened.
@@ -33,7 +33,7 @@ pub struct Recorded<E = Event> {
 }
 
 /// How many events of each kind there were, by [`Event::kind`].
-pub type Totals = BTreeMap<String, u64>;
+pub(crate) type Totals = BTreeMap<String, u64>;
 
 /// How many of each there were in files that are gone.
 #[derive(Default, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ impl Store {
     }
 
     /// Adds `event` to the record. One that cannot be written is no reason to fail: what went wrong is on stderr too.
-    pub fn record_event(&self, event: &Event) {
+    pub(crate) fn record_event(&self, event: &Event) {
         let now = SystemTime::now();
         let time = humantime::format_rfc3339_seconds(now).to_string();
         // By chance: whoever makes events cannot choose it.
@@ -118,7 +118,7 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn events(&self) -> Result<Vec<Recorded>> {
+    pub(crate) fn events(&self) -> Result<Vec<Recorded>> {
         let mut events = self.older_events();
         events.extend(read(file::read(&self.events_path(), 2 * LIMIT, Trust::Own))?);
         Ok(events)
@@ -128,7 +128,7 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn event_totals(&self) -> Result<Totals> {
+    pub(crate) fn event_totals(&self) -> Result<Totals> {
         let mut totals = self.forgotten().totals;
         count(&self.events()?, &mut totals);
         Ok(totals)

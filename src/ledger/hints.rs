@@ -33,7 +33,7 @@ impl Store {
     ///
     /// # Errors
     /// When others than root can write to the data dir.
-    pub fn hint_path(&self, identity: Option<&Identity>, container: &ContainerId) -> Result<PathBuf> {
+    pub(crate) fn hint_path(&self, identity: Option<&Identity>, container: &ContainerId) -> Result<PathBuf> {
         self.data_folder()?.map_or(Ok(()), |folder| trust::check_owner(&self.data_dir, folder))?;
         let [identities, containers] = FOLDERS;
         let (folder, name) = match identity {
@@ -48,7 +48,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn hint(&self, path: &Path) -> Result<Option<String>> {
+    pub(crate) fn hint(&self, path: &Path) -> Result<Option<String>> {
         match fs::read_link(path) {
             Ok(text) => Ok(Some(text.to_string_lossy().into_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -60,7 +60,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be changed.
-    pub fn renew_hint(&self, path: &Path) -> Result<()> {
+    pub(crate) fn renew_hint(&self, path: &Path) -> Result<()> {
         let now = TimeSpec::UTIME_NOW;
         let renewed = utimensat(AT_FDCWD, path, &now, &now, UtimensatFlags::NoFollowSymlink);
         renewed.map_err(|errno| Error::io("renew", path, &errno.into()))
@@ -70,7 +70,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be written: then there may be none any more.
-    pub fn write_hint(&self, path: &Path, text: &str) -> Result<()> {
+    pub(crate) fn write_hint(&self, path: &Path, text: &str) -> Result<()> {
         let failed = |error: io::Error| Error::io("create", path, &error);
         let Some(bucket) = path.parent() else { return Ok(()) };
         let made = match symlink(text, path) {
@@ -114,7 +114,7 @@ impl Store {
     ///
     /// # Errors
     /// When one cannot be removed.
-    pub fn trim_hints(&self, newest: &Path) -> Result<()> {
+    pub(crate) fn trim_hints(&self, newest: &Path) -> Result<()> {
         let mut hints = newest.parent().map(entries).transpose()?.unwrap_or_default();
         if hints.len() <= BUCKET {
             return Ok(());

@@ -59,7 +59,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be had: then marks prove nothing, and containers start all the same.
-    pub fn key(&self, timeout: Duration) -> Result<&Key> {
+    pub(crate) fn key(&self, timeout: Duration) -> Result<&Key> {
         match self.known_key()? {
             Some(key) => Ok(key),
             None => self.lock(timeout)?.make_host().map(|host| &host.key),
@@ -70,7 +70,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be read, or others than root could.
-    pub fn known_key(&self) -> Result<Option<&Key>> {
+    pub(crate) fn known_key(&self) -> Result<Option<&Key>> {
         Ok(self.host()?.map(|host| &host.key))
     }
 
@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// Where it is written.
-    pub fn host_path(&self) -> PathBuf {
+    pub(crate) fn host_path(&self) -> PathBuf {
         self.data_dir.join("host")
     }
 
@@ -149,7 +149,7 @@ impl<'a> Locked<'a> {
     ///
     /// # Errors
     /// When that cannot be done.
-    pub fn follow_machine(&self, dry_run: bool) -> Result<bool> {
+    pub(crate) fn follow_machine(&self, dry_run: bool) -> Result<bool> {
         self.follow(told_machine_id(), dry_run)
     }
 

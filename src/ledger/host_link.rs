@@ -20,7 +20,7 @@ const MARK: &str = "underlay:host:";
 /// The host's link of one network: `host_links/NETWORK.json`. The link is there while containers of the network are;
 /// its addresses are kept until the network is removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostLink {
+pub(crate) struct HostLink {
     /// The format; [`crate::ledger::record::VERSION`].
     pub version: u32,
     /// The network.
@@ -58,7 +58,7 @@ pub struct HostLink {
 
 /// A route of the host's to a container, by the host's link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HostRoute {
+pub(crate) struct HostRoute {
     /// The container's address.
     pub to: IpAddr,
     /// The address of the host's link, which packets to the container come from.
@@ -67,12 +67,12 @@ pub struct HostRoute {
 
 impl HostLink {
     /// The alias that marks it as ours (`IFLA_IFALIAS`).
-    pub fn mark(&self) -> String {
+    pub(crate) fn mark(&self) -> String {
         mark(&self.network)
     }
 
     /// Whether `link` is the host's link of this network: mark and kind say so.
-    pub fn is(&self, link: &Link) -> bool {
+    pub(crate) fn is(&self, link: &Link) -> bool {
         is_of(&self.network, link)
     }
 
@@ -81,7 +81,7 @@ impl HostLink {
     /// The kernel answers ARP requests for any of the host's addresses by any of its links, so that the LAN would see
     /// each of them with two MAC addresses. By this link it shall speak to those alone that it has routes to
     /// (`arp_filter`), and of the address that they know (`arp_announce`). What routers advertise is for the parent.
-    pub fn sysctls(&self, link: &IfName) -> [(String, &'static str); 4] {
+    pub(crate) fn sysctls(&self, link: &IfName) -> [(String, &'static str); 4] {
         let disable_ipv6 = if self.addresses.iter().any(IpAddr::is_ipv6) { "0" } else { "1" };
         [
             (format!("ipv4/conf/{link}/arp_filter"), "1"),
@@ -92,17 +92,17 @@ impl HostLink {
     }
 
     /// Whether `link` is the one that was made, whole, and nobody has changed it since.
-    pub fn is_whole(&self, link: &Link) -> bool {
+    pub(crate) fn is_whole(&self, link: &Link) -> bool {
         self.is(link) && self.ifindex == Some(link.ifindex) && link.up && self.is_placed(link)
     }
 
     /// Whether `link` has the right type and parent.
-    pub fn is_placed(&self, link: &Link) -> bool {
+    pub(crate) fn is_placed(&self, link: &Link) -> bool {
         link.driver == Some(self.driver) && link.lower == Some(self.segment)
     }
 
     /// The routes to the addresses of `attached`, if that is a container's attachment to this network.
-    pub fn routes_to(&self, attached: &Attached) -> Vec<HostRoute> {
+    pub(crate) fn routes_to(&self, attached: &Attached) -> Vec<HostRoute> {
         // What hangs on a parent that was there before is not reached by the link on this one.
         let is_reached = attached.host_link.as_ref() == Some(&self.name) && attached.segment == self.segment;
         if !is_reached || attached.network != self.network {
@@ -116,7 +116,7 @@ impl HostLink {
     }
 
     /// The routes to the addresses of `attached` that lead none of the host's `ways` elsewhere.
-    pub fn open_routes_to(&self, attached: &Attached, ways: &Ways) -> Vec<HostRoute> {
+    pub(crate) fn open_routes_to(&self, attached: &Attached, ways: &Ways) -> Vec<HostRoute> {
         let on = [attached.parent_index, attached.segment];
         let subnet = |to: IpAddr| attached.addresses.iter().find(|net| net.addr() == to).map(IpNet::trunc);
         let is_open = |to: IpAddr| subnet(to).is_some_and(|subnet| ways.obstacle(to, subnet, on).is_none());
@@ -126,7 +126,7 @@ impl HostLink {
     }
 
     /// The open routes to all that `records` hold in this network.
-    pub fn open_routes<'a>(
+    pub(crate) fn open_routes<'a>(
         &self,
         records: impl IntoIterator<Item = &'a Record>,
         ways: &Ways,
@@ -137,7 +137,7 @@ impl HostLink {
 
     /// Whether its addresses are such as `network` wants now: those it names, and one in a subnet for each family
     /// that it has.
-    pub fn suits(&self, network: &Network) -> bool {
+    pub(crate) fn suits(&self, network: &Network) -> bool {
         let Some(access) = &network.host_access else { return false };
         [true, false].into_iter().all(|is_v4| {
             let has = self.addresses.iter().find(|address| address.is_ipv4() == is_v4);
@@ -152,7 +152,7 @@ impl HostLink {
 
 impl Record {
     /// Whether the host is to have routes to this container by its link of `network`.
-    pub fn uses_host_link(&self, network: &NetworkName) -> bool {
+    pub(crate) fn uses_host_link(&self, network: &NetworkName) -> bool {
         self.attachments.iter().any(|attached| attached.network == *network && attached.host_link.is_some())
     }
 }

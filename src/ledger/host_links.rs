@@ -16,7 +16,7 @@ impl Store {
     ///
     /// # Errors
     /// When its record is damaged.
-    pub fn host_link(&self, network: &NetworkName) -> Result<Option<HostLink>> {
+    pub(crate) fn host_link(&self, network: &NetworkName) -> Result<Option<HostLink>> {
         let path = self.host_link_path(network);
         let Some(link) = self.read_state::<HostLink>(&path)? else { return Ok(None) };
         if link.network != *network || link.name != host_link::name(network) {
@@ -31,7 +31,7 @@ impl Store {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn host_links(&self) -> Result<Vec<NetworkName>> {
+    pub(crate) fn host_links(&self) -> Result<Vec<NetworkName>> {
         names_in(&self.host_links_dir())
     }
 
@@ -39,7 +39,7 @@ impl Store {
     ///
     /// # Errors
     /// When records cannot be listed.
-    pub fn needs_host_link(&self, network: &NetworkName) -> Result<bool> {
+    pub(crate) fn needs_host_link(&self, network: &NetworkName) -> Result<bool> {
         for id in names_in::<ContainerId>(&self.containers_dir())? {
             match self.record(&id) {
                 Ok(Some(record)) if record.uses_host_link(network) => return Ok(true),
@@ -53,7 +53,7 @@ impl Store {
     }
 
     /// Whether `link` stays without a container that needs it: it is kept, and what its network wants now.
-    pub fn keeps_host_link(&self, link: &HostLink) -> bool {
+    pub(crate) fn keeps_host_link(&self, link: &HostLink) -> bool {
         link.kept
             && match self.network(&link.network) {
                 Ok(network) => link.suits(&network),
@@ -66,7 +66,7 @@ impl Store {
     ///
     /// # Errors
     /// When the lease or the record cannot be read.
-    pub fn host_holding(&self, segment: u32, claim: Claim) -> Result<Option<NetworkName>> {
+    pub(crate) fn host_holding(&self, segment: u32, claim: Claim) -> Result<Option<NetworkName>> {
         let Some(network) = leased_to_host(&self.lease_path(segment, claim))? else { return Ok(None) };
         match self.host_link(&network) {
             Ok(Some(link))
@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// The files of the ledger that are the record of `link` and its leases.
-    pub fn paths_of_host_link(&self, link: &HostLink) -> Vec<PathBuf> {
+    pub(crate) fn paths_of_host_link(&self, link: &HostLink) -> Vec<PathBuf> {
         let leases = link.addresses.iter().map(|&address| self.lease_path(link.segment, address.into()));
         leases.chain([self.host_link_path(&link.network)]).collect()
     }
@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// Where the host's link of `network` is written down.
-    pub fn host_link_path(&self, network: &NetworkName) -> PathBuf {
+    pub(crate) fn host_link_path(&self, network: &NetworkName) -> PathBuf {
         self.host_links_dir().join(format!("{network}.json"))
     }
 }
@@ -102,7 +102,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write_host_link(&self, link: &HostLink) -> Result<()> {
+    pub(crate) fn write_host_link(&self, link: &HostLink) -> Result<()> {
         write_state(&self.store.host_link_path(&link.network), link)
     }
 
@@ -110,7 +110,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write_host_lease(&self, segment: u32, claim: Claim, network: &NetworkName) -> Result<()> {
+    pub(crate) fn write_host_lease(&self, segment: u32, claim: Claim, network: &NetworkName) -> Result<()> {
         file::make_folder(&self.store.segment_dir(segment), 0o700)?;
         file::replace_link(&self.store.lease_path(segment, claim), &host_lease_target(network))
     }
@@ -119,7 +119,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// The record stays.
-    pub fn forget_host_link(&self, link: &HostLink) -> Result<()> {
+    pub(crate) fn forget_host_link(&self, link: &HostLink) -> Result<()> {
         self.release_host(link, |_| true)?;
         remove(&self.store.host_link_path(&link.network))
     }

@@ -21,7 +21,7 @@ use crate::escape::shell;
 
 /// The store while no other process changes it. Dropping it gives the lock back.
 #[derive(Debug)]
-pub struct Locked<'a> {
+pub(crate) struct Locked<'a> {
     pub(crate) store: &'a Store,
     file: Option<LockFile>,
     folder: Option<File>,
@@ -41,7 +41,7 @@ pub(super) enum Slot {
 
 impl<'a> Locked<'a> {
     /// The store that is locked.
-    pub fn store(&self) -> &'a Store {
+    pub(crate) fn store(&self) -> &'a Store {
         self.store
     }
 }
@@ -62,7 +62,7 @@ impl Store {
     /// # Errors
     /// [`Kind::Busy`] when the time is over, and at once when this process has it; [`Kind::Input`] when others than root
     /// can write to the folder.
-    pub fn lock(&self, timeout: Duration) -> Result<Locked<'_>> {
+    pub(crate) fn lock(&self, timeout: Duration) -> Result<Locked<'_>> {
         self.lock_within(timeout)?.map_err(|refused| self.explain(&refused, timeout))
     }
 

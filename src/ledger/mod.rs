@@ -40,11 +40,10 @@ use crate::json;
 use crate::ledger::record::{Record, VERSION};
 use crate::net::name::{ContainerId, NetworkName};
 
-pub use events::{Recorded, Totals};
 use host::Host;
-pub use lock::Locked;
+pub(crate) use lock::Locked;
 use lock::Slot;
-pub use segments::{Holding, Leases};
+pub(crate) use segments::Holding;
 use state_folder::Folder;
 
 /// No file of ours is larger.
@@ -55,7 +54,7 @@ const REBUILD: &str = "`underlay gc` writes it anew from what the kernel tells";
 
 /// What is written of all containers.
 #[derive(Clone, Debug, Default)]
-pub struct Records {
+pub(crate) struct Records {
     /// The records that can be read.
     pub sound: Vec<Record>,
     /// The containers whose records cannot, with the kind of the error.
@@ -70,7 +69,7 @@ struct Versioned {
 
 /// Our files, below four folders.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     config_dir: PathBuf,
     state_dir: PathBuf,
     data_dir: PathBuf,
@@ -86,7 +85,7 @@ pub struct Store {
 
 impl Store {
     /// The files below these folders, which need not exist.
-    pub fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf, cdi_dir: PathBuf) -> Self {
+    pub(crate) fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf, cdi_dir: PathBuf) -> Self {
         Self {
             config_dir,
             state_dir,
@@ -103,7 +102,7 @@ impl Store {
     ///
     /// # Errors
     /// When the file is there and wrong.
-    pub fn settings(&self) -> Result<Settings> {
+    pub(crate) fn settings(&self) -> Result<Settings> {
         trust::check_folder(&self.config_dir)?;
         let path = self.settings_path();
         match file::read(&path, LIMIT, Trust::Operator)? {
@@ -113,7 +112,7 @@ impl Store {
     }
 
     /// Where the settings are.
-    pub fn settings_path(&self) -> PathBuf {
+    pub(crate) fn settings_path(&self) -> PathBuf {
         self.config_dir.join("underlay.json")
     }
 
@@ -121,7 +120,7 @@ impl Store {
     ///
     /// # Errors
     /// When there is none, or its file is wrong.
-    pub fn network(&self, name: &NetworkName) -> Result<Network> {
+    pub(crate) fn network(&self, name: &NetworkName) -> Result<Network> {
         let path = self.network_path(name);
         trust::check_folder(&self.networks_dir())?;
         match file::read(&path, LIMIT, Trust::Operator)? {
@@ -134,7 +133,7 @@ impl Store {
     ///
     /// # Errors
     /// When that cannot be told.
-    pub fn has_network(&self, name: &NetworkName) -> Result<bool> {
+    pub(crate) fn has_network(&self, name: &NetworkName) -> Result<bool> {
         let path = self.network_path(name);
         path.try_exists().map_err(|error| Error::io("look for", &path, &error))
     }
@@ -143,7 +142,7 @@ impl Store {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn network_names(&self) -> Result<Vec<NetworkName>> {
+    pub(crate) fn network_names(&self) -> Result<Vec<NetworkName>> {
         names_in(&self.networks_dir())
     }
 
@@ -151,7 +150,7 @@ impl Store {
     ///
     /// # Errors
     /// When its record cannot be made out: [`Kind::is_of_one_file`].
-    pub fn record(&self, id: &ContainerId) -> Result<Option<Record>> {
+    pub(crate) fn record(&self, id: &ContainerId) -> Result<Option<Record>> {
         let Some(record) = self.read_state::<Record>(&self.record_path(id))? else { return Ok(None) };
         if record.container != *id {
             let path = self.record_path(id);
@@ -165,7 +164,7 @@ impl Store {
     ///
     /// # Errors
     /// When a file or the folder cannot be read.
-    pub fn records(&self) -> Result<Records> {
+    pub(crate) fn records(&self) -> Result<Records> {
         let mut records = Records::default();
         for id in names_in::<ContainerId>(&self.containers_dir())? {
             match self.record(&id) {
@@ -181,7 +180,7 @@ impl Store {
     }
 
     /// The folder of settings and networks, that of the ledger, and that of what is remembered.
-    pub fn dirs(&self) -> [&Path; 3] {
+    pub(crate) fn dirs(&self) -> [&Path; 3] {
         [&self.config_dir, &self.state_dir, &self.data_dir]
     }
 
@@ -221,7 +220,7 @@ impl Store {
     }
 
     /// Where the definition of the network `name` is.
-    pub fn network_path(&self, name: &NetworkName) -> PathBuf {
+    pub(crate) fn network_path(&self, name: &NetworkName) -> PathBuf {
         self.networks_dir().join(format!("{name}.json"))
     }
 
@@ -230,13 +229,13 @@ impl Store {
     }
 
     /// The record of the container `id`.
-    pub fn record_path(&self, id: &ContainerId) -> PathBuf {
+    pub(crate) fn record_path(&self, id: &ContainerId) -> PathBuf {
         self.containers_dir().join(format!("{id}.json"))
     }
 }
 
 /// The error for a network that is not there, with the `others` to choose from.
-pub fn no_such_network(name: &NetworkName, others: &[NetworkName]) -> Error {
+pub(crate) fn no_such_network(name: &NetworkName, others: &[NetworkName]) -> Error {
     let others: Vec<_> = others.iter().map(NetworkName::as_str).collect();
     Error::new(Kind::NotFound, format!("network {name} does not exist")).hint(match others.as_slice() {
         [] => "create it with `underlay network create`".to_owned(),

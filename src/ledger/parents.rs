@@ -13,7 +13,7 @@ impl Store {
     ///
     /// # Errors
     /// When its record is damaged.
-    pub fn made_parent(&self, name: &IfName) -> Result<Option<MadeParent>> {
+    pub(crate) fn made_parent(&self, name: &IfName) -> Result<Option<MadeParent>> {
         self.read_state(&self.parent_path(name))
     }
 
@@ -21,7 +21,7 @@ impl Store {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn made_parents(&self) -> Result<Vec<IfName>> {
+    pub(crate) fn made_parents(&self) -> Result<Vec<IfName>> {
         names_in(&self.parents_dir())
     }
 
@@ -29,7 +29,7 @@ impl Store {
     ///
     /// # Errors
     /// When definitions or records cannot be listed.
-    pub fn needs_parent(&self, name: &IfName, counts: impl Fn(&Record) -> bool) -> Result<bool> {
+    pub(crate) fn needs_parent(&self, name: &IfName, counts: impl Fn(&Record) -> bool) -> Result<bool> {
         for network in self.network_names()? {
             let needs = match self.network(&network) {
                 Ok(network) => {
@@ -60,7 +60,7 @@ impl Store {
     }
 
     /// How many links there are below the parent `name`, as far as is known.
-    pub fn height(&self, name: &IfName) -> usize {
+    pub(crate) fn height(&self, name: &IfName) -> usize {
         self.below(name).count()
     }
 
@@ -80,7 +80,7 @@ impl Store {
     }
 
     /// Where the parent `name` is written down.
-    pub fn parent_path(&self, name: &IfName) -> PathBuf {
+    pub(crate) fn parent_path(&self, name: &IfName) -> PathBuf {
         self.parents_dir().join(format!("{name}.json"))
     }
 }
@@ -90,7 +90,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write_parent(&self, parent: &MadeParent) -> Result<()> {
+    pub(crate) fn write_parent(&self, parent: &MadeParent) -> Result<()> {
         write_state(&self.store.parent_path(&parent.name), parent)
     }
 
@@ -98,7 +98,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When its record cannot be removed.
-    pub fn forget_parent(&self, name: &IfName) -> Result<()> {
+    pub(crate) fn forget_parent(&self, name: &IfName) -> Result<()> {
         remove(&self.store.parent_path(name))
     }
 }

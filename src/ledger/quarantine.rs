@@ -19,7 +19,7 @@ const MOST: usize = 256;
 
 /// An address of a container's attachment that somebody else has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conflict {
+pub(crate) struct Conflict {
     /// Which of the attachments.
     pub attachment: usize,
     /// The address.
@@ -30,7 +30,7 @@ pub struct Conflict {
 
 /// Why an address is not handed out for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quarantined {
+pub(crate) struct Quarantined {
     /// Who has it.
     pub mac: MacAddr,
     /// Until when, in seconds since 1970.
@@ -56,7 +56,7 @@ fn lasts(until: u64, period: u64, now: u64) -> bool {
 
 impl Quarantined {
     /// Whether the address is set aside at `now`.
-    pub fn lasts(&self, now: u64) -> bool {
+    pub(crate) fn lasts(&self, now: u64) -> bool {
         lasts(self.until, PERIOD, now)
     }
 }

@@ -23,7 +23,7 @@ pub(crate) const VERSION: u32 = 1;
 
 /// What one container holds: `containers/ID.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub(crate) struct Record {
     /// The format; [`VERSION`].
     pub version: u32,
     /// The container.
@@ -52,7 +52,7 @@ pub struct Record {
 /// How far an attach has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub(crate) enum State {
     /// Addresses are held; links may or may not exist.
     Pending,
     /// Everything is in place.
@@ -61,7 +61,7 @@ pub enum State {
 
 /// The process and network namespace a container is known by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// Its first process, as the runtime's namespace counts.
     pub pid: i32,
     /// When that process started, in clock ticks since boot (proc_pid_stat(5), field 22): a reused pid differs.
@@ -75,7 +75,7 @@ pub struct Holder {
 
 /// A network namespace by identity, and by path where something else than the process keeps it alive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Netns {
+pub(crate) struct Netns {
     /// Device of the namespace file.
     pub device: u64,
     /// Inode of the namespace file.
@@ -87,14 +87,14 @@ pub struct Netns {
 
 impl Netns {
     /// Whether it is the same namespace as `other`, whatever path leads there.
-    pub fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
 }
 
 /// One link of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attached {
+pub(crate) struct Attached {
     /// The network it belongs to.
     pub network: NetworkName,
     /// What it is.
@@ -162,40 +162,40 @@ pub(crate) struct Segment {
 
 impl Attached {
     /// Whether its link has IPv6.
-    pub fn has_ipv6(&self) -> bool {
+    pub(crate) fn has_ipv6(&self) -> bool {
         self.advertised.slaac.is_some() || self.addresses.iter().any(|net| net.addr().is_ipv6())
     }
 
     /// Takes away what it has of routes.
-    pub fn clear_routes(&mut self) {
+    pub(crate) fn clear_routes(&mut self) {
         self.routes.clear();
         self.advertised.default_route = false;
     }
 
     /// Its MAC address, if nobody else on the segment may have it.
-    pub fn own_mac(&self) -> Option<MacAddr> {
+    pub(crate) fn own_mac(&self) -> Option<MacAddr> {
         self.mac.filter(|_| self.driver.has_own_mac())
     }
 
     /// All that is leased for it.
-    pub fn claims(&self) -> impl Iterator<Item = Claim> {
+    pub(crate) fn claims(&self) -> impl Iterator<Item = Claim> {
         self.addresses.iter().map(|net| net.addr().into()).chain(self.own_mac().map(Claim::from))
     }
 }
 
 impl Record {
     /// What the container is when it comes again.
-    pub fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         self.identity.clone().unwrap_or_else(|| Identity::from(&self.container))
     }
 
     /// Whether this container holds `claim` on `segment`.
-    pub fn holds(&self, segment: u32, claim: Claim) -> bool {
+    pub(crate) fn holds(&self, segment: u32, claim: Claim) -> bool {
         self.attachments.iter().any(|a| a.segment == segment && a.claims().any(|held| held == claim))
     }
 
     /// Whether addresses of this container are probed for.
-    pub fn is_probed(&self) -> bool {
+    pub(crate) fn is_probed(&self) -> bool {
         self.attachments.iter().any(|attached| attached.detection.is_some())
     }
 
@@ -206,13 +206,13 @@ impl Record {
 
     /// The same with another holder, whose the links are from now on.
     #[must_use]
-    pub fn held_by(&self, holder: &Holder) -> Self {
+    pub(crate) fn held_by(&self, holder: &Holder) -> Self {
         let marked_as = Some(self.made_for()).filter(|made| *made != (holder.pid, holder.start_time));
         Self { holder: holder.clone(), marked_as, ..self.clone() }
     }
 
     /// Each attachment with the mark of its link.
-    pub fn marked(&self) -> impl DoubleEndedIterator<Item = (Mark, &Attached)> + ExactSizeIterator {
+    pub(crate) fn marked(&self) -> impl DoubleEndedIterator<Item = (Mark, &Attached)> + ExactSizeIterator {
         let (pid, start_time) = self.made_for();
         self.attachments.iter().enumerate().map(move |(index, attached)| {
             let mark = Mark {

@@ -21,12 +21,12 @@ impl Store {
     }
 
     /// The lease of `claim` on `segment`.
-    pub fn lease_path(&self, segment: u32, claim: Claim) -> PathBuf {
+    pub(crate) fn lease_path(&self, segment: u32, claim: Claim) -> PathBuf {
         self.segment_dir(segment).join(claim.to_string())
     }
 
     /// The files of the ledger that are `record` and its leases.
-    pub fn paths_of(&self, record: &Record) -> Vec<PathBuf> {
+    pub(crate) fn paths_of(&self, record: &Record) -> Vec<PathBuf> {
         let leases = record
             .attachments
             .iter()
@@ -40,7 +40,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// The old record, if any, stays.
-    pub fn write(&self, record: &Record) -> Result<()> {
+    pub(crate) fn write(&self, record: &Record) -> Result<()> {
         write_state(&self.store.record_path(&record.container), record)
     }
 
@@ -49,7 +49,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// The record stays.
-    pub fn release(&self, record: &Record) -> Result<()> {
+    pub(crate) fn release(&self, record: &Record) -> Result<()> {
         if self.store.record(&record.container)?.is_some_and(|now| now.holder != record.holder) {
             return Ok(());
         }
@@ -71,7 +71,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// [`Kind::Taken`] when there is one of that name.
-    pub fn create_network(&self, network: &Network) -> Result<()> {
+    pub(crate) fn create_network(&self, network: &Network) -> Result<()> {
         let path = self.store.network_path(&network.name);
         if let Some(folder) = path.parent() {
             file::make_folder(folder, 0o755)?;
@@ -87,7 +87,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When it cannot be removed.
-    pub fn remove_network(&self, name: &NetworkName) -> Result<()> {
+    pub(crate) fn remove_network(&self, name: &NetworkName) -> Result<()> {
         remove(&self.store.network_path(name))
     }
 }

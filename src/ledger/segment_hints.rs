@@ -27,7 +27,7 @@ impl Store {
     }
 
     /// The addresses of `segment` that are set aside now.
-    pub fn quarantined(&self, segment: u32) -> Vec<(IpAddr, Quarantined)> {
+    pub(crate) fn quarantined(&self, segment: u32) -> Vec<(IpAddr, Quarantined)> {
         let now = now();
         // What is damaged is told of elsewhere.
         let known = self.segment(segment).ok().flatten();
@@ -43,7 +43,7 @@ impl Locked<'_> {
 
     /// Whether the link of a container of ours that is gone may have caused `conflict` on `segment`: the kernel may
     /// still be taking it apart.
-    pub fn is_ghost(&self, segment: u32, conflict: &Conflict) -> bool {
+    pub(crate) fn is_ghost(&self, segment: u32, conflict: &Conflict) -> bool {
         let known = self.store.segment(segment).ok().flatten();
         known.is_some_and(|known| known.hints.is_ghost(conflict.mac, now()))
     }
@@ -71,7 +71,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When the hints cannot be written.
-    pub fn expire(&self, lifted: bool, dry_run: bool) -> Result<Vec<(u32, IpAddr)>> {
+    pub(crate) fn expire(&self, lifted: bool, dry_run: bool) -> Result<Vec<(u32, IpAddr)>> {
         let mut over = Vec::new();
         for number in self.store.segments()? {
             let Ok(Some(mut segment)) = self.store.segment(number) else { continue };

@@ -14,7 +14,7 @@ use crate::net::name::{ContainerId, NetworkName};
 
 /// The leases of a segment by who holds them.
 #[derive(Clone, Debug, Default)]
-pub struct Leases {
+pub(crate) struct Leases {
     /// Nobody's.
     pub orphans: Vec<Claim>,
     /// The containers whose records cannot be made out.
@@ -25,7 +25,7 @@ pub struct Leases {
 
 /// Who holds a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Holding {
+pub(crate) enum Holding {
     /// This container, whose record lists what is leased.
     Container(Box<Record>),
     /// This container, whose record cannot be made out.
@@ -41,7 +41,7 @@ impl Store {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn segments(&self) -> Result<Vec<u32>> {
+    pub(crate) fn segments(&self) -> Result<Vec<u32>> {
         let paths = entries(&self.state_dir.join("segments"))?;
         Ok(paths.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
     }
@@ -50,7 +50,7 @@ impl Store {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn held(&self, segment: u32) -> Result<Vec<Claim>> {
+    pub(crate) fn held(&self, segment: u32) -> Result<Vec<Claim>> {
         let names = file_names(&self.segment_dir(segment))?;
         Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
@@ -59,7 +59,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn leased_to(&self, segment: u32, claim: Claim) -> Result<Option<ContainerId>> {
+    pub(crate) fn leased_to(&self, segment: u32, claim: Claim) -> Result<Option<ContainerId>> {
         leased_to(&self.lease_path(segment, claim))
     }
 
@@ -67,7 +67,7 @@ impl Store {
     ///
     /// # Errors
     /// When the lease or the record cannot be read.
-    pub fn holding(&self, segment: u32, claim: Claim) -> Result<Holding> {
+    pub(crate) fn holding(&self, segment: u32, claim: Claim) -> Result<Holding> {
         let Some(id) = self.leased_to(segment, claim)? else {
             return Ok(self.host_holding(segment, claim)?.map_or(Holding::Nobody, Holding::Host));
         };
@@ -83,7 +83,7 @@ impl Store {
     ///
     /// # Errors
     /// When a lease or record cannot be read.
-    pub fn leases(&self, segment: u32) -> Result<Leases> {
+    pub(crate) fn leases(&self, segment: u32) -> Result<Leases> {
         let mut leases = Leases::default();
         let mut holders: BTreeMap<ContainerId, Record> = BTreeMap::new();
         for claim in self.held(segment)? {
@@ -111,7 +111,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When a folder cannot be read.
-    pub fn left_over(&self) -> Result<Vec<PathBuf>> {
+    pub(crate) fn left_over(&self) -> Result<Vec<PathBuf>> {
         let store = self.store;
         let mut folders = vec![store.networks_dir(), store.containers_dir(), store.parents_dir()];
         folders.push(store.host_links_dir());
@@ -135,7 +135,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn make_segment(&self, segment: u32) -> Result<()> {
+    pub(crate) fn make_segment(&self, segment: u32) -> Result<()> {
         file::make_folder(&self.store.segment_dir(segment), 0o700)
     }
 
@@ -143,7 +143,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write_lease(&self, segment: u32, claim: Claim, container: &ContainerId) -> Result<()> {
+    pub(crate) fn write_lease(&self, segment: u32, claim: Claim, container: &ContainerId) -> Result<()> {
         self.make_segment(segment)?;
         file::replace_link(&self.store.lease_path(segment, claim), &lease_target(container))
     }

@@ -29,7 +29,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// The next attach looks once more.
-    pub fn recovered(&self) -> Result<()> {
+    pub(crate) fn recovered(&self) -> Result<()> {
         let path = &self.store.state_dir;
         match self.store.folder()? {
             Some(Folder::Lost) => fs::set_permissions(path, fs::Permissions::from_mode(MODE))
@@ -72,7 +72,7 @@ impl Store {
     ///
     /// # Errors
     /// When that cannot be told.
-    pub fn is_lost(&self) -> Result<bool> {
+    pub(crate) fn is_lost(&self) -> Result<bool> {
         match self.folder()? {
             Some(folder) => Ok(folder == Folder::Lost),
             None => self.was_made(),

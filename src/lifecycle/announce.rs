@@ -37,7 +37,7 @@ pub(crate) fn repeat(store: &Store, record: &Record, home: &NetnsFile) {
 ///
 /// # Errors
 /// When the ledger cannot be read.
-pub fn announce(store: &Store, id: &ContainerId) -> Result<()> {
+pub(crate) fn announce(store: &Store, id: &ContainerId) -> Result<()> {
     let mut known: Option<Record> = None;
     let mut done = 1;
     loop {

@@ -39,7 +39,11 @@ use crate::plan::lasting;
 ///
 /// # Errors
 /// The first thing that is wrong. No link, lease or record is left behind.
-pub fn attach(store: &Store, state: &oci::Created, named: Option<&NetworkName>) -> Result<Option<Record>> {
+pub(crate) fn attach(
+    store: &Store,
+    state: &oci::Created,
+    named: Option<&NetworkName>,
+) -> Result<Option<Record>> {
     let bundle = oci::bundle(state, named)?;
     let Some(asked) = bundle.asked() else { return Ok(None) };
     let container: ContainerId = state.id.parse()?;

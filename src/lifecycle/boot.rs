@@ -16,7 +16,7 @@ use crate::netlink::Socket;
 
 /// What a boot came to.
 #[derive(Debug, Default)]
-pub struct Boot {
+pub(crate) struct Boot {
     /// What was done, as commands that do the same.
     pub done: Vec<String>,
     /// What was not, of one network each; the others are as they should be.
@@ -28,7 +28,7 @@ pub struct Boot {
 ///
 /// # Errors
 /// When settings, networks or kernel cannot be read at all. What is wrong with one network is among what failed.
-pub fn boot(store: &Store) -> Result<Boot> {
+pub(crate) fn boot(store: &Store) -> Result<Boot> {
     let settings = store.settings()?;
     let mut host = Socket::open()?;
     // What is made by a ledger that knows of no container would take the place of what they need.

@@ -30,7 +30,7 @@ const DYING: Duration = Duration::from_secs(1);
 /// # Errors
 /// When links or files could not be removed; what is left stays in the ledger. [`Kind::Taken`] when the holder
 /// of the record lives: then another container goes by the same id.
-pub fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> {
+pub(crate) fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> {
     // Settings that cannot be read hinder the next attach; what is over is cleared away all the same.
     let settings = store.settings().unwrap_or_else(|error| {
         log::warn!("{error}");

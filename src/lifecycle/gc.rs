@@ -15,7 +15,7 @@ use crate::plan::{self, Op};
 
 /// What a collection came to.
 #[derive(Debug, Default)]
-pub struct Collected {
+pub(crate) struct Collected {
     /// What was done, as commands that do the same.
     pub done: Vec<String>,
     /// What could not be done: it stays in the ledger.
@@ -35,7 +35,7 @@ impl Collected {
 ///
 /// # Errors
 /// When ledger or kernel cannot be read at all.
-pub fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected> {
+pub(crate) fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected> {
     let settings = store.settings()?;
     let mut host = Socket::open()?;
     let home = NetnsFile::own()?;

@@ -26,7 +26,7 @@ use crate::plan;
 ///
 /// # Errors
 /// Those that the hook would end with.
-pub fn preview(store: &Store, container: &ContainerId, bundle: &Bundle) -> Result<Vec<String>> {
+pub(crate) fn preview(store: &Store, container: &ContainerId, bundle: &Bundle) -> Result<Vec<String>> {
     let Some(asked) = bundle.asked() else {
         return Ok(vec!["# it asks for no network: the hook does nothing".to_owned()]);
     };

@@ -20,7 +20,7 @@ use crate::oci::own_hooks::Program;
 use crate::oci::runtime_call::Call;
 
 /// The name by which this program is the wrapper.
-pub const NAME: &str = "underlay-runtime";
+pub(crate) const NAME: &str = "underlay-runtime";
 /// Runtimes, the first that is there is taken, and where they are looked for: not in PATH, which is the caller's.
 const RUNTIMES: [&str; 2] = ["runc", "crun"];
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -29,7 +29,7 @@ const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/
 ///
 /// # Errors
 /// When the container asks for a network and cannot have the hooks, and when there is no runtime.
-pub fn run(store: &Store, program: &Program, call: &Call<'_>) -> Error {
+pub(crate) fn run(store: &Store, program: &Program, call: &Call<'_>) -> Error {
     match prepare(store, program, call) {
         Ok(runtime) => {
             kernel::restore_signals();
@@ -90,7 +90,7 @@ fn add_hooks(path: &Path, program: &Program, call: &Call<'_>) -> Result<bool> {
 ///
 /// # Errors
 /// When that cannot be written.
-pub fn report(call: &Call<'_>, error: &Error) -> Result<()> {
+pub(crate) fn report(call: &Call<'_>, error: &Error) -> Result<()> {
     let Some(log) = call.log else { return Ok(()) };
     let message = printable::message(&format!("{NAME}: {error}"));
     let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();

@@ -7,7 +7,7 @@ use crate::oci::request::Attachment;
 impl Record {
     /// Whether the attachments of this container are what is `asked` for, each of the network at its place in
     /// `networks`.
-    pub fn gives(&self, asked: &[Attachment], networks: &[Network]) -> bool {
+    pub(crate) fn gives(&self, asked: &[Attachment], networks: &[Network]) -> bool {
         let mut pairs = self.attachments.iter().zip(asked.iter().zip(networks));
         self.attachments.len() == asked.len()
             && pairs.all(|(has, (asked, network))| has.gives(asked, network))

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 /// An inclusive range of addresses of one family, written `FIRST-LAST` or as a CIDR block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressRange {
+pub(crate) struct AddressRange {
     pub(crate) first: IpAddr,
     pub(crate) last: IpAddr,
 }
@@ -20,7 +20,7 @@ impl AddressRange {
     ///
     /// # Errors
     /// When the families differ or `last` comes before `first`.
-    pub fn new(first: IpAddr, last: IpAddr) -> Result<Self> {
+    pub(crate) fn new(first: IpAddr, last: IpAddr) -> Result<Self> {
         if first.is_ipv4() != last.is_ipv4() || first > last {
             return Err(Error::input(format!("range {first}-{last} does not run upwards in one family")));
         }
@@ -28,7 +28,7 @@ impl AddressRange {
     }
 
     /// The lowest address of the range.
-    pub fn first(self) -> IpAddr {
+    pub(crate) fn first(self) -> IpAddr {
         self.first
     }
 }

@@ -9,7 +9,7 @@ use crate::net::mac::MacAddr;
 
 /// An address or a MAC address: what is leased. Its text is the name of the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Claim {
+pub(crate) enum Claim {
     /// An IP address.
     Address(IpAddr),
     /// The MAC address of a link that has one of its own.
@@ -18,7 +18,7 @@ pub enum Claim {
 
 impl Claim {
     /// The IP address, if it is one.
-    pub fn address(self) -> Option<IpAddr> {
+    pub(crate) fn address(self) -> Option<IpAddr> {
         match self {
             Self::Address(address) => Some(address),
             Self::Mac(_) => None,

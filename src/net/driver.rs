@@ -13,13 +13,14 @@ macro_rules! words {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(rename_all = "lowercase")]
-        pub enum $name {
+        pub(crate) enum $name {
             $($(#[$vdoc])* $variant),+
         }
 
         impl $name {
             /// Every one there is.
-            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+            #[allow(dead_code, reason = "not every enum is listed")]
+            pub(crate) const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
         }
 
         impl FromStr for $name {
@@ -97,7 +98,7 @@ words! {
 /// A driver with its mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Driver {
+pub(crate) enum Driver {
     /// `type macvlan mode MODE`
     Macvlan {
         /// How links of one parent reach each other.
@@ -114,7 +115,7 @@ pub enum Driver {
 
 impl Driver {
     /// The driver without its mode.
-    pub fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> Kind {
         match self {
             Self::Macvlan { .. } => Kind::Macvlan,
             Self::Ipvlan { .. } => Kind::Ipvlan,
@@ -122,12 +123,12 @@ impl Driver {
     }
 
     /// Whether each link has a MAC address of its own: the others have the parent's, whatever they are given.
-    pub fn has_own_mac(self) -> bool {
+    pub(crate) fn has_own_mac(self) -> bool {
         matches!(self, Self::Macvlan { mode } if mode != MacvlanMode::Passthru)
     }
 
     /// Whether packets leave by routing alone, so that a default route names the link and no gateway.
-    pub fn is_routed(self) -> bool {
+    pub(crate) fn is_routed(self) -> bool {
         matches!(self, Self::Ipvlan { mode: IpvlanMode::L3 | IpvlanMode::L3s, .. })
     }
 }

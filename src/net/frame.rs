@@ -25,7 +25,7 @@ const HOPS: u8 = 255;
 
 /// What a frame says of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heard {
+pub(crate) struct Heard {
     /// The address.
     pub address: IpAddr,
     /// Who says so.
@@ -35,7 +35,7 @@ pub struct Heard {
 }
 
 /// Asks who has `address`, without claiming anything: an ARP probe, or a neighbour solicitation from nobody.
-pub fn probe(address: IpAddr, mac: MacAddr) -> Vec<u8> {
+pub(crate) fn probe(address: IpAddr, mac: MacAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => arp(mac, Ipv4Addr::UNSPECIFIED, address),
         IpAddr::V6(address) => {
@@ -47,7 +47,7 @@ pub fn probe(address: IpAddr, mac: MacAddr) -> Vec<u8> {
 
 /// Tells all that `address` is at `mac`: an ARP announcement, or an unsolicited neighbour advertisement that overrides
 /// what is known.
-pub fn announcement(address: IpAddr, mac: MacAddr) -> Vec<u8> {
+pub(crate) fn announcement(address: IpAddr, mac: MacAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => arp(mac, address, address),
         IpAddr::V6(address) => {
@@ -61,14 +61,14 @@ pub fn announcement(address: IpAddr, mac: MacAddr) -> Vec<u8> {
 }
 
 /// The group that a solicitation for `address` is sent to (RFC 4291, 2.7.1), and where Ethernet carries that.
-pub fn solicited_node(address: Ipv6Addr) -> (Ipv6Addr, [u8; 6]) {
+pub(crate) fn solicited_node(address: Ipv6Addr) -> (Ipv6Addr, [u8; 6]) {
     let [.., a, b, c] = address.octets();
     let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]);
     (group, [0x33, 0x33, 0xff, a, b, c])
 }
 
 /// What `frame` says of whose an address is; `None` if nothing.
-pub fn claim(frame: &[u8]) -> Option<Heard> {
+pub(crate) fn claim(frame: &[u8]) -> Option<Heard> {
     let (ethernet, packet) = frame.split_first_chunk::<14>()?;
     let &[_, _, _, _, _, _, a, b, c, d, e, f, kind @ ..] = ethernet;
     match kind {

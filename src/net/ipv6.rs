@@ -111,7 +111,7 @@ impl Network {
 
 /// What a link takes from router advertisements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Advertised {
+pub(crate) struct Advertised {
     /// Addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slaac: Option<Slaac>,
@@ -128,14 +128,14 @@ pub struct Advertised {
 
 impl Advertised {
     /// Whether it is nothing.
-    pub fn is_nothing(&self) -> bool {
+    pub(crate) fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 }
 
 /// What has a link that is down take `advertised` from routers and nothing else, or have no IPv6 at all: keys of
 /// `net.ipv6.conf.LINK`, with their values.
-pub fn sysctls(advertised: Option<&Advertised>) -> Vec<(&'static str, String)> {
+pub(crate) fn sysctls(advertised: Option<&Advertised>) -> Vec<(&'static str, String)> {
     let Some(advertised) = advertised else { return vec![("disable_ipv6", "1".to_owned())] };
     let mut all = vec![("disable_ipv6", "0".to_owned())];
     let mut set = |key, value: String| all.push((key, value));

@@ -11,7 +11,7 @@ use crate::net::vlan::VlanProtocol;
 
 /// What RTM_GETLINK tells of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
+pub(crate) struct Link {
     /// Its number in its network namespace.
     pub ifindex: u32,
     /// Its name (`IFLA_IFNAME`); whatever the kernel holds, so not an `IfName`.
@@ -53,7 +53,7 @@ pub struct Link {
 
 /// A link of another namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Elsewhere {
+pub(crate) struct Elsewhere {
     /// Its number there.
     pub ifindex: u32,
     /// That namespace, as the asking one counts its peers.
@@ -63,7 +63,7 @@ pub struct Elsewhere {
 impl Link {
     /// The link that gives this one its layer-2 segment: the kernel hangs children of a macvlan or ipvlan
     /// link on the link below it.
-    pub fn segment(&self) -> u32 {
+    pub(crate) fn segment(&self) -> u32 {
         match self.kind.as_deref() {
             Some("macvlan" | "macvtap" | "ipvlan" | "ipvtap") => self.lower.unwrap_or(self.ifindex),
             _ => self.ifindex,
@@ -71,7 +71,7 @@ impl Link {
     }
 
     /// What sort of link it is, for people.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match (&self.kind, self.vlan_id) {
             (_, Some(id)) => {
                 let protocol = self.vlan_protocol.filter(|protocol| !protocol.is_default());
@@ -84,7 +84,7 @@ impl Link {
     }
 
     /// Whether this is a parent that underlay has made.
-    pub fn is_made_parent(&self) -> bool {
+    pub(crate) fn is_made_parent(&self) -> bool {
         self.alias.as_deref() == Some(parent::MARK)
     }
 
@@ -92,7 +92,7 @@ impl Link {
     ///
     /// # Errors
     /// Says what the kernel would answer with a bare EINVAL or EBUSY.
-    pub fn check_parent(&self, network: &Network) -> Result<()> {
+    pub(crate) fn check_parent(&self, network: &Network) -> Result<()> {
         let name = &self.name;
         if self.loopback {
             return Err(Error::input(format!("parent {name} is a loopback link")).hint("use a link to a LAN"));
@@ -121,7 +121,7 @@ impl Link {
 }
 
 /// The command that gives the link `name` the MTU `mtu`.
-pub fn set_mtu(name: &str, mtu: u32) -> Line {
+pub(crate) fn set_mtu(name: &str, mtu: u32) -> Line {
     Line::of("ip link set").named("dev", name).text("mtu").word(mtu)
 }
 

@@ -14,7 +14,7 @@ const LONGEST: usize = 255 - 17;
 /// What a link's alias says (`IFLA_IFALIAS`), before its [seal](crate::net::seal): `underlay:CONTAINER:INDEX:PID:START:NETWORK`.
 /// It says whose link it is as exactly as the ledger does, so that the ledger can be written anew from the links.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// The container.
     pub container: ContainerId,
     /// Which of its attachments.
@@ -30,13 +30,13 @@ pub struct Mark {
 impl Mark {
     /// The device group (`IFLA_GROUP`) a link has from its birth until it is marked, for the kernel takes no alias in
     /// the message that makes a link. Never 0, which is every other link's.
-    pub fn group(&self) -> u32 {
+    pub(crate) fn group(&self) -> u32 {
         (fnv1a(&self.to_string()) >> 32) as u32 | 1
     }
 
     /// # Errors
     /// When the kernel would not keep all of it.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let length = self.to_string().len();
         if length <= LONGEST {
             return Ok(());

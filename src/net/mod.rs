@@ -1,19 +1,19 @@
 //! Values of networking: names, addresses, links, routes, frames. Nothing here does anything.
 
-pub mod address_range;
-pub mod claim;
-pub mod driver;
-pub mod frame;
-pub mod ipv6;
-pub mod link;
-pub mod mac;
-pub mod mark;
-pub mod name;
-pub mod neighbour;
-pub mod parent;
-pub mod route;
-pub mod seal;
-pub mod subnet;
-pub mod tuning;
-pub mod vlan;
-pub mod ways;
+pub(crate) mod address_range;
+pub(crate) mod claim;
+pub(crate) mod driver;
+pub(crate) mod frame;
+pub(crate) mod ipv6;
+pub(crate) mod link;
+pub(crate) mod mac;
+pub(crate) mod mark;
+pub(crate) mod name;
+pub(crate) mod neighbour;
+pub(crate) mod parent;
+pub(crate) mod route;
+pub(crate) mod seal;
+pub(crate) mod subnet;
+pub(crate) mod tuning;
+pub(crate) mod vlan;
+pub(crate) mod ways;

@@ -12,7 +12,7 @@ use crate::net::tuning::Tuning;
 use crate::net::vlan::VlanProtocol;
 
 /// The alias that marks a parent as made by underlay (`IFLA_IFALIAS`).
-pub const MARK: &str = "underlay:parent";
+pub(crate) const MARK: &str = "underlay:parent";
 
 /// What a dummy link has (`ETH_DATA_LEN`).
 const ETHERNET_MTU: u32 = 1500;
@@ -23,7 +23,7 @@ const DOT1AD: &str = "ad";
 /// How a parent that is not there is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Recipe {
+pub(crate) enum Recipe {
     /// A VLAN sub-interface.
     Vlan {
         /// The link that carries the tagged frames.
@@ -44,7 +44,7 @@ impl Recipe {
     ///
     /// # Errors
     /// When the number behind the last dot is no VLAN id.
-    pub fn of_name(name: &IfName) -> Result<Option<Self>> {
+    pub(crate) fn of_name(name: &IfName) -> Result<Option<Self>> {
         let Some((base, id)) = name.as_str().rsplit_once('.') else { return Ok(None) };
         let (id, protocol) = match id.strip_prefix(DOT1AD) {
             Some(id) => (id, VlanProtocol::Dot1ad),
@@ -65,7 +65,7 @@ impl Recipe {
     }
 
     /// What makes a link like `link`, if underlay makes such; `base` is the link below it.
-    pub fn of_link(link: &Link, base: Option<&Link>) -> Option<Self> {
+    pub(crate) fn of_link(link: &Link, base: Option<&Link>) -> Option<Self> {
         match (link.kind.as_deref()?, link.vlan_id) {
             ("dummy", _) => Some(Self::Dummy),
             ("vlan", Some(id)) => {
@@ -76,7 +76,7 @@ impl Recipe {
     }
 
     /// The link below the one this makes.
-    pub fn base(&self) -> Option<&IfName> {
+    pub(crate) fn base(&self) -> Option<&IfName> {
         match self {
             Self::Vlan { base, .. } => Some(base),
             Self::Dummy => None,
@@ -84,7 +84,7 @@ impl Recipe {
     }
 
     /// The link `name` as this makes it on `base`; it has no number yet.
-    pub fn link(&self, name: &IfName, base: Option<&Link>) -> Link {
+    pub(crate) fn link(&self, name: &IfName, base: Option<&Link>) -> Link {
         let (kind, vlan_id, vlan_protocol) = match self {
             Self::Vlan { id, protocol, .. } => ("vlan", Some(*id), Some(*protocol)),
             Self::Dummy => ("dummy", None, None),
@@ -115,7 +115,7 @@ impl Recipe {
     ///
     /// # Errors
     /// Says what it is instead.
-    pub fn verify(&self, link: &Link, base: Option<&Link>) -> Result<()> {
+    pub(crate) fn verify(&self, link: &Link, base: Option<&Link>) -> Result<()> {
         let is = match self {
             Self::Vlan { id, protocol, .. } => {
                 (link.vlan_id, link.vlan_protocol) == (Some(*id), Some(*protocol))
@@ -143,7 +143,7 @@ impl fmt::Display for Recipe {
 
 /// A parent that underlay has made: `parents/NAME.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MadeParent {
+pub(crate) struct MadeParent {
     /// The format; [`crate::ledger::record::VERSION`].
     pub version: u32,
     /// Its name.
@@ -162,7 +162,7 @@ pub struct MadeParent {
 
 impl MadeParent {
     /// Whether `link` is this very link: number, kind and mark all say so.
-    pub fn is(&self, link: &Link) -> bool {
+    pub(crate) fn is(&self, link: &Link) -> bool {
         self.ifindex.is_none_or(|ifindex| ifindex == link.ifindex)
             && self.is_of_kind(link)
             && link.is_made_parent()
@@ -170,7 +170,7 @@ impl MadeParent {
 
     /// Whether `link` is what a killed process has left of it, half made: under the name it is born with, without a mark
     /// yet. As nothing but the ledger and its kind tell whose it is, all of that must agree.
-    pub fn has_left(&self, link: &Link) -> bool {
+    pub(crate) fn has_left(&self, link: &Link) -> bool {
         let is_same_vlan = match self.recipe {
             Recipe::Vlan { id, protocol, .. } => {
                 (link.vlan_id, link.vlan_protocol) == (Some(id), Some(protocol))
@@ -193,7 +193,7 @@ impl MadeParent {
 /// The name of a VLAN: `eth0.50`, with 802.1ad `eth0.ad50`, as [`Recipe::of_name`] reads it. First in full; then, where
 /// that is longer than the kernel's 15 characters, with a hash in place of all but the id. Not `ul-`: whoever may name
 /// dummies may not name these.
-pub fn vlan_name(base: &IfName, protocol: VlanProtocol, id: u16) -> (String, IfName) {
+pub(crate) fn vlan_name(base: &IfName, protocol: VlanProtocol, id: u16) -> (String, IfName) {
     let prefix = if protocol == VlanProtocol::Dot1ad { DOT1AD } else { "" };
     let full = format!("{base}.{prefix}{id}");
     let hashed = || format!("vl-{:07x}-{id}", fnv1a(&full) >> 36);
@@ -203,7 +203,7 @@ pub fn vlan_name(base: &IfName, protocol: VlanProtocol, id: u16) -> (String, IfN
 }
 
 /// The name of the dummy link of a network without a parent: `ul-NETWORK`, or a hash where that is too long.
-pub fn dummy_name(network: &NetworkName) -> IfName {
+pub(crate) fn dummy_name(network: &NetworkName) -> IfName {
     let name = network.as_str();
     let short =
         if name.len() <= 12 { format!("ul-{name}") } else { format!("ul-{:012x}", fnv1a(name) >> 16) };

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// A route of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Route {
+pub(crate) struct Route {
     /// The destination; `0.0.0.0/0` or `::/0` for a default route.
     pub to: IpNet,
     /// The next hop; none for a route by the link alone.
@@ -31,7 +31,7 @@ pub struct Route {
 /// What becomes of the packets that take a route (`rtm_type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum RouteType {
+pub(crate) enum RouteType {
     /// They are sent on.
     #[default]
     Unicast,
@@ -45,10 +45,10 @@ pub enum RouteType {
 
 impl RouteType {
     /// Every one there is.
-    pub const ALL: [Self; 4] = [Self::Unicast, Self::Blackhole, Self::Unreachable, Self::Prohibit];
+    pub(crate) const ALL: [Self; 4] = [Self::Unicast, Self::Blackhole, Self::Unreachable, Self::Prohibit];
 
     /// Whether packets are sent on.
-    pub fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -66,23 +66,23 @@ impl fmt::Display for RouteType {
 
 impl Route {
     /// The route to `to` by the next hop `via`, or by the link alone.
-    pub fn new(to: IpNet, via: Option<IpAddr>) -> Self {
+    pub(crate) fn new(to: IpNet, via: Option<IpAddr>) -> Self {
         Self { to, via, metric: None, kind: RouteType::Unicast, onlink: false }
     }
 
     /// Whether packets are sent on. A route that sends nothing on belongs to no link, and does not go with one.
-    pub fn leads_on(&self) -> bool {
+    pub(crate) fn leads_on(&self) -> bool {
         self.kind == RouteType::Unicast
     }
 
     /// Whether it is a default route.
-    pub fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         self.to.prefix_len() == 0
     }
 
     /// Reads `DESTINATION SEPARATOR GATEWAY`, with `blackhole`, `unreachable` or `prohibit` in the gateway's place, and
     /// behind it, in any order, `onlink` and the metric.
-    pub fn parse(text: &str, separator: char) -> Option<Self> {
+    pub(crate) fn parse(text: &str, separator: char) -> Option<Self> {
         let mut words = text.split(separator);
         let to = words.next()?.parse().ok()?;
         let way = words.next()?;
@@ -106,7 +106,7 @@ impl Route {
     ///
     /// # Errors
     /// When it is none.
-    pub fn short(text: &str) -> Result<Self> {
+    pub(crate) fn short(text: &str) -> Result<Self> {
         Self::parse(text, '@').ok_or_else(|| {
             Error::input(format!("{text:?} is no route")).hint(
                 "write DESTINATION@GATEWAY or DESTINATION@blackhole, then @METRIC and @onlink if need be",
@@ -119,7 +119,7 @@ impl Route {
     ///
     /// # Errors
     /// Says what is wrong with it.
-    pub fn check(&self, reaches: impl Fn(IpAddr) -> bool) -> Result<()> {
+    pub(crate) fn check(&self, reaches: impl Fn(IpAddr) -> bool) -> Result<()> {
         let to = self.to;
         let refuse = |why: String| Err(Error::input(format!("route to {to} {why}")));
         if to != to.trunc() {
@@ -206,7 +206,7 @@ fn no_table(text: impl fmt::Display) -> Error {
 /// The routes of one link alone, for packets that leave from its addresses (source routing): replies so leave by the
 /// link that the question came in on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Table {
+pub(crate) struct Table {
     /// Its number in the container.
     pub id: TableId,
     /// What it holds.

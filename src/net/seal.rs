@@ -11,21 +11,21 @@ use crate::net::link::Link;
 use crate::net::mark::Mark;
 
 /// How many bytes a key has.
-pub const KEY: usize = 16;
+pub(crate) const KEY: usize = 16;
 
 /// The key that the marks of this host are sealed with, for root alone.
 #[derive(Clone)]
-pub struct Key([u8; KEY]);
+pub(crate) struct Key([u8; KEY]);
 
 /// A message authentication code: SipHash-2-4 of 64 bits (Aumasson and Bernstein, 2012), in an alias 16 hexadecimal
 /// digits. Whether one is right only root's own programs tell, so it cannot be found by trying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seal(u64);
+pub(crate) struct Seal(u64);
 
 /// A link's alias that is a mark: `underlay:CONTAINER:INDEX:PID:START:NETWORK:SEAL`. Without a seal, as the first
 /// versions wrote it, it proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alias {
+pub(crate) struct Alias {
     /// What it says.
     pub mark: Mark,
     /// What proves it.
@@ -34,7 +34,7 @@ pub struct Alias {
 
 impl Key {
     /// The key that is made of these bytes, which nobody can guess.
-    pub fn new(bytes: [u8; KEY]) -> Self {
+    pub(crate) fn new(bytes: [u8; KEY]) -> Self {
         Self(bytes)
     }
 
@@ -44,12 +44,12 @@ impl Key {
     }
 
     /// The alias of `link` in the namespace `netns` that says `mark`, sealed.
-    pub fn seal(&self, mark: Mark, link: &Link, netns: &Netns) -> Alias {
+    pub(crate) fn seal(&self, mark: Mark, link: &Link, netns: &Netns) -> Alias {
         Alias { seal: Some(self.of(&mark, link, netns)), mark }
     }
 
     /// Whether underlay has written `alias` on `link` in the namespace `netns`.
-    pub fn proves(&self, alias: &Alias, link: &Link, netns: &Netns) -> bool {
+    pub(crate) fn proves(&self, alias: &Alias, link: &Link, netns: &Netns) -> bool {
         alias.seal == Some(self.of(&alias.mark, link, netns))
     }
 

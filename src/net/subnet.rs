@@ -7,12 +7,12 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-pub use crate::net::address_range::AddressRange;
+pub(crate) use crate::net::address_range::AddressRange;
 use crate::oci::address::not_for_hosts;
 
 /// One subnet of a network, with its gateway and the range that addresses are picked from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subnet {
+pub(crate) struct Subnet {
     net: IpNet,
     gateway: Option<IpAddr>,
     onlink: bool,
@@ -26,7 +26,7 @@ impl Subnet {
     ///
     /// # Errors
     /// Host bits in `net`, or a gateway, range or aux address that is not inside it.
-    pub fn new(
+    pub(crate) fn new(
         net: IpNet,
         gateway: Option<IpAddr>,
         range: Option<AddressRange>,
@@ -65,40 +65,40 @@ impl Subnet {
 
     /// The subnet with a router that is on the link, whatever its address.
     #[must_use]
-    pub fn with_onlink_gateway(self, gateway: IpAddr) -> Self {
+    pub(crate) fn with_onlink_gateway(self, gateway: IpAddr) -> Self {
         Self { gateway: Some(gateway), onlink: true, ..self }
     }
 
     /// Whether the router need not be in the subnet.
-    pub fn has_onlink_gateway(&self) -> bool {
+    pub(crate) fn has_onlink_gateway(&self) -> bool {
         self.onlink
     }
 
     /// The subnet with these routers besides its gateway, as far as they are in it: they are never handed out.
     #[must_use]
-    pub fn with_next_hops(mut self, next_hops: impl IntoIterator<Item = IpAddr>) -> Self {
+    pub(crate) fn with_next_hops(mut self, next_hops: impl IntoIterator<Item = IpAddr>) -> Self {
         let net = self.net;
         self.next_hops.extend(next_hops.into_iter().filter(|next_hop| net.contains(next_hop)));
         self
     }
 
     /// The subnet itself.
-    pub fn net(&self) -> IpNet {
+    pub(crate) fn net(&self) -> IpNet {
         self.net
     }
 
     /// The router of the subnet, if a default route is to lead there.
-    pub fn gateway(&self) -> Option<IpAddr> {
+    pub(crate) fn gateway(&self) -> Option<IpAddr> {
         self.gateway
     }
 
     /// The range addresses are picked from, if not the whole subnet.
-    pub fn range(&self) -> Option<AddressRange> {
+    pub(crate) fn range(&self) -> Option<AddressRange> {
         self.range
     }
 
     /// The addresses that are never handed out, by name: routers, printers and the like.
-    pub fn aux_addresses(&self) -> &BTreeMap<String, IpAddr> {
+    pub(crate) fn aux_addresses(&self) -> &BTreeMap<String, IpAddr> {
         &self.aux_addresses
     }
 
@@ -106,7 +106,7 @@ impl Subnet {
     ///
     /// # Errors
     /// When no container can have it: it is outside, the gateway, or not a host address.
-    pub fn host(&self, address: IpAddr) -> Result<IpNet> {
+    pub(crate) fn host(&self, address: IpAddr) -> Result<IpNet> {
         let refuse = |why: &str| {
             Err(Error::input(format!("address {address} {why} {}", self.net)).hint("ask for another address"))
         };
@@ -129,13 +129,13 @@ impl Subnet {
     }
 
     /// What the pool of this subnet is called where its cursor is kept: the range, or the subnet.
-    pub fn pool_name(&self) -> String {
+    pub(crate) fn pool_name(&self) -> String {
         self.range.map_or_else(|| self.net.to_string(), |range| range.to_string())
     }
 
     /// Every address of the pool that may be picked, each once: first those after `last`, then from the
     /// beginning. An address just given up so comes round last (next-fit).
-    pub fn candidates(&self, last: Option<IpAddr>) -> impl Iterator<Item = IpNet> + '_ {
+    pub(crate) fn candidates(&self, last: Option<IpAddr>) -> impl Iterator<Item = IpNet> + '_ {
         let (first, end) = self.pool();
         let last = last
             .filter(|last| last.is_ipv4() == self.net.network().is_ipv4())
@@ -153,13 +153,13 @@ impl Subnet {
     }
 
     /// `address` with the prefix length of this subnet, if it is one that may be picked.
-    pub fn pickable(&self, address: IpAddr) -> Option<IpNet> {
+    pub(crate) fn pickable(&self, address: IpAddr) -> Option<IpNet> {
         let (first, end) = self.pool();
         self.host(address).ok().filter(|_| (first..=end).contains(&number(address)))
     }
 
     /// Whether no container may have `address`, whoever holds it.
-    pub fn is_reserved(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_reserved(&self, address: IpAddr) -> bool {
         self.gateway == Some(address)
             || self.is_structural(address)
             || self.is_aux(address)
@@ -171,7 +171,7 @@ impl Subnet {
     }
 
     /// How many addresses are taken, and how many can still be picked, when those of `held` are.
-    pub fn usage(&self, held: &BTreeSet<IpAddr>) -> Usage {
+    pub(crate) fn usage(&self, held: &BTreeSet<IpAddr>) -> Usage {
         let structural =
             [self.net.network(), self.net.broadcast()].into_iter().filter(|&a| self.is_structural(a));
         let reserved = structural.chain(self.gateway).chain(self.aux_addresses.values().copied());
@@ -221,7 +221,7 @@ impl Subnet {
 
 /// How full a subnet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Addresses of the subnet that nobody else can have: held, or reserved.
     pub in_use: u64,
     /// Addresses of the pool that can still be picked.

@@ -14,7 +14,7 @@ const MOST: usize = 256;
 
 /// The properties of a link that are nobody's unless they are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tuning {
+pub(crate) struct Tuning {
     /// How many frames wait to be sent (`IFLA_TXQLEN`); without it the kernel's 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub txqueuelen: Option<u32>,
@@ -35,7 +35,7 @@ impl Tuning {
     ///
     /// # Errors
     /// Names the key that is wrong.
-    pub fn check(&self, driver: Driver) -> Result<()> {
+    pub(crate) fn check(&self, driver: Driver) -> Result<()> {
         if self.bcqueuelen.is_some() && driver.kind() == Kind::Ipvlan {
             return Err(Error::input("bcqueuelen: is no option of driver ipvlan")
                 .hint("remove it, or change the driver"));
@@ -60,7 +60,7 @@ impl Tuning {
 
     /// The same with these source addresses too.
     #[must_use]
-    pub fn with_sources(&self, macs: &[MacAddr]) -> Self {
+    pub(crate) fn with_sources(&self, macs: &[MacAddr]) -> Self {
         let mut tuning = self.clone();
         for mac in macs {
             if !tuning.source_macs.contains(mac) {

@@ -111,7 +111,7 @@ impl fmt::Display for VlanRanges {
 
 /// By which EtherType a tagged frame is known (`IFLA_VLAN_PROTOCOL`), in the words of `ip link`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum VlanProtocol {
+pub(crate) enum VlanProtocol {
     /// 0x8100: a VLAN of one's own network.
     #[default]
     #[serde(rename = "802.1Q", alias = "802.1q")]
@@ -123,7 +123,7 @@ pub enum VlanProtocol {
 
 impl VlanProtocol {
     /// Whether it is the one that goes without saying.
-    pub fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -154,7 +154,7 @@ impl fmt::Display for VlanProtocol {
 
 /// The VLANs of a parent that a network lies in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trunk {
+pub(crate) struct Trunk {
     /// The link that carries the tagged frames.
     pub base: IfName,
     /// How they are tagged.
@@ -170,7 +170,7 @@ impl Trunk {
     ///
     /// # Errors
     /// When there is nothing to carry them, or no VLAN.
-    pub fn of(file: &NetworkFile) -> Result<Option<Self>> {
+    pub(crate) fn of(file: &NetworkFile) -> Result<Option<Self>> {
         let (vlan, vlans) = (file.vlan, file.vlans.clone());
         let key = match (vlan, &vlans, file.vlan_protocol) {
             (Some(_), ..) => "vlan",
@@ -189,18 +189,18 @@ impl Trunk {
     }
 
     /// How the link of [`Trunk::vlan`] is made.
-    pub fn recipe(&self) -> Option<Recipe> {
+    pub(crate) fn recipe(&self) -> Option<Recipe> {
         let (base, protocol) = (self.base.clone(), self.protocol);
         self.vlan.map(|id| Recipe::Vlan { base, id: id.into(), protocol })
     }
 
     /// The parent of the network: the link of its VLAN; as long as none is chosen, the one that carries them.
-    pub fn parent(&self) -> IfName {
+    pub(crate) fn parent(&self) -> IfName {
         self.vlan.map_or_else(|| self.base.clone(), |id| vlan_name(&self.base, self.protocol, id.into()).1)
     }
 
     /// That link's name before it is made short enough; `None` as long as no VLAN is chosen.
-    pub fn long_name(&self) -> Option<String> {
+    pub(crate) fn long_name(&self) -> Option<String> {
         self.vlan.map(|id| vlan_name(&self.base, self.protocol, id.into()).0)
     }
 
@@ -214,7 +214,7 @@ impl Trunk {
 
 impl Network {
     /// Whether it has VLANs only for containers that ask for one.
-    pub fn is_of_many_vlans(&self) -> bool {
+    pub(crate) fn is_of_many_vlans(&self) -> bool {
         self.trunk.as_ref().is_some_and(|trunk| trunk.vlan.is_none())
     }
 
@@ -222,7 +222,7 @@ impl Network {
     ///
     /// # Errors
     /// When it has no such VLAN, or only those that must be asked for.
-    pub fn on_vlan(mut self, asked: Option<VlanId>) -> Result<Self> {
+    pub(crate) fn on_vlan(mut self, asked: Option<VlanId>) -> Result<Self> {
         let name = &self.name;
         let Some(trunk) = &mut self.trunk else {
             return match asked {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 /// A unicast route of the host's, in whatever table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Way {
+pub(crate) struct Way {
     /// Where it leads.
     pub to: IpNet,
     /// The routers it leads through; none where its destination is on the link.
@@ -18,11 +18,11 @@ pub struct Way {
 
 /// The routes of the host, but for those by its own links in networks: what these lead to are containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ways(Vec<Way>);
+pub(crate) struct Ways(Vec<Way>);
 
 /// Why an address is no container's to have where the host would get a route to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Obstacle {
+pub(crate) enum Obstacle {
     /// The host's packets to this destination go there.
     NextHop(IpNet),
     /// The host reaches it through this router.
@@ -33,13 +33,13 @@ pub enum Obstacle {
 
 impl Ways {
     /// These routes.
-    pub fn new(ways: Vec<Way>) -> Self {
+    pub(crate) fn new(ways: Vec<Way>) -> Self {
         Self(ways)
     }
 
     /// Those alone that matter to addresses of `subnets`: a host may have a million.
     #[must_use]
-    pub fn about(mut self, subnets: &[IpNet]) -> Self {
+    pub(crate) fn about(mut self, subnets: &[IpNet]) -> Self {
         let matters = |way: &Way, subnet: &IpNet| {
             let overlaps = way.to.contains(subnet) || subnet.contains(&way.to);
             overlaps || way.via.iter().any(|via| subnet.contains(via))
@@ -54,7 +54,7 @@ impl Ways {
     /// The definition of a network says that its subnet is on the parent. A route of the host's to a part of the subnet
     /// knows better. So does the host where it has only a part of the subnet on the parent, and a router for the rest. A
     /// default route alone says nothing of a subnet that the host is not in.
-    pub fn obstacle(&self, address: IpAddr, subnet: IpNet, on: [u32; 2]) -> Option<Obstacle> {
+    pub(crate) fn obstacle(&self, address: IpAddr, subnet: IpNet, on: [u32; 2]) -> Option<Obstacle> {
         if let Some(way) = self.0.iter().find(|way| way.via.contains(&address)) {
             return Some(Obstacle::NextHop(way.to));
         }

@@ -15,7 +15,7 @@ use crate::net::route::{Route, TableId};
 
 /// What some links of a namespace have.
 #[derive(Clone, Debug, Default)]
-pub struct Contents {
+pub(crate) struct Contents {
     addresses: BTreeMap<u32, Vec<IpNet>>,
     /// By the link they leave by; those that lead nowhere have none.
     routes: BTreeMap<Option<u32>, Vec<FoundRoute>>,
@@ -24,19 +24,19 @@ pub struct Contents {
 
 impl Contents {
     /// The addresses of the link `ifindex`, as [`Socket::addresses_of`] has them.
-    pub fn addresses_of(&self, ifindex: u32) -> &[IpNet] {
+    pub(crate) fn addresses_of(&self, ifindex: u32) -> &[IpNet] {
         self.addresses.get(&ifindex).map_or(&[], Vec::as_slice)
     }
 
     /// The routes of `table` by the link `ifindex`, as [`Socket::routes_of`] has them.
-    pub fn routes_of(&self, ifindex: u32, table: Option<TableId>) -> impl Iterator<Item = Route> {
+    pub(crate) fn routes_of(&self, ifindex: u32, table: Option<TableId>) -> impl Iterator<Item = Route> {
         let nowhere = self.routes.get(&None).into_iter();
         let all = nowhere.chain(self.routes.get(&Some(ifindex))).flatten();
         all.filter(move |found| found.is_in(table)).map(|found| found.route)
     }
 
     /// The rules of ours, from which address to which table.
-    pub fn rules(&self) -> &[(IpAddr, TableId)] {
+    pub(crate) fn rules(&self) -> &[(IpAddr, TableId)] {
         &self.rules
     }
 }
@@ -46,7 +46,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn contents(&mut self, links: &BTreeSet<u32>) -> Result<Contents> {
+    pub(crate) fn contents(&mut self, links: &BTreeSet<u32>) -> Result<Contents> {
         let mut contents = Contents::default();
         for address in self.kept_addresses(|ifindex| links.contains(&ifindex))? {
             contents.addresses.entry(address.ifindex).or_default().push(address.net);
@@ -65,7 +65,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn addresses_of(&mut self, ifindex: u32) -> Result<Vec<IpNet>> {
+    pub(crate) fn addresses_of(&mut self, ifindex: u32) -> Result<Vec<IpNet>> {
         let kept = self.kept_addresses(|by| by == ifindex)?;
         Ok(kept.into_iter().map(|address| address.net).collect())
     }
@@ -76,7 +76,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn routes_of(&mut self, ifindex: u32, table: Option<TableId>) -> Result<Vec<Route>> {
+    pub(crate) fn routes_of(&mut self, ifindex: u32, table: Option<TableId>) -> Result<Vec<Route>> {
         let is_it = |found: &FoundRoute| found.is_in(table) && found.ifindex.is_none_or(|by| by == ifindex);
         Ok(self.found_routes(is_it)?.into_iter().map(|found| found.route).collect())
     }

@@ -10,7 +10,7 @@ use crate::net::parent::Recipe;
 use crate::plan::Op;
 
 /// Whether something was refused because an address or MAC address is in use on the segment.
-pub fn is_in_use(error: &Error) -> bool {
+pub(crate) fn is_in_use(error: &Error) -> bool {
     error.kind() == Kind::Kernel(libc::EADDRINUSE)
 }
 

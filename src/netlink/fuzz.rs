@@ -12,7 +12,7 @@ use crate::plan::lasting::Lasting;
 
 /// A datagram from the kernel. Its promise: whatever stands in it, each message is taken by its own length, so that
 /// none is read as a part of another, and each payload is read or refused.
-pub fn fuzz(datagram: &[u8]) {
+pub(crate) fn fuzz(datagram: &[u8]) {
     let mut whole = true;
     let mut count = 0;
     for reply in reply::replies(datagram) {
@@ -78,7 +78,7 @@ fn acknowledgement(sequence: u32) -> Vec<u8> {
 }
 
 /// The messages that `attached` comes to, as far as they need no namespace.
-pub fn fuzz_messages(attached: &Attached, alias: &str) {
+pub(crate) fn fuzz_messages(attached: &Attached, alias: &str) {
     let ifindex = attached.ifindex.unwrap_or(1);
     well_formed(message::set_up(ifindex, alias));
     well_formed(message::rename_link(ifindex, &attached.ifname));

@@ -15,10 +15,9 @@ pub(crate) mod routes;
 mod socket;
 mod ways;
 
-pub use contents::Contents;
 pub(crate) use explain::explain;
-pub use explain::is_in_use;
+pub(crate) use explain::is_in_use;
 #[cfg(any(test, feature = "fuzzing"))]
-pub use fuzz::{fuzz, fuzz_messages};
-pub use socket::Socket;
+pub(crate) use fuzz::{fuzz, fuzz_messages};
+pub(crate) use socket::Socket;
 pub(crate) use socket::refused;

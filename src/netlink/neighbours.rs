@@ -23,7 +23,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn neighbours(&mut self, ifindex: u32) -> Result<Vec<Neighbour>> {
+    pub(crate) fn neighbours(&mut self, ifindex: u32) -> Result<Vec<Neighbour>> {
         // Kernels that do not filter tell of all links.
         let on_link = |payload: &[u8]| Ok(parse(payload).filter(|(found, _)| *found == ifindex));
         let all = self.dump(|| dump(ifindex), on_link)?;

@@ -19,7 +19,7 @@ use crate::net::link::Link;
 use crate::net::name::IfName;
 
 /// A socket of `NETLINK_ROUTE` in the network namespace of the thread that opened it.
-pub struct Socket {
+pub(crate) struct Socket {
     /// Opened with the first message, if it was not before.
     channel: Option<Channel>,
     /// The number of the next message. Nobody can guess it, as nobody but the kernel is heard: either would do.
@@ -42,14 +42,14 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel has none to give.
-    pub fn open() -> Result<Self> {
+    pub(crate) fn open() -> Result<Self> {
         let mut socket = Self::when_needed();
         socket.opened()?;
         Ok(socket)
     }
 
     /// A socket that is opened when it is needed first.
-    pub fn when_needed() -> Self {
+    pub(crate) fn when_needed() -> Self {
         Self { channel: None, sequence: 0 }
     }
 
@@ -68,7 +68,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn link(&mut self, name: &IfName) -> Result<Option<Link>> {
+    pub(crate) fn link(&mut self, name: &IfName) -> Result<Option<Link>> {
         self.get_link(message::get_link_by_name(name)?)
     }
 
@@ -76,7 +76,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn link_by_index(&mut self, ifindex: u32) -> Result<Option<Link>> {
+    pub(crate) fn link_by_index(&mut self, ifindex: u32) -> Result<Option<Link>> {
         self.get_link(message::get_link_by_index(ifindex)?)
     }
 
@@ -84,7 +84,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn links(&mut self) -> Result<Vec<Link>> {
+    pub(crate) fn links(&mut self) -> Result<Vec<Link>> {
         self.dump(message::dump_links, reply::parse_link)
     }
 
@@ -92,7 +92,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn addresses(&mut self) -> Result<Vec<IpAddr>> {
+    pub(crate) fn addresses(&mut self) -> Result<Vec<IpAddr>> {
         let all = self.dump(message::dump_addresses, reply::parse_address)?;
         Ok(all.into_iter().map(|address| address.net.addr()).collect())
     }
@@ -102,7 +102,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel refuses to tell.
-    pub fn nsid(&mut self, netns: impl AsFd) -> Result<Option<i32>> {
+    pub(crate) fn nsid(&mut self, netns: impl AsFd) -> Result<Option<i32>> {
         let answer = self.get(message::get_nsid(netns.as_fd())?, reply::parse_nsid)?;
         answer.map_err(|refusal| refused("look up a network namespace", &refusal))
     }
@@ -111,7 +111,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn default_routes(&mut self) -> Result<DefaultRoutes> {
+    pub(crate) fn default_routes(&mut self) -> Result<DefaultRoutes> {
         let mut any = |family| {
             let found = self.dump(|| message::dump_routes(family), routes::parse_default_route)?;
             Ok(!found.is_empty())
@@ -123,7 +123,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn is_local(&mut self, address: IpAddr) -> Result<bool> {
+    pub(crate) fn is_local(&mut self, address: IpAddr) -> Result<bool> {
         match self.get(message::get_route(address)?, routes::parse_local_route)? {
             Ok(local) => Ok(local.unwrap_or_default()),
             // Not even a route there.

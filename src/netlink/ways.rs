@@ -24,7 +24,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub fn ways(&mut self) -> Result<Ways> {
+    pub(crate) fn ways(&mut self) -> Result<Ways> {
         let is_ours = |alias: &str| host_link::network_of(alias).is_some();
         let links = self.links()?.into_iter().filter(|link| link.alias.as_deref().is_some_and(is_ours));
         let own: Vec<u32> = links.map(|link| link.ifindex).collect();

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// An address asked for, `10.0.0.9` or `10.0.0.9/24`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct RequestedAddress {
+pub(crate) struct RequestedAddress {
     /// The address.
     pub address: IpAddr,
     /// The prefix length, if given: it must be that of the subnet.
@@ -49,7 +49,7 @@ const NOT_FOR_HOSTS: [(&str, &str); 7] = [
 ];
 
 /// The block of addresses that no host on a LAN has which `net` has a part in, and what it is for.
-pub fn not_for_hosts(net: IpNet) -> Option<(IpNet, &'static str)> {
+pub(crate) fn not_for_hosts(net: IpNet) -> Option<(IpNet, &'static str)> {
     let blocks = NOT_FOR_HOSTS.iter().filter_map(|(block, what)| Some((block.parse::<IpNet>().ok()?, *what)));
     blocks.into_iter().find(|(block, _)| block.contains(&net) || net.contains(block))
 }

@@ -13,31 +13,32 @@ use crate::oci::request::{
 
 /// The annotations and devices of a container that asks for networks, not read yet.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     networks: Option<&'a str>,
     annotations: &'a Annotations,
     devices: &'a [NetworkName],
 }
 
 impl<'a> Asked<'a> {
-    /// What `annotations` ask for; `None` if for nothing: then the container is not ours.
-    pub fn of(annotations: &'a Annotations) -> Option<Self> {
+    /// What `annotations` ask for, without devices.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn of(annotations: &'a Annotations) -> Option<Self> {
         Self::with_devices(annotations, &[])
     }
 
     /// What `annotations` ask for, and the networks that are `devices` of the container; `None` if nothing.
-    pub fn with_devices(annotations: &'a Annotations, devices: &'a [NetworkName]) -> Option<Self> {
+    pub(crate) fn with_devices(annotations: &'a Annotations, devices: &'a [NetworkName]) -> Option<Self> {
         let networks = annotations.get(NETWORKS).map(String::as_str);
         (networks.is_some() || !devices.is_empty()).then_some(Self { networks, annotations, devices })
     }
 
     /// All annotations of the container, also those of others.
-    pub fn annotations(self) -> &'a Annotations {
+    pub(crate) fn annotations(self) -> &'a Annotations {
         self.annotations
     }
 
     /// The annotations that are ours, with their keys.
-    pub fn ours(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+    pub(crate) fn ours(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let ours =
             self.annotations.range(PREFIX.to_owned()..).map(|(key, value)| (key.as_str(), value.as_str()));
         ours.take_while(|(key, _)| key.starts_with(PREFIX))
@@ -45,7 +46,7 @@ impl<'a> Asked<'a> {
 
     /// How many attachments are asked for, or networks defined, whichever is more. No item is read for that, and a
     /// text that cannot be read has none.
-    pub fn count(self) -> usize {
+    pub(crate) fn count(self) -> usize {
         let attachments = match self.networks {
             Some(text) if is_json(text) => {
                 serde_json::from_str::<Vec<IgnoredAny>>(text).map_or(0, |items| items.len())
@@ -61,7 +62,7 @@ impl<'a> Asked<'a> {
     /// # Errors
     /// Names the annotation and the key that is wrong. Unknown `io.underlay.` annotations are errors as soon as
     /// the container is ours: a typing error must not pass silently.
-    pub fn read(self) -> Result<Request> {
+    pub(crate) fn read(self) -> Result<Request> {
         // `podman run --annotation` splits at commas before 5.0 (podman pull request 20945), and the rest would be lost.
         if let Some(cut) = OPTIONS.iter().find(|&&option| self.annotations.contains_key(option)) {
             return Err(Error::input(format!("annotation {cut} looks cut off from {NETWORKS} at a comma"))

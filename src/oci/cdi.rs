@@ -7,11 +7,11 @@ use crate::net::name::NetworkName;
 use crate::oci::own_hooks::{Hook, Program, STAGES};
 
 /// The kind of our devices: vendor and class.
-pub const KIND: &str = "underlay.io/net";
+pub(crate) const KIND: &str = "underlay.io/net";
 
 /// A CDI specification file: one device for each network, whose edits are the two hooks.
 #[derive(Debug, Serialize)]
-pub struct Spec {
+pub(crate) struct Spec {
     #[serde(rename = "cdiVersion")]
     version: &'static str,
     kind: &'static str,
@@ -39,7 +39,7 @@ struct CdiHook {
 }
 
 /// The file with a device for each of `networks`; `None` if there is none, for the specification wants one.
-pub fn spec(networks: &[NetworkName], program: &Program) -> Option<Spec> {
+pub(crate) fn spec(networks: &[NetworkName], program: &Program) -> Option<Spec> {
     let devices: Vec<_> = networks.iter().filter(|name| is_device_name(name)).collect();
     // Older engines read no newer version, and a digit in front came with 0.5.0.
     let digit = devices.iter().any(|name| name.as_str().starts_with(|first: char| first.is_ascii_digit()));
@@ -55,7 +55,7 @@ pub fn spec(networks: &[NetworkName], program: &Program) -> Option<Spec> {
 }
 
 /// Whether a device can be called as this network: its name must end with a letter or digit too.
-pub fn is_device_name(network: &NetworkName) -> bool {
+pub(crate) fn is_device_name(network: &NetworkName) -> bool {
     network.as_str().ends_with(|last: char| last.is_ascii_alphanumeric())
 }
 

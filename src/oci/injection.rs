@@ -21,7 +21,7 @@ type Object = BTreeMap<String, Box<RawValue>>;
 ///
 /// # Errors
 /// When it asks, and its `hooks` are none.
-pub fn inject(config: &[u8], program: &Program, networks: &[NetworkName]) -> Result<Option<Vec<u8>>> {
+pub(crate) fn inject(config: &[u8], program: &Program, networks: &[NetworkName]) -> Result<Option<Vec<u8>>> {
     let Ok(mut config) = json::object::<Object>(config) else { return Ok(None) };
     if networks.is_empty() && !asks(&config) {
         return Ok(None);

@@ -1,12 +1,12 @@
 //! What OCI runtimes and engines say: state, bundle, annotations, hooks, devices.
 
-pub mod address;
-pub mod asked;
-pub mod cdi;
-pub mod injection;
-pub mod own_hooks;
-pub mod request;
-pub mod runtime_call;
+pub(crate) mod address;
+pub(crate) mod asked;
+pub(crate) mod cdi;
+pub(crate) mod injection;
+pub(crate) mod own_hooks;
+pub(crate) mod request;
+pub(crate) mod runtime_call;
 mod state;
 
-pub use state::*;
+pub(crate) use state::*;

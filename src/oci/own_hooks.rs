@@ -10,7 +10,7 @@ use crate::json;
 use crate::net::name::NetworkName;
 
 /// The stages of the OCI runtime specification ("POSIX-platform Hooks") that underlay serves.
-pub const STAGES: [&str; 2] = ["createRuntime", "poststop"];
+pub(crate) const STAGES: [&str; 2] = ["createRuntime", "poststop"];
 /// What we are called, whatever the file is.
 const PROGRAM: &str = "underlay";
 /// How long a hook may take, in seconds: as in the files of `hooks.d`.
@@ -18,7 +18,7 @@ const TIMEOUT: u32 = 30;
 
 /// A hook as config.json has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Hook {
+pub(crate) struct Hook {
     path: PathBuf,
     args: Vec<String>,
     timeout: u32,
@@ -26,7 +26,7 @@ pub struct Hook {
 
 /// How underlay is to be called: its file, and the options before the subcommand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
+pub(crate) struct Program {
     /// Its absolute path.
     pub path: PathBuf,
     /// Options that lead it to its folders, if those are not the default ones.
@@ -35,7 +35,7 @@ pub struct Program {
 
 impl Program {
     /// The hook for `stage`, which attaches the container to `network` besides what it asks for.
-    pub fn hook(&self, stage: &str, network: Option<&NetworkName>) -> Hook {
+    pub(crate) fn hook(&self, stage: &str, network: Option<&NetworkName>) -> Hook {
         let mut args = vec![PROGRAM.to_owned()];
         args.extend(self.options.iter().cloned());
         args.extend(["hook".to_owned(), stage.to_owned()]);
@@ -46,14 +46,14 @@ impl Program {
 
 /// What is looked at of a hook. It goes by its words, not by its file, which may have several names.
 #[derive(Deserialize)]
-pub struct Listed {
+pub(crate) struct Listed {
     #[serde(default)]
     args: Option<Vec<String>>,
 }
 
 impl Listed {
     /// Whether it is ours, for `stage`.
-    pub fn is_ours(&self, stage: &str) -> bool {
+    pub(crate) fn is_ours(&self, stage: &str) -> bool {
         self.options(stage).is_some()
     }
 
@@ -79,7 +79,7 @@ impl Listed {
 ///
 /// # Errors
 /// Names the hook that cannot be read.
-pub fn networks(hooks: &str) -> Result<Vec<NetworkName>> {
+pub(crate) fn networks(hooks: &str) -> Result<Vec<NetworkName>> {
     #[derive(Deserialize)]
     struct Hooks {
         #[serde(default, rename = "createRuntime")]

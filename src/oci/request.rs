@@ -15,11 +15,11 @@ use crate::oci::address::{self, RequestedAddress};
 use crate::oci::asked::is_json;
 
 /// The annotation that lists the attachments of a container.
-pub const NETWORKS: &str = "io.underlay.networks";
+pub(crate) const NETWORKS: &str = "io.underlay.networks";
 /// The annotation that says what a container is when it comes again, under whatever id.
-pub const IDENTITY: &str = "io.underlay.identity";
+pub(crate) const IDENTITY: &str = "io.underlay.identity";
 /// Before a network's name: the annotation that defines it inline.
-pub const NETWORK_PREFIX: &str = "io.underlay.network.";
+pub(crate) const NETWORK_PREFIX: &str = "io.underlay.network.";
 /// All annotations that are ours begin with this.
 pub(crate) const PREFIX: &str = "io.underlay.";
 /// What may be asked of an attachment in the short form.
@@ -39,11 +39,11 @@ pub(crate) const OPTIONS: [&str; 12] = [
 ];
 
 /// The annotations of a container, as config.json and the OCI state hold them.
-pub type Annotations = BTreeMap<String, String>;
+pub(crate) type Annotations = BTreeMap<String, String>;
 
 /// Everything a container asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub(crate) struct Request {
     /// In the order listed; never empty.
     pub attachments: Vec<Attachment>,
     /// What the container is when it comes again; without it, its id.
@@ -55,7 +55,7 @@ pub struct Request {
 /// One network a container asks to be attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Attachment {
+pub(crate) struct Attachment {
     /// The network.
     #[serde(rename = "name", alias = "network")]
     pub network: NetworkName,
@@ -113,7 +113,7 @@ impl Attachment {
     ///
     /// # Errors
     /// Says what it cannot have.
-    pub fn check(&self, network: &Network) -> Result<()> {
+    pub(crate) fn check(&self, network: &Network) -> Result<()> {
         let checked = network.check_routes(&self.routes);
         let tuning = network.tuning.with_sources(&self.source_macs);
         let checked = checked.and_then(|()| tuning.check(network.driver));
@@ -145,7 +145,7 @@ pub(crate) fn attachments(text: &str) -> Result<Vec<Attachment>> {
 ///
 /// # Errors
 /// Names the option that is wrong.
-pub fn short_form(text: &str) -> Result<Vec<Attachment>> {
+pub(crate) fn short_form(text: &str) -> Result<Vec<Attachment>> {
     text.split(';').map(|item| short(item.trim())).collect()
 }
 

@@ -15,7 +15,7 @@ const OWN: [&str; 5] = ["network", "config-dir", "state-dir", "data-dir", "cdi-d
 
 /// What a runtime was called for.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Call<'a> {
+pub(crate) struct Call<'a> {
     /// The networks of every container of this runtime, which the operator has put before the runtime's own arguments.
     pub networks: Vec<NetworkName>,
     /// Our folders, put there too: the option that names one, without dashes, and where it is.
@@ -35,7 +35,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// When a `--network` before them names no network.
-    pub fn read(mut arguments: &'a [OsString]) -> Result<Self> {
+    pub(crate) fn read(mut arguments: &'a [OsString]) -> Result<Self> {
         let (mut networks, mut folders) = (Vec::new(), Vec::new());
         while let Some((option, value, rest)) = own_option(arguments) {
             match option {

@@ -20,7 +20,7 @@ pub(crate) const LIMIT: u64 = 16 * 1024 * 1024;
 
 /// A container that is being created, as the runtime introduces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Created {
+pub(crate) struct Created {
     /// The container's id, unchecked.
     pub id: String,
     /// Its first process, if the state tells.
@@ -33,7 +33,7 @@ pub struct Created {
 
 /// What the bundle tells of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bundle {
+pub(crate) struct Bundle {
     /// Its annotations.
     pub annotations: Annotations,
     /// The networks that hooks of ours in it name: the container's CDI devices.
@@ -44,7 +44,7 @@ pub struct Bundle {
 
 impl Bundle {
     /// What the container asks for, if anything.
-    pub fn asked(&self) -> Option<Asked<'_>> {
+    pub(crate) fn asked(&self) -> Option<Asked<'_>> {
         Asked::with_devices(&self.annotations, &self.devices)
     }
 }
@@ -53,7 +53,7 @@ impl Bundle {
 ///
 /// # Errors
 /// When it is no state, or lacks id or bundle. `status` is not looked at: runtimes disagree on it here.
-pub fn created(input: impl Read) -> Result<Created> {
+pub(crate) fn created(input: impl Read) -> Result<Created> {
     let text = read_to_end(input)?;
     // Read as `stopped` reads it: what is attached can be detached.
     let id = id(&text)?;
@@ -82,7 +82,7 @@ pub fn created(input: impl Read) -> Result<Created> {
 ///
 /// # Errors
 /// When it is no state or has no id.
-pub fn stopped(input: impl Read) -> Result<String> {
+pub(crate) fn stopped(input: impl Read) -> Result<String> {
     id(&read_to_end(input)?)
 }
 
@@ -102,7 +102,7 @@ fn id(state: &[u8]) -> Result<String> {
 ///
 /// # Errors
 /// When config.json cannot be read, or is missing and the state has no annotations.
-pub fn bundle(state: &Created, named: Option<&NetworkName>) -> Result<Bundle> {
+pub(crate) fn bundle(state: &Created, named: Option<&NetworkName>) -> Result<Bundle> {
     let mut bundle = match read_config(&state.bundle, named.is_some())? {
         Some(bundle) => bundle,
         None => match &state.annotations {
@@ -126,7 +126,7 @@ pub fn bundle(state: &Created, named: Option<&NetworkName>) -> Result<Bundle> {
 ///
 /// # Errors
 /// When there is none, or it cannot be read.
-pub fn bundle_at(folder: &Path) -> Result<Bundle> {
+pub(crate) fn bundle_at(folder: &Path) -> Result<Bundle> {
     read_config(folder, true)?.ok_or_else(|| no_config(folder).hint("name the folder that holds it"))
 }
 

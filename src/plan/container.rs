@@ -21,7 +21,7 @@ use crate::plan::lasting::{Lasting, PROTOCOL};
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
 /// shown before anything exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
+pub(crate) enum Op {
     /// Makes a link in the container's namespace, down, with its final name.
     CreateLink {
         /// Its name.
@@ -126,7 +126,7 @@ pub enum Op {
 
 /// The operations that make what `record` says: each link is made, addressed, set up, routed. Where addresses are
 /// probed for, links that shall get them are made and set up without, and [`settle`] does the rest.
-pub fn attach(record: &Record) -> Vec<Op> {
+pub(crate) fn attach(record: &Record) -> Vec<Op> {
     let mut plan = Vec::new();
     for (mark, attached) in record.marked() {
         let link = &attached.ifname;
@@ -164,7 +164,7 @@ pub fn attach(record: &Record) -> Vec<Op> {
 }
 
 /// What is left to do for `attached`, one of a record whose addresses have been probed for: routes depend on them all.
-pub fn settle(attached: &Attached) -> Vec<Op> {
+pub(crate) fn settle(attached: &Attached) -> Vec<Op> {
     let addresses = addresses(attached).filter(|_| attached.detection.is_some());
     addresses.chain(routes(attached)).collect()
 }
@@ -194,7 +194,7 @@ fn notify(attached: &Attached) -> impl Iterator<Item = Op> {
 
 /// The operations that take away what `record` says: its links, the last one first, each after what would outlive it,
 /// for by its link a container is known to have been there.
-pub fn detach(record: &Record) -> Vec<Op> {
+pub(crate) fn detach(record: &Record) -> Vec<Op> {
     let mut plan = Vec::new();
     let delete = |(mark, attached): (Mark, &Attached)| Op::DeleteLink {
         name: attached.ifname.clone(),
@@ -211,7 +211,7 @@ pub fn detach(record: &Record) -> Vec<Op> {
 
 impl Op {
     /// The command of iproute2 (or sysctl) that does the same: inside the container, and for parents on the host.
-    pub fn line(&self) -> Line {
+    pub(crate) fn line(&self) -> Line {
         let up = |line: Line, link: &IfName, mark: &dyn fmt::Display| {
             line.named("dev", link).text("alias").word(mark).text("up")
         };

@@ -12,7 +12,7 @@ use crate::net::route::Route;
 
 /// One operation in the host's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HostOp {
+pub(crate) enum HostOp {
     /// Makes the host's link anew: with its addresses, marked and up; what is left of an older one goes.
     MakeLink(Box<HostLink>),
     /// Deletes the host's link, and its routes with it.
@@ -25,7 +25,7 @@ pub enum HostOp {
 
 /// The host's link as it is.
 #[derive(Clone, Debug)]
-pub struct Present {
+pub(crate) struct Present {
     /// The link of its name.
     pub link: Link,
     /// Its addresses.
@@ -36,7 +36,7 @@ pub struct Present {
 
 impl Present {
     /// What is known of the host's link `link`, whose routes are `routes`.
-    pub fn new(link: Link, addresses: impl IntoIterator<Item = IpAddr>, routes: &[Route]) -> Self {
+    pub(crate) fn new(link: Link, addresses: impl IntoIterator<Item = IpAddr>, routes: &[Route]) -> Self {
         let to = |route: &Route| {
             (route.via.is_none() && route.to.prefix_len() == route.to.max_prefix_len())
                 .then(|| route.to.addr())
@@ -46,7 +46,7 @@ impl Present {
     }
 
     /// Whether this is the link that was made, with all that belongs to it but its routes.
-    pub fn is_whole(&self, link: &HostLink) -> bool {
+    pub(crate) fn is_whole(&self, link: &HostLink) -> bool {
         let same = |one: &[IpAddr], other: &[IpAddr]| one.iter().all(|address| other.contains(address));
         link.is_whole(&self.link)
             && same(&self.addresses, &link.addresses)
@@ -55,7 +55,7 @@ impl Present {
 }
 
 /// What makes the host's link such that it has the routes `wanted`, and no others.
-pub fn settle(link: &HostLink, wanted: &[HostRoute], present: Option<&Present>) -> Vec<HostOp> {
+pub(crate) fn settle(link: &HostLink, wanted: &[HostRoute], present: Option<&Present>) -> Vec<HostOp> {
     let add = |route: &HostRoute| HostOp::AddRoute(link.name.clone(), *route);
     let Some(present) = present.filter(|present| present.is_whole(link)) else {
         let make = HostOp::MakeLink(Box::new(link.clone()));
@@ -69,7 +69,7 @@ pub fn settle(link: &HostLink, wanted: &[HostRoute], present: Option<&Present>) 
 
 impl HostOp {
     /// The commands of iproute2 (and sysctl) that do the same on the host.
-    pub fn line(&self) -> Line {
+    pub(crate) fn line(&self) -> Line {
         match self {
             Self::MakeLink(link) => {
                 let name = &link.name;

@@ -12,11 +12,11 @@ use crate::oci::request::Attachment;
 
 /// By which the kernel knows that a rule or route is ours (`FRA_PROTOCOL`, `rtm_protocol`): a number nobody has taken
 /// in linux/rtnetlink.h or iproute2's rt_protos. It takes the place of a link's mark: the ledger says whose it is.
-pub const PROTOCOL: u8 = 117;
+pub(crate) const PROTOCOL: u8 = 117;
 
 /// Something that outlives the links of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lasting {
+pub(crate) enum Lasting {
     /// What leaves from an address takes the routes of a table.
     Rule {
         /// The address.
@@ -60,7 +60,7 @@ impl fmt::Display for Lasting {
 
 impl Attached {
     /// What it has that outlives its link, in the order it is made.
-    pub fn lasting(&self) -> impl Iterator<Item = Lasting> {
+    pub(crate) fn lasting(&self) -> impl Iterator<Item = Lasting> {
         let nowhere = |route: &&Route| !route.leads_on();
         let main = self.routes.iter().filter(nowhere).map(|&route| Lasting::Route { route, table: None });
         let tables = self.table.iter().flat_map(move |table| {
@@ -75,7 +75,7 @@ impl Attached {
 }
 
 /// Whether an attachment that is asked for comes to anything of the sort.
-pub fn is_wanted(request: &Attachment, network: &Network) -> bool {
+pub(crate) fn is_wanted(request: &Attachment, network: &Network) -> bool {
     let mut routes = request.routes.iter().chain(&network.routes);
     request.table.or(network.table).is_some() || routes.any(|route| !route.leads_on())
 }
@@ -85,7 +85,7 @@ impl Record {
     ///
     /// # Errors
     /// [`Kind::Taken`]: what one of them has could not be told from it.
-    pub fn refuse_shared(&self, others: &[Self]) -> Result<()> {
+    pub(crate) fn refuse_shared(&self, others: &[Self]) -> Result<()> {
         let same = |other: &&Self| self.holder.netns.is(&other.holder.netns);
         let others: Vec<_> = others.iter().filter(same).filter(|o| o.container != self.container).collect();
         for own in self.attachments.iter().flat_map(Attached::lasting) {

@@ -1,7 +1,7 @@
 //! What is to be done, as values: in a container's network namespace, and on the host.
 
 mod container;
-pub mod host_plan;
-pub mod lasting;
+pub(crate) mod host_plan;
+pub(crate) mod lasting;
 
-pub use container::*;
+pub(crate) use container::*;

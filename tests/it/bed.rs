@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use serde_json::Value;
 
 use crate::container::{Builder, Engine};
@@ -317,6 +319,15 @@ impl Bed {
         self.lan.try_run("busybox", &format!("ping -c 1 -W 5 {address}")).is_ok()
     }
 
+    /// Holds the lock of the ledger, by a write lock of its file as the program takes, until it is dropped.
+    pub fn lock(&self) -> fs::File {
+        let file = fs::OpenOptions::new().write(true).open(self.path("run/lock")).unwrap();
+        let mut lock = libc::flock { l_type: 0, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
+        lock.l_type = libc::F_WRLCK as i16;
+        fcntl(&file, FcntlArg::F_OFD_SETLKW(&lock)).unwrap();
+        file
+    }
+
     /// What `underlay ps` knows.
     pub fn ps(&self) -> Vec<Value> {
         serde_json::from_str(&self.run("ps --format json")).unwrap()
@@ -378,7 +389,9 @@ pub fn write_program(path: &Path, text: &str) {
 /// The MAC address that a lease is of, if it is of one.
 fn mac_of(lease: &str) -> Option<String> {
     let name = lease.rsplit('/').next()?;
-    name.parse::<underlay::net::mac::MacAddr>().ok().map(|mac| mac.to_string())
+    let octets: Vec<_> = name.split(':').collect();
+    let is_octet = |text: &&str| text.len() == 2 && u8::from_str_radix(text, 16).is_ok();
+    (octets.len() == 6 && octets.iter().all(is_octet)).then(|| name.to_owned())
 }
 
 /// The binary to test.

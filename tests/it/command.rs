@@ -4,10 +4,8 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use underlay::ledger::Store;
 
 use crate::bed::Bed;
 use crate::container::Engine::Bare;
@@ -222,8 +220,7 @@ fn inspect() {
 fn lock() {
     let bed = Bed::with_pub_net("macvlan", "");
     bed.configure("underlay.json", r#"{"lock_timeout_ms": 50}"#);
-    let store = Store::new(bed.path("etc"), bed.path("run"), bed.path("data"), bed.path("cdi"));
-    let held = store.lock(Duration::from_secs(5)).unwrap();
+    let held = bed.lock();
     let error = bed.container(Bare, "web").networks("pub_net").start().map(drop).unwrap_err();
     let own = format!("run was locked by pid {} (", std::process::id());
     assert!(error.contains(&own) && error.contains(") for 50 ms\nhint: see what it is doing"), "{error}");

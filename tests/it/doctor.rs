@@ -4,10 +4,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
-use underlay::ledger::Store;
 
 use crate::bed::{Bed, Outcome, binary, outcome, run};
 use crate::container::Engine::Bare;
@@ -301,8 +299,7 @@ fn the_ledger_unread() {
     fs::write(&path, record).unwrap();
     assert_eq!(ids(&bed), [""; 0]);
     bed.configure("underlay.json", r#"{"version": 1, "lock_timeout_ms": 100}"#);
-    let store = Store::new(bed.path("etc"), bed.path("run"), bed.path("data"), bed.path("cdi"));
-    let held = store.lock(Duration::from_secs(5)).unwrap();
+    let held = bed.lock();
     let found = findings(&bed);
     drop(held);
     let locked = format!("{} was locked by pid {} (", bed.path("run").display(), std::process::id());

@@ -2,9 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::Duration;
-
-use underlay::ledger::Store;
 
 use crate::bed::{Bed, Netns};
 use crate::container::Engine::Bare;
@@ -12,10 +9,9 @@ use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 4] = [
+    let all: [Named; 3] = [
         ("the_dead", &[Need::Macvlan], the_dead),
         ("a_pinned_namespace", &[Need::Macvlan], pinned),
-        ("a_successor_of_the_same_id", &[Need::Macvlan], successor),
         ("parents", &[Need::Vlan, Need::Dummy], parents),
     ];
     all.map(|(name, needs, run)| Test::new(format!("gc::{name}"), needs, run)).into()
@@ -71,20 +67,6 @@ fn pinned() {
     bed.assert_nothing_held();
     assert!(netns.link("eth0").is_none() && netns.link("byhand").is_some());
     assert_eq!(bed.run("gc"), "");
-}
-
-/// Who has read the record of a dead container comes too late when its id is used again.
-fn successor() {
-    let bed = Bed::with_pub_net("macvlan", "");
-    let mut dies = bed.container(Bare, "web").networks("pub_net:ip=172.16.86.9").start().unwrap();
-    let store = Store::new(bed.path("etc"), bed.path("run"), bed.path("data"), bed.path("cdi"));
-    let old = store.record(&dies.id.parse().unwrap()).unwrap().unwrap();
-    dies.kill();
-    let lives = bed.container(Bare, "web").networks("pub_net:ip=172.16.86.9").start().unwrap();
-    let before = (bed.leases(), bed.ps());
-    store.lock(Duration::from_secs(5)).unwrap().release(&old).unwrap();
-    assert_eq!((bed.leases(), bed.ps()), before);
-    assert_eq!(bed.ps()[0]["holder"]["pid"], lives.pid);
 }
 
 fn parents() {
