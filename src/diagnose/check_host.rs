@@ -41,7 +41,8 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
         let records = store.records()?;
         let uses = |record: &&Record| record.uses_host_link(network) && kernel::lives(&record.holder);
         let living: Vec<_> = records.sound.iter().filter(uses).collect();
-        if living.is_empty() && records.unknown.is_empty() && !store.keeps_host_link(&link) {
+        let may_be_needed = !records.unknown.is_empty() || store.is_in_doubt()?;
+        if living.is_empty() && !may_be_needed && !store.keeps_host_link(&link) {
             if let Some(found) = found.filter(|found| link.is(found)) {
                 differences.push(of_link(What::Link, None, Some(found.describe()), UNNEEDED));
             }
@@ -76,7 +77,7 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
             differences.push(of_link(What::Link, Some(whole(&link)), Some(described(found)), REMAKE));
         }
         let wanted = link.open_routes(living, &host.ways()?);
-        if !records.unknown.is_empty() {
+        if may_be_needed {
             continue;
         }
         for route in host.routes_of(found.ifindex, None)?.iter().filter(|route| is_of_host(route)) {

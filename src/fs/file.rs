@@ -122,7 +122,7 @@ fn replace_as(path: &Path, content: &[u8], mode: u32, folder_mode: u32) -> Resul
     let temporary = temporary(path);
     let written = match write(&temporary, content, mode) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_folder(path.parent().unwrap_or(path), folder_mode)?;
+            make_subfolder(path.parent().unwrap_or(path), folder_mode)?;
             write(&temporary, content, mode)
         }
         written => written,
@@ -174,6 +174,18 @@ pub(crate) fn create(path: &Path, content: &[u8]) -> Result<bool> {
 pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
     made.map_err(|error| Error::io("create", path, &error))
+}
+
+/// Makes the folder `path` where it is missing, in one that is there: a state folder that is lost is not made again by
+/// the way.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn make_subfolder(path: &Path, mode: u32) -> Result<()> {
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("create", path, &error)),
+        _ => Ok(()),
+    }
 }
 
 /// Removes the file or empty folder `path`; one that is gone is no error.
@@ -247,7 +259,10 @@ fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<File> {
 }
 
 /// Makes the file `path`, of which there is none: `O_EXCL` follows no link either.
-fn make(path: &Path, mode: u32) -> io::Result<File> {
+///
+/// # Errors
+/// Those of open(2).
+pub(crate) fn make(path: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
 }
 

@@ -94,6 +94,13 @@ impl<'a> Draft<'a> {
             return Ok(known.clone());
         }
         let network = self.network;
+        // Made anew it would have no routes to containers that are not found.
+        let is_same = |known: &&HostLink| known.segment == self.segment && known.suits(network);
+        if let Some(known) = known.filter(is_same)
+            && self.leasing.store.is_in_doubt()?
+        {
+            return Ok(known.clone());
+        }
         let mut addresses = Vec::new();
         for is_v4 in [true, false] {
             addresses.extend(self.pick(is_v4, known, parent, present)?);
@@ -113,7 +120,6 @@ impl<'a> Draft<'a> {
             born_as: known
                 .map_or_else(|| IfName::temporary(std::process::id()), |known| known.born_as.clone()),
             kept: known.is_some_and(|known| known.kept),
-            in_doubt: known.is_some_and(|known| known.in_doubt),
             ifindex: None,
         })
     }

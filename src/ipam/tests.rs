@@ -263,7 +263,6 @@ fn what_a_parent_stands_on() {
         name: name(link),
         recipe: Recipe::Vlan { base: name(base), id: 20, protocol: crate::net::vlan::VlanProtocol::Dot1q },
         born_as: IfName::temporary(1),
-        in_doubt: false,
         ifindex: Some(9),
     };
     disk.lock().write_parent(&made("vl-1234567-20", "eth0.10")).unwrap();

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use nix::fcntl::{OFlag, open, openat};
@@ -64,10 +64,21 @@ impl Process {
     /// # Errors
     /// [`Kind::NotFound`] when it is gone meanwhile.
     pub(crate) fn netns(&self) -> Result<NetnsFile> {
-        let file = openat(&self.folder, "ns/net", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
-        let file = file.map(File::from).map_err(io::Error::from);
-        file.and_then(NetnsFile::new).map_err(|error| self::failed(self.pid, &error))
+        let at = |path: &Path| {
+            let file = openat(&self.folder, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+            file.map(File::from).map_err(io::Error::from).and_then(NetnsFile::new)
+        };
+        // A first thread that has ended is in no namespace; the others are.
+        let found = at("ns/net".as_ref())
+            .or_else(|error| threads(self.pid).iter().find_map(|thread| at(thread).ok()).ok_or(error));
+        found.map_err(|error| self::failed(self.pid, &error))
     }
+}
+
+/// The network namespaces of the threads of the process `pid`, as paths below its folder in /proc.
+pub(super) fn threads(pid: i32) -> Vec<PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    entries.map(|entry| Path::new("task").join(entry.file_name()).join("ns/net")).collect()
 }
 
 /// Whether the process a container is known by still runs. Where that cannot be told, it does: nothing is ever taken
@@ -116,14 +127,17 @@ fn failed(pid: i32, error: &io::Error) -> Error {
     }
 }
 
-/// Field 22 of proc_pid_stat(5); `None` for a process that is dead (state Z or X). The name of the program, in
-/// parentheses, may hold anything.
+/// Field 22 of proc_pid_stat(5); `None` for a process that is dead (state Z or X, and no other thread left). The name of
+/// the program, in parentheses, may hold anything.
 fn start_time(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    if matches!(fields.next()?, "Z" | "X" | "x") {
+    let is_dead = matches!(fields.next()?, "Z" | "X" | "x");
+    let threads: u32 = fields.nth(16)?.parse().ok()?;
+    // The first thread may end before the others: pthread_exit(3).
+    if is_dead && threads < 2 {
         return None;
     }
-    fields.nth(18)?.parse().ok()
+    fields.nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -138,6 +152,8 @@ mod tests {
                 "7 ({name}) {state} 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1 18446744073709551615"
             )
         };
+        let first_thread_gone = stat("sh", "Z").replace(" 20 0 1 0 ", " 20 0 2 0 ");
+        assert_eq!(start_time(&first_thread_gone), Some(4242));
         assert_eq!(start_time(&stat("sh", "S")), Some(4242));
         assert_eq!(start_time(&stat("a) Z (b", "R")), Some(4242));
         assert_eq!(start_time(&stat("sh", "Z")), None);

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use nix::libc;
 
 use super::netns::NetnsFile;
+use super::process::{self, Process};
 use crate::error::{Error, Result};
 use crate::ledger::record::Netns;
 use crate::net::link::Link;
@@ -57,6 +58,8 @@ pub(crate) struct Survey {
     pub seen: Vec<Seen>,
     /// What leads to each namespace, by its inode.
     namespaces: BTreeMap<u64, Vec<Keeper>>,
+    /// Whether these are all.
+    is_listed: bool,
     /// Those that could not be looked into.
     unread: BTreeSet<u64>,
 }
@@ -75,10 +78,10 @@ enum Keeper {
 /// # Errors
 /// When the kernel does not tell which there are.
 pub(crate) fn survey(home: &NetnsFile) -> Result<Survey> {
-    let mut namespaces = namespaces()?;
+    let (mut namespaces, is_listed) = namespaces()?;
     namespaces.remove(&home.inode());
     let all = namespaces.keys().copied().collect();
-    let mut survey = Survey { seen: Vec::new(), namespaces, unread: BTreeSet::new() };
+    let mut survey = Survey { seen: Vec::new(), namespaces, is_listed, unread: BTreeSet::new() };
     survey.look_again(&all, home);
     Ok(survey)
 }
@@ -86,7 +89,24 @@ pub(crate) fn survey(home: &NetnsFile) -> Result<Survey> {
 impl Survey {
     /// Whether nothing can have escaped it.
     pub(crate) fn is_whole(&self) -> bool {
-        self.unread.is_empty()
+        self.is_listed && self.unread.is_empty()
+    }
+
+    /// The process that has been for the longest time in the namespace with this inode, and when it started; `None` if
+    /// there is none.
+    pub(crate) fn first_process_in(&self, inode: u64) -> Option<(i32, u64)> {
+        let keepers = self.namespaces.get(&inode).map_or(&[][..], Vec::as_slice);
+        let pid = |keeper: &Keeper| match keeper {
+            Keeper::Process(path) => path.iter().nth(2)?.to_str()?.parse().ok(),
+            Keeper::Mount(_) => None,
+        };
+        let found = keepers.iter().filter_map(pid).filter_map(|pid| {
+            let process = Process::open(pid).ok()?;
+            // It may have gone elsewhere since.
+            let is_there = process.netns().is_ok_and(|netns| netns.inode() == inode);
+            is_there.then_some((process.start_time(), pid))
+        });
+        found.min().map(|(start_time, pid)| (pid, start_time))
     }
 
     /// Looks once more into the namespaces with these inodes, and forgets what was seen there.
@@ -177,8 +197,10 @@ fn has_loopback_alone() -> Result<bool> {
 /// Lines of `/proc/net/dev` before the links.
 const HEADINGS: usize = 2;
 
-/// The network namespaces there are, by inode, with what leads to each: mounts, then processes.
-fn namespaces() -> Result<BTreeMap<u64, Vec<Keeper>>> {
+/// The network namespaces there are, by inode, with what leads to each: mounts, then processes; and whether that of no
+/// process is kept from us.
+fn namespaces() -> Result<(BTreeMap<u64, Vec<Keeper>>, bool)> {
+    let mut is_listed = true;
     let mut found: BTreeMap<u64, Vec<Keeper>> = BTreeMap::new();
     let mounts = Path::new("/proc/self/mountinfo");
     let text = fs::read(mounts).map_err(|error| Error::io("read", mounts, &error))?;
@@ -199,17 +221,32 @@ fn namespaces() -> Result<BTreeMap<u64, Vec<Keeper>>> {
                     found.entry(inode).or_default().push(Keeper::Process(path));
                 }
             }
-            // Gone meanwhile, or none of our business.
-            Err(error) if is_absent(&error) => {}
-            Err(error) => log::warn!("{}", Error::io("read", &path, &error)),
+            // Gone meanwhile; or its first thread has ended, and others have not.
+            Err(error) if is_absent(&error) => {
+                let folder = entry.path();
+                let pid = entry.file_name().to_string_lossy().parse().unwrap_or_default();
+                let threads = process::threads(pid).into_iter().map(|thread| folder.join(thread));
+                for path in threads {
+                    let name = fs::read_link(&path).ok();
+                    if let Some(inode) = name.and_then(|name| inode(name.as_os_str().as_encoded_bytes())) {
+                        found.entry(inode).or_default().push(Keeper::Process(path));
+                    }
+                }
+            }
+            Err(error) => {
+                is_listed = false;
+                // A security module may say so of many.
+                if error.kind() != io::ErrorKind::PermissionDenied {
+                    log::warn!("{}", Error::io("read", &path, &error));
+                }
+            }
         }
     }
-    Ok(found)
+    Ok((found, is_listed))
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    let errno = error.raw_os_error();
-    [libc::ENOENT, libc::ESRCH, libc::EACCES, libc::EPERM].into_iter().any(|absent| errno == Some(absent))
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 /// The inode and path of a network namespace, if that is what a line of proc_pid_mountinfo(5) mounts.

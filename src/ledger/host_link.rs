@@ -48,9 +48,6 @@ pub(crate) struct HostLink {
     /// Whether it stays without a container that needs it, as long as its network wants it so: it was made at boot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,
-    /// Whether containers that the ledger has lost may need it: it was written anew when not all of them could be found.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub in_doubt: bool,
     /// Its number, once it is there with the routes to all containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifindex: Option<u32>,
@@ -207,7 +204,6 @@ mod tests {
                 addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
                 born_as: IfName::temporary(1),
                 kept: false,
-                in_doubt: false,
                 ifindex: None,
             };
             link.suits(&network)

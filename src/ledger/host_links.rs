@@ -57,8 +57,12 @@ impl Store {
         link.kept
             && match self.network(&link.network) {
                 Ok(network) => link.suits(&network),
+                Err(error) if error.kind() == Kind::NotFound => false,
                 // A definition that is wrong, or cannot be read for now, may mean it.
-                Err(error) => error.kind() != Kind::NotFound,
+                Err(error) => {
+                    ::log::warn!("{error}");
+                    true
+                }
             }
     }
 
@@ -111,7 +115,7 @@ impl Locked<'_> {
     /// # Errors
     /// When it cannot be written.
     pub(crate) fn write_host_lease(&self, segment: u32, claim: Claim, network: &NetworkName) -> Result<()> {
-        file::make_folder(&self.store.segment_dir(segment), 0o700)?;
+        self.make_segment(segment)?;
         file::replace_link(&self.store.lease_path(segment, claim), &host_lease_target(network))
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::mem;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -82,21 +83,46 @@ impl Store {
                 );
             }
         };
-        let acquired = self.lock_file(known, timeout);
+        let acquired = self.lock_both(known, timeout);
         if !matches!(acquired, Ok(Ok(_))) {
             *self.slot() = Slot::Closed;
         }
-        Ok(acquired?.map(|file| {
-            let folder = lock_as_before(&self.state_dir, &file);
-            Locked { store: self, file: Some(file), folder }
-        }))
+        acquired
+    }
+
+    /// The lock file, and the folder as long as a version may run that knows of no such file.
+    fn lock_both(
+        &self,
+        known: Option<LockFile>,
+        timeout: Duration,
+    ) -> Result<std::result::Result<Locked<'_>, Refused>> {
+        let mut file = match self.lock_file(known, timeout)? {
+            Ok(file) => file,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let mut folder = None;
+        if file.age(&self.state_dir.join(LOCK)).is_some_and(|age| age <= UPGRADE) {
+            folder = lock_as_before(&self.state_dir);
+            // Whoever can read the folder can lock it: it is waited for once, and without the lock, so that it holds up no
+            // other.
+            if folder.is_none() && !self.has_waited.swap(true, Ordering::Relaxed) {
+                file.unlock();
+                wait_as_before(&self.state_dir);
+                file = match self.lock_file(Some(file), timeout)? {
+                    Ok(file) => file,
+                    Err(refused) => return Ok(Err(refused)),
+                };
+                folder = lock_as_before(&self.state_dir);
+            }
+        }
+        Ok(Ok(Locked { store: self, file: Some(file), folder }))
     }
 
     fn lock_file(&self, known: Option<LockFile>, timeout: Duration) -> Result<Acquired> {
         if self.folder()?.is_none() {
             self.make_folder()?;
         }
-        let path = self.state_dir.join("lock");
+        let path = self.state_dir.join(LOCK);
         let acquired = match acquire(&path, known, timeout) {
             // Somebody has removed the folder since it was found.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -136,6 +162,9 @@ impl Store {
     }
 }
 
+/// The first lock file.
+const LOCK: &str = "lock";
+
 /// How long after the lock file was made a process of a version may run that knows of none.
 const UPGRADE: Duration = Duration::from_secs(300);
 /// How long such a one is waited for: it holds the lock for some milliseconds.
@@ -144,22 +173,22 @@ const COURTESY: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Before there was a lock file, the state folder was the lock (flock(2)): where a process of that time may run, just after
-/// an upgrade, it is locked too. As anybody can lock it who can read it, nobody is waited for longer than such a process
-/// would take. The next version does without.
-fn lock_as_before(path: &Path, file: &LockFile) -> Option<File> {
-    if file.age().is_some_and(|age| age > UPGRADE) {
-        return None;
-    }
+/// an upgrade, it is locked too. `None` if somebody else has it. The next version does without.
+fn lock_as_before(path: &Path) -> Option<File> {
     let folder = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path).ok()?;
+    FileExt::try_lock_exclusive(&folder).is_ok().then_some(folder)
+}
+
+/// Waits until nobody has the folder locked as before, or for as long as such a process would take.
+fn wait_as_before(path: &Path) {
     let until = Instant::now() + COURTESY;
-    while let Err(error) = FileExt::try_lock_exclusive(&folder) {
-        if error.kind() != io::ErrorKind::WouldBlock || Instant::now() >= until {
+    while lock_as_before(path).is_none() {
+        if Instant::now() >= until {
             log::warn!("{} is locked as before the lock file: not waited for", path.display());
-            return None;
+            return;
         }
         thread::sleep(PAUSE);
     }
-    Some(folder)
 }
 
 #[cfg(test)]
@@ -358,11 +387,16 @@ mod tests {
             FileExt::unlock(&before).unwrap();
             waits.join().unwrap().unwrap();
         });
-        // Who can only read the folder holds nobody up longer than that would take, and later not at all.
+        // Whoever can only read the folder holds a process up once, and nobody else meanwhile; later not at all.
         FileExt::try_lock_exclusive(&before).unwrap();
+        let (one, two) = (self::store(&folder), self::store(&folder));
         let begin = Instant::now();
-        drop(store.lock(Duration::ZERO).unwrap());
-        assert!(begin.elapsed() >= COURTESY);
+        thread::scope(|scope| {
+            for store in [&one, &two] {
+                scope.spawn(|| (0..3).for_each(|_| drop(store.lock(LONG).unwrap())));
+            }
+        });
+        assert!(begin.elapsed() >= COURTESY && begin.elapsed() < 2 * COURTESY, "{:?}", begin.elapsed());
         age(&folder);
         let store = self::store(&folder);
         let begin = Instant::now();

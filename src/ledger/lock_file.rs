@@ -134,9 +134,13 @@ impl LockFile {
         }
     }
 
-    /// How long ago it was made: nobody writes to it.
-    pub(super) fn age(&self) -> Option<Duration> {
-        SystemTime::now().duration_since(self.modified?).ok()
+    /// How long ago the first of them, `first`, was made: nobody writes to it. Those that take its place are younger.
+    pub(super) fn age(&self, first: &Path) -> Option<Duration> {
+        let made = match self.path == first {
+            true => self.modified,
+            false => fs::symlink_metadata(first).and_then(|metadata| metadata.modified()).ok(),
+        };
+        SystemTime::now().duration_since(made?).ok()
     }
 
     /// Marks the file as dead, if a reader has it locked.

@@ -66,7 +66,10 @@ pub(super) fn holder(files: &[FileId]) -> Option<Process> {
         open.any(|file| head(&file.path()).is_ok_and(|told| has_locked(&told, &names)))
     })?;
     let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(Process { pid, command: command.trim_end().to_owned() })
+    // A process chooses its name: what a shell or a reader of markdown would make something of is not shown.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || " ._:/@+-".contains(c);
+    let command = command.trim_end().chars().map(|c| if is_plain(c) { c } else { '?' }).collect();
+    Some(Process { pid, command })
 }
 
 fn head(path: &Path) -> io::Result<String> {

@@ -4,7 +4,7 @@
 //! what. Where it calls a free address held, that is found when there is no other, and the map is made anew.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Locked, Store, entries, remove};
 use crate::error::Result;
@@ -73,8 +73,12 @@ impl Map {
     }
 
     pub(crate) fn write(&self) {
+        // The folder of the segment's is made with the file, the one above here.
+        let above = self.path.parent().and_then(Path::parent);
+        let written = above.map_or(Ok(()), |above| file::make_subfolder(above, 0o700));
+        let written = written.and_then(|()| file::replace(&self.path, &self.bits));
         // One that is older would mislead.
-        if let Err(error) = file::replace(&self.path, &self.bits).or_else(|_| remove(&self.path)) {
+        if let Err(error) = written.or_else(|_| remove(&self.path)) {
             log::debug!("{error}");
         }
     }

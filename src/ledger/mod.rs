@@ -26,6 +26,7 @@ use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 
 use serde::de::DeserializeOwned;
@@ -44,7 +45,7 @@ use host::Host;
 pub(crate) use lock::Locked;
 use lock::Slot;
 pub(crate) use segments::Holding;
-use state_folder::Folder;
+pub(crate) use state_folder::Folder;
 
 /// No file of ours is larger.
 const LIMIT: u64 = 4 * 1024 * 1024;
@@ -75,8 +76,10 @@ pub(crate) struct Store {
     data_dir: PathBuf,
     cdi_dir: PathBuf,
     lock: Mutex<Slot>,
+    /// Whether a version that locks the folder itself was waited for.
+    has_waited: AtomicBool,
     /// What the state folder was like when it was found, and found to be root's.
-    folder: OnceLock<Folder>,
+    folder: Mutex<Option<Folder>>,
     /// Whose the data dir is, from when it was found.
     data_folder: OnceLock<Metadata>,
     /// What this host is, from when that is first needed.
@@ -92,7 +95,8 @@ impl Store {
             data_dir,
             cdi_dir,
             lock: Mutex::default(),
-            folder: OnceLock::new(),
+            has_waited: AtomicBool::new(false),
+            folder: Mutex::default(),
             data_folder: OnceLock::new(),
             host: OnceLock::new(),
         }

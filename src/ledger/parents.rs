@@ -39,7 +39,10 @@ impl Store {
                 }
                 Err(error) if error.kind() == Kind::NotFound => false,
                 // A definition that is wrong, or cannot be read for now, may mean it.
-                Err(_) => true,
+                Err(error) => {
+                    ::log::warn!("{error}");
+                    true
+                }
             };
             if needs {
                 return Ok(true);

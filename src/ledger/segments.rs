@@ -136,7 +136,11 @@ impl Locked<'_> {
     /// # Errors
     /// When it cannot be made.
     pub(crate) fn make_segment(&self, segment: u32) -> Result<()> {
-        file::make_folder(&self.store.segment_dir(segment), 0o700)
+        let folder = self.store.segment_dir(segment);
+        if let Some(above) = folder.parent() {
+            file::make_subfolder(above, 0o700)?;
+        }
+        file::make_subfolder(&folder, 0o700)
     }
 
     /// Writes a lease that the record of `container` lists, in place of what is there.

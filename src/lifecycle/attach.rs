@@ -190,7 +190,15 @@ fn without_the_dead(
     let is_dead_here = |record: &Record| record.holder.netns.is(netns) && !kernel::lives(&record.holder);
     let mut any = false;
     for id in left {
-        if let Some(record) = store.record(&id)?.filter(is_dead_here) {
+        let record = match store.record(&id) {
+            // Whatever it says, it keeps nobody else from starting here.
+            Err(error) if error.kind().is_of_one_file() => {
+                log::warn!("{error}");
+                continue;
+            }
+            record => record?,
+        };
+        if let Some(record) = record.filter(is_dead_here) {
             log::info!("container {id} died in this namespace: its links are taken away");
             detach::reclaim(store, settings, &record, host)?;
             any = true;

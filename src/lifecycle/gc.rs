@@ -47,8 +47,7 @@ pub(crate) fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected
     let mut made = store.made_parents()?;
     // A VLAN before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
-    let all_found = mended.all_found;
-    let of_host = host_side::review(store, &mended.records, all_found, &mut host)?;
+    let of_host = host_side::review(store, &mended.records, mended.in_doubt, &mut host)?;
     for record in mended.records.iter().filter(|record| !kernel::lives(&record.holder)) {
         let id = &record.container;
         let commands = if share::is_used(store, record)? {
@@ -69,7 +68,7 @@ pub(crate) fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected
         }
     }
     let locked = store.lock(settings.lock_timeout())?;
-    if dry_run || collected.note(host_side::settle(&locked, all_found, &home, &mut host)) {
+    if dry_run || collected.note(host_side::settle(&locked, &home, &mut host)) {
         collected.done.extend(of_host);
     }
     for (segment, address) in locked.expire(lifted, dry_run)? {
@@ -85,11 +84,7 @@ pub(crate) fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected
         Err(error) => collected.failed.push(error),
     }
     for name in made {
-        if all_found && !dry_run {
-            collected.note(parents::clear_doubt(&locked, &name));
-        }
-        let is_in_doubt = !all_found && parents::is_in_doubt(store, &name)?;
-        if is_in_doubt || store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
+        if mended.in_doubt || store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
             if let Some(left) = parents::left_of(store, &name, &mut host)?
                 && (dry_run || collected.note(parents::sweep(&locked, &name, &mut host)))
             {

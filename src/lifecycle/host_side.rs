@@ -181,25 +181,27 @@ fn make_link(locked: &Locked<'_>, link: &HostLink, home: &NetnsFile, host: &mut 
 /// # Errors
 /// When one cannot be deleted.
 pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> Result<()> {
-    if record.attachments.iter().all(|attached| attached.host_link.is_none()) {
+    let store = locked.store();
+    // In doubt an address may be that of a container that is not found, which another was given until it was probed for.
+    if record.attachments.iter().all(|attached| attached.host_link.is_none()) || store.is_in_doubt()? {
         return Ok(());
     }
-    let store = locked.store();
     // Somebody has given it back before, and the id is used again.
     if store.record(&record.container)?.is_some_and(|now| now.holder != record.holder) {
         return Ok(());
     }
     for attached in &record.attachments {
-        // The address may be that of a container that is not found, which another was given until it was probed for.
-        let Some(link) = known(store, &attached.network)?.filter(|link| !link.in_doubt) else { continue };
+        let Some(name) = &attached.host_link else { continue };
         let mut own: Vec<IpAddr> = Vec::new();
-        for route in link.routes_to(attached) {
-            if store.leased_to(attached.segment, route.to.into())?.as_ref() == Some(&record.container) {
-                own.push(route.to);
+        for address in attached.addresses.iter().map(IpNet::addr) {
+            if store.leased_to(attached.segment, address.into())?.as_ref() == Some(&record.container) {
+                own.push(address);
             }
         }
-        if let Some(found) = host.link(&link.name)?.filter(|found| !own.is_empty() && link.is(found)) {
-            kernel::delete_host_routes(&link.name, found.ifindex, &own, host)?;
+        // By its mark: its record may be unreadable for now.
+        let is_ours = |found: &Link| !own.is_empty() && host_link::is_of(&attached.network, found);
+        if let Some(found) = host.link(name)?.filter(is_ours) {
+            kernel::delete_host_routes(name, found.ifindex, &own, host)?;
         }
     }
     Ok(())
@@ -241,7 +243,7 @@ pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Res
 pub(crate) fn drop_unneeded(locked: &Locked<'_>, network: &NetworkName, host: &mut Socket) -> Result<()> {
     let store = locked.store();
     let Some(link) = known(store, network)? else { return Ok(()) };
-    if link.in_doubt || store.keeps_host_link(&link) || store.needs_host_link(network)? {
+    if store.is_in_doubt()? || store.keeps_host_link(&link) || store.needs_host_link(network)? {
         return Ok(());
     }
     kernel::delete_host_link(&link, host)?;
@@ -292,17 +294,17 @@ pub(crate) fn free(store: &Store, settings: &Settings, record: &Record, host: &m
 pub(crate) fn review(
     store: &Store,
     records: &[Record],
-    all_found: bool,
+    in_doubt: bool,
     host: &mut Socket,
 ) -> Result<Vec<String>> {
     let mut steps = Vec::new();
     let living: Vec<_> = records.iter().filter(|record| kernel::lives(&record.holder)).collect();
     // Who knows what the records need that cannot be read? What is damaged is mended by then.
-    let all_known = all_found && !store.records()?.unknown.iter().any(|(_, kind)| kind.is_left_alone());
+    let all_known = !in_doubt && !store.records()?.unknown.iter().any(|(_, kind)| kind.is_left_alone());
     for network in store.host_links()? {
         let Some(link) = known(store, &network)? else { continue };
         let is_used = living.iter().any(|record| record.uses_host_link(&network));
-        if is_used || (link.in_doubt && !all_found) || store.keeps_host_link(&link) {
+        if is_used || in_doubt || store.keeps_host_link(&link) {
             let ops = needed(&link, living.iter().copied(), all_known, host)?;
             steps.extend(ops.iter().map(ToString::to_string));
             continue;
@@ -344,32 +346,23 @@ fn needed<'a>(
     Ok(ops)
 }
 
-/// Makes every one of the host's links such as the containers need it that live. Unless they are `all_found`, what they
-/// may need besides stays.
+/// Makes every one of the host's links such as the containers need it that live.
 ///
 /// # Errors
 /// When one cannot be made so.
-pub(crate) fn settle(
-    locked: &Locked<'_>,
-    all_found: bool,
-    home: &NetnsFile,
-    host: &mut Socket,
-) -> Result<()> {
+pub(crate) fn settle(locked: &Locked<'_>, home: &NetnsFile, host: &mut Socket) -> Result<()> {
     let store = locked.store();
     for network in store.host_links()? {
-        if let Some(link) = known(store, &network)?.filter(|link| link.in_doubt && all_found) {
-            locked.write_host_link(&HostLink { in_doubt: false, ..link })?;
-        }
         drop_unneeded(locked, &network, host)?;
         let Some(mut link) = known(store, &network)? else { continue };
         let Records { sound, unknown } = store.records()?;
         let living: Vec<_> = sound.iter().filter(|record| kernel::lives(&record.holder)).collect();
         let is_used = living.iter().any(|record| record.uses_host_link(&network));
-        if !is_used && !link.in_doubt && !store.keeps_host_link(&link) {
+        if !is_used && !store.is_in_doubt()? && !store.keeps_host_link(&link) {
             continue;
         }
         let mut is_new = false;
-        for op in needed(&link, living.iter().copied(), all_found && unknown.is_empty(), host)? {
+        for op in needed(&link, living.iter().copied(), !store.is_in_doubt()? && unknown.is_empty(), host)? {
             match (op, link.ifindex) {
                 (HostOp::MakeLink(old), _) => {
                     link = make_link(locked, &old, home, host)?;

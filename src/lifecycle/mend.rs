@@ -1,6 +1,7 @@
 //! The story of a damaged ledger: what was lost is written anew from what the kernel tells, what makes no sense is
 //! removed.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::mem;
@@ -13,9 +14,10 @@ use crate::fs::file;
 use crate::kernel::{self, NetnsFile, Seen, Survey};
 use crate::ledger::host_link::HostLink;
 use crate::ledger::record::{Record, VERSION};
-use crate::ledger::{Locked, Store};
+use crate::ledger::{Folder, Locked, Store};
 use crate::lifecycle::mend_host;
 use crate::lifecycle::rebuild;
+use crate::lifecycle::remember;
 use crate::lifecycle::reseal::{self, Reseal};
 use crate::net::claim::Claim;
 use crate::net::name::{ContainerId, IfName, NetworkName};
@@ -38,17 +40,6 @@ pub(crate) enum Mend {
     HostLease(u32, Claim, NetworkName, PathBuf),
     /// Removes a lease, record or half-written file that is nobody's.
     Remove(PathBuf),
-}
-
-impl Mend {
-    /// Notes whether containers that are not found may need what is written.
-    fn doubt(&mut self, in_doubt: bool) {
-        match self {
-            Self::Parent(parent, _) => parent.in_doubt = in_doubt,
-            Self::HostLink(link, _) => link.in_doubt = in_doubt,
-            Self::Record(..) | Self::Lease(..) | Self::HostLease(..) | Self::Remove(_) => {}
-        }
-    }
 }
 
 impl fmt::Display for Mend {
@@ -81,8 +72,10 @@ pub(crate) struct Mended {
     pub(crate) steps: Vec<Mend>,
     /// All records that can be read.
     pub(crate) records: Vec<Record>,
-    /// Whether all containers have one of those that underlay has attached.
-    pub(crate) all_found: bool,
+    /// Whether these are the records of all containers that underlay has attached, as far as their links tell.
+    all_found: bool,
+    /// Whether there may be containers that the ledger does not know: what they may need on the host stays.
+    pub(crate) in_doubt: bool,
     /// The marks that are sealed besides.
     pub(crate) seals: Vec<Reseal>,
     /// Why what failed did.
@@ -98,18 +91,18 @@ impl Mended {
     /// Does what there is to do; what failed is no step then.
     fn apply(&mut self, locked: &Locked<'_>) {
         let mut done = Vec::with_capacity(self.steps.len());
-        for mut step in mem::take(&mut self.steps) {
-            // Records come first: a container whose record cannot be written is not found.
-            step.doubt(!self.all_found);
+        for step in mem::take(&mut self.steps) {
             match apply(locked, &step) {
                 Ok(()) => done.push(step),
-                Err(error) => {
-                    self.all_found &= !matches!(step, Mend::Record(..));
-                    self.failed.push(error);
-                }
+                Err(error) => self.failed.push(error),
             }
         }
         self.steps = done;
+    }
+
+    /// Whether something was missing in the ledger.
+    fn has_lost(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Mend::Record(..) | Mend::Parent(..) | Mend::HostLink(..)))
     }
 
     /// The namespaces of the records that are to be written anew.
@@ -148,6 +141,7 @@ pub(crate) fn mend(
         true => store.known_key(),
         false => store.key(settings.lock_timeout()).map(Some),
     };
+    let was_lost = store.is_lost()?;
     // Without a key nothing is proven, and what cannot be made is not promised either.
     let seals = key.is_ok();
     let key = key.unwrap_or_else(|error| {
@@ -164,12 +158,18 @@ pub(crate) fn mend(
         survey.look_again(&doubtful, home);
         mended = find(&locked, settings, &survey, key, host)?;
     }
+    let lost = was_lost || mended.has_lost();
     if !dry_run {
         mended.apply(&locked);
-        // Else the next attach tries once more.
-        if mended.failed.is_empty() {
-            locked.recovered()?;
-        }
+    }
+    let before = store.folder()?.unwrap_or(Folder::Lost);
+    let after = before.recovered(lost, mended.failed.is_empty(), mended.all_found);
+    mended.in_doubt = after != Folder::Whole;
+    if !dry_run {
+        locked.note(after)?;
+    }
+    if mended.in_doubt {
+        log::warn!("not all containers are found: what they may need on the host stays");
     }
     drop(locked);
     if seals {
@@ -197,11 +197,18 @@ fn find(
     let mut mended = Mended { all_found: survey.is_whole(), ..Mended::default() };
     let proven: Vec<&Seen> = survey.seen.iter().filter(|seen| seen.is_proven(key)).collect();
     records(store, settings, survey, &proven, host, &mut mended)?;
+    mended.all_found &=
+        survey.seen.iter().all(|seen| mended.records.iter().any(|record| is_of(seen, record)));
     leases(store, survey, &mut mended)?;
     parents(store, host, &mut mended)?;
     mend_host::host_links(store, host, &mut mended)?;
     mended.steps.extend(locked.left_over()?.into_iter().map(Mend::Remove));
     Ok(mended)
+}
+
+/// Whether `record` is that of the container that the mark of `seen` names, in that namespace.
+fn is_of(seen: &Seen, record: &Record) -> bool {
+    record.container == seen.alias.mark.container && record.holder.netns.is(&seen.netns)
 }
 
 fn apply(locked: &Locked<'_>, step: &Mend) -> Result<()> {
@@ -251,8 +258,10 @@ fn records(
     if lost.is_empty() {
         return Ok(());
     }
-    let (on_host, contested) = (host.addresses()?.into_iter().collect(), rebuild::contested(proven));
-    let known = rebuild::Known { store, settings, on_host, contested };
+    let on_host = host.addresses()?.into_iter().collect();
+    let known = rebuild::Known { store, settings, on_host, survey };
+    // Whatever proves it or not: it may be the only sign of one that lives.
+    let is_marked = |id: &ContainerId| survey.seen.iter().any(|seen| seen.alias.mark.container == *id);
     for id in lost {
         let path = store.record_path(id);
         match rebuild::record(&known, id, proven, &mended.records, host)? {
@@ -260,7 +269,9 @@ fn records(
                 mended.steps.push(Mend::Record(Box::new(record.clone()), path));
                 mended.records.push(record);
             }
-            None if damaged.contains(id) && survey.is_whole() => mended.steps.push(Mend::Remove(path)),
+            None if damaged.contains(id) && survey.is_whole() && !is_marked(id) => {
+                mended.steps.push(Mend::Remove(path));
+            }
             None => {}
         }
     }
@@ -268,11 +279,14 @@ fn records(
 }
 
 /// The right of a container to what its record lists. Of two, the living has it; of two that live, the one that the
-/// lease names.
+/// lease names. Of two whose records and leases were lost, the one that it is remembered of, which is root's word; else the
+/// one that has less.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Right {
     lives: bool,
     is_named: bool,
+    is_remembered: bool,
+    less: Reverse<usize>,
 }
 
 /// Leases that records of living containers list and nobody has; then those that no record lists, but for those of
@@ -281,10 +295,18 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Mended) -> Result<()> {
     let mut listed: BTreeMap<(u32, Claim), (Right, &ContainerId)> = BTreeMap::new();
     for record in &mended.records {
         let lives = kernel::lives(&record.holder);
+        let remembered = match record.rebuilt {
+            true => remember::recall(store, record.identity.as_ref(), &record.container).hints,
+            false => Vec::new(),
+        };
+        let less = Reverse(record.attachments.iter().map(|attached| attached.addresses.len()).sum());
         for attached in &record.attachments {
             for claim in attached.claims() {
                 let is_named = store.leased_to(attached.segment, claim)?.as_ref() == Some(&record.container);
-                let right = Right { lives, is_named };
+                let is_remembered = remembered.iter().any(|(network, hint)| {
+                    *network == attached.network && hint.claims().any(|had| had == claim)
+                });
+                let right = Right { lives, is_named, is_remembered, less };
                 let first = listed.entry((attached.segment, claim)).or_insert((right, &record.container));
                 if right > first.0 {
                     *first = (right, &record.container);
@@ -292,6 +314,8 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Mended) -> Result<()> {
             }
         }
     }
+    // Proven or not: a mark may be the only sign of a container that lives.
+    let marked: BTreeSet<_> = survey.seen.iter().map(|seen| &seen.alias.mark.container).collect();
     let mut steps = Vec::new();
     for record in mended.records.iter().filter(|record| kernel::lives(&record.holder)) {
         for attached in &record.attachments {
@@ -308,10 +332,9 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Mended) -> Result<()> {
     for segment in store.segments()? {
         for claim in store.held(segment)? {
             let may_live = || -> Result<bool> {
-                let Some(id) = store.leased_to(segment, claim)?.filter(|_| !survey.is_whole()) else {
-                    return Ok(false);
-                };
-                Ok(mended.records.iter().all(|record| record.container != id))
+                let Some(id) = store.leased_to(segment, claim)? else { return Ok(false) };
+                let is_seen = !survey.is_whole() || marked.contains(&id);
+                Ok(is_seen && mended.records.iter().all(|record| record.container != id))
             };
             let is_left_alone = || -> Result<bool> {
                 let Some(id) = store.leased_to(segment, claim)? else { return Ok(false) };
@@ -352,7 +375,7 @@ fn parents(store: &Store, host: &mut Socket, mended: &mut Mended) -> Result<()> 
         let born_as = IfName::temporary(std::process::id());
         let path = store.parent_path(&name);
         let ifindex = Some(link.ifindex);
-        let parent = MadeParent { version: VERSION, name, recipe, born_as, in_doubt: false, ifindex };
+        let parent = MadeParent { version: VERSION, name, recipe, born_as, ifindex };
         mended.steps.push(Mend::Parent(parent, path));
     }
     Ok(())

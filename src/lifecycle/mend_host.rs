@@ -38,7 +38,7 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Mended) 
     }
     for network in lost {
         let Some(link) = marked(&network) else { continue };
-        if let Some(link) = rebuild(&network, link, host)? {
+        if let Some(link) = rebuild(store, &network, link, host)? {
             let path = store.host_link_path(&network);
             mended.steps.push(Mend::HostLink(Box::new(link.clone()), path));
             sound.push(link);
@@ -58,7 +58,7 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Mended) 
 }
 
 /// The record of the host's link of `network` as `link`, which bears its mark, tells it.
-fn rebuild(network: &NetworkName, link: &Link, host: &mut Socket) -> Result<Option<HostLink>> {
+fn rebuild(store: &Store, network: &NetworkName, link: &Link, host: &mut Socket) -> Result<Option<HostLink>> {
     let (Some(driver), Some(segment)) = (link.driver, link.lower) else { return Ok(None) };
     let Some(lower) = host.link_by_index(segment)? else { return Ok(None) };
     let Ok(parent) = lower.name.parse() else { return Ok(None) };
@@ -78,8 +78,10 @@ fn rebuild(network: &NetworkName, link: &Link, host: &mut Socket) -> Result<Opti
         mac: link.mac.filter(|_| driver.kind() == Driver::Macvlan),
         addresses,
         born_as: IfName::temporary(std::process::id()),
-        kept: false,
-        in_doubt: false,
+        // What was made at boot is not to go with the last container; a reboot makes it again, if anything does.
+        kept: store.network(network).is_ok_and(|network| {
+            network.host_access.as_ref().is_some_and(|access| access.names_all(&network.subnets))
+        }),
         // It is marked when it has all but its routes. Made anew it would have none to containers that are not found.
         ifindex: Some(link.ifindex),
     }))

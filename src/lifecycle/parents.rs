@@ -107,7 +107,7 @@ pub(crate) fn drop_unneeded(locked: &Locked<'_>, name: &IfName, host: &mut Socke
     let mut next = Some(name.clone());
     while let Some(name) = next {
         let recipe = match known(store, &name)? {
-            Some(parent) if parent.in_doubt || store.needs_parent(&name, |_| true)? => return Ok(()),
+            Some(_) if store.is_in_doubt()? || store.needs_parent(&name, |_| true)? => return Ok(()),
             Some(parent) => {
                 kernel::delete_parent(&parent, host)?;
                 locked.forget_parent(&name)?;
@@ -119,25 +119,6 @@ pub(crate) fn drop_unneeded(locked: &Locked<'_>, name: &IfName, host: &mut Socke
         next = recipe.as_ref().and_then(Recipe::base).cloned();
     }
     Ok(())
-}
-
-/// Whether containers that the ledger has lost may need the parent `name`.
-///
-/// # Errors
-/// When its record cannot be read.
-pub(crate) fn is_in_doubt(store: &Store, name: &IfName) -> Result<bool> {
-    Ok(known(store, name)?.is_some_and(|parent| parent.in_doubt))
-}
-
-/// Notes that all containers are found: the parent `name` stays for those that need it and for no others.
-///
-/// # Errors
-/// When it cannot be written.
-pub(crate) fn clear_doubt(locked: &Locked<'_>, name: &IfName) -> Result<()> {
-    match known(locked.store(), name)? {
-        Some(parent) if parent.in_doubt => locked.write_parent(&MadeParent { in_doubt: false, ..parent }),
-        _ => Ok(()),
-    }
 }
 
 /// What a killed process has left of the parent `name`, which stays: the name it bears.
@@ -217,8 +198,7 @@ fn record(locked: &Locked<'_>, name: &IfName, recipe: Recipe, ifindex: Option<u3
         return Ok(known);
     }
     let born_as = IfName::temporary(std::process::id());
-    let parent =
-        MadeParent { version: VERSION, name: name.clone(), recipe, born_as, in_doubt: false, ifindex };
+    let parent = MadeParent { version: VERSION, name: name.clone(), recipe, born_as, ifindex };
     // What cannot be read may be a folder, whose place a file does not take.
     locked.forget_parent(name)?;
     locked.write_parent(&parent)?;

@@ -11,8 +11,8 @@ use ipnet::IpNet;
 
 use crate::config::network::Network;
 use crate::config::settings::Settings;
-use crate::error::Result;
-use crate::kernel::{self, Seen};
+use crate::error::{Kind, Result};
+use crate::kernel::{self, Seen, Survey};
 use crate::ledger::Store;
 use crate::ledger::host_link;
 use crate::ledger::record::{Attached, Holder, Record, State, VERSION};
@@ -34,23 +34,8 @@ pub(crate) struct Known<'a> {
     pub(crate) settings: &'a Settings,
     /// The addresses of the host.
     pub(crate) on_host: BTreeSet<IpAddr>,
-    /// The addresses that links of several containers have.
-    pub(crate) contested: BTreeSet<IpAddr>,
-}
-
-/// The addresses that more than one container has on its links `seen`.
-pub(crate) fn contested(seen: &[&Seen]) -> BTreeSet<IpAddr> {
-    let mut of = BTreeMap::new();
-    let mut contested = BTreeSet::new();
-    for seen in seen {
-        for address in &seen.addresses {
-            let container = &seen.alias.mark.container;
-            if *of.entry(address.addr()).or_insert(container) != container {
-                contested.insert(address.addr());
-            }
-        }
-    }
-    contested
+    /// Who is in which namespace.
+    pub(crate) survey: &'a Survey,
 }
 
 /// The record of `id`, of whose links `seen` are those with proven marks, beside all `others` that are known; `None` if
@@ -66,24 +51,23 @@ pub(crate) fn record(
     host: &mut Socket,
 ) -> Result<Option<Record>> {
     // Of a container that died and one that was made after it by the same name, the latter.
-    let mut lives: BTreeMap<(bool, u64, i32), Vec<&Seen>> = BTreeMap::new();
+    let mut lives: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for &seen in seen.iter().filter(|seen| seen.alias.mark.container == *id) {
-        let holder = holder(seen);
-        let is_alive = kernel::lives(&holder);
-        let is_elsewhere = is_alive && !kernel::is_in(&holder)?;
-        // Nobody would ever take back what has neither a process nor a path.
-        let is_held = is_alive || holder.netns.path.is_some();
-        if is_elsewhere || !is_held || others.iter().any(|other| is_same(&other.holder, &holder)) {
-            log::warn!("link {} with the alias {} is not believed", seen.link.name, seen.alias);
-            continue;
+        match holder(known, seen, others) {
+            Some((is_alive, holder)) => {
+                let Mark { start_time, pid, .. } = seen.alias.mark;
+                lives.entry((is_alive, start_time, pid)).or_default().push((seen, holder));
+            }
+            None => log::warn!("link {} with the alias {} is not believed", seen.link.name, seen.alias),
         }
-        lives.entry((is_alive, holder.start_time, holder.pid)).or_default().push(seen);
     }
-    let Some((_, mut links)) = lives.pop_last() else { return Ok(None) };
+    let Some((_, links)) = lives.pop_last() else { return Ok(None) };
+    let Some((_, holder)) = links.first().cloned() else { return Ok(None) };
+    let mut links: Vec<&Seen> = links.into_iter().map(|(seen, _)| seen).collect();
     links.sort_by_key(|seen| seen.alias.mark.index);
     // An attach that was begun again has sealed the same mark twice: one link is believed.
     links.dedup_by_key(|seen| seen.alias.mark.index);
-    let Some(holder) = links.first().map(|seen| holder(seen)) else { return Ok(None) };
+    let made_for = links.first().map(|seen| (seen.alias.mark.pid, seen.alias.mark.start_time));
     let mut attachments = Vec::with_capacity(links.len());
     let mut size = 0;
     for (index, seen) in links.into_iter().enumerate() {
@@ -107,17 +91,39 @@ pub(crate) fn record(
         container: id.clone(),
         identity: None,
         state: State::Attached,
+        marked_as: made_for.filter(|made_for| *made_for != (holder.pid, holder.start_time)),
         holder,
-        marked_as: None,
         shares: None,
         rebuilt: true,
         attachments,
     }))
 }
 
-fn holder(seen: &Seen) -> Holder {
+/// The process by which it is told whether the container of `seen` lives, and whether it does: the one that it was made
+/// for, or else the first of those that are in its namespace now, as others of a pod are. `None` if there is nobody, and
+/// nobody would ever take back what is lost.
+fn holder(known: &Known<'_>, seen: &Seen, others: &[Record]) -> Option<(bool, Holder)> {
     let Mark { pid, start_time, .. } = seen.alias.mark;
-    Holder { pid, start_time, pid_namespace: kernel::pid_namespace(), netns: seen.netns.clone() }
+    let pid_namespace = kernel::pid_namespace();
+    let made_for = Holder { pid, start_time, pid_namespace, netns: seen.netns.clone() };
+    if kernel::lives(&made_for) {
+        match kernel::is_in(&made_for) {
+            Ok(is_here) => {
+                let is_its_own = is_here && !others.iter().any(|other| is_same(&other.holder, &made_for));
+                return is_its_own.then_some((true, made_for));
+            }
+            // It ends at this moment.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => {
+                log::warn!("{error}");
+                return None;
+            }
+        }
+    }
+    match known.survey.first_process_in(seen.netns.inode) {
+        Some((pid, start_time)) => Some((true, Holder { pid, start_time, ..made_for })),
+        None => made_for.netns.path.is_some().then_some((false, made_for)),
+    }
 }
 
 fn is_same(one: &Holder, other: &Holder) -> bool {
@@ -140,16 +146,14 @@ fn attached(
     let network = known.store.network(name).ok().map(|network| known.settings.complete(network));
     let segment = parent.segment();
     let has = |claim: Claim| -> Result<bool> {
-        if others.iter().any(|other| other.holds(segment, claim)) {
+        // What two have whose records are lost cannot be told from whose it is: both keep it, and the lease is that of
+        // whom it is remembered of. Nobody else gets it.
+        if others.iter().any(|other| !other.rebuilt && other.holds(segment, claim)) {
             return Ok(false);
         }
         // A lease is root's own word.
         if let Some(of) = known.store.leased_to(segment, claim)? {
             return Ok(of == *container);
-        }
-        // Who has added it to his link cannot be told from whose it is.
-        if claim.address().is_some_and(|address| known.contested.contains(&address)) {
-            return Ok(false);
         }
         let of_host = claim.address().is_some_and(|address| known.on_host.contains(&address))
             || known.store.host_holding(segment, claim)?.is_some()
@@ -170,6 +174,7 @@ fn attached(
         Some(mac) if driver.has_own_mac() => has(mac.into())?.then_some(mac),
         mac => mac,
     };
+    let host_link = host_link(name, &mut addresses, host)?;
     Ok(Some(Attached {
         network: name.clone(),
         driver,
@@ -182,7 +187,7 @@ fn attached(
         mtu: None,
         bclim: None,
         tuning: Tuning::default(),
-        host_link: host_link(name, &addresses, host)?,
+        host_link,
         detection: network.as_ref().and_then(|network| network.detection_on(&parent)),
         announcements: network.as_ref().map_or(0, Network::announced),
         // Set once, when the link was made.
@@ -205,18 +210,21 @@ fn could_give(network: &Network, claim: Claim, container: &ContainerId) -> bool 
     !is_others && claim.address().is_none_or(is_free)
 }
 
-/// The name of the host's link of the network `name`, if the host has routes by it to all of `addresses` that it can
-/// have one to: those are root's. None is made on the word of a container.
-fn host_link(name: &NetworkName, addresses: &[IpNet], host: &mut Socket) -> Result<Option<IfName>> {
+/// The name of the host's link of the network `name`, if the host has a route by it to one of `addresses`: that is root's.
+/// None is made on the word of a container: those that the host could have a route to, and has none, it has added itself,
+/// and are taken out of `addresses`.
+fn host_link(name: &NetworkName, addresses: &mut Vec<IpNet>, host: &mut Socket) -> Result<Option<IfName>> {
     let ifname = host_link::name(name);
-    let mark = host_link::mark(name);
-    let Some(link) = host.link(&ifname)?.filter(|link| link.alias == Some(mark)) else { return Ok(None) };
+    let Some(link) = host.link(&ifname)?.filter(|link| host_link::is_of(name, link)) else { return Ok(None) };
     let own = host.addresses_of(link.ifindex)?;
     let routes = host.routes_of(link.ifindex, None)?;
     let is_reached = |net: &IpNet| own.iter().any(|own| own.addr().is_ipv4() == net.addr().is_ipv4());
-    let mut reached = addresses.iter().filter(|net| is_reached(net)).peekable();
     let has_route = |net: &IpNet| routes.iter().any(|route| route.to == IpNet::from(net.addr()));
-    Ok((reached.peek().is_some() && reached.all(has_route)).then_some(ifname))
+    if !addresses.iter().any(has_route) {
+        return Ok(None);
+    }
+    addresses.retain(|net| has_route(net) || !is_reached(net));
+    Ok(Some(ifname))
 }
 
 #[cfg(test)]

@@ -152,9 +152,6 @@ pub(crate) struct MadeParent {
     pub recipe: Recipe,
     /// The name it bears until it is marked, should it never come to that.
     pub born_as: IfName,
-    /// Whether containers that the ledger has lost may need it: it was written anew when not all of them could be found.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub in_doubt: bool,
     /// Its number on the host, once it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifindex: Option<u32>,

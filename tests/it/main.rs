@@ -51,6 +51,7 @@ mod ipv6;
 mod layers;
 mod liars;
 mod links;
+mod lost;
 mod many;
 mod namespaces;
 mod need;
@@ -188,6 +189,7 @@ fn all_tests() -> Vec<Test> {
         shares::tests(),
         inside::tests(),
         liars::tests(),
+        lost::tests(),
         namespaces::tests(),
         forged::tests(),
         ipv6::tests(),

@@ -205,7 +205,6 @@ fn failure() {
     web.stop();
 }
 
-/// A container that makes more marked links than an attach can: nothing of it is believed, and nothing taken from it.
 /// Makes so many links with marks that nobody reads them.
 fn overfill(netns: &Netns, container: &Container<'_>) {
     let alias = container.link("eth0")["ifalias"].as_str().unwrap().to_owned();
@@ -286,6 +285,7 @@ fn keeps_its_parent() {
     assert_eq!(bed.host.link("eth0.50"), None, "the last one has gone");
 }
 
+/// A container that makes more marked links than an attach can: nothing of it is believed, and nothing taken from it.
 fn too_many_marks() {
     let bed = small();
     let netns = Netns::new("marks");

@@ -49,7 +49,7 @@ pub(super) enum Command {
     },
     /// Remove networks that no live container uses
     Rm {
-        /// A network that does not exist is no error
+        /// No error if it does not exist; remove it though a container that is not found may use it
         #[arg(short, long)]
         force: bool,
         /// Their names
@@ -95,7 +95,7 @@ fn list(store: &Store, quiet: bool, format: Format) -> Result<()> {
 fn remove(store: &Store, names: &[NetworkName], force: bool) -> Result<()> {
     let mut outcome = Ok(());
     for name in names {
-        let removed = match remove_one(store, name) {
+        let removed = match remove_one(store, name, force) {
             Err(error) if force && error.kind() == Kind::NotFound => Ok(()),
             Ok(()) => output::line(name.as_str()),
             refused => refused,
@@ -111,7 +111,7 @@ fn remove(store: &Store, names: &[NetworkName], force: bool) -> Result<()> {
 
 /// Removes a network that no live container uses, what dead ones hold in it, and its parent if underlay has made
 /// that and nobody else needs it.
-fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
+fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
     let settings = store.settings()?;
     let mut host = Socket::open()?;
     // Who uses it may be lost.
@@ -131,6 +131,9 @@ fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
         let uses = |record: &&Record| record.attachments.iter().any(|attached| attached.network == *name);
         let users: Vec<&Record> = records.iter().filter(uses).collect();
         let Some(&user) = users.first() else {
+            if store.is_in_doubt()? && !force {
+                return Err(not_found(name));
+            }
             // A definition that cannot be read has no parent that could be known.
             let network = store.network(name).ok();
             locked.remove_network(name)?;
@@ -151,6 +154,14 @@ fn remove_one(store: &Store, name: &NetworkName) -> Result<()> {
         drop(locked);
         detach::take_back(store, &settings, &dead, &mut host)?;
     }
+}
+
+/// Containers that live and are not found may use any network.
+fn not_found(name: &NetworkName) -> Error {
+    let text =
+        format!("network {name} may be in use: after a loss of the ledger not all containers are found");
+    Error::new(Kind::Taken, text)
+        .hint("`underlay gc` says why, and looks again; `-f` removes it all the same")
 }
 
 /// Who knows what a container needs whose record cannot be read?

@@ -117,7 +117,6 @@ fn the_very_link_that_was_made() {
         name: name.parse().unwrap(),
         recipe,
         born_as: IfName::temporary(1),
-        in_doubt: false,
         ifindex,
     };
     let tagged = recipe("eth0.50").unwrap().unwrap();
@@ -191,7 +190,6 @@ fn what_a_killed_process_has_left() {
         name: "eth0.50".parse().unwrap(),
         recipe,
         born_as: IfName::temporary(208),
-        in_doubt: false,
         ifindex: None,
     };
     let vlan = parent(recipe("eth0.50").unwrap().unwrap());
