@@ -3,6 +3,7 @@
 mod apply;
 mod detached;
 mod filter;
+mod holder;
 mod host_link;
 mod journal;
 mod netns;
@@ -17,12 +18,13 @@ mod wire;
 
 pub(crate) use apply::{Made, attach, detach, reseal, settle};
 pub(crate) use detached::{detach_self, start_detached};
+pub(crate) use holder::{is_in, lives};
 pub(crate) use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};
 pub(crate) use journal::tell_journal;
 pub(crate) use netns::NetnsFile;
 pub(crate) use parent::{delete_left, delete_parent, is_wireless, make_parent};
 pub(crate) use probe::Probes;
-pub(crate) use process::{Process, is_in, is_rootless, lives, pid_namespace};
+pub(crate) use process::{Process, is_rootless, pid_namespace};
 pub(crate) use start::{restore_signals, start};
 pub(crate) use status::{can_make, release};
 pub(crate) use survey::{Seen, Survey, survey};

@@ -11,9 +11,8 @@ use std::thread;
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::process::Process;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::record::{Holder, Netns};
+use crate::ledger::record::Netns;
 
 /// An open network namespace: it stays what it is, and alive, as long as this is held.
 #[derive(Debug)]
@@ -42,26 +41,6 @@ impl NetnsFile {
         own.map_err(|error| Error::io("open", path, &error))
     }
 
-    /// The namespace a record speaks of: through its holder, or through the path that keeps it. `None` if neither leads
-    /// there any more.
-    ///
-    /// # Errors
-    /// When that cannot be told.
-    pub(crate) fn of(holder: &Holder) -> Result<Option<Self>> {
-        let same = |netns: &Self| netns.identity == (holder.netns.device, holder.netns.inode);
-        let by_process = || match Process::open(holder.pid) {
-            Ok(process) if process.start_time() == holder.start_time => process.netns().map(Some),
-            Ok(_) => Ok(None),
-            Err(error) => Err(error),
-        };
-        let by_process = none_if_gone(by_process())?.filter(same);
-        if by_process.is_some() {
-            return Ok(by_process);
-        }
-        let Some(path) = &holder.netns.path else { return Ok(None) };
-        Self::open(path, |found| found == (holder.netns.device, holder.netns.inode))
-    }
-
     /// The namespace that `path` keeps, if it keeps one.
     ///
     /// # Errors
@@ -83,7 +62,7 @@ impl NetnsFile {
 
     /// What `path` leads to, if `is_it` says so of its device and inode. Nothing else is opened (`O_PATH`): to open a
     /// pipe, a tape or a watchdog may wait, wind or bite.
-    fn open(path: &Path, is_it: impl Fn((u64, u64)) -> bool) -> Result<Option<Self>> {
+    pub(super) fn open(path: &Path, is_it: impl Fn((u64, u64)) -> bool) -> Result<Option<Self>> {
         let looked_at =
             OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).and_then(Self::new);
         let opened = looked_at.and_then(|found| {
@@ -184,11 +163,4 @@ fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         Ok(result) => result,
         Err(panic) => panic::resume_unwind(panic),
     })
-}
-
-fn none_if_gone<T>(found: Result<Option<T>>) -> Result<Option<T>> {
-    match found {
-        Err(error) if error.kind() == Kind::NotFound => Ok(None),
-        found => found,
-    }
 }

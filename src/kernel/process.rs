@@ -13,7 +13,6 @@ use nix::sys::stat::Mode;
 
 use super::netns::NetnsFile;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::record::Holder;
 
 /// The most that `/proc/PID/stat` can hold (52 numbers and a name), which is read at once.
 const STAT: usize = 2048;
@@ -81,18 +80,6 @@ pub(super) fn threads(pid: i32) -> Vec<PathBuf> {
     entries.map(|entry| Path::new("task").join(entry.file_name()).join("ns/net")).collect()
 }
 
-/// Whether the process a container is known by still runs. Where that cannot be told, it does: nothing is ever taken
-/// from the living.
-pub(crate) fn lives(holder: &Holder) -> bool {
-    if holder.pid_namespace.is_some() && holder.pid_namespace != pid_namespace() {
-        return true;
-    }
-    match Process::open(holder.pid) {
-        Ok(process) => process.start_time == holder.start_time,
-        Err(error) => error.kind() != Kind::NotFound,
-    }
-}
-
 /// The inode of the pid namespace this program is in.
 pub(crate) fn pid_namespace() -> Option<u64> {
     static OWN: OnceLock<Option<u64>> = OnceLock::new();
@@ -108,14 +95,6 @@ pub(crate) fn is_rootless() -> bool {
     // A host that is a container itself has one of its own. That of others can be read by nobody without rights there.
     fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_whole(&map))
         && namespace("self") != namespace("1")
-}
-
-/// Whether the process a container is known by is in the network namespace it is known by.
-///
-/// # Errors
-/// When that cannot be told.
-pub(crate) fn is_in(holder: &Holder) -> Result<bool> {
-    Ok(Process::open(holder.pid)?.netns()?.describe(None).is(&holder.netns))
 }
 
 fn failed(pid: i32, error: &io::Error) -> Error {
@@ -143,7 +122,6 @@ fn start_time(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::record::Netns;
 
     #[test]
     fn start_times() {
@@ -159,23 +137,6 @@ mod tests {
         assert_eq!(start_time(&stat("sh", "Z")), None);
         assert_eq!(start_time(""), None);
         assert_eq!(start_time("7 (sh) S 1"), None);
-    }
-
-    #[test]
-    fn the_living_and_the_dead() {
-        let process = Process::open(std::process::id() as i32).unwrap();
-        let netns = Netns { device: 0, inode: 0, path: None };
-        let (pid, start_time) = (process.pid(), process.start_time());
-        let holder = Holder { pid, start_time, pid_namespace: pid_namespace(), netns };
-        assert!(lives(&holder));
-        assert!(!lives(&Holder { start_time: holder.start_time + 1, ..holder.clone() }), "a reused pid");
-        let dead = Holder { pid: i32::MAX, ..holder };
-        assert!(!lives(&dead));
-        assert!(!lives(&Holder { pid_namespace: None, ..dead.clone() }));
-        assert!(lives(&Holder { pid_namespace: Some(1), ..dead }), "who could tell from here?");
-        for pid in [0, -1, i32::MAX] {
-            assert!(Process::open(pid).is_err());
-        }
     }
 
     #[test]

@@ -14,11 +14,11 @@ use crate::kernel::{self, Made, NetnsFile, Process};
 use crate::ledger::record::{Holder, Netns, Record, State};
 use crate::ledger::{Locked, Store};
 use crate::lifecycle::announce;
-use crate::lifecycle::detach;
 use crate::lifecycle::host_side;
 use crate::lifecycle::mend;
 use crate::lifecycle::parents;
 use crate::lifecycle::probe;
+use crate::lifecycle::release;
 use crate::lifecycle::remember;
 use crate::lifecycle::share;
 use crate::lifecycle::wish;
@@ -73,7 +73,7 @@ pub(crate) fn attach(
     let hints = hint::of(&request.attachments, &memory.hints);
     for (network, had) in networks.iter().zip(&hints) {
         if let Some(parent) = parents.get(&network.parent) {
-            remember::take_back_dead(store, &settings, had, parent, &mut host);
+            release::reclaim_previous(store, &settings, had, parent, &mut host);
         }
     }
     let on_host = wish::on_host(&networks, &mut host)?;
@@ -120,13 +120,13 @@ pub(crate) fn attach(
         };
         // Should that fail too, the container dies with its error, and what it holds is taken back as that of any dead
         // one.
-        if let Err(other) = detach::take_back(store, &settings, &record, &mut host) {
+        if let Err(other) = release::release(store, &settings, &record, &mut host) {
             log::warn!("{other}");
             return Err(error);
         }
         if !freed && host_side::is_in_the_way(&error) {
             freed = true;
-            if host_side::free(store, &settings, &record, &mut host)? {
+            if release::reclaim_host_links(store, &settings, &record, &mut host)? {
                 continue;
             }
         } else if !afresh && is_in_use(&error) && attach.can_differ() {
@@ -200,7 +200,7 @@ fn without_the_dead(
         };
         if let Some(record) = record.filter(is_dead_here) {
             log::info!("container {id} died in this namespace: its links are taken away");
-            detach::reclaim(store, settings, &record, host)?;
+            release::reclaim(store, settings, &record, host)?;
             any = true;
         }
     }
@@ -262,7 +262,7 @@ impl Attach<'_> {
                     return Err(wish::attached_already(&old));
                 }
                 drop(locked);
-                detach::reclaim(self.store, self.settings, &old, host)?;
+                release::reclaim(self.store, self.settings, &old, host)?;
                 continue;
             }
             self.refuse_removed()?;
@@ -274,7 +274,7 @@ impl Attach<'_> {
                 Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !taken_back => {
                     drop(locked);
                     taken_back = true;
-                    if !detach::take_back_dead(self.store, self.settings, &wanted, self.home, host)? {
+                    if !release::reclaim_dead(self.store, self.settings, &wanted, self.home, host)? {
                         return Err(error);
                     }
                 }

@@ -5,10 +5,10 @@ use crate::escape::shell::Line;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
 use crate::ledger::record::Record;
-use crate::lifecycle::detach;
 use crate::lifecycle::host_side;
 use crate::lifecycle::mend;
 use crate::lifecycle::parents;
+use crate::lifecycle::release;
 use crate::lifecycle::share;
 use crate::netlink::Socket;
 use crate::plan::{self, Op};
@@ -61,7 +61,7 @@ pub(crate) fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected
                 }
             }
         };
-        let reclaim = |host| detach::reclaim(store, &settings, record, host);
+        let reclaim = |host| release::reclaim(store, &settings, record, host);
         let within = |error: Error| error.within(format!("container {id}"));
         if dry_run || collected.note(reclaim(&mut host).map_err(within)) {
             collected.done.extend(commands);

@@ -18,7 +18,6 @@ use crate::kernel::{self, NetnsFile};
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::Record;
 use crate::ledger::{Locked, Records, Store};
-use crate::lifecycle::detach;
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::NetworkName;
@@ -261,30 +260,26 @@ pub(crate) fn is_in_the_way(error: &Error) -> bool {
     matches!(error.kind(), Kind::Kernel(nix::libc::EBUSY | nix::libc::EINVAL))
 }
 
-/// Deletes the host's links on the parents of `record` that only the dead need; whether there was one.
+/// The host's links on the parents of `record` that are there, each with the containers that use it.
 ///
 /// # Errors
-/// When one cannot be deleted.
-pub(crate) fn free(store: &Store, settings: &Settings, record: &Record, host: &mut Socket) -> Result<bool> {
-    let mut any = false;
+/// When ledger or kernel cannot be read.
+pub(crate) fn near(
+    store: &Store,
+    record: &Record,
+    host: &mut Socket,
+) -> Result<Vec<(HostLink, Vec<Record>)>> {
+    let mut near = Vec::new();
     for network in store.host_links()? {
         let Some(link) = known(store, &network)? else { continue };
         let is_near = record.attachments.iter().any(|attached| attached.segment == link.segment);
-        if !is_near || !host.link(&link.name)?.is_some_and(|found| link.is(&found)) {
-            continue;
+        if is_near && host.link(&link.name)?.is_some_and(|found| link.is(&found)) {
+            let mut users = store.records()?.sound;
+            users.retain(|user| user.uses_host_link(&network));
+            near.push((link, users));
         }
-        let mut users = store.records()?.sound;
-        users.retain(|user| user.uses_host_link(&network));
-        for user in users.iter().filter(|_| !users.iter().any(|user| kernel::lives(&user.holder))) {
-            // The link is in the way as long as one of them stays, and then what was refused is told.
-            if let Err(error) = detach::take_back(store, settings, user, host) {
-                log::warn!("container {}: {error}", user.container);
-            }
-        }
-        drop_unneeded(&store.lock(settings.lock_timeout())?, &network, host)?;
-        any |= host.link(&link.name)?.is_none();
     }
-    Ok(any)
+    Ok(near)
 }
 
 /// What [`settle`] will do when the dead among `records` have been taken back, as commands that do the same.

@@ -3,117 +3,24 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::mem;
-use std::path::PathBuf;
 
 use crate::config::settings::Settings;
-use crate::error::{Error, Kind, Result};
-use crate::escape::shell::Line;
+use crate::error::{Kind, Result};
 use crate::fs::file;
 use crate::kernel::{self, NetnsFile, Seen, Survey};
-use crate::ledger::host_link::HostLink;
 use crate::ledger::record::{Record, VERSION};
 use crate::ledger::{Folder, Locked, Store};
 use crate::lifecycle::mend_host;
+use crate::lifecycle::mend_step::{Mend, Mended};
 use crate::lifecycle::rebuild;
 use crate::lifecycle::remember;
 use crate::lifecycle::reseal::{self, Reseal};
 use crate::net::claim::Claim;
-use crate::net::name::{ContainerId, IfName, NetworkName};
+use crate::net::name::{ContainerId, IfName};
 use crate::net::parent::{MadeParent, Recipe};
 use crate::net::seal::Key;
 use crate::netlink::Socket;
-
-/// One thing that mends the ledger, shown as a command of the shell where there is one.
-#[derive(Clone, Debug)]
-pub(crate) enum Mend {
-    /// Writes a container's record as the marks of its links tell it.
-    Record(Box<Record>, PathBuf),
-    /// Writes a lease that a record of a living container lists.
-    Lease(u32, Claim, ContainerId, PathBuf),
-    /// Writes down a parent whose mark says that underlay has made it.
-    Parent(MadeParent, PathBuf),
-    /// Writes down the host's link of a network, as its mark tells it.
-    HostLink(Box<HostLink>, PathBuf),
-    /// Writes a lease that the record of the host's link lists.
-    HostLease(u32, Claim, NetworkName, PathBuf),
-    /// Removes a lease, record or half-written file that is nobody's.
-    Remove(PathBuf),
-}
-
-impl fmt::Display for Mend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Record(record, path) => {
-                let addresses = record.attachments.iter().flat_map(|attached| &attached.addresses);
-                let addresses: Vec<_> = addresses.map(ToString::to_string).collect();
-                write!(f, "# write {} anew: {}", path.display(), addresses.join(", "))
-            }
-            Self::Lease(_, _, id, path) => {
-                let target = format!("../../containers/{id}.json");
-                Line::of("ln -sfn").word(target).path(path).fmt(f)
-            }
-            Self::Parent(parent, path) => write!(f, "# write {} anew: {}", path.display(), parent.recipe),
-            Self::HostLink(link, path) => write!(f, "# write {} anew: {}", path.display(), link.name),
-            Self::HostLease(_, _, network, path) => {
-                let target = format!("../../host_links/{network}.json");
-                Line::of("ln -sfn").word(target).path(path).fmt(f)
-            }
-            Self::Remove(path) => Line::of("rm").path(path).fmt(f),
-        }
-    }
-}
-
-/// What there was to mend, and what the records are then.
-#[derive(Debug, Default)]
-pub(crate) struct Mended {
-    /// What is done, in order, but for what failed.
-    pub(crate) steps: Vec<Mend>,
-    /// All records that can be read.
-    pub(crate) records: Vec<Record>,
-    /// Whether these are the records of all containers that underlay has attached, as far as their links tell.
-    all_found: bool,
-    /// Whether there may be containers that the ledger does not know: what they may need on the host stays.
-    pub(crate) in_doubt: bool,
-    /// The marks that are sealed besides.
-    pub(crate) seals: Vec<Reseal>,
-    /// Why what failed did.
-    pub(crate) failed: Vec<Error>,
-}
-
-impl Mended {
-    /// Tells what failed, where the rest is enough.
-    pub(crate) fn warn(&self) {
-        self.failed.iter().for_each(|error| log::warn!("{error}"));
-    }
-
-    /// Does what there is to do; what failed is no step then.
-    fn apply(&mut self, locked: &Locked<'_>) {
-        let mut done = Vec::with_capacity(self.steps.len());
-        for step in mem::take(&mut self.steps) {
-            match apply(locked, &step) {
-                Ok(()) => done.push(step),
-                Err(error) => self.failed.push(error),
-            }
-        }
-        self.steps = done;
-    }
-
-    /// Whether something was missing in the ledger.
-    fn has_lost(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Mend::Record(..) | Mend::Parent(..) | Mend::HostLink(..)))
-    }
-
-    /// The namespaces of the records that are to be written anew.
-    fn namespaces(&self) -> BTreeSet<u64> {
-        let inode = |step: &Mend| match step {
-            Mend::Record(record, _) => Some(record.holder.netns.inode),
-            _ => None,
-        };
-        self.steps.iter().filter_map(inode).collect()
-    }
-}
 
 /// Finds again what containers have, if the state folder is lost.
 ///
@@ -160,7 +67,7 @@ pub(crate) fn mend(
     }
     let lost = was_lost || mended.has_lost();
     if !dry_run {
-        mended.apply(&locked);
+        do_all(&mut mended, &locked);
     }
     let before = store.folder()?.unwrap_or(Folder::Lost);
     let after = before.recovered(lost, mended.failed.is_empty(), mended.all_found);
@@ -204,6 +111,18 @@ fn find(
     mend_host::host_links(store, host, &mut mended)?;
     mended.steps.extend(locked.left_over()?.into_iter().map(Mend::Remove));
     Ok(mended)
+}
+
+/// Does what there is to do; what failed is no step then.
+fn do_all(mended: &mut Mended, locked: &Locked<'_>) {
+    let mut done = Vec::with_capacity(mended.steps.len());
+    for step in mem::take(&mut mended.steps) {
+        match apply(locked, &step) {
+            Ok(()) => done.push(step),
+            Err(error) => mended.failed.push(error),
+        }
+    }
+    mended.steps = done;
 }
 
 /// Whether `record` is that of the container that the mark of `seen` names, in that namespace.

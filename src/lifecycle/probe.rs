@@ -12,8 +12,8 @@ use crate::ledger::event::Event;
 use crate::ledger::quarantine::Conflict;
 use crate::ledger::record::{Attached, Record};
 use crate::ledger::{Locked, Store};
-use crate::lifecycle::detach;
 use crate::lifecycle::host_side;
+use crate::lifecycle::release;
 use crate::lifecycle::report::report;
 use crate::net::driver::Kind as Driver;
 use crate::netlink::Socket;
@@ -129,7 +129,7 @@ impl Probing<'_> {
         let (container, network) = (record.container.clone(), old.network.clone());
         report(self.store, &Event::Conflict { container, network, address, mac });
         if replaced.as_ref().is_err_and(|error| error.kind() == Kind::Exhausted)
-            && detach::take_back_dead(self.store, self.settings, self.wanted, self.home, host)?
+            && release::reclaim_dead(self.store, self.settings, self.wanted, self.home, host)?
         {
             let locked = self.store.lock(self.settings.lock_timeout())?;
             replaced = self.replace(&locked, record, conflict, host);

@@ -4,17 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::config::settings::Settings;
 use crate::error::Result;
 use crate::ipam::hint::{self, Hint};
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::{Record, State};
-use crate::lifecycle::detach;
 use crate::net::claim::Claim;
-use crate::net::link::Link;
 use crate::net::name::{ContainerId, Identity, NetworkName};
-use crate::netlink::Socket;
 
 /// What is remembered of an identity.
 #[derive(Clone, Debug, Default)]
@@ -39,25 +35,6 @@ pub(crate) fn recall(store: &Store, identity: Option<&Identity>, container: &Con
     let read = path.as_deref().and_then(|path| read(path).inspect_err(|error| log::warn!("{error}")).ok());
     let (text, hints) = read.unwrap_or_default();
     Memory { path, text, hints }
-}
-
-/// Takes back what of `had` on the segment of `parent` containers hold that died without a word: it is free.
-pub(crate) fn take_back_dead(
-    store: &Store,
-    settings: &Settings,
-    had: &Hint,
-    parent: &Link,
-    host: &mut Socket,
-) {
-    for claim in had.claims() {
-        let Some(record) = holder(store, parent.segment(), claim) else { continue };
-        if detach::is_held(&record) {
-            continue;
-        }
-        log::info!("container {} died without a word: {claim} is taken back", record.container);
-        let taken_back = detach::reclaim(store, settings, &record, host);
-        taken_back.unwrap_or_else(|error| log::warn!("{error}"));
-    }
 }
 
 /// Remembers what `record`, which is attached, has; `before` is what was remembered. Where several containers live
@@ -117,7 +94,7 @@ fn is_time_to_trim() -> bool {
 }
 
 /// Who holds `claim`, as far as that can be made out.
-fn holder(store: &Store, segment: u32, claim: Claim) -> Option<Record> {
+pub(crate) fn holder(store: &Store, segment: u32, claim: Claim) -> Option<Record> {
     let id = store.leased_to(segment, claim).ok()??;
     store.record(&id).ok()?
 }

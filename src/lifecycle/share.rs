@@ -10,9 +10,7 @@ use crate::error::Result;
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::{Holder, Record, State, VERSION};
-use crate::lifecycle::detach;
 use crate::net::name::ContainerId;
-use crate::netlink::Socket;
 use crate::oci::request::Request;
 
 /// Has `container` share what another container of its namespace is attached to, if that is what it asks for; its record
@@ -109,14 +107,11 @@ pub(crate) fn pass_on(store: &Store, settings: &Settings, record: &Record) -> Re
     }
 }
 
-/// Takes back what the container of `record`, which is gone, was the last to use.
+/// The record whose links the container of `record`, which is gone, was the last to use, if it was.
 ///
 /// # Errors
-/// As [`detach::take_back`].
-pub(crate) fn leave(store: &Store, settings: &Settings, record: &Record, host: &mut Socket) -> Result<()> {
-    let Some(first) = &record.shares else { return Ok(()) };
-    match store.record(first)? {
-        Some(first) if !kernel::lives(&first.holder) => detach::take_back(store, settings, &first, host),
-        _ => Ok(()),
-    }
+/// When the ledger cannot be read.
+pub(crate) fn left_behind(store: &Store, record: &Record) -> Result<Option<Record>> {
+    let Some(first) = &record.shares else { return Ok(None) };
+    Ok(store.record(first)?.filter(|first| !kernel::lives(&first.holder)))
 }

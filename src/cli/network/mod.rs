@@ -16,10 +16,10 @@ use crate::error::{Error, Kind, Result};
 use crate::kernel::NetnsFile;
 use crate::ledger::record::Record;
 use crate::ledger::{Records, Store};
-use crate::lifecycle::detach;
 use crate::lifecycle::host_side;
 use crate::lifecycle::mend;
 use crate::lifecycle::parents;
+use crate::lifecycle::release;
 use crate::net::name::{ContainerId, NetworkName};
 use crate::netlink::Socket;
 
@@ -142,7 +142,7 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
             return network.map_or(Ok(()), |network| parents::drop_unneeded_of(&locked, &network, &mut host));
         };
         for user in users {
-            if detach::is_held(user) {
+            if release::is_in_use(user) {
                 return Err(Error::new(
                     Kind::Taken,
                     format!("network {name} is in use by container {}", user.container),
@@ -152,7 +152,7 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
         }
         let dead = user.clone();
         drop(locked);
-        detach::take_back(store, &settings, &dead, &mut host)?;
+        release::release(store, &settings, &dead, &mut host)?;
     }
 }
 

@@ -1,0 +1,78 @@
+//! What a container is known by: whether it lives, and the network namespace it is in.
+
+use super::netns::NetnsFile;
+use super::process::{Process, pid_namespace};
+use crate::error::{Kind, Result};
+use crate::ledger::record::Holder;
+
+/// Whether the process a container is known by still runs. Where that cannot be told, it does: nothing is ever taken
+/// from the living.
+pub(crate) fn lives(holder: &Holder) -> bool {
+    if holder.pid_namespace.is_some() && holder.pid_namespace != pid_namespace() {
+        return true;
+    }
+    match Process::open(holder.pid) {
+        Ok(process) => process.start_time() == holder.start_time,
+        Err(error) => error.kind() != Kind::NotFound,
+    }
+}
+
+/// Whether the process a container is known by is in the network namespace it is known by.
+///
+/// # Errors
+/// When that cannot be told.
+pub(crate) fn is_in(holder: &Holder) -> Result<bool> {
+    Ok(Process::open(holder.pid)?.netns()?.describe(None).is(&holder.netns))
+}
+
+impl NetnsFile {
+    /// The namespace a record speaks of: through its holder, or through the path that keeps it. `None` if neither leads
+    /// there any more.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub(crate) fn of(holder: &Holder) -> Result<Option<Self>> {
+        let same = |netns: &Self| netns.describe(None).is(&holder.netns);
+        let by_process = || match Process::open(holder.pid) {
+            Ok(process) if process.start_time() == holder.start_time => process.netns().map(Some),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let by_process = none_if_gone(by_process())?.filter(same);
+        if by_process.is_some() {
+            return Ok(by_process);
+        }
+        let Some(path) = &holder.netns.path else { return Ok(None) };
+        Self::open(path, |found| found == (holder.netns.device, holder.netns.inode))
+    }
+}
+
+fn none_if_gone<T>(found: Result<Option<T>>) -> Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        found => found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::record::Netns;
+
+    #[test]
+    fn the_living_and_the_dead() {
+        let process = Process::open(std::process::id() as i32).unwrap();
+        let netns = Netns { device: 0, inode: 0, path: None };
+        let (pid, start_time) = (process.pid(), process.start_time());
+        let holder = Holder { pid, start_time, pid_namespace: pid_namespace(), netns };
+        assert!(lives(&holder));
+        assert!(!lives(&Holder { start_time: holder.start_time + 1, ..holder.clone() }), "a reused pid");
+        let dead = Holder { pid: i32::MAX, ..holder };
+        assert!(!lives(&dead));
+        assert!(!lives(&Holder { pid_namespace: None, ..dead.clone() }));
+        assert!(lives(&Holder { pid_namespace: Some(1), ..dead }), "who could tell from here?");
+        for pid in [0, -1, i32::MAX] {
+            assert!(Process::open(pid).is_err());
+        }
+    }
+}
