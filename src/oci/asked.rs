@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::net::name::NetworkName;
 use crate::oci::request::{
     Annotations, Attachment, IDENTITY, NETWORK_PREFIX, NETWORKS, OPTIONS, PREFIX, Request, attachments,
+    is_json,
 };
 
 /// The annotations and devices of a container that asks for networks, not read yet.
@@ -90,9 +91,4 @@ impl<'a> Asked<'a> {
         attachments.extend(unnamed.map(|device| Attachment::plain(device.clone())));
         Ok(Request { attachments, identity, inline })
     }
-}
-
-/// Whether the list of networks is meant as JSON.
-pub(crate) fn is_json(networks: &str) -> bool {
-    networks.trim_start().starts_with(['[', '{', '"'])
 }

@@ -12,7 +12,6 @@ use crate::net::name::{ChosenName, Identity, NetworkName};
 use crate::net::route::{Route, TableId};
 use crate::net::vlan::VlanId;
 use crate::oci::address::{self, RequestedAddress};
-use crate::oci::asked::is_json;
 
 /// The annotation that lists the attachments of a container.
 pub(crate) const NETWORKS: &str = "io.underlay.networks";
@@ -139,6 +138,11 @@ pub(crate) fn attachments(text: &str) -> Result<Vec<Attachment>> {
         );
     }
     Ok(attachments)
+}
+
+/// Whether the list of networks is meant as JSON.
+pub(crate) fn is_json(networks: &str) -> bool {
+    networks.trim_start().starts_with(['[', '{', '"'])
 }
 
 /// Reads attachments in the short form: `ITEM[;ITEM…]`.
