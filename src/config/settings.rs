@@ -11,7 +11,6 @@ use crate::config::pattern::Pattern;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::net::name::NetworkName;
-use crate::oci::asked::Asked;
 
 /// The version of the settings format this program reads.
 const VERSION: u32 = 1;
@@ -95,21 +94,19 @@ impl Settings {
         Duration::from_millis(self.lock_timeout_ms)
     }
 
-    /// Whether what is asked for is small enough to be read.
+    /// Whether the annotation `key` is small enough to be read.
     ///
     /// # Errors
     /// Names the limit, and the annotation that exceeds it.
-    pub(crate) fn allow_size(&self, asked: Asked<'_>) -> Result<()> {
-        for (key, value) in asked.ours() {
-            let (bytes, limit) = (key.len() + value.len(), self.max_annotation_bytes);
-            if bytes > limit {
-                return Err(Error::input(format!(
-                    "max_annotation_bytes: annotation {key:.LONGEST_KEY$} has {bytes} bytes, and {limit} are allowed"
-                ))
-                .hint("shorten it, or have the limit raised"));
-            }
+    pub(crate) fn allow_annotation(&self, key: &str, value: &str) -> Result<()> {
+        let (bytes, limit) = (key.len() + value.len(), self.max_annotation_bytes);
+        if bytes <= limit {
+            return Ok(());
         }
-        self.allow_count("the annotations list", asked.count())
+        Err(Error::input(format!(
+            "max_annotation_bytes: annotation {key:.LONGEST_KEY$} has {bytes} bytes, and {limit} are allowed"
+        ))
+        .hint("shorten it, or have the limit raised"))
     }
 
     /// Whether a container may be attached to `count` networks, which `who` it is that has them says.
@@ -187,7 +184,6 @@ fn matches_any(allowed: Option<&[Pattern]>, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::request::{Annotations, NETWORK_PREFIX, NETWORKS};
 
     fn read(text: &str) -> Settings {
         Settings::from_json(text.as_bytes()).unwrap()
@@ -271,39 +267,5 @@ mod tests {
             };
             assert_eq!(said(read(text).allow_network(&"web-1".parse().unwrap())), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn sizes() {
-        let check = |settings: &str, networks: &str, definitions: &[&str]| {
-            let definitions = definitions.iter().enumerate();
-            let annotations =
-                definitions.map(|(n, text)| (format!("{NETWORK_PREFIX}n{n}"), (*text).to_owned()));
-            let networks = (NETWORKS.to_owned(), networks.to_owned());
-            let others = ("com.example".to_owned(), "x".repeat(1 << 20));
-            let annotations: Annotations = annotations.chain([networks, others]).collect();
-            said(read(settings).allow_size(Asked::of(&annotations).unwrap()))
-        };
-        let fits = "x".repeat(16 * 1024 - NETWORKS.len());
-        assert_eq!(check("{}", &fits, &[]), "allowed");
-        assert_eq!(
-            check("{}", &(fits + "x"), &[]),
-            "max_annotation_bytes: annotation io.underlay.networks has 16385 bytes, and 16384 are allowed"
-        );
-        let limit = r#"{"max_annotation_bytes": 30, "max_attachments": 2}"#;
-        assert_eq!(check(limit, "a;b", &["12345678", "12345678"]), "allowed");
-        assert_eq!(
-            check(limit, "a;b", &["12345678", "123456789"]),
-            "max_annotation_bytes: annotation io.underlay.network.n1 has 31 bytes, and 30 are allowed"
-        );
-        let many = "max_attachments: the annotations list 3 networks, and 2 are allowed";
-        assert_eq!(check(limit, "a;b;c", &[]), many);
-        assert_eq!(check(limit, "[5,5,5]", &[]), many);
-        assert_eq!(check(limit, "a", &["", "", ""]), many);
-        let long = Annotations::from([
-            (NETWORKS.to_owned(), String::new()),
-            (format!("io.underlay.{}", "x".repeat(1 << 20)), String::new()),
-        ]);
-        assert!(said(Settings::default().allow_size(Asked::of(&long).unwrap())).len() < 300);
     }
 }

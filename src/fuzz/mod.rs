@@ -132,7 +132,7 @@ fn as_json(attachment: &Attachment) -> serde_json::Value {
 /// What `annotations` ask for, within the limits that are set without settings.
 fn asked(annotations: &Annotations) -> Option<Result<request::Request>> {
     let asked = Asked::of(annotations)?;
-    Some(Settings::default().allow_size(asked).and_then(|()| asked.read()))
+    Some(asked.check_size(&Settings::default()).and_then(|()| asked.read()))
 }
 
 fn requested(annotations: &Annotations, text: &[u8]) -> Option<request::Request> {

@@ -26,7 +26,7 @@ pub(crate) fn permitted(
     asked: Asked<'_>,
 ) -> Result<(Request, Vec<Network>)> {
     let of_settings = |error: Error| error.within(store.settings_path().display());
-    settings.allow_size(asked).map_err(of_settings)?;
+    asked.check_size(settings).map_err(of_settings)?;
     let request = asked.read()?;
     let count = request.attachments.len();
     settings.allow_count("annotations and devices are", count).map_err(of_settings)?;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::IgnoredAny;
 
 use crate::config::network::Network;
+use crate::config::settings::Settings;
 use crate::error::{Error, Result};
 use crate::net::name::NetworkName;
 use crate::oci::request::{
@@ -58,6 +59,15 @@ impl<'a> Asked<'a> {
         attachments.max(self.ours().filter(|(key, _)| key.starts_with(NETWORK_PREFIX)).count())
     }
 
+    /// Whether it is small enough to be read.
+    ///
+    /// # Errors
+    /// Names the limit of the settings, and the annotation that exceeds it.
+    pub(crate) fn check_size(self, settings: &Settings) -> Result<()> {
+        self.ours().try_for_each(|(key, value)| settings.allow_annotation(key, value))?;
+        settings.allow_count("the annotations list", self.count())
+    }
+
     /// Reads what the container asks for: what the annotation lists, and then those devices that it does not name.
     ///
     /// # Errors
@@ -90,5 +100,49 @@ impl<'a> Asked<'a> {
         let unnamed = self.devices.iter().filter(|device| !named.contains(*device));
         attachments.extend(unnamed.map(|device| Attachment::plain(device.clone())));
         Ok(Request { attachments, identity, inline })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(settings: &Settings, annotations: &Annotations) -> String {
+        let checked = Asked::of(annotations).unwrap().check_size(settings);
+        checked.map_or_else(|error| error.to_string(), |()| "allowed".to_owned())
+    }
+
+    #[test]
+    fn sizes() {
+        let check = |settings: &str, networks: &str, definitions: &[&str]| {
+            let definitions = definitions.iter().enumerate();
+            let annotations =
+                definitions.map(|(n, text)| (format!("{NETWORK_PREFIX}n{n}"), (*text).to_owned()));
+            let networks = (NETWORKS.to_owned(), networks.to_owned());
+            let others = ("com.example".to_owned(), "x".repeat(1 << 20));
+            let annotations: Annotations = annotations.chain([networks, others]).collect();
+            said(&Settings::from_json(settings.as_bytes()).unwrap(), &annotations)
+        };
+        let fits = "x".repeat(16 * 1024 - NETWORKS.len());
+        assert_eq!(check("{}", &fits, &[]), "allowed");
+        assert_eq!(
+            check("{}", &(fits + "x"), &[]),
+            "max_annotation_bytes: annotation io.underlay.networks has 16385 bytes, and 16384 are allowed"
+        );
+        let limit = r#"{"max_annotation_bytes": 30, "max_attachments": 2}"#;
+        assert_eq!(check(limit, "a;b", &["12345678", "12345678"]), "allowed");
+        assert_eq!(
+            check(limit, "a;b", &["12345678", "123456789"]),
+            "max_annotation_bytes: annotation io.underlay.network.n1 has 31 bytes, and 30 are allowed"
+        );
+        let many = "max_attachments: the annotations list 3 networks, and 2 are allowed";
+        assert_eq!(check(limit, "a;b;c", &[]), many);
+        assert_eq!(check(limit, "[5,5,5]", &[]), many);
+        assert_eq!(check(limit, "a", &["", "", ""]), many);
+        let long = Annotations::from([
+            (NETWORKS.to_owned(), String::new()),
+            (format!("io.underlay.{}", "x".repeat(1 << 20)), String::new()),
+        ]);
+        assert!(said(&Settings::default(), &long).len() < 300);
     }
 }
