@@ -4,18 +4,23 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::parents::HostLink;
 use crate::diagnose::difference::{Difference, What};
 use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::escape::shell::Line;
 use crate::ledger::host_link;
 use crate::ledger::record::{Attached, Record};
+use crate::net::link::HostLinkInfo;
 use crate::net::mac::MacAddr;
 
 /// What of a container is the host's as well; `addresses` are the host's, by the number of their link.
-pub(crate) fn duplicates(record: &Record, links: &[HostLink], addresses: &[(u32, IpNet)]) -> Vec<Finding> {
+pub(crate) fn duplicates(
+    record: &Record,
+    links: &[HostLinkInfo],
+    addresses: &[(u32, IpNet)],
+) -> Vec<Finding> {
     let error = |id, what, why: &str| Finding::new((Subject::Containers, Severity::Error, id), what, why);
-    let of_network = |link: &HostLink| link.link.alias.as_deref().and_then(host_link::network_of).is_some();
+    let of_network =
+        |link: &HostLinkInfo| link.link.alias.as_deref().and_then(host_link::network_of).is_some();
     let mut findings = Vec::new();
     for attached in &record.attachments {
         let mine = |ip: IpAddr| attached.addresses.iter().any(|net| net.addr() == ip);
@@ -27,7 +32,7 @@ pub(crate) fn duplicates(record: &Record, links: &[HostLink], addresses: &[(u32,
             let command = Line::of("ip addr del").word(net).text("dev").word(name).to_string();
             findings.push(error("duplicate-address", what, why).mended_by(command));
         }
-        let same = |link: &&HostLink| {
+        let same = |link: &&HostLinkInfo| {
             attached.own_mac().is_some_and(|mac| link.link.mac == Some(mac)) && !of_network(link)
         };
         if let Some((link, mac)) = links.iter().find(same).zip(attached.own_mac()) {

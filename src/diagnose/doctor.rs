@@ -8,7 +8,7 @@ use crate::diagnose::containers::{self, Filters};
 use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::diagnose::hooks;
 use crate::diagnose::kernel::{LinkType, missing, needed};
-use crate::diagnose::parents::{self, Defined, HostLink};
+use crate::diagnose::parents::{self, Defined};
 use crate::diagnose::programs::{self, Program};
 use crate::diagnose::system::{self, System};
 use crate::diagnose::{docker, files, machine, quarantine};
@@ -18,6 +18,7 @@ use crate::ledger::Store;
 use crate::ledger::host_link;
 use crate::ledger::record::Record;
 use crate::lifecycle::gc;
+use crate::net::link::HostLinkInfo;
 use crate::netlink::Socket;
 
 /// Everything that is found wrong, by subject, the worst first.
@@ -170,7 +171,7 @@ fn state(store: &Store, findings: &mut Vec<Finding>) {
 }
 
 /// What of addresses is set aside, link by link. A ledger that cannot be read is told of elsewhere.
-fn set_aside(store: &Store, links: &[HostLink]) -> Vec<Finding> {
+fn set_aside(store: &Store, links: &[HostLinkInfo]) -> Vec<Finding> {
     let segments = store.segments().unwrap_or_default().into_iter();
     let of_segment = |segment| {
         let link = links.iter().find(|link| link.link.ifindex == segment)?;
@@ -184,7 +185,7 @@ fn set_aside(store: &Store, links: &[HostLink]) -> Vec<Finding> {
 fn running(
     store: &Store,
     defined: &[Defined],
-    links: &[HostLink],
+    links: &[HostLinkInfo],
     host: &mut Socket,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {

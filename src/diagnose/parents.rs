@@ -7,21 +7,8 @@ use crate::error::Error;
 use crate::escape::shell::{self, Line};
 use crate::ledger::host_link;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
-use crate::net::link::{Link, set_mtu};
+use crate::net::link::{HostLinkInfo, set_mtu};
 use crate::net::name::ChosenName;
-
-/// A link of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HostLink {
-    /// What rtnetlink tells of it.
-    pub link: Link,
-    /// Whether it is connected (`IFLA_CARRIER`).
-    pub carrier: bool,
-    /// The number of the link it is a port of (`IFLA_MASTER`).
-    pub master: Option<u32>,
-    /// Whether it is a wireless one.
-    pub wireless: bool,
-}
 
 /// A network with the file that defines it, and why its parent is no parent, if it is none.
 #[derive(Clone, Debug)]
@@ -37,7 +24,7 @@ pub(crate) struct Defined {
 const ERROR: (Subject, Severity) = (Subject::Parents, Severity::Error);
 
 /// What is wrong with the parent of `defined`, among `links`; `uplink` has the host's default route.
-pub(crate) fn parent(defined: &Defined, links: &[HostLink], uplink: Option<u32>) -> Vec<Finding> {
+pub(crate) fn parent(defined: &Defined, links: &[HostLinkInfo], uplink: Option<u32>) -> Vec<Finding> {
     let Defined { network, file, problem } = defined;
     let (name, parent) = (&network.name, &network.parent);
     let finding = |id, what, why: &str| Finding::new((ERROR.0, ERROR.1, id), what, why);
@@ -80,7 +67,7 @@ const IPVLAN: Driver = Driver::Ipvlan { mode: IpvlanMode::L2, flag: IpvlanFlag::
 const MACVLAN: Driver = Driver::Macvlan { mode: MacvlanMode::Bridge };
 
 /// Whether nothing gets out by `link`: it is down, or one below it, or the lowest has no carrier.
-fn way_out(link: &HostLink, links: &[HostLink]) -> Option<Finding> {
+fn way_out(link: &HostLinkInfo, links: &[HostLinkInfo]) -> Option<Finding> {
     let mut link = link;
     // The kernel stacks no more than eight links (MAX_NEST_DEV).
     for _ in 0..8 {
@@ -106,7 +93,7 @@ fn way_out(link: &HostLink, links: &[HostLink]) -> Option<Finding> {
 }
 
 /// Pairs of networks, and links of others, that cannot be on one parent together.
-pub(crate) fn together(all: &[Defined], links: &[HostLink]) -> Vec<Finding> {
+pub(crate) fn together(all: &[Defined], links: &[HostLinkInfo]) -> Vec<Finding> {
     let segment = |network: &Network| {
         let found = links.iter().find(|link| link.link.name == network.parent.as_str())?;
         Some(found.link.segment())
@@ -129,7 +116,7 @@ pub(crate) fn together(all: &[Defined], links: &[HostLink]) -> Vec<Finding> {
             let pair = Finding::new((Subject::Parents, Severity::Warning, "mixed-drivers"), what, why);
             findings.push(pair.mended_by(edit_driver(file, its)));
         }
-        let is_foreign = |link: &&HostLink| {
+        let is_foreign = |link: &&HostLinkInfo| {
             let kind = link.link.kind.as_deref().map(|kind| kind.replace("vtap", "vlan"));
             let other = matches!(kind.as_deref(), Some("macvlan" | "ipvlan"))
                 && kind != Some(driver.kind().to_string());
@@ -160,11 +147,11 @@ pub(crate) fn together(all: &[Defined], links: &[HostLink]) -> Vec<Finding> {
 fn mended_by_other_parent(
     finding: Finding,
     defined: &Defined,
-    links: &[HostLink],
+    links: &[HostLinkInfo],
     uplink: Option<u32>,
 ) -> Finding {
     let network = &defined.network;
-    let would_do = |found: &&HostLink| {
+    let would_do = |found: &&HostLinkInfo| {
         let of_ours = matches!(found.link.kind.as_deref(), Some("dummy" | "macvlan" | "ipvlan" | "tun"));
         let wireless = found.wireless && network.driver.kind() == Kind::Macvlan;
         // What stands in a command of sed(1), and in JSON, as it is.
@@ -176,7 +163,7 @@ fn mended_by_other_parent(
             && !wireless
             && found.link.check_parent(network).is_ok()
     };
-    let is_uplink = |found: &&HostLink| Some(found.link.ifindex) == uplink && would_do(found);
+    let is_uplink = |found: &&HostLinkInfo| Some(found.link.ifindex) == uplink && would_do(found);
     match links.iter().find(is_uplink).or_else(|| links.iter().find(would_do)) {
         Some(found) => finding.mended_by(edit_parent(defined, &found.link.name)),
         None => finding,
@@ -192,10 +179,10 @@ fn edit_parent(defined: &Defined, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::link::eth0;
+    use crate::net::link::{Link, eth0};
 
-    fn host_link(link: Link) -> HostLink {
-        HostLink { link, carrier: true, master: None, wireless: false }
+    fn host_link(link: Link) -> HostLinkInfo {
+        HostLinkInfo { link, carrier: true, master: None, wireless: false }
     }
 
     fn defined(name: &str, more: &str) -> Defined {
@@ -211,14 +198,14 @@ mod tests {
     #[test]
     fn of_one_network() {
         let macvlan = defined("lan", r#""driver": "macvlan", "mtu": 1500"#);
-        let ids = |links: &[HostLink]| ids(&parent(&macvlan, links, None)).join(" ");
+        let ids = |links: &[HostLinkInfo]| ids(&parent(&macvlan, links, None)).join(" ");
         let br0 = host_link(Link { ifindex: 3, name: "br0".to_owned(), ..eth0() });
         let port = Link { slave_kind: Some("bridge".to_owned()), ..eth0() };
         assert_eq!(ids(&[host_link(eth0())]), "");
-        assert_eq!(ids(&[HostLink { master: Some(3), ..host_link(port) }, br0]), "parent-is-port");
+        assert_eq!(ids(&[HostLinkInfo { master: Some(3), ..host_link(port) }, br0]), "parent-is-port");
         assert_eq!(ids(&[host_link(Link { up: false, ..eth0() })]), "parent-down");
-        assert_eq!(ids(&[HostLink { carrier: false, ..host_link(eth0()) }]), "parent-no-carrier");
-        assert_eq!(ids(&[HostLink { wireless: true, ..host_link(eth0()) }]), "parent-wireless");
+        assert_eq!(ids(&[HostLinkInfo { carrier: false, ..host_link(eth0()) }]), "parent-no-carrier");
+        assert_eq!(ids(&[HostLinkInfo { wireless: true, ..host_link(eth0()) }]), "parent-wireless");
         assert_eq!(ids(&[host_link(Link { mtu: 1400, up: false, ..eth0() })]), "parent-mtu parent-down");
         // Without a problem it is one that is made.
         assert_eq!(ids(&[]), "");
@@ -231,9 +218,9 @@ mod tests {
             ..defined("lan", r#""driver": "macvlan""#)
         };
         let named = |ifindex, name: &str| host_link(Link { ifindex, name: name.to_owned(), ..eth0() });
-        let command = |links: &[HostLink]| parent(&lost, links, Some(7)).pop().unwrap().command;
+        let command = |links: &[HostLinkInfo]| parent(&lost, links, Some(7)).pop().unwrap().command;
         assert_eq!(command(&[]), None);
-        assert_eq!(command(&[HostLink { carrier: false, ..named(3, "lan9") }]), None);
+        assert_eq!(command(&[HostLinkInfo { carrier: false, ..named(3, "lan9") }]), None);
         let edit = |name| format!(r#"sed -Ei 's/"parent"\s*:\s*"[^"]*"/"parent": "{name}"/' /etc/lan.json"#);
         assert_eq!(command(&[named(3, "lan9")]), Some(edit("lan9")));
         assert_eq!(command(&[named(3, "lan9"), named(7, "wan")]), Some(edit("wan")));
@@ -250,7 +237,7 @@ mod tests {
         let down = host_link(Link { up: false, ..eth0() });
         assert_eq!(out(&vlan, down.clone()).unwrap(), "parent link eth0 is down");
         assert_eq!(out(&Link { up: false, ..vlan.clone() }, down).unwrap(), "parent link eth0.5 is down");
-        let unplugged = HostLink { carrier: false, ..host_link(eth0()) };
+        let unplugged = HostLinkInfo { carrier: false, ..host_link(eth0()) };
         assert_eq!(out(&vlan, unplugged).unwrap(), "parent link eth0 is up and has no carrier");
     }
 
@@ -260,7 +247,7 @@ mod tests {
         let ipvlan = defined("b", r#""driver": "ipvlan""#);
         let l3 = defined("c", r#""driver": "ipvlan", "ipvlan_mode": "l3""#);
         let hosts = [host_link(eth0())];
-        let all = |all: &[&Defined], links: &[HostLink]| {
+        let all = |all: &[&Defined], links: &[HostLinkInfo]| {
             let all: Vec<_> = all.iter().map(|&one| one.clone()).collect();
             ids(&together(&all, links)).join(" ")
         };

@@ -8,8 +8,8 @@ use nix::libc;
 
 use super::netns::NetnsFile;
 use super::parent::is_wireless;
-use crate::diagnose::parents::HostLink;
 use crate::error::{Error, Result};
+use crate::net::link::HostLinkInfo;
 use crate::netlink::Socket;
 use crate::netlink::message;
 use crate::netlink::reply::{self, number, value};
@@ -20,12 +20,12 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
-    pub(crate) fn host_links(&mut self) -> Result<Vec<HostLink>> {
+    pub(crate) fn host_links(&mut self) -> Result<Vec<HostLinkInfo>> {
         self.dump(message::dump_links, |payload| {
             let Some(link) = reply::parse_link(payload)? else { return Ok(None) };
             let (carrier, master) = plug(payload);
             let wireless = is_wireless(&link);
-            Ok(Some(HostLink { link, carrier, master, wireless }))
+            Ok(Some(HostLinkInfo { link, carrier, master, wireless }))
         })
     }
 

@@ -60,6 +60,19 @@ pub(crate) struct Elsewhere {
     pub nsid: i32,
 }
 
+/// A link of the host, with what it is plugged into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostLinkInfo {
+    /// What rtnetlink tells of it.
+    pub link: Link,
+    /// Whether it is connected (`IFLA_CARRIER`).
+    pub carrier: bool,
+    /// The number of the link it is a port of (`IFLA_MASTER`).
+    pub master: Option<u32>,
+    /// Whether it is a wireless one.
+    pub wireless: bool,
+}
+
 impl Link {
     /// The link that gives this one its layer-2 segment: the kernel hangs children of a macvlan or ipvlan
     /// link on the link below it.
