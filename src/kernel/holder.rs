@@ -57,7 +57,7 @@ fn none_if_gone<T>(found: Result<Option<T>>) -> Result<Option<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::record::Netns;
+    use crate::net::netns::Netns;
 
     #[test]
     fn the_living_and_the_dead() {

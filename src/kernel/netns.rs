@@ -12,7 +12,7 @@ use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::error::{Error, Kind, Result};
-use crate::ledger::record::Netns;
+use crate::net::netns::Netns;
 
 /// An open network namespace: it stays what it is, and alive, as long as this is held.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -15,6 +14,7 @@ use crate::net::ipv6::Advertised;
 use crate::net::mac::MacAddr;
 use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
+use crate::net::netns::Netns;
 use crate::net::route::{Route, Table};
 use crate::net::tuning::Tuning;
 
@@ -71,25 +71,6 @@ pub(crate) struct Holder {
     pub pid_namespace: Option<u64>,
     /// Its network namespace.
     pub netns: Netns,
-}
-
-/// A network namespace by identity, and by path where something else than the process keeps it alive.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Netns {
-    /// Device of the namespace file.
-    pub device: u64,
-    /// Inode of the namespace file.
-    pub inode: u64,
-    /// The path config.json names, if the namespace was made before the container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathBuf>,
-}
-
-impl Netns {
-    /// Whether it is the same namespace as `other`, whatever path leads there.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
-    }
 }
 
 /// One link of a container.

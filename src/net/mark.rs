@@ -81,7 +81,7 @@ impl FromStr for Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::record::Netns;
+    use crate::net::netns::Netns;
     use crate::net::seal::Key;
 
     #[test]

@@ -10,6 +10,7 @@ pub(crate) mod mac;
 pub(crate) mod mark;
 pub(crate) mod name;
 pub(crate) mod neighbour;
+pub(crate) mod netns;
 pub(crate) mod parent;
 pub(crate) mod route;
 pub(crate) mod seal;

@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::hash::siphash;
-use crate::ledger::record::Netns;
 use crate::net::driver::Driver;
 use crate::net::link::Link;
 use crate::net::mark::Mark;
+use crate::net::netns::Netns;
 
 /// How many bytes a key has.
 pub(crate) const KEY: usize = 16;

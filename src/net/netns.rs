@@ -1,0 +1,24 @@
+//! A network namespace, as it is told from others.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A network namespace by identity, and by path where something else than the process keeps it alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Netns {
+    /// Device of the namespace file.
+    pub device: u64,
+    /// Inode of the namespace file.
+    pub inode: u64,
+    /// The path config.json names, if the namespace was made before the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+}
+
+impl Netns {
+    /// Whether it is the same namespace as `other`, whatever path leads there.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
