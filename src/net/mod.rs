@@ -14,6 +14,7 @@ pub(crate) mod netns;
 pub(crate) mod parent;
 pub(crate) mod route;
 pub(crate) mod seal;
+pub(crate) mod special_purpose;
 pub(crate) mod subnet;
 pub(crate) mod tuning;
 pub(crate) mod vlan;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 pub(crate) use crate::net::address_range::AddressRange;
-use crate::oci::address::not_for_hosts;
+use crate::net::special_purpose::not_for_hosts;
 
 /// One subnet of a network, with its gateway and the range that addresses are picked from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, Result};
+use crate::net::special_purpose::not_for_hosts;
 
 /// An address asked for, `10.0.0.9` or `10.0.0.9/24`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -34,24 +35,6 @@ impl TryFrom<String> for RequestedAddress {
         }
         Ok(Self { address, prefix_len })
     }
-}
-
-/// Blocks that have no address of a host, and what they are for: the special-purpose registries of IANA (RFC 6890), class E
-/// (RFC 1112, section 4) with the broadcast address, and multicast (RFC 5771, RFC 4291 2.7).
-const NOT_FOR_HOSTS: [(&str, &str); 7] = [
-    ("0.0.0.0/8", "this network"),
-    ("127.0.0.0/8", "loopback"),
-    ("224.0.0.0/4", "multicast"),
-    ("240.0.0.0/4", "reserved (class E)"),
-    ("::/128", "no address"),
-    ("::1/128", "loopback"),
-    ("ff00::/8", "multicast"),
-];
-
-/// The block of addresses that no host on a LAN has which `net` has a part in, and what it is for.
-pub(crate) fn not_for_hosts(net: IpNet) -> Option<(IpNet, &'static str)> {
-    let blocks = NOT_FOR_HOSTS.iter().filter_map(|(block, what)| Some((block.parse::<IpNet>().ok()?, *what)));
-    blocks.into_iter().find(|(block, _)| block.contains(&net) || net.contains(block))
 }
 
 /// One value or a list of them, so that `"ip": "10.0.0.9"` means what it says.
@@ -95,20 +78,6 @@ mod tests {
             ("ff02::1", false),
         ] {
             assert_eq!(RequestedAddress::try_from(text.to_owned()).is_ok(), fits, "{text}");
-        }
-        for (net, what) in [
-            ("10.0.0.0/8", None),
-            ("128.0.0.0/2", None),
-            ("2000::/3", None),
-            ("0.0.0.0/1", Some("this network")),
-            ("126.0.0.0/7", Some("loopback")),
-            ("192.0.0.0/2", Some("multicast")),
-            ("224.0.0.0/4", Some("multicast")),
-            ("255.255.255.255/32", Some("reserved (class E)")),
-            ("::/64", Some("no address")),
-            ("ff00::/16", Some("multicast")),
-        ] {
-            assert_eq!(not_for_hosts(net.parse().unwrap()).map(|(_, what)| what), what, "{net}");
         }
     }
 }
