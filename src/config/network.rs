@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::net::ipv6::Ipv6;
+use crate::net::link::{Link, set_mtu};
 use crate::net::name::{IfName, NetworkName};
 use crate::net::parent::{self, Recipe};
 use crate::net::route::{Route, TableId};
@@ -154,7 +155,9 @@ impl Network {
         };
         network.check_routes(&network.routes)?;
         network.check_detection()?;
-        network.check_ipv6()?;
+        if let Some(ipv6) = network.ipv6 {
+            ipv6.check(network.driver, &network.subnets)?;
+        }
         if let Some(access) = &network.host_access {
             access.check(network.driver, &network.subnets)?;
             let mut reserved = network.reservations.addresses();
@@ -180,6 +183,19 @@ impl Network {
             None => Recipe::of_name(&self.parent),
             vlan => Ok(vlan),
         }
+    }
+
+    /// Whether it can have `link` as its parent.
+    ///
+    /// # Errors
+    /// When `link` is no parent, or the MTU is above the one it has.
+    pub(crate) fn check_parent(&self, link: &Link) -> Result<()> {
+        link.check_parent()?;
+        let Some(mtu) = self.mtu.filter(|&mtu| mtu > link.mtu) else { return Ok(()) };
+        let (name, most) = (&link.name, link.mtu);
+        let what = format!("mtu {mtu} of network {} is above the {most} of parent {name}", self.name);
+        let raise = set_mtu(name, mtu);
+        Err(Error::input(what).hint(format!("use at most {most}, or raise it with `{raise}`")))
     }
 
     /// Whether each of `routes`, the network's or a container's own, is sound and has its next hop in a subnet.

@@ -161,7 +161,7 @@ fn mended_by_other_parent(
             && found.carrier
             && !of_ours
             && !wireless
-            && found.link.check_parent(network).is_ok()
+            && network.check_parent(&found.link).is_ok()
     };
     let is_uplink = |found: &&HostLinkInfo| Some(found.link.ifindex) == uplink && would_do(found);
     match links.iter().find(is_uplink).or_else(|| links.iter().find(would_do)) {

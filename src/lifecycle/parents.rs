@@ -52,7 +52,7 @@ fn can_make(name: &IfName, recipe: Option<Recipe>, host: &mut Socket) -> Result<
 pub(crate) fn ensure(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Result<Link> {
     let made = make(locked, &network.parent, network.recipe()?, host);
     let link = made.map_err(|error| error.within(format!("network {}", network.name)))?;
-    link.check_parent(network)?;
+    network.check_parent(&link)?;
     Ok(link)
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn ensure(locked: &Locked<'_>, network: &Network, host: &mut Socket) 
 pub(crate) fn foresee(network: &Network, host: &mut Socket) -> Result<(Link, Vec<Op>)> {
     let mut steps = Vec::new();
     let link = foresee_link(&network.parent, network.recipe()?, &mut steps, host)?;
-    link.check_parent(network)?;
+    network.check_parent(&link)?;
     Ok((link, steps))
 }
 
@@ -145,7 +145,7 @@ fn verify(network: &Network, link: &Link, host: &mut Socket) -> Result<()> {
         let base = recipe.base().map(|base| host.link(base)).transpose()?.flatten();
         recipe.verify(link, base.as_ref())?;
     }
-    link.check_parent(network)?;
+    network.check_parent(link)?;
     if network.driver.kind() == Driver::Macvlan && kernel::is_wireless(link) {
         return Err(Error::input(format!("parent {} is a wireless link", network.parent)).hint(
             "a wireless network takes frames of one MAC address only: use driver ipvlan, or, on an access point, a \

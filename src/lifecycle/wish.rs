@@ -92,7 +92,7 @@ pub(crate) fn parents(networks: &[Network], host: &mut Socket) -> Result<BTreeMa
     let mut parents: BTreeMap<IfName, Link> = BTreeMap::new();
     for network in networks {
         match parents.get(&network.parent) {
-            Some(parent) => parent.check_parent(network)?,
+            Some(parent) => network.check_parent(parent)?,
             None => {
                 let found = parents::find(network, host)?;
                 parents.extend(found.map(|link| (network.parent.clone(), link)));

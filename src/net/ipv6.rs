@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::network::Network;
 use crate::error::{Error, Result};
+use crate::net::driver::Driver;
+use crate::net::subnet::Subnet;
 
 /// The key `ipv6` of a network: what its links have besides the addresses that are leased to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,35 +78,33 @@ impl Ipv6 {
             Self::Slaac(slaac) => Some(slaac),
         }
     }
-}
 
-impl Slaac {
-    /// Whether it wants a secret.
-    pub fn is_secret(self) -> bool {
-        matches!(self, Self::Stable | Self::Privacy)
-    }
-}
-
-impl Network {
-    /// Whether `ipv6` is possible here.
+    /// Whether links of `driver` with addresses of `subnets` can have it.
     ///
     /// # Errors
-    /// Says why it is not.
-    pub(crate) fn check_ipv6(&self) -> Result<()> {
-        match self.ipv6 {
-            Some(Ipv6::Off) => match self.subnets.iter().find(|subnet| subnet.net().addr().is_ipv6()) {
+    /// Says why they cannot.
+    pub(crate) fn check(self, driver: Driver, subnets: &[Subnet]) -> Result<()> {
+        match self {
+            Self::Off => match subnets.iter().find(|subnet| subnet.net().addr().is_ipv6()) {
                 Some(subnet) => {
                     Err(Error::input(format!("ipv6: off, and subnet {} is one of IPv6", subnet.net()))
                         .hint("leave one of the two out"))
                 }
                 None => Ok(()),
             },
-            Some(Ipv6::Slaac(_)) if self.driver.is_routed() => {
-                Err(Error::input(format!("ipv6: {} hears no routers", self.driver))
+            Self::Slaac(_) if driver.is_routed() => {
+                Err(Error::input(format!("ipv6: {driver} hears no routers"))
                     .hint("use ipvlan mode l2, or macvlan"))
             }
-            Some(Ipv6::Slaac(_)) | None => Ok(()),
+            Self::Slaac(_) => Ok(()),
         }
+    }
+}
+
+impl Slaac {
+    /// Whether it wants a secret.
+    pub fn is_secret(self) -> bool {
+        matches!(self, Self::Stable | Self::Privacy)
     }
 }
 
@@ -201,31 +200,6 @@ mod tests {
             let all = sysctls(advertised.as_ref());
             let text: Vec<_> = all.iter().map(|(key, value)| format!("{key}={value}")).collect();
             assert_eq!(text.join(" "), expected);
-        }
-    }
-
-    #[test]
-    fn definitions() {
-        let read = |text: &str| {
-            let text = format!(r#"{{"version": 1, "parent": "eth0", {text}}}"#);
-            Network::from_json(&"lan".parse().unwrap(), text.as_bytes()).map_err(|error| error.to_string())
-        };
-        let network = read(r#""driver": "macvlan", "ipv6": "slaac-stable""#).unwrap();
-        let text = serde_json::to_string(&network.to_file()).unwrap();
-        assert!(text.contains(r#""ipv6":"slaac-stable""#), "{text}");
-        assert_eq!(Network::from_json(&network.name, text.as_bytes()).unwrap(), network);
-        for (text, message) in [
-            (
-                r#""driver": "macvlan", "ipv6": "off", "subnets": [{"subnet": "2001:db8::/64"}]"#,
-                "ipv6: off, and subnet 2001:db8::/64 is one of IPv6",
-            ),
-            (
-                r#""driver": "ipvlan", "ipvlan_mode": "l3", "ipv6": "slaac""#,
-                "ipv6: ipvlan mode l3 bridge hears no routers",
-            ),
-            (r#""driver": "macvlan", "ipv6": "on""#, "ipv6: \"on\" is no kind of IPv6 at line 1 column 67"),
-        ] {
-            assert_eq!(read(text).unwrap_err(), message);
         }
     }
 }

@@ -1,6 +1,5 @@
 //! A network link as the kernel describes it, and whether it can be a parent.
 
-use crate::config::network::Network;
 use crate::error::{Error, Result};
 use crate::escape::shell::Line;
 use crate::net::driver::Driver;
@@ -101,11 +100,11 @@ impl Link {
         self.alias.as_deref() == Some(parent::MARK)
     }
 
-    /// Whether `network` can have this link as its parent, as far as the link itself tells.
+    /// Whether it can be a parent, as far as the link itself tells.
     ///
     /// # Errors
     /// Says what the kernel would answer with a bare EINVAL or EBUSY.
-    pub(crate) fn check_parent(&self, network: &Network) -> Result<()> {
+    pub(crate) fn check_parent(&self) -> Result<()> {
         let name = &self.name;
         if self.loopback {
             return Err(Error::input(format!("parent {name} is a loopback link")).hint("use a link to a LAN"));
@@ -117,17 +116,6 @@ impl Link {
         if let Some(master @ ("bridge" | "bond" | "team" | "openvswitch")) = self.slave_kind.as_deref() {
             return Err(Error::input(format!("parent {name} is a port of a {master}"))
                 .hint(format!("use the {master} itself as parent")));
-        }
-        if let Some(mtu) = network.mtu.filter(|&mtu| mtu > self.mtu) {
-            return Err(Error::input(format!(
-                "mtu {mtu} of network {} is above the {} of parent {name}",
-                network.name, self.mtu
-            ))
-            .hint(format!(
-                "use at most {}, or raise it with `{}`",
-                self.mtu,
-                set_mtu(name, mtu)
-            )));
         }
         Ok(())
     }
@@ -177,16 +165,13 @@ mod tests {
 
     #[test]
     fn parents() {
-        let text = br#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtu": 1500}"#;
-        let network = Network::from_json(&"lan".parse().unwrap(), text).unwrap();
-        let check = |link: Link| link.check_parent(&network).map_err(|error| error.to_string());
+        let check = |link: Link| link.check_parent().map_err(|error| error.to_string());
         assert_eq!(check(eth0()), Ok(()));
         assert_eq!(check(Link { slave_kind: Some("vrf".to_owned()), ..eth0() }), Ok(()));
         for (link, message) in [
             (Link { loopback: true, ..eth0() }, "parent eth0 is a loopback link"),
             (Link { ethernet: false, ..eth0() }, "parent eth0 does not carry Ethernet frames"),
             (Link { slave_kind: Some("bridge".to_owned()), ..eth0() }, "parent eth0 is a port of a bridge"),
-            (Link { mtu: 1400, ..eth0() }, "mtu 1500 of network lan is above the 1400 of parent eth0"),
         ] {
             assert_eq!(check(link), Err(message.to_owned()));
         }

@@ -1,6 +1,7 @@
 //! Definitions that are read, and those that are refused.
 
 use super::*;
+use crate::net::link::eth0;
 
 fn read(text: &str) -> Result<Network> {
     Network::from_json(&"lan".parse().unwrap(), text.as_bytes())
@@ -250,5 +251,40 @@ fn gateways_on_the_link() {
     ] {
         let error = read(subnet).unwrap_err();
         assert!(error.starts_with("subnets: ") && error.contains(message), "{subnet}: {error}");
+    }
+}
+
+#[test]
+fn ipv6() {
+    let read = |text: &str| read(&format!(r#"{{"version": 1, "parent": "eth0", {text}}}"#));
+    let network = read(r#""driver": "macvlan", "ipv6": "slaac-stable""#).unwrap();
+    let text = serde_json::to_string(&network.to_file()).unwrap();
+    assert!(text.contains(r#""ipv6":"slaac-stable""#), "{text}");
+    assert_eq!(self::read(&text).unwrap(), network);
+    for (text, message) in [
+        (
+            r#""driver": "macvlan", "ipv6": "off", "subnets": [{"subnet": "2001:db8::/64"}]"#,
+            "ipv6: off, and subnet 2001:db8::/64 is one of IPv6",
+        ),
+        (
+            r#""driver": "ipvlan", "ipvlan_mode": "l3", "ipv6": "slaac""#,
+            "ipv6: ipvlan mode l3 bridge hears no routers",
+        ),
+        (r#""driver": "macvlan", "ipv6": "on""#, "ipv6: \"on\" is no kind of IPv6 at line 1 column 67"),
+    ] {
+        assert_eq!(read(text).unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
+fn the_mtu_of_a_parent() {
+    let network = read(r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtu": 1500}"#).unwrap();
+    let check = |link: &Link| network.check_parent(link).map_err(|error| error.to_string());
+    assert_eq!(check(&eth0()), Ok(()));
+    for (link, message) in [
+        (Link { mtu: 1400, ..eth0() }, "mtu 1500 of network lan is above the 1400 of parent eth0"),
+        (Link { mtu: 1400, loopback: true, ..eth0() }, "parent eth0 is a loopback link"),
+    ] {
+        assert_eq!(check(&link), Err(message.to_owned()));
     }
 }
