@@ -11,9 +11,9 @@ use crate::escape::shell::Line;
 use crate::ledger::record::Attached;
 use crate::net::link::{Link, set_mtu};
 use crate::net::mac::MacAddr;
-use crate::net::mark::Mark;
+use crate::net::mark::{self, Mark};
 use crate::net::name::IfName;
-use crate::net::parent::{MARK, MadeParent};
+use crate::net::parent::MadeParent;
 use crate::net::route::{Route, TableId};
 use crate::net::seal::Alias;
 use crate::net::tuning::{Sysctl, Tuning};
@@ -187,9 +187,9 @@ pub(crate) fn made_parent(
         None => Difference::new(What::Parent, expected, None)
             .hint("the next attach to a network on it makes it again"),
         Some(link) if !link.is_made_parent() => {
-            Difference::new(What::Mark, Some(MARK.to_owned()), link.alias.clone()).hint(format!(
+            Difference::new(What::Mark, Some(mark::PARENT.to_owned()), link.alias.clone()).hint(format!(
                 "only with its mark it is deleted when nobody needs it: `{}`",
-                Line::of("ip link set").named("dev", &parent.name).text("alias").word(MARK)
+                Line::of("ip link set").named("dev", &parent.name).text("alias").word(mark::PARENT)
             ))
         }
         Some(link) if parent.recipe.verify(link, base).is_err() => {

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::apply::{delete, single};
 use crate::error::{Error, Result};
 use crate::net::link::Link;
-use crate::net::parent::{MARK, MadeParent, Recipe};
+use crate::net::mark;
+use crate::net::parent::{MadeParent, Recipe};
 use crate::netlink::Socket;
 use crate::netlink::explain;
 use crate::netlink::message::{self, ParentKind};
@@ -45,10 +46,10 @@ pub(crate) fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut S
 }
 
 fn finish(op: &Op, link: &Link, parent: &MadeParent, host: &mut Socket) -> Result<Link> {
-    if let Some(refusal) = single(host, message::name_and_mark(link.ifindex, &parent.name, MARK)?)? {
+    if let Some(refusal) = single(host, message::name_and_mark(link.ifindex, &parent.name, mark::PARENT)?)? {
         return Err(explain(op, &refusal));
     }
-    match single(host, message::set_up(link.ifindex, MARK)?)? {
+    match single(host, message::set_up(link.ifindex, mark::PARENT)?)? {
         // A VLAN cannot be up while its base is down; the kernel sets it up with its base.
         Some(refusal) if refusal.errno == nix::libc::ENETDOWN => {
             log::warn!("{} is down until its base is set up", parent.name);

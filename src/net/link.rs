@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::escape::shell::Line;
 use crate::net::driver::Driver;
 use crate::net::mac::MacAddr;
-use crate::net::parent;
+use crate::net::mark;
 use crate::net::tuning::Tuning;
 use crate::net::vlan::VlanProtocol;
 
@@ -97,7 +97,7 @@ impl Link {
 
     /// Whether this is a parent that underlay has made.
     pub(crate) fn is_made_parent(&self) -> bool {
-        self.alias.as_deref() == Some(parent::MARK)
+        self.alias.as_deref() == Some(mark::PARENT)
     }
 
     /// Whether it can be a parent, as far as the link itself tells.

@@ -1,4 +1,4 @@
-//! The mark by which a container's link is known as ours.
+//! The marks by which links are known as ours: a container's, and a parent that underlay has made.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,6 +10,9 @@ use crate::net::name::{ContainerId, NetworkName};
 /// The longest alias the kernel keeps (`IFALIASZ` with its NUL), without the seal and the colon before it: see
 /// [`crate::net::seal::Alias`].
 const LONGEST: usize = 255 - 17;
+
+/// The alias that marks a parent as made by underlay (`IFLA_IFALIAS`).
+pub(crate) const PARENT: &str = "underlay:parent";
 
 /// What a link's alias says (`IFLA_IFALIAS`), before its [seal](crate::net::seal): `underlay:CONTAINER:INDEX:PID:START:NETWORK`.
 /// It says whose link it is as exactly as the ledger does, so that the ledger can be written anew from the links.

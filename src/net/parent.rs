@@ -7,12 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
 use crate::net::link::Link;
+use crate::net::mark;
 use crate::net::name::{IfName, NetworkName};
 use crate::net::tuning::Tuning;
 use crate::net::vlan::VlanProtocol;
-
-/// The alias that marks a parent as made by underlay (`IFLA_IFALIAS`).
-pub(crate) const MARK: &str = "underlay:parent";
 
 /// What a dummy link has (`ETH_DATA_LEN`).
 const ETHERNET_MTU: u32 = 1500;
@@ -104,7 +102,7 @@ impl Recipe {
             vlan_id,
             vlan_protocol,
             up: true,
-            alias: Some(MARK.to_owned()),
+            alias: Some(mark::PARENT.to_owned()),
             group: 0,
             loopback: false,
             ethernet: true,

@@ -10,9 +10,9 @@ use crate::ledger::record::{Attached, Record};
 use crate::net::driver::{Driver, Kind};
 use crate::net::ipv6::{self, Advertised};
 use crate::net::mac::MacAddr;
-use crate::net::mark::Mark;
+use crate::net::mark::{self, Mark};
 use crate::net::name::IfName;
-use crate::net::parent::{self, Recipe};
+use crate::net::parent::Recipe;
 use crate::net::route::{Route, Table, TableId};
 use crate::net::seal::Alias;
 use crate::net::tuning::{Sysctl, SysctlValue, Tuning};
@@ -236,7 +236,7 @@ impl Op {
                         .word(id),
                     Recipe::Dummy => Line::of("ip link add").named("name", name).text("type dummy"),
                 };
-                make.and(&up(Line::of("ip link set"), name, &parent::MARK))
+                make.and(&up(Line::of("ip link set"), name, &mark::PARENT))
             }
             Self::SetIpv6 { link, advertised } => {
                 let all = ipv6::sysctls(advertised.as_ref()).into_iter();

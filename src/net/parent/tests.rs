@@ -68,7 +68,7 @@ fn a_vlan_that_is_there() {
                 kind: Some("veth".to_owned()),
                 vlan_id: None,
                 vlan_protocol: None,
-                alias: Some(MARK.to_owned()),
+                alias: Some(mark::PARENT.to_owned()),
                 ..vlan(q)
             },
             Some(&here),
@@ -120,7 +120,7 @@ fn the_very_link_that_was_made() {
         ifindex,
     };
     let tagged = recipe("eth0.50").unwrap().unwrap();
-    let ours = Link { alias: Some(MARK.to_owned()), ..vlan(VlanProtocol::Dot1q) };
+    let ours = Link { alias: Some(mark::PARENT.to_owned()), ..vlan(VlanProtocol::Dot1q) };
     let known = made("eth0.50", tagged.clone(), Some(7));
     assert!(known.is(&ours));
     assert!(made("eth0.50", tagged, None).is(&ours), "a killed process had no time to note the number");
@@ -198,7 +198,7 @@ fn what_a_killed_process_has_left() {
     for other in [
         Link { name: "eth0.50".to_owned(), ..left.clone() },
         Link { name: "ul~209".to_owned(), ..left.clone() },
-        Link { alias: Some(MARK.to_owned()), ..left.clone() },
+        Link { alias: Some(mark::PARENT.to_owned()), ..left.clone() },
         Link { alias: Some("mine".to_owned()), ..left.clone() },
         Link { vlan_id: Some(51), ..left.clone() },
         Link { vlan_protocol: Some(VlanProtocol::Dot1ad), ..left.clone() },
