@@ -19,8 +19,9 @@ use crate::net::name::{IfName, NetworkName};
 use crate::net::parent::{self, Recipe};
 use crate::net::route::{Route, TableId};
 use crate::net::subnet::Subnet;
+use crate::net::trunk::Trunk;
 use crate::net::tuning::Tuning;
-use crate::net::vlan::Trunk;
+use crate::net::vlan::VlanId;
 
 /// No network has more subnets, nor more routes, nor a subnet more aux addresses: they are compared with each other.
 pub(crate) const MOST: usize = 256;
@@ -119,7 +120,7 @@ impl Network {
         let tuning = file.tuning();
         tuning.check(driver)?;
         let on_dummy = file.parent.is_none();
-        let trunk = Trunk::of(&file)?;
+        let trunk = Trunk::new(file.parent.as_ref(), file.vlan_protocol, file.vlan, file.vlans)?;
         let parent = trunk.as_ref().map(Trunk::parent).or(file.parent);
         let parent = parent.unwrap_or_else(|| parent::dummy_name(name));
         let mut subnets = Vec::with_capacity(file.subnets.len());
@@ -183,6 +184,28 @@ impl Network {
             None => Recipe::of_name(&self.parent),
             vlan => Ok(vlan),
         }
+    }
+
+    /// Whether it has VLANs only for containers that ask for one.
+    pub(crate) fn is_of_many_vlans(&self) -> bool {
+        self.trunk.as_ref().is_some_and(|trunk| trunk.vlan.is_none())
+    }
+
+    /// The network as it is for a container that asks for the VLAN `asked`: its parent is the link of that VLAN.
+    ///
+    /// # Errors
+    /// When it has no such VLAN, or only those that must be asked for.
+    pub(crate) fn on_vlan(self, asked: Option<VlanId>) -> Result<Self> {
+        let name = &self.name;
+        let Some(trunk) = self.trunk else {
+            return match asked {
+                None => Ok(self),
+                Some(id) => Err(Error::input(format!("network {name} has no VLANs, so not {id} either"))
+                    .hint("leave vlan out, or have vlans added to the network's definition")),
+            };
+        };
+        let trunk = trunk.on_vlan(asked, name)?;
+        Ok(Self { parent: trunk.parent(), trunk: Some(trunk), ..self })
     }
 
     /// Whether it can have `link` as its parent.

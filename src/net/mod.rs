@@ -16,6 +16,7 @@ pub(crate) mod route;
 pub(crate) mod seal;
 pub(crate) mod special_purpose;
 pub(crate) mod subnet;
+pub(crate) mod trunk;
 pub(crate) mod tuning;
 pub(crate) mod vlan;
 pub(crate) mod ways;

@@ -288,3 +288,72 @@ fn the_mtu_of_a_parent() {
         assert_eq!(check(&link), Err(message.to_owned()));
     }
 }
+
+fn on_macvlan(keys: &str) -> Result<Network> {
+    read(&format!(r#"{{"version": 1, "driver": "macvlan", {keys}}}"#))
+}
+
+fn chosen(keys: &str, asked: Option<u16>) -> Result<String> {
+    let network = on_macvlan(keys)?.on_vlan(asked.map(|id| VlanId::try_from(id).unwrap()))?;
+    Ok(network.parent.to_string())
+}
+
+#[test]
+fn the_link_of_a_vlan() {
+    for (keys, asked, parent) in [
+        (r#""parent": "eth0""#, None, "eth0"),
+        (r#""parent": "eth0", "vlan": 50"#, None, "eth0.50"),
+        (r#""parent": "eth0", "vlan": 50"#, Some(50), "eth0.50"),
+        (r#""parent": "eth0", "vlan": 50, "vlans": "100-199,210""#, None, "eth0.50"),
+        (r#""parent": "eth0", "vlan": 50, "vlans": "100-199,210""#, Some(150), "eth0.150"),
+        (r#""parent": "eth0", "vlans": "100-199, 210""#, Some(210), "eth0.210"),
+        (r#""parent": "eth0.10", "vlan": 20"#, None, "eth0.10.20"),
+        (r#""parent": "eth0", "vlan": 10, "vlan_protocol": "802.1ad""#, None, "eth0.ad10"),
+        (r#""parent": "eth0.ad10", "vlans": "1-4094""#, Some(4094), "eth0.ad10.4094"),
+    ] {
+        assert_eq!(chosen(keys, asked).unwrap(), parent, "{keys}");
+    }
+    let long = chosen(r#""parent": "enp195s0f1np1", "vlan": 1234"#, None).unwrap();
+    assert!(long.len() == 15 && long.starts_with("vl-") && long.ends_with("-1234"), "{long}");
+    assert_ne!(long, chosen(r#""parent": "enp195s0f1np2", "vlan": 1234"#, None).unwrap());
+}
+
+#[test]
+fn vlans_round_trip() {
+    let network = on_macvlan(r#""parent": "eth0", "vlan": 5, "vlans": "7,9-11", "vlan_protocol": "802.1ad""#);
+    let network = network.unwrap();
+    let text = serde_json::to_string(&network.to_file()).unwrap();
+    assert!(text.contains(r#""parent":"eth0","vlan":5,"vlans":"7,9-11","vlan_protocol":"802.1ad""#));
+    assert_eq!(read(&text).unwrap(), network);
+    let recipe = network.recipe().unwrap().unwrap();
+    assert_eq!(recipe.to_string(), "802.1ad VLAN 5 of eth0");
+    // Of many VLANs only the link that carries them is known.
+    assert_eq!(on_macvlan(r#""parent": "eth0", "vlans": "7""#).unwrap().recipe(), Ok(None));
+}
+
+#[test]
+fn mistakes_with_vlans() {
+    for (keys, asked, message) in [
+        (r#""parent": "eth0""#, Some(5), "network lan has no VLANs, so not 5 either"),
+        (r#""parent": "eth0", "vlan": 5"#, Some(6), "VLAN 6 is none of network lan"),
+        (r#""parent": "eth0", "vlans": "7-9""#, Some(6), "VLAN 6 is none of network lan"),
+        (r#""parent": "eth0", "vlans": "7-9""#, None, "network lan has VLANs 7-9, and none is asked for"),
+        (r#""vlan": 5"#, None, "vlan: the network has no parent that could carry VLANs"),
+        (r#""parent": "eth0", "vlan_protocol": "802.1Q""#, None, "vlan_protocol: the network has no VLAN"),
+    ] {
+        assert_eq!(chosen(keys, asked).unwrap_err().to_string(), message, "{keys}");
+    }
+    let hint = chosen(r#""parent": "eth0", "vlans": "7-9""#, None).unwrap_err();
+    assert_eq!(hint.hint_text(), Some("ask for one, like lan:vlan=7"));
+    for (keys, message) in [
+        (r#""parent": "eth0", "vlan": 0"#, "vlan: 0 is no VLAN id"),
+        (r#""parent": "eth0", "vlan": 4095"#, "vlan: 4095 is no VLAN id"),
+        (r#""parent": "eth0", "vlans": """#, "vlans: \"\" is no VLAN id"),
+        (r#""parent": "eth0", "vlans": "9-7""#, "vlans: VLANs 9-7 do not run upwards"),
+        (r#""parent": "eth0", "vlans": "7-""#, "vlans: \"\" is no VLAN id"),
+        (r#""parent": "eth0", "vlan": 5, "vlan_protocol": "x""#, "vlan_protocol: unknown variant `x`"),
+    ] {
+        let error = on_macvlan(keys).unwrap_err().to_string();
+        assert!(error.starts_with(message), "{keys}: {error}");
+    }
+}
