@@ -7,10 +7,8 @@ use std::time::Duration;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::config::network::Network;
 use crate::error::{Error, Result};
-use crate::net::driver::{Driver, IpvlanMode, MacvlanMode};
-use crate::net::link::Link;
+use crate::net::driver::Driver;
 
 /// How often a network is asked for one address (RFC 5227, PROBE_NUM).
 pub(crate) const PROBES: usize = 3;
@@ -89,6 +87,20 @@ impl FromStr for Detection {
 }
 
 impl Detection {
+    /// Whether others on the LAN of links of `driver` could answer, which hang on a dummy link if `on_dummy`.
+    ///
+    /// # Errors
+    /// Says why nobody could.
+    pub(crate) fn check(self, driver: Driver, on_dummy: bool) -> Result<()> {
+        let why = match self {
+            Self::Off => return Ok(()),
+            _ if driver.is_routed() => format!("{driver} has no ARP"),
+            _ if on_dummy => "a network without a parent has no LAN".to_owned(),
+            _ => return Ok(()),
+        };
+        Err(Error::input(format!("conflict_detection: {why}")).hint("leave it out, or set it to off"))
+    }
+
     fn of_ms(ms: u32) -> Option<Self> {
         (1..=LONGEST).contains(&ms).then_some(Self::For(ms))
     }
@@ -151,53 +163,11 @@ pub(crate) fn check_announcements(count: u32) -> Result<()> {
     Err(Error::input(format!("announcements: {count} are too many, {MOST_ANNOUNCEMENTS} are possible")))
 }
 
-impl Network {
-    /// Whether what is said of conflicts and announcements is possible.
-    ///
-    /// # Errors
-    /// Names the key that is not.
-    pub(crate) fn check_detection(&self) -> Result<()> {
-        check_announcements(self.announcements.unwrap_or_default())?;
-        let why = match self.conflict_detection {
-            None | Some(Detection::Off) => return Ok(()),
-            _ if !self.has_arp() => format!("{} has no ARP", self.driver),
-            _ if self.on_dummy => "a network without a parent has no LAN".to_owned(),
-            _ => return Ok(()),
-        };
-        Err(Error::input(format!("conflict_detection: {why}")).hint("leave it out, or set it to off"))
-    }
-
-    /// How conflicts are detected where the parent is this one; `None` if they are not, because nobody wants it or
-    /// nobody could answer.
-    pub(crate) fn detection_on(&self, parent: &Link) -> Option<Detection> {
-        let on_lan = self.has_arp() && !self.on_dummy && parent.kind.as_deref() != Some("dummy") && parent.up;
-        self.conflict_detection.filter(|&detection| on_lan && detection != Detection::Off)
-    }
-
-    /// How often the addresses of containers are announced.
-    pub(crate) fn announced(&self) -> u32 {
-        self.announcements.filter(|_| self.has_arp()).unwrap_or_default()
-    }
-
-    fn has_arp(&self) -> bool {
-        !self.driver.is_routed()
-    }
-}
-
-impl Driver {
-    /// Whether frames for a link of this mode are seen on its parent alone: ipvlan links have the parent's MAC address,
-    /// and an answer to a probe names no address of theirs; links of mode source take frames from listed hosts only.
-    pub(crate) fn is_heard_on_parent(self) -> bool {
-        matches!(
-            self,
-            Self::Ipvlan { mode: IpvlanMode::L2, .. } | Self::Macvlan { mode: MacvlanMode::Source }
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::network::Network;
+    use crate::net::link::{Link, eth0};
 
     #[test]
     fn words_and_json() {
@@ -258,30 +228,9 @@ mod tests {
         );
         let lan = network(r#""driver": "macvlan", "parent": "eth0""#).unwrap();
         assert_eq!(lan.announced(), 2);
-        assert_eq!(
-            Network { announcements: Some(11), ..lan }.check_detection().unwrap_err().to_string(),
-            "announcements: 11 are too many, 10 are possible"
-        );
-    }
-    /// Where the answers come to: the parent, or the link itself.
-    #[test]
-    fn where_answers_are_heard() {
-        let driver = |keys: &str| {
-            let text = format!(r#"{{"version": 1, "parent": "eth0", {keys}}}"#);
-            Network::from_json(&"lan".parse().unwrap(), text.as_bytes()).unwrap().driver
-        };
-        for (mode, by_parent) in
-            [("bridge", false), ("private", false), ("vepa", false), ("passthru", false), ("source", true)]
-        {
-            let keys = format!(r#""driver": "macvlan", "macvlan_mode": "{mode}""#);
-            assert_eq!(driver(&keys).is_heard_on_parent(), by_parent, "macvlan {mode}");
-        }
-        for (mode, by_parent) in [("l2", true), ("l3", false), ("l3s", false)] {
-            for flag in ["bridge", "private", "vepa"] {
-                let keys = format!(r#""driver": "ipvlan", "ipvlan_mode": "{mode}", "ipvlan_flag": "{flag}""#);
-                assert_eq!(driver(&keys).is_heard_on_parent(), by_parent, "ipvlan {mode} {flag}");
-            }
-        }
+        let text = br#"{"version": 1, "driver": "macvlan", "announcements": 11}"#;
+        let error = Network::from_json(&"lan".parse().unwrap(), text).unwrap_err();
+        assert_eq!(error.to_string(), "announcements: 11 are too many, 10 are possible");
     }
 
     #[test]
@@ -290,22 +239,21 @@ mod tests {
             let text = format!(r#"{{"version": 1, {keys}}}"#);
             Network::from_json(&"lan".parse().unwrap(), text.as_bytes()).unwrap()
         };
-        let eth0 = crate::net::link::eth0();
-        let of_kind = |kind: &str| Link { kind: Some(kind.to_owned()), ..eth0.clone() };
+        let of_kind = |kind: &str| Link { kind: Some(kind.to_owned()), ..eth0() };
         let macvlan = r#""driver": "macvlan", "parent": "eth0""#;
         let five = Some(Detection::For(5));
         for (keys, wanted, parent, expected) in [
-            (macvlan, five, eth0.clone(), five),
+            (macvlan, five, eth0(), five),
             (macvlan, Some(Detection::Rfc), of_kind("vlan"), Some(Detection::Rfc)),
-            (macvlan, Some(Detection::Off), eth0.clone(), None),
-            (macvlan, None, eth0.clone(), None),
+            (macvlan, Some(Detection::Off), eth0(), None),
+            (macvlan, None, eth0(), None),
             // Nobody could answer.
-            (macvlan, five, Link { up: false, ..eth0.clone() }, None),
+            (macvlan, five, Link { up: false, ..eth0() }, None),
             (macvlan, five, of_kind("dummy"), None),
             (r#""driver": "macvlan""#, five, of_kind("veth"), None),
-            (r#""driver": "ipvlan", "parent": "eth0""#, five, eth0.clone(), five),
-            (r#""driver": "ipvlan", "ipvlan_mode": "l3", "parent": "eth0""#, five, eth0.clone(), None),
-            (r#""driver": "ipvlan", "ipvlan_mode": "l3s", "parent": "eth0""#, five, eth0.clone(), None),
+            (r#""driver": "ipvlan", "parent": "eth0""#, five, eth0(), five),
+            (r#""driver": "ipvlan", "ipvlan_mode": "l3", "parent": "eth0""#, five, eth0(), None),
+            (r#""driver": "ipvlan", "ipvlan_mode": "l3s", "parent": "eth0""#, five, eth0(), None),
         ] {
             // As the settings say where the definition does not.
             let network = Network { conflict_detection: wanted, announcements: Some(2), ..network(keys) };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use crate::config::detection::Detection;
+use crate::config::detection::{self, Detection};
 use crate::config::host_access::HostAccess;
 use crate::config::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::config::pattern::Pattern;
@@ -155,7 +155,10 @@ impl Network {
             labels: file.labels,
         };
         network.check_routes(&network.routes)?;
-        network.check_detection()?;
+        detection::check_announcements(network.announcements.unwrap_or_default())?;
+        if let Some(detection) = network.conflict_detection {
+            detection.check(network.driver, network.on_dummy)?;
+        }
         if let Some(ipv6) = network.ipv6 {
             ipv6.check(network.driver, &network.subnets)?;
         }
@@ -219,6 +222,19 @@ impl Network {
         let what = format!("mtu {mtu} of network {} is above the {most} of parent {name}", self.name);
         let raise = set_mtu(name, mtu);
         Err(Error::input(what).hint(format!("use at most {most}, or raise it with `{raise}`")))
+    }
+
+    /// How conflicts are detected where the parent is this one; `None` if they are not, because nobody wants it or
+    /// nobody could answer.
+    pub(crate) fn detection_on(&self, parent: &Link) -> Option<Detection> {
+        let is_lan = !self.on_dummy && parent.kind.as_deref() != Some("dummy") && parent.up;
+        let wanted = self.conflict_detection.filter(|&detection| detection != Detection::Off);
+        wanted.filter(|_| is_lan && !self.driver.is_routed())
+    }
+
+    /// How often the addresses of containers are announced.
+    pub(crate) fn announced(&self) -> u32 {
+        self.announcements.filter(|_| !self.driver.is_routed()).unwrap_or_default()
     }
 
     /// Whether each of `routes`, the network's or a container's own, is sound and has its next hop in a subnet.

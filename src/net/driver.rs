@@ -131,6 +131,15 @@ impl Driver {
     pub(crate) fn is_routed(self) -> bool {
         matches!(self, Self::Ipvlan { mode: IpvlanMode::L3 | IpvlanMode::L3s, .. })
     }
+
+    /// Whether frames for a link of this mode are seen on its parent alone: ipvlan links have the parent's MAC address,
+    /// and an answer to a probe names no address of theirs; links of mode source take frames from listed hosts only.
+    pub(crate) fn is_heard_on_parent(self) -> bool {
+        matches!(
+            self,
+            Self::Ipvlan { mode: IpvlanMode::L2, .. } | Self::Macvlan { mode: MacvlanMode::Source }
+        )
+    }
 }
 
 impl fmt::Display for Driver {
@@ -158,6 +167,22 @@ mod tests {
         }
         for word in ["bridge", "private", "vepa"] {
             assert_eq!(word.parse::<IpvlanFlag>().unwrap().to_string(), word);
+        }
+    }
+
+    /// Where the answers to probes come to: the parent, or the link itself.
+    #[test]
+    fn where_answers_are_heard() {
+        for mode in MacvlanMode::ALL {
+            let by_parent = mode == MacvlanMode::Source;
+            assert_eq!(Driver::Macvlan { mode }.is_heard_on_parent(), by_parent, "macvlan {mode}");
+        }
+        for mode in IpvlanMode::ALL {
+            let by_parent = mode == IpvlanMode::L2;
+            for flag in IpvlanFlag::ALL {
+                let driver = Driver::Ipvlan { mode, flag };
+                assert_eq!(driver.is_heard_on_parent(), by_parent, "{driver}");
+            }
         }
     }
 
