@@ -11,8 +11,9 @@ use super::parent::is_wireless;
 use crate::error::{Error, Result};
 use crate::net::link::HostLinkInfo;
 use crate::netlink::Socket;
+use crate::netlink::attr::{number, value};
 use crate::netlink::message;
-use crate::netlink::reply::{self, number, value};
+use crate::netlink::reply;
 use crate::netlink::routes;
 
 impl Socket {

@@ -5,8 +5,7 @@ use neli::neli_enum;
 use neli::rtnl::Rtattr;
 use neli::types::Buffer;
 
-use super::message::{attribute, nested};
-use super::reply::{attributes, number, value};
+use super::attr::{attribute, attributes, nested, number, value};
 use crate::error::Result;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::net::mac::MacAddr;

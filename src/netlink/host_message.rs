@@ -9,7 +9,8 @@ use neli::consts::rtnl::{Ifa, RtScope, RtTable, Rta, Rtm, Rtn, Rtprot};
 use neli::rtnl::{IfaddrmsgBuilder, Rtattr, RtmsgBuilder};
 use neli::types::Buffer;
 
-use super::message::{Message, attribute, family, octets, unsound};
+use super::attr::{attribute, octets};
+use super::message::{Message, family, unsound};
 use crate::error::Result;
 use crate::ledger::host_link::HostRoute;
 

@@ -10,15 +10,13 @@ use neli::consts::rtnl::{
     FrAct, Frattr, Ifa, IfaF, Ifla, IflaInfo, RtAddrFamily, RtScope, RtTable, Rta, RtaType, Rtm, RtmF, Rtn,
     Rtprot,
 };
-use neli::err::SerError;
 use neli::neli_enum;
 use neli::rtnl::{
-    Fibmsg, FibmsgBuilder, IfaddrmsgBuilder, Ifinfomsg, IfinfomsgBuilder, Rtattr, RtattrBuilder, Rtmsg,
-    RtmsgBuilder,
+    Fibmsg, FibmsgBuilder, IfaddrmsgBuilder, Ifinfomsg, IfinfomsgBuilder, Rtattr, Rtmsg, RtmsgBuilder,
 };
 use neli::types::{Buffer, RtBuffer};
-use neli::{Size, ToBytes};
 
+use super::attr::{attribute, nested, octets};
 use super::driver;
 pub(crate) use super::envelope::{Message, unsound};
 use crate::error::{Error, Result};
@@ -366,28 +364,6 @@ fn link(ifindex: u32, attributes: impl IntoIterator<Item = Rtattr<Ifla, Buffer>>
         .map_err(unsound)
 }
 
-pub(crate) fn attribute<T: Size + RtaType, P: Size + ToBytes>(
-    kind: T,
-    payload: P,
-) -> Result<Rtattr<T, Buffer>> {
-    RtattrBuilder::default().rta_type(kind).rta_payload(payload).build().map_err(unsound)
-}
-
-pub(crate) fn nested<T, S>(
-    kind: T,
-    attributes: impl IntoIterator<Item = Rtattr<S, Buffer>>,
-) -> Result<Rtattr<T, Buffer>>
-where
-    T: Size + RtaType,
-    S: RtaType,
-{
-    let empty = attribute(kind, Buffer::new())?;
-    attributes
-        .into_iter()
-        .try_fold(empty, |outer, inner| outer.nest(&inner))
-        .map_err(|error: SerError| unsound(error))
-}
-
 fn index(ifindex: u32) -> Result<i32> {
     i32::try_from(ifindex).map_err(|_| Error::input(format!("ifindex {ifindex} is no link's number")))
 }
@@ -396,12 +372,5 @@ pub(crate) fn family(net: IpNet) -> RtAddrFamily {
     match net {
         IpNet::V4(_) => RtAddrFamily::Inet,
         IpNet::V6(_) => RtAddrFamily::Inet6,
-    }
-}
-
-pub(crate) fn octets(address: IpAddr) -> Buffer {
-    match address {
-        IpAddr::V4(address) => Buffer::from(&address.octets()[..]),
-        IpAddr::V6(address) => Buffer::from(&address.octets()[..]),
     }
 }

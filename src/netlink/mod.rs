@@ -1,5 +1,6 @@
 //! rtnetlink as it is said: messages, what the kernel answers, and the socket between.
 
+pub(crate) mod attr;
 mod channel;
 mod contents;
 mod driver;

@@ -4,8 +4,8 @@ use neli::consts::nl::NlmF;
 use neli::consts::rtnl::Rtm;
 use neli::types::Buffer;
 
+use super::attr;
 use super::message::Message;
-use super::reply;
 use super::socket::Socket;
 use crate::error::Result;
 use crate::net::mac::MacAddr;
@@ -49,8 +49,8 @@ pub(crate) fn parse(payload: &[u8]) -> Option<(u32, Neighbour)> {
     if state & (NUD_REACHABLE | NUD_PERMANENT) == 0 {
         return None;
     }
-    let address = reply::value(attributes, NDA_DST).and_then(reply::ip)?;
-    let mac = MacAddr::from_bytes(reply::value(attributes, NDA_LLADDR)?.try_into().ok()?);
+    let address = attr::value(attributes, NDA_DST).and_then(attr::ip)?;
+    let mac = MacAddr::from_bytes(attr::value(attributes, NDA_LLADDR)?.try_into().ok()?);
     let permanent = state & NUD_PERMANENT != 0;
     // Groups and broadcasts have entries too.
     let is_host = mac.is_unicast() && !address.is_multicast();

@@ -3,15 +3,14 @@
 //! Answers are taken apart by their own length fields: neli 0.7 loses its place after a success that carries a
 //! warning (`NLMSGERR_ATTR_MSG` on an acknowledgement).
 
-use std::ffi::CStr;
 use std::io;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 use neli::consts::nl::{NlmF, Nlmsg, NlmsgerrAttr};
 use neli::consts::rtnl::{Arphrd, Ifa, Iff, Ifla, IflaInfo};
 use nix::libc;
 
+use super::attr::{ip, number, text, value};
 use super::driver;
 use super::message::{IflaVlan, ether_type};
 use crate::error::{Error, Result};
@@ -19,9 +18,6 @@ use crate::net::link::{Elsewhere, Link};
 use crate::net::mac::MacAddr;
 use crate::net::tuning::Tuning;
 use crate::net::vlan::VlanProtocol;
-
-/// The number of an attribute, without the flags that say how it is encoded (linux/netlink.h).
-const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// One message from the kernel.
 #[derive(Debug)]
@@ -124,23 +120,6 @@ fn answer(payload: &[u8], flags: u16) -> Option<Option<Refusal>> {
     Some(Some(Refusal { errno, text: text.and_then(self::text) }))
 }
 
-/// The attributes in `bytes`, by number; they end where a length makes no sense.
-pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
-        let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?);
-        let value = bytes.get(4..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind & NLA_TYPE_MASK, value))
-    })
-}
-
-/// The value of the first attribute `kind` in `bytes`.
-pub(crate) fn value(bytes: &[u8], kind: impl Into<u16>) -> Option<&[u8]> {
-    let kind = kind.into();
-    attributes(bytes).find_map(|(found, value)| (found == kind).then_some(value))
-}
-
 /// A link out of the payload of `RTM_NEWLINK` (`struct ifinfomsg`: family, padding, type, ifindex, flags, change).
 pub(crate) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
     let Some((&[_family, _padding, t0, t1, i0, i1, i2, i3, f0, f1, f2, f3, ..], attributes)) =
@@ -227,24 +206,6 @@ pub(crate) fn parse_nsid(payload: &[u8]) -> Result<Option<i32>> {
     const NETNSA_NSID: u16 = 1;
     let nsid = payload.get(4..).and_then(|attributes| value(attributes, NETNSA_NSID)).and_then(number);
     Ok(nsid.map(u32::cast_signed).filter(|&nsid| nsid >= 0))
-}
-
-/// The address an attribute holds.
-pub(crate) fn ip(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
-    let v6 = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
-    v4().or_else(v6)
-}
-
-/// The number an attribute holds.
-pub(crate) fn number(bytes: &[u8]) -> Option<u32> {
-    bytes.try_into().ok().map(u32::from_ne_bytes)
-}
-
-/// The text of a string attribute, with or without its NUL.
-fn text(bytes: &[u8]) -> Option<String> {
-    let bytes = CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes);
-    Some(String::from_utf8_lossy(bytes).into_owned())
 }
 
 #[cfg(test)]

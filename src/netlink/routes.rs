@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use neli::consts::rtnl::{Frattr, Rta};
 use nix::libc;
 
+use super::attr::{ip, number, value};
 use super::message::RTNH_F_ONLINK;
-use super::reply::{ip, number, value};
 use crate::error::Result;
 use crate::net::route::{Route, RouteType, TableId};
 use crate::plan::lasting::PROTOCOL;

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use neli::consts::rtnl::{RtAddrFamily, Rta};
 use nix::libc;
 
+use super::attr::{attributes, ip, number, value};
 use super::message;
-use super::reply::{attributes, ip, number, value};
 use super::routes::UNICAST;
 use super::socket::Socket;
 use crate::error::Result;
