@@ -9,7 +9,8 @@ use nix::libc;
 use nix::sys::socket::setsockopt;
 use nix::{setsockopt_impl, sockopt_impl};
 
-use super::wire::LENGTH;
+/// What ARP and neighbour discovery need of a frame; the rest of a longer one is cut off.
+pub(super) const LENGTH: usize = 256;
 
 /// One step of a program.
 pub(super) type Step = libc::sock_filter;

@@ -13,9 +13,6 @@ use crate::error::{Error, Kind, Result};
 use crate::net::frame::{self, Heard};
 use crate::net::mac::MacAddr;
 
-/// What ARP and neighbour discovery need of a frame; the rest of a longer one is cut off.
-pub(super) const LENGTH: usize = 256;
-
 /// The packet sockets of a link, one for each family of addresses, in the network namespace of the thread that opened
 /// them. They are not bound, and what other links say is passed over: the kernel would wait for a grace period of RCU,
 /// some ten milliseconds, to bind one that hears already.
@@ -112,7 +109,7 @@ impl Wire {
     /// One frame of each socket that has one, with what others say of an address by it, if they do.
     pub(super) fn hear(&self) -> impl Iterator<Item = Option<Heard>> {
         self.sockets().filter_map(|socket| {
-            let mut buffer = [0; LENGTH];
+            let mut buffer = [0; filter::LENGTH];
             // Whatever is wrong, there is nothing to hear now.
             let (length, from) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer).ok()?;
             // Before the filter was attached, those of other links came too.
