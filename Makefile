@@ -79,7 +79,7 @@ images:
 .PHONY: test-all
 test-all: requirements check
 	tests/deny advisories
-	tests/mutants assign network request parent sharing reservation diagnosis/mod
+	tests/mutants ipam/assign config/network config/reservation oci/request net/parent lifecycle/sharing diagnose/mod
 	UNDERLAY_TEST_ALL=1 UNDERLAY_TEST_SOAK=1 tests/run $(IT)
 	$(MAKE) --no-print-directory fuzz TIME=600
 
