@@ -1,6 +1,7 @@
 //! `underlay cdi`, and the file it writes after each change of the networks.
 
-use super::{output, program};
+use super::folders::program;
+use super::output;
 use crate::error::Result;
 use crate::ledger::{Locked, Store};
 use crate::oci::cdi;

@@ -6,6 +6,7 @@ mod check;
 mod container;
 mod doctor;
 mod events;
+mod folders;
 mod gc;
 mod hook;
 mod metrics;
@@ -15,26 +16,17 @@ mod plan;
 mod ps;
 mod runtime;
 
-use std::env;
 use std::ffi::OsString;
 use std::mem::ManuallyDrop;
-use std::path::{self, Path, PathBuf};
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::kernel;
-use crate::ledger::Store;
 use crate::lifecycle::announce;
 use crate::net::name::{ContainerId, NetworkName};
-use crate::oci::own_hooks::Program;
+use folders::{Folders, of_environment};
 use output::Format;
-
-/// The variables that name our folders, and where those are without them.
-const CONFIG_DIR: (&str, &str) = ("UNDERLAY_CONFIG_DIR", "/etc/underlay");
-const STATE_DIR: (&str, &str) = ("UNDERLAY_STATE_DIR", "/run/underlay");
-const DATA_DIR: (&str, &str) = ("UNDERLAY_DATA_DIR", "/var/lib/underlay");
-const CDI_DIR: (&str, &str) = ("UNDERLAY_CDI_DIR", "/etc/cdi");
 
 /// Gives containers their own place on a physical network: macvlan and ipvlan links, addresses, routes.
 #[derive(Debug, Parser)]
@@ -44,25 +36,6 @@ struct Cli {
     folders: Folders,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Where our files are. In a hook nothing but its arguments says so: its environment is the runtime's, and may be another
-/// at the next stage.
-#[derive(Debug, Default, Args)]
-struct Folders {
-    /// Where networks and settings are defined [env: UNDERLAY_CONFIG_DIR] [default: /etc/underlay]
-    #[arg(long, value_name = "DIR")]
-    config_dir: Option<PathBuf>,
-    /// Where the ledger is kept [env: UNDERLAY_STATE_DIR] [default: /run/underlay]
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-    /// Where it is remembered which address an identity had [env: UNDERLAY_DATA_DIR] [default: /var/lib/underlay]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Where Docker and podman are told that networks are devices [env: UNDERLAY_CDI_DIR] [default: /etc/cdi, or cdi in
-    /// another config dir]
-    #[arg(long, value_name = "DIR")]
-    cdi_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -187,49 +160,6 @@ fn plain_hook(args: &[OsString]) -> Option<Cli> {
         _ => return None,
     };
     (hook == "hook").then(|| Cli { folders: Folders::default(), command: Command::Hook { stage, network } })
-}
-
-impl Folders {
-    /// The store that lies there; `named` tells the value of a variable, where no argument names the folder. Networks that
-    /// are defined elsewhere are no devices of this machine's engines, whose file would lose those of the default folder.
-    fn store(self, named: impl Fn(&str) -> Option<PathBuf>) -> Store {
-        let folder = |argument: Option<PathBuf>, (variable, default): (&str, &str)| {
-            argument.or_else(|| named(variable)).unwrap_or_else(|| PathBuf::from(default))
-        };
-        let config_dir = folder(self.config_dir, CONFIG_DIR);
-        let cdi_dir = self.cdi_dir.or_else(|| named(CDI_DIR.0));
-        let cdi_dir = cdi_dir.unwrap_or_else(|| match config_dir == Path::new(CONFIG_DIR.1) {
-            true => PathBuf::from(CDI_DIR.1),
-            false => config_dir.join("cdi"),
-        });
-        Store::new(config_dir, folder(self.state_dir, STATE_DIR), folder(self.data_dir, DATA_DIR), cdi_dir)
-    }
-}
-
-/// The folder that the environment names.
-fn of_environment(variable: &str) -> Option<PathBuf> {
-    env::var_os(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from)
-}
-
-/// How hooks are to call this program, so that they use the folders of `store`.
-fn program(store: &Store) -> Result<Program> {
-    let path = env::current_exe().map_err(|error| Error::io("read", "/proc/self/exe".as_ref(), &error))?;
-    let text = |path: &Path| {
-        path.to_str().map(str::to_owned).ok_or_else(|| {
-            Error::input(format!("{} is no text, as the arguments of hooks are", path.display()))
-                .hint("use a path of UTF-8 characters")
-        })
-    };
-    text(&path)?;
-    let names = [("--config-dir", CONFIG_DIR), ("--state-dir", STATE_DIR), ("--data-dir", DATA_DIR)];
-    let mut options = Vec::new();
-    for (folder, (option, (_, default))) in store.dirs().into_iter().zip(names) {
-        if folder != Path::new(default) {
-            let folder = path::absolute(folder).map_err(|error| Error::io("find", folder, &error))?;
-            options.extend([option.to_owned(), text(&folder)?]);
-        }
-    }
-    Ok(Program { path, options })
 }
 
 fn run(cli: Cli) -> Result<()> {

@@ -3,7 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use super::{Folders, output, program};
+use super::folders::{Folders, program};
+use super::output;
 use crate::error::Result;
 use crate::ledger::event::Event;
 use crate::lifecycle::report::report;
