@@ -1,24 +1,14 @@
 //! Networks of other programs, in the words of `underlay network create`.
 
 mod docker;
+mod foreign;
 mod podman;
 
-use std::fmt::Display;
-
+pub(crate) use foreign::Foreign;
+use foreign::word;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-
-/// A network that somebody else has defined.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Foreign {
-    /// Its name.
-    pub name: String,
-    /// What makes the same network, behind `underlay network create`.
-    pub words: Vec<String>,
-    /// What of it underlay has not.
-    pub lost: Vec<String>,
-}
 
 /// What becomes of a definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,42 +62,6 @@ fn network(value: &Value, uplink: Option<&str>) -> Result<Import> {
         }
         Err(error) => Import::Refused(error.within(format!("network {name}"))),
     })
-}
-
-impl Foreign {
-    fn say(&mut self, option: &str, value: impl Display) {
-        self.words.extend([option.to_owned(), value.to_string()]);
-    }
-
-    fn lose(&mut self, what: impl Display) {
-        self.lost.push(what.to_string());
-    }
-
-    fn labels(&mut self, labels: &Value) {
-        for (key, value) in labels.as_object().into_iter().flatten() {
-            self.say("--label", format!("{key}={}", value.as_str().unwrap_or_default()));
-        }
-    }
-}
-
-/// The text of `key`, if there is any.
-fn word<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
-    value.get(key)?.as_str().filter(|text| !text.is_empty())
-}
-
-fn is_true(value: &Value, key: &str) -> bool {
-    value.get(key).and_then(Value::as_bool) == Some(true)
-}
-
-/// The elements of the array `key`, if there is one.
-fn items<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
-    value.get(key).and_then(Value::as_array).into_iter().flatten()
-}
-
-/// The members of the object `key`, if there is one, with their text.
-fn members<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
-    let members = value.get(key).and_then(Value::as_object).into_iter().flatten();
-    members.map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::{Foreign, is_true, items, members, word};
+use super::foreign::{Foreign, is_true, items, members, word};
 use crate::error::{Error, Result};
 
 pub(super) fn read(value: &Value, uplink: Option<&str>, foreign: &mut Foreign) -> Result<()> {
