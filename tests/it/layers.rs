@@ -2,6 +2,7 @@
 
 mod source;
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use self::source::{Source, list, sources, uses};
@@ -9,8 +10,9 @@ use crate::Test;
 use crate::container::repository;
 
 pub fn tests() -> Vec<Test> {
-    let all: [(&str, fn()); 5] = [
+    let all: [(&str, fn()); 6] = [
         ("folders_use_those_below", folders),
+        ("no_two_files_use_each_other", circles),
         ("values_and_rules_do_no_io", pure),
         ("one_door_per_resource", doors),
         ("no_unsafe_code", no_unsafe_code),
@@ -68,6 +70,25 @@ fn folders() {
     for folder in ORDER {
         assert!(sources.iter().any(|source| source.folder() == folder), "there is no {folder}");
     }
+}
+
+fn circles() {
+    let sources = all();
+    let uses = uses(&sources);
+    let reached = |from: usize| {
+        let (mut reached, mut next) = (BTreeSet::new(), vec![from]);
+        while let Some(at) = next.pop() {
+            next.extend(uses[at].iter().filter(|&&used| reached.insert(used)));
+        }
+        reached
+    };
+    let reached: Vec<_> = (0..sources.len()).map(reached).collect();
+    let mut wrong = Vec::new();
+    for (at, used) in uses.iter().enumerate() {
+        let back = used.iter().filter(|&&used| reached[used].contains(&at));
+        wrong.extend(back.map(|&used| format!("{} uses {}", sources[at].name, sources[used].name)));
+    }
+    assert!(wrong.is_empty(), "files use each other in a circle:\n{}", wrong.join("\n"));
 }
 
 fn pure() {
