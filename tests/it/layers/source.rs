@@ -103,7 +103,7 @@ pub fn uses(sources: &[Source]) -> Vec<BTreeSet<usize>> {
     let modules: BTreeMap<_, _> =
         sources.iter().enumerate().map(|(at, source)| (source.module.as_slice(), at)).collect();
     let used = |source: &Source| {
-        let absolute = source.paths.iter().filter_map(|path| absolute(&source.module, path));
+        let absolute = source.paths.iter().filter_map(|path| absolute(&modules, &source.module, path));
         absolute.map(|path| resolve(sources, &modules, &path)).collect()
     };
     let mut all: Vec<BTreeSet<usize>> = sources.iter().map(used).collect();
@@ -114,11 +114,13 @@ pub fn uses(sources: &[Source]) -> Vec<BTreeSet<usize>> {
 }
 
 /// The path from the crate on, if what `path` says in `module` is of this crate.
-fn absolute(module: &[String], path: &[String]) -> Option<Vec<String>> {
+fn absolute(modules: &BTreeMap<&[String], usize>, module: &[String], path: &[String]) -> Option<Vec<String>> {
     let supers = path.iter().take_while(|word| *word == "super").count();
     match path[0].as_str() {
         "crate" => Some(path[1..].to_vec()),
         "super" => Some([&module[..module.len() - supers], &path[supers..]].concat()),
+        // A file of the folder, as its mod.rs calls it.
+        _ if modules.contains_key(&[module, &path[..1]].concat()[..]) => Some([module, path].concat()),
         _ => None,
     }
 }
