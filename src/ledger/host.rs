@@ -10,49 +10,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::host_text::{Host, MachineId, machine_id_of};
 use super::{Locked, Store};
 use crate::error::{Error, Result};
 use crate::escape::shell;
 use crate::fs::file::{self, Trust};
 use crate::fs::trust;
 use crate::net::link::Link;
-use crate::net::seal::{KEY, Key};
-use crate::random::random;
+use crate::net::seal::Key;
 
 /// machine-id(5): made once for each installation, the same after each boot.
 const MACHINE_ID: &str = "/etc/machine-id";
-
-/// 128 bits, never all zero.
-type MachineId = [u8; 16];
-
-/// What the link says.
-#[derive(Clone, Debug)]
-pub(super) struct Host {
-    key: Key,
-    /// As it was when the link was written; `None` where there was none.
-    machine: Option<MachineId>,
-}
-
-impl Host {
-    /// One with a key that nobody knows.
-    fn new(machine: Option<MachineId>) -> Result<Self> {
-        Ok(Self { key: Key::new(random::<KEY>()?), machine })
-    }
-
-    /// The key and, behind a `-`, the machine id, if there is one: 32 hexadecimal digits each.
-    fn text(&self) -> String {
-        format!("{}-{}", hex(self.key.bytes()), self.machine.map(hex).unwrap_or_default())
-    }
-
-    fn of_text(text: &str) -> Option<Self> {
-        let (key, machine) = text.split_once('-')?;
-        let machine = match machine {
-            "" => None,
-            machine => Some(machine_id_of(machine)?),
-        };
-        Some(Self { key: Key::new(of_hex(key)?), machine })
-    }
-}
 
 impl Store {
     /// The key, made where there is none; `timeout` is for the lock.
@@ -179,21 +147,6 @@ fn told_machine_id() -> Option<MachineId> {
 fn machine_id() -> Result<Option<MachineId>> {
     let text = file::read(Path::new(MACHINE_ID), 64, Trust::Operator)?;
     Ok(text.and_then(|text| machine_id_of(std::str::from_utf8(&text).ok()?.trim_end())))
-}
-
-/// A machine id that is not all zero.
-fn machine_id_of(text: &str) -> Option<MachineId> {
-    of_hex(text).filter(|id| *id != [0; 16])
-}
-
-fn hex(bytes: [u8; 16]) -> String {
-    format!("{:032x}", u128::from_be_bytes(bytes))
-}
-
-fn of_hex(text: &str) -> Option<[u8; 16]> {
-    let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let number = is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten()?;
-    Some(number.to_be_bytes())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use fs2::FileExt;
 use nix::libc;
 
 use super::Store;
-use super::lock_file::{Acquired, FILES, LockFile, Refused, acquire};
+use super::lock_file::{Acquired, FILES, LockFile, Refused, Slot, acquire};
 use super::lock_holder::{FileId, holder};
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell;
@@ -26,18 +26,6 @@ pub(crate) struct Locked<'a> {
     pub(crate) store: &'a Store,
     file: Option<LockFile>,
     folder: Option<File>,
-}
-
-/// Where a store has its lock file.
-#[derive(Debug, Default)]
-pub(super) enum Slot {
-    /// Not opened yet.
-    #[default]
-    Closed,
-    /// Open, and the state folder was looked at.
-    Open(LockFile),
-    /// In a [`Locked`].
-    Taken,
 }
 
 impl<'a> Locked<'a> {

@@ -37,6 +37,18 @@ const PATIENCE: Duration = Duration::from_millis(900);
 /// How often who waits looks whether a reader is in the way.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Where a store has its lock file.
+#[derive(Debug, Default)]
+pub(super) enum Slot {
+    /// Not opened yet.
+    #[default]
+    Closed,
+    /// Open, and the state folder was looked at.
+    Open(LockFile),
+    /// In a [`Locked`].
+    Taken,
+}
+
 /// One of the files, as it was when it was opened: for writing, unless it is dead.
 #[derive(Debug)]
 pub(super) struct LockFile {

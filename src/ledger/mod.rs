@@ -9,6 +9,7 @@ mod hints;
 mod host;
 pub(crate) mod host_link;
 mod host_links;
+mod host_text;
 pub(crate) mod lease_link;
 mod lock;
 mod lock_file;
@@ -41,9 +42,9 @@ use crate::json;
 use crate::ledger::record::{Record, VERSION};
 use crate::net::name::{ContainerId, NetworkName};
 
-use host::Host;
+use host_text::Host;
 pub(crate) use lock::Locked;
-use lock::Slot;
+use lock_file::Slot;
 pub(crate) use segments::Holding;
 pub(crate) use state_folder::Folder;
 

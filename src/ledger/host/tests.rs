@@ -7,6 +7,7 @@ use nix::unistd::geteuid;
 
 use super::*;
 use crate::net::link::eth0;
+use crate::net::seal::KEY;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const KEY_TEXT: &str = "000102030405060708090a0b0c0d0e0f";
