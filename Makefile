@@ -45,13 +45,15 @@ check-code:
 
 .PHONY: requirements
 requirements:
-	tests/requirements
+	tests/requirements tests
 
-# All that a change needs. UNDERLAY_TEST=NAME: the tests named like that alone, where they belong.
+# All that a change needs. UNDERLAY_TEST=NAME: only the tests whose names contain NAME (tests/named), where they belong.
 test: requirements
 ifdef UNDERLAY_TEST
 	$(MAKE) --no-print-directory test-one
 else
+	@for debian in bookworm trixie forky; do [[ -e $$(tests/debian/image path $$debian) ]] || \
+		echo "the image of Debian $$debian is built beside the checks below (some minutes, once)"; done
 	$(MAKE) --no-print-directory -j2 -O images check
 	$(MAKE) --no-print-directory test-packages test-it
 endif
@@ -62,15 +64,20 @@ test-unit:
 
 # Each test where it belongs: here, with the engines of three Debians, on their kernels.
 IT = $$($(CARGO) test --no-run --test it --target $(TARGET) 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')
-.PHONY: test-it test-one images
+UNIT = $$($(CARGO) test --no-run --lib --target $(TARGET) 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')
+.PHONY: test-it test-one test-list images
 test-it: requirements
 	$(CARGO) test --no-run --test it --target $(TARGET)
 	tests/run $(IT)
 
 test-one: requirements
-	$(CARGO) test --no-run --test it --target $(TARGET)
-	it=$(IT); if [[ $$($$it plan $(UNDERLAY_TEST)) ]]; then tests/run $$it $(UNDERLAY_TEST); else \
-		$(CARGO) test --lib --target $(TARGET) -- $(UNDERLAY_TEST); fi
+	$(CARGO) test --no-run --test it --lib --target $(TARGET)
+	tests/named $(IT) $(UNIT) '$(UNDERLAY_TEST)'
+
+# The names of all tests, which UNDERLAY_TEST takes.
+test-list:
+	@$(CARGO) test --quiet --no-run --test it --lib --target $(TARGET)
+	@tests/named $(IT) $(UNIT) --list
 
 images:
 	for debian in bookworm trixie forky; do tests/debian/image build $$debian || exit 1; done
@@ -126,7 +133,10 @@ payload: deb rpm
 	cp "$(IT)" $(PAYLOAD)/it
 
 # The first example of Docker's macvlan page on a throw-away LAN.
-demo: requirements build
+demo:
+	tests/requirements demo
+	@echo "building underlay (some minutes the first time)"
+	$(MAKE) --no-print-directory build
 	tests/demo $(BINARY)
 
 # The binary first: an engine passes over a hook whose program is missing, and starts the container without it. Under a new
