@@ -180,7 +180,7 @@ fn link<'a>(parent: u32, id: &str, network: &str, addresses: impl Iterator<Item 
 }
 
 /// `struct nlmsghdr` with its payload.
-fn message(kind: u16, flags: u16, number: u32, payload: &[u8]) -> Vec<u8> {
+pub fn message(kind: u16, flags: u16, number: u32, payload: &[u8]) -> Vec<u8> {
     let length = (16 + payload.len()) as u32;
     let head = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &flags.to_ne_bytes(), &number.to_ne_bytes()];
     let mut bytes = [&head.concat()[..], &[0; 4], payload].concat();
@@ -189,7 +189,7 @@ fn message(kind: u16, flags: u16, number: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// `struct rtattr` with its value.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let length = (4 + value.len()) as u16;
     let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
     bytes.resize(bytes.len().next_multiple_of(4), 0);

@@ -55,6 +55,7 @@ mod lost;
 mod many;
 mod namespaces;
 mod need;
+mod netnsid;
 mod packages;
 mod pages;
 mod parents;
@@ -80,6 +81,7 @@ mod uplinks;
 mod waits;
 mod wire;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
@@ -153,13 +155,50 @@ impl Test {
                 let done = panic::catch_unwind(AssertUnwindSafe(run));
                 tell(&self.name, start, done.is_ok());
                 done.map_err(|panic| {
-                    let text = panic.downcast_ref::<String>().cloned();
-                    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-                    Failed::from(text.unwrap_or_default())
+                    let text = panic.downcast_ref::<String>().map(String::as_str);
+                    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+                    let place = PLACE.take().unwrap_or_default();
+                    Failed::from(format!("{place}: {}", unescaped(text)))
                 })
             }),
         }
     }
+}
+
+thread_local! {
+    /// Where this thread has panicked last: `FILE:LINE`.
+    static PLACE: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Notes where a thread panics, for the report of its test.
+fn note_places() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        PLACE.set(panic.location().map(|place| format!("{}:{}", place.file(), place.line())));
+        usual(panic);
+    }));
+}
+
+/// The text of a panic as it is read: `unwrap` and `assert_eq` show text with its line ends, tabs and quotes escaped. Other
+/// escapes stay, since they stand for what a terminal would obey.
+fn unescaped(text: &str) -> String {
+    let mut read = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        let after = rest.as_str();
+        match (c, after.chars().next()) {
+            ('\\', Some(escaped @ ('n' | 't' | '"' | '\'' | '\\'))) => {
+                read.push(match escaped {
+                    'n' => '\n',
+                    't' => '\t',
+                    other => other,
+                });
+                rest.next();
+            }
+            _ => read.push(c),
+        }
+    }
+    read
 }
 
 /// Tells `tests/run` how a test that began at `start` has ended: in one write, for other tests write too.
@@ -191,6 +230,7 @@ fn all_tests() -> Vec<Test> {
         liars::tests(),
         lost::tests(),
         namespaces::tests(),
+        netnsid::tests(),
         forged::tests(),
         ipv6::tests(),
         gc::tests(),
@@ -249,7 +289,7 @@ fn listed(tests: Vec<Test>, file: &str) -> Vec<Test> {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = attacker::main() {
+    if let Some(code) = attacker::main().or_else(netnsid::main) {
         return code;
     }
     let words: Vec<_> = std::env::args().skip(1).collect();
@@ -263,6 +303,7 @@ fn main() -> ExitCode {
         None => all_tests(),
     };
     let trials = tests.into_iter().map(|test| test.into_trial(list.is_some())).collect();
+    note_places();
     let before = bed::host_network();
     let conclusion = libtest_mimic::run(&arguments, trials);
     rootfs::clean_up();
