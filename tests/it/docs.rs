@@ -1,7 +1,8 @@
-//! The tests that our documents cite exist, and their commands are run.
+//! The tests that our documents cite exist, their commands are run, and their links lead somewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::Test;
 use crate::bed::run;
@@ -14,6 +15,7 @@ pub fn tests(names: BTreeSet<String>) -> Vec<Test> {
     let all = names.clone();
     vec![
         Test::new("docs::cited_tests_exist", &[], move || cited(&names)),
+        Test::new("docs::links_lead_somewhere", &[], links),
         Test::new("docs::commands_are_run", &[], move || documented::complete(&all)),
         Test::new("docs::tested_versions", &[Need::Installed], tested_versions),
     ]
@@ -45,56 +47,151 @@ fn tested_versions() {
     }
 }
 
-fn cited(names: &BTreeSet<String>) {
-    for (document, at_least) in [
-        ("docs/docker.md", 100),
-        ("ARCHITECTURE.md", 30),
-        ("docs/comparison.md", 30),
-        ("docs/docker-engine.md", 4),
-        ("docs/security.md", 30),
-    ] {
-        let count = cited_in(document, names);
-        assert!(count >= at_least, "only {count} citations were found in {document}");
-    }
-}
-
-fn cited_in(document: &str, names: &BTreeSet<String>) -> usize {
-    let text = fs::read_to_string(repository().join(document)).unwrap();
-    let mut count = 0;
-    let mut pieces = text.split('`').skip(1).step_by(2).zip(text.split('`').skip(2).step_by(2));
-    // A table's cells are on one line, and so are its code spans.
-    for (citation, after) in &mut pieces {
-        let is_name = |c: char| c.is_ascii_alphanumeric() || "_:*{}".contains(c);
-        if !citation.contains("::") || !citation.chars().all(is_name) || citation.starts_with(':') {
-            continue;
-        }
-        // Addresses like 2001:db8:: have digits in front.
-        if citation.starts_with(|c: char| c.is_ascii_digit()) {
-            continue;
-        }
-        count += 1;
-        if after.starts_with(" (unit)") {
-            assert!(is_unit_test(citation), "there is no unit test {citation}");
-        } else {
-            for name in ["macvlan", "ipvlan"].map(|driver| citation.replace("{driver}", driver)) {
-                let exists = match name.split_once('*') {
-                    Some((start, end)) => {
-                        names.iter().any(|known| known.starts_with(start) && known.ends_with(end))
-                    }
-                    None => names.contains(&name),
-                };
-                assert!(exists, "there is no test {name}");
+/// The files of the repository whose names end with `.end`, by their paths in it; not what is built, nor hidden folders but
+/// `.github`.
+fn files(end: &str) -> Vec<PathBuf> {
+    fn walk(folder: &Path, end: &str, into: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() && name != "target" && (name == ".github" || !name.starts_with('.')) {
+                walk(&path, end, into);
+            } else if path.extension().is_some_and(|extension| extension == end) && path.is_file() {
+                into.push(path);
             }
         }
     }
-    count
+    let mut found = Vec::new();
+    walk(&repository(), end, &mut found);
+    found.sort();
+    found.iter().map(|path| path.strip_prefix(repository()).unwrap().to_owned()).collect()
 }
 
-/// `subnet::hosts` is `fn hosts` in src/subnet.rs or, where the tests have a file of their own, src/subnet/tests.rs.
-fn is_unit_test(citation: &str) -> bool {
-    let Some((module, name)) = citation.rsplit_once("::") else { return false };
-    let module = repository().join("src").join(module.replace("::", "/"));
-    [module.with_extension("rs"), module.join("tests.rs")]
-        .iter()
-        .any(|path| fs::read_to_string(path).is_ok_and(|code| code.contains(&format!("fn {name}("))))
+fn cited(names: &BTreeSet<String>) {
+    let units = unit_tests();
+    assert!(units.len() > 250, "only {} unit tests were found", units.len());
+    let wrong = |document: &PathBuf| {
+        let wrong = wrong_citations(&fs::read_to_string(repository().join(document)).unwrap(), names, &units);
+        wrong.into_iter().map(|citation| format!("{}: {citation}", document.display())).collect::<Vec<_>>()
+    };
+    let documents = files("md");
+    assert!(documents.len() > 25, "{documents:?}");
+    let wrong: Vec<_> = documents.iter().flat_map(wrong).collect();
+    assert!(wrong.is_empty(), "these are cited, and there are no such tests:\n{}", wrong.join("\n"));
+}
+
+/// The code spans that look like names of tests and are none.
+fn wrong_citations(text: &str, names: &BTreeSet<String>, units: &BTreeSet<String>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    // A table's cells are on one line, and so are its code spans.
+    for line in text.lines() {
+        let spans = line.split('`').skip(1).step_by(2).zip(line.split('`').skip(2).step_by(2));
+        for (citation, after) in spans.filter(|(citation, _)| is_citation(citation)) {
+            let exists = if after.starts_with(" (unit)") {
+                units.iter().any(|unit| ends_with(unit, citation))
+            } else {
+                let drivers = ["macvlan", "ipvlan"].map(|driver| citation.replace("{driver}", driver));
+                drivers.iter().all(|name| match name.split_once('*') {
+                    Some((start, end)) => {
+                        names.iter().any(|known| known.starts_with(start) && known.ends_with(end))
+                    }
+                    None => names.contains(name),
+                })
+            };
+            if !exists {
+                wrong.push(citation.to_owned());
+            }
+        }
+    }
+    wrong
+}
+
+/// `module::name`, with `*` and `{driver}`; but not `::/0`, nor addresses like `2001:db8::9`, `ff00::` and `fe80::1`.
+fn is_citation(span: &str) -> bool {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_-:*{}".contains(c);
+    let Some((module, name)) = span.split_once("::") else { return false };
+    let is_address = !module.is_empty() && module.chars().all(|c| c.is_ascii_hexdigit() || c == ':');
+    let is_placeholder = module == "module";
+    span.chars().all(is_name)
+        && !is_address
+        && !is_placeholder
+        && module.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.is_empty()
+}
+
+/// Whether `citation` is the end of `name`: `shell::words_come_back` that of `escape::shell::words_come_back`.
+fn ends_with(name: &str, citation: &str) -> bool {
+    name.strip_suffix(citation).is_some_and(|start| start.is_empty() || start.ends_with("::"))
+}
+
+/// The names of the unit tests, as documents cite them: of the modules above `tests`, and of the function.
+fn unit_tests() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for path in files("rs").into_iter().filter(|path| path.starts_with("src")) {
+        let module = path.strip_prefix("src").unwrap().with_extension("");
+        let parts: Vec<_> = module.iter().map(|part| part.to_str().unwrap()).collect();
+        let parts = parts.into_iter().filter(|part| !["mod", "lib", "main", "tests"].contains(part));
+        let module: String = parts.map(|part| format!("{part}::")).collect();
+        let code = fs::read_to_string(repository().join(&path)).unwrap();
+        for after in code.split("#[test]").skip(1) {
+            let Some(function) = after.split("fn ").nth(1).and_then(|text| text.split('(').next()) else {
+                continue;
+            };
+            names.insert(format!("{module}{function}"));
+        }
+    }
+    names
+}
+
+/// Each link of a document to another file of the repository leads to a file, and to a heading of it.
+fn links() {
+    let documents = files("md");
+    let text = |document: &Path| fs::read_to_string(repository().join(document)).unwrap();
+    let anchors: BTreeMap<_, _> =
+        documents.iter().map(|document| (document.clone(), anchors(&text(document)))).collect();
+    let mut dangling = Vec::new();
+    for document in &documents {
+        let text = text(document);
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.contains("://") && !target.contains([' ', '\n', '`'])) {
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = match file {
+                "" => document.clone(),
+                _ => flattened(&document.parent().unwrap().join(file)),
+            };
+            let leads = match anchors.get(&file) {
+                Some(anchors) => anchor.is_empty() || anchors.contains(anchor),
+                None => anchor.is_empty() && repository().join(&file).exists(),
+            };
+            if !leads {
+                dangling.push(format!("{}: {target}", document.display()));
+            }
+        }
+    }
+    assert!(dangling.is_empty(), "links that lead nowhere:\n{}", dangling.join("\n"));
+}
+
+/// A path without `..`.
+fn flattened(path: &Path) -> PathBuf {
+    let mut flat = PathBuf::new();
+    for part in path {
+        if part == ".." {
+            flat.pop();
+        } else {
+            flat.push(part);
+        }
+    }
+    flat
+}
+
+/// What leads to the headings of a document, as GitHub makes it of them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
+    let anchor = |heading: &str| {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        // A link's text counts, its target does not.
+        let heading = heading.split("](").next().unwrap_or_default().to_owned();
+        heading.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+    };
+    headings.map(anchor).collect()
 }
