@@ -142,6 +142,9 @@ demo:
 # The binary first: an engine passes over a hook whose program is missing, and starts the container without it. Under a new
 # name, which then becomes its own: it may be running, and is never half there.
 SHARE = $(DESTDIR)$(PREFIX)/share
+# Documents with their links as they are installed: a page that is in the source alone is named without one.
+PAGE = sed -E 's|\]\(\.\./packaging/examples/|](../examples/|g; \
+	s!\[([^][]+)\]\((\.\./)?(ARCHITECTURE|CONTRIBUTING|benches/README)\.md[^)]*\)!\1 (in the source)!g'
 PLACED = sed 's|/usr/bin/underlay|$(PREFIX)/bin/underlay|'
 install: build generated
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/underlay.new
@@ -151,14 +154,21 @@ install: build generated
 	install -D -m 644 $(GENERATED)/completions/underlay.bash $(SHARE)/bash-completion/completions/underlay
 	install -D -m 644 -t $(SHARE)/fish/vendor_completions.d $(GENERATED)/completions/underlay.fish
 	install -D -m 644 -t $(DESTDIR)$(ZSHDIR) $(GENERATED)/completions/_underlay
-	install -D -m 644 -t $(SHARE)/doc/underlay README.md CHANGELOG.md SECURITY.md LICENSE
-	install -D -m 644 -t $(SHARE)/doc/underlay/docs docs/*.md
+	install -D -m 644 -t $(SHARE)/doc/underlay LICENSE
+	install -d -m 755 $(SHARE)/doc/underlay/docs
+	for page in README.md CHANGELOG.md SECURITY.md docs/*.md; do $(PAGE) $$page > $(SHARE)/doc/underlay/$$page || exit 1; done
 	install -D -m 644 -t $(SHARE)/doc/underlay/examples packaging/examples/*
 	install -d -m 755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(HOOKSDIR)
 	$(PLACED) packaging/underlay-boot.service > $(DESTDIR)$(UNITDIR)/underlay-boot.service
 	for file in hooks.d/*.json; do $(PLACED) $$file > $(DESTDIR)$(HOOKSDIR)/$$(basename $$file) || exit 1; done
 
+# As a package is removed: what dead containers hold is taken back while the program is there, and nothing names it any more.
 uninstall:
+ifeq ($(DESTDIR),)
+	if command -v systemctl > /dev/null; then systemctl --no-reload disable underlay-boot.service || true; fi
+	if [[ -d /run/underlay && -x $(PREFIX)/bin/underlay ]]; then $(PREFIX)/bin/underlay gc || true; fi
+	rm -f /etc/cdi/underlay.json
+endif
 	for file in hooks.d/*.json; do rm -f $(DESTDIR)$(HOOKSDIR)/$$(basename $$file); done
 	rm -f $(DESTDIR)$(UNITDIR)/underlay-boot.service $(DESTDIR)$(ZSHDIR)/_underlay
 	rm -f $(SHARE)/bash-completion/completions/underlay $(SHARE)/fish/vendor_completions.d/underlay.fish
@@ -174,6 +184,11 @@ stage:
 
 deb rpm tarball: stage
 	packaging/package $@ target/stage target/packages
+
+# Whether this tree can be released (RELEASING.md). It makes no tag and publishes nothing.
+.PHONY: release
+release:
+	packaging/release
 
 clean:
 	$(CARGO) clean

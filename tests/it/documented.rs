@@ -141,12 +141,12 @@ fn kernel(section: &Section) -> Need {
 /// Commands of which another test, or what `make test` runs besides, sees to it that they work.
 const ELSEWHERE: [(&str, &str); 7] = [
     ("make demo", "demo::podman"),
-    ("make test", "Makefile"),
     ("make deb", "packages::installed_upgraded_purged"),
-    ("make rpm", "tests/packages"),
-    ("make tarball", "tests/packages"),
+    ("make rpm", "packages::rpm_installed_upgraded_erased"),
     ("make install", "tests/packages"),
     ("dpkg --install", "packages::installed_upgraded_purged"),
+    ("rpm --install", "packages::rpm_installed_upgraded_erased"),
+    ("rpm --upgrade", "packages::rpm_installed_upgraded_erased"),
 ];
 
 /// Commands that end with 1: what is wrong is what they are there to show.
@@ -378,6 +378,7 @@ fn examples(name: &str) -> Vec<(String, Vec<String>)> {
 pub fn complete(names: &BTreeSet<String>) {
     let docs = fs::read_dir(repository().join("docs")).unwrap();
     let docs = docs.map(|entry| format!("docs/{}", entry.unwrap().file_name().into_string().unwrap()));
+    let docs = docs.filter(|page| page.ends_with(".md"));
     let pages: Vec<_> = docs.chain(["README.md".to_owned()]).collect();
     let mut elsewhere = BTreeSet::new();
     let mut found = BTreeSet::new();
