@@ -83,24 +83,24 @@ fn cited(names: &BTreeSet<String>) {
 /// The code spans that look like names of tests and are none.
 fn wrong_citations(text: &str, names: &BTreeSet<String>, units: &BTreeSet<String>) -> Vec<String> {
     let mut wrong = Vec::new();
-    // A table's cells are on one line, and so are its code spans.
-    for line in text.lines() {
-        let spans = line.split('`').skip(1).step_by(2).zip(line.split('`').skip(2).step_by(2));
-        for (citation, after) in spans.filter(|(citation, _)| is_citation(citation)) {
-            let exists = if after.starts_with(" (unit)") {
-                units.iter().any(|unit| ends_with(unit, citation))
-            } else {
-                let drivers = ["macvlan", "ipvlan"].map(|driver| citation.replace("{driver}", driver));
-                drivers.iter().all(|name| match name.split_once('*') {
-                    Some((start, end)) => {
-                        names.iter().any(|known| known.starts_with(start) && known.ends_with(end))
-                    }
-                    None => names.contains(name),
-                })
-            };
-            if !exists {
-                wrong.push(citation.to_owned());
-            }
+    // Without blocks of code, whose fences are three of what code spans have one of.
+    let prose: Vec<_> = text.split("```").step_by(2).collect();
+    let prose = prose.join("\n");
+    let spans = prose.split('`').skip(1).step_by(2).zip(prose.split('`').skip(2).step_by(2));
+    for (citation, after) in spans.filter(|(citation, _)| is_citation(citation)) {
+        let exists = if after.trim_start().starts_with("(unit)") {
+            units.iter().any(|unit| ends_with(unit, citation))
+        } else {
+            let drivers = ["macvlan", "ipvlan"].map(|driver| citation.replace("{driver}", driver));
+            drivers.iter().all(|name| match name.split_once('*') {
+                Some((start, end)) => {
+                    names.iter().any(|known| known.starts_with(start) && known.ends_with(end))
+                }
+                None => names.contains(name),
+            })
+        };
+        if !exists {
+            wrong.push(citation.to_owned());
         }
     }
     wrong
