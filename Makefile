@@ -32,8 +32,8 @@ generated:
 	rm -rf $(GENERATED)
 	$(CARGO) run --quiet --locked --manifest-path packaging/generate/Cargo.toml --target $(TARGET) --target-dir target -- $(GENERATED)
 
-# What needs no root and, once built, no minute: format, lints, licences, unit tests, the layers of the source, what documents
-# cite.
+# What needs no root and, once built, no minute: format, lints, licences, unit tests, the layers of the source, the tests that
+# documents cite, and their links.
 check: check-code test-unit
 	for part in layers docs; do $(CARGO) test --quiet --test it --target $(TARGET) -- $$part:: || exit 1; done
 
@@ -128,7 +128,7 @@ payload: deb rpm
 	for kind in deb rpm; do packaging/package $$kind target/stage $(PAYLOAD)/next 99 || exit 1; done
 	mv $(PAYLOAD)/next/underlay_*.deb $(PAYLOAD)/next/underlay.deb
 	mv $(PAYLOAD)/next/underlay-*.rpm $(PAYLOAD)/next/underlay.rpm
-	cp -a --parents ARCHITECTURE.md Cargo.toml Makefile README.md docs hooks.d packaging/examples src $(PAYLOAD)/
+	cp -a --parents *.md LICENSE Cargo.toml Makefile benches/README.md benches/plots docs hooks.d packaging/examples src $(PAYLOAD)/
 	cp -a --parents tests/in-debian tests/demo-walk tests/packages $(PAYLOAD)/
 	cp "$(IT)" $(PAYLOAD)/it
 
