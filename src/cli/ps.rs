@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::{Record, State};
+use crate::net::name::ContainerId;
 
 /// A record with what only the kernel knows.
 #[derive(Serialize)]
@@ -16,28 +17,51 @@ struct Known {
     record: Record,
     /// Whether the container's process runs.
     alive: bool,
+    /// The container that holds its links since it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used_by: Option<ContainerId>,
 }
 
-impl From<&Record> for Known {
-    /// What it holds; how its record came about is the ledger's own matter.
-    fn from(record: &Record) -> Self {
-        Self { alive: kernel::lives(&record.holder), record: Record { rebuilt: false, ..record.clone() } }
+impl Known {
+    /// What the container of `record` holds, beside the `others`; how its record came about is the ledger's own matter.
+    fn new(record: &Record, others: &[Record]) -> Self {
+        let is_user = |other: &&Record| {
+            other.shares.as_ref() == Some(&record.container) && other.holder == record.holder
+        };
+        let used_by = record.marked_as.and_then(|_| others.iter().find(is_user));
+        let used_by = used_by.map(|other| other.container.clone());
+        Self {
+            alive: used_by.is_none() && kernel::lives(&record.holder),
+            used_by,
+            record: Record { rebuilt: false, ..record.clone() },
+        }
+    }
+
+    /// What there is to say of it in a word, and who shares what.
+    fn state(&self) -> String {
+        match (self, self.record.state) {
+            (Self { used_by: Some(user), .. }, _) => {
+                format!("ended, used by {}", container::short(user.as_str()))
+            }
+            (Self { alive: false, .. }, _) => "dead".to_owned(),
+            (_, State::Pending) => "pending".to_owned(),
+            (_, State::Attached) => match &self.record.shares {
+                Some(first) => format!("shares {}", container::short(first.as_str())),
+                None => "attached".to_owned(),
+            },
+        }
     }
 }
 
 pub(super) fn list(store: &Store, format: Format) -> Result<()> {
     let records = store.records()?.sound;
-    let known: Vec<Known> = records.iter().map(Known::from).collect();
+    let known: Vec<Known> = records.iter().map(|record| Known::new(record, &records)).collect();
     if format == Format::Json {
         return output::json(&known);
     }
     let mut rows = Vec::new();
-    for Known { record, alive } in &known {
-        let state = match (alive, record.state) {
-            (false, _) => "dead",
-            (true, State::Pending) => "pending",
-            (true, State::Attached) => "attached",
-        };
+    for known in &known {
+        let record = &known.record;
         // What it shares with another is told of both.
         let first = record.shares.as_ref().and_then(|of| records.iter().find(|other| other.container == *of));
         for attached in &first.unwrap_or(record).attachments {
@@ -50,7 +74,7 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
                 attached.mac.map(|mac| mac.to_string()).unwrap_or_default(),
                 format!("{}@{}", attached.driver.kind(), attached.parent),
                 record.holder.pid.to_string(),
-                state.to_owned(),
+                known.state(),
             ]);
         }
     }
@@ -58,5 +82,6 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
 }
 
 pub(super) fn inspect(store: &Store, container: &str) -> Result<()> {
-    output::json(&Known::from(&container::find(store, container)?))
+    let record = container::find(store, container)?;
+    output::json(&Known::new(&record, &store.records_in(&record.holder.netns)?))
 }

@@ -15,6 +15,7 @@ mod lock;
 mod lock_file;
 mod lock_holder;
 pub(crate) mod maps;
+mod namespaces;
 mod parents;
 pub(crate) mod quarantine;
 pub(crate) mod record;

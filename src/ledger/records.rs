@@ -31,7 +31,7 @@ impl Store {
             .attachments
             .iter()
             .flat_map(|attached| attached.claims().map(|claim| self.lease_path(attached.segment, claim)));
-        leases.chain([self.record_path(&record.container)]).collect()
+        leases.chain(self.namespace_link(record)).chain([self.record_path(&record.container)]).collect()
     }
 }
 
@@ -41,7 +41,8 @@ impl Locked<'_> {
     /// # Errors
     /// The old record, if any, stays.
     pub(crate) fn write(&self, record: &Record) -> Result<()> {
-        write_state(&self.store.record_path(&record.container), record)
+        write_state(&self.store.record_path(&record.container), record)?;
+        self.enter_namespace(record)
     }
 
     /// Gives back all that `record` holds, the record last: what is left by a kill in between is nobody's. Nothing,
@@ -64,6 +65,7 @@ impl Locked<'_> {
             self.free(attached.segment, &addresses);
         }
         self.depart(record);
+        self.leave_namespace(record)?;
         remove(&self.store.record_path(&record.container))
     }
 

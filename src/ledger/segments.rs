@@ -120,6 +120,7 @@ impl Locked<'_> {
         for folder in folders {
             found.extend(entries(&folder)?.into_iter().filter(|path| file::is_temporary(path)));
         }
+        found.extend(store.stray_namespace_links()?);
         // Where others have files too.
         let events = store.state_dir.join("events.json");
         // Where the data dir cannot be looked at, who needs the key tells.

@@ -63,8 +63,16 @@ pub(crate) fn attach(
         netns: netns.describe(bundle.netns.as_deref()),
     };
 
-    if !bundle.devices.is_empty() && is_done(store, &container, &holder, named)? {
-        return Ok(None);
+    if !bundle.devices.is_empty() {
+        match is_done(store, &container, &holder, named) {
+            Ok(true) => return Ok(None),
+            Ok(false) => {}
+            // The container dies with it, and another of its hooks has attached it: all or nothing.
+            Err(error) => {
+                undo(store, &settings, &container);
+                return Err(error);
+            }
+        }
     }
 
     let mut host = left(Socket::open()?);
@@ -156,13 +164,25 @@ fn is_done(
     else {
         return Ok(false);
     };
-    match named.filter(|&name| record.attachments.iter().all(|attached| attached.network != *name)) {
+    // One that shares the links of another has none of its own.
+    let first = record.shares.as_ref().map(|first| store.record(first)).transpose()?.flatten();
+    let attachments = &first.as_ref().unwrap_or(&record).attachments;
+    match named.filter(|&name| attachments.iter().all(|attached| attached.network != *name)) {
         Some(name) => {
             Err(Error::new(Kind::Taken, format!("the container was attached without network {name}"))
                 .hint("its config.json could not be found: ask for all networks by one annotation"))
         }
         None => Ok(true),
     }
+}
+
+/// Releases what another hook of this container has attached. What fails is told: it is that of a dead container then.
+fn undo(store: &Store, settings: &Settings, container: &ContainerId) {
+    let released = store.record(container).and_then(|record| match record {
+        Some(record) => release::release(store, settings, &record, &mut Socket::when_needed()).map(drop),
+        None => Ok(()),
+    });
+    released.unwrap_or_else(|error| log::warn!("{error}"));
 }
 
 /// What is left to the kernel, which closes all at once when the hook ends.

@@ -10,6 +10,7 @@ use crate::ledger::Store;
 use crate::ledger::record::Record;
 use crate::lifecycle::mend;
 use crate::lifecycle::release;
+use crate::lifecycle::share;
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 
@@ -17,7 +18,7 @@ use crate::netlink::Socket;
 const DYING: Duration = Duration::from_secs(1);
 
 /// Detaches the container `id`: deletes its links where they outlive it, then releases its addresses. `None` if
-/// it holds nothing, because it never did or was detached before.
+/// it holds nothing, because it never did or was detached before, or if others of its namespace go on with its links.
 ///
 /// # Errors
 /// When links or files could not be removed; what is left stays in the ledger. [`Kind::Taken`] when the holder
@@ -37,6 +38,10 @@ pub(crate) fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> 
         record => record?,
     };
     let Some(record) = record else { return Ok(None) };
+    // It has ended before, and others of its namespace use its links: that was another poststop's.
+    if share::is_passed_on(store, &record)? {
+        return Ok(None);
+    }
     let until = Instant::now() + DYING;
     while kernel::lives(&record.holder) {
         if Instant::now() >= until {
@@ -49,6 +54,6 @@ pub(crate) fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> 
         }
         thread::sleep(Duration::from_millis(10));
     }
-    release::release(store, &settings, &record, &mut Socket::when_needed())?;
-    Ok(Some(record))
+    let is_released = release::release(store, &settings, &record, &mut Socket::when_needed())?;
+    Ok(is_released.then_some(record))
 }

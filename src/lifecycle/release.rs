@@ -39,18 +39,27 @@ fn is_kept(record: &Record) -> bool {
 /// host's routes to it, and its addresses, then the host's links and the parents that nobody needs any more; and the same
 /// of the container whose links it was the last to share. `host` is a socket of the host's namespace.
 ///
+/// Whether the record is gone, and not passed on.
+///
 /// # Errors
 /// The record stays if a link of it does.
-pub(crate) fn release(store: &Store, settings: &Settings, record: &Record, host: &mut Socket) -> Result<()> {
+pub(crate) fn release(
+    store: &Store,
+    settings: &Settings,
+    record: &Record,
+    host: &mut Socket,
+) -> Result<bool> {
+    let mut is_released = false;
     let mut next = Some(record.clone());
     while let Some(record) = next {
         if share::pass_on(store, settings, &record)? {
             break;
         }
         release_one(store, settings, &record, host)?;
+        is_released = true;
         next = share::left_behind(store, &record)?;
     }
-    Ok(())
+    Ok(is_released)
 }
 
 fn release_one(store: &Store, settings: &Settings, record: &Record, host: &mut Socket) -> Result<()> {
@@ -73,8 +82,9 @@ fn release_one(store: &Store, settings: &Settings, record: &Record, host: &mut S
 /// # Errors
 /// As [`release`].
 pub(crate) fn reclaim(store: &Store, settings: &Settings, record: &Record, host: &mut Socket) -> Result<()> {
-    release(store, settings, record, host)?;
-    report(store, &Event::Reclaimed(record.into()));
+    if release(store, settings, record, host)? {
+        report(store, &Event::Reclaimed(record.into()));
+    }
     Ok(())
 }
 

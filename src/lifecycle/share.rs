@@ -30,15 +30,14 @@ pub(crate) fn join(
         return Ok(None);
     }
     let locked = store.lock(settings.lock_timeout())?;
-    let records = store.records()?.sound;
-    let is_near = |record: &&Record| record.holder.netns.is(&holder.netns) && record.state == State::Attached;
-    let mut near = records.iter().filter(is_near);
+    let records = store.records_in(&holder.netns)?;
+    let mut near = records.iter().filter(|record| record.state == State::Attached);
     let Some(first) = near.find(|record| record.gives(&request.attachments, networks)) else {
         return Ok(None);
     };
     let is_shared = heir(first, &records).is_some();
-    let own = records.iter().find(|record| record.container == *container);
-    let joined = match own {
+    let own = store.record(container).ok().flatten();
+    let joined = match &own {
         // It was the first, and comes again while others are there.
         Some(own) if own == first && is_shared && own.holder != *holder => own.held_by(holder),
         // It has, or had, something of its own: that is the attach's to tell.
@@ -75,7 +74,20 @@ fn heir<'a>(record: &Record, records: &'a [Record]) -> Option<&'a Record> {
 pub(crate) fn is_used(store: &Store, record: &Record) -> Result<bool> {
     // Into a namespace that the runtime has made for it nobody else has come.
     let may_be_shared = record.holder.netns.path.is_some() && record.shares.is_none();
-    Ok(may_be_shared && heir(record, &store.records()?.sound).is_some())
+    Ok(may_be_shared && heir(record, &store.records_in(&record.holder.netns)?).is_some())
+}
+
+/// Whether the container of `record` has ended, and another one that shares its links holds them.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub(crate) fn is_passed_on(store: &Store, record: &Record) -> Result<bool> {
+    if record.marked_as.is_none() {
+        return Ok(false);
+    }
+    let holds =
+        |other: &Record| other.shares.as_ref() == Some(&record.container) && other.holder == record.holder;
+    Ok(store.records_in(&record.holder.netns)?.iter().any(holds))
 }
 
 /// Passes what `record` holds on to one of those that share it; whether there is one. If not, nobody joins any more.
@@ -87,7 +99,7 @@ pub(crate) fn pass_on(store: &Store, settings: &Settings, record: &Record) -> Re
         return Ok(false);
     }
     let locked = store.lock(settings.lock_timeout())?;
-    let records = store.records()?.sound;
+    let records = store.records_in(&record.holder.netns)?;
     // Another hook may have been quicker.
     let Some(now) = records.iter().find(|now| now.container == record.container) else { return Ok(false) };
     if now.holder != record.holder {

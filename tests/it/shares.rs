@@ -12,12 +12,15 @@ use crate::tracer::trace;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 5] = [
+    let all: [Named; 8] = [
         ("once", &[Need::Macvlan], once),
         ("the_first_comes_again", &[Need::Macvlan], first_comes_again),
         ("nobody_says_a_word", &[Need::Macvlan], without_poststop),
         ("another_wish", &[Need::Macvlan], another_wish),
         ("while_the_last_one_leaves", &[Need::Macvlan], while_the_last_leaves),
+        ("several_devices", &[Need::Macvlan], devices),
+        ("the_end_is_told_once", &[Need::Macvlan], told_once),
+        ("other_namespaces_are_not_read", &[Need::Macvlan], others_not_read),
     ];
     all.map(|(name, needs, run)| Test::new(format!("shares::{name}"), needs, run)).into()
 }
@@ -154,6 +157,90 @@ fn while_the_last_leaves() {
     let names: Vec<_> = links.iter().map(|link| link["ifname"].as_str().unwrap()).collect();
     assert_eq!(names, ["lo", "eth1"], "one of its own");
     assert_eq!((bed.leases().len(), bed.records().len()), (1, 1));
+}
+
+/// Each device is a hook of its own, of the first container and of those that share what it has.
+fn devices() {
+    let bed = Watched::new();
+    let pod = Netns::new("pod");
+    bed.create(CREATE);
+    bed.create("--subnet=10.0.0.0/24 -o parent=eth0 san");
+    let start =
+        |id| bed.container(Bare, id).device("pub_net").device("san").in_netns(pod.path()).start().unwrap();
+    let all = ["web", "log", "cron"].map(start);
+    assert_eq!(all[1].links(), ["eth0", "eth1"]);
+    assert_eq!((bed.leases().len(), bed.records().len()), (2, 3));
+    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    for container in all {
+        // There is a poststop for each device, too.
+        let again = container.state_at("poststop");
+        container.stop();
+        assert_eq!(bed.outcome("hook poststop", again).stderr, "");
+    }
+    bed.assert_nothing_held();
+}
+
+/// The links of one that has ended are another's: a second poststop has nothing to say or to wait for, nothing is told of
+/// that has not happened, and `ps` says who uses what.
+fn told_once() {
+    let bed = Watched::new();
+    let pod = Netns::new("pod");
+    bed.create(CREATE);
+    let (mut web, log) = (start(&bed, &pod, "web", ASKED), start(&bed, &pod, "log", ASKED));
+    let state = |bed: &Bed| -> Vec<String> {
+        let rows = bed.run("ps");
+        rows.lines().skip(1).map(|row| row.split_once("macvlan@eth0").unwrap().1.trim().to_owned()).collect()
+    };
+    assert_eq!(state(&bed), [format!("{}  shares {}", log.pid, web.id), format!("{}  attached", web.pid)]);
+    web.kill();
+    for _ in 0..2 {
+        let begin = std::time::Instant::now();
+        let told = web.hook("poststop");
+        assert_eq!((told.code, &*told.stderr), (0, ""));
+        assert!(begin.elapsed() < std::time::Duration::from_millis(900), "{:?}", begin.elapsed());
+    }
+    let ended = format!("{}  ended, used by {}", log.pid, log.id);
+    assert_eq!(state(&bed), [format!("{}  shares {}", log.pid, web.id), ended]);
+    let alive: Vec<_> = bed.ps().iter().map(|record| record["alive"].clone()).collect();
+    assert_eq!(alive, [true, false]);
+    let events = bed.run("events");
+    assert!(!events.contains("detached") && !events.contains("failed"), "{events}");
+    web.forget();
+    log.stop();
+    bed.assert_nothing_held();
+}
+
+/// What a container of a pod costs does not depend on how many others there are elsewhere.
+fn others_not_read() {
+    let bed = Bed::new();
+    bed.create(
+        "--subnet=172.16.0.0/16 --gateway=172.16.86.1 -o parent=eth0 -o conflict_detection=off pub_net",
+    );
+    let pods = ["few", "many"].map(Netns::new);
+    let seed = start(&bed, &pods[0], "seed", "pub_net");
+    let calls = |pod: &Netns, id: &str| {
+        let late = bed.container(Bare, id).networks("pub_net").in_netns(pod.path()).without_hooks();
+        let late = late.start().unwrap();
+        let mut calls = 0;
+        for stage in ["createRuntime", "poststop"] {
+            let hook = bed.underlay(&format!("hook {stage}"));
+            let traced = trace(&hook, late.state_at(stage).as_bytes(), |_| {
+                calls += 1;
+                None
+            });
+            assert_eq!(traced.code(), Some(0), "{traced:?}");
+        }
+        calls
+    };
+    let before = calls(&pods[1], "one");
+    let record =
+        std::fs::read_to_string(bed.path("run/containers").join(format!("{}.json", seed.id))).unwrap();
+    for other in 0..300 {
+        let path = bed.path("run/containers").join(format!("other{other}.json"));
+        std::fs::write(path, record.replace(&seed.id, &format!("other{other}"))).unwrap();
+    }
+    let after = calls(&pods[1], "two");
+    assert!(after < before + 30, "{before} system calls, and with 300 others {after}");
 }
 
 /// Attaches `container` by a hook in a pid namespace of its own, for a process there.

@@ -1,0 +1,116 @@
+//! Which containers are in a network namespace that others may join: `namespaces/DEVICE-INODE/ID`, a symbolic link to the
+//! record, so that nobody reads all records to find those of a pod. A namespace that the runtime makes for one container,
+//! and that no path leads to, is in none.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::{Locked, Store, entries, file_names};
+use crate::error::{Error, Result};
+use crate::fs::file::{self, remove};
+use crate::ledger::lease_link::lease_target;
+use crate::ledger::record::Record;
+use crate::net::name::ContainerId;
+use crate::net::netns::Netns;
+
+impl Store {
+    fn namespaces_dir(&self) -> PathBuf {
+        self.state_dir.join("namespaces")
+    }
+
+    fn namespace_dir(&self, netns: &Netns) -> PathBuf {
+        self.namespaces_dir().join(format!("{}-{}", netns.device, netns.inode))
+    }
+
+    /// Where it is written that the container of `record` is in its namespace, if others may join it.
+    pub(crate) fn namespace_link(&self, record: &Record) -> Option<PathBuf> {
+        let netns = &record.holder.netns;
+        netns.path.as_ref().map(|_| self.namespace_dir(netns).join(record.container.as_str()))
+    }
+
+    /// The records of containers in `netns`, as far as they can be read.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub(crate) fn records_in(&self, netns: &Netns) -> Result<Vec<Record>> {
+        // Made by a version that had no such folder, or lost: the next record that is written makes it.
+        if !exists(&self.namespaces_dir())? {
+            let mut records = self.records()?.sound;
+            records.retain(|record| record.holder.netns.is(netns));
+            return Ok(records);
+        }
+        let mut records = Vec::new();
+        for name in file_names(&self.namespace_dir(netns))? {
+            let Some(id) = name.to_str().and_then(|name| name.parse::<ContainerId>().ok()) else { continue };
+            match self.record(&id) {
+                Ok(record) => records.extend(record.filter(|record| record.holder.netns.is(netns))),
+                Err(error) if error.kind().is_of_one_file() => ::log::warn!("{error}"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(records)
+    }
+
+    /// The links of containers that have no record any more.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub(super) fn stray_namespace_links(&self) -> Result<Vec<PathBuf>> {
+        let mut stray = Vec::new();
+        for folder in entries(&self.namespaces_dir())? {
+            for link in entries(&folder)? {
+                let id = link.file_name().and_then(|name| name.to_str()?.parse::<ContainerId>().ok());
+                let is_known = id.is_some_and(|id| self.record_path(&id).exists());
+                stray.extend((!is_known).then_some(link));
+            }
+        }
+        Ok(stray)
+    }
+}
+
+impl Locked<'_> {
+    /// Writes down in which namespace the container of `record` is, if others may join it.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub(super) fn enter_namespace(&self, record: &Record) -> Result<()> {
+        let Some(link) = self.store.namespace_link(record) else { return Ok(()) };
+        let target = lease_target(&record.container);
+        match symlink(&target, &link) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            made => return made.or_else(there).map_err(|error| Error::io("create", &link, &error)),
+        }
+        let all = self.store.namespaces_dir();
+        if !exists(&all)? {
+            file::make_subfolder(&all, 0o700)?;
+            // Those that were there before: once.
+            for other in self.store.records()?.sound {
+                self.enter_namespace(&other)?;
+            }
+        }
+        file::make_subfolder(link.parent().unwrap_or(&all), 0o700)?;
+        symlink(&target, &link).or_else(there).map_err(|error| Error::io("create", &link, &error))
+    }
+
+    /// Forgets that the container of `record` is in its namespace.
+    ///
+    /// # Errors
+    /// When that cannot be removed.
+    pub(super) fn leave_namespace(&self, record: &Record) -> Result<()> {
+        let Some(link) = self.store.namespace_link(record) else { return Ok(()) };
+        remove(&link)?;
+        // Others may be in it.
+        let _ = link.parent().map(fs::remove_dir);
+        Ok(())
+    }
+}
+
+fn there(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
+}
+
+fn exists(path: &Path) -> Result<bool> {
+    path.try_exists().map_err(|error| Error::io("look for", path, &error))
+}
