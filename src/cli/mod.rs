@@ -1,4 +1,7 @@
-//! The command line: what was typed, which story it starts, what is printed.
+//! The command line: one file for each subcommand. It reads arguments, calls `lifecycle` or `diagnose`, and prints.
+//!
+//! `hook.rs` has both stages of the OCI hook, `runtime.rs` is `underlay-runtime`, `output.rs` the only door to stdout and
+//! stderr.
 
 mod boot;
 mod cdi;

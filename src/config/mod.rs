@@ -1,4 +1,4 @@
-//! What the operator has written: networks and settings.
+//! What the operator has written: networks (`network_file.rs` the format, `network.rs` checked), settings and policy.
 
 pub(crate) mod detection;
 pub(crate) mod host_access;

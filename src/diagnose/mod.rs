@@ -1,4 +1,8 @@
-//! From facts to findings, one subject each: what `underlay doctor` knows.
+//! `underlay doctor` and `underlay check`.
+//!
+//! `doctor.rs` collects facts, one file for each subject turns them into findings (`finding.rs`). `check.rs` reads ledger
+//! and kernel, `compare.rs` lists what differs (`difference.rs`). `system.rs` and `ask.rs` read the files of other
+//! programs, and what these programs say.
 
 pub(crate) mod ask;
 pub(crate) mod check;

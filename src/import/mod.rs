@@ -1,4 +1,4 @@
-//! Networks of other programs, in the words of `underlay network create`.
+//! Networks of podman and Docker, as options of `underlay network create`.
 
 mod docker;
 mod foreign;

@@ -1,4 +1,5 @@
-//! The door to the kernel: rtnetlink, network namespaces, processes.
+//! The door to the kernel: executes plans (`apply.rs`, `parent.rs`, `host_link.rs`), enters network namespaces, knows
+//! processes, sends and hears frames. The rtnetlink messages are in `netlink`.
 
 mod apply;
 mod detached;

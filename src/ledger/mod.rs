@@ -1,5 +1,9 @@
 //! The door to our files: settings and networks under the config dir, the ledger under the state dir, hints under the
 //! data dir, and what engines read under the CDI dir.
+//!
+//! `Store` reads; `Locked` is a `Store` with the lock, and writes. `record.rs`, `host_link.rs`, `quarantine.rs` and
+//! `event.rs` have what is in the files; `records.rs`, `segments.rs`, `host_links.rs`, `segment_hints.rs` and `events.rs`
+//! read and write them.
 
 mod cdi;
 mod damage;

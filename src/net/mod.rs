@@ -1,4 +1,4 @@
-//! Values of networking: names, addresses, links, routes, frames. Nothing here does anything.
+//! Values of networking: names, addresses, links, marks, routes, frames. They are checked when they are made. No I/O.
 
 pub(crate) mod address_range;
 pub(crate) mod claim;

@@ -1,4 +1,5 @@
-//! rtnetlink as it is said: messages, what the kernel answers, and the socket between.
+//! rtnetlink: requests as bytes (`message.rs`), the socket, what the kernel answers (`reply.rs`), and what an errno means
+//! (`explain.rs`).
 
 pub(crate) mod attr;
 mod channel;

@@ -1,4 +1,6 @@
-//! What OCI runtimes and engines say: state, bundle, annotations, hooks, devices.
+//! What OCI runtimes and engines say: state, bundle, annotations, hooks, devices. Only `state.rs` does I/O.
+//!
+//! An annotation goes from `asked.rs` (all of a container) to `request.rs` (`io.underlay.networks`).
 
 pub(crate) mod address;
 pub(crate) mod asked;

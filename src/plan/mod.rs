@@ -1,4 +1,4 @@
-//! What is to be done, as values: in a container's network namespace, and on the host.
+//! What is to be done, as values that can be printed: in a container's network namespace (`container.rs`), on the host.
 
 mod container;
 pub(crate) mod host_plan;
