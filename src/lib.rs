@@ -1,10 +1,10 @@
 //! underlay gives containers their own place on a physical network.
 //!
-//! The way of the data, as the `createRuntime` hook goes: the OCI state on stdin names a bundle ([`oci`]), whose
-//! annotations ask for networks; their definitions ([`config`]) come from files. Under the ledger's lock addresses are
-//! chosen ([`ipam`]) and a pending record is written ([`ledger`]), from which a list of operations is made ([`plan`]) and
-//! carried out ([`kernel`], [`netlink`]); then the record is confirmed. `poststop` goes back: record, plan, kernel,
-//! release. [`lifecycle`] tells it in order.
+//! The way of the data, as the `createRuntime` hook goes: the OCI state on stdin names a bundle (`oci`), whose
+//! annotations ask for networks; their definitions (`config`) come from files. Under the ledger's lock addresses are
+//! chosen (`ipam`) and a pending record is written (`ledger`), from which a list of operations is made (`plan`) and
+//! carried out (`kernel`, `netlink`); then the record is confirmed. `poststop` goes back: record, plan, kernel,
+//! release. `lifecycle` tells it in order.
 //!
 //! Each module uses those below it alone (tests/it/layers.rs).
 

@@ -14,7 +14,7 @@ impl Store {
     /// `lives` tells whether a holder does: the dead give way where there is no room, as they would then.
     ///
     /// # Errors
-    /// Those of [`Locked::reserve`](super::Locked::reserve).
+    /// Those of [`Locked::reserve`](crate::ledger::Locked::reserve).
     pub(crate) fn preview(
         &self,
         subject: Subject<'_>,

@@ -45,7 +45,7 @@ pub(super) enum Slot {
     Closed,
     /// Open, and the state folder was looked at.
     Open(LockFile),
-    /// In a [`Locked`].
+    /// In a [`Locked`](super::Locked).
     Taken,
 }
 
