@@ -62,7 +62,7 @@ impl Store {
         for folder in entries(&self.namespaces_dir())? {
             for link in entries(&folder)? {
                 let id = link.file_name().and_then(|name| name.to_str()?.parse::<ContainerId>().ok());
-                let is_known = id.is_some_and(|id| self.record_path(&id).exists());
+                let is_known = id.is_some_and(|id| self.record_path(&id).try_exists().unwrap_or(true));
                 stray.extend((!is_known).then_some(link));
             }
         }

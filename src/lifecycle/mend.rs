@@ -183,7 +183,13 @@ fn records(
     let is_marked = |id: &ContainerId| survey.seen.iter().any(|seen| seen.alias.mark.container == *id);
     for id in lost {
         let path = store.record_path(id);
-        match rebuild::record(&known, id, proven, &mended.records, host)? {
+        let rebuilt = rebuild::record(&known, id, proven, &mended.records, host);
+        // What is wrong with one is no reason to leave the rest: it is not found for now.
+        let rebuilt = rebuilt.unwrap_or_else(|error| {
+            log::warn!("container {id}: {error}");
+            None
+        });
+        match rebuilt {
             Some(record) => {
                 mended.steps.push(Mend::Record(Box::new(record.clone()), path));
                 mended.records.push(record);

@@ -143,7 +143,12 @@ fn attached(
     else {
         return Ok(None);
     };
-    let network = known.store.network(name).ok().map(|network| known.settings.complete(network));
+    let network = match known.store.network(name) {
+        Ok(network) => Some(known.settings.complete(network)),
+        Err(error) if error.kind() == Kind::NotFound => None,
+        // Without it the record would lack what it could have been given.
+        Err(error) => return Err(error),
+    };
     let segment = parent.segment();
     let has = |claim: Claim| -> Result<bool> {
         // What two have whose records are lost cannot be told from whose it is: both keep it, and the lease is that of
