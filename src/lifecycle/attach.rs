@@ -17,11 +17,11 @@ use crate::lifecycle::announce;
 use crate::lifecycle::host_side;
 use crate::lifecycle::mend;
 use crate::lifecycle::parents;
+use crate::lifecycle::policy;
 use crate::lifecycle::probe;
 use crate::lifecycle::release;
 use crate::lifecycle::remember;
 use crate::lifecycle::share;
-use crate::lifecycle::wish;
 use crate::net::link::Link;
 use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::net::netns::Netns;
@@ -49,7 +49,7 @@ pub(crate) fn attach(
     let Some(asked) = bundle.asked() else { return Ok(None) };
     let container: ContainerId = state.id.parse()?;
     let settings = store.settings()?;
-    let (request, networks) = wish::permitted(store, &settings, asked)?;
+    let (request, networks) = policy::permitted(store, &settings, asked)?;
 
     let pid = state.pid.ok_or_else(|| Error::input("OCI state on stdin has no pid"))?;
     let process = left(Process::open(pid)?);
@@ -76,7 +76,7 @@ pub(crate) fn attach(
     }
 
     let mut host = left(Socket::open()?);
-    let parents = wish::parents(&networks, &mut host)?;
+    let parents = policy::parents(&networks, &mut host)?;
     mend::recover(store, &settings, &home, &mut host)?;
     let memory = remember::recall(store, request.identity.as_ref(), &container);
     let hints = hint::of(&request.attachments, &memory.hints);
@@ -85,8 +85,8 @@ pub(crate) fn attach(
             release::reclaim_previous(store, &settings, had, parent, &mut host);
         }
     }
-    let on_host = wish::on_host(&networks, &mut host)?;
-    let ways = wish::ways(&networks, &mut host)?;
+    let on_host = policy::on_host(&networks, &mut host)?;
+    let ways = policy::ways(&networks, &mut host)?;
 
     if let Some(joined) = share::join(store, &settings, &container, &holder, &request, &networks)? {
         return Ok(Some(joined));
@@ -110,7 +110,7 @@ pub(crate) fn attach(
         netns: &netns,
         home: &home,
     };
-    let neighbours = wish::neighbours(&networks, &parents, &mut host)?;
+    let neighbours = policy::neighbours(&networks, &parents, &mut host)?;
     let present = Present { on_host, ways, neighbours, default_routes };
     let (mut freed, mut afresh) = (false, false);
     loop {
@@ -277,10 +277,14 @@ impl Attach<'_> {
             if let Some(old) = old {
                 if old.holder == *self.holder {
                     // Whether the hook that wrote a pending record still runs nobody can tell: it is let alone.
-                    return if old.state == State::Attached { Ok(None) } else { Err(wish::cut_short(&old)) };
+                    return if old.state == State::Attached {
+                        Ok(None)
+                    } else {
+                        Err(policy::cut_short(&old))
+                    };
                 }
                 if kernel::lives(&old.holder) {
-                    return Err(wish::attached_already(&old));
+                    return Err(policy::attached_already(&old));
                 }
                 drop(locked);
                 release::reclaim(self.store, self.settings, &old, host)?;

@@ -14,8 +14,8 @@ use crate::ledger::Store;
 use crate::ledger::record::{Attached, Holder, Record};
 use crate::lifecycle::host_side;
 use crate::lifecycle::parents;
+use crate::lifecycle::policy;
 use crate::lifecycle::remember;
-use crate::lifecycle::wish;
 use crate::net::name::ContainerId;
 use crate::net::netns::Netns;
 use crate::netlink::Socket;
@@ -32,12 +32,12 @@ pub(crate) fn preview(store: &Store, container: &ContainerId, bundle: &Bundle) -
         return Ok(vec!["# it asks for no network: the hook does nothing".to_owned()]);
     };
     let settings = store.settings()?;
-    let (request, networks) = wish::permitted(store, &settings, asked)?;
+    let (request, networks) = policy::permitted(store, &settings, asked)?;
     if let Some(record) = store.record(container)?.filter(|record| kernel::lives(&record.holder)) {
-        return Err(wish::attached_already(&record));
+        return Err(policy::attached_already(&record));
     }
     let mut host = Socket::open()?;
-    let found = wish::parents(&networks, &mut host)?;
+    let found = policy::parents(&networks, &mut host)?;
     let mut steps = Vec::new();
     let mut links = Vec::new();
     for network in &networks {
@@ -64,9 +64,9 @@ pub(crate) fn preview(store: &Store, container: &ContainerId, bundle: &Bundle) -
         .collect();
     host_side::refuse_elsewhere(store, &wanted, &mut host)?;
     let present = Present {
-        on_host: wish::on_host(&networks, &mut host)?,
-        ways: wish::ways(&networks, &mut host)?,
-        neighbours: wish::neighbours(&networks, &found, &mut host)?,
+        on_host: policy::on_host(&networks, &mut host)?,
+        ways: policy::ways(&networks, &mut host)?,
+        neighbours: policy::neighbours(&networks, &found, &mut host)?,
         default_routes,
     };
     let holder = Holder { pid: 0, start_time: 0, pid_namespace: kernel::pid_namespace(), netns };
