@@ -7,7 +7,7 @@ use clap::Args;
 use super::output;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Store;
-use crate::lifecycle::preview;
+use crate::lifecycle::dry_run;
 use crate::net::name::ContainerId;
 use crate::oci;
 
@@ -33,5 +33,5 @@ pub(super) fn plan(store: &Store, options: &Plan) -> Result<()> {
         })?;
         bundle.annotations.insert(key.to_owned(), value.to_owned());
     }
-    preview::preview(store, &options.id, &bundle)?.iter().try_for_each(|line| output::line(line))
+    dry_run::preview(store, &options.id, &bundle)?.iter().try_for_each(|line| output::line(line))
 }

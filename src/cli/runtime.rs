@@ -8,12 +8,12 @@ use super::output;
 use crate::error::Result;
 use crate::ledger::event::Event;
 use crate::lifecycle::report::report;
-use crate::lifecycle::runtime;
+use crate::lifecycle::runtime_wrapper;
 use crate::oci::runtime_call::Call;
 
 /// Whether this program was called by that name.
 pub(super) fn is_meant(args: &[OsString]) -> bool {
-    args.first().and_then(|name| Path::new(name).file_name()) == Some(OsStr::new(runtime::NAME))
+    args.first().and_then(|name| Path::new(name).file_name()) == Some(OsStr::new(runtime_wrapper::NAME))
 }
 
 /// Our folders, as arguments before the runtime's name them: the environment is the caller's, as a hook's is.
@@ -37,16 +37,16 @@ pub(super) fn main(args: &[OsString]) -> u8 {
     let store = folders(&call).store(|_| None);
     let error = match call {
         Ok(call) => {
-            let error =
-                program(&store).map_or_else(|error| error, |program| runtime::run(&store, &program, &call));
-            if let Err(error) = runtime::report(&call, &error) {
+            let error = program(&store)
+                .map_or_else(|error| error, |program| runtime_wrapper::run(&store, &program, &call));
+            if let Err(error) = runtime_wrapper::report(&call, &error) {
                 output::warning(&error.to_string());
             }
             error
         }
         Err(error) => error,
     };
-    report(&store, &Event::failed(runtime::NAME, None, &error));
+    report(&store, &Event::failed(runtime_wrapper::NAME, None, &error));
     output::error(&error);
     1
 }

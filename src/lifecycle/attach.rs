@@ -13,15 +13,15 @@ use crate::ipam::reserve::{Present, Subject};
 use crate::kernel::{self, Made, NetnsFile, Process};
 use crate::ledger::record::{Holder, Record, State};
 use crate::ledger::{Locked, Store};
+use crate::lifecycle::affinity;
 use crate::lifecycle::announce;
-use crate::lifecycle::host_side;
-use crate::lifecycle::mend;
+use crate::lifecycle::conflicts;
+use crate::lifecycle::host_access;
 use crate::lifecycle::parents;
 use crate::lifecycle::policy;
-use crate::lifecycle::probe;
 use crate::lifecycle::release;
-use crate::lifecycle::remember;
-use crate::lifecycle::share;
+use crate::lifecycle::repair;
+use crate::lifecycle::shared_netns;
 use crate::net::link::Link;
 use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::net::netns::Netns;
@@ -77,8 +77,8 @@ pub(crate) fn attach(
 
     let mut host = left(Socket::open()?);
     let parents = policy::parents(&networks, &mut host)?;
-    mend::recover(store, &settings, &home, &mut host)?;
-    let memory = remember::recall(store, request.identity.as_ref(), &container);
+    repair::recover(store, &settings, &home, &mut host)?;
+    let memory = affinity::recall(store, request.identity.as_ref(), &container);
     let hints = hint::of(&request.attachments, &memory.hints);
     for (network, had) in networks.iter().zip(&hints) {
         if let Some(parent) = parents.get(&network.parent) {
@@ -88,7 +88,7 @@ pub(crate) fn attach(
     let on_host = policy::on_host(&networks, &mut host)?;
     let ways = policy::ways(&networks, &mut host)?;
 
-    if let Some(joined) = share::join(store, &settings, &container, &holder, &request, &networks)? {
+    if let Some(joined) = shared_netns::join(store, &settings, &container, &holder, &request, &networks)? {
         return Ok(Some(joined));
     }
     netns.enter()?;
@@ -122,7 +122,7 @@ pub(crate) fn attach(
         let error = match attach.make(&mut record, &wanted, &present, &mut host, &mut inside) {
             Ok(()) => {
                 announce::repeat(store, &record, &home);
-                remember::keep(store, &record, &memory);
+                affinity::keep(store, &record, &memory);
                 return Ok(Some(record));
             }
             Err(error) => error,
@@ -133,7 +133,7 @@ pub(crate) fn attach(
             log::warn!("{other}");
             return Err(error);
         }
-        if !freed && host_side::is_in_the_way(&error) {
+        if !freed && host_access::is_in_the_way(&error) {
             freed = true;
             if release::reclaim_host_links(store, &settings, &record, &mut host)? {
                 continue;
@@ -264,7 +264,7 @@ impl Attach<'_> {
                     log::warn!("{error}");
                     drop(locked);
                     mended = true;
-                    mend::mend(self.store, self.settings, self.home, host, false)?.warn();
+                    repair::mend(self.store, self.settings, self.home, host, false)?.warn();
                     continue;
                 }
                 // What it was is nowhere to be read; the runtime, which has made another of that id, says that it is over.
@@ -292,7 +292,7 @@ impl Attach<'_> {
             }
             self.refuse_removed()?;
             let wanted = self.wanted(&locked, parents, names, host)?;
-            host_side::refuse_elsewhere(self.store, &wanted, host)?;
+            host_access::refuse_elsewhere(self.store, &wanted, host)?;
             let identity = self.request.identity.as_ref();
             let subject = Subject { container: self.container, identity, holder: self.holder, afresh };
             match locked.reserve(subject, &wanted, present, kernel::lives) {
@@ -372,7 +372,7 @@ impl Attach<'_> {
         inside: &mut Socket,
     ) -> Result<()> {
         let (store, settings, home) = (self.store, self.settings, self.home);
-        let probing = probe::Probing { store, settings, home, wanted, present };
+        let probing = conflicts::Probing { store, settings, home, wanted, present };
         let probes = probing.begin(record)?;
         let key = store.key(settings.lock_timeout());
         let key = key.inspect_err(|e| log::warn!("the marks of its links are not sealed: {}", e.in_full()));
@@ -380,7 +380,7 @@ impl Attach<'_> {
         if record.is_probed() {
             probing.settle(record, &made, probes, host, inside)?;
         }
-        host_side::ensure(store, settings, record, &present.ways, home, host)?;
+        host_access::ensure(store, settings, record, &present.ways, home, host)?;
         confirm(record, &made);
         store.lock(settings.lock_timeout())?.write(record)
     }

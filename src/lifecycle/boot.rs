@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 use crate::kernel::NetnsFile;
 use crate::ledger::Store;
 use crate::lifecycle::gc;
-use crate::lifecycle::host_side;
-use crate::lifecycle::mend;
+use crate::lifecycle::host_access;
 use crate::lifecycle::parents;
+use crate::lifecycle::repair;
 use crate::net::name::NetworkName;
 use crate::netlink::Socket;
 
@@ -24,7 +24,7 @@ pub(crate) struct Boot {
 }
 
 /// Makes the parents of all networks that have to be made, VLANs and dummies, as the first attach would; has the host's
-/// own links that need no container stay ([`host_side::keep`]); and collects the garbage, which makes these links too.
+/// own links that need no container stay ([`host_access::keep`]); and collects the garbage, which makes these links too.
 ///
 /// # Errors
 /// When settings, networks or kernel cannot be read at all. What is wrong with one network is among what failed.
@@ -32,7 +32,7 @@ pub(crate) fn boot(store: &Store) -> Result<Boot> {
     let settings = store.settings()?;
     let mut host = Socket::open()?;
     // What is made by a ledger that knows of no container would take the place of what they need.
-    mend::recover(store, &settings, &NetnsFile::own()?, &mut host)?;
+    repair::recover(store, &settings, &NetnsFile::own()?, &mut host)?;
     let mut boot = Boot::default();
     for name in store.network_names()? {
         match prepare(store, &settings, &name, &mut host) {
@@ -54,10 +54,10 @@ fn prepare(store: &Store, settings: &Settings, name: &NetworkName, host: &mut So
     let network = store.network(name)?;
     // As an attach does: a parent that is there must be fit, too.
     parents::find(&network, host)?;
-    host_side::refuse_foreign(&network, host)?;
+    host_access::refuse_foreign(&network, host)?;
     let locked = store.lock(settings.lock_timeout())?;
     let (_, steps) = parents::foresee(&network, host)?;
     let parent = parents::ensure(&locked, &network, host)?;
-    host_side::keep(&locked, &network, &parent)?;
+    host_access::keep(&locked, &network, &parent)?;
     Ok(steps.iter().map(ToString::to_string).collect())
 }

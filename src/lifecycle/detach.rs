@@ -8,9 +8,9 @@ use crate::error::{Error, Kind, Result};
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
 use crate::ledger::record::Record;
-use crate::lifecycle::mend;
 use crate::lifecycle::release;
-use crate::lifecycle::share;
+use crate::lifecycle::repair;
+use crate::lifecycle::shared_netns;
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 
@@ -32,14 +32,14 @@ pub(crate) fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> 
     let record = match store.record(id) {
         Err(error) if error.kind() == Kind::Damaged => {
             log::warn!("{error}");
-            mend::mend(store, &settings, &NetnsFile::own()?, &mut Socket::open()?, false)?.warn();
+            repair::mend(store, &settings, &NetnsFile::own()?, &mut Socket::open()?, false)?.warn();
             store.record(id)?
         }
         record => record?,
     };
     let Some(record) = record else { return Ok(None) };
     // It has ended before, and others of its namespace use its links: that was another poststop's.
-    if share::is_passed_on(store, &record)? {
+    if shared_netns::is_passed_on(store, &record)? {
         return Ok(None);
     }
     let until = Instant::now() + DYING;

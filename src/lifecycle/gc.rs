@@ -5,11 +5,11 @@ use crate::escape::shell::Line;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
 use crate::ledger::record::Record;
-use crate::lifecycle::host_side;
-use crate::lifecycle::mend;
+use crate::lifecycle::host_access;
 use crate::lifecycle::parents;
 use crate::lifecycle::release;
-use crate::lifecycle::share;
+use crate::lifecycle::repair;
+use crate::lifecycle::shared_netns;
 use crate::netlink::Socket;
 use crate::plan::{self, Op};
 
@@ -39,7 +39,7 @@ pub(crate) fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected
     let settings = store.settings()?;
     let mut host = Socket::open()?;
     let home = NetnsFile::own()?;
-    let mended = mend::mend(store, &settings, &home, &mut host, dry_run)?;
+    let mended = repair::mend(store, &settings, &home, &mut host, dry_run)?;
     let done = mended.steps.iter().map(ToString::to_string);
     let done = done.chain(mended.seals.iter().map(ToString::to_string)).collect();
     let mut collected = Collected { done, failed: mended.failed };
@@ -47,10 +47,10 @@ pub(crate) fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected
     let mut made = store.made_parents()?;
     // A VLAN before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
-    let of_host = host_side::review(store, &mended.records, mended.in_doubt, &mut host)?;
+    let of_host = host_access::review(store, &mended.records, mended.in_doubt, &mut host)?;
     for record in mended.records.iter().filter(|record| !kernel::lives(&record.holder)) {
         let id = &record.container;
-        let commands = if share::is_used(store, record)? {
+        let commands = if shared_netns::is_used(store, record)? {
             vec![format!("# what container {id} was attached to is passed on to one that shares it")]
         } else {
             match NetnsFile::of(&record.holder) {
@@ -68,7 +68,7 @@ pub(crate) fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected
         }
     }
     let locked = store.lock(settings.lock_timeout())?;
-    if dry_run || collected.note(host_side::settle(&locked, &home, &mut host)) {
+    if dry_run || collected.note(host_access::settle(&locked, &home, &mut host)) {
         collected.done.extend(of_host);
     }
     for (segment, address) in locked.expire(lifted, dry_run)? {

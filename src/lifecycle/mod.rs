@@ -3,24 +3,24 @@
 //! `attach.rs` is `createRuntime`, `detach.rs` is `poststop`; `release.rs` is the one way back, also of an attach that
 //! fails. `mend.rs` repairs the ledger; `gc.rs`, `boot.rs`, `preview.rs` and `runtime.rs` are commands.
 
+pub(crate) mod affinity;
 pub(crate) mod announce;
 pub(crate) mod attach;
 pub(crate) mod boot;
+pub(crate) mod conflicts;
 pub(crate) mod detach;
+pub(crate) mod dry_run;
 pub(crate) mod gc;
-pub(crate) mod host_side;
-pub(crate) mod mend;
-pub(crate) mod mend_host;
-pub(crate) mod mend_step;
+pub(crate) mod host_access;
 pub(crate) mod parents;
 pub(crate) mod policy;
-pub(crate) mod preview;
-pub(crate) mod probe;
 pub(crate) mod rebuild;
 pub(crate) mod release;
-pub(crate) mod remember;
+pub(crate) mod repair;
+pub(crate) mod repair_host;
+pub(crate) mod repair_step;
 pub(crate) mod report;
 pub(crate) mod reseal;
-pub(crate) mod runtime;
-pub(crate) mod share;
+pub(crate) mod runtime_wrapper;
+pub(crate) mod shared_netns;
 pub(crate) mod sharing;

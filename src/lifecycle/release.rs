@@ -13,7 +13,7 @@ use crate::ledger::Store;
 use crate::ledger::event::Event;
 use crate::ledger::record::Record;
 use crate::lifecycle::report::report;
-use crate::lifecycle::{host_side, mend, parents, remember, share};
+use crate::lifecycle::{affinity, host_access, parents, repair, shared_netns};
 use crate::net::link::Link;
 use crate::netlink::Socket;
 use crate::plan;
@@ -52,12 +52,12 @@ pub(crate) fn release(
     let mut is_released = false;
     let mut next = Some(record.clone());
     while let Some(record) = next {
-        if share::pass_on(store, settings, &record)? {
+        if shared_netns::pass_on(store, settings, &record)? {
             break;
         }
         release_one(store, settings, &record, host)?;
         is_released = true;
-        next = share::left_behind(store, &record)?;
+        next = shared_netns::left_behind(store, &record)?;
     }
     Ok(is_released)
 }
@@ -67,13 +67,13 @@ fn release_one(store: &Store, settings: &Settings, record: &Record, host: &mut S
         netns.inside(|| kernel::detach(&plan::detach(record), &mut Socket::open()?))?;
     }
     let locked = store.lock(settings.lock_timeout())?;
-    host_side::close(&locked, record, host)?;
+    host_access::close(&locked, record, host)?;
     locked.release(record)?;
-    host_side::drop_unneeded_of(&locked, record, host)?;
+    host_access::drop_unneeded_of(&locked, record, host)?;
     let mut parents = record.attachments.iter().map(|attached| &attached.parent);
     parents.try_for_each(|parent| parents::drop_unneeded(&locked, parent, host))?;
     drop(locked);
-    remember::refresh(store, record);
+    affinity::refresh(store, record);
     Ok(())
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn reclaim_dead(
             store.leases(segment)?
         };
         if !leases.orphans.is_empty() || !leases.unknown.is_empty() {
-            let mended = mend::mend(store, settings, home, host, false)?;
+            let mended = repair::mend(store, settings, home, host, false)?;
             mended.warn();
             any |= !mended.steps.is_empty();
         }
@@ -135,7 +135,7 @@ pub(crate) fn reclaim_previous(
     host: &mut Socket,
 ) {
     for claim in previous.claims() {
-        let Some(record) = remember::holder(store, parent.segment(), claim) else { continue };
+        let Some(record) = affinity::holder(store, parent.segment(), claim) else { continue };
         if is_in_use(&record) {
             continue;
         }
@@ -157,7 +157,7 @@ pub(crate) fn reclaim_host_links(
     host: &mut Socket,
 ) -> Result<bool> {
     let mut any = false;
-    for (link, users) in host_side::near(store, record, host)? {
+    for (link, users) in host_access::near(store, record, host)? {
         if !users.iter().any(|user| kernel::lives(&user.holder)) {
             for user in &users {
                 // The link is in the way as long as one of them stays, and then what was refused is told.
@@ -166,7 +166,7 @@ pub(crate) fn reclaim_host_links(
                 }
             }
         }
-        host_side::drop_unneeded(&store.lock(settings.lock_timeout())?, &link.network, host)?;
+        host_access::drop_unneeded(&store.lock(settings.lock_timeout())?, &link.network, host)?;
         any |= host.link(&link.name)?.is_none();
     }
     Ok(any)

@@ -14,9 +14,9 @@ use crate::config::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::NetnsFile;
 use crate::ledger::{Locked, Store};
-use crate::lifecycle::host_side;
-use crate::lifecycle::mend;
+use crate::lifecycle::host_access;
 use crate::lifecycle::parents;
+use crate::lifecycle::repair;
 use crate::net::driver::Kind as Driver;
 use crate::net::name::NetworkName;
 use crate::net::route::Route;
@@ -107,10 +107,10 @@ pub(super) fn create(store: &Store, options: &Create) -> Result<()> {
     let mut host = Socket::open()?;
     // Before anything is written: is the parent there, or can it be made?
     parents::find(&network, &mut host)?;
-    host_side::refuse_foreign(&network, &mut host)?;
+    host_access::refuse_foreign(&network, &mut host)?;
     let settings = store.settings()?;
     // Should the network not come to be, its parent is deleted unless somebody needs it.
-    mend::recover(store, &settings, &NetnsFile::own()?, &mut host)?;
+    repair::recover(store, &settings, &NetnsFile::own()?, &mut host)?;
     let locked = store.lock(settings.lock_timeout())?;
     // One that was killed may have got no further than to define it.
     conflicts::refuse(store, &network).inspect_err(|_| cdi::renew(&locked))?;

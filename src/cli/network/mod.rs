@@ -16,10 +16,10 @@ use crate::error::{Error, Kind, Result};
 use crate::kernel::NetnsFile;
 use crate::ledger::record::Record;
 use crate::ledger::{Records, Store};
-use crate::lifecycle::host_side;
-use crate::lifecycle::mend;
+use crate::lifecycle::host_access;
 use crate::lifecycle::parents;
 use crate::lifecycle::release;
+use crate::lifecycle::repair;
 use crate::net::name::{ContainerId, NetworkName};
 use crate::netlink::Socket;
 
@@ -115,7 +115,7 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
     let settings = store.settings()?;
     let mut host = Socket::open()?;
     // Who uses it may be lost.
-    mend::recover(store, &settings, &NetnsFile::own()?, &mut host)?;
+    repair::recover(store, &settings, &NetnsFile::own()?, &mut host)?;
     loop {
         let locked = store.lock(settings.lock_timeout())?;
         if !store.has_network(name)? {
@@ -138,7 +138,7 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
             let network = store.network(name).ok();
             locked.remove_network(name)?;
             cdi::renew(&locked);
-            host_side::drop_unneeded(&locked, name, &mut host)?;
+            host_access::drop_unneeded(&locked, name, &mut host)?;
             return network.map_or(Ok(()), |network| parents::drop_unneeded_of(&locked, &network, &mut host));
         };
         for user in users {

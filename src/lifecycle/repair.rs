@@ -11,10 +11,10 @@ use crate::fs::file;
 use crate::kernel::{self, NetnsFile, Seen, Survey};
 use crate::ledger::record::{Record, VERSION};
 use crate::ledger::{Folder, Locked, Store};
-use crate::lifecycle::mend_host;
-use crate::lifecycle::mend_step::{Mend, Mended};
+use crate::lifecycle::affinity;
 use crate::lifecycle::rebuild;
-use crate::lifecycle::remember;
+use crate::lifecycle::repair_host;
+use crate::lifecycle::repair_step::{Mend, Mended};
 use crate::lifecycle::reseal::{self, Reseal};
 use crate::net::claim::Claim;
 use crate::net::name::{ContainerId, IfName};
@@ -108,7 +108,7 @@ fn find(
         survey.seen.iter().all(|seen| mended.records.iter().any(|record| is_of(seen, record)));
     leases(store, survey, &mut mended)?;
     parents(store, host, &mut mended)?;
-    mend_host::host_links(store, host, &mut mended)?;
+    repair_host::host_links(store, host, &mut mended)?;
     mended.steps.extend(locked.left_over()?.into_iter().map(Mend::Remove));
     Ok(mended)
 }
@@ -221,7 +221,7 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Mended) -> Result<()> {
     for record in &mended.records {
         let lives = kernel::lives(&record.holder);
         let remembered = match record.rebuilt {
-            true => remember::recall(store, record.identity.as_ref(), &record.container).hints,
+            true => affinity::recall(store, record.identity.as_ref(), &record.container).hints,
             false => Vec::new(),
         };
         let less = Reverse(record.attachments.iter().map(|attached| attached.addresses.len()).sum());

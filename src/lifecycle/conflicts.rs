@@ -12,7 +12,7 @@ use crate::ledger::event::Event;
 use crate::ledger::quarantine::Conflict;
 use crate::ledger::record::{Attached, Record};
 use crate::ledger::{Locked, Store};
-use crate::lifecycle::host_side;
+use crate::lifecycle::host_access;
 use crate::lifecycle::release;
 use crate::lifecycle::report::report;
 use crate::net::driver::Kind as Driver;
@@ -151,7 +151,7 @@ impl Probing<'_> {
         conflict: &Conflict,
         host: &mut Socket,
     ) -> Result<Record> {
-        host_side::close(locked, record, host)?;
+        host_access::close(locked, record, host)?;
         locked.replace(record, self.wanted, conflict, self.present)
     }
 }

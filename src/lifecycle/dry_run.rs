@@ -12,10 +12,10 @@ use crate::ipam::reserve::{Present, Subject};
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
 use crate::ledger::record::{Attached, Holder, Record};
-use crate::lifecycle::host_side;
+use crate::lifecycle::affinity;
+use crate::lifecycle::host_access;
 use crate::lifecycle::parents;
 use crate::lifecycle::policy;
-use crate::lifecycle::remember;
 use crate::net::name::ContainerId;
 use crate::net::netns::Netns;
 use crate::netlink::Socket;
@@ -50,7 +50,7 @@ pub(crate) fn preview(store: &Store, container: &ContainerId, bundle: &Bundle) -
     }
     let (netns, names, default_routes) = inside(bundle.netns.as_deref())?;
     let names = assign::names(&request.attachments, &names)?;
-    let memory = remember::recall(store, request.identity.as_ref(), container);
+    let memory = affinity::recall(store, request.identity.as_ref(), container);
     let hints = hint::of(&request.attachments, &memory.hints);
     let wanted: Vec<_> = networks
         .iter()
@@ -62,7 +62,7 @@ pub(crate) fn preview(store: &Store, container: &ContainerId, bundle: &Bundle) -
             Wanted { request, network, parent, ifname, hint }
         })
         .collect();
-    host_side::refuse_elsewhere(store, &wanted, &mut host)?;
+    host_access::refuse_elsewhere(store, &wanted, &mut host)?;
     let present = Present {
         on_host: policy::on_host(&networks, &mut host)?,
         ways: policy::ways(&networks, &mut host)?,
@@ -79,7 +79,7 @@ pub(crate) fn preview(store: &Store, container: &ContainerId, bundle: &Bundle) -
     part(&mut lines, "in the container's network namespace", &in_container(&record));
     let mut on_host = Vec::new();
     for link in &host_links {
-        on_host.extend(host_side::foresee(link, &record, &present.ways, &mut host)?);
+        on_host.extend(host_access::foresee(link, &record, &present.ways, &mut host)?);
     }
     part(&mut lines, "on the host", &on_host);
     Ok(lines)

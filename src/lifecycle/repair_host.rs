@@ -6,7 +6,7 @@ use crate::error::{Kind, Result};
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::VERSION;
 use crate::ledger::{Holding, Store};
-use crate::lifecycle::mend_step::{Mend, Mended};
+use crate::lifecycle::repair_step::{Mend, Mended};
 use crate::net::claim::Claim;
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
