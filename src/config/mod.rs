@@ -1,6 +1,6 @@
 //! What the operator has written: networks (`network_file.rs` the format, `network.rs` checked), settings and policy.
 
-pub(crate) mod detection;
+pub(crate) mod conflict_detection;
 pub(crate) mod host_access;
 pub(crate) mod network;
 pub(crate) mod network_file;

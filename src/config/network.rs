@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use crate::config::detection::{self, Detection};
+use crate::config::conflict_detection::{self, Detection};
 use crate::config::host_access::HostAccess;
 use crate::config::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::config::pattern::Pattern;
@@ -15,12 +15,12 @@ use crate::json;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::net::ipv6::Ipv6;
 use crate::net::link::{Link, set_mtu};
+use crate::net::link_options::Tuning;
 use crate::net::name::{IfName, NetworkName};
 use crate::net::parent::{self, Recipe};
 use crate::net::route::{Route, TableId};
 use crate::net::subnet::Subnet;
 use crate::net::trunk::Trunk;
-use crate::net::tuning::Tuning;
 use crate::net::vlan::VlanId;
 
 /// No network has more subnets, nor more routes, nor a subnet more aux addresses: they are compared with each other.
@@ -155,7 +155,7 @@ impl Network {
             labels: file.labels,
         };
         network.check_routes(&network.routes)?;
-        detection::check_announcements(network.announcements.unwrap_or_default())?;
+        conflict_detection::check_announcements(network.announcements.unwrap_or_default())?;
         if let Some(detection) = network.conflict_detection {
             detection.check(network.driver, network.on_dummy)?;
         }

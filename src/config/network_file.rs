@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::config::detection::Detection;
+use crate::config::conflict_detection::Detection;
 use crate::config::host_access::{self, HostAccess};
 use crate::config::pattern::Pattern;
 use crate::config::reservation::Reservation;
@@ -15,11 +15,11 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::net::driver::{IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::net::ipv6::Ipv6;
+use crate::net::link_options::{Sysctl, SysctlValue, Tuning};
 use crate::net::mac::MacAddr;
 use crate::net::name::{IfName, NetworkName};
 use crate::net::route::{Route, TableId};
 use crate::net::subnet::{AddressRange, Subnet};
-use crate::net::tuning::{Sysctl, SysctlValue, Tuning};
 use crate::net::vlan::{VlanId, VlanProtocol, VlanRanges};
 
 /// The version of the network file format this program reads and writes.

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::net::claim::Claim;
 use crate::net::driver::Driver;
+use crate::net::lease_key::Claim;
 use crate::net::mac::MacAddr;
 use crate::net::name::Identity;
 use crate::net::subnet::Subnet;

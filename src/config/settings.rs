@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::detection::{self, ANNOUNCEMENTS, Detection};
+use crate::config::conflict_detection::{self, ANNOUNCEMENTS, Detection};
 use crate::config::network::Network;
 use crate::config::pattern::Pattern;
 use crate::error::{Error, Result};
@@ -75,7 +75,7 @@ impl Settings {
             return Err(Error::input(format!("runtime: {} is no absolute path", path.display()))
                 .hint("write where it is: /usr/bin/crun"));
         }
-        detection::check_announcements(settings.announcements)?;
+        conflict_detection::check_announcements(settings.announcements)?;
         Ok(settings)
     }
 

@@ -10,13 +10,13 @@ use crate::diagnose::difference::{Difference, What};
 use crate::escape::shell::Line;
 use crate::ledger::record::Attached;
 use crate::net::link::{Link, set_mtu};
+use crate::net::link_options::{Sysctl, Tuning};
 use crate::net::mac::MacAddr;
 use crate::net::mark::{self, Mark};
 use crate::net::name::IfName;
 use crate::net::parent::MadeParent;
 use crate::net::route::{Route, TableId};
 use crate::net::seal::Alias;
-use crate::net::tuning::{Sysctl, Tuning};
 use crate::plan::lasting::Lasting;
 
 /// What there is of one attachment.

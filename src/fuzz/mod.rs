@@ -19,10 +19,10 @@ use serde_json::json;
 use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
-use crate::ipam::hint;
+use crate::ipam::previous;
 use crate::ledger::host_link::HostLink;
 use crate::ledger::record::{Attached, Record, Segment};
-use crate::net::frame;
+use crate::net::arp_nd;
 use crate::net::name::NetworkName;
 use crate::net::parent::MadeParent;
 use crate::net::seal::Alias;
@@ -98,7 +98,7 @@ fn config(text: &[u8]) {
 fn annotations(text: &[u8]) {
     let Ok(value) = std::str::from_utf8(text) else { return };
     // A hint is written like the short form.
-    if let Some(had) = read(hint::read(value), text) {
+    if let Some(had) = read(previous::read(value), text) {
         assert!(!had.is_empty());
     }
     let with = |value: &str| Annotations::from([(request::NETWORKS.to_owned(), value.to_owned())]);
@@ -224,7 +224,7 @@ fn ledger(text: &[u8]) {
     let plan = plan::attach(&record);
     assert!(plan.len() >= 3 * record.attachments.len());
     // Addresses that no container has are none to remember.
-    read(hint::read(&hint::write(&record)), text);
+    read(previous::read(&previous::write(&record)), text);
     let undo = plan::detach(&record);
     let lasting = record.attachments.iter().flat_map(Attached::lasting).count();
     assert_eq!(undo.len(), record.attachments.len() + lasting, "all that is made goes");
@@ -242,16 +242,19 @@ fn ledger(text: &[u8]) {
 
 /// A frame of the LAN. Its promise: what is told is told by the frame itself, not by what Ethernet fills it up with.
 fn frame(bytes: &[u8]) {
-    let claim = frame::claim(bytes);
+    let claim = arp_nd::claim(bytes);
     let padded = [bytes, &[0; 60]].concat();
     if claim.is_some() {
-        assert_eq!(frame::claim(&padded), claim);
+        assert_eq!(arp_nd::claim(&padded), claim);
     }
     // What is claimed can be asked for and announced, and is understood.
     if let Some(claim) = claim {
-        assert_eq!(frame::claim(&frame::probe(claim.address, claim.mac)).map(|said| said.probe), Some(true));
-        let announced = frame::claim(&frame::announcement(claim.address, claim.mac));
-        assert!(claim.address.is_unspecified() || announced == Some(frame::Heard { probe: false, ..claim }));
+        assert_eq!(
+            arp_nd::claim(&arp_nd::probe(claim.address, claim.mac)).map(|said| said.probe),
+            Some(true)
+        );
+        let announced = arp_nd::claim(&arp_nd::announcement(claim.address, claim.mac));
+        assert!(claim.address.is_unspecified() || announced == Some(arp_nd::Heard { probe: false, ..claim }));
     }
 }
 

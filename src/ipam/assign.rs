@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
-use crate::ipam::hint::Hint;
+use crate::ipam::previous::Hint;
 use crate::ledger::record::Attached;
 use crate::net::ipv6::Advertised;
 use crate::net::link::Link;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::Wanted;
-use crate::ipam::leasing::Leasing;
+use crate::ipam::lease_table::Leasing;
 use crate::ipam::reserve::Present;
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::lease_link::{host_lease_target, leased_to_host};

@@ -4,12 +4,12 @@
 //! and routes. `Locked` and `Store` of the ledger have methods here. Nothing here asks the kernel: what the
 //! host has is passed in (`Present` in `reserve.rs`).
 
+mod allocate;
 pub(crate) mod assign;
-pub(crate) mod hint;
 mod host_links;
-mod leasing;
-mod pick;
+mod lease_table;
 mod preview;
+pub(crate) mod previous;
 mod quarantine;
 pub(crate) mod reserve;
 

@@ -1,7 +1,7 @@
 //! What an attach would write, with nothing written.
 
 use super::host_links;
-use super::leasing::Leasing;
+use super::lease_table::Leasing;
 use super::reserve::{Draft, Present, Subject};
 use crate::error::{Kind, Result};
 use crate::ipam::assign::Wanted;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file::remove;
 use crate::ipam::assign::{self, Wanted};
-use crate::ipam::leasing::Leasing;
+use crate::ipam::lease_table::Leasing;
 use crate::ipam::reserve::Present;
 use crate::ipam::reserve::{Draft, Place, Subject};
 use crate::ledger::Locked;

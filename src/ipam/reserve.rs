@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file::remove;
 use crate::ipam::assign::{self, DefaultRoutes, Wanted};
-use crate::ipam::leasing::Leasing;
+use crate::ipam::lease_table::Leasing;
 use crate::ledger::Locked;
 use crate::ledger::host_link;
 use crate::ledger::record::{Attached, Holder, Record, Segment, State, VERSION};

@@ -83,7 +83,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::net::frame;
+    use crate::net::arp_nd;
     use crate::net::mac::MacAddr;
 
     /// What the kernel does with `frame`, which came by the link `ifindex`.
@@ -113,11 +113,11 @@ mod tests {
         let mac = MacAddr::from_bytes([2, 0, 0, 0, 0, 1]);
         let [v4, v6]: [IpAddr; 2] = ["10.0.0.9".parse().unwrap(), "2001:db8::9".parse().unwrap()];
         for (program, address) in [(arp as fn(u32) -> Vec<Step>, v4), (neighbours, v6)] {
-            for frame in [frame::probe(address, mac), frame::announcement(address, mac)] {
+            for frame in [arp_nd::probe(address, mac), arp_nd::announcement(address, mac)] {
                 assert!(takes(&program(7), &frame, 7) && !takes(&program(7), &frame, 8), "{address}");
             }
         }
-        let solicitation = frame::probe(v6, mac);
+        let solicitation = arp_nd::probe(v6, mac);
         for (place, byte) in [(20, 17), (54, 128), (54, 134)] {
             let mut other = solicitation.clone();
             other[place] = byte;

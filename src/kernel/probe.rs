@@ -6,11 +6,11 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::wire::Wire;
-use crate::config::detection::{Detection, Schedule};
+use crate::config::conflict_detection::{Detection, Schedule};
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
 use crate::ledger::quarantine::Conflict;
-use crate::net::frame::Heard;
+use crate::net::arp_nd::Heard;
 use crate::net::mac::MacAddr;
 
 /// For how long what has come is read when the time is over: all of it, if nobody sends more and more. A socket holds some

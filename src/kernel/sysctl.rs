@@ -5,8 +5,8 @@ use std::io;
 
 use crate::error::{Error, Result};
 use crate::net::ipv6::{self, Advertised};
+use crate::net::link_options::{Sysctl, SysctlValue};
 use crate::net::name::IfName;
-use crate::net::tuning::{Sysctl, SysctlValue};
 
 /// Sets what was asked for: that it cannot be set is an error.
 pub(super) fn set(link: &IfName, sysctl: &Sysctl, value: &SysctlValue) -> Result<()> {

@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, eth, socket_
 
 use super::filter;
 use crate::error::{Error, Kind, Result};
-use crate::net::frame::{self, Heard};
+use crate::net::arp_nd::{self, Heard};
 use crate::net::mac::MacAddr;
 
 /// The packet sockets of a link, one for each family of addresses, in the network namespace of the thread that opened
@@ -61,7 +61,7 @@ impl Wire {
     /// Hears who else asks for `address`. Where that is not possible, whoever has it is heard all the same.
     pub(crate) fn listen_for(&self, address: IpAddr) {
         if let (IpAddr::V6(address), Some(groups)) = (address, &self._groups) {
-            let (group, _) = frame::solicited_node(address);
+            let (group, _) = arp_nd::solicited_node(address);
             if let Err(error) = groups.join_multicast_v6(&group, self.ifindex) {
                 log::debug!("cannot join {group}: {error}");
             }
@@ -73,12 +73,12 @@ impl Wire {
     /// # Errors
     /// When the kernel does not take what packet sockets send.
     pub(super) fn probe(&self, address: IpAddr) -> Result<()> {
-        self.send(address, "probe for", &frame::probe(address, self.mac))
+        self.send(address, "probe for", &arp_nd::probe(address, self.mac))
     }
 
     /// Tells all that `address` is here, as far as that is possible.
     pub(crate) fn announce(&self, address: IpAddr) {
-        let sent = self.send(address, "announce", &frame::announcement(address, self.mac));
+        let sent = self.send(address, "announce", &arp_nd::announcement(address, self.mac));
         sent.unwrap_or_else(|error| log::warn!("{error}"));
     }
 
@@ -114,7 +114,7 @@ impl Wire {
             let (length, from) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer).ok()?;
             // Before the filter was attached, those of other links came too.
             let is_here = from.is_some_and(|from| from.ifindex() == self.ifindex as usize);
-            let said = buffer.get(..length).filter(|_| is_here).and_then(frame::claim);
+            let said = buffer.get(..length).filter(|_| is_here).and_then(arp_nd::claim);
             Some(said.filter(|claim| claim.mac != self.mac))
         })
     }

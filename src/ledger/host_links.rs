@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::lease_link::{host_lease_target, leased_to_host};
-use crate::net::claim::Claim;
+use crate::net::lease_key::Claim;
 use crate::net::name::{ContainerId, NetworkName};
 
 impl Store {

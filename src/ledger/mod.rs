@@ -5,27 +5,27 @@
 //! `event.rs` have what is in the files; `records.rs`, `segments.rs`, `host_links.rs`, `segment_hints.rs` and `events.rs`
 //! read and write them.
 
+mod affinity;
+pub(crate) mod bitmap;
 mod cdi;
 mod damage;
 pub(crate) mod event;
 mod events;
-mod hints;
 mod host;
 pub(crate) mod host_link;
 mod host_links;
 mod host_text;
 pub(crate) mod lease_link;
+mod leases;
 mod lock;
 mod lock_file;
 mod lock_holder;
-pub(crate) mod maps;
 mod namespaces;
 mod parents;
 pub(crate) mod quarantine;
 pub(crate) mod record;
 mod records;
 pub(crate) mod segment_hints;
-mod segments;
 mod state_folder;
 
 use std::ffi::OsString;
@@ -48,9 +48,9 @@ use crate::ledger::record::{Record, VERSION};
 use crate::net::name::{ContainerId, NetworkName};
 
 use host_text::Host;
+pub(crate) use leases::Holding;
 pub(crate) use lock::Locked;
 use lock_file::Slot;
-pub(crate) use segments::Holding;
 pub(crate) use state_folder::Folder;
 
 /// No file of ours is larger.

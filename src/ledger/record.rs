@@ -6,17 +6,17 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::config::detection::Detection;
+use crate::config::conflict_detection::Detection;
 use crate::ledger::quarantine::Hints;
-use crate::net::claim::Claim;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode};
 use crate::net::ipv6::Advertised;
+use crate::net::lease_key::Claim;
+use crate::net::link_options::Tuning;
 use crate::net::mac::MacAddr;
 use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
 use crate::net::netns::Netns;
 use crate::net::route::{Route, Table};
-use crate::net::tuning::Tuning;
 
 /// The version of the record formats this program reads and writes.
 pub(crate) const VERSION: u32 = 1;

@@ -12,7 +12,7 @@ use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::ledger::record::Record;
-use crate::net::claim::Claim;
+use crate::net::lease_key::Claim;
 use crate::net::name::NetworkName;
 
 impl Store {

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::Result;
-use crate::ipam::hint::{self, Hint};
+use crate::ipam::previous::{self, Hint};
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::{Record, State};
-use crate::net::claim::Claim;
+use crate::net::lease_key::Claim;
 use crate::net::name::{ContainerId, Identity, NetworkName};
 
 /// What is remembered of an identity.
@@ -29,7 +29,7 @@ pub(crate) fn recall(store: &Store, identity: Option<&Identity>, container: &Con
         store.hint_path(identity, container).inspect_err(|error| log::warn!("{}", error.in_full())).ok();
     let read = |path: &Path| -> Result<_> {
         let text = store.hint(path)?;
-        let hints = text.as_deref().map(hint::read).transpose();
+        let hints = text.as_deref().map(previous::read).transpose();
         Ok((text, hints.map_err(|error| error.within(path.display()))?.unwrap_or_default()))
     };
     let read = path.as_deref().and_then(|path| read(path).inspect_err(|error| log::warn!("{error}")).ok());
@@ -40,7 +40,7 @@ pub(crate) fn recall(store: &Store, identity: Option<&Identity>, container: &Con
 /// Remembers what `record`, which is attached, has; `before` is what was remembered. Where several containers live
 /// under one identity, what the first of them has stays.
 pub(crate) fn keep(store: &Store, record: &Record, before: &Memory) {
-    let text = hint::write(record);
+    let text = previous::write(record);
     if text.is_empty() || before.text.as_ref() == Some(&text) {
         return;
     }
@@ -64,7 +64,7 @@ pub(crate) fn keep(store: &Store, record: &Record, before: &Memory) {
 /// Remembers anew what `record` has had to its end: it may have been forgotten over others meanwhile. What another
 /// container of its identity has left is not replaced. Not of a record that was lost: what it had is what a container says.
 pub(crate) fn refresh(store: &Store, record: &Record) {
-    let text = hint::write(record);
+    let text = previous::write(record);
     if record.state != State::Attached || record.rebuilt || text.is_empty() {
         return;
     }

@@ -8,7 +8,7 @@ use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::ipam::assign::{self, DefaultRoutes, Wanted};
-use crate::ipam::hint::{self, Hint};
+use crate::ipam::previous::{self, Hint};
 use crate::ipam::reserve::{Present, Subject};
 use crate::kernel::{self, Made, NetnsFile, Process};
 use crate::ledger::record::{Holder, Record, State};
@@ -79,7 +79,7 @@ pub(crate) fn attach(
     let parents = policy::parents(&networks, &mut host)?;
     repair::recover(store, &settings, &home, &mut host)?;
     let memory = affinity::recall(store, request.identity.as_ref(), &container);
-    let hints = hint::of(&request.attachments, &memory.hints);
+    let hints = previous::of(&request.attachments, &memory.hints);
     for (network, had) in networks.iter().zip(&hints) {
         if let Some(parent) = parents.get(&network.parent) {
             release::reclaim_previous(store, &settings, had, parent, &mut host);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::config::detection::MAX_CONFLICTS;
+use crate::config::conflict_detection::MAX_CONFLICTS;
 use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::Wanted;

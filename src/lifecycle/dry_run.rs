@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
 
-use crate::config::detection::Detection;
+use crate::config::conflict_detection::Detection;
 use crate::error::Result;
 use crate::ipam::assign::{self, DefaultRoutes, Wanted};
-use crate::ipam::hint;
+use crate::ipam::previous;
 use crate::ipam::reserve::{Present, Subject};
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
@@ -51,7 +51,7 @@ pub(crate) fn preview(store: &Store, container: &ContainerId, bundle: &Bundle) -
     let (netns, names, default_routes) = inside(bundle.netns.as_deref())?;
     let names = assign::names(&request.attachments, &names)?;
     let memory = affinity::recall(store, request.identity.as_ref(), container);
-    let hints = hint::of(&request.attachments, &memory.hints);
+    let hints = previous::of(&request.attachments, &memory.hints);
     let wanted: Vec<_> = networks
         .iter()
         .zip(&request.attachments)

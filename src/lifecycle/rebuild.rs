@@ -16,11 +16,11 @@ use crate::kernel::{self, Seen, Survey};
 use crate::ledger::Store;
 use crate::ledger::host_link;
 use crate::ledger::record::{Attached, Holder, Record, State, VERSION};
-use crate::net::claim::Claim;
 use crate::net::ipv6::Advertised;
+use crate::net::lease_key::Claim;
+use crate::net::link_options::Tuning;
 use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
-use crate::net::tuning::Tuning;
 use crate::netlink::Socket;
 
 /// The addresses and routes of a record that is written anew, at most.

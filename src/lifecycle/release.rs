@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::config::settings::Settings;
 use crate::error::Result;
 use crate::ipam::assign::Wanted;
-use crate::ipam::hint::Hint;
+use crate::ipam::previous::Hint;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
 use crate::ledger::event::Event;

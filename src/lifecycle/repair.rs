@@ -16,7 +16,7 @@ use crate::lifecycle::rebuild;
 use crate::lifecycle::repair_host;
 use crate::lifecycle::repair_step::{Mend, Mended};
 use crate::lifecycle::reseal::{self, Reseal};
-use crate::net::claim::Claim;
+use crate::net::lease_key::Claim;
 use crate::net::name::{ContainerId, IfName};
 use crate::net::parent::{MadeParent, Recipe};
 use crate::net::seal::Key;

@@ -9,7 +9,7 @@ use crate::escape::shell::Line;
 use crate::ledger::host_link::HostLink;
 use crate::ledger::record::Record;
 use crate::lifecycle::reseal::Reseal;
-use crate::net::claim::Claim;
+use crate::net::lease_key::Claim;
 use crate::net::name::{ContainerId, NetworkName};
 use crate::net::parent::MadeParent;
 

@@ -3,9 +3,9 @@
 use crate::error::{Error, Result};
 use crate::escape::shell::Line;
 use crate::net::driver::Driver;
+use crate::net::link_options::Tuning;
 use crate::net::mac::MacAddr;
 use crate::net::mark;
-use crate::net::tuning::Tuning;
 use crate::net::vlan::VlanProtocol;
 
 /// What RTM_GETLINK tells of a link.

@@ -1,11 +1,12 @@
 //! Values of networking: names, addresses, links, marks, routes, frames. They are checked when they are made. No I/O.
 
 pub(crate) mod address_range;
-pub(crate) mod claim;
+pub(crate) mod arp_nd;
 pub(crate) mod driver;
-pub(crate) mod frame;
 pub(crate) mod ipv6;
+pub(crate) mod lease_key;
 pub(crate) mod link;
+pub(crate) mod link_options;
 pub(crate) mod mac;
 pub(crate) mod mark;
 pub(crate) mod name;
@@ -17,6 +18,5 @@ pub(crate) mod seal;
 pub(crate) mod special_purpose;
 pub(crate) mod subnet;
 pub(crate) mod trunk;
-pub(crate) mod tuning;
 pub(crate) mod vlan;
 pub(crate) mod ways;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
 use crate::net::link::Link;
+use crate::net::link_options::Tuning;
 use crate::net::mark;
 use crate::net::name::{IfName, NetworkName};
-use crate::net::tuning::Tuning;
 use crate::net::vlan::VlanProtocol;
 
 /// What a dummy link has (`ETH_DATA_LEN`).

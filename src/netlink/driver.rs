@@ -8,8 +8,8 @@ use neli::types::Buffer;
 use super::attr::{attribute, attributes, nested, number, value};
 use crate::error::Result;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
+use crate::net::link_options::Tuning;
 use crate::net::mac::MacAddr;
-use crate::net::tuning::Tuning;
 
 /// `IFLA_MACVLAN_*` of linux/if_link.h, which neli lacks.
 #[neli_enum(serialized_type = "u16")]

@@ -166,7 +166,7 @@ mod tests {
             mac: None,
             mtu: None,
             bclim: None,
-            tuning: crate::net::tuning::Tuning::default(),
+            tuning: crate::net::link_options::Tuning::default(),
             group: 1,
         };
         for errno in 1..=133 {

@@ -21,10 +21,10 @@ use super::driver;
 pub(crate) use super::envelope::{Message, unsound};
 use crate::error::{Error, Result};
 use crate::net::driver::Driver;
+use crate::net::link_options::Tuning;
 use crate::net::mac::MacAddr;
 use crate::net::name::IfName;
 use crate::net::route::{Route, RouteType, TableId};
-use crate::net::tuning::Tuning;
 use crate::net::vlan::VlanProtocol;
 use crate::plan::lasting::PROTOCOL;
 

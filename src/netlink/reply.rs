@@ -15,8 +15,8 @@ use super::driver;
 use super::message::{IflaVlan, ether_type};
 use crate::error::{Error, Result};
 use crate::net::link::{Elsewhere, Link};
+use crate::net::link_options::Tuning;
 use crate::net::mac::MacAddr;
-use crate::net::tuning::Tuning;
 use crate::net::vlan::VlanProtocol;
 
 /// One message from the kernel.

@@ -9,13 +9,13 @@ use crate::escape::shell::Line;
 use crate::ledger::record::{Attached, Record};
 use crate::net::driver::{Driver, Kind};
 use crate::net::ipv6::{self, Advertised};
+use crate::net::link_options::{Sysctl, SysctlValue, Tuning};
 use crate::net::mac::MacAddr;
 use crate::net::mark::{self, Mark};
 use crate::net::name::IfName;
 use crate::net::parent::Recipe;
 use crate::net::route::{Route, Table, TableId};
 use crate::net::seal::Alias;
-use crate::net::tuning::{Sysctl, SysctlValue, Tuning};
 use crate::plan::lasting::{Lasting, PROTOCOL};
 
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
@@ -367,7 +367,7 @@ mod tests {
         let notify =
             ["sysctl -w net/ipv4/conf/eth0/arp_notify=1", "sysctl -w net/ipv6/conf/eth0/ndisc_notify=1"];
         assert_eq!(lines(&attach(&record))[2..4], notify);
-        record.attachments[0].detection = Some(crate::config::detection::Detection::For(5));
+        record.attachments[0].detection = Some(crate::config::conflict_detection::Detection::For(5));
         let plan = lines(&attach(&record));
         assert_eq!(plan.len(), 8);
         assert_eq!(

@@ -111,7 +111,7 @@ fn ip(address: &IpAddr) -> Line {
 mod tests {
     use super::*;
     use crate::ledger::record::Record;
-    use crate::net::tuning::Tuning;
+    use crate::net::link_options::Tuning;
     use crate::net::ways::Ways;
 
     const LINK: &str = r#"{"version": 1, "network": "lan", "name": "ulh-lan",

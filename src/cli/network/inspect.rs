@@ -17,7 +17,7 @@ use crate::ledger::host_link;
 use crate::ledger::quarantine::{Quarantined, by_host};
 use crate::ledger::record::Record;
 use crate::lifecycle::parents;
-use crate::net::claim::Claim;
+use crate::net::lease_key::Claim;
 use crate::net::link::Link;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, IfName, NetworkName};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::config::network::Network;
 use crate::config::reservation::Reservation;
 use crate::error::{Error, Kind, Result};
-use crate::net::claim::Claim;
+use crate::net::lease_key::Claim;
 
 /// Reads each `NAME=ADDRESS[,ADDRESS…][,MAC]`; of one name they add up.
 pub(super) fn read(options: &[String]) -> Result<BTreeMap<String, Reservation>> {

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::fs::file;
 use crate::ledger::lease_link::leased_to;
 use crate::ledger::record::Record;
-use crate::net::claim::Claim;
+use crate::net::lease_key::Claim;
 use crate::net::name::{ContainerId, NetworkName};
 
 /// The leases of a segment by who holds them.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use crate::error::Result;
 use crate::ledger::record::Record;
-use crate::net::claim::Claim;
+use crate::net::lease_key::Claim;
 use crate::net::mac::MacAddr;
 use crate::net::name::NetworkName;
 use crate::oci::request::{self, Attachment};

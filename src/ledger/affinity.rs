@@ -1,7 +1,7 @@
 //! What identities had, over stops and reboots: below the data dir, and nowhere else.
 //!
 //! A hint is a symbolic link, `identities/BUCKET/IDENTITY` or, where the container does not say what it is,
-//! `containers/BUCKET/ID`, and its text is the [hint](crate::ipam::hint). So it is made in one system call and never half
+//! `containers/BUCKET/ID`, and its text is the [hint](crate::ipam::previous). So it is made in one system call and never half
 //! written, needs no lock, and no fsync to be whole after a power cut. Now and then the oldest of a bucket make way:
 //! containers with a new id each time fill no disk, and displace nobody who says what it is.
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{Locked, Store, entries, remove};
 use crate::error::Result;
 use crate::fs::file::{self, Trust};
-use crate::net::claim::Claim;
+use crate::net::lease_key::Claim;
 use crate::net::subnet::{Subnet, number};
 
 /// The most addresses that a pool with a map has.

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::fs::file::remove;
 use crate::ledger::record::Record;
 use crate::ledger::{Holding, Locked, Store};
-use crate::net::claim::Claim;
+use crate::net::lease_key::Claim;
 
 /// Leases that are made, or that would be.
 pub(crate) struct Leasing<'a> {
