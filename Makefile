@@ -86,7 +86,7 @@ images:
 .PHONY: test-all
 test-all: requirements check
 	tests/deny advisories
-	tests/mutants ipam/assign config/network config/reservation oci/request net/parent lifecycle/sharing diagnose/mod
+	tests/mutants ipam/assign config/network config/reservation oci/annotations net/parent lifecycle/sharing diagnose/mod
 	UNDERLAY_TEST_ALL=1 UNDERLAY_TEST_SOAK=1 tests/run $(IT)
 	$(MAKE) --no-print-directory fuzz TIME=600
 

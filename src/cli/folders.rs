@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::error::{Error, Result};
 use crate::ledger::Store;
-use crate::oci::own_hooks::Program;
+use crate::oci::hooks::Program;
 
 /// The variables that name our folders, and where those are without them.
 const CONFIG_DIR: (&str, &str) = ("UNDERLAY_CONFIG_DIR", "/etc/underlay");

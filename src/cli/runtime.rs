@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::ledger::event::Event;
 use crate::lifecycle::report::report;
 use crate::lifecycle::runtime_wrapper;
-use crate::oci::runtime_call::Call;
+use crate::oci::runtime_args::Call;
 
 /// Whether this program was called by that name.
 pub(super) fn is_meant(args: &[OsString]) -> bool {

@@ -17,7 +17,7 @@ use crate::net::name::IfName;
 use crate::net::parent::MadeParent;
 use crate::net::route::{Route, TableId};
 use crate::net::seal::Alias;
-use crate::plan::lasting::Lasting;
+use crate::plan::persistent::Lasting;
 
 /// What there is of one attachment.
 #[derive(Clone, Debug, Default)]

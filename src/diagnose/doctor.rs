@@ -7,11 +7,11 @@ use crate::diagnose::check;
 use crate::diagnose::containers::{self, Filters};
 use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::diagnose::hooks;
-use crate::diagnose::kernel::{LinkType, missing, needed};
-use crate::diagnose::parents::{self, Defined};
+use crate::diagnose::links::{self, Defined};
+use crate::diagnose::modules::{LinkType, missing, needed};
 use crate::diagnose::programs::{self, Program};
 use crate::diagnose::system::{self, System};
-use crate::diagnose::{docker, files, machine, quarantine};
+use crate::diagnose::{docker, permissions, platform, quarantine};
 use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
@@ -32,10 +32,10 @@ pub(crate) fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     let links = host.host_links()?;
     can_make(system, &defined, &mut findings)?;
     let dmi = system.dmi();
-    findings.extend(defined.iter().filter_map(|one| machine::network(&dmi, &one.network, &one.file)));
+    findings.extend(defined.iter().filter_map(|one| platform::network(&dmi, &one.network, &one.file)));
     let uplink = host.uplink()?;
-    findings.extend(defined.iter().flat_map(|one| parents::parent(one, &links, uplink)));
-    findings.extend(parents::together(&defined, &links));
+    findings.extend(defined.iter().flat_map(|one| links::parent(one, &links, uplink)));
+    findings.extend(links::together(&defined, &links));
     findings.extend(set_aside(store, &links));
     let engines = system.engines();
     let program = program(system);
@@ -81,7 +81,7 @@ fn networks(store: &Store, host: &mut Socket, findings: &mut Vec<Finding>) -> Re
     let names = store.network_names()?;
     let paths = names.iter().map(|name| store.network_path(name));
     let trusted = |path: &Path, findings: &mut Vec<Finding>| {
-        let found = system::access(path).map(|access| files::access(path, access, Subject::Networks));
+        let found = system::access(path).map(|access| permissions::access(path, access, Subject::Networks));
         let found = found.unwrap_or_default();
         let is_trusted = found.is_empty();
         findings.extend(found);
@@ -143,11 +143,11 @@ fn program(system: &System) -> String {
 fn state(store: &Store, findings: &mut Vec<Finding>) {
     let [_, state, _] = store.dirs();
     if system::is_on_tmpfs(state) == Some(false) {
-        findings.push(files::not_on_tmpfs(state));
+        findings.push(permissions::not_on_tmpfs(state));
     }
     // As long as there is none, there is nothing in it: looking would make it.
     let Some(access) = system::access(state) else { return };
-    let wrong = files::access(state, access, Subject::State);
+    let wrong = permissions::access(state, access, Subject::State);
     if !wrong.is_empty() {
         findings.extend(wrong);
         return;
@@ -161,7 +161,7 @@ fn state(store: &Store, findings: &mut Vec<Finding>) {
         Finding::new((Subject::State, Severity::Error, "ledger"), error.to_string(), why)
     };
     match gc::gc(store, false, true) {
-        Ok(collected) => findings.extend(files::left_over(&collected.done)),
+        Ok(collected) => findings.extend(permissions::left_over(&collected.done)),
         Err(error) => findings.push(unread(&error)),
     }
     match check::all(store) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::files::Access;
+use super::permissions::Access;
 use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::escape::shell;
 

@@ -9,10 +9,10 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use crate::diagnose::ask;
 use crate::diagnose::docker::Docker;
-use crate::diagnose::files::Access;
 use crate::diagnose::hooks::{self, Engine, HookFile};
-use crate::diagnose::kernel::{LinkType, lists};
-use crate::diagnose::machine::Dmi;
+use crate::diagnose::modules::{LinkType, lists};
+use crate::diagnose::permissions::Access;
+use crate::diagnose::platform::Dmi;
 use crate::diagnose::programs::{self, Program};
 use crate::error::Result;
 use crate::fs::file::{self, Trust};

@@ -4,7 +4,7 @@ use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::Result;
 use crate::oci;
-use crate::oci::request::{Annotations, NETWORKS, Request};
+use crate::oci::annotations::{Annotations, NETWORKS, Request};
 
 fn asked(value: String) -> Result<Request> {
     let annotations = Annotations::from([(NETWORKS.to_owned(), value)]);

@@ -27,10 +27,10 @@ use crate::net::name::NetworkName;
 use crate::net::parent::MadeParent;
 use crate::net::seal::Alias;
 use crate::net::subnet::Subnet;
-use crate::oci::asked::Asked;
-use crate::oci::own_hooks::Program;
-use crate::oci::request::{self, Annotations, Attachment};
-use crate::oci::{self, injection};
+use crate::oci::annotation_set::Asked;
+use crate::oci::annotations::{self, Annotations, Attachment};
+use crate::oci::hooks::Program;
+use crate::oci::{self, inject};
 use crate::plan::host_plan::{self, HostOp};
 use crate::{json, netlink, plan};
 
@@ -87,9 +87,9 @@ fn config(text: &[u8]) {
     assert!(bundle.netns.as_ref().is_none_or(|path| path.is_absolute()));
     // What asks gets the hooks, once, and asks for the same as before; what does not stays as it is.
     let program = Program { path: "/usr/bin/underlay".into(), options: Vec::new() };
-    if let Some(injected) = read(injection::inject(text, &program, &[]), text).flatten() {
+    if let Some(injected) = read(inject::inject(text, &program, &[]), text).flatten() {
         assert_eq!(oci::config(&injected, true), Ok(bundle.clone()));
-        assert_eq!(injection::inject(&injected, &program, &[]), Ok(None));
+        assert_eq!(inject::inject(&injected, &program, &[]), Ok(None));
     }
     requested(&bundle.annotations, text);
 }
@@ -101,7 +101,7 @@ fn annotations(text: &[u8]) {
     if let Some(had) = read(previous::read(value), text) {
         assert!(!had.is_empty());
     }
-    let with = |value: &str| Annotations::from([(request::NETWORKS.to_owned(), value.to_owned())]);
+    let with = |value: &str| Annotations::from([(annotations::NETWORKS.to_owned(), value.to_owned())]);
     let Some(request) = requested(&with(value), text) else { return };
     assert!(request.inline.is_empty());
     // Both forms mean the same: what the short form says can be said in JSON.
@@ -130,14 +130,18 @@ fn as_json(attachment: &Attachment) -> serde_json::Value {
 }
 
 /// What `annotations` ask for, within the limits that are set without settings.
-fn asked(annotations: &Annotations) -> Option<Result<request::Request>> {
+fn asked(annotations: &Annotations) -> Option<Result<annotations::Request>> {
     let asked = Asked::of(annotations)?;
     Some(asked.check_size(&Settings::default()).and_then(|()| asked.read()))
 }
 
-fn requested(annotations: &Annotations, text: &[u8]) -> Option<request::Request> {
+fn requested(annotations: &Annotations, text: &[u8]) -> Option<annotations::Request> {
     let asked = asked(annotations);
-    assert_eq!(asked.is_some(), annotations.contains_key(request::NETWORKS), "nothing is asked by accident");
+    assert_eq!(
+        asked.is_some(),
+        annotations.contains_key(annotations::NETWORKS),
+        "nothing is asked by accident"
+    );
     let request = read(asked?, text)?;
     assert!((1..=Settings::default().max_attachments).contains(&request.attachments.len()));
     for address in request.attachments.iter().flat_map(|attachment| &attachment.ips) {

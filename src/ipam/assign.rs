@@ -14,7 +14,7 @@ use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::route::{Route, Table};
 use crate::net::subnet::Subnet;
-use crate::oci::request::Attachment;
+use crate::oci::annotations::Attachment;
 
 /// An attachment with all that is known before addresses are picked.
 #[derive(Clone, Debug)]

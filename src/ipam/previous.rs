@@ -11,7 +11,7 @@ use crate::ledger::record::Record;
 use crate::net::lease_key::Claim;
 use crate::net::mac::MacAddr;
 use crate::net::name::NetworkName;
-use crate::oci::request::{self, Attachment};
+use crate::oci::annotations::{self, Attachment};
 
 /// No hint is longer: what a symbolic link can hold everywhere (XFS: 1024 bytes with its end).
 const LONGEST: usize = 1023;
@@ -63,7 +63,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<(NetworkName, Hint)>> {
         let addresses = attachment.ips.iter().map(|ip| ip.address).collect();
         (attachment.network, Hint { addresses, mac: attachment.mac })
     };
-    Ok(request::short_form(text)?.into_iter().map(hint).collect())
+    Ok(annotations::short_form(text)?.into_iter().map(hint).collect())
 }
 
 /// The hint for each of `requests`: for the second attachment to a network what the second had.
@@ -79,7 +79,7 @@ pub(crate) fn of(requests: &[Attachment], remembered: &[(NetworkName, Hint)]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::request::short_form;
+    use crate::oci::annotations::short_form;
 
     fn record(attachments: &str) -> Record {
         let text = format!(

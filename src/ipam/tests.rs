@@ -18,7 +18,7 @@ use crate::net::link::{Link, eth0};
 use crate::net::name::ContainerId;
 use crate::net::name::IfName;
 use crate::net::parent::{MadeParent, Recipe};
-use crate::oci::request::short_form;
+use crate::oci::annotations::short_form;
 
 /// A store in a folder that goes with it.
 struct Disk {

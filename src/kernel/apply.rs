@@ -22,7 +22,7 @@ use crate::netlink::message::{self, Message, NewLink};
 use crate::netlink::reply::Refusal;
 use crate::netlink::{explain, refused};
 use crate::plan::Op;
-use crate::plan::lasting::Lasting;
+use crate::plan::persistent::Lasting;
 
 /// For how long the kernel is waited for where it does something by and by: it takes namespaces apart some time
 /// after their last process is gone, usually within 100 ms.

@@ -2,32 +2,32 @@
 //! processes, sends and hears frames. The rtnetlink messages are in `netlink`.
 
 mod apply;
-mod detached;
 mod filter;
 mod holder;
 mod host_link;
 mod journal;
 mod netns;
+mod packet_socket;
 mod parent;
 mod probe;
 mod process;
+mod spawn;
 mod start;
 mod status;
 mod survey;
 mod sysctl;
-mod wire;
 
 pub(crate) use apply::{Made, attach, detach, reseal, settle};
-pub(crate) use detached::{detach_self, start_detached};
 pub(crate) use holder::{is_in, lives};
 pub(crate) use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};
 pub(crate) use journal::tell_journal;
 pub(crate) use netns::NetnsFile;
+pub(crate) use packet_socket::Wire;
 pub(crate) use parent::{delete_left, delete_parent, is_wireless, make_parent};
 pub(crate) use probe::Probes;
 pub(crate) use process::{Process, is_rootless, pid_namespace};
+pub(crate) use spawn::{detach_self, start_detached};
 pub(crate) use start::{restore_signals, start};
 pub(crate) use status::{can_make, release};
 pub(crate) use survey::{Seen, Survey, survey};
 pub(crate) use sysctl::{sysctl, sysctl_of};
-pub(crate) use wire::Wire;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::wire::Wire;
+use super::packet_socket::Wire;
 use crate::config::conflict_detection::{Detection, Schedule};
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::fs::file;
 use crate::fs::trust;
 use crate::oci::cdi;
-use crate::oci::own_hooks::Program;
+use crate::oci::hooks::Program;
 
 impl Store {
     /// Where the CDI file is.

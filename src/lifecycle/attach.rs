@@ -28,9 +28,9 @@ use crate::net::netns::Netns;
 use crate::net::seal::Alias;
 use crate::netlink::{Socket, is_in_use};
 use crate::oci;
-use crate::oci::request::Request;
+use crate::oci::annotations::Request;
 use crate::plan;
-use crate::plan::lasting;
+use crate::plan::persistent;
 
 /// Attaches a container that is being created to the networks it asks for: to all of them, or to none. It asks by
 /// annotations and by devices; the hook was called for the device `named`, if for one. `None` if it asks for none, and
@@ -94,7 +94,7 @@ pub(crate) fn attach(
     netns.enter()?;
     let mut inside = left(Socket::open()?);
     let mut wanted = request.attachments.iter().zip(&networks);
-    let lasting = wanted.any(|(asked, network)| lasting::is_wanted(asked, network));
+    let lasting = wanted.any(|(asked, network)| persistent::is_wanted(asked, network));
     let links = without_the_dead(store, &settings, &holder.netns, lasting, &mut host, &mut inside)?;
     let names = assign::names(&request.attachments, &links)?;
     // A namespace with nothing but `lo` has no routes.

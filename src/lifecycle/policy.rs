@@ -15,8 +15,8 @@ use crate::net::neighbour::Neighbour;
 use crate::net::subnet::Subnet;
 use crate::net::ways::Ways;
 use crate::netlink::Socket;
-use crate::oci::asked::Asked;
-use crate::oci::request::{self, Request};
+use crate::oci::annotation_set::Asked;
+use crate::oci::annotations::{self, Request};
 
 /// What is asked for and the definitions of its networks, as far as the operator permits it. Nothing is looked up
 /// for a container before that is known, so that a refusal tells nothing but its own rule.
@@ -40,7 +40,7 @@ pub(crate) fn permitted(
         };
         let inline = inline.clone().on_vlan(vlan)?;
         settings.allow_inline(&inline).map_err(of_settings)?;
-        let annotation = format!("annotation {}{name}", request::NETWORK_PREFIX);
+        let annotation = format!("annotation {}{name}", annotations::NETWORK_PREFIX);
         if store.has_network(name)? {
             return Err(Error::new(Kind::Taken, format!("{annotation} defines a network that exists"))
                 .hint("give it another name, or remove the annotation to use the existing network"));

@@ -15,9 +15,9 @@ use crate::fs::trust;
 use crate::kernel;
 use crate::ledger::Store;
 use crate::oci;
-use crate::oci::injection;
-use crate::oci::own_hooks::Program;
-use crate::oci::runtime_call::Call;
+use crate::oci::hooks::Program;
+use crate::oci::inject;
+use crate::oci::runtime_args::Call;
 
 /// The name by which this program is the wrapper.
 pub(crate) const NAME: &str = "underlay-runtime";
@@ -77,7 +77,7 @@ fn prepare(store: &Store, program: &Program, call: &Call<'_>) -> Result<PathBuf>
 fn add_hooks(path: &Path, program: &Program, call: &Call<'_>) -> Result<bool> {
     let Ok(config) = ForeignFile::read(path, oci::LIMIT) else { return Ok(false) };
     let of_config = |error: Error| error.within(path.display());
-    let Some(text) = injection::inject(&config.content, program, &call.networks).map_err(of_config)? else {
+    let Some(text) = inject::inject(&config.content, program, &call.networks).map_err(of_config)? else {
         return Ok(false);
     };
     trust::check_program(&program.path)?;

@@ -11,7 +11,7 @@ use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::{Holder, Record, State, VERSION};
 use crate::net::name::ContainerId;
-use crate::oci::request::Request;
+use crate::oci::annotations::Request;
 
 /// Has `container` share what another container of its namespace is attached to, if that is what it asks for; its record
 /// then. The namespace must have been made before the container, or there is nobody to share with.

@@ -2,7 +2,7 @@
 
 use crate::config::network::Network;
 use crate::ledger::record::{Attached, Record};
-use crate::oci::request::Attachment;
+use crate::oci::annotations::Attachment;
 
 impl Record {
     /// Whether the attachments of this container are what is `asked` for, each of the network at its place in
@@ -36,7 +36,7 @@ impl Attached {
 mod tests {
     use super::*;
     use crate::net::name::NetworkName;
-    use crate::oci::request::short_form;
+    use crate::oci::annotations::short_form;
 
     /// A container that is attached to VLAN 5 of `lan`, and to `san`.
     const RECORD: &str = r#"{

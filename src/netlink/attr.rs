@@ -9,7 +9,7 @@ use neli::rtnl::{Rtattr, RtattrBuilder};
 use neli::types::Buffer;
 use neli::{Size, ToBytes};
 
-use super::envelope::unsound;
+use super::nlmsg::unsound;
 use crate::error::Result;
 
 /// The number of an attribute, without the flags that say how it is encoded (linux/netlink.h).

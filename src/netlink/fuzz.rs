@@ -8,7 +8,7 @@ use super::ways;
 use crate::error::Result;
 use crate::ledger::record::Attached;
 use crate::net::seal::Alias;
-use crate::plan::lasting::Lasting;
+use crate::plan::persistent::Lasting;
 
 /// A datagram from the kernel. Its promise: whatever stands in it, each message is taken by its own length, so that
 /// none is read as a part of another, and each payload is read or refused.

@@ -17,8 +17,8 @@ use neli::rtnl::{
 use neli::types::{Buffer, RtBuffer};
 
 use super::attr::{attribute, nested, octets};
-use super::driver;
-pub(crate) use super::envelope::{Message, unsound};
+use super::link_info;
+pub(crate) use super::nlmsg::{Message, unsound};
 use crate::error::{Error, Result};
 use crate::net::driver::Driver;
 use crate::net::link_options::Tuning;
@@ -26,7 +26,7 @@ use crate::net::mac::MacAddr;
 use crate::net::name::IfName;
 use crate::net::route::{Route, RouteType, TableId};
 use crate::net::vlan::VlanProtocol;
-use crate::plan::lasting::PROTOCOL;
+use crate::plan::persistent::PROTOCOL;
 
 /// `IFLA_VLAN_*` of linux/if_link.h, which neli lacks.
 #[neli_enum(serialized_type = "u16")]
@@ -204,7 +204,7 @@ pub(crate) fn create_link(new: NewLink<'_>, netns: BorrowedFd<'_>) -> Result<Mes
         attribute(Ifla::Link, parent_index)?,
         attribute(Ifla::NetNsFd, netns.as_raw_fd())?,
         attribute(Ifla::Group, group)?,
-        driver::write(driver, bclim, tuning)?,
+        link_info::write(driver, bclim, tuning)?,
     ];
     if let Some(mac) = mac {
         attributes.push(attribute(Ifla::Address, Buffer::from(&mac.bytes()[..]))?);

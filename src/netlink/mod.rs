@@ -4,14 +4,14 @@
 pub(crate) mod attr;
 mod channel;
 mod contents;
-mod driver;
-mod envelope;
 mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
 pub(crate) mod host_message;
+mod link_info;
 pub(crate) mod message;
 mod neighbours;
+mod nlmsg;
 pub(crate) mod reply;
 pub(crate) mod routes;
 mod socket;

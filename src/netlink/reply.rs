@@ -11,7 +11,7 @@ use neli::consts::rtnl::{Arphrd, Ifa, Iff, Ifla, IflaInfo};
 use nix::libc;
 
 use super::attr::{ip, number, text, value};
-use super::driver;
+use super::link_info;
 use super::message::{IflaVlan, ether_type};
 use crate::error::{Error, Result};
 use crate::net::link::{Elsewhere, Link};
@@ -136,7 +136,7 @@ pub(crate) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
     let info_text = |attribute: IflaInfo| self::value(info, attribute).and_then(text);
     let data = self::value(info, IflaInfo::Data).unwrap_or_default();
     let kind = info_text(IflaInfo::Kind);
-    let told = kind.as_deref().and_then(|kind| driver::read(kind, data));
+    let told = kind.as_deref().and_then(|kind| link_info::read(kind, data));
     // Other kinds number their data otherwise.
     let vlan = |attribute: IflaVlan| {
         let value = self::value(data, attribute).filter(|_| kind.as_deref() == Some("vlan"))?;

@@ -10,7 +10,7 @@ use super::attr::{ip, number, value};
 use super::message::RTNH_F_ONLINK;
 use crate::error::Result;
 use crate::net::route::{Route, RouteType, TableId};
-use crate::plan::lasting::PROTOCOL;
+use crate::plan::persistent::PROTOCOL;
 
 /// `RT_TABLE_MAIN`
 pub(crate) const MAIN: u8 = 254;

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::net::name::NetworkName;
-use crate::oci::own_hooks::{Hook, Program, STAGES};
+use crate::oci::hooks::{Hook, Program, STAGES};
 
 /// The kind of our devices: vendor and class.
 pub(crate) const KIND: &str = "underlay.io/net";

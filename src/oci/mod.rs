@@ -2,13 +2,13 @@
 //!
 //! An annotation goes from `asked.rs` (all of a container) to `request.rs` (`io.underlay.networks`).
 
-pub(crate) mod address;
-pub(crate) mod asked;
+pub(crate) mod annotation_set;
+pub(crate) mod annotations;
 pub(crate) mod cdi;
-pub(crate) mod injection;
-pub(crate) mod own_hooks;
-pub(crate) mod request;
-pub(crate) mod runtime_call;
+pub(crate) mod hooks;
+pub(crate) mod inject;
+pub(crate) mod requested_address;
+pub(crate) mod runtime_args;
 mod state;
 
 pub(crate) use state::*;

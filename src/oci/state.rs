@@ -11,9 +11,9 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::file::{self, Trust};
 use crate::json;
 use crate::net::name::NetworkName;
-use crate::oci::asked::Asked;
-use crate::oci::own_hooks;
-use crate::oci::request::{Annotations, NETWORKS};
+use crate::oci::annotation_set::Asked;
+use crate::oci::annotations::{Annotations, NETWORKS};
+use crate::oci::hooks;
 
 /// No state and no config.json is larger: what is, is not read further.
 pub(crate) const LIMIT: u64 = 16 * 1024 * 1024;
@@ -192,7 +192,7 @@ pub(crate) fn config(text: &[u8], devices: bool) -> Result<Bundle> {
     let annotations = config.annotations.unwrap_or_default();
     let is_asked = annotations.contains_key(NETWORKS);
     let hooks = config.hooks.filter(|_| is_asked || devices);
-    let devices = hooks.map(|hooks| own_hooks::networks(hooks.get())).transpose()?.unwrap_or_default();
+    let devices = hooks.map(|hooks| hooks::networks(hooks.get())).transpose()?.unwrap_or_default();
     if !is_asked && devices.is_empty() {
         return Ok(Bundle { annotations, ..Bundle::default() });
     }

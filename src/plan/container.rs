@@ -16,7 +16,7 @@ use crate::net::name::IfName;
 use crate::net::parent::Recipe;
 use crate::net::route::{Route, Table, TableId};
 use crate::net::seal::Alias;
-use crate::plan::lasting::{Lasting, PROTOCOL};
+use crate::plan::persistent::{Lasting, PROTOCOL};
 
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
 /// shown before anything exists.

@@ -2,6 +2,6 @@
 
 mod container;
 pub(crate) mod host_plan;
-pub(crate) mod lasting;
+pub(crate) mod persistent;
 
 pub(crate) use container::*;

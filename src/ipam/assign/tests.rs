@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::net::ipv6::Ipv6;
-use crate::oci::request;
+use crate::oci::annotations;
 
 fn requests(text: &str) -> Vec<Attachment> {
-    let annotations = request::Annotations::from([(request::NETWORKS.to_owned(), text.to_owned())]);
-    crate::oci::asked::Asked::of(&annotations).unwrap().read().unwrap().attachments
+    let annotations = annotations::Annotations::from([(annotations::NETWORKS.to_owned(), text.to_owned())]);
+    crate::oci::annotation_set::Asked::of(&annotations).unwrap().read().unwrap().attachments
 }
 
 #[track_caller]

@@ -1,7 +1,7 @@
 //! What annotations say, in both forms.
 
 use super::*;
-use crate::oci::asked::Asked;
+use crate::oci::annotation_set::Asked;
 use proptest::prelude::*;
 
 fn read(text: &str) -> Result<Vec<Attachment>> {

@@ -10,8 +10,8 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::net::name::NetworkName;
-use crate::oci::own_hooks::{self, Hook, Listed, Program, STAGES};
-use crate::oci::request::NETWORKS;
+use crate::oci::annotations::NETWORKS;
+use crate::oci::hooks::{self, Hook, Listed, Program, STAGES};
 
 type Object = BTreeMap<String, Box<RawValue>>;
 
@@ -27,7 +27,7 @@ pub(crate) fn inject(config: &[u8], program: &Program, networks: &[NetworkName])
         return Ok(None);
     }
     let text = config.get("hooks").map_or("null", |hooks| hooks.get());
-    let had = own_hooks::networks(text)?;
+    let had = hooks::networks(text)?;
     let hooks: Option<Object> = json::read(text.as_bytes()).map_err(|error| error.within("hooks"))?;
     let mut hooks = hooks.unwrap_or_default();
     let mut added = false;

@@ -8,7 +8,7 @@ use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::{Error, Result};
 use crate::net::name::NetworkName;
-use crate::oci::request::{
+use crate::oci::annotations::{
     Annotations, Attachment, IDENTITY, NETWORK_PREFIX, NETWORKS, OPTIONS, PREFIX, Request, attachments,
     is_json,
 };

@@ -8,7 +8,7 @@ use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::record::{Attached, Record};
 use crate::net::route::{Route, TableId};
-use crate::oci::request::Attachment;
+use crate::oci::annotations::Attachment;
 
 /// By which the kernel knows that a rule or route is ours (`FRA_PROTOCOL`, `rtm_protocol`): a number nobody has taken
 /// in linux/rtnetlink.h or iproute2's rt_protos. It takes the place of a link's mark: the ledger says whose it is.

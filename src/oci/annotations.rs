@@ -11,7 +11,7 @@ use crate::net::mac::MacAddr;
 use crate::net::name::{ChosenName, Identity, NetworkName};
 use crate::net::route::{Route, TableId};
 use crate::net::vlan::VlanId;
-use crate::oci::address::{self, RequestedAddress};
+use crate::oci::requested_address::{self, RequestedAddress};
 
 /// The annotation that lists the attachments of a container.
 pub(crate) const NETWORKS: &str = "io.underlay.networks";
@@ -59,7 +59,7 @@ pub(crate) struct Attachment {
     #[serde(rename = "name", alias = "network")]
     pub network: NetworkName,
     /// Exactly the addresses to have; none: one of each family, picked.
-    #[serde(default, alias = "ip", deserialize_with = "address::one_or_many")]
+    #[serde(default, alias = "ip", deserialize_with = "requested_address::one_or_many")]
     pub ips: Vec<RequestedAddress>,
     /// The MAC address to have.
     #[serde(default)]
