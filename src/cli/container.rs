@@ -10,10 +10,10 @@ use crate::net::name::ContainerId;
 /// # Errors
 /// When no container of the ledger is meant, or several are, or its record is damaged.
 pub(super) fn find(store: &Store, name: &str) -> Result<Record> {
-    if let Ok(id) = name.parse::<ContainerId>()
-        && let Some(record) = store.record(&id)?
-    {
-        return Ok(record);
+    if let Ok(id) = name.parse::<ContainerId>() {
+        if let Some(record) = store.record(&id)? {
+            return Ok(record);
+        }
     }
     let mut records = store.records()?.sound;
     records.retain(|record| record.container.as_str().starts_with(name));

@@ -112,7 +112,7 @@ pub(crate) fn word(text: impl AsRef<OsStr>) -> String {
     if bytes.first().is_some_and(|first| *first != b'=') && bytes.iter().all(is_plain) {
         return String::from_utf8_lossy(bytes).into_owned();
     }
-    match str::from_utf8(bytes) {
+    match std::str::from_utf8(bytes) {
         Ok(text) if text.chars().all(is_visible) => format!("'{}'", text.replace('\'', r"'\''")),
         _ if bytes.ends_with(b"\n") => format!("$'{}'", escaped(bytes)),
         _ => format!("\"$(printf '{}')\"", escaped(bytes)),

@@ -103,10 +103,10 @@ impl Draft<'_> {
             return Ok(Some(mac));
         }
         let had = wanted.hint.mac.filter(|mac| mac.is_unicast() && !self.subject.afresh);
-        if let Some(mac) = had
-            && self.take_if_free(place, mac.into())?
-        {
-            return Ok(Some(mac));
+        if let Some(mac) = had {
+            if self.take_if_free(place, mac.into())? {
+                return Ok(Some(mac));
+            }
         }
         let key = self.leasing.store.machine_key(&wanted.parent);
         let identity = self.identity();

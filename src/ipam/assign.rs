@@ -88,15 +88,13 @@ pub(crate) fn routes(wanted: &[Wanted], attached: &mut [Attached], present: Defa
                 best = Some((rank, index, route));
             }
         }
-        if let Some((_, index, route)) = best
-            && let (Some(wanted), Some(attached)) = (wanted.get(index), attached.get_mut(index))
-        {
-            match route {
-                Some(route) => attached.routes.push(route),
-                None => {
-                    let (default_route, metric) = (true, wanted.network.metric);
-                    attached.advertised = Advertised { default_route, metric, ..attached.advertised };
-                }
+        let Some((_, index, route)) = best else { continue };
+        let (Some(wanted), Some(attached)) = (wanted.get(index), attached.get_mut(index)) else { continue };
+        match route {
+            Some(route) => attached.routes.push(route),
+            None => {
+                let (default_route, metric) = (true, wanted.network.metric);
+                attached.advertised = Advertised { default_route, metric, ..attached.advertised };
             }
         }
     }

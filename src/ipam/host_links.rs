@@ -96,10 +96,10 @@ impl<'a> Draft<'a> {
         let network = self.network;
         // Made anew it would have no routes to containers that are not found.
         let is_same = |known: &&HostLink| known.segment == self.segment && known.suits(network);
-        if let Some(known) = known.filter(is_same)
-            && self.leasing.store.is_in_doubt()?
-        {
-            return Ok(known.clone());
+        if let Some(known) = known.filter(is_same) {
+            if self.leasing.store.is_in_doubt()? {
+                return Ok(known.clone());
+            }
         }
         let mut addresses = Vec::new();
         for is_v4 in [true, false] {
@@ -151,10 +151,10 @@ impl<'a> Draft<'a> {
                 && network.subnet_of(*address).is_some_and(|subnet| !subnet.is_reserved(*address))
         };
         let before = known.and_then(|known| known.addresses.iter().copied().find(of_family)).filter(usable);
-        if let Some(address) = before
-            && self.lease(address)?
-        {
-            return Ok(Some(address));
+        if let Some(address) = before {
+            if self.lease(address)? {
+                return Ok(Some(address));
+            }
         }
         let mut subnets = network.subnets.iter().filter(|subnet| of_family(&subnet.net().addr())).peekable();
         if subnets.peek().is_none() {

@@ -237,10 +237,10 @@ fn create_link(op: &Op, host: &mut Socket, inside: &mut Socket, netns: &NetnsFil
     }
     let link = inside.link(&born_as)?;
     let link = link.ok_or_else(|| Error::input(format!("link {born_as} was made and is gone")))?;
-    if born_as != *name
-        && let Some(refusal) = single(inside, message::rename_link(link.ifindex, name)?)?
-    {
-        return Err(explain(op, &refusal));
+    if born_as != *name {
+        if let Some(refusal) = single(inside, message::rename_link(link.ifindex, name)?)? {
+            return Err(explain(op, &refusal));
+        }
     }
     Ok(link)
 }

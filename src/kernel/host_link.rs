@@ -58,10 +58,10 @@ pub(crate) fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socke
         return Err(explain(&op, &refusal));
     }
     let made = finish(link, home, host);
-    if made.is_err()
-        && let Err(error) = delete_host_link(link, host)
-    {
-        log::warn!("{} was made and could not be deleted: {error}", link.name);
+    if made.is_err() {
+        if let Err(error) = delete_host_link(link, host) {
+            log::warn!("{} was made and could not be deleted: {error}", link.name);
+        }
     }
     made
 }

@@ -37,10 +37,10 @@ pub(crate) fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut S
     let link = host.link(&parent.born_as)?;
     let link = link.ok_or_else(|| Error::input(format!("{} was made and is gone", parent.name)))?;
     let finished = finish(&op, &link, parent, host);
-    if finished.is_err()
-        && let Err(error) = delete(link.ifindex, host)
-    {
-        log::warn!("{} was made and could not be deleted: {error}", parent.born_as);
+    if finished.is_err() {
+        if let Err(error) = delete(link.ifindex, host) {
+            log::warn!("{} was made and could not be deleted: {error}", parent.born_as);
+        }
     }
     finished
 }

@@ -61,7 +61,7 @@ impl Store {
         let time = humantime::format_rfc3339_seconds(now).to_string();
         // By chance: whoever makes events cannot choose it.
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let is_time = since.subsec_micros().is_multiple_of(SELDOM);
+        let is_time = since.subsec_micros() % SELDOM == 0;
         let written = serde_json::to_string(&Recorded { time, event })
             .map_err(io::Error::from)
             .and_then(|line| self.add_line(&printable::json(&line), is_time));

@@ -83,11 +83,10 @@ pub(super) type Acquired = Result<LockFile, Refused>;
 /// one that was the lock before.
 pub(super) fn acquire(first: &Path, known: Option<LockFile>, timeout: Duration) -> io::Result<Acquired> {
     let until = Instant::now() + timeout;
-    if let Some(file) = known
-        && file.try_lock(libc::F_WRLCK)?
-        && file.is_current()?
-    {
-        return Ok(Ok(file));
+    if let Some(file) = known {
+        if file.try_lock(libc::F_WRLCK)? && file.is_current()? {
+            return Ok(Ok(file));
+        }
     }
     let mut dead = Vec::new();
     let mut number = 0;

@@ -90,7 +90,7 @@ fn write(store: &Store, path: &Path, text: &str) {
 /// One time in sixteen, by chance: whoever makes containers cannot choose it.
 fn is_time_to_trim() -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.subsec_micros().is_multiple_of(16)
+    now.subsec_micros() % 16 == 0
 }
 
 /// Who holds `claim`, as far as that can be made out.

@@ -85,9 +85,8 @@ pub(crate) fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected
     }
     for name in made {
         if mended.in_doubt || store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
-            if let Some(left) = parents::left_of(store, &name, &mut host)?
-                && (dry_run || collected.note(parents::sweep(&locked, &name, &mut host)))
-            {
+            let Some(left) = parents::left_of(store, &name, &mut host)? else { continue };
+            if dry_run || collected.note(parents::sweep(&locked, &name, &mut host)) {
                 collected.done.push(Op::DeleteParent { name: left }.to_string());
             }
             continue;

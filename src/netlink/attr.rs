@@ -76,6 +76,11 @@ pub(crate) fn number(bytes: &[u8]) -> Option<u32> {
     bytes.try_into().ok().map(u32::from_ne_bytes)
 }
 
+/// The number an attribute holds that may be below nothing.
+pub(crate) fn signed_number(bytes: &[u8]) -> Option<i32> {
+    bytes.try_into().ok().map(i32::from_ne_bytes)
+}
+
 /// The text of a string attribute, with or without its NUL.
 pub(crate) fn text(bytes: &[u8]) -> Option<String> {
     let bytes = CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes);

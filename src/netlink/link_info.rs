@@ -5,7 +5,7 @@ use neli::neli_enum;
 use neli::rtnl::Rtattr;
 use neli::types::Buffer;
 
-use super::attr::{attribute, attributes, nested, number, value};
+use super::attr::{attribute, attributes, nested, number, signed_number, value};
 use crate::error::Result;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::net::link_options::Tuning;
@@ -117,7 +117,7 @@ pub(crate) fn read(kind: &str, data: &[u8]) -> Option<Told> {
                 driver: Driver::Macvlan {
                     mode: MacvlanMode::ALL.into_iter().find(|&found| macvlan_mode(found) == mode)?,
                 },
-                bclim: number(IflaMacvlan::BcCutoff).map(u32::cast_signed),
+                bclim: value(data, IflaMacvlan::BcCutoff).and_then(signed_number),
                 bcqueuelen: number(IflaMacvlan::BcQueueLen),
                 source_macs: macs.map(MacAddr::from_bytes).collect(),
             })

@@ -10,7 +10,7 @@ use neli::consts::nl::{NlmF, Nlmsg, NlmsgerrAttr};
 use neli::consts::rtnl::{Arphrd, Ifa, Iff, Ifla, IflaInfo};
 use nix::libc;
 
-use super::attr::{ip, number, text, value};
+use super::attr::{ip, number, signed_number, text, value};
 use super::link_info;
 use super::message::{IflaVlan, ether_type};
 use crate::error::{Error, Result};
@@ -143,7 +143,7 @@ pub(crate) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
         <[u8; 2]>::try_from(value).ok()
     };
     // What is there and no number is another namespace all the same.
-    let nsid = value(Ifla::LinkNetnsid).map(|bytes| self::number(bytes).map_or(-1, u32::cast_signed));
+    let nsid = value(Ifla::LinkNetnsid).map(|bytes| signed_number(bytes).unwrap_or(-1));
     Ok(Some(Link {
         ifindex: u32::from_ne_bytes([i0, i1, i2, i3]),
         name: string(Ifla::Ifname).unwrap_or_default(),
@@ -204,8 +204,8 @@ pub(crate) fn parse_address(payload: &[u8]) -> Result<Option<Address>> {
 pub(crate) fn parse_nsid(payload: &[u8]) -> Result<Option<i32>> {
     // Of linux/net_namespace.h, which neli lacks.
     const NETNSA_NSID: u16 = 1;
-    let nsid = payload.get(4..).and_then(|attributes| value(attributes, NETNSA_NSID)).and_then(number);
-    Ok(nsid.map(u32::cast_signed).filter(|&nsid| nsid >= 0))
+    let nsid = payload.get(4..).and_then(|attributes| value(attributes, NETNSA_NSID)).and_then(signed_number);
+    Ok(nsid.filter(|&nsid| nsid >= 0))
 }
 
 #[cfg(test)]

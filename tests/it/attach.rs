@@ -286,7 +286,7 @@ fn nobody_listens() {
     let lost = start("lost", "nowhere");
     assert_eq!(closed(&lost), 1);
     // A pipe whose other end is closed.
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = nix::unistd::pipe().unwrap();
     drop(reader);
     let mut hook = bed.underlay("hook createRuntime");
     let mut hook = hook.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(writer).spawn().unwrap();

@@ -350,7 +350,7 @@ impl Bed {
             for lease in fs::read_dir(segment.path()).unwrap() {
                 let name = lease.unwrap().file_name().into_string().unwrap();
                 if name != "segment.json" {
-                    leases.push(format!("{}/{name}", segment.file_name().display()));
+                    leases.push(format!("{}/{name}", segment.file_name().to_str().unwrap()));
                 }
             }
         }

@@ -31,7 +31,7 @@ fn examples() {
     for file in fs::read_dir(repository().join("packaging/examples")).unwrap() {
         let path = file.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "json") {
-            names.push(path.file_stem().unwrap().display().to_string());
+            names.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
             bed.configure(
                 &format!("networks/{}.json", names.last().unwrap()),
                 &fs::read_to_string(path).unwrap(),

@@ -39,9 +39,8 @@ pub(super) fn import(store: &Store, options: &Import) -> Result<()> {
     let uplink = uplink.as_ref().map(|link| link.name.as_str());
     let mut outcome = Ok(());
     let mut keep = |done: Result<()>| {
-        if let Err(error) = done
-            && let Err(previous) = std::mem::replace(&mut outcome, Err(error))
-        {
+        let Err(error) = done else { return };
+        if let Err(previous) = std::mem::replace(&mut outcome, Err(error)) {
             output::error(&previous);
         }
     };

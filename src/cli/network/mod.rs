@@ -100,9 +100,8 @@ fn remove(store: &Store, names: &[NetworkName], force: bool) -> Result<()> {
             Ok(()) => output::line(name.as_str()),
             refused => refused,
         };
-        if let Err(error) = removed
-            && let Err(previous) = std::mem::replace(&mut outcome, Err(error))
-        {
+        let Err(error) = removed else { continue };
+        if let Err(previous) = std::mem::replace(&mut outcome, Err(error)) {
             output::error(&previous);
         }
     }
