@@ -11,7 +11,8 @@ ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 # One static binary: nothing to load at each container's start, and it runs on any Linux of this architecture. Not
 # relocated at each start either, which would take a tenth of it (`make bench`): it lies where it was linked for, without
 # a random base, which memory-safe code can do without. The target must be named, or build scripts would be linked so too.
-TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+# Found where it is first used, once: tests/requirements may have installed rustc just before.
+TARGET = $(eval TARGET := $(shell rustc -vV | sed -n 's/^host: //p'))$(TARGET)
 RUSTFLAGS ?= -C target-feature=+crt-static -C relocation-model=static
 export RUSTFLAGS
 CARGO = cargo
@@ -23,12 +24,17 @@ PAYLOAD = target/payload
 # Manual pages and completions, made from the command line as the source defines it.
 GENERATED = target/generated
 
-.PHONY: build generated check test test-unit fuzz bench bench-native payload demo install uninstall clean
+.PHONY: build generated show check test test-unit fuzz bench bench-native payload demo install uninstall clean
 
-build:
+# Rust and a C compiler.
+.PHONY: toolchain
+toolchain:
+	@tests/requirements build
+
+build: toolchain
 	$(CARGO) build --release --target $(TARGET)
 
-generated:
+generated: toolchain
 	rm -rf $(GENERATED)
 	$(CARGO) run --quiet --locked --manifest-path packaging/generate/Cargo.toml --target $(TARGET) --target-dir target -- $(GENERATED)
 
@@ -137,7 +143,9 @@ demo:
 	tests/requirements demo
 	@echo "building underlay (some minutes the first time)"
 	$(MAKE) --no-print-directory build
-	tests/demo $(BINARY)
+	$(MAKE) --no-print-directory show
+show:
+	@tests/demo $(BINARY)
 
 # The binary first: an engine passes over a hook whose program is missing, and starts the container without it. Under a new
 # name, which then becomes its own: it may be running, and is never half there.
