@@ -49,6 +49,11 @@ check-code:
 	$(CARGO) clippy --all-targets --target $(TARGET) -- -D warnings
 	tests/deny
 
+# Everything compiles with the oldest Rust that Cargo.toml names, Debian 13's own; wants root.
+.PHONY: check-oldest-rust
+check-oldest-rust:
+	tests/oldest-rust
+
 .PHONY: requirements
 requirements:
 	tests/requirements tests
@@ -60,7 +65,7 @@ ifdef UNDERLAY_TEST
 else
 	@for debian in bookworm trixie forky; do [[ -e $$(tests/debian/image path $$debian) ]] || \
 		echo "the image of Debian $$debian is built beside the checks below (some minutes, once)"; done
-	$(MAKE) --no-print-directory -j2 -O images check
+	$(MAKE) --no-print-directory -j2 -O images check check-oldest-rust
 	$(MAKE) --no-print-directory test-packages test-it
 endif
 
