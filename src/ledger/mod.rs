@@ -2,7 +2,7 @@
 //! data dir, and what engines read under the CDI dir.
 //!
 //! `Store` reads; `Locked` is a `Store` with the lock, and writes. `record.rs`, `host_link.rs`, `quarantine.rs` and
-//! `event.rs` have what is in the files; `records.rs`, `segments.rs`, `host_links.rs`, `segment_hints.rs` and `events.rs`
+//! `event.rs` have what is in the files; `records.rs`, `leases.rs`, `host_links.rs`, `segment_hints.rs` and `events.rs`
 //! read and write them.
 
 mod affinity;
