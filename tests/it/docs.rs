@@ -17,9 +17,37 @@ pub fn tests(names: BTreeSet<String>) -> Vec<Test> {
     vec![
         Test::new("docs::cited_tests_exist", &[], move || cited(&all)),
         Test::new("docs::links_lead_somewhere", &[], links),
+        Test::new("docs::files_of_the_manual_page", &[], manual_page),
         Test::new("docs::commands_are_run", &[], move || documented::complete(&names)),
         Test::new("docs::tested_versions", &[Need::Installed], tested_versions),
     ]
+}
+
+/// The files that the manual page names are those of docs/network-file.md, and those that the program has.
+fn manual_page() {
+    let page = fs::read_to_string(repository().join("packaging/generate/src/main.rs")).unwrap();
+    let files = page.split("\"FILES\"").nth(1).unwrap().split("\"ANNOTATIONS\"").next().unwrap();
+    let ours =
+        |line: &&str| line.starts_with("(\"/run/underlay/") || line.starts_with("(\"/var/lib/underlay/");
+    let documented = fs::read_to_string(repository().join("docs/network-file.md")).unwrap();
+    let names: Vec<_> = files
+        .lines()
+        .map(str::trim)
+        .filter(ours)
+        .flat_map(|line| line.split('"').nth(1).unwrap().split(", "))
+        .map(|path| path.rsplit('/').next().unwrap())
+        .collect();
+    assert!(names.len() >= 5, "{names:?}");
+    for name in names {
+        assert!(documented.contains(&format!("`{name}`")), "docs/network-file.md does not know {name}");
+        let code = format!("\"{}\"", name.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit()));
+        let folder = repository().join("src/ledger");
+        let knows = fs::read_dir(folder).unwrap().any(|entry| {
+            let path = entry.unwrap().path();
+            path.is_file() && fs::read_to_string(path).unwrap().contains(&code)
+        });
+        assert!(knows, "nothing in src/ledger names {name}");
+    }
 }
 
 /// The table of tested versions says what is tested, in the column of this Debian.

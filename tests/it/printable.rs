@@ -11,11 +11,12 @@ use crate::need::Need;
 use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 5] = [
+    let all: [Named; 6] = [
         ("annotations", &[Need::Macvlan], annotations),
         ("labels_in_json", &[Need::Macvlan], labels),
         ("links", &[Need::Macvlan], links),
         ("paths_in_tables_and_logs", &[Need::Macvlan], paths),
+        ("commands_of_odd_parents", &[Need::Macvlan], pasted),
         ("command_line", &[Need::Macvlan], command_line),
     ];
     all.map(|(name, needs, run)| Test::new(format!("printable::{name}"), needs, run)).into()
@@ -116,6 +117,52 @@ fn links() {
     let outcome = bed.outcome("network create -o parent=e\u{1b}[31m\u{202e} n", "");
     assert_eq!(outcome.code, 1);
     assert_visible(&outcome.stderr);
+}
+
+/// The host may call its links what a shell reads as commands. Pasted, what `plan` and `gc` print does what it says.
+fn pasted() {
+    for name in ["e$(id>p)", "e;reboot", "e'x\"y", "e`id`&", "-e", "#e", "e|id", "~e", "e*"] {
+        let bed = Bed::new();
+        let link = ["link", "add", "name", name, "type", "veth", "peer", "odd"];
+        let done = outcome(bed.host.command("ip").args(link), b"");
+        assert_eq!(done.code, 0, "{name}: {done:?}");
+        let network = json!({
+            "version": 1, "driver": "macvlan", "parent": name, "host_access": true,
+            "subnets": [{"subnet": "10.9.0.0/24"}],
+        });
+        fs::write(bed.path("etc/networks/lan.json"), network.to_string()).unwrap();
+        let up = ["link", "set", "dev", name, "up"];
+        assert_eq!(outcome(bed.host.command("ip").args(up), b"").code, 0);
+        let plan = bed.run("plan --annotation io.underlay.networks=lan");
+        let words = words_of(&bed, &plan);
+        assert!(words.lines().filter(|word| *word == name).count() >= 2, "{name}: {plan}\n{words}");
+        let mut web = bed.container(Bare, "web").networks("lan").start().unwrap();
+        web.kill();
+        web.forget();
+        let mut all = bed.run("gc --dry-run");
+        all += &bed.run("gc");
+        for command in ["check", "doctor", "network inspect lan", "network ls", "metrics"] {
+            let said = bed.outcome(command, "");
+            assert!(!said.stderr.contains("panicked"), "{name}: {said:?}");
+        }
+        words_of(&bed, &all);
+    }
+}
+
+/// The words of the commands in `text`, as a shell reads them where `ip` and the like do nothing and anything else is
+/// a failure.
+fn words_of(bed: &Bed, text: &str) -> String {
+    let folder = bed.path("pasted");
+    fs::create_dir_all(&folder).unwrap();
+    let script = format!(
+        "set -eu; PATH=/nowhere; cd {}; for name in ip sysctl rm ln nsenter; do \
+         eval \"$name() {{ printf '%s\\n' \\\"\\$@\\\"; }}\"; done\n{text}",
+        folder.display()
+    );
+    let done = outcome(std::process::Command::new("/bin/sh").args(["-c", &script]), b"");
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{text}");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "{text}");
+    done.stdout
 }
 
 /// The path of a container's namespace is its creator's text, and stands in what `gc` prints.
