@@ -41,8 +41,14 @@ impl Locked<'_> {
     /// # Errors
     /// The old record, if any, stays.
     pub(crate) fn write(&self, record: &Record) -> Result<()> {
-        write_state(&self.store.record_path(&record.container), record)?;
-        self.enter_namespace(record)
+        // Before the record: what fails leaves none.
+        self.enter_namespace(record)?;
+        let path = self.store.record_path(&record.container);
+        let written = write_state(&path, record);
+        if written.is_err() && !path.exists() {
+            self.leave_namespace(record).unwrap_or_else(|error| ::log::warn!("{error}"));
+        }
+        written
     }
 
     /// Gives back all that `record` holds, the record last: what is left by a kill in between is nobody's. Nothing,
