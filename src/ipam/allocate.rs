@@ -132,7 +132,7 @@ impl Draft<'_> {
             let key = self.leasing.store.machine_key(&wanted.parent);
             let (identity, network) = (self.identity(), &wanted.network.name);
             let half = |n: u8| u128::from(siphash(key, &format!("{identity} {network} ipv6 {n}")));
-            Ipv6Addr::from_bits(half(0) << 64 | half(1))
+            Ipv6Addr::from_bits((half(0) << 64) | half(1))
         });
         Advertised { slaac, secret, ..Advertised::default() }
     }

@@ -26,7 +26,7 @@ pub(crate) fn tell_journal(event: &Event) {
         sent.is_ok()
     };
     if !send(JOURNAL, fields(event)) {
-        let priority = FACILITY << 3 | event.priority() as u8;
+        let priority = (FACILITY << 3) | event.priority() as u8;
         let message = printable::message(&event.to_string());
         send(SYSLOG, format!("<{priority}>underlay: {message}"));
     }

@@ -89,7 +89,7 @@ fn await_only_way(container: &Container<'_>, text: &str) {
 fn eui64(container: &Container<'_>) -> String {
     let mac = container.link("eth0")["address"].as_str().unwrap().to_owned();
     let bytes: Vec<_> = mac.split(':').map(|byte| u16::from_str_radix(byte, 16).unwrap()).collect();
-    let group = |high: u16, low: u16| format!("{:x}", high << 8 | low);
+    let group = |high: u16, low: u16| format!("{:x}", (high << 8) | low);
     let groups = [
         group(bytes[0] ^ 2, bytes[1]),
         group(bytes[2], 0xff),
