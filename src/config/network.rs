@@ -15,9 +15,9 @@ use crate::json;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::net::ipv6::Ipv6;
 use crate::net::link::{Link, set_mtu};
-use crate::net::link_options::Tuning;
+use crate::net::link_options::LinkOptions;
 use crate::net::name::{IfName, NetworkName};
-use crate::net::parent::{self, Recipe};
+use crate::net::parent::{self, ParentSpec};
 use crate::net::route::{Route, TableId};
 use crate::net::subnet::Subnet;
 use crate::net::trunk::Trunk;
@@ -46,7 +46,7 @@ pub(crate) struct Network {
     /// 6.4; -1: all).
     pub bclim: Option<i32>,
     /// What the links are given besides.
-    pub tuning: Tuning,
+    pub tuning: LinkOptions,
     /// How addresses are probed for before they are used; without it as the settings say.
     pub conflict_detection: Option<Detection>,
     /// How often the addresses of containers are announced; without it as the settings say.
@@ -181,10 +181,10 @@ impl Network {
     ///
     /// # Errors
     /// When its name is nearly that of a VLAN.
-    pub(crate) fn recipe(&self) -> Result<Option<Recipe>> {
+    pub(crate) fn recipe(&self) -> Result<Option<ParentSpec>> {
         match self.trunk.as_ref().and_then(Trunk::recipe) {
-            None if self.on_dummy => Ok(Some(Recipe::Dummy)),
-            None => Recipe::of_name(&self.parent),
+            None if self.on_dummy => Ok(Some(ParentSpec::Dummy)),
+            None => ParentSpec::of_name(&self.parent),
             vlan => Ok(vlan),
         }
     }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::net::driver::{IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::net::ipv6::Ipv6;
-use crate::net::link_options::{Sysctl, SysctlValue, Tuning};
+use crate::net::link_options::{LinkOptions, Sysctl, SysctlValue};
 use crate::net::mac::MacAddr;
 use crate::net::name::{IfName, NetworkName};
 use crate::net::route::{Route, TableId};
@@ -118,8 +118,8 @@ pub(crate) struct NetworkFile {
 
 impl NetworkFile {
     /// What it says of the links besides.
-    pub(crate) fn tuning(&self) -> Tuning {
-        Tuning {
+    pub(crate) fn tuning(&self) -> LinkOptions {
+        LinkOptions {
             txqueuelen: self.txqueuelen,
             bcqueuelen: self.bcqueuelen,
             source_macs: self.source_macs.clone(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::net::driver::Driver;
-use crate::net::lease_key::Claim;
+use crate::net::lease_key::LeaseKey;
 use crate::net::mac::MacAddr;
 use crate::net::name::Identity;
 use crate::net::subnet::Subnet;
@@ -30,8 +30,8 @@ pub(crate) struct Reservation {
 
 impl Reservation {
     /// All that is reserved.
-    pub(crate) fn claims(&self) -> impl Iterator<Item = Claim> {
-        self.addresses.iter().copied().map(Claim::from).chain(self.mac.map(Claim::from))
+    pub(crate) fn claims(&self) -> impl Iterator<Item = LeaseKey> {
+        self.addresses.iter().copied().map(LeaseKey::from).chain(self.mac.map(LeaseKey::from))
     }
 }
 
@@ -39,7 +39,7 @@ impl Reservation {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reservations {
     by_identity: BTreeMap<Identity, Reservation>,
-    holders: BTreeMap<Claim, Identity>,
+    holders: BTreeMap<LeaseKey, Identity>,
 }
 
 impl Reservations {
@@ -88,7 +88,7 @@ impl Reservations {
     }
 
     /// For whom `claim` is reserved.
-    pub(crate) fn holder(&self, claim: Claim) -> Option<&Identity> {
+    pub(crate) fn holder(&self, claim: LeaseKey) -> Option<&Identity> {
         self.holders.get(&claim)
     }
 
@@ -154,7 +154,7 @@ mod tests {
         let reserved = &network.reservations;
         assert_eq!(reserved.of(&db).unwrap().claims().count(), 3);
         assert!(reserved.of(&"x".parse().unwrap()).is_none());
-        let claim = |text: &str| text.parse::<Claim>().unwrap();
+        let claim = |text: &str| text.parse::<LeaseKey>().unwrap();
         for (text, holder) in [
             ("10.0.0.9", Some(&db)),
             ("02:00:00:00:00:09", Some(&db)),

@@ -4,7 +4,7 @@ use crate::diagnose::check_host::{self, HostRoutes};
 use crate::diagnose::compare::{self, Actual};
 use crate::diagnose::difference::{Difference, What};
 use crate::error::{Error, Result};
-use crate::kernel::{self, NetnsFile, Seen};
+use crate::kernel::{self, NetnsFile, SurveyedLink};
 use crate::ledger::record::{Holder, Record, State};
 use crate::ledger::{Holding, Locked, Store};
 use crate::lifecycle::reseal;
@@ -197,9 +197,9 @@ fn parents(locked: &Locked<'_>, host: &mut Host) -> Result<Vec<Difference>> {
 }
 
 /// Links that bear the mark of a container whose record is lost.
-fn unrecorded(store: &Store, marked: &[Seen]) -> Vec<Difference> {
+fn unrecorded(store: &Store, marked: &[SurveyedLink]) -> Vec<Difference> {
     let mut differences = Vec::new();
-    for Seen { alias, netns, link, .. } in marked {
+    for SurveyedLink { alias, netns, link, .. } in marked {
         let mark = &alias.mark;
         let (pid, start_time) = (mark.pid, mark.start_time);
         let holder = Holder { pid, start_time, pid_namespace: None, netns: netns.clone() };

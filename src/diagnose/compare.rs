@@ -10,14 +10,14 @@ use crate::diagnose::difference::{Difference, What};
 use crate::escape::shell::Line;
 use crate::ledger::record::Attached;
 use crate::net::link::{Link, set_mtu};
-use crate::net::link_options::{Sysctl, Tuning};
+use crate::net::link_options::{LinkOptions, Sysctl};
 use crate::net::mac::MacAddr;
 use crate::net::mark::{self, Mark};
 use crate::net::name::IfName;
 use crate::net::parent::MadeParent;
 use crate::net::route::{Route, TableId};
 use crate::net::seal::Alias;
-use crate::plan::persistent::Lasting;
+use crate::plan::persistent::Persistent;
 
 /// What there is of one attachment.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +113,7 @@ pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> V
     if let Some(table) = &attached.table {
         compare_routes(&table.routes, &actual.table_routes, format!(" table {}", table.id));
         for address in attached.addresses.iter().map(|net| net.addr()) {
-            let rule = |(from, table): (IpAddr, TableId)| Lasting::Rule { from, table }.to_string();
+            let rule = |(from, table): (IpAddr, TableId)| Persistent::Rule { from, table }.to_string();
             let found =
                 best(&actual.rules, |found| **found == (address, table.id), |found| found.0 == address);
             compare(What::Rule, Some(rule((address, table.id))), found.copied().map(rule));
@@ -148,8 +148,8 @@ fn shrunk(name: &IfName, link: &Link, mtu: u32) -> String {
 
 /// Each setting that the ledger has, with what there is of it.
 fn settings(
-    expected: &Tuning,
-    found: &Tuning,
+    expected: &LinkOptions,
+    found: &LinkOptions,
     sysctls: &BTreeMap<Sysctl, String>,
 ) -> Vec<(String, Option<String>)> {
     let mut all = Vec::new();
@@ -166,7 +166,7 @@ fn settings(
             let macs: BTreeSet<_> = macs.iter().map(ToString::to_string).collect();
             macs.into_iter().collect::<Vec<_>>().join(" ")
         };
-        let macs = |tuning: &Tuning| format!("source_macs {}", listed(&tuning.source_macs));
+        let macs = |tuning: &LinkOptions| format!("source_macs {}", listed(&tuning.source_macs));
         all.push((macs(expected), Some(macs(found))));
     }
     for (sysctl, value) in &expected.sysctls {
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use crate::ledger::record::Record;
     use crate::net::driver::{Driver, MacvlanMode};
-    use crate::net::link::Elsewhere;
+    use crate::net::link::LinkNetns;
 
     const RECORD: &str = r#"{
         "version": 1, "container": "web", "state": "attached",
@@ -282,7 +282,7 @@ mod tests {
     fn well(record: &Record) -> Actual {
         let eth0 = Link {
             driver: Some(Driver::Macvlan { mode: MacvlanMode::Bridge }),
-            elsewhere: Some(Elsewhere { ifindex: 2, nsid: 0 }),
+            elsewhere: Some(LinkNetns { ifindex: 2, nsid: 0 }),
             mac: record.attachments[0].mac,
             alias: Some(mark(record).to_string()),
             ..link(9, "eth0")
@@ -370,7 +370,7 @@ mod tests {
             changed(|actual| actual.host_nsid = None),
             differs("ifindex 2 of another network namespace")
         );
-        let on = |ifindex| with_link(move |link| link.elsewhere = Some(Elsewhere { ifindex, nsid: 0 }));
+        let on = |ifindex| with_link(move |link| link.elsewhere = Some(LinkNetns { ifindex, nsid: 0 }));
         assert_eq!(on(3), [""; 0]);
         assert_eq!(on(4), differs("ifindex 4"));
         let inside = |link: &mut Link| (link.lower, link.elsewhere) = (Some(3), None);

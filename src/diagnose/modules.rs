@@ -3,7 +3,7 @@
 use crate::config::network::Network;
 use crate::diagnose::finding::{Finding, Severity, Subject};
 use crate::net::driver::Kind;
-use crate::net::parent::Recipe;
+use crate::net::parent::ParentSpec;
 
 /// A type of link (`IFLA_INFO_KIND`), with the module that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +45,8 @@ pub(crate) fn needed(network: &Network) -> Vec<LinkType> {
         Kind::Ipvlan => LinkType::Ipvlan,
     };
     let parent = match network.recipe() {
-        Ok(Some(Recipe::Vlan { .. })) => Some(LinkType::Vlan),
-        Ok(Some(Recipe::Dummy)) => Some(LinkType::Dummy),
+        Ok(Some(ParentSpec::Vlan { .. })) => Some(LinkType::Vlan),
+        Ok(Some(ParentSpec::Dummy)) => Some(LinkType::Dummy),
         _ => network.trunk.is_some().then_some(LinkType::Vlan),
     };
     [link].into_iter().chain(parent).collect()

@@ -258,7 +258,9 @@ fn frame(bytes: &[u8]) {
             Some(true)
         );
         let announced = arp_nd::claim(&arp_nd::announcement(claim.address, claim.mac));
-        assert!(claim.address.is_unspecified() || announced == Some(arp_nd::Heard { probe: false, ..claim }));
+        assert!(
+            claim.address.is_unspecified() || announced == Some(arp_nd::ProbeReply { probe: false, ..claim })
+        );
     }
 }
 

@@ -4,7 +4,9 @@ use super::*;
 fn read(text: &str) -> String {
     let shown = |import: Import| match import {
         Import::Made(Foreign { words, lost, .. }) if lost.is_empty() => words.join(" "),
-        Import::Made(Foreign { words, lost, .. }) => format!("{} # {}", words.join(" "), lost.join("; ")),
+        Import::Made(Foreign { words, lost, .. }) => {
+            format!("{} # {}", words.join(" "), lost.join("; "))
+        }
         Import::Skipped(why) => format!("skipped: {why}"),
         Import::Refused(error) => format!("refused: {error}"),
     };

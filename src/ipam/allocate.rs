@@ -11,11 +11,11 @@ use crate::error::{Error, Kind, Result};
 use crate::hash::siphash;
 use crate::ipam::assign::Wanted;
 use crate::ledger::Holding;
-use crate::ledger::bitmap::Map;
+use crate::ledger::bitmap::Bitmap;
 use crate::ledger::lease_link::lease_target;
 use crate::ledger::quarantine::{by_host, in_words};
 use crate::net::ipv6::{Advertised, Ipv6};
-use crate::net::lease_key::Claim;
+use crate::net::lease_key::LeaseKey;
 use crate::net::mac::MacAddr;
 use crate::net::name::Identity;
 use crate::net::subnet::Subnet;
@@ -86,7 +86,7 @@ impl Draft<'_> {
     }
 
     /// Whether `claim` is reserved for somebody else.
-    fn is_others(&self, wanted: &Wanted, claim: Claim) -> bool {
+    fn is_others(&self, wanted: &Wanted, claim: LeaseKey) -> bool {
         wanted.network.reservations.holder(claim).is_some_and(|holder| *holder != self.identity())
     }
 
@@ -138,11 +138,11 @@ impl Draft<'_> {
     }
 
     /// Leases exactly `claim`.
-    fn take(&mut self, place: Place<'_>, claim: Claim, reason: Reason) -> Result<()> {
+    fn take(&mut self, place: Place<'_>, claim: LeaseKey, reason: Reason) -> Result<()> {
         let Place { segment, wanted, .. } = place;
         let what = match claim {
-            Claim::Address(_) => "address",
-            Claim::Mac(_) => "MAC address",
+            LeaseKey::Address(_) => "address",
+            LeaseKey::Mac(_) => "MAC address",
         };
         let network = &wanted.network.name;
         let hint = match reason {
@@ -180,7 +180,7 @@ impl Draft<'_> {
     }
 
     /// Leases `claim` if it is not somebody else's.
-    pub(crate) fn take_if_free(&mut self, place: Place<'_>, claim: Claim) -> Result<bool> {
+    pub(crate) fn take_if_free(&mut self, place: Place<'_>, claim: LeaseKey) -> Result<bool> {
         let is_free = !self.is_others(place.wanted, claim)
             && self.of_host(place.wanted, claim).is_none()
             && claim.address().is_none_or(|address| self.is_free(place, address));
@@ -189,18 +189,20 @@ impl Draft<'_> {
 
     /// What `claim` is to the host, if it is the host's to have: the kernel would set up no link with the MAC address of
     /// its parent, and where the host gets a route to a container none of its ways may change.
-    fn of_host(&self, wanted: &Wanted, claim: Claim) -> Option<String> {
+    fn of_host(&self, wanted: &Wanted, claim: LeaseKey) -> Option<String> {
         let (network, parent) = (&wanted.network, &wanted.parent);
         match claim {
-            Claim::Address(address) if self.present.on_host.contains(&address) => {
+            LeaseKey::Address(address) if self.present.on_host.contains(&address) => {
                 Some("held by this host itself".to_owned())
             }
-            Claim::Address(address) => {
+            LeaseKey::Address(address) => {
                 let subnet = network.host_access.as_ref().and_then(|_| network.subnet_of(address))?;
                 let on = [parent.ifindex, parent.segment()];
                 Some(self.present.ways.obstacle(address, subnet.net(), on)?.to_string())
             }
-            Claim::Mac(mac) => (parent.mac == Some(mac)).then(|| format!("held by parent {}", parent.name)),
+            LeaseKey::Mac(mac) => {
+                (parent.mac == Some(mac)).then(|| format!("held by parent {}", parent.name))
+            }
         }
     }
 
@@ -261,10 +263,10 @@ impl Draft<'_> {
         let pool = subnet.pool_name();
         let segment = self.segments.get(&place.segment);
         let last = segment.and_then(|segment| segment.cursors.get(&pool)).copied();
-        let mut map: Option<Map> = None;
+        let mut map: Option<Bitmap> = None;
         for (tried, address) in subnet.candidates(last).enumerate() {
             if tried == TRIES && self.leasing.locked().is_some() {
-                map = Map::open(self.leasing.store, place.segment, subnet, fresh)?;
+                map = Bitmap::open(self.leasing.store, place.segment, subnet, fresh)?;
             }
             if map.as_ref().is_some_and(|map| map.is_held(address.addr())) {
                 continue;
@@ -274,7 +276,7 @@ impl Draft<'_> {
                 map.set(address.addr(), true);
             }
             if found {
-                map.iter().for_each(Map::write);
+                map.iter().for_each(Bitmap::write);
                 if let Some(segment) = self.segments.get_mut(&place.segment) {
                     segment.cursors.insert(pool, address.addr());
                 }
@@ -285,7 +287,7 @@ impl Draft<'_> {
     }
 
     /// Leases `claim` if nobody holds it.
-    fn lease(&mut self, segment: u32, claim: Claim) -> Result<bool> {
+    fn lease(&mut self, segment: u32, claim: LeaseKey) -> Result<bool> {
         self.leasing.lease(segment, claim, &lease_target(self.subject.container))
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::Wanted;
-use crate::ipam::lease_table::Leasing;
+use crate::ipam::lease_table::LeaseTable;
 use crate::ipam::reserve::Present;
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::lease_link::{host_lease_target, leased_to_host};
@@ -40,7 +40,7 @@ impl Locked<'_> {
         parent: &Link,
         present: &Present,
     ) -> Result<()> {
-        let mut draft = Draft::new(Leasing::real(self), network, parent.segment());
+        let mut draft = Draft::new(LeaseTable::real(self), network, parent.segment());
         let reserved = draft.reserve(self, parent, present);
         reserved.inspect_err(|_| draft.leasing.give_back())
     }
@@ -48,13 +48,13 @@ impl Locked<'_> {
 
 /// The reservation of a host's link while it is made.
 pub(crate) struct Draft<'a> {
-    pub(crate) leasing: Leasing<'a>,
+    pub(crate) leasing: LeaseTable<'a>,
     network: &'a Network,
     segment: u32,
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(leasing: Leasing<'a>, network: &'a Network, segment: u32) -> Self {
+    pub(crate) fn new(leasing: LeaseTable<'a>, network: &'a Network, segment: u32) -> Self {
         Self { leasing, network, segment }
     }
 

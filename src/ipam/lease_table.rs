@@ -9,10 +9,10 @@ use crate::error::{Error, Result};
 use crate::fs::file::remove;
 use crate::ledger::record::Record;
 use crate::ledger::{Holding, Locked, Store};
-use crate::net::lease_key::Claim;
+use crate::net::lease_key::LeaseKey;
 
 /// Leases that are made, or that would be.
-pub(crate) struct Leasing<'a> {
+pub(crate) struct LeaseTable<'a> {
     pub(crate) store: &'a Store,
     mode: Mode<'a>,
     made: Vec<PathBuf>,
@@ -25,7 +25,7 @@ enum Mode<'a> {
     Preview(&'a dyn Fn(Option<&Record>) -> bool),
 }
 
-impl<'a> Leasing<'a> {
+impl<'a> LeaseTable<'a> {
     pub(crate) fn real(locked: &'a Locked<'a>) -> Self {
         Self { store: locked.store, mode: Mode::Real(locked), made: Vec::new() }
     }
@@ -46,7 +46,7 @@ impl<'a> Leasing<'a> {
     ///
     /// # Errors
     /// When that cannot be told.
-    pub(crate) fn lease(&mut self, segment: u32, claim: Claim, target: &Path) -> Result<bool> {
+    pub(crate) fn lease(&mut self, segment: u32, claim: LeaseKey, target: &Path) -> Result<bool> {
         let path = self.store.lease_path(segment, claim);
         match self.mode {
             Mode::Real(_) => match symlink(target, &path) {
@@ -67,7 +67,7 @@ impl<'a> Leasing<'a> {
     fn would_be_free(
         &self,
         segment: u32,
-        claim: Claim,
+        claim: LeaseKey,
         gives_way: &dyn Fn(Option<&Record>) -> bool,
     ) -> Result<bool> {
         if fs::symlink_metadata(self.store.lease_path(segment, claim)).is_err() {
@@ -81,7 +81,7 @@ impl<'a> Leasing<'a> {
     }
 
     /// Whether `claim` is one of these.
-    pub(crate) fn has_made(&self, segment: u32, claim: Claim) -> bool {
+    pub(crate) fn has_made(&self, segment: u32, claim: LeaseKey) -> bool {
         self.made.contains(&self.store.lease_path(segment, claim))
     }
 

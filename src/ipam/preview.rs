@@ -1,7 +1,7 @@
 //! What an attach would write, with nothing written.
 
 use super::host_links;
-use super::lease_table::Leasing;
+use super::lease_table::LeaseTable;
 use super::reserve::{Draft, Present, Subject};
 use crate::error::{Kind, Result};
 use crate::ipam::assign::Wanted;
@@ -45,7 +45,7 @@ impl Store {
         gives_way: &dyn Fn(Option<&Record>) -> bool,
         lives: &dyn Fn(&Holder) -> bool,
     ) -> Result<(Record, Vec<HostLink>)> {
-        let mut draft = Draft::new(Leasing::preview(self, gives_way), subject, present);
+        let mut draft = Draft::new(LeaseTable::preview(self, gives_way), subject, present);
         let record = draft.record(wanted, lives)?;
         let mut leasing = draft.leasing;
         let mut links = Vec::new();

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use crate::error::Result;
 use crate::ledger::record::Record;
-use crate::net::lease_key::Claim;
+use crate::net::lease_key::LeaseKey;
 use crate::net::mac::MacAddr;
 use crate::net::name::NetworkName;
 use crate::oci::annotations::{self, Attachment};
@@ -27,8 +27,8 @@ pub(crate) struct Hint {
 
 impl Hint {
     /// All that it had.
-    pub(crate) fn claims(&self) -> impl Iterator<Item = Claim> {
-        self.addresses.iter().copied().map(Claim::from).chain(self.mac.map(Claim::from))
+    pub(crate) fn claims(&self) -> impl Iterator<Item = LeaseKey> {
+        self.addresses.iter().copied().map(LeaseKey::from).chain(self.mac.map(LeaseKey::from))
     }
 }
 

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file::remove;
 use crate::ipam::assign::{self, Wanted};
-use crate::ipam::lease_table::Leasing;
+use crate::ipam::lease_table::LeaseTable;
 use crate::ipam::reserve::Present;
 use crate::ipam::reserve::{Draft, Place, Subject};
 use crate::ledger::Locked;
@@ -39,7 +39,7 @@ impl Locked<'_> {
         let place = Place { segment, wanted: asked, mac: attached.mac };
         let (container, identity, holder) = (&record.container, record.identity.as_ref(), &record.holder);
         let subject = Subject { container, identity, holder, afresh: false };
-        let mut draft = Draft::new(Leasing::real(self), subject, present);
+        let mut draft = Draft::new(LeaseTable::real(self), subject, present);
         draft.open_segment(segment, asked)?;
         if let Some(known) = draft.segments.get_mut(&segment) {
             known.hints.set_aside(conflict, now());

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file::remove;
 use crate::ipam::assign::{self, DefaultRoutes, Wanted};
-use crate::ipam::lease_table::Leasing;
+use crate::ipam::lease_table::LeaseTable;
 use crate::ledger::Locked;
 use crate::ledger::host_link;
 use crate::ledger::record::{Attached, Holder, Record, Segment, State, VERSION};
@@ -57,7 +57,7 @@ impl Locked<'_> {
         present: &Present,
         lives: impl Fn(&Holder) -> bool,
     ) -> Result<Record> {
-        let mut draft = Draft::new(Leasing::real(self), subject, present);
+        let mut draft = Draft::new(LeaseTable::real(self), subject, present);
         let reserved = draft.record(wanted, lives).and_then(|record| {
             self.reserve_host_links(wanted, present)?;
             draft.write_segments(self)?;
@@ -79,14 +79,14 @@ pub(crate) struct Place<'a> {
 
 /// The reservation of one container while it is made.
 pub(crate) struct Draft<'a> {
-    pub(crate) leasing: Leasing<'a>,
+    pub(crate) leasing: LeaseTable<'a>,
     pub(crate) subject: Subject<'a>,
     pub(crate) present: &'a Present,
     pub(crate) segments: BTreeMap<u32, Segment>,
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(leasing: Leasing<'a>, subject: Subject<'a>, present: &'a Present) -> Self {
+    pub(crate) fn new(leasing: LeaseTable<'a>, subject: Subject<'a>, present: &'a Present) -> Self {
         Self { leasing, subject, present, segments: BTreeMap::new() }
     }
 

@@ -13,11 +13,11 @@ use crate::ledger::lease_link::lease_target;
 use crate::ledger::record::Holder;
 use crate::ledger::record::{Record, VERSION};
 use crate::ledger::{Holding, Locked, Store};
-use crate::net::lease_key::Claim;
+use crate::net::lease_key::LeaseKey;
 use crate::net::link::{Link, eth0};
 use crate::net::name::ContainerId;
 use crate::net::name::IfName;
-use crate::net::parent::{MadeParent, Recipe};
+use crate::net::parent::{MadeParent, ParentSpec};
 use crate::oci::annotations::short_form;
 
 /// A store in a folder that goes with it.
@@ -151,7 +151,7 @@ fn a_release_leaves_what_is_anothers_by_now() {
     let disk = Disk::new();
     let old =
         disk.attach("old", 7, &wanted("lan:ip=10.0.0.9,mac=02:00:00:00:00:09", MACVLAN, 2), true).unwrap();
-    for claim in ["10.0.0.9", "02:00:00:00:00:09"].map(|text| text.parse::<Claim>().unwrap()) {
+    for claim in ["10.0.0.9", "02:00:00:00:00:09"].map(|text| text.parse::<LeaseKey>().unwrap()) {
         fs::remove_file(disk.store.lease_path(2, claim)).unwrap();
     }
     disk.attach("new", 8, &wanted("lan:ip=10.0.0.9,mac=02:00:00:00:00:09", MACVLAN, 2), true).unwrap();
@@ -261,7 +261,11 @@ fn what_a_parent_stands_on() {
     let made = |link: &str, base: &str| MadeParent {
         version: VERSION,
         name: name(link),
-        recipe: Recipe::Vlan { base: name(base), id: 20, protocol: crate::net::vlan::VlanProtocol::Dot1q },
+        recipe: ParentSpec::Vlan {
+            base: name(base),
+            id: 20,
+            protocol: crate::net::vlan::VlanProtocol::Dot1q,
+        },
         born_as: IfName::temporary(1),
         ifindex: Some(9),
     };

@@ -22,7 +22,7 @@ use crate::netlink::message::{self, Message, NewLink};
 use crate::netlink::reply::Refusal;
 use crate::netlink::{explain, refused};
 use crate::plan::Op;
-use crate::plan::persistent::Lasting;
+use crate::plan::persistent::Persistent;
 
 /// For how long the kernel is waited for where it does something by and by: it takes namespaces apart some time
 /// after their last process is gone, usually within 100 ms.
@@ -32,7 +32,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(2);
 
 /// A link that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Made {
+pub(crate) struct CreatedLink {
     /// Its number in the container.
     pub ifindex: u32,
     /// Its MAC address.
@@ -50,14 +50,14 @@ pub(crate) fn attach(
     host: &mut Socket,
     inside: &mut Socket,
     netns: &NetnsFile,
-) -> Result<Vec<Made>> {
+) -> Result<Vec<CreatedLink>> {
     let mut made = Vec::new();
     // Each link with what is done to it: the create alone, the rest in one batch.
     for steps in plan.chunk_by(|_, next| !matches!(next, Op::CreateLink { .. })) {
         let Some((create, rest)) = steps.split_first() else { continue };
         let link = create_link(create, host, inside, netns)?;
         finish(link.ifindex, rest, |op| sealed(op, key, &link, netns), inside)?;
-        made.push(Made { ifindex: link.ifindex, mac: link.mac });
+        made.push(CreatedLink { ifindex: link.ifindex, mac: link.mac });
     }
     Ok(made)
 }
@@ -105,7 +105,7 @@ fn bears(link: &Link, mark: &Mark) -> bool {
 ///
 /// # Errors
 /// That of the first step that failed.
-pub(crate) fn settle(plan: &[Op], link: &Made, inside: &mut Socket) -> Result<()> {
+pub(crate) fn settle(plan: &[Op], link: &CreatedLink, inside: &mut Socket) -> Result<()> {
     finish(link.ifindex, plan, Op::clone, inside)
 }
 
@@ -272,8 +272,8 @@ fn encode(op: &Op, ifindex: u32) -> Result<Message> {
         Op::SetUp { alias, .. } => message::set_up(ifindex, &alias.to_string()),
         Op::AddRoute { route, table, .. } => message::add_route(ifindex, *route, *table),
         Op::AddRule { from, table } => message::add_rule(*from, *table),
-        Op::DeleteLasting(Lasting::Rule { from, table }) => message::delete_rule(*from, *table),
-        Op::DeleteLasting(Lasting::Route { route, table }) => message::delete_route(*route, *table),
+        Op::DeleteLasting(Persistent::Rule { from, table }) => message::delete_rule(*from, *table),
+        Op::DeleteLasting(Persistent::Route { route, table }) => message::delete_route(*route, *table),
         Op::CreateLink { .. }
         | Op::SetIpv6 { .. }
         | Op::SetSysctl { .. }

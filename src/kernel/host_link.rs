@@ -15,7 +15,7 @@ use super::netns::NetnsFile;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::host_link::{HostLink, HostRoute};
 use crate::net::link::Link;
-use crate::net::link_options::Tuning;
+use crate::net::link_options::LinkOptions;
 use crate::net::name::IfName;
 use crate::netlink::explain;
 use crate::netlink::host_message;
@@ -41,7 +41,7 @@ pub(crate) fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socke
         mac: link.mac,
         mtu: link.mtu,
         bclim: None,
-        tuning: Tuning::default(),
+        tuning: LinkOptions::default(),
         group: 0,
     };
     let new = NewLink {
@@ -51,7 +51,7 @@ pub(crate) fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socke
         mac: link.mac,
         mtu: link.mtu,
         bclim: None,
-        tuning: &Tuning::default(),
+        tuning: &LinkOptions::default(),
         group: 0,
     };
     if let Some(refusal) = single(host, message::create_link(new, home.as_fd())?)? {

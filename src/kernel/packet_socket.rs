@@ -10,14 +10,14 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, eth, socket_
 
 use super::filter;
 use crate::error::{Error, Kind, Result};
-use crate::net::arp_nd::{self, Heard};
+use crate::net::arp_nd::{self, ProbeReply};
 use crate::net::mac::MacAddr;
 
 /// The packet sockets of a link, one for each family of addresses, in the network namespace of the thread that opened
 /// them. They are not bound, and what other links say is passed over: the kernel would wait for a grace period of RCU,
 /// some ten milliseconds, to bind one that hears already.
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub(crate) struct PacketSocket {
     ifindex: u32,
     mac: MacAddr,
     v4: Option<OwnedFd>,
@@ -26,7 +26,7 @@ pub(crate) struct Wire {
     _groups: Option<UdpSocket>,
 }
 
-impl Wire {
+impl PacketSocket {
     /// The link `ifindex` with the MAC address `mac`, to ask for `addresses` or to announce them.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl Wire {
     }
 
     /// One frame of each socket that has one, with what others say of an address by it, if they do.
-    pub(super) fn hear(&self) -> impl Iterator<Item = Option<Heard>> {
+    pub(super) fn hear(&self) -> impl Iterator<Item = Option<ProbeReply>> {
         self.sockets().filter_map(|socket| {
             let mut buffer = [0; filter::LENGTH];
             // Whatever is wrong, there is nothing to hear now.

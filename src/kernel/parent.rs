@@ -6,7 +6,7 @@ use super::apply::{delete, single};
 use crate::error::{Error, Result};
 use crate::net::link::Link;
 use crate::net::mark;
-use crate::net::parent::{MadeParent, Recipe};
+use crate::net::parent::{MadeParent, ParentSpec};
 use crate::netlink::Socket;
 use crate::netlink::explain;
 use crate::netlink::message::{self, ParentKind};
@@ -21,11 +21,11 @@ pub(crate) fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut S
     let op = Op::MakeParent { name: parent.name.clone(), recipe: parent.recipe.clone() };
     log::debug!("{op}");
     let kind = match (&parent.recipe, base) {
-        (Recipe::Vlan { id, protocol, .. }, Some(base)) => {
+        (ParentSpec::Vlan { id, protocol, .. }, Some(base)) => {
             ParentKind::Vlan { base_index: base.ifindex, id: *id, protocol: *protocol }
         }
-        (Recipe::Vlan { .. }, None) => return Err(Error::input(format!("{} has no base", parent.name))),
-        (Recipe::Dummy, _) => ParentKind::Dummy,
+        (ParentSpec::Vlan { .. }, None) => return Err(Error::input(format!("{} has no base", parent.name))),
+        (ParentSpec::Dummy, _) => ParentKind::Dummy,
     };
     // What a killed process has left.
     if let Some(left) = host.link(&parent.born_as)? {

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::packet_socket::Wire;
+use super::packet_socket::PacketSocket;
 use crate::config::conflict_detection::{Detection, Schedule};
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
 use crate::ledger::quarantine::Conflict;
-use crate::net::arp_nd::Heard;
+use crate::net::arp_nd::ProbeReply;
 use crate::net::mac::MacAddr;
 
 /// For how long what has come is read when the time is over: all of it, if nobody sends more and more. A socket holds some
@@ -20,7 +20,7 @@ const LEAST: Duration = Duration::from_millis(100);
 /// The probes for the addresses of one container, on all its links at once.
 #[derive(Debug, Default)]
 pub(crate) struct Probes {
-    wires: Vec<(usize, Wire)>,
+    wires: Vec<(usize, PacketSocket)>,
     asked: Vec<Asked>,
     ignored: Vec<MacAddr>,
 }
@@ -43,7 +43,7 @@ impl Probes {
     pub(crate) fn begin(
         &mut self,
         attachment: usize,
-        wire: Wire,
+        wire: PacketSocket,
         addresses: &[IpAddr],
         detection: Detection,
     ) -> Result<()> {
@@ -69,7 +69,7 @@ impl Probes {
     }
 
     /// The link of the attachment number `attachment`, if it is probed on.
-    pub(crate) fn wire(&self, attachment: usize) -> Option<&Wire> {
+    pub(crate) fn wire(&self, attachment: usize) -> Option<&PacketSocket> {
         self.wires.iter().find(|(index, _)| *index == attachment).map(|(_, wire)| wire)
     }
 
@@ -134,12 +134,12 @@ impl Probes {
         Ok(())
     }
 
-    fn is_conflict(&self, attachment: usize, claim: &Heard) -> bool {
+    fn is_conflict(&self, attachment: usize, claim: &ProbeReply) -> bool {
         self.wire(attachment).is_some_and(|wire| self.counts(attachment, wire.mac(), claim))
     }
 
     /// Whether an address that is asked for, from the MAC address `own`, is somebody else's by `claim`.
-    fn counts(&self, attachment: usize, own: MacAddr, claim: &Heard) -> bool {
+    fn counts(&self, attachment: usize, own: MacAddr, claim: &ProbeReply) -> bool {
         let asked = |asked: &Asked| asked.attachment == attachment && asked.address == claim.address;
         self.asked.iter().any(asked) && !self.ignored.contains(&claim.mac) && yields(own, claim)
     }
@@ -178,7 +178,7 @@ impl Asked {
 /// Whether we give the address up. Of two hosts that ask for it at the same time, RFC 5227 has both give it up; but two
 /// of ours, with the same range, would then meet again at the next one. So the one with the lower MAC address stays,
 /// and the other hears its announcement, or its answer, at the latest.
-fn yields(own: MacAddr, claim: &Heard) -> bool {
+fn yields(own: MacAddr, claim: &ProbeReply) -> bool {
     !claim.probe || claim.mac < own
 }
 
@@ -193,7 +193,7 @@ mod tests {
         let mut probes = Probes::default();
         probes.ask(1, asked, Detection::For(5));
         let counts = |probes: &Probes, attachment, address, mac| {
-            probes.counts(attachment, own, &Heard { address, mac, probe: false })
+            probes.counts(attachment, own, &ProbeReply { address, mac, probe: false })
         };
         assert!(counts(&probes, 1, asked, other));
         assert!(!counts(&probes, 0, asked, other), "heard on another link");
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn one_of_two_stays() {
         let [low, high] = [1, 2].map(|last| MacAddr::from_bytes([2, 0, 0, 0, 0, last]));
-        let claim = |mac, probe| Heard { address: [10, 0, 0, 9].into(), mac, probe };
+        let claim = |mac, probe| ProbeReply { address: [10, 0, 0, 9].into(), mac, probe };
         assert!(yields(high, &claim(low, true)) && !yields(low, &claim(high, true)));
         assert!(yields(high, &claim(low, false)) && yields(low, &claim(high, false)));
     }

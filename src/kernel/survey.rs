@@ -27,7 +27,7 @@ const MOST_ROUTES: usize = 256;
 
 /// A link that bears the mark of a container, with all that a record says of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct SurveyedLink {
     /// Whose it says it is.
     pub alias: Alias,
     /// The namespace it lies in, with a path that keeps it, if there is one.
@@ -44,7 +44,7 @@ pub(crate) struct Seen {
     pub table: Option<Table>,
 }
 
-impl Seen {
+impl SurveyedLink {
     /// Whether underlay has marked it, and nobody has changed what it says since.
     pub(crate) fn is_proven(&self, key: Option<&Key>) -> bool {
         key.is_some_and(|key| key.proves(&self.alias, &self.link, &self.netns))
@@ -55,7 +55,7 @@ impl Seen {
 #[derive(Debug)]
 pub(crate) struct Survey {
     /// The marked links whose parents lie in the host's namespace.
-    pub seen: Vec<Seen>,
+    pub seen: Vec<SurveyedLink>,
     /// What leads to each namespace, by its inode.
     namespaces: BTreeMap<u64, Vec<Keeper>>,
     /// Whether these are all.
@@ -127,7 +127,7 @@ impl Survey {
 }
 
 /// The marked links of a namespace; none if it is gone meanwhile.
-fn look(inode: u64, keepers: &[Keeper], home: &NetnsFile) -> Result<Vec<Seen>> {
+fn look(inode: u64, keepers: &[Keeper], home: &NetnsFile) -> Result<Vec<SurveyedLink>> {
     let mut outcome = Ok(Vec::new());
     for keeper in keepers {
         let (Keeper::Mount(path) | Keeper::Process(path)) = keeper;
@@ -144,7 +144,7 @@ fn look(inode: u64, keepers: &[Keeper], home: &NetnsFile) -> Result<Vec<Seen>> {
 }
 
 /// The marked links of the namespace this thread is in.
-fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Vec<Seen>> {
+fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Vec<SurveyedLink>> {
     if has_loopback_alone()? {
         return Ok(Vec::new());
     }
@@ -173,7 +173,7 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Ve
         let routes = |table| contents.routes_of(link.ifindex, table).take(MOST_ROUTES);
         let is_its = |route: &Route| route.leads_on() || (alone && alias.mark.index == 0);
         let id = addresses.iter().find_map(|net| rules.get(&net.addr()).copied());
-        seen.push(Seen {
+        seen.push(SurveyedLink {
             netns: netns.describe(path),
             parent_index: parent.ifindex,
             routes: routes(None).filter(is_its).collect(),

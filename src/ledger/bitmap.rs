@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{Locked, Store, entries, remove};
 use crate::error::Result;
 use crate::fs::file::{self, Trust};
-use crate::net::lease_key::Claim;
+use crate::net::lease_key::LeaseKey;
 use crate::net::subnet::{Subnet, number};
 
 /// The most addresses that a pool with a map has.
@@ -17,7 +17,7 @@ const MOST: u128 = 65_536;
 
 /// Which addresses of a pool are held.
 #[derive(Clone, Debug)]
-pub(crate) struct Map {
+pub(crate) struct Bitmap {
     path: PathBuf,
     first: IpAddr,
     count: u128,
@@ -26,7 +26,7 @@ pub(crate) struct Map {
     pub(crate) fresh: bool,
 }
 
-impl Map {
+impl Bitmap {
     /// The map of the pool of `subnet`; with `fresh`, or where there is none, made from the leases. `None` for a pool
     /// that is too large for one.
     pub(crate) fn open(store: &Store, segment: u32, subnet: &Subnet, fresh: bool) -> Result<Option<Self>> {
@@ -46,7 +46,7 @@ impl Map {
             store
                 .held(segment)?
                 .into_iter()
-                .filter_map(Claim::address)
+                .filter_map(LeaseKey::address)
                 .for_each(|address| map.set(address, true));
         }
         Ok(Some(map))
@@ -99,7 +99,7 @@ impl Locked<'_> {
             let pool = name.and_then(|(first, count)| Some((first.parse().ok()?, count.parse().ok()?)));
             let Some((first, count)) = pool else { continue };
             let read = file::read(&path, MOST as u64 / 8, Trust::Own).ok().flatten();
-            let mut map = Map { path, first, count, bits: read.unwrap_or_default(), fresh: false };
+            let mut map = Bitmap { path, first, count, bits: read.unwrap_or_default(), fresh: false };
             let before = map.bits.clone();
             addresses.iter().for_each(|address| map.set(*address, false));
             if map.bits != before {
@@ -124,8 +124,8 @@ mod tests {
         };
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let (small, large) = (subnet("10.0.0.5-10.0.0.21"), subnet("10.0.0.0-10.1.0.0"));
-        assert!(Map::open(&store, 2, &large, false).unwrap().is_none(), "one more than a map has");
-        let mut map = Map::open(&store, 2, &small, false).unwrap().unwrap();
+        assert!(Bitmap::open(&store, 2, &large, false).unwrap().is_none(), "one more than a map has");
+        let mut map = Bitmap::open(&store, 2, &small, false).unwrap().unwrap();
         assert!(map.fresh && !map.is_held(address("10.0.0.5")));
         for (text, held) in
             [("10.0.0.4", false), ("10.0.0.5", true), ("10.0.0.21", true), ("10.0.0.22", false)]
@@ -136,8 +136,8 @@ mod tests {
         map.write();
         let locked = store.lock(std::time::Duration::ZERO).unwrap();
         locked.free(2, &[address("10.0.0.21"), address("::1")]);
-        let read = Map::open(&store, 2, &small, false).unwrap().unwrap();
+        let read = Bitmap::open(&store, 2, &small, false).unwrap().unwrap();
         assert!(!read.fresh && read.is_held(address("10.0.0.5")) && !read.is_held(address("10.0.0.21")));
-        assert!(!Map::open(&store, 2, &small, true).unwrap().unwrap().is_held(address("10.0.0.5")));
+        assert!(!Bitmap::open(&store, 2, &small, true).unwrap().unwrap().is_held(address("10.0.0.5")));
     }
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::lease_link::{host_lease_target, leased_to_host};
-use crate::net::lease_key::Claim;
+use crate::net::lease_key::LeaseKey;
 use crate::net::name::{ContainerId, NetworkName};
 
 impl Store {
@@ -70,7 +70,7 @@ impl Store {
     ///
     /// # Errors
     /// When the lease or the record cannot be read.
-    pub(crate) fn host_holding(&self, segment: u32, claim: Claim) -> Result<Option<NetworkName>> {
+    pub(crate) fn host_holding(&self, segment: u32, claim: LeaseKey) -> Result<Option<NetworkName>> {
         let Some(network) = leased_to_host(&self.lease_path(segment, claim))? else { return Ok(None) };
         match self.host_link(&network) {
             Ok(Some(link))
@@ -114,7 +114,12 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(crate) fn write_host_lease(&self, segment: u32, claim: Claim, network: &NetworkName) -> Result<()> {
+    pub(crate) fn write_host_lease(
+        &self,
+        segment: u32,
+        claim: LeaseKey,
+        network: &NetworkName,
+    ) -> Result<()> {
         self.make_segment(segment)?;
         file::replace_link(&self.store.lease_path(segment, claim), &host_lease_target(network))
     }

@@ -9,16 +9,16 @@ use crate::error::Result;
 use crate::fs::file;
 use crate::ledger::lease_link::leased_to;
 use crate::ledger::record::Record;
-use crate::net::lease_key::Claim;
+use crate::net::lease_key::LeaseKey;
 use crate::net::name::{ContainerId, NetworkName};
 
 /// The leases of a segment by who holds them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leases {
     /// Nobody's.
-    pub orphans: Vec<Claim>,
+    pub orphans: Vec<LeaseKey>,
     /// The containers whose records cannot be made out.
-    pub unknown: Vec<(Claim, ContainerId)>,
+    pub unknown: Vec<(LeaseKey, ContainerId)>,
     /// The records of all other holders.
     pub holders: Vec<Record>,
 }
@@ -50,7 +50,7 @@ impl Store {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub(crate) fn held(&self, segment: u32) -> Result<Vec<Claim>> {
+    pub(crate) fn held(&self, segment: u32) -> Result<Vec<LeaseKey>> {
         let names = file_names(&self.segment_dir(segment))?;
         Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
@@ -59,7 +59,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(crate) fn leased_to(&self, segment: u32, claim: Claim) -> Result<Option<ContainerId>> {
+    pub(crate) fn leased_to(&self, segment: u32, claim: LeaseKey) -> Result<Option<ContainerId>> {
         leased_to(&self.lease_path(segment, claim))
     }
 
@@ -67,7 +67,7 @@ impl Store {
     ///
     /// # Errors
     /// When the lease or the record cannot be read.
-    pub(crate) fn holding(&self, segment: u32, claim: Claim) -> Result<Holding> {
+    pub(crate) fn holding(&self, segment: u32, claim: LeaseKey) -> Result<Holding> {
         let Some(id) = self.leased_to(segment, claim)? else {
             return Ok(self.host_holding(segment, claim)?.map_or(Holding::Nobody, Holding::Host));
         };
@@ -148,7 +148,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(crate) fn write_lease(&self, segment: u32, claim: Claim, container: &ContainerId) -> Result<()> {
+    pub(crate) fn write_lease(&self, segment: u32, claim: LeaseKey, container: &ContainerId) -> Result<()> {
         self.make_segment(segment)?;
         file::replace_link(&self.store.lease_path(segment, claim), &lease_target(container))
     }

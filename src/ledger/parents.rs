@@ -6,7 +6,7 @@ use super::{Locked, Store, names_in, remove, write_state};
 use crate::error::{Kind, Result};
 use crate::ledger::record::Record;
 use crate::net::name::IfName;
-use crate::net::parent::{MadeParent, Recipe};
+use crate::net::parent::{MadeParent, ParentSpec};
 
 impl Store {
     /// What is known of the parent `name`, if underlay has made it.
@@ -71,7 +71,7 @@ impl Store {
     fn below(&self, name: &IfName) -> impl Iterator<Item = IfName> {
         let base = |name: &IfName| {
             let made = self.made_parent(name).ok().flatten().map(|parent| parent.recipe);
-            let recipe = made.or_else(|| Recipe::of_name(name).ok().flatten())?;
+            let recipe = made.or_else(|| ParentSpec::of_name(name).ok().flatten())?;
             recipe.base().cloned()
         };
         // The kernel stacks no more than eight (MAX_NEST_DEV), whatever a damaged file says.

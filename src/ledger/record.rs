@@ -10,8 +10,8 @@ use crate::config::conflict_detection::Detection;
 use crate::ledger::quarantine::Hints;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode};
 use crate::net::ipv6::Advertised;
-use crate::net::lease_key::Claim;
-use crate::net::link_options::Tuning;
+use crate::net::lease_key::LeaseKey;
+use crate::net::link_options::LinkOptions;
 use crate::net::mac::MacAddr;
 use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
@@ -102,7 +102,7 @@ pub(crate) struct Attached {
     pub bclim: Option<i32>,
     /// What it has been given besides.
     #[serde(flatten)]
-    pub tuning: Tuning,
+    pub tuning: LinkOptions,
     /// The host's link of the network, by which the host is to have a route to each of its addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_link: Option<IfName>,
@@ -159,8 +159,8 @@ impl Attached {
     }
 
     /// All that is leased for it.
-    pub(crate) fn claims(&self) -> impl Iterator<Item = Claim> {
-        self.addresses.iter().map(|net| net.addr().into()).chain(self.own_mac().map(Claim::from))
+    pub(crate) fn claims(&self) -> impl Iterator<Item = LeaseKey> {
+        self.addresses.iter().map(|net| net.addr().into()).chain(self.own_mac().map(LeaseKey::from))
     }
 }
 
@@ -171,7 +171,7 @@ impl Record {
     }
 
     /// Whether this container holds `claim` on `segment`.
-    pub(crate) fn holds(&self, segment: u32, claim: Claim) -> bool {
+    pub(crate) fn holds(&self, segment: u32, claim: LeaseKey) -> bool {
         self.attachments.iter().any(|a| a.segment == segment && a.claims().any(|held| held == claim))
     }
 

@@ -12,7 +12,7 @@ use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::ledger::record::Record;
-use crate::net::lease_key::Claim;
+use crate::net::lease_key::LeaseKey;
 use crate::net::name::NetworkName;
 
 impl Store {
@@ -21,7 +21,7 @@ impl Store {
     }
 
     /// The lease of `claim` on `segment`.
-    pub(crate) fn lease_path(&self, segment: u32, claim: Claim) -> PathBuf {
+    pub(crate) fn lease_path(&self, segment: u32, claim: LeaseKey) -> PathBuf {
         self.segment_dir(segment).join(claim.to_string())
     }
 

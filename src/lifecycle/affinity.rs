@@ -9,7 +9,7 @@ use crate::ipam::previous::{self, Hint};
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::{Record, State};
-use crate::net::lease_key::Claim;
+use crate::net::lease_key::LeaseKey;
 use crate::net::name::{ContainerId, Identity, NetworkName};
 
 /// What is remembered of an identity.
@@ -94,7 +94,7 @@ fn is_time_to_trim() -> bool {
 }
 
 /// Who holds `claim`, as far as that can be made out.
-pub(crate) fn holder(store: &Store, segment: u32, claim: Claim) -> Option<Record> {
+pub(crate) fn holder(store: &Store, segment: u32, claim: LeaseKey) -> Option<Record> {
     let id = store.leased_to(segment, claim).ok()??;
     store.record(&id).ok()?
 }

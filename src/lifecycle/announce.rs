@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::kernel::{self, NetnsFile, Wire};
+use crate::kernel::{self, NetnsFile, PacketSocket};
 use crate::ledger::Store;
 use crate::ledger::record::{Attached, Record, State};
 use crate::net::name::ContainerId;
@@ -69,7 +69,7 @@ pub(crate) fn announce(store: &Store, id: &ContainerId) -> Result<()> {
 fn say(attached: &Attached) {
     let (Some(ifindex), Some(mac)) = (attached.ifindex, attached.mac) else { return };
     let addresses: Vec<IpAddr> = attached.addresses.iter().map(|net| net.addr()).collect();
-    match Wire::open(ifindex, mac, &addresses) {
+    match PacketSocket::open(ifindex, mac, &addresses) {
         Ok(wire) => addresses.into_iter().for_each(|address| wire.announce(address)),
         Err(error) => log::debug!("{error}"),
     }

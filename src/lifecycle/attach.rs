@@ -10,7 +10,7 @@ use crate::fs::file;
 use crate::ipam::assign::{self, DefaultRoutes, Wanted};
 use crate::ipam::previous::{self, Hint};
 use crate::ipam::reserve::{Present, Subject};
-use crate::kernel::{self, Made, NetnsFile, Process};
+use crate::kernel::{self, CreatedLink, NetnsFile, Process};
 use crate::ledger::record::{Holder, Record, State};
 use crate::ledger::{Locked, Store};
 use crate::lifecycle::affinity;
@@ -386,7 +386,7 @@ impl Attach<'_> {
     }
 }
 
-fn confirm(record: &mut Record, made: &[Made]) {
+fn confirm(record: &mut Record, made: &[CreatedLink]) {
     for (attached, made) in record.attachments.iter_mut().zip(made) {
         attached.ifindex = Some(made.ifindex);
         // One of its own is leased.

@@ -7,7 +7,7 @@ use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::Wanted;
 use crate::ipam::reserve::Present;
-use crate::kernel::{self, Made, NetnsFile, Probes, Wire};
+use crate::kernel::{self, CreatedLink, NetnsFile, PacketSocket, Probes};
 use crate::ledger::event::Event;
 use crate::ledger::quarantine::Conflict;
 use crate::ledger::record::{Attached, Record};
@@ -48,7 +48,7 @@ impl Probing<'_> {
                     };
                     if let (Some(mac), Some(detection)) = (mac, attached.detection) {
                         let addresses = addresses(attached);
-                        let wire = Wire::open(parent, mac, &addresses)?;
+                        let wire = PacketSocket::open(parent, mac, &addresses)?;
                         probes.begin(index, wire, &addresses, detection)?;
                     }
                 }
@@ -67,7 +67,7 @@ impl Probing<'_> {
     pub(crate) fn settle(
         &self,
         record: &mut Record,
-        made: &[Made],
+        made: &[CreatedLink],
         mut probes: Probes,
         host: &mut Socket,
         inside: &mut Socket,
@@ -77,7 +77,7 @@ impl Probing<'_> {
             let link = made.get(index).and_then(|made| Some((made.ifindex, made.mac?)));
             if let (Some((ifindex, mac)), Some(detection)) = (link, attached.detection) {
                 let addresses = addresses(attached);
-                probes.begin(index, Wire::open(ifindex, mac, &addresses)?, &addresses, detection)?;
+                probes.begin(index, PacketSocket::open(ifindex, mac, &addresses)?, &addresses, detection)?;
             }
         }
         let mut conflicts = 0;

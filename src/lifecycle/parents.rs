@@ -12,7 +12,7 @@ use crate::ledger::{Locked, Store};
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::IfName;
-use crate::net::parent::{MadeParent, Recipe};
+use crate::net::parent::{MadeParent, ParentSpec};
 use crate::netlink::Socket;
 use crate::plan::Op;
 
@@ -36,12 +36,12 @@ pub(crate) fn find(network: &Network, host: &mut Socket) -> Result<Option<Link>>
 }
 
 /// Whether `recipe`, that of the parent `name`, ends at a link that is there.
-fn can_make(name: &IfName, recipe: Option<Recipe>, host: &mut Socket) -> Result<()> {
+fn can_make(name: &IfName, recipe: Option<ParentSpec>, host: &mut Socket) -> Result<()> {
     match recipe {
         None => Err(missing(name)),
-        Some(Recipe::Dummy) => Ok(()),
-        Some(Recipe::Vlan { base, .. }) if host.link(&base)?.is_some() => Ok(()),
-        Some(Recipe::Vlan { base, .. }) => can_make(&base, Recipe::of_name(&base)?, host),
+        Some(ParentSpec::Dummy) => Ok(()),
+        Some(ParentSpec::Vlan { base, .. }) if host.link(&base)?.is_some() => Ok(()),
+        Some(ParentSpec::Vlan { base, .. }) => can_make(&base, ParentSpec::of_name(&base)?, host),
     }
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn foresee(network: &Network, host: &mut Socket) -> Result<(Link, Vec
 
 fn foresee_link(
     name: &IfName,
-    recipe: Option<Recipe>,
+    recipe: Option<ParentSpec>,
     steps: &mut Vec<Op>,
     host: &mut Socket,
 ) -> Result<Link> {
@@ -78,7 +78,7 @@ fn foresee_link(
     }
     let recipe = recipe.ok_or_else(|| missing(name))?;
     let base = match recipe.base() {
-        Some(base) => Some(foresee_link(base, Recipe::of_name(base)?, steps, host)?),
+        Some(base) => Some(foresee_link(base, ParentSpec::of_name(base)?, steps, host)?),
         None => None,
     };
     steps.push(Op::MakeParent { name: name.clone(), recipe: recipe.clone() });
@@ -94,7 +94,7 @@ pub(crate) fn drop_unneeded_of(locked: &Locked<'_>, network: &Network, host: &mu
     drop_unneeded(locked, &network.parent, host)?;
     // A name that was made short does not tell what a link was to stand on that could not be made.
     let recipe = network.recipe().ok().flatten();
-    let base = recipe.as_ref().and_then(Recipe::base);
+    let base = recipe.as_ref().and_then(ParentSpec::base);
     base.map_or(Ok(()), |base| drop_unneeded(locked, base, host))
 }
 
@@ -114,9 +114,9 @@ pub(crate) fn drop_unneeded(locked: &Locked<'_>, name: &IfName, host: &mut Socke
                 Some(parent.recipe)
             }
             // It may be one that could not be made, on one that was.
-            None => Recipe::of_name(&name).ok().flatten(),
+            None => ParentSpec::of_name(&name).ok().flatten(),
         };
-        next = recipe.as_ref().and_then(Recipe::base).cloned();
+        next = recipe.as_ref().and_then(ParentSpec::base).cloned();
     }
     Ok(())
 }
@@ -156,7 +156,7 @@ fn verify(network: &Network, link: &Link, host: &mut Socket) -> Result<()> {
 }
 
 /// The link `name`, made by `recipe` where it is missing, with what it stands on.
-fn make(locked: &Locked<'_>, name: &IfName, recipe: Option<Recipe>, host: &mut Socket) -> Result<Link> {
+fn make(locked: &Locked<'_>, name: &IfName, recipe: Option<ParentSpec>, host: &mut Socket) -> Result<Link> {
     let found = host.link(name)?;
     let recipe = match (recipe, &found) {
         (Some(recipe), _) => recipe,
@@ -164,7 +164,7 @@ fn make(locked: &Locked<'_>, name: &IfName, recipe: Option<Recipe>, host: &mut S
         (None, None) => return Err(missing(name)),
     };
     let base = match recipe.base() {
-        Some(base) if found.is_none() => Some(make(locked, base, Recipe::of_name(base)?, host)?),
+        Some(base) if found.is_none() => Some(make(locked, base, ParentSpec::of_name(base)?, host)?),
         Some(base) => host.link(base)?,
         None => None,
     };
@@ -191,7 +191,12 @@ fn make(locked: &Locked<'_>, name: &IfName, recipe: Option<Recipe>, host: &mut S
 }
 
 /// Writes down a parent of ours, unless it is written down already.
-fn record(locked: &Locked<'_>, name: &IfName, recipe: Recipe, ifindex: Option<u32>) -> Result<MadeParent> {
+fn record(
+    locked: &Locked<'_>,
+    name: &IfName,
+    recipe: ParentSpec,
+    ifindex: Option<u32>,
+) -> Result<MadeParent> {
     if let Some(known) =
         known(locked.store(), name)?.filter(|known| known.recipe == recipe && known.ifindex == ifindex)
     {

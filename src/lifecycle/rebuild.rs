@@ -12,13 +12,13 @@ use ipnet::IpNet;
 use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
-use crate::kernel::{self, Seen, Survey};
+use crate::kernel::{self, Survey, SurveyedLink};
 use crate::ledger::Store;
 use crate::ledger::host_link;
 use crate::ledger::record::{Attached, Holder, Record, State, VERSION};
 use crate::net::ipv6::Advertised;
-use crate::net::lease_key::Claim;
-use crate::net::link_options::Tuning;
+use crate::net::lease_key::LeaseKey;
+use crate::net::link_options::LinkOptions;
 use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
 use crate::netlink::Socket;
@@ -46,7 +46,7 @@ pub(crate) struct Known<'a> {
 pub(crate) fn record(
     known: &Known<'_>,
     id: &ContainerId,
-    seen: &[&Seen],
+    seen: &[&SurveyedLink],
     others: &[Record],
     host: &mut Socket,
 ) -> Result<Option<Record>> {
@@ -63,7 +63,7 @@ pub(crate) fn record(
     }
     let Some((_, links)) = lives.pop_last() else { return Ok(None) };
     let Some((_, holder)) = links.first().cloned() else { return Ok(None) };
-    let mut links: Vec<&Seen> = links.into_iter().map(|(seen, _)| seen).collect();
+    let mut links: Vec<&SurveyedLink> = links.into_iter().map(|(seen, _)| seen).collect();
     links.sort_by_key(|seen| seen.alias.mark.index);
     // An attach that was begun again has sealed the same mark twice: one link is believed.
     links.dedup_by_key(|seen| seen.alias.mark.index);
@@ -102,7 +102,7 @@ pub(crate) fn record(
 /// The process by which it is told whether the container of `seen` lives, and whether it does: the one that it was made
 /// for, or else the first of those that are in its namespace now, as others of a pod are. `None` if there is nobody, and
 /// nobody would ever take back what is lost.
-fn holder(known: &Known<'_>, seen: &Seen, others: &[Record]) -> Option<(bool, Holder)> {
+fn holder(known: &Known<'_>, seen: &SurveyedLink, others: &[Record]) -> Option<(bool, Holder)> {
     let Mark { pid, start_time, .. } = seen.alias.mark;
     let pid_namespace = kernel::pid_namespace();
     let made_for = Holder { pid, start_time, pid_namespace, netns: seen.netns.clone() };
@@ -132,7 +132,7 @@ fn is_same(one: &Holder, other: &Holder) -> bool {
 
 fn attached(
     known: &Known<'_>,
-    seen: &Seen,
+    seen: &SurveyedLink,
     others: &[Record],
     host: &mut Socket,
 ) -> Result<Option<Attached>> {
@@ -150,7 +150,7 @@ fn attached(
         Err(error) => return Err(error),
     };
     let segment = parent.segment();
-    let has = |claim: Claim| -> Result<bool> {
+    let has = |claim: LeaseKey| -> Result<bool> {
         // What two have whose records are lost cannot be told from whose it is: both keep it, and the lease is that of
         // whom it is remembered of. Nobody else gets it.
         if others.iter().any(|other| !other.rebuilt && other.holds(segment, claim)) {
@@ -191,7 +191,7 @@ fn attached(
         mac,
         mtu: None,
         bclim: None,
-        tuning: Tuning::default(),
+        tuning: LinkOptions::default(),
         host_link,
         detection: network.as_ref().and_then(|network| network.detection_on(&parent)),
         announcements: network.as_ref().map_or(0, Network::announced),
@@ -205,7 +205,7 @@ fn attached(
 
 /// Whether `network` could have given `claim` to `container`, as far as its definition says: an address of a subnet that
 /// is set aside for nobody.
-fn could_give(network: &Network, claim: Claim, container: &ContainerId) -> bool {
+fn could_give(network: &Network, claim: LeaseKey, container: &ContainerId) -> bool {
     let reserved_for = network.reservations.holder(claim);
     let is_others = reserved_for.is_some_and(|identity| *identity != Identity::from(container));
     let is_free = |address: IpAddr| {

@@ -8,17 +8,17 @@ use std::mem;
 use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
 use crate::fs::file;
-use crate::kernel::{self, NetnsFile, Seen, Survey};
+use crate::kernel::{self, NetnsFile, Survey, SurveyedLink};
 use crate::ledger::record::{Record, VERSION};
 use crate::ledger::{Folder, Locked, Store};
 use crate::lifecycle::affinity;
 use crate::lifecycle::rebuild;
 use crate::lifecycle::repair_host;
-use crate::lifecycle::repair_step::{Mend, Mended};
+use crate::lifecycle::repair_step::{RepairStep, Repaired};
 use crate::lifecycle::reseal::{self, Reseal};
-use crate::net::lease_key::Claim;
+use crate::net::lease_key::LeaseKey;
 use crate::net::name::{ContainerId, IfName};
-use crate::net::parent::{MadeParent, Recipe};
+use crate::net::parent::{MadeParent, ParentSpec};
 use crate::net::seal::Key;
 use crate::netlink::Socket;
 
@@ -43,7 +43,7 @@ pub(crate) fn mend(
     home: &NetnsFile,
     host: &mut Socket,
     dry_run: bool,
-) -> Result<Mended> {
+) -> Result<Repaired> {
     let key = match dry_run {
         true => store.known_key(),
         false => store.key(settings.lock_timeout()).map(Some),
@@ -99,22 +99,22 @@ fn find(
     survey: &Survey,
     key: Option<&Key>,
     host: &mut Socket,
-) -> Result<Mended> {
+) -> Result<Repaired> {
     let store = locked.store();
-    let mut mended = Mended { all_found: survey.is_whole(), ..Mended::default() };
-    let proven: Vec<&Seen> = survey.seen.iter().filter(|seen| seen.is_proven(key)).collect();
+    let mut mended = Repaired { all_found: survey.is_whole(), ..Repaired::default() };
+    let proven: Vec<&SurveyedLink> = survey.seen.iter().filter(|seen| seen.is_proven(key)).collect();
     records(store, settings, survey, &proven, host, &mut mended)?;
     mended.all_found &=
         survey.seen.iter().all(|seen| mended.records.iter().any(|record| is_of(seen, record)));
     leases(store, survey, &mut mended)?;
     parents(store, host, &mut mended)?;
     repair_host::host_links(store, host, &mut mended)?;
-    mended.steps.extend(locked.left_over()?.into_iter().map(Mend::Remove));
+    mended.steps.extend(locked.left_over()?.into_iter().map(RepairStep::Remove));
     Ok(mended)
 }
 
 /// Does what there is to do; what failed is no step then.
-fn do_all(mended: &mut Mended, locked: &Locked<'_>) {
+fn do_all(mended: &mut Repaired, locked: &Locked<'_>) {
     let mut done = Vec::with_capacity(mended.steps.len());
     for step in mem::take(&mut mended.steps) {
         match apply(locked, &step) {
@@ -126,28 +126,30 @@ fn do_all(mended: &mut Mended, locked: &Locked<'_>) {
 }
 
 /// Whether `record` is that of the container that the mark of `seen` names, in that namespace.
-fn is_of(seen: &Seen, record: &Record) -> bool {
+fn is_of(seen: &SurveyedLink, record: &Record) -> bool {
     record.container == seen.alias.mark.container && record.holder.netns.is(&seen.netns)
 }
 
-fn apply(locked: &Locked<'_>, step: &Mend) -> Result<()> {
+fn apply(locked: &Locked<'_>, step: &RepairStep) -> Result<()> {
     log::info!("{step}");
-    let (Mend::Record(_, path)
-    | Mend::Lease(.., path)
-    | Mend::Parent(_, path)
-    | Mend::HostLink(_, path)
-    | Mend::HostLease(.., path)
-    | Mend::Remove(path)) = step;
-    if !matches!(step, Mend::Remove(_)) {
+    let (RepairStep::Record(_, path)
+    | RepairStep::Lease(.., path)
+    | RepairStep::Parent(_, path)
+    | RepairStep::HostLink(_, path)
+    | RepairStep::HostLease(.., path)
+    | RepairStep::Remove(path)) = step;
+    if !matches!(step, RepairStep::Remove(_)) {
         file::make_room(path)?;
     }
     match step {
-        Mend::Record(record, _) => locked.write(record),
-        Mend::Lease(segment, claim, container, _) => locked.write_lease(*segment, *claim, container),
-        Mend::Parent(parent, _) => locked.write_parent(parent),
-        Mend::HostLink(link, _) => locked.write_host_link(link),
-        Mend::HostLease(segment, claim, network, _) => locked.write_host_lease(*segment, *claim, network),
-        Mend::Remove(path) => file::remove(path),
+        RepairStep::Record(record, _) => locked.write(record),
+        RepairStep::Lease(segment, claim, container, _) => locked.write_lease(*segment, *claim, container),
+        RepairStep::Parent(parent, _) => locked.write_parent(parent),
+        RepairStep::HostLink(link, _) => locked.write_host_link(link),
+        RepairStep::HostLease(segment, claim, network, _) => {
+            locked.write_host_lease(*segment, *claim, network)
+        }
+        RepairStep::Remove(path) => file::remove(path),
     }
 }
 
@@ -158,9 +160,9 @@ fn records(
     store: &Store,
     settings: &Settings,
     survey: &Survey,
-    proven: &[&Seen],
+    proven: &[&SurveyedLink],
     host: &mut Socket,
-    mended: &mut Mended,
+    mended: &mut Repaired,
 ) -> Result<()> {
     let records = store.records()?;
     let known: BTreeSet<_> = records.sound.iter().map(|record| record.container.clone()).collect();
@@ -191,11 +193,11 @@ fn records(
         });
         match rebuilt {
             Some(record) => {
-                mended.steps.push(Mend::Record(Box::new(record.clone()), path));
+                mended.steps.push(RepairStep::Record(Box::new(record.clone()), path));
                 mended.records.push(record);
             }
             None if damaged.contains(id) && survey.is_whole() && !is_marked(id) => {
-                mended.steps.push(Mend::Remove(path));
+                mended.steps.push(RepairStep::Remove(path));
             }
             None => {}
         }
@@ -216,8 +218,8 @@ struct Right {
 
 /// Leases that records of living containers list and nobody has; then those that no record lists, but for those of
 /// containers that may be where nobody could look.
-fn leases(store: &Store, survey: &Survey, mended: &mut Mended) -> Result<()> {
-    let mut listed: BTreeMap<(u32, Claim), (Right, &ContainerId)> = BTreeMap::new();
+fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
+    let mut listed: BTreeMap<(u32, LeaseKey), (Right, &ContainerId)> = BTreeMap::new();
     for record in &mended.records {
         let lives = kernel::lives(&record.holder);
         let remembered = match record.rebuilt {
@@ -249,7 +251,7 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Mended) -> Result<()> {
                 let is_mine = listed.get(&(segment, claim)).is_some_and(|(_, of)| **of == record.container);
                 if is_mine && store.leased_to(segment, claim)?.as_ref() != Some(&record.container) {
                     let path = store.lease_path(segment, claim);
-                    steps.push(Mend::Lease(segment, claim, record.container.clone(), path));
+                    steps.push(RepairStep::Lease(segment, claim, record.container.clone(), path));
                 }
             }
         }
@@ -267,7 +269,7 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Mended) -> Result<()> {
             };
             let is_hosts = || -> Result<bool> { Ok(store.host_holding(segment, claim)?.is_some()) };
             if !listed.contains_key(&(segment, claim)) && !is_left_alone()? && !is_hosts()? && !may_live()? {
-                steps.push(Mend::Remove(store.lease_path(segment, claim)));
+                steps.push(RepairStep::Remove(store.lease_path(segment, claim)));
             }
         }
     }
@@ -277,7 +279,7 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Mended) -> Result<()> {
 
 /// Parents that bear our mark and are not written down; and what is written of parents that are gone and cannot be
 /// read.
-fn parents(store: &Store, host: &mut Socket, mended: &mut Mended) -> Result<()> {
+fn parents(store: &Store, host: &mut Socket, mended: &mut Repaired) -> Result<()> {
     let written: BTreeSet<IfName> = store.made_parents()?.into_iter().collect();
     let unread = |name: &IfName| match store.made_parent(name) {
         Err(error) if error.kind() == Kind::Damaged => Ok(true),
@@ -286,7 +288,7 @@ fn parents(store: &Store, host: &mut Socket, mended: &mut Mended) -> Result<()> 
     };
     for name in &written {
         if unread(name)? && host.link(name)?.is_none_or(|link| !link.is_made_parent()) {
-            mended.steps.push(Mend::Remove(store.parent_path(name)));
+            mended.steps.push(RepairStep::Remove(store.parent_path(name)));
         }
     }
     let links = host.links()?;
@@ -296,12 +298,12 @@ fn parents(store: &Store, host: &mut Socket, mended: &mut Mended) -> Result<()> 
             continue;
         }
         let base = links.iter().find(|base| link.lower == Some(base.ifindex));
-        let Some(recipe) = Recipe::of_link(link, base) else { continue };
+        let Some(recipe) = ParentSpec::of_link(link, base) else { continue };
         let born_as = IfName::temporary(std::process::id());
         let path = store.parent_path(&name);
         let ifindex = Some(link.ifindex);
         let parent = MadeParent { version: VERSION, name, recipe, born_as, ifindex };
-        mended.steps.push(Mend::Parent(parent, path));
+        mended.steps.push(RepairStep::Parent(parent, path));
     }
     Ok(())
 }

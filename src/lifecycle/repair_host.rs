@@ -6,16 +6,16 @@ use crate::error::{Kind, Result};
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::VERSION;
 use crate::ledger::{Holding, Store};
-use crate::lifecycle::repair_step::{Mend, Mended};
+use crate::lifecycle::repair_step::{RepairStep, Repaired};
 use crate::net::driver::Kind as Driver;
-use crate::net::lease_key::Claim;
+use crate::net::lease_key::LeaseKey;
 use crate::net::link::Link;
 use crate::net::name::{IfName, NetworkName};
 use crate::netlink::Socket;
 
 /// The host's links that bear our mark and are not written down, what is written of links that are gone and cannot be
 /// read, and the leases of those that are known.
-pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Mended) -> Result<()> {
+pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Repaired) -> Result<()> {
     let links = host.links()?;
     let marked = |network: &NetworkName| {
         let mark = host_link::mark(network);
@@ -29,7 +29,7 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Mended) 
             Ok(link) => sound.extend(link),
             Err(error) if error.kind().is_left_alone() => {}
             Err(error) if error.kind() == Kind::Damaged && marked(&network).is_none() => {
-                mended.steps.push(Mend::Remove(store.host_link_path(&network)));
+                mended.steps.push(RepairStep::Remove(store.host_link_path(&network)));
             }
             Err(error) if error.kind() == Kind::Damaged => continue,
             Err(error) => return Err(error),
@@ -40,17 +40,17 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Mended) 
         let Some(link) = marked(&network) else { continue };
         if let Some(link) = rebuild(store, &network, link, host)? {
             let path = store.host_link_path(&network);
-            mended.steps.push(Mend::HostLink(Box::new(link.clone()), path));
+            mended.steps.push(RepairStep::HostLink(Box::new(link.clone()), path));
             sound.push(link);
         }
     }
     for link in sound {
-        for claim in link.addresses.iter().copied().map(Claim::from) {
+        for claim in link.addresses.iter().copied().map(LeaseKey::from) {
             let (segment, network) = (link.segment, link.network.clone());
             if matches!(store.holding(segment, claim)?, Holding::Nobody) {
                 let path = store.lease_path(segment, claim);
-                mended.steps.retain(|step| !matches!(step, Mend::Remove(removed) if *removed == path));
-                mended.steps.push(Mend::HostLease(segment, claim, network, path));
+                mended.steps.retain(|step| !matches!(step, RepairStep::Remove(removed) if *removed == path));
+                mended.steps.push(RepairStep::HostLease(segment, claim, network, path));
             }
         }
     }

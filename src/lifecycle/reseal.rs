@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::kernel::{self, NetnsFile, Seen};
+use crate::kernel::{self, NetnsFile, SurveyedLink};
 use crate::ledger::record::{Attached, Holder, Record, State};
 use crate::net::link::Link;
 use crate::net::mark::Mark;
@@ -28,9 +28,9 @@ impl fmt::Display for Reseal {
 }
 
 /// The links of living containers among `records` that bear their mark without a seal of `key`.
-pub(crate) fn find(records: &[Record], seen: &[Seen], key: Option<&Key>) -> Vec<Reseal> {
+pub(crate) fn find(records: &[Record], seen: &[SurveyedLink], key: Option<&Key>) -> Vec<Reseal> {
     let place = |device: u64, inode: u64, ifindex: u32| (device, inode, ifindex);
-    let seen: BTreeMap<_, &Seen> = seen
+    let seen: BTreeMap<_, &SurveyedLink> = seen
         .iter()
         .map(|seen| (place(seen.netns.device, seen.netns.inode, seen.link.ifindex), seen))
         .collect();
@@ -40,7 +40,7 @@ pub(crate) fn find(records: &[Record], seen: &[Seen], key: Option<&Key>) -> Vec<
         for (mark, attached) in record.marked() {
             let Some(ifindex) = attached.ifindex else { continue };
             let link = seen.get(&place(holder.netns.device, holder.netns.inode, ifindex));
-            let is_unsealed = |link: &&&Seen| link.alias.mark == mark && !link.is_proven(key);
+            let is_unsealed = |link: &&&SurveyedLink| link.alias.mark == mark && !link.is_proven(key);
             if link.filter(is_unsealed).is_some_and(|seen| is_as_made(attached, &seen.link))
                 && kernel::lives(holder)
             {

@@ -25,7 +25,7 @@ const HOPS: u8 = 255;
 
 /// What a frame says of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub(crate) struct ProbeReply {
     /// The address.
     pub address: IpAddr,
     /// Who says so.
@@ -68,7 +68,7 @@ pub(crate) fn solicited_node(address: Ipv6Addr) -> (Ipv6Addr, [u8; 6]) {
 }
 
 /// What `frame` says of whose an address is; `None` if nothing.
-pub(crate) fn claim(frame: &[u8]) -> Option<Heard> {
+pub(crate) fn claim(frame: &[u8]) -> Option<ProbeReply> {
     let (ethernet, packet) = frame.split_first_chunk::<14>()?;
     let &[_, _, _, _, _, _, a, b, c, d, e, f, kind @ ..] = ethernet;
     match kind {
@@ -83,14 +83,17 @@ fn arp(mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     [&BROADCAST[..], &mac, &ARP, &ARP_HEAD, &REQUEST, &mac, &sender, &[0; 6], &target].concat()
 }
 
-fn arp_claim(packet: &[u8]) -> Option<Heard> {
+fn arp_claim(packet: &[u8]) -> Option<ProbeReply> {
     let packet = packet.strip_prefix(&ARP_HEAD)?;
     let (operation, packet) = packet.split_first_chunk::<2>()?;
     let (mac, packet) = packet.split_first_chunk::<6>()?;
     let (sender, packet) = packet.split_first_chunk::<4>()?;
     let target = packet.get(6..)?.first_chunk::<4>()?;
-    let claim =
-        |address: [u8; 4], probe| Heard { address: address.into(), mac: MacAddr::from_bytes(*mac), probe };
+    let claim = |address: [u8; 4], probe| ProbeReply {
+        address: address.into(),
+        mac: MacAddr::from_bytes(*mac),
+        probe,
+    };
     match (*sender, *operation) {
         ([0, 0, 0, 0], REQUEST) => Some(claim(*target, true)),
         ([0, 0, 0, 0], _) => None,
@@ -130,7 +133,7 @@ fn neighbour(
     .concat()
 }
 
-fn neighbour_claim(packet: &[u8], mac: MacAddr) -> Option<Heard> {
+fn neighbour_claim(packet: &[u8], mac: MacAddr) -> Option<ProbeReply> {
     let (header, rest) = packet.split_first_chunk::<40>()?;
     let &[_, _, _, _, high, low, ICMPV6, HOPS, addresses @ ..] = header else { return None };
     let source = Ipv6Addr::from(*addresses.first_chunk::<16>()?);
@@ -144,10 +147,12 @@ fn neighbour_claim(packet: &[u8], mac: MacAddr) -> Option<Heard> {
         return None;
     }
     match kind {
-        SOLICITATION if source.is_unspecified() => Some(Heard { address: target.into(), mac, probe: true }),
+        SOLICITATION if source.is_unspecified() => {
+            Some(ProbeReply { address: target.into(), mac, probe: true })
+        }
         ADVERTISEMENT => {
             let mac = link_layer_address(options).unwrap_or(mac);
-            Some(Heard { address: target.into(), mac, probe: false })
+            Some(ProbeReply { address: target.into(), mac, probe: false })
         }
         _ => None,
     }
@@ -221,12 +226,12 @@ mod tests {
     fn what_is_sent_is_understood() {
         for address in [ip("10.0.0.5"), ip("2001:db8::5")] {
             let mut frame = probe(address, MAC);
-            assert_eq!(claim(&frame), Some(Heard { address, mac: MAC, probe: true }));
+            assert_eq!(claim(&frame), Some(ProbeReply { address, mac: MAC, probe: true }));
             // Ethernet fills frames up.
             frame.resize(100, 0);
-            assert_eq!(claim(&frame), Some(Heard { address, mac: MAC, probe: true }));
+            assert_eq!(claim(&frame), Some(ProbeReply { address, mac: MAC, probe: true }));
             let frame = announcement(address, MAC);
-            assert_eq!(claim(&frame), Some(Heard { address, mac: MAC, probe: false }));
+            assert_eq!(claim(&frame), Some(ProbeReply { address, mac: MAC, probe: false }));
             for length in 0..frame.len() {
                 assert_eq!(claim(&frame[..length]), None, "{length}");
             }
@@ -237,7 +242,7 @@ mod tests {
     fn answers_and_what_is_none() {
         let mut reply = announcement(ip("10.0.0.5"), MAC);
         reply[21] = 2;
-        assert_eq!(claim(&reply), Some(Heard { address: ip("10.0.0.5"), mac: MAC, probe: false }));
+        assert_eq!(claim(&reply), Some(ProbeReply { address: ip("10.0.0.5"), mac: MAC, probe: false }));
         for (place, value) in [(12, 0), (15, 2), (21, 3)] {
             let mut other = announcement(ip("10.0.0.5"), MAC);
             other[place] = value;

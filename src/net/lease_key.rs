@@ -9,14 +9,14 @@ use crate::net::mac::MacAddr;
 
 /// An address or a MAC address: what is leased. Its text is the name of the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Claim {
+pub(crate) enum LeaseKey {
     /// An IP address.
     Address(IpAddr),
     /// The MAC address of a link that has one of its own.
     Mac(MacAddr),
 }
 
-impl Claim {
+impl LeaseKey {
     /// The IP address, if it is one.
     pub(crate) fn address(self) -> Option<IpAddr> {
         match self {
@@ -26,19 +26,19 @@ impl Claim {
     }
 }
 
-impl From<IpAddr> for Claim {
+impl From<IpAddr> for LeaseKey {
     fn from(address: IpAddr) -> Self {
         Self::Address(address)
     }
 }
 
-impl From<MacAddr> for Claim {
+impl From<MacAddr> for LeaseKey {
     fn from(mac: MacAddr) -> Self {
         Self::Mac(mac)
     }
 }
 
-impl FromStr for Claim {
+impl FromStr for LeaseKey {
     type Err = Error;
 
     /// No IPv6 address has six pairs of digits and nothing else, so a text is one or the other.
@@ -51,7 +51,7 @@ impl FromStr for Claim {
     }
 }
 
-impl fmt::Display for Claim {
+impl fmt::Display for LeaseKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
@@ -67,12 +67,12 @@ mod tests {
     #[test]
     fn reads_and_writes() {
         for text in ["10.0.0.9", "2001:db8::9", "02:00:00:00:00:09", "::2"] {
-            assert_eq!(text.parse::<Claim>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<LeaseKey>().unwrap().to_string(), text);
         }
-        assert!(matches!("02:00:00:00:00:09".parse(), Ok(Claim::Mac(_))));
-        assert!(matches!("02:00:00:00:00:09:0:0".parse(), Ok(Claim::Address(_))));
+        assert!(matches!("02:00:00:00:00:09".parse(), Ok(LeaseKey::Mac(_))));
+        assert!(matches!("02:00:00:00:00:09:0:0".parse(), Ok(LeaseKey::Address(_))));
         for text in ["", "segment.json", "#10.0.0.9", "10.0.0.9/24", "02:00:00:00:00"] {
-            assert!(text.parse::<Claim>().is_err(), "{text}");
+            assert!(text.parse::<LeaseKey>().is_err(), "{text}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::escape::shell::Line;
 use crate::net::driver::Driver;
-use crate::net::link_options::Tuning;
+use crate::net::link_options::LinkOptions;
 use crate::net::mac::MacAddr;
 use crate::net::mark;
 use crate::net::vlan::VlanProtocol;
@@ -23,13 +23,13 @@ pub(crate) struct Link {
     /// is not the default.
     pub bclim: Option<i32>,
     /// What it has been given besides, without sysctls, as far as rtnetlink tells.
-    pub tuning: Tuning,
+    pub tuning: LinkOptions,
     /// What it is enslaved to (`IFLA_INFO_SLAVE_KIND`): bridge, bond, team, …
     pub slave_kind: Option<String>,
     /// The link below it in the same namespace (`IFLA_LINK` without `IFLA_LINK_NETNSID`).
     pub lower: Option<u32>,
     /// The link below it in another namespace (`IFLA_LINK` with `IFLA_LINK_NETNSID`): the host's, for a container's.
-    pub elsewhere: Option<Elsewhere>,
+    pub elsewhere: Option<LinkNetns>,
     /// Its Ethernet address.
     pub mac: Option<MacAddr>,
     /// Its MTU in bytes.
@@ -52,7 +52,7 @@ pub(crate) struct Link {
 
 /// A link of another namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Elsewhere {
+pub(crate) struct LinkNetns {
     /// Its number there.
     pub ifindex: u32,
     /// That namespace, as the asking one counts its peers.
@@ -135,7 +135,7 @@ pub(crate) fn eth0() -> Link {
         kind: None,
         driver: None,
         bclim: None,
-        tuning: Tuning::default(),
+        tuning: LinkOptions::default(),
         slave_kind: None,
         lower: None,
         elsewhere: None,

@@ -14,7 +14,7 @@ const MOST: usize = 256;
 
 /// The properties of a link that are nobody's unless they are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Tuning {
+pub(crate) struct LinkOptions {
     /// How many frames wait to be sent (`IFLA_TXQLEN`); without it the kernel's 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub txqueuelen: Option<u32>,
@@ -30,7 +30,7 @@ pub(crate) struct Tuning {
     pub sysctls: BTreeMap<Sysctl, SysctlValue>,
 }
 
-impl Tuning {
+impl LinkOptions {
     /// Whether a link of `driver` can have all this.
     ///
     /// # Errors

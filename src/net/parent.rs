@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
 use crate::net::link::Link;
-use crate::net::link_options::Tuning;
+use crate::net::link_options::LinkOptions;
 use crate::net::mark;
 use crate::net::name::{IfName, NetworkName};
 use crate::net::vlan::VlanProtocol;
@@ -21,7 +21,7 @@ const DOT1AD: &str = "ad";
 /// How a parent that is not there is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub(crate) enum Recipe {
+pub(crate) enum ParentSpec {
     /// A VLAN sub-interface.
     Vlan {
         /// The link that carries the tagged frames.
@@ -36,7 +36,7 @@ pub(crate) enum Recipe {
     Dummy,
 }
 
-impl Recipe {
+impl ParentSpec {
     /// What the name of a parent says: `eth0.50` is VLAN 50 of `eth0`, `eth0.10.20` VLAN 20 of `eth0.10`,
     /// `eth0.ad10` the 802.1ad VLAN 10 of `eth0`; other names say nothing.
     ///
@@ -93,7 +93,7 @@ impl Recipe {
             kind: Some(kind.to_owned()),
             driver: None,
             bclim: None,
-            tuning: Tuning::default(),
+            tuning: LinkOptions::default(),
             slave_kind: None,
             lower: base.map(|base| base.ifindex),
             elsewhere: None,
@@ -129,7 +129,7 @@ impl Recipe {
     }
 }
 
-impl fmt::Display for Recipe {
+impl fmt::Display for ParentSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Vlan { base, id, protocol: VlanProtocol::Dot1q } => write!(f, "VLAN {id} of {base}"),
@@ -147,7 +147,7 @@ pub(crate) struct MadeParent {
     /// Its name.
     pub name: IfName,
     /// What it is.
-    pub recipe: Recipe,
+    pub recipe: ParentSpec,
     /// The name it bears until it is marked, should it never come to that.
     pub born_as: IfName,
     /// Its number on the host, once it exists.
@@ -167,10 +167,10 @@ impl MadeParent {
     /// yet. As nothing but the ledger and its kind tell whose it is, all of that must agree.
     pub(crate) fn has_left(&self, link: &Link) -> bool {
         let is_same_vlan = match self.recipe {
-            Recipe::Vlan { id, protocol, .. } => {
+            ParentSpec::Vlan { id, protocol, .. } => {
                 (link.vlan_id, link.vlan_protocol) == (Some(id), Some(protocol))
             }
-            Recipe::Dummy => true,
+            ParentSpec::Dummy => true,
         };
         let is_born = self.born_as != self.name && link.name == self.born_as.as_str();
         is_born && link.alias.is_none() && self.is_of_kind(link) && is_same_vlan
@@ -178,14 +178,14 @@ impl MadeParent {
 
     fn is_of_kind(&self, link: &Link) -> bool {
         let kind = match self.recipe {
-            Recipe::Vlan { .. } => "vlan",
-            Recipe::Dummy => "dummy",
+            ParentSpec::Vlan { .. } => "vlan",
+            ParentSpec::Dummy => "dummy",
         };
         link.kind.as_deref() == Some(kind)
     }
 }
 
-/// The name of a VLAN: `eth0.50`, with 802.1ad `eth0.ad50`, as [`Recipe::of_name`] reads it. First in full; then, where
+/// The name of a VLAN: `eth0.50`, with 802.1ad `eth0.ad50`, as [`ParentSpec::of_name`] reads it. First in full; then, where
 /// that is longer than the kernel's 15 characters, with a hash in place of all but the id. Not `ul-`: whoever may name
 /// dummies may not name these.
 pub(crate) fn vlan_name(base: &IfName, protocol: VlanProtocol, id: u16) -> (String, IfName) {

@@ -102,7 +102,7 @@ impl FromStr for Alias {
 mod tests {
     use super::*;
     use crate::net::driver::{IpvlanFlag, IpvlanMode, MacvlanMode};
-    use crate::net::link::{Elsewhere, eth0};
+    use crate::net::link::{LinkNetns, eth0};
 
     const MARK: &str = "underlay:web:1:77:4242:pub_net";
 
@@ -118,7 +118,7 @@ mod tests {
         Link {
             ifindex: 7,
             driver: Some(Driver::Macvlan { mode: MacvlanMode::Bridge }),
-            elsewhere: Some(Elsewhere { ifindex: 2, nsid: 0 }),
+            elsewhere: Some(LinkNetns { ifindex: 2, nsid: 0 }),
             mac: Some("02:00:00:00:00:09".parse().unwrap()),
             ..eth0()
         }
@@ -157,7 +157,7 @@ mod tests {
         }
         for other in [
             Link { ifindex: 8, ..link() },
-            Link { elsewhere: Some(Elsewhere { ifindex: 3, nsid: 0 }), ..link() },
+            Link { elsewhere: Some(LinkNetns { ifindex: 3, nsid: 0 }), ..link() },
             Link { elsewhere: None, ..link() },
             Link { mac: Some("02:00:00:00:00:08".parse().unwrap()), ..link() },
             Link { driver: None, ..link() },
@@ -171,7 +171,7 @@ mod tests {
         assert!(!key().proves(&Alias { seal: Some(Seal(0)), ..sealed.clone() }, &link(), &netns(5)));
         // By another name, in another number of the host's namespace, in the background: still the same link.
         let same =
-            Link { name: "x".to_owned(), elsewhere: Some(Elsewhere { ifindex: 2, nsid: 9 }), ..link() };
+            Link { name: "x".to_owned(), elsewhere: Some(LinkNetns { ifindex: 2, nsid: 9 }), ..link() };
         assert!(key().proves(&sealed, &same, &netns(5)));
     }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::net::name::{IfName, NetworkName};
-use crate::net::parent::{Recipe, vlan_name};
+use crate::net::parent::{ParentSpec, vlan_name};
 use crate::net::vlan::{VlanId, VlanProtocol, VlanRanges};
 
 /// The VLANs of a parent that a network lies in.
@@ -46,9 +46,9 @@ impl Trunk {
     }
 
     /// How the link of [`Trunk::vlan`] is made.
-    pub(crate) fn recipe(&self) -> Option<Recipe> {
+    pub(crate) fn recipe(&self) -> Option<ParentSpec> {
         let (base, protocol) = (self.base.clone(), self.protocol);
-        self.vlan.map(|id| Recipe::Vlan { base, id: id.into(), protocol })
+        self.vlan.map(|id| ParentSpec::Vlan { base, id: id.into(), protocol })
     }
 
     /// The parent of the network: the link of its VLAN; as long as none is chosen, the one that carries them.

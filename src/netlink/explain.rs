@@ -6,7 +6,7 @@ use super::reply::Refusal;
 use crate::error::{Error, Kind};
 use crate::escape::shell::Line;
 use crate::net::driver::{Driver, Kind as DriverKind, MacvlanMode};
-use crate::net::parent::Recipe;
+use crate::net::parent::ParentSpec;
 use crate::plan::Op;
 
 /// Whether something was refused because an address or MAC address is in use on the segment.
@@ -110,13 +110,13 @@ pub(crate) fn explain(op: &Op, refusal: &Refusal) -> Error {
             _ => (format!("cannot make a rule for {from}"), String::new()),
         },
         Op::MakeParent { name, recipe } => match (refusal.errno, recipe) {
-            (libc::EEXIST, Recipe::Vlan { .. }) => (
+            (libc::EEXIST, ParentSpec::Vlan { .. }) => (
                 format!("{recipe} exists under another name than {name}"),
                 format!(
                     "find it with `ip -d link show type vlan`, and name that as parent instead of {name}"
                 ),
             ),
-            (libc::EOPNOTSUPP, Recipe::Vlan { base, .. }) => (
+            (libc::EOPNOTSUPP, ParentSpec::Vlan { base, .. }) => (
                 format!("{base} cannot carry VLANs, or this kernel has no 8021q driver"),
                 "load it with `modprobe 8021q`, or use another parent".to_owned(),
             ),
@@ -166,7 +166,7 @@ mod tests {
             mac: None,
             mtu: None,
             bclim: None,
-            tuning: crate::net::link_options::Tuning::default(),
+            tuning: crate::net::link_options::LinkOptions::default(),
             group: 1,
         };
         for errno in 1..=133 {

@@ -8,7 +8,7 @@ use super::ways;
 use crate::error::Result;
 use crate::ledger::record::Attached;
 use crate::net::seal::Alias;
-use crate::plan::persistent::Lasting;
+use crate::plan::persistent::Persistent;
 
 /// A datagram from the kernel. Its promise: whatever stands in it, each message is taken by its own length, so that
 /// none is read as a part of another, and each payload is read or refused.
@@ -87,11 +87,11 @@ pub(crate) fn fuzz_messages(attached: &Attached, alias: &str) {
     attached.routes.iter().for_each(|&route| well_formed(message::add_route(ifindex, route, None)));
     for lasting in attached.lasting() {
         match lasting {
-            Lasting::Rule { from, table } => {
+            Persistent::Rule { from, table } => {
                 well_formed(message::add_rule(from, table));
                 well_formed(message::delete_rule(from, table));
             }
-            Lasting::Route { route, table } => well_formed(message::delete_route(route, table)),
+            Persistent::Route { route, table } => well_formed(message::delete_route(route, table)),
         }
     }
 }

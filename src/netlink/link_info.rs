@@ -8,7 +8,7 @@ use neli::types::Buffer;
 use super::attr::{attribute, attributes, nested, number, signed_number, value};
 use crate::error::Result;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
-use crate::net::link_options::Tuning;
+use crate::net::link_options::LinkOptions;
 use crate::net::mac::MacAddr;
 
 /// `IFLA_MACVLAN_*` of linux/if_link.h, which neli lacks.
@@ -66,7 +66,11 @@ fn ipvlan_flag(flag: IpvlanFlag) -> u16 {
 }
 
 /// `type DRIVER mode MODE …` of a link to make.
-pub(crate) fn write(driver: Driver, bclim: Option<i32>, tuning: &Tuning) -> Result<Rtattr<Ifla, Buffer>> {
+pub(crate) fn write(
+    driver: Driver,
+    bclim: Option<i32>,
+    tuning: &LinkOptions,
+) -> Result<Rtattr<Ifla, Buffer>> {
     let data = match driver {
         Driver::Macvlan { mode } => {
             let mut data = vec![attribute(IflaMacvlan::Mode, macvlan_mode(mode))?];
@@ -94,7 +98,7 @@ pub(crate) fn write(driver: Driver, bclim: Option<i32>, tuning: &Tuning) -> Resu
 }
 
 /// What `IFLA_LINKINFO` tells of a link of ours.
-pub(crate) struct Told {
+pub(crate) struct LinkInfo {
     /// The driver with its mode.
     pub(crate) driver: Driver,
     /// The limit for unqueued broadcasts.
@@ -106,14 +110,14 @@ pub(crate) struct Told {
 }
 
 /// What the `IFLA_INFO_DATA` of a link of type `kind` tells; nothing if it is none of ours.
-pub(crate) fn read(kind: &str, data: &[u8]) -> Option<Told> {
+pub(crate) fn read(kind: &str, data: &[u8]) -> Option<LinkInfo> {
     match kind.parse().ok()? {
         Kind::Macvlan => {
             let number = |attribute: IflaMacvlan| value(data, attribute).and_then(number);
             let mode = number(IflaMacvlan::Mode)?;
             let macs = value(data, IflaMacvlan::MacaddrData).unwrap_or_default();
             let macs = attributes(macs).filter_map(|(_, mac)| mac.try_into().ok());
-            Some(Told {
+            Some(LinkInfo {
                 driver: Driver::Macvlan {
                     mode: MacvlanMode::ALL.into_iter().find(|&found| macvlan_mode(found) == mode)?,
                 },
@@ -130,7 +134,7 @@ pub(crate) fn read(kind: &str, data: &[u8]) -> Option<Told> {
                 mode: IpvlanMode::ALL.into_iter().find(|&found| ipvlan_mode(found) == mode)?,
                 flag: IpvlanFlag::ALL.into_iter().find(|&found| ipvlan_flag(found) == flag)?,
             };
-            Some(Told { driver, bclim: None, bcqueuelen: None, source_macs: Vec::new() })
+            Some(LinkInfo { driver, bclim: None, bcqueuelen: None, source_macs: Vec::new() })
         }
     }
 }
@@ -158,7 +162,7 @@ mod tests {
             .flat_map(|mode| IpvlanFlag::ALL.map(|flag| (Driver::Ipvlan { mode, flag }, None)));
         for (driver, bclim) in macvlan.into_iter().chain(ipvlan) {
             let mut bytes = Cursor::new(Vec::new());
-            write(driver, bclim, &Tuning::default()).unwrap().to_bytes(&mut bytes).unwrap();
+            write(driver, bclim, &LinkOptions::default()).unwrap().to_bytes(&mut bytes).unwrap();
             assert_eq!(told(&bytes.into_inner()), (Some(driver), bclim), "{driver}");
         }
     }
@@ -166,7 +170,8 @@ mod tests {
     #[test]
     fn sources_and_queues() {
         let macs = ["02:00:00:00:00:01", "02:00:00:00:00:02"].map(|mac| mac.parse().unwrap());
-        let tuning = Tuning { bcqueuelen: Some(9), source_macs: macs.to_vec(), ..Tuning::default() };
+        let tuning =
+            LinkOptions { bcqueuelen: Some(9), source_macs: macs.to_vec(), ..LinkOptions::default() };
         let mut bytes = Cursor::new(Vec::new());
         let driver = Driver::Macvlan { mode: MacvlanMode::Source };
         write(driver, None, &tuning).unwrap().to_bytes(&mut bytes).unwrap();

@@ -21,7 +21,7 @@ use super::link_info;
 pub(crate) use super::nlmsg::{Message, unsound};
 use crate::error::{Error, Result};
 use crate::net::driver::Driver;
-use crate::net::link_options::Tuning;
+use crate::net::link_options::LinkOptions;
 use crate::net::mac::MacAddr;
 use crate::net::name::IfName;
 use crate::net::route::{Route, RouteType, TableId};
@@ -176,7 +176,7 @@ pub(crate) fn mark(ifindex: u32, alias: &str) -> Result<Message> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewLink<'a> {
     /// What it is given besides.
-    pub(crate) tuning: &'a Tuning,
+    pub(crate) tuning: &'a LinkOptions,
     /// Its name.
     pub(crate) name: &'a IfName,
     /// The parent's ifindex on the host.

@@ -14,8 +14,8 @@ use super::attr::{ip, number, signed_number, text, value};
 use super::link_info;
 use super::message::{IflaVlan, ether_type};
 use crate::error::{Error, Result};
-use crate::net::link::{Elsewhere, Link};
-use crate::net::link_options::Tuning;
+use crate::net::link::{Link, LinkNetns};
+use crate::net::link_options::LinkOptions;
 use crate::net::mac::MacAddr;
 use crate::net::vlan::VlanProtocol;
 
@@ -151,15 +151,15 @@ pub(crate) fn parse_link(payload: &[u8]) -> Result<Option<Link>> {
         vlan_protocol: vlan(IflaVlan::Protocol).map(u16::from_be_bytes).and_then(vlan_protocol),
         driver: told.as_ref().map(|told| told.driver),
         bclim: told.as_ref().and_then(|told| told.bclim),
-        tuning: Tuning {
+        tuning: LinkOptions {
             txqueuelen: number(Ifla::Txqlen),
             bcqueuelen: told.as_ref().and_then(|told| told.bcqueuelen),
             source_macs: told.map(|told| told.source_macs).unwrap_or_default(),
-            ..Tuning::default()
+            ..LinkOptions::default()
         },
         slave_kind: info_text(IflaInfo::SlaveKind),
         lower: number(Ifla::Link).filter(|_| nsid.is_none()),
-        elsewhere: number(Ifla::Link).zip(nsid).map(|(ifindex, nsid)| Elsewhere { ifindex, nsid }),
+        elsewhere: number(Ifla::Link).zip(nsid).map(|(ifindex, nsid)| LinkNetns { ifindex, nsid }),
         mac: value(Ifla::Address).and_then(|bytes| bytes.try_into().ok()).map(MacAddr::from_bytes),
         mtu: number(Ifla::Mtu).unwrap_or_default(),
         up: is(Iff::UP),

@@ -97,7 +97,7 @@ impl Socket {
         Ok(all.into_iter().map(|address| address.net.addr()).collect())
     }
 
-    /// The number by which the namespace of this socket knows `netns`, as in [`Elsewhere`](crate::net::link::Elsewhere);
+    /// The number by which the namespace of this socket knows `netns`, as in [`LinkNetns`](crate::net::link::LinkNetns);
     /// `None` if it does not know it.
     ///
     /// # Errors

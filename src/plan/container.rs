@@ -9,14 +9,14 @@ use crate::escape::shell::Line;
 use crate::ledger::record::{Attached, Record};
 use crate::net::driver::{Driver, Kind};
 use crate::net::ipv6::{self, Advertised};
-use crate::net::link_options::{Sysctl, SysctlValue, Tuning};
+use crate::net::link_options::{LinkOptions, Sysctl, SysctlValue};
 use crate::net::mac::MacAddr;
 use crate::net::mark::{self, Mark};
 use crate::net::name::IfName;
-use crate::net::parent::Recipe;
+use crate::net::parent::ParentSpec;
 use crate::net::route::{Route, Table, TableId};
 use crate::net::seal::Alias;
-use crate::plan::persistent::{Lasting, PROTOCOL};
+use crate::plan::persistent::{PROTOCOL, Persistent};
 
 /// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
 /// shown before anything exists.
@@ -39,7 +39,7 @@ pub(crate) enum Op {
         /// Its limit for unqueued broadcasts, if not the kernel's.
         bclim: Option<i32>,
         /// What it is given besides; sysctls come later.
-        tuning: Tuning,
+        tuning: LinkOptions,
         /// The device group by which it is known until it is marked.
         group: u32,
     },
@@ -48,7 +48,7 @@ pub(crate) enum Op {
         /// Its name.
         name: IfName,
         /// What it is.
-        recipe: Recipe,
+        recipe: ParentSpec,
     },
     /// Deletes a parent that we have made.
     DeleteParent {
@@ -110,7 +110,7 @@ pub(crate) enum Op {
         table: TableId,
     },
     /// Deletes a rule or route that does not go with a link, if its protocol is ours.
-    DeleteLasting(Lasting),
+    DeleteLasting(Persistent),
     /// Deletes a link, if kind and mark are ours.
     DeleteLink {
         /// Its name when it was made, or to be made.
@@ -226,7 +226,7 @@ impl Op {
             }
             Self::MakeParent { name, recipe } => {
                 let make = match recipe {
-                    Recipe::Vlan { base, id, protocol } => Line::of("ip link add link")
+                    ParentSpec::Vlan { base, id, protocol } => Line::of("ip link add link")
                         .word(base)
                         .text("name")
                         .word(name)
@@ -234,7 +234,7 @@ impl Op {
                         .word(protocol)
                         .text("id")
                         .word(id),
-                    Recipe::Dummy => Line::of("ip link add").named("name", name).text("type dummy"),
+                    ParentSpec::Dummy => Line::of("ip link add").named("name", name).text("type dummy"),
                 };
                 make.and(&up(Line::of("ip link set"), name, &mark::PARENT))
             }
@@ -274,8 +274,8 @@ impl Op {
             }
             Self::DeleteLasting(lasting) => {
                 let line = match lasting {
-                    Lasting::Rule { from, .. } => ip(*from).text("rule del"),
-                    Lasting::Route { route, .. } => ip(route.to.addr()).text("route del"),
+                    Persistent::Rule { from, .. } => ip(*from).text("rule del"),
+                    Persistent::Route { route, .. } => ip(route.to.addr()).text("route del"),
                 };
                 line.split(lasting).text("protocol").word(PROTOCOL)
             }

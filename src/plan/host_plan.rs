@@ -111,7 +111,7 @@ fn ip(address: &IpAddr) -> Line {
 mod tests {
     use super::*;
     use crate::ledger::record::Record;
-    use crate::net::link_options::Tuning;
+    use crate::net::link_options::LinkOptions;
     use crate::net::ways::Ways;
 
     const LINK: &str = r#"{"version": 1, "network": "lan", "name": "ulh-lan",
@@ -142,7 +142,7 @@ mod tests {
             mtu: 1500,
             vlan_id: None,
             vlan_protocol: None,
-            tuning: Tuning::default(),
+            tuning: LinkOptions::default(),
             up: true,
             alias: Some("underlay:host:lan".to_owned()),
             group: 0,

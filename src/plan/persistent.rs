@@ -16,7 +16,7 @@ pub(crate) const PROTOCOL: u8 = 117;
 
 /// Something that outlives the links of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lasting {
+pub(crate) enum Persistent {
     /// What leaves from an address takes the routes of a table.
     Rule {
         /// The address.
@@ -33,7 +33,7 @@ pub(crate) enum Lasting {
     },
 }
 
-impl Lasting {
+impl Persistent {
     /// Whether the kernel could take one for the other when it is to delete it.
     fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
@@ -45,7 +45,7 @@ impl Lasting {
     }
 }
 
-impl fmt::Display for Lasting {
+impl fmt::Display for Persistent {
     /// As `ip rule` and `ip route` show it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -60,14 +60,15 @@ impl fmt::Display for Lasting {
 
 impl Attached {
     /// What it has that outlives its link, in the order it is made.
-    pub(crate) fn lasting(&self) -> impl Iterator<Item = Lasting> {
+    pub(crate) fn lasting(&self) -> impl Iterator<Item = Persistent> {
         let nowhere = |route: &&Route| !route.leads_on();
-        let main = self.routes.iter().filter(nowhere).map(|&route| Lasting::Route { route, table: None });
+        let main = self.routes.iter().filter(nowhere).map(|&route| Persistent::Route { route, table: None });
         let tables = self.table.iter().flat_map(move |table| {
             let id = table.id;
             let routes = table.routes.iter().filter(nowhere);
-            let routes = routes.map(move |&route| Lasting::Route { route, table: Some(id) });
-            let rules = self.addresses.iter().map(move |net| Lasting::Rule { from: net.addr(), table: id });
+            let routes = routes.map(move |&route| Persistent::Route { route, table: Some(id) });
+            let rules =
+                self.addresses.iter().map(move |net| Persistent::Rule { from: net.addr(), table: id });
             routes.chain(rules)
         });
         main.chain(tables)

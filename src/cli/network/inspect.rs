@@ -17,7 +17,7 @@ use crate::ledger::host_link;
 use crate::ledger::quarantine::{Quarantined, by_host};
 use crate::ledger::record::Record;
 use crate::lifecycle::parents;
-use crate::net::lease_key::Claim;
+use crate::net::lease_key::LeaseKey;
 use crate::net::link::Link;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, IfName, NetworkName};
@@ -166,7 +166,7 @@ fn on_segment<'a>(
     let (mut held, mut quarantine) = (on_host.clone(), Vec::new());
     held.extend(network.reservations.addresses().map(|(address, _)| address));
     if let Some(link) = link {
-        held.extend(store.held(link.segment())?.into_iter().filter_map(Claim::address));
+        held.extend(store.held(link.segment())?.into_iter().filter_map(LeaseKey::address));
         let set_aside = store.quarantined(link.segment()).into_iter();
         quarantine.extend(set_aside.filter(|(address, _)| network.subnet_of(*address).is_some()));
         held.extend(quarantine.iter().map(|(address, _)| *address));

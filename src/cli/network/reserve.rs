@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::config::network::Network;
 use crate::config::reservation::Reservation;
 use crate::error::{Error, Kind, Result};
-use crate::net::lease_key::Claim;
+use crate::net::lease_key::LeaseKey;
 
 /// Reads each `NAME=ADDRESS[,ADDRESS…][,MAC]`; of one name they add up.
 pub(super) fn read(options: &[String]) -> Result<BTreeMap<String, Reservation>> {
@@ -19,9 +19,9 @@ pub(super) fn read(options: &[String]) -> Result<BTreeMap<String, Reservation>> 
         let reservation = reservations.entry(name.to_owned()).or_default();
         for claim in claims.split(',') {
             match claim.trim().parse().map_err(|_| wrong())? {
-                Claim::Address(address) => reservation.addresses.push(address),
-                Claim::Mac(mac) if reservation.mac.is_none() => reservation.mac = Some(mac),
-                Claim::Mac(_) => return Err(wrong()),
+                LeaseKey::Address(address) => reservation.addresses.push(address),
+                LeaseKey::Mac(mac) if reservation.mac.is_none() => reservation.mac = Some(mac),
+                LeaseKey::Mac(_) => return Err(wrong()),
             }
         }
     }

@@ -57,7 +57,7 @@ fn routed(cases: &[(&str, &str, &[&str])], present: DefaultRoutes) -> Vec<Attach
             mac: None,
             mtu: None,
             bclim: None,
-            tuning: crate::net::link_options::Tuning::default(),
+            tuning: crate::net::link_options::LinkOptions::default(),
             detection: None,
             announcements: 0,
             advertised: Advertised { slaac: network.ipv6.and_then(Ipv6::slaac), ..Advertised::default() },

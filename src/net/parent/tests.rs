@@ -1,12 +1,13 @@
 use super::*;
 
-fn recipe(name: &str) -> Result<Option<Recipe>> {
-    Recipe::of_name(&name.parse().unwrap())
+fn recipe(name: &str) -> Result<Option<ParentSpec>> {
+    ParentSpec::of_name(&name.parse().unwrap())
 }
 
 #[test]
 fn names_say_what_is_made() {
-    let tagged = |base: &str, id, protocol| Some(Recipe::Vlan { base: base.parse().unwrap(), id, protocol });
+    let tagged =
+        |base: &str, id, protocol| Some(ParentSpec::Vlan { base: base.parse().unwrap(), id, protocol });
     let vlan = |base: &str, id| tagged(base, id, VlanProtocol::Dot1q);
     assert_eq!(recipe("eth0.50").unwrap(), vlan("eth0", 50));
     assert_eq!(recipe("eth0.10.20").unwrap(), vlan("eth0.10", 20));
@@ -27,7 +28,7 @@ fn base() -> Link {
 
 /// VLAN 50 of the link number 3, as somebody has made it by hand.
 fn vlan(protocol: VlanProtocol) -> Link {
-    let recipe = Recipe::Vlan { base: "eth0".parse().unwrap(), id: 50, protocol };
+    let recipe = ParentSpec::Vlan { base: "eth0".parse().unwrap(), id: 50, protocol };
     Link { ifindex: 7, alias: None, ..recipe.link(&"eth0.50".parse().unwrap(), Some(&base())) }
 }
 
@@ -55,7 +56,7 @@ fn a_vlan_that_is_there() {
             "eth0.50",
             Link {
                 lower: None,
-                elsewhere: Some(crate::net::link::Elsewhere { ifindex: 3, nsid: 0 }),
+                elsewhere: Some(crate::net::link::LinkNetns { ifindex: 3, nsid: 0 }),
                 ..vlan(q)
             },
             Some(&here),
@@ -82,27 +83,28 @@ fn a_vlan_that_is_there() {
 /// A dummy link of that name is used only if we have made it: it goes when nobody needs it.
 #[test]
 fn a_dummy_that_is_there() {
-    let ours = Recipe::Dummy.link(&"ul-lan".parse().unwrap(), None);
-    assert_eq!(Recipe::Dummy.verify(&ours, None), Ok(()));
+    let ours = ParentSpec::Dummy.link(&"ul-lan".parse().unwrap(), None);
+    assert_eq!(ParentSpec::Dummy.verify(&ours, None), Ok(()));
     for (link, found) in [
         (Link { alias: None, ..ours.clone() }, "a dummy link"),
         (Link { alias: Some("mine".to_owned()), ..ours.clone() }, "a dummy link"),
         (Link { kind: Some("veth".to_owned()), ..ours.clone() }, "a veth link"),
         (Link { kind: None, ..ours.clone() }, "a hardware link"),
     ] {
-        let error = Recipe::Dummy.verify(&link, None).unwrap_err();
+        let error = ParentSpec::Dummy.verify(&link, None).unwrap_err();
         assert_eq!(error.to_string(), format!("parent ul-lan is {found}, not underlay's dummy link"));
     }
 }
 
 #[test]
 fn what_makes_a_link_like_it() {
-    let of = |link: &Link, base: Option<&Link>| Recipe::of_link(link, base).map(|recipe| recipe.to_string());
+    let of =
+        |link: &Link, base: Option<&Link>| ParentSpec::of_link(link, base).map(|recipe| recipe.to_string());
     let here = base();
     assert_eq!(of(&vlan(VlanProtocol::Dot1q), Some(&here)).as_deref(), Some("VLAN 50 of eth0"));
     assert_eq!(of(&vlan(VlanProtocol::Dot1ad), Some(&here)).as_deref(), Some("802.1ad VLAN 50 of eth0"));
     assert_eq!(of(&vlan(VlanProtocol::Dot1q), None), None);
-    let dummy = Recipe::Dummy.link(&"ul-lan".parse().unwrap(), None);
+    let dummy = ParentSpec::Dummy.link(&"ul-lan".parse().unwrap(), None);
     assert_eq!(of(&dummy, None).as_deref(), Some("underlay's dummy link"));
     for link in [here.clone(), Link { kind: Some("veth".to_owned()), ..here.clone() }] {
         assert_eq!(of(&link, Some(&here)), None);
@@ -112,7 +114,7 @@ fn what_makes_a_link_like_it() {
 /// Number, kind and mark: whoever makes a link of that name again may copy the mark, not the number.
 #[test]
 fn the_very_link_that_was_made() {
-    let made = |name: &str, recipe: Recipe, ifindex| MadeParent {
+    let made = |name: &str, recipe: ParentSpec, ifindex| MadeParent {
         version: 1,
         name: name.parse().unwrap(),
         recipe,
@@ -133,9 +135,9 @@ fn the_very_link_that_was_made() {
     ] {
         assert!(!known.is(&other), "{other:?}");
     }
-    let dummy = Link { ifindex: 7, ..Recipe::Dummy.link(&"ul-lan".parse().unwrap(), None) };
-    assert!(made("ul-lan", Recipe::Dummy, Some(7)).is(&dummy));
-    assert!(!made("ul-lan", Recipe::Dummy, Some(7)).is(&ours) && !known.is(&dummy));
+    let dummy = Link { ifindex: 7, ..ParentSpec::Dummy.link(&"ul-lan".parse().unwrap(), None) };
+    assert!(made("ul-lan", ParentSpec::Dummy, Some(7)).is(&dummy));
+    assert!(!made("ul-lan", ParentSpec::Dummy, Some(7)).is(&ours) && !known.is(&dummy));
 }
 
 #[test]
@@ -145,7 +147,7 @@ fn as_it_would_be_made() {
     let link = recipe("eth0.50").unwrap().unwrap().link(&name, Some(&base));
     assert_eq!((link.mtu, link.mac, link.lower, link.vlan_id), (9000, base.mac, Some(3), Some(50)));
     assert!(link.up && link.ethernet && link.is_made_parent());
-    assert_eq!(Recipe::Dummy.link(&name, None).mtu, 1500);
+    assert_eq!(ParentSpec::Dummy.link(&name, None).mtu, 1500);
 }
 
 #[test]
@@ -160,7 +162,7 @@ fn names_of_vlans() {
         assert_eq!((full.as_str(), name.as_str()), (expected, expected));
         assert_eq!(
             recipe(expected).unwrap(),
-            Some(Recipe::Vlan { base: base.parse().unwrap(), id, protocol })
+            Some(ParentSpec::Vlan { base: base.parse().unwrap(), id, protocol })
         );
     }
     let names = [
@@ -185,7 +187,7 @@ fn dummies_have_names_of_their_own() {
 
 #[test]
 fn what_a_killed_process_has_left() {
-    let parent = |recipe: Recipe| MadeParent {
+    let parent = |recipe: ParentSpec| MadeParent {
         version: 1,
         name: "eth0.50".parse().unwrap(),
         recipe,
@@ -207,8 +209,8 @@ fn what_a_killed_process_has_left() {
     ] {
         assert!(!vlan.has_left(&other), "{other:?}");
     }
-    let dummy = parent(Recipe::Dummy);
-    assert!(dummy.has_left(&Link { alias: None, ..Recipe::Dummy.link(&dummy.born_as, None) }));
+    let dummy = parent(ParentSpec::Dummy);
+    assert!(dummy.has_left(&Link { alias: None, ..ParentSpec::Dummy.link(&dummy.born_as, None) }));
     assert!(!dummy.has_left(&left));
     let named = MadeParent { born_as: vlan.name.clone(), ..vlan };
     assert!(
