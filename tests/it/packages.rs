@@ -62,7 +62,8 @@ fn changes(bed: &Bed, command: &str) -> Vec<String> {
     let said = finish(strace.args(command.split_whitespace()).current_dir(repository()));
     assert!(said.is_ok(), "{said:?}");
     let mut changes = Vec::new();
-    for line in fs::read_to_string(trace).unwrap().lines().filter(|line| line.ends_with("= 0")) {
+    let text = fs::read_to_string(trace).unwrap();
+    for line in whole(&text).iter().filter(|line| line.ends_with("= 0")) {
         let mut paths = paths(line);
         let last = paths.pop().unwrap();
         if line.contains(" rename") {
@@ -71,6 +72,24 @@ fn changes(bed: &Bed, command: &str) -> Vec<String> {
         changes.push(format!("{}{last}", if line.contains(" unlink") { '-' } else { '+' }));
     }
     changes
+}
+
+/// The lines of strace's, where a call that another process came between is in one again.
+fn whole(text: &str) -> Vec<String> {
+    let mut unfinished = std::collections::BTreeMap::new();
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let pid = line.split(' ').next().unwrap_or_default();
+        if let Some(begin) = line.strip_suffix(" <unfinished ...>") {
+            unfinished.insert(pid, begin);
+        } else if let Some((_, end)) = line.split_once(" resumed>") {
+            let begin = unfinished.remove(pid).unwrap_or_default();
+            lines.push(format!("{begin}{end}"));
+        } else {
+            lines.push(line.to_owned());
+        }
+    }
+    lines
 }
 
 /// The paths in a line of strace's, which says `5</usr/bin>, "underlay"` of one below an open folder.
