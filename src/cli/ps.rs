@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::{Record, State};
+use crate::lifecycle::shared_netns;
 use crate::net::name::ContainerId;
 
 /// A record with what only the kernel knows.
@@ -23,18 +24,11 @@ struct Known {
 }
 
 impl Known {
-    /// What the container of `record` holds, beside the `others`; how its record came about is the ledger's own matter.
-    fn new(record: &Record, others: &[Record]) -> Self {
-        let is_user = |other: &&Record| {
-            other.shares.as_ref() == Some(&record.container) && other.holder == record.holder
-        };
-        let used_by = record.marked_as.and_then(|_| others.iter().find(is_user));
-        let used_by = used_by.map(|other| other.container.clone());
-        Self {
-            alive: used_by.is_none() && kernel::lives(&record.holder),
-            used_by,
-            record: Record { rebuilt: false, ..record.clone() },
-        }
+    /// What the container of `record` holds; how its record came about is the ledger's own matter.
+    fn new(store: &Store, record: &Record) -> Result<Self> {
+        let used_by = shared_netns::user(store, record)?;
+        let alive = used_by.is_none() && kernel::lives(&record.holder);
+        Ok(Self { alive, used_by, record: Record { rebuilt: false, ..record.clone() } })
     }
 
     /// What there is to say of it in a word, and who shares what.
@@ -55,7 +49,7 @@ impl Known {
 
 pub(super) fn list(store: &Store, format: Format) -> Result<()> {
     let records = store.records()?.sound;
-    let known: Vec<Known> = records.iter().map(|record| Known::new(record, &records)).collect();
+    let known: Vec<Known> = records.iter().map(|record| Known::new(store, record)).collect::<Result<_>>()?;
     if format == Format::Json {
         return output::json(&known);
     }
@@ -82,6 +76,5 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
 }
 
 pub(super) fn inspect(store: &Store, container: &str) -> Result<()> {
-    let record = container::find(store, container)?;
-    output::json(&Known::new(&record, &store.records_in(&record.holder.netns)?))
+    output::json(&Known::new(store, &container::find(store, container)?)?)
 }

@@ -224,6 +224,11 @@ impl Network {
         Err(Error::input(what).hint(format!("use at most {most}, or raise it with `{raise}`")))
     }
 
+    /// Whether the host has access by addresses that are all named, and so the same after a reboot.
+    pub(crate) fn names_host_addresses(&self) -> bool {
+        self.host_access.as_ref().is_some_and(|access| access.names_all(&self.subnets))
+    }
+
     /// How conflicts are detected where the parent is this one; `None` if they are not, because nobody wants it or
     /// nobody could answer.
     pub(crate) fn detection_on(&self, parent: &Link) -> Option<Detection> {

@@ -201,6 +201,14 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     removed.map_err(|error| Error::io("remove", path, &error))
 }
 
+/// Whether there is something at `path`.
+///
+/// # Errors
+/// When that cannot be told.
+pub(crate) fn exists(path: &Path) -> Result<bool> {
+    path.try_exists().map_err(|error| Error::io("look for", path, &error))
+}
+
 /// Removes the empty folder `path`, whose place no file can take. Anything else is there until it is replaced.
 ///
 /// # Errors

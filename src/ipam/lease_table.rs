@@ -27,7 +27,7 @@ enum Mode<'a> {
 
 impl<'a> LeaseTable<'a> {
     pub(crate) fn real(locked: &'a Locked<'a>) -> Self {
-        Self { store: locked.store, mode: Mode::Real(locked), made: Vec::new() }
+        Self { store: locked.store(), mode: Mode::Real(locked), made: Vec::new() }
     }
 
     pub(crate) fn preview(store: &'a Store, gives_way: &'a dyn Fn(Option<&Record>) -> bool) -> Self {

@@ -71,7 +71,7 @@ impl Locked<'_> {
         });
         if replaced.is_err() {
             draft.leasing.give_back();
-        } else if let Err(error) = remove(&self.store.lease_path(segment, address.into())) {
+        } else if let Err(error) = remove(&self.store().lease_path(segment, address.into())) {
             // The record says otherwise already: then it is nobody's, and swept when it is needed.
             log::warn!("{error}");
         }

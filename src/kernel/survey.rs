@@ -14,6 +14,7 @@ use super::netns::NetnsFile;
 use super::process::{self, Process};
 use crate::error::{Error, Result};
 use crate::net::link::Link;
+use crate::net::name::ContainerId;
 use crate::net::netns::Netns;
 use crate::net::route::{Route, Table};
 use crate::net::seal::{Alias, Key};
@@ -90,6 +91,11 @@ impl Survey {
     /// Whether nothing can have escaped it.
     pub(crate) fn is_whole(&self) -> bool {
         self.is_listed && self.unread.is_empty()
+    }
+
+    /// Whether a mark names `container`. Proven or not, it may be the only sign of one that lives.
+    pub(crate) fn shows(&self, container: &ContainerId) -> bool {
+        self.seen.iter().any(|seen| seen.alias.mark.container == *container)
     }
 
     /// The process that has been for the longest time in the namespace with this inode, and when it started; `None` if
@@ -215,22 +221,13 @@ fn namespaces() -> Result<(BTreeMap<u64, Vec<Keeper>>, bool)> {
             continue;
         }
         let path = entry.path().join("ns/net");
-        match fs::read_link(&path) {
-            Ok(name) => {
-                if let Some(inode) = inode(name.as_os_str().as_encoded_bytes()) {
-                    found.entry(inode).or_default().push(Keeper::Process(path));
-                }
-            }
+        match leads_to(&path) {
+            Ok(inode) => note(&mut found, inode, path),
             // Gone meanwhile; or its first thread has ended, and others have not.
             Err(error) if is_absent(&error) => {
-                let folder = entry.path();
                 let pid = entry.file_name().to_string_lossy().parse().unwrap_or_default();
-                let threads = process::threads(pid).into_iter().map(|thread| folder.join(thread));
-                for path in threads {
-                    let name = fs::read_link(&path).ok();
-                    if let Some(inode) = name.and_then(|name| inode(name.as_os_str().as_encoded_bytes())) {
-                        found.entry(inode).or_default().push(Keeper::Process(path));
-                    }
+                for path in process::threads(pid).into_iter().map(|thread| entry.path().join(thread)) {
+                    note(&mut found, leads_to(&path).ok().flatten(), path);
                 }
             }
             Err(error) => {
@@ -243,6 +240,17 @@ fn namespaces() -> Result<(BTreeMap<u64, Vec<Keeper>>, bool)> {
         }
     }
     Ok((found, is_listed))
+}
+
+/// The inode of the network namespace that `path` in /proc leads to.
+fn leads_to(path: &Path) -> io::Result<Option<u64>> {
+    fs::read_link(path).map(|name| inode(name.as_os_str().as_encoded_bytes()))
+}
+
+fn note(found: &mut BTreeMap<u64, Vec<Keeper>>, inode: Option<u64>, path: PathBuf) {
+    if let Some(inode) = inode {
+        found.entry(inode).or_default().push(Keeper::Process(path));
+    }
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -23,7 +23,7 @@ use crate::escape::shell;
 /// The store while no other process changes it. Dropping it gives the lock back.
 #[derive(Debug)]
 pub(crate) struct Locked<'a> {
-    pub(crate) store: &'a Store,
+    pub(super) store: &'a Store,
     file: Option<LockFile>,
     folder: Option<File>,
 }

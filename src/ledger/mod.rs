@@ -144,8 +144,7 @@ impl Store {
     /// # Errors
     /// When that cannot be told.
     pub(crate) fn has_network(&self, name: &NetworkName) -> Result<bool> {
-        let path = self.network_path(name);
-        path.try_exists().map_err(|error| Error::io("look for", &path, &error))
+        file::exists(&self.network_path(name))
     }
 
     /// The names of all defined networks, in order. Files with other names are not ours.

@@ -5,7 +5,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{Locked, Store, entries, file_names};
 use crate::error::{Error, Result};
@@ -36,7 +36,7 @@ impl Store {
     /// When a folder cannot be read.
     pub(crate) fn records_in(&self, netns: &Netns) -> Result<Vec<Record>> {
         // Made by a version that had no such folder, or lost: the next record that is written makes it.
-        if !exists(&self.namespaces_dir())? {
+        if !file::exists(&self.namespaces_dir())? {
             let mut records = self.records()?.sound;
             records.retain(|record| record.holder.netns.is(netns));
             return Ok(records);
@@ -62,7 +62,7 @@ impl Store {
         for folder in entries(&self.namespaces_dir())? {
             for link in entries(&folder)? {
                 let id = link.file_name().and_then(|name| name.to_str()?.parse::<ContainerId>().ok());
-                let is_known = id.is_some_and(|id| self.record_path(&id).try_exists().unwrap_or(true));
+                let is_known = id.is_some_and(|id| file::exists(&self.record_path(&id)).unwrap_or(true));
                 stray.extend((!is_known).then_some(link));
             }
         }
@@ -83,7 +83,7 @@ impl Locked<'_> {
             made => return made.or_else(there).map_err(|error| Error::io("create", &link, &error)),
         }
         let all = self.store.namespaces_dir();
-        if !exists(&all)? {
+        if !file::exists(&all)? {
             file::make_subfolder(&all, 0o700)?;
             // Those that were there before: once.
             for other in self.store.records()?.sound {
@@ -109,8 +109,4 @@ impl Locked<'_> {
 
 fn there(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
-}
-
-fn exists(path: &Path) -> Result<bool> {
-    path.try_exists().map_err(|error| Error::io("look for", path, &error))
 }

@@ -130,10 +130,7 @@ impl Store {
     pub(crate) fn is_lost(&self) -> Result<bool> {
         match self.folder()? {
             Some(folder) => Ok(folder == Folder::Lost),
-            None => {
-                let path = self.made_path();
-                path.try_exists().map_err(|error| Error::io("look for", &path, &error))
-            }
+            None => file::exists(&self.made_path()),
         }
     }
 

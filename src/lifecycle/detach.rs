@@ -39,7 +39,7 @@ pub(crate) fn detach(store: &Store, id: &ContainerId) -> Result<Option<Record>> 
     };
     let Some(record) = record else { return Ok(None) };
     // It has ended before, and others of its namespace use its links: that was another poststop's.
-    if shared_netns::is_passed_on(store, &record)? {
+    if shared_netns::user(store, &record)?.is_some() {
         return Ok(None);
     }
     let until = Instant::now() + DYING;

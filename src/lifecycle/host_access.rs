@@ -222,7 +222,7 @@ pub(crate) fn drop_unneeded_of(locked: &Locked<'_>, record: &Record, host: &mut 
 /// # Errors
 /// When an address is somebody else's, or the ledger cannot be written.
 pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Result<()> {
-    if !network.host_access.as_ref().is_some_and(|access| access.names_all(&network.subnets)) {
+    if !network.names_host_addresses() {
         return Ok(());
     }
     locked.make_segment(parent.segment())?;
@@ -234,8 +234,8 @@ pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Res
     }
 }
 
-/// Deletes the host's link of `network` if no container needs it, and none may that nobody knows of. Its addresses are given back if there is no such
-/// network any more.
+/// Deletes the host's link of `network` if no container needs it, and none may that nobody knows of. Its addresses are given
+/// back if there is no such network any more.
 ///
 /// # Errors
 /// When it cannot be deleted: it stays in the ledger.

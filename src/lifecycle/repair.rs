@@ -18,6 +18,7 @@ use crate::lifecycle::repair_step::{RepairStep, Repaired};
 use crate::lifecycle::reseal::{self, Reseal};
 use crate::net::lease_key::LeaseKey;
 use crate::net::name::{ContainerId, IfName};
+use crate::net::netns::Netns;
 use crate::net::parent::{MadeParent, ParentSpec};
 use crate::net::seal::Key;
 use crate::netlink::Socket;
@@ -104,8 +105,7 @@ fn find(
     let mut mended = Repaired { all_found: survey.is_whole(), ..Repaired::default() };
     let proven: Vec<&SurveyedLink> = survey.seen.iter().filter(|seen| seen.is_proven(key)).collect();
     records(store, settings, survey, &proven, host, &mut mended)?;
-    mended.all_found &=
-        survey.seen.iter().all(|seen| mended.records.iter().any(|record| is_of(seen, record)));
+    mended.all_found &= have_all(&mended.records, survey);
     leases(store, survey, &mut mended)?;
     parents(store, host, &mut mended)?;
     repair_host::host_links(store, host, &mut mended)?;
@@ -125,9 +125,12 @@ fn do_all(mended: &mut Repaired, locked: &Locked<'_>) {
     mended.steps = done;
 }
 
-/// Whether `record` is that of the container that the mark of `seen` names, in that namespace.
-fn is_of(seen: &SurveyedLink, record: &Record) -> bool {
-    record.container == seen.alias.mark.container && record.holder.netns.is(&seen.netns)
+/// Whether each mark names a container, in its namespace, that is among `records`.
+fn have_all(records: &[Record], survey: &Survey) -> bool {
+    let place = |netns: &Netns| (netns.device, netns.inode);
+    let known: BTreeSet<_> =
+        records.iter().map(|record| (&record.container, place(&record.holder.netns))).collect();
+    survey.seen.iter().all(|seen| known.contains(&(&seen.alias.mark.container, place(&seen.netns))))
 }
 
 fn apply(locked: &Locked<'_>, step: &RepairStep) -> Result<()> {
@@ -181,8 +184,6 @@ fn records(
     }
     let on_host = host.addresses()?.into_iter().collect();
     let known = rebuild::Known { store, settings, on_host, survey };
-    // Whatever proves it or not: it may be the only sign of one that lives.
-    let is_marked = |id: &ContainerId| survey.seen.iter().any(|seen| seen.alias.mark.container == *id);
     for id in lost {
         let path = store.record_path(id);
         let rebuilt = rebuild::record(&known, id, proven, &mended.records, host);
@@ -196,7 +197,7 @@ fn records(
                 mended.steps.push(RepairStep::Record(Box::new(record.clone()), path));
                 mended.records.push(record);
             }
-            None if damaged.contains(id) && survey.is_whole() && !is_marked(id) => {
+            None if damaged.contains(id) && survey.is_whole() && !survey.shows(id) => {
                 mended.steps.push(RepairStep::Remove(path));
             }
             None => {}
@@ -241,8 +242,6 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
             }
         }
     }
-    // Proven or not: a mark may be the only sign of a container that lives.
-    let marked: BTreeSet<_> = survey.seen.iter().map(|seen| &seen.alias.mark.container).collect();
     let mut steps = Vec::new();
     for record in mended.records.iter().filter(|record| kernel::lives(&record.holder)) {
         for attached in &record.attachments {
@@ -260,7 +259,7 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
         for claim in store.held(segment)? {
             let may_live = || -> Result<bool> {
                 let Some(id) = store.leased_to(segment, claim)? else { return Ok(false) };
-                let is_seen = !survey.is_whole() || marked.contains(&id);
+                let is_seen = !survey.is_whole() || survey.shows(&id);
                 Ok(is_seen && mended.records.iter().all(|record| record.container != id))
             };
             let is_left_alone = || -> Result<bool> {

@@ -79,9 +79,7 @@ fn rebuild(store: &Store, network: &NetworkName, link: &Link, host: &mut Socket)
         addresses,
         born_as: IfName::temporary(std::process::id()),
         // What was made at boot is not to go with the last container; a reboot makes it again, if anything does.
-        kept: store.network(network).is_ok_and(|network| {
-            network.host_access.as_ref().is_some_and(|access| access.names_all(&network.subnets))
-        }),
+        kept: store.network(network).is_ok_and(|network| network.names_host_addresses()),
         // It is marked when it has all but its routes. Made anew it would have none to containers that are not found.
         ifindex: Some(link.ifindex),
     }))

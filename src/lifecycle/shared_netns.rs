@@ -77,17 +77,18 @@ pub(crate) fn is_used(store: &Store, record: &Record) -> Result<bool> {
     Ok(may_be_shared && heir(record, &store.records_in(&record.holder.netns)?).is_some())
 }
 
-/// Whether the container of `record` has ended, and another one that shares its links holds them.
+/// The container, if any, that holds the links of `record` since that one's own has ended, and shared them before.
 ///
 /// # Errors
 /// When the ledger cannot be read.
-pub(crate) fn is_passed_on(store: &Store, record: &Record) -> Result<bool> {
+pub(crate) fn user(store: &Store, record: &Record) -> Result<Option<ContainerId>> {
     if record.marked_as.is_none() {
-        return Ok(false);
+        return Ok(None);
     }
     let holds =
-        |other: &Record| other.shares.as_ref() == Some(&record.container) && other.holder == record.holder;
-    Ok(store.records_in(&record.holder.netns)?.iter().any(holds))
+        |other: &&Record| other.shares.as_ref() == Some(&record.container) && other.holder == record.holder;
+    let others = store.records_in(&record.holder.netns)?;
+    Ok(others.iter().find(holds).map(|other| other.container.clone()))
 }
 
 /// Passes what `record` holds on to one of those that share it; whether there is one. If not, nobody joins any more.
