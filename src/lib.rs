@@ -34,6 +34,7 @@ mod fs;
 
 mod error;
 mod escape;
+mod frontend;
 mod hash;
 mod json;
 mod random;

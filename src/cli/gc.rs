@@ -5,6 +5,7 @@ use clap::Args;
 use super::output;
 use crate::error::Result;
 use crate::ledger::Store;
+use crate::lifecycle::context::Context;
 use crate::lifecycle::gc;
 
 #[derive(Debug, Args)]
@@ -19,6 +20,6 @@ pub(super) struct Gc {
 
 /// Prints what was done and what failed; that something did is an error.
 pub(super) fn gc(store: &Store, options: &Gc) -> Result<()> {
-    let collected = gc::gc(store, options.quarantine, options.dry_run)?;
+    let collected = gc::gc(&mut Context::new(store)?, options.quarantine, options.dry_run)?;
     output::done(&collected.done, &collected.failed)
 }

@@ -4,11 +4,10 @@ use std::io;
 
 use super::output;
 use crate::error::{Error, Result};
+use crate::frontend;
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::event::Event;
-use crate::lifecycle::attach;
-use crate::lifecycle::detach;
 use crate::lifecycle::report::report;
 use crate::net::name::{ContainerId, NetworkName};
 use crate::oci;
@@ -17,7 +16,7 @@ use crate::oci;
 pub(super) fn create_runtime(store: &Store, network: Option<&NetworkName>) -> Result<()> {
     let mut id = None;
     let attached = oci::created(io::stdin().lock()).and_then(|state| {
-        let attached = attach::attach(store, &state, network).map_err(rootless);
+        let attached = frontend::oci::create_runtime(store, &state, network).map_err(rootless);
         id = Some(state.id);
         attached
     });
@@ -55,7 +54,7 @@ pub(super) fn poststop(store: &Store) -> Result<()> {
         log::info!("container {id:?} cannot be ours");
         return Ok(());
     };
-    match detach::detach(store, &id) {
+    match frontend::oci::poststop(store, &id) {
         Ok(Some(record)) => report(store, &Event::Detached((&record).into())),
         Ok(None) => {}
         Err(error) => {

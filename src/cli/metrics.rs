@@ -88,7 +88,7 @@ fn addresses(store: &Store) -> Result<[Metric; 4]> {
             aside.add(place, segment.quarantine.len() as u64);
         }
         let count = |record: &Record| {
-            record.attachments.iter().filter(|attached| attached.network == name).count() as u64
+            record.attachments().iter().filter(|attached| attached.network == name).count() as u64
         };
         let (alive, dead): (Vec<_>, Vec<_>) =
             records.iter().partition(|record| kernel::lives(&record.holder));

@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::output;
 use crate::error::{Error, Kind, Result};
+use crate::frontend;
 use crate::ledger::Store;
-use crate::lifecycle::dry_run;
 use crate::net::name::ContainerId;
 use crate::oci;
 
@@ -33,5 +33,5 @@ pub(super) fn plan(store: &Store, options: &Plan) -> Result<()> {
         })?;
         bundle.annotations.insert(key.to_owned(), value.to_owned());
     }
-    dry_run::preview(store, &options.id, &bundle)?.iter().try_for_each(|line| output::line(line))
+    frontend::oci::plan(store, &options.id, &bundle)?.iter().try_for_each(|line| output::line(line))
 }

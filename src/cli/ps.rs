@@ -1,4 +1,4 @@
-//! `underlay ps` and `underlay inspect`: what the ledger says, and who lives.
+//! `underlay ps` and `underlay inspect`: what containers have.
 
 use serde::Serialize;
 
@@ -7,67 +7,71 @@ use super::output::{self, Format};
 use crate::error::Result;
 use crate::kernel;
 use crate::ledger::Store;
-use crate::ledger::record::{Record, State};
-use crate::lifecycle::shared_netns;
-use crate::net::name::ContainerId;
+use crate::ledger::record::{Attached, Holder, Record, State, VERSION};
+use crate::net::name::{ContainerId, Identity};
 
-/// A record with what only the kernel knows.
+/// A container as it is shown.
 #[derive(Serialize)]
-struct Known {
-    #[serde(flatten)]
-    record: Record,
-    /// Whether the container's process runs.
-    alive: bool,
-    /// The container that holds its links since it has ended.
+struct Known<'a> {
+    version: u32,
+    container: &'a ContainerId,
     #[serde(skip_serializing_if = "Option::is_none")]
-    used_by: Option<ContainerId>,
+    identity: Option<&'a Identity>,
+    state: State,
+    holder: &'a Holder,
+    /// The container whose links it uses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shares: Option<&'a ContainerId>,
+    /// Its links, or those that it shares.
+    attachments: &'a [Attached],
+    /// True if its process runs.
+    alive: bool,
 }
 
-impl Known {
-    /// What the container of `record` holds; how its record came about is the ledger's own matter.
-    fn new(store: &Store, record: &Record) -> Result<Self> {
-        let used_by = shared_netns::user(store, record)?;
-        let alive = used_by.is_none() && kernel::lives(&record.holder);
-        Ok(Self { alive, used_by, record: Record { rebuilt: false, ..record.clone() } })
+impl<'a> Known<'a> {
+    /// The container of `record`; `first` is the one whose links it uses, if they are not its own.
+    fn new(record: &'a Record, first: Option<&'a Record>) -> Self {
+        Self {
+            version: VERSION,
+            container: &record.container,
+            identity: record.identity.as_ref(),
+            state: if record.is_pending() { State::Pending } else { State::Attached },
+            holder: &record.holder,
+            shares: record.shared_with(),
+            attachments: first.unwrap_or(record).attachments(),
+            alive: kernel::lives(&record.holder),
+        }
     }
 
-    /// What there is to say of it in a word, and who shares what.
     fn state(&self) -> String {
-        match (self, self.record.state) {
-            (Self { used_by: Some(user), .. }, _) => {
-                format!("ended, used by {}", container::short(user.as_str()))
-            }
-            (Self { alive: false, .. }, _) => "dead".to_owned(),
-            (_, State::Pending) => "pending".to_owned(),
-            (_, State::Attached) => match &self.record.shares {
-                Some(first) => format!("shares {}", container::short(first.as_str())),
-                None => "attached".to_owned(),
-            },
+        match (self.alive, self.state, self.shares) {
+            (false, ..) => "dead".to_owned(),
+            (true, State::Pending, _) => "pending".to_owned(),
+            (true, State::Attached, Some(first)) => format!("shares {}", container::short(first.as_str())),
+            (true, State::Attached, None) => "attached".to_owned(),
         }
     }
 }
 
 pub(super) fn list(store: &Store, format: Format) -> Result<()> {
     let records = store.records()?.sound;
-    let known: Vec<Known> = records.iter().map(|record| Known::new(store, record)).collect::<Result<_>>()?;
+    let first = |record: &Record| records.iter().find(|other| record.shared_with() == Some(&other.container));
+    let all: Vec<_> = records.iter().map(|record| Known::new(record, first(record))).collect();
     if format == Format::Json {
-        return output::json(&known);
+        return output::json(&all);
     }
     let mut rows = Vec::new();
-    for known in &known {
-        let record = &known.record;
-        // What it shares with another is told of both.
-        let first = record.shares.as_ref().and_then(|of| records.iter().find(|other| other.container == *of));
-        for attached in &first.unwrap_or(record).attachments {
+    for known in &all {
+        for attached in known.attachments {
             let addresses: Vec<_> = attached.addresses.iter().map(ToString::to_string).collect();
             rows.push([
-                container::short(record.container.as_str()),
+                container::short(known.container.as_str()),
                 attached.network.to_string(),
                 attached.ifname.to_string(),
                 addresses.join(","),
                 attached.mac.map(|mac| mac.to_string()).unwrap_or_default(),
                 format!("{}@{}", attached.driver.kind(), attached.parent),
-                record.holder.pid.to_string(),
+                known.holder.pid.to_string(),
                 known.state(),
             ]);
         }
@@ -76,5 +80,7 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
 }
 
 pub(super) fn inspect(store: &Store, container: &str) -> Result<()> {
-    output::json(&Known::new(store, &container::find(store, container)?)?)
+    let record = container::find(store, container)?;
+    let first = record.shared_with().map(|first| store.record(first)).transpose()?.flatten();
+    output::json(&Known::new(&record, first.as_ref()))
 }

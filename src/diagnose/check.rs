@@ -1,11 +1,13 @@
-//! The story of a check: ledger and kernel side by side. Nothing is changed.
+//! `underlay check`: ledger and kernel are compared. Nothing is changed.
+
+use std::collections::BTreeSet;
 
 use crate::diagnose::check_host::{self, HostRoutes};
 use crate::diagnose::compare::{self, Actual};
 use crate::diagnose::difference::{Difference, What};
 use crate::error::{Error, Result};
-use crate::kernel::{self, NetnsFile, SurveyedLink};
-use crate::ledger::record::{Holder, Record, State};
+use crate::kernel::{self, NetnsFile, Survey, SurveyedLink};
+use crate::ledger::record::{Holder, MadeFor, Record};
 use crate::ledger::{Holding, Locked, Store};
 use crate::lifecycle::reseal;
 use crate::net::link::Link;
@@ -33,7 +35,7 @@ pub(crate) fn all(store: &Store) -> Result<Vec<Difference>> {
     let mut besides = parents(&locked, &mut host)?;
     let links = host.socket.links()?;
     besides.extend(check_host::links(&locked, &links, &mut host.socket)?);
-    besides.extend(unrecorded(store, &survey.seen));
+    besides.extend(unrecorded(store, &survey, &records));
     besides.extend(of_nobody(&locked)?);
     drop(locked);
     let mut differences = Vec::new();
@@ -85,12 +87,12 @@ fn of_container(
         return Ok(vec![of(What::Process, record.holder.pid.to_string(), None)]);
     }
     let within = |error: Error| error.within(format!("container {id}"));
-    let mut differences = match (record.state, NetnsFile::of(&record.holder).map_err(within)?) {
-        (State::Pending, _) => vec![of(What::Attach, "attached".to_owned(), Some("pending".to_owned()))],
-        (State::Attached, Some(netns)) => {
+    let mut differences = match (record.is_pending(), NetnsFile::of(&record.holder).map_err(within)?) {
+        (true, _) => vec![of(What::Attach, "attached".to_owned(), Some("pending".to_owned()))],
+        (false, Some((_, netns))) => {
             links(record, &netns, store.known_key().ok().flatten(), host).map_err(within)?
         }
-        (State::Attached, None) => {
+        (false, None) => {
             vec![of(What::Netns, format!("net:[{}]", record.holder.netns.inode), None)]
         }
     };
@@ -105,7 +107,7 @@ fn of_container(
 
 /// Compares the links of a container, from inside its namespace.
 fn links(record: &Record, netns: &NetnsFile, key: Option<&Key>, host: &mut Host) -> Result<Vec<Difference>> {
-    let parents = record.attachments.iter().map(|attached| {
+    let parents = record.attachments().iter().map(|attached| {
         let by_number = host.socket.link_by_index(attached.parent_index)?;
         by_number.map_or_else(|| host.socket.link(&attached.parent), |link| Ok(Some(link)))
     });
@@ -144,7 +146,7 @@ fn links(record: &Record, netns: &NetnsFile, key: Option<&Key>, host: &mut Host)
 /// The addresses and MAC addresses of `record` that are not leased to its container.
 fn leases(store: &Store, record: &Record) -> Result<Vec<Difference>> {
     let mut differences = Vec::new();
-    for attached in &record.attachments {
+    for attached in record.attachments() {
         for claim in attached.claims() {
             let found = match store.holding(attached.segment, claim)? {
                 Holding::Container(holder) if holder.container == record.container => continue,
@@ -197,16 +199,20 @@ fn parents(locked: &Locked<'_>, host: &mut Host) -> Result<Vec<Difference>> {
 }
 
 /// Links that bear the mark of a container whose record is lost.
-fn unrecorded(store: &Store, marked: &[SurveyedLink]) -> Vec<Difference> {
+fn unrecorded(store: &Store, survey: &Survey, records: &[Record]) -> Vec<Difference> {
+    let known: BTreeSet<_> = records.iter().map(Record::made_for).collect();
     let mut differences = Vec::new();
-    for SurveyedLink { alias, netns, link, .. } in marked {
+    for SurveyedLink { alias, netns, link, .. } in &survey.seen {
         let mark = &alias.mark;
         let (pid, start_time) = (mark.pid, mark.start_time);
         let holder = Holder { pid, start_time, pid_namespace: None, netns: netns.clone() };
         // One that was stopped meanwhile takes its links with it.
-        let is_held = kernel::lives(&holder) || netns.path.is_some();
+        let is_held =
+            netns.path.is_some() || kernel::lives(&holder) || survey.first_process_in(netns.inode).is_some();
         // A damaged record is told of with the other files.
-        if is_held && matches!(store.record(&mark.container), Ok(None)) {
+        let is_lost =
+            !known.contains(&MadeFor::of(mark)) && matches!(store.record(&mark.container), Ok(None));
+        if is_lost && is_held {
             let found = format!("{} in net:[{}]", link.name, netns.inode);
             let lost = Difference::new(What::Link, None, Some(found)).of(&mark.container);
             let lost = lost.hint("`underlay gc` writes lost records anew");

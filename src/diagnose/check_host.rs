@@ -131,7 +131,7 @@ impl HostRoutes {
     /// The routes that the container of `record` needs and the host does not have.
     pub(crate) fn missing(&self, record: &Record) -> Vec<Difference> {
         let mut differences = Vec::new();
-        for attached in record.attachments.iter().filter(|attached| attached.host_link.is_some()) {
+        for attached in record.attachments().iter().filter(|attached| attached.host_link.is_some()) {
             let Some((link, routes)) = self.by_link.iter().find(|(link, _)| link.network == attached.network)
             else {
                 continue;

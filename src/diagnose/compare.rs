@@ -283,13 +283,13 @@ mod tests {
         let eth0 = Link {
             driver: Some(Driver::Macvlan { mode: MacvlanMode::Bridge }),
             elsewhere: Some(LinkNetns { ifindex: 2, nsid: 0 }),
-            mac: record.attachments[0].mac,
+            mac: record.attachments()[0].mac,
             alias: Some(mark(record).to_string()),
             ..link(9, "eth0")
         };
         Actual {
             link: Some(eth0),
-            addresses: record.attachments[0].addresses.clone(),
+            addresses: record.attachments()[0].addresses.clone(),
             routes: vec![route("2001:db9::/64", None, None), route("0.0.0.0/0", Some("10.0.0.1"), None)],
             host_nsid: Some(0),
             parent: Some(link(3, "lan0")),
@@ -303,7 +303,7 @@ mod tests {
         let mut actual = well(&record);
         change(&mut actual);
         let or_none = |text: Option<String>| text.unwrap_or("-".to_owned());
-        let all = attachment(&mark(&record), &record.attachments[0], &actual).into_iter();
+        let all = attachment(&mark(&record), &record.attachments()[0], &actual).into_iter();
         all.map(|d| format!("{}: {} / {}", d.what, or_none(d.expected), or_none(d.found))).collect()
     }
 
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn which_link_it_is() {
         let record: Record = serde_json::from_str(RECORD).unwrap();
-        let (attached, mark) = (&record.attachments[0], mark(&record));
+        let (attached, mark) = (&record.attachments()[0], mark(&record));
         let links = [link(7, "eth0"), Link { alias: Some(mark.to_string()), ..link(8, "x") }, link(9, "y")];
         assert_eq!(find(attached, &mark, &links), Some(&links[2]));
         assert_eq!(find(attached, &mark, &links[..2]), Some(&links[1]));

@@ -22,7 +22,7 @@ pub(crate) fn duplicates(
     let of_network =
         |link: &HostLinkInfo| link.link.alias.as_deref().and_then(host_link::network_of).is_some();
     let mut findings = Vec::new();
-    for attached in &record.attachments {
+    for attached in record.attachments() {
         let mine = |ip: IpAddr| attached.addresses.iter().any(|net| net.addr() == ip);
         for (ifindex, net) in addresses.iter().filter(|(_, net)| mine(net.addr())) {
             let Some(link) = links.iter().find(|link| link.link.ifindex == *ifindex) else { continue };
@@ -69,7 +69,7 @@ pub(crate) struct Filters {
 pub(crate) fn filters(record: &Record, filters: &[Filters]) -> Vec<Finding> {
     let has_v4 =
         |(attached, _): &(&Attached, &Filters)| attached.addresses.iter().any(|net| net.addr().is_ipv4());
-    let links: Vec<_> = record.attachments.iter().zip(filters).filter(has_v4).collect();
+    let links: Vec<_> = record.attachments().iter().zip(filters).filter(has_v4).collect();
     let warning = |id, what, why| Finding::new((Subject::Containers, Severity::Warning, id), what, why);
     let netns = format!("--net=/proc/{}/ns/net", record.holder.pid);
     let inside = Line::of("nsenter").word(netns).text("sysctl -w");

@@ -17,6 +17,7 @@ use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
 use crate::ledger::host_link;
 use crate::ledger::record::Record;
+use crate::lifecycle::context::Context;
 use crate::lifecycle::gc;
 use crate::net::link::HostLinkInfo;
 use crate::netlink::Socket;
@@ -160,7 +161,7 @@ fn state(store: &Store, findings: &mut Vec<Finding>) {
         let why = error.hint_text().unwrap_or("what containers hold cannot be told").to_owned();
         Finding::new((Subject::State, Severity::Error, "ledger"), error.to_string(), why)
     };
-    match gc::gc(store, false, true) {
+    match Context::new(store).and_then(|mut context| gc::gc(&mut context, false, true)) {
         Ok(collected) => findings.extend(permissions::left_over(&collected.done)),
         Err(error) => findings.push(unread(&error)),
     }
@@ -194,7 +195,7 @@ fn running(
     let records = store.records().map(|records| records.sound).unwrap_or_default();
     for record in records.iter().filter(|record| kernel::lives(&record.holder)) {
         findings.extend(containers::duplicates(record, links, &addresses));
-        if record.attachments.len() > 1 {
+        if record.attachments().len() > 1 {
             match inside(record) {
                 Ok(filters) => findings.extend(containers::filters(record, &filters)),
                 Err(error) => log::warn!("container {}: {error}: it is left alone", record.container),
@@ -212,9 +213,9 @@ fn running(
 
 /// What holds for each attachment of `record`; the kernel's defaults where its namespace is gone.
 fn inside(record: &Record) -> Result<Vec<Filters>> {
-    let names = record.attachments.iter().map(|attached| attached.ifname.as_str());
+    let names = record.attachments().iter().map(|attached| attached.ifname.as_str());
     match NetnsFile::of(&record.holder)? {
-        Some(netns) => netns.inside(|| Ok(names.map(filters).collect())),
+        Some((_, netns)) => netns.inside(|| Ok(names.map(filters).collect())),
         None => Ok(names.map(|_| Filters::default()).collect()),
     }
 }

@@ -226,12 +226,12 @@ fn ledger(text: &[u8]) {
     }
     let Some(record) = round_trip::<Record>(text) else { return };
     let plan = plan::attach(&record);
-    assert!(plan.len() >= 3 * record.attachments.len());
+    assert!(plan.len() >= 3 * record.attachments().len());
     // Addresses that no container has are none to remember.
     read(previous::read(&previous::write(&record)), text);
     let undo = plan::detach(&record);
-    let lasting = record.attachments.iter().flat_map(Attached::lasting).count();
-    assert_eq!(undo.len(), record.attachments.len() + lasting, "all that is made goes");
+    let lasting = record.attachments().iter().flat_map(Attached::lasting).count();
+    assert_eq!(undo.len(), record.attachments().len() + lasting, "all that is made goes");
     for op in plan.iter().chain(&undo) {
         let command = op.to_string();
         assert!(!command.contains(char::is_control), "{command:?} may be printed");

@@ -102,7 +102,7 @@ impl Draft<'_> {
             self.take(place, mac.into(), reason)?;
             return Ok(Some(mac));
         }
-        let had = wanted.hint.mac.filter(|mac| mac.is_unicast() && !self.subject.afresh);
+        let had = wanted.hint.mac.filter(|mac| mac.is_unicast() && !self.subject.avoid_previous);
         if let Some(mac) = had {
             if self.take_if_free(place, mac.into())? {
                 return Ok(Some(mac));
@@ -112,11 +112,11 @@ impl Draft<'_> {
         let identity = self.identity();
         let network = &wanted.network.name;
         // Where several live under one identity, each but the first differs by its id, or else by its process.
-        let Subject { container, holder, afresh, .. } = self.subject;
+        let Subject { container, holder, avoid_previous, .. } = self.subject;
         let by_process =
             |count: u64| format!("{identity} {network} {} {} {count}", holder.pid, holder.start_time);
         let usual = [format!("{identity} {network}"), format!("{identity} {network} {container}")];
-        for text in usual.into_iter().filter(|_| !afresh).chain((0..).map(by_process)) {
+        for text in usual.into_iter().filter(|_| !avoid_previous).chain((0..).map(by_process)) {
             let mac = MacAddr::derived(key, &text);
             if self.take_if_free(place, mac.into())? {
                 return Ok(Some(mac));
@@ -215,7 +215,7 @@ impl Draft<'_> {
         if subnets.peek().is_none() {
             return Ok(None);
         }
-        let is_had = |address: &&IpAddr| address.is_ipv4() == is_v4 && !self.subject.afresh;
+        let is_had = |address: &&IpAddr| address.is_ipv4() == is_v4 && !self.subject.avoid_previous;
         let had: Vec<_> = wanted.hint.addresses.iter().filter(is_had).collect();
         for address in had.into_iter().filter_map(|&had| wanted.network.subnet_of(had)?.pickable(had)) {
             if self.take_if_free(place, address.addr().into())? {

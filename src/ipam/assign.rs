@@ -36,9 +36,12 @@ pub(crate) struct Wanted {
 ///
 /// # Errors
 /// When a name that was asked for exists, or is asked for twice.
-pub(crate) fn names(requests: &[Attachment], present: &BTreeSet<String>) -> Result<Vec<IfName>> {
+pub(crate) fn names<'a>(
+    requests: impl Iterator<Item = &'a Attachment> + Clone,
+    present: &BTreeSet<String>,
+) -> Result<Vec<IfName>> {
     let mut used = present.clone();
-    for ifname in requests.iter().filter_map(|request| request.ifname.as_ref()) {
+    for ifname in requests.clone().filter_map(|request| request.ifname.as_ref()) {
         if present.contains(ifname.as_str()) {
             return Err(Error::new(
                 Kind::Taken,
@@ -54,7 +57,7 @@ pub(crate) fn names(requests: &[Attachment], present: &BTreeSet<String>) -> Resu
     let mut free = (0..).map(IfName::eth).filter(|name| !used.contains(name.as_str()));
     let name = |request: &Attachment| request.ifname.clone().map(IfName::from).or_else(|| free.next());
     // The iterator of free names does not end.
-    Ok(requests.iter().filter_map(name).collect())
+    Ok(requests.filter_map(name).collect())
 }
 
 /// Which families have a default route in a namespace.

@@ -35,7 +35,7 @@ impl Hint {
 /// Writes down what `record` holds, as many of its attachments as there is room for.
 pub(crate) fn write(record: &Record) -> String {
     let mut text = String::new();
-    for attached in &record.attachments {
+    for attached in record.attachments() {
         let mut words = Vec::new();
         words.extend(attached.addresses.iter().map(|net| format!("ip={}", net.addr())));
         words.extend(attached.own_mac().map(|mac| format!("mac={mac}")));
@@ -67,13 +67,16 @@ pub(crate) fn read(text: &str) -> Result<Vec<(NetworkName, Hint)>> {
 }
 
 /// The hint for each of `requests`: for the second attachment to a network what the second had.
-pub(crate) fn of(requests: &[Attachment], remembered: &[(NetworkName, Hint)]) -> Vec<Hint> {
+pub(crate) fn of<'a>(
+    requests: impl Iterator<Item = &'a Attachment>,
+    remembered: &[(NetworkName, Hint)],
+) -> Vec<Hint> {
     let mut rest: Vec<_> = remembered.iter().collect();
     let hint = |request: &Attachment| {
         let at = rest.iter().position(|(network, _)| *network == request.network);
         at.map(|at| rest.remove(at).1.clone()).unwrap_or_default()
     };
-    requests.iter().map(hint).collect()
+    requests.map(hint).collect()
 }
 
 #[cfg(test)]
@@ -111,7 +114,7 @@ mod tests {
         assert_eq!(text, "lan:ip=10.0.0.9,ip=2001:db8::9,mac=02:00:00:00:00:09;wan:ip=10.1.0.9");
         let read = read(&text).unwrap();
         assert_eq!((read.len(), read[0].1.claims().count(), read[1].1.claims().count()), (2, 3, 1));
-        let wanted = of(&short_form("wan;lan;lan").unwrap(), &read);
+        let wanted = of(short_form("wan;lan;lan").unwrap().iter(), &read);
         assert_eq!(wanted, [read[1].1.clone(), read[0].1.clone(), Hint::default()]);
         assert_eq!(write(&record("")), "");
     }

@@ -31,14 +31,14 @@ impl Locked<'_> {
         present: &Present,
     ) -> Result<Record> {
         let Conflict { attachment, address, mac } = *conflict;
-        let (Some(attached), Some(asked)) = (record.attachments.get(attachment), wanted.get(attachment))
+        let (Some(attached), Some(asked)) = (record.attachments().get(attachment), wanted.get(attachment))
         else {
             return Err(Error::input(format!("there is no attachment number {attachment}")));
         };
         let (segment, network) = (attached.segment, &attached.network);
         let place = Place { segment, wanted: asked, mac: attached.mac };
         let (container, identity, holder) = (&record.container, record.identity.as_ref(), &record.holder);
-        let subject = Subject { container, identity, holder, afresh: false };
+        let subject = Subject { container, identity, holder, avoid_previous: false };
         let mut draft = Draft::new(LeaseTable::real(self), subject, present);
         draft.open_segment(segment, asked)?;
         if let Some(known) = draft.segments.get_mut(&segment) {
@@ -57,14 +57,14 @@ impl Locked<'_> {
         }
         let replaced = draft.pick(place, address.is_ipv4()).and_then(|found| {
             let mut record = record.clone();
-            let places = record.attachments.get_mut(attachment).into_iter();
+            let places = record.attachments_mut().get_mut(attachment).into_iter();
             for place in places.flat_map(|attached| &mut attached.addresses) {
                 if let Some(found) = found.filter(|_| place.addr() == address) {
                     *place = found;
                 }
             }
-            record.attachments.iter_mut().for_each(|attached| attached.clear_routes());
-            assign::routes(wanted, &mut record.attachments, present.default_routes);
+            record.attachments_mut().iter_mut().for_each(|attached| attached.clear_routes());
+            assign::routes(wanted, record.attachments_mut(), present.default_routes);
             draft.write_segments(self)?;
             self.write(&record)?;
             Ok(record)

@@ -9,7 +9,7 @@ use crate::ipam::assign::{self, DefaultRoutes, Wanted};
 use crate::ipam::lease_table::LeaseTable;
 use crate::ledger::Locked;
 use crate::ledger::host_link;
-use crate::ledger::record::{Attached, Holder, Record, Segment, State, VERSION};
+use crate::ledger::record::{Attached, Holder, Links, Own, Record, Segment, State};
 use crate::net::driver::Driver;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, Identity};
@@ -39,7 +39,7 @@ pub(crate) struct Subject<'a> {
     /// By what it is told whether it lives.
     pub holder: &'a Holder,
     /// Whether what it had before, or would have by its identity alone, is in use where the ledger does not see it.
-    pub afresh: bool,
+    pub avoid_previous: bool,
 }
 
 impl Locked<'_> {
@@ -95,19 +95,15 @@ impl<'a> Draft<'a> {
         let mut attachments = self.attachments(wanted, lives)?;
         assign::routes(wanted, &mut attachments, self.present.default_routes);
         let Subject { container, identity, holder, .. } = self.subject;
+        let own = Own { state: State::Pending, made_for: None, rebuilt: false, nsid: None, attachments };
         let record = Record {
-            version: VERSION,
             container: container.clone(),
             identity: identity.cloned(),
-            state: State::Pending,
             holder: holder.clone(),
-            marked_as: None,
-            rebuilt: false,
-            shares: None,
-            attachments,
+            links: Links::Own(own),
         };
         record.marked().try_for_each(|(mark, _)| mark.check())?;
-        if record.attachments.iter().flat_map(Attached::lasting).next().is_some() {
+        if record.attachments().iter().flat_map(Attached::lasting).next().is_some() {
             record.refuse_shared(&self.leasing.store.records()?.sound)?;
         }
         Ok(record)
@@ -184,7 +180,7 @@ impl<'a> Draft<'a> {
             return Ok(());
         }
         for record in self.leasing.store.records()?.sound {
-            let other = record.attachments.iter().find(|attached| {
+            let other = record.attachments().iter().find(|attached| {
                 let same_kind = attached.driver.kind() == wanted.network.driver.kind();
                 attached.segment == number && same_kind && attached.driver != wanted.network.driver
             });

@@ -48,7 +48,8 @@ impl Disk {
     /// Attaches the container `id`, whose process is `pid`, as far as the ledger is concerned; `lives` tells of others.
     fn attach(&self, id: &str, pid: i32, wanted: &Wanted, lives: bool) -> Result<Record> {
         let (container, holder, present) = (id.parse().unwrap(), holder(pid), Present::default());
-        let subject = Subject { container: &container, identity: None, holder: &holder, afresh: false };
+        let subject =
+            Subject { container: &container, identity: None, holder: &holder, avoid_previous: false };
         self.lock().reserve(subject, std::slice::from_ref(wanted), &present, |_| lives)
     }
 
@@ -101,7 +102,7 @@ fn a_mac_that_is_remembered_and_no_links() {
         let remembered = remembered.parse().unwrap();
         let hint = Hint { addresses: Vec::new(), mac: Some(remembered) };
         let record = disk.attach("web", 7, &Wanted { hint, ..wanted("lan", MACVLAN, 2) }, true).unwrap();
-        let mac = record.attachments[0].mac.unwrap();
+        let mac = record.attachments()[0].mac.unwrap();
         assert_eq!(mac == remembered, kept, "{remembered}: {mac}");
         assert!(mac.is_unicast() && disk.leases().contains(&format!("2/{mac} web")), "{:?}", disk.leases());
     }

@@ -40,7 +40,8 @@ pub(crate) struct CreatedLink {
 }
 
 /// Carries out the plan of an attach, from inside the container's namespace. `host` is a socket of the host's
-/// namespace, `inside` one of the container's. Marks are sealed with `key`, if there is one.
+/// namespace, `inside` one of the container's. Marks are sealed with `key`, if there is one. Returns the links, and the
+/// number by which the host's namespace knows that of the container, if it has one.
 ///
 /// # Errors
 /// That of the first step that failed; what was made before is left for [`detach`].
@@ -50,8 +51,9 @@ pub(crate) fn attach(
     host: &mut Socket,
     inside: &mut Socket,
     netns: &NetnsFile,
-) -> Result<Vec<CreatedLink>> {
+) -> Result<(Vec<CreatedLink>, Option<i32>)> {
     let mut made = Vec::new();
+    let nsid = number(netns, host)?;
     // Each link with what is done to it: the create alone, the rest in one batch.
     for steps in plan.chunk_by(|_, next| !matches!(next, Op::CreateLink { .. })) {
         let Some((create, rest)) = steps.split_first() else { continue };
@@ -59,7 +61,27 @@ pub(crate) fn attach(
         finish(link.ifindex, rest, |op| sealed(op, key, &link, netns), inside)?;
         made.push(CreatedLink { ifindex: link.ifindex, mac: link.mac });
     }
-    Ok(made)
+    Ok((made, nsid))
+}
+
+/// The number by which the host's namespace, that of the socket `host`, knows `netns`. The kernel keeps it as long as
+/// both are there, whatever keeps them. `None` if it cannot be had.
+///
+/// # Errors
+/// When the kernel's answer is not understood.
+pub(crate) fn number(netns: &NetnsFile, host: &mut Socket) -> Result<Option<i32>> {
+    // As unique as the inode, so that it leads to no other namespace later. Small ones are the kernel's own choice, and
+    // are used again.
+    let nsid = (netns.inode() & 0x7fff_ffff) as i32;
+    match single(host, message::set_nsid(netns.as_fd(), nsid)?)? {
+        None => Ok(Some(nsid)),
+        // It has one: of another attach, or of an engine that has looked at a link of it.
+        Some(Refusal { errno: libc::EEXIST, .. }) => host.nsid(netns),
+        Some(refusal) => {
+            log::warn!("{}", refused("number the container's network namespace", &refusal));
+            Ok(None)
+        }
+    }
 }
 
 /// The same operation with the seal of its mark, if it has one: by what `link` is, now that it is there.
@@ -119,41 +141,84 @@ pub(crate) fn detach(plan: &[Op], inside: &mut Socket) -> Result<()> {
     let mut outcome = Ok(());
     let mut all = None;
     for op in plan {
-        if let Op::DeleteLasting(_) = op {
-            log::debug!("{op}");
-            match single(inside, encode(op, 0)?)? {
-                // Gone already, never made, or not ours; or there is no IPv6 here.
-                Some(Refusal { errno: libc::ENOENT | libc::ESRCH | libc::EAFNOSUPPORT, .. }) | None => {}
-                Some(refusal) => outcome = Err(explain(op, &refusal)),
-            }
-            continue;
-        }
-        let Op::DeleteLink { name, ifindex, kind, mark } = op else {
-            outcome = Err(Error::input(format!("`{op}` takes nothing away")));
-            continue;
-        };
-        let found = match ifindex {
-            Some(ifindex) => inside.link_by_index(*ifindex)?,
-            // Cut short: it may have any name.
-            None => {
+        let done = match op {
+            Op::DeleteLasting(_) => delete_persistent(op, inside),
+            _ => delete_ours(op, None, inside, |inside| {
+                // An attach that was cut short: the link may have any name.
                 let all = match &mut all {
                     Some(all) => all,
                     none => none.insert(inside.links()?),
                 };
-                all.iter().find(|link| is_ours(link, *kind, mark)).cloned()
-            }
+                Ok(all.clone())
+            }),
         };
-        let Some(link) = found else { continue };
-        if !is_ours(&link, *kind, mark) {
-            log::info!("link {} is not {name}, which was made: left alone", link.name);
-            continue;
-        }
-        log::debug!("{op}");
-        if let Err(error) = delete(link.ifindex, inside) {
-            outcome = Err(error);
-        }
+        outcome = done.and(outcome);
     }
     outcome
+}
+
+/// Carries out as much of the plan of a detach as can be done from the host, whose socket `host` is: deletes the links in
+/// the namespace `nsid`, into which nothing leads. Rules and routes go with the namespace.
+///
+/// # Errors
+/// As [`detach`].
+pub(crate) fn detach_from_host(plan: &[Op], nsid: i32, host: &mut Socket) -> Result<()> {
+    let mut outcome = Ok(());
+    for op in plan.iter().filter(|op| matches!(op, Op::DeleteLink { .. })) {
+        outcome = delete_ours(op, Some(nsid), host, |_| Ok(Vec::new())).and(outcome);
+    }
+    outcome
+}
+
+/// Whether a link that `plan`, that of a detach, deletes is still in the namespace that the host knows by `nsid`.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub(crate) fn remains(plan: &[Op], nsid: i32, host: &mut Socket) -> Result<bool> {
+    for op in plan {
+        let Op::DeleteLink { ifindex: Some(ifindex), kind, mark, .. } = op else { continue };
+        match host.link_in(nsid, *ifindex)? {
+            Some(link) if is_ours(&link, *kind, mark) => return Ok(true),
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+fn delete_persistent(op: &Op, inside: &mut Socket) -> Result<()> {
+    log::debug!("{op}");
+    match single(inside, encode(op, 0)?)? {
+        // Gone already, never made, or not ours; or there is no IPv6 here.
+        Some(Refusal { errno: libc::ENOENT | libc::ESRCH | libc::EAFNOSUPPORT, .. }) | None => Ok(()),
+        Some(refusal) => Err(explain(op, &refusal)),
+    }
+}
+
+/// Deletes a link, in the namespace `nsid` of others than that of `socket`, if it is ours.
+fn delete_ours(
+    op: &Op,
+    nsid: Option<i32>,
+    socket: &mut Socket,
+    mut all: impl FnMut(&mut Socket) -> Result<Vec<Link>>,
+) -> Result<()> {
+    let Op::DeleteLink { name, ifindex, kind, mark } = op else {
+        return Err(Error::input(format!("`{op}` takes nothing away")));
+    };
+    let found = match (ifindex, nsid) {
+        (Some(ifindex), None) => socket.link_by_index(*ifindex)?,
+        (Some(ifindex), Some(nsid)) => socket.link_in(nsid, *ifindex)?,
+        (None, _) => all(socket)?.into_iter().find(|link| is_ours(link, *kind, mark)),
+    };
+    let Some(link) = found else { return Ok(()) };
+    if !is_ours(&link, *kind, mark) {
+        log::info!("link {} is not {name}, which was made: left alone", link.name);
+        return Ok(());
+    }
+    log::debug!("{op}");
+    match nsid {
+        None => delete(link.ifindex, socket),
+        Some(nsid) => answered(single(socket, message::delete_link_in(nsid, link.ifindex)?)?, link.ifindex),
+    }
 }
 
 fn is_ours(link: &Link, kind: DriverKind, mark: &Mark) -> bool {
@@ -286,8 +351,14 @@ fn encode(op: &Op, ifindex: u32) -> Result<Message> {
 
 /// Deletes a link; one that is gone is no error.
 pub(super) fn delete(ifindex: u32, inside: &mut Socket) -> Result<()> {
-    match single(inside, message::delete_link(ifindex)?)? {
-        Some(Refusal { errno: nix::libc::ENODEV, .. }) | None => Ok(()),
+    answered(single(inside, message::delete_link(ifindex)?)?, ifindex)
+}
+
+/// What the kernel says to the deletion of a link.
+fn answered(refusal: Option<Refusal>, ifindex: u32) -> Result<()> {
+    match refusal {
+        // Gone with its namespace, or by another's hand.
+        Some(Refusal { errno: libc::ENODEV | libc::EINVAL, .. }) | None => Ok(()),
         Some(refusal) => Err(refused(&format!("delete link {ifindex}"), &refusal)),
     }
 }

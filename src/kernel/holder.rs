@@ -1,9 +1,12 @@
 //! What a container is known by: whether it lives, and the network namespace it is in.
 
+use std::path::{Path, PathBuf};
+
 use super::netns::NetnsFile;
 use super::process::{Process, pid_namespace};
 use crate::error::{Kind, Result};
 use crate::ledger::record::Holder;
+use crate::net::netns::Netns;
 
 /// Whether the process a container is known by still runs. Where that cannot be told, it does: nothing is ever taken
 /// from the living.
@@ -26,24 +29,31 @@ pub(crate) fn is_in(holder: &Holder) -> Result<bool> {
 }
 
 impl NetnsFile {
-    /// The namespace a record speaks of: through its holder, or through the path that keeps it. `None` if neither leads
-    /// there any more.
+    /// The namespace a record speaks of, and a path to it: through its holder, or the path that keeps it. `None` if
+    /// neither leads there any more.
     ///
     /// # Errors
     /// When that cannot be told.
-    pub(crate) fn of(holder: &Holder) -> Result<Option<Self>> {
+    pub(crate) fn of(holder: &Holder) -> Result<Option<(PathBuf, Self)>> {
         let same = |netns: &Self| netns.describe(None).is(&holder.netns);
         let by_process = || match Process::open(holder.pid) {
             Ok(process) if process.start_time() == holder.start_time => process.netns().map(Some),
             Ok(_) => Ok(None),
             Err(error) => Err(error),
         };
-        let by_process = none_if_gone(by_process())?.filter(same);
-        if by_process.is_some() {
-            return Ok(by_process);
+        if let Some(netns) = none_if_gone(by_process())?.filter(same) {
+            return Ok(Some((format!("/proc/{}/ns/net", holder.pid).into(), netns)));
         }
         let Some(path) = &holder.netns.path else { return Ok(None) };
-        Self::open(path, |found| found == (holder.netns.device, holder.netns.inode))
+        Ok(Self::at_path(path, &holder.netns)?.map(|netns| (path.clone(), netns)))
+    }
+
+    /// The namespace `netns`, if that is what `path` leads to.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub(super) fn at_path(path: &Path, netns: &Netns) -> Result<Option<Self>> {
+        Self::open(path, |found| found == (netns.device, netns.inode))
     }
 }
 
@@ -57,7 +67,6 @@ fn none_if_gone<T>(found: Result<Option<T>>) -> Result<Option<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::netns::Netns;
 
     #[test]
     fn the_living_and_the_dead() {

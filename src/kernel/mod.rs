@@ -17,7 +17,7 @@ mod status;
 mod survey;
 mod sysctl;
 
-pub(crate) use apply::{CreatedLink, attach, detach, reseal, settle};
+pub(crate) use apply::{CreatedLink, attach, detach, detach_from_host, number, remains, reseal, settle};
 pub(crate) use holder::{is_in, lives};
 pub(crate) use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};
 pub(crate) use journal::tell_journal;
@@ -29,5 +29,5 @@ pub(crate) use process::{Process, is_rootless, pid_namespace};
 pub(crate) use spawn::{detach_self, start_detached};
 pub(crate) use start::{restore_signals, start};
 pub(crate) use status::{can_make, release};
-pub(crate) use survey::{Survey, SurveyedLink, survey};
+pub(crate) use survey::{Survey, SurveyedLink, find_netns, survey};
 pub(crate) use sysctl::{sysctl, sysctl_of};

@@ -98,16 +98,6 @@ impl NetnsFile {
         Netns { device, inode, path: path.map(Path::to_owned) }
     }
 
-    /// # Errors
-    /// When this is `home`, the host's namespace: the container shares its network.
-    pub(crate) fn refuse(&self, home: &Self) -> Result<()> {
-        if self.is(home) {
-            return Err(Error::input("the container shares the host's network namespace")
-                .hint("start it without `--network host`; with podman, `--network none` suits"));
-        }
-        Ok(())
-    }
-
     /// Puts the calling thread into this namespace, for the rest of its life.
     ///
     /// # Errors

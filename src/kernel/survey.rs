@@ -87,6 +87,20 @@ pub(crate) fn survey(home: &NetnsFile) -> Result<Survey> {
     Ok(survey)
 }
 
+/// The namespace `netns`, and a path to it, if a process is in it or a mount keeps it: looked for among all that there are.
+///
+/// # Errors
+/// When the kernel does not tell which there are.
+pub(crate) fn find_netns(netns: &Netns) -> Result<Option<(PathBuf, NetnsFile)>> {
+    let (mut namespaces, _) = namespaces()?;
+    for Keeper::Mount(path) | Keeper::Process(path) in namespaces.remove(&netns.inode).unwrap_or_default() {
+        if let Ok(Some(found)) = NetnsFile::at_path(&path, netns) {
+            return Ok(Some((path, found)));
+        }
+    }
+    Ok(None)
+}
+
 impl Survey {
     /// Whether nothing can have escaped it.
     pub(crate) fn is_whole(&self) -> bool {

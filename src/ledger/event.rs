@@ -85,7 +85,7 @@ pub(crate) enum Priority {
 
 impl From<&Record> for Container {
     fn from(record: &Record) -> Self {
-        let attachments = record.attachments.iter().map(|attached| Attachment {
+        let attachments = record.attachments().iter().map(|attached| Attachment {
             network: attached.network.clone(),
             ifname: attached.ifname.clone(),
             mac: attached.mac,

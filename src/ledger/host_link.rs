@@ -128,7 +128,7 @@ impl HostLink {
         records: impl IntoIterator<Item = &'a Record>,
         ways: &Ways,
     ) -> Vec<HostRoute> {
-        let attached = records.into_iter().flat_map(|record| &record.attachments);
+        let attached = records.into_iter().flat_map(|record| record.attachments());
         attached.flat_map(|attached| self.open_routes_to(attached, ways)).collect()
     }
 
@@ -150,7 +150,7 @@ impl HostLink {
 impl Record {
     /// Whether the host is to have routes to this container by its link of `network`.
     pub(crate) fn uses_host_link(&self, network: &NetworkName) -> bool {
-        self.attachments.iter().any(|attached| attached.network == *network && attached.host_link.is_some())
+        self.attachments().iter().any(|attached| attached.network == *network && attached.host_link.is_some())
     }
 }
 

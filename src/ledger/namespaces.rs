@@ -30,22 +30,44 @@ impl Store {
         netns.path.as_ref().map(|_| self.namespace_dir(netns).join(record.container.as_str()))
     }
 
-    /// The records of containers in `netns`, as far as they can be read.
+    /// Whether containers may share `netns`.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub(crate) fn is_shared(&self, netns: &Netns) -> Result<bool> {
+        // A version without such folders may have attached containers that share it: all records tell.
+        Ok(file::exists(&self.namespace_dir(netns))? || !file::exists(&self.namespaces_dir())?)
+    }
+
+    /// The records of containers in `netns` that others may join, as far as they can be read.
     ///
     /// # Errors
     /// When a folder cannot be read.
     pub(crate) fn records_in(&self, netns: &Netns) -> Result<Vec<Record>> {
-        // Made by a version that had no such folder, or lost: the next record that is written makes it.
+        // Made by a version that had no such folder, or lost: the next lock makes it.
         if !file::exists(&self.namespaces_dir())? {
             let mut records = self.records()?.sound;
             records.retain(|record| record.holder.netns.is(netns));
             return Ok(records);
         }
+        let names = file_names(&self.namespace_dir(netns))?;
+        self.records_of(netns, names.iter().filter_map(|name| name.to_str()?.parse().ok()))
+    }
+
+    /// The records of those of `containers` that are in `netns`, as far as they can be read.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub(crate) fn records_of(
+        &self,
+        netns: &Netns,
+        containers: impl IntoIterator<Item = ContainerId>,
+    ) -> Result<Vec<Record>> {
         let mut records = Vec::new();
-        for name in file_names(&self.namespace_dir(netns))? {
-            let Some(id) = name.to_str().and_then(|name| name.parse::<ContainerId>().ok()) else { continue };
+        for id in containers {
             match self.record(&id) {
                 Ok(record) => records.extend(record.filter(|record| record.holder.netns.is(netns))),
+                // Whatever it says, it keeps no other container from starting here.
                 Err(error) if error.kind().is_of_one_file() => ::log::warn!("{error}"),
                 Err(error) => return Err(error),
             }
@@ -71,6 +93,19 @@ impl Store {
 }
 
 impl Locked<'_> {
+    /// Makes the folder of the namespaces, with the containers that are there already: once after a boot.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub(crate) fn index_namespaces(&self) -> Result<()> {
+        let all = self.store.namespaces_dir();
+        if file::exists(&all)? {
+            return Ok(());
+        }
+        file::make_subfolder(&all, 0o700)?;
+        self.store.records()?.sound.iter().try_for_each(|record| self.enter_namespace(record))
+    }
+
     /// Writes down in which namespace the container of `record` is, if others may join it.
     ///
     /// # Errors
@@ -82,15 +117,8 @@ impl Locked<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             made => return made.or_else(there).map_err(|error| Error::io("create", &link, &error)),
         }
-        let all = self.store.namespaces_dir();
-        if !file::exists(&all)? {
-            file::make_subfolder(&all, 0o700)?;
-            // Those that were there before: once.
-            for other in self.store.records()?.sound {
-                self.enter_namespace(&other)?;
-            }
-        }
-        file::make_subfolder(link.parent().unwrap_or(&all), 0o700)?;
+        self.index_namespaces()?;
+        file::make_subfolder(link.parent().unwrap_or(&link), 0o700)?;
         symlink(&target, &link).or_else(there).map_err(|error| Error::io("create", &link, &error))
     }
 

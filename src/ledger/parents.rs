@@ -54,7 +54,7 @@ impl Store {
             return Ok(true);
         }
         let counted = records.sound.iter().filter(|record| counts(record));
-        Ok(counted.flat_map(|record| &record.attachments).any(|a| self.stands_on(&a.parent, name)))
+        Ok(counted.flat_map(|record| record.attachments()).any(|a| self.stands_on(&a.parent, name)))
     }
 
     /// Whether `parent` is the link `base`, or a VLAN above it.

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::config::conflict_detection::Detection;
+use crate::error::{Error, Result};
 use crate::ledger::quarantine::Hints;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode};
 use crate::net::ipv6::Advertised;
@@ -18,35 +19,137 @@ use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
 use crate::net::netns::Netns;
 use crate::net::route::{Route, Table};
 
-/// The version of the record formats this program reads and writes.
-pub(crate) const VERSION: u32 = 1;
+/// The version of the records that this program writes. It reads all that are not newer.
+pub(crate) const VERSION: u32 = 2;
 
-/// What one container holds: `containers/ID.json`.
+/// What one container has: `containers/ID.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
 pub(crate) struct Record {
-    /// The format; [`VERSION`].
-    pub version: u32,
     /// The container.
     pub container: ContainerId,
-    /// What it says it is when it comes again, if not its id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The identity under which the container gets the same addresses again, if not its id.
     pub identity: Option<Identity>,
-    /// How far its attach has come.
-    pub state: State,
-    /// By what it is told whether the container lives.
+    /// The process that shows whether the container lives.
     pub holder: Holder,
-    /// Pid and start time that the marks of its links tell, where its holder is not the one they were made for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub marked_as: Option<(i32, u64)>,
-    /// The container of the same namespace whose attachments it uses, having none of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shares: Option<ContainerId>,
-    /// Whether it was lost and is what the marks of links tell: what a container has changed of them since may be wrong,
-    /// and is not remembered.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    /// The links that the container uses.
+    pub links: Links,
+}
+
+/// The links that a container uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// Its own.
+    Own(Own),
+    /// Those of another container in the same network namespace.
+    SharedWith(ContainerId),
+}
+
+/// The links of a container, and what is leased for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Own {
+    /// How far the attach has come.
+    pub state: State,
+    /// The container and process that the marks of the links name, if they were made for another container of the
+    /// namespace, which has ended.
+    pub made_for: Option<MadeFor>,
+    /// True if the record was lost and is written from the marks of the links. The container may have changed its links
+    /// since, so such a record is not remembered.
     pub rebuilt: bool,
+    /// The number by which the host's network namespace knows that of the links (`NETNSA_NSID`), once they are there: it
+    /// leads to the links even if no process and no path leads to the namespace.
+    pub nsid: Option<i32>,
     /// In the order asked for.
     pub attachments: Vec<Attached>,
+}
+
+/// The container and the process that a link was made for: its mark names both.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct MadeFor {
+    /// The container.
+    pub container: ContainerId,
+    /// Its first process.
+    pub pid: i32,
+    /// The start time of that process, as in [`Holder`].
+    pub start_time: u64,
+}
+
+impl MadeFor {
+    /// What `mark` says.
+    pub(crate) fn of(mark: &Mark) -> Self {
+        Self { container: mark.container.clone(), pid: mark.pid, start_time: mark.start_time }
+    }
+}
+
+/// The file of a record. Version 1 wrote `marked_as`, which names no container, and wrote `state` and an empty list of
+/// attachments beside `shares`.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    container: ContainerId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity: Option<Identity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<State>,
+    holder: Holder,
+    #[serde(default, skip_serializing)]
+    marked_as: Option<(i32, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_for: Option<MadeFor>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shares: Option<ContainerId>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    rebuilt: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nsid: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attachments: Option<Vec<Attached>>,
+}
+
+impl TryFrom<Stored> for Record {
+    type Error = Error;
+
+    fn try_from(stored: Stored) -> Result<Self> {
+        let Stored { container, identity, holder, rebuilt, nsid, .. } = stored;
+        let links = match (stored.shares, stored.state, stored.attachments) {
+            (Some(other), _, _) => Links::SharedWith(other),
+            (None, Some(state), Some(attachments)) => {
+                let of_version_1 = stored.marked_as.map(|(pid, start_time)| MadeFor {
+                    container: container.clone(),
+                    pid,
+                    start_time,
+                });
+                let made_for = stored.made_for.or(of_version_1);
+                Links::Own(Own { state, made_for, rebuilt, nsid, attachments })
+            }
+            (None, None, _) => return Err(Error::input("missing field `state`")),
+            (None, Some(_), None) => return Err(Error::input("missing field `attachments`")),
+        };
+        Ok(Self { container, identity, holder, links })
+    }
+}
+
+impl From<Record> for Stored {
+    fn from(record: Record) -> Self {
+        let Record { container, identity, holder, links } = record;
+        let (own, shares) = match links {
+            Links::Own(own) => (Some(own), None),
+            Links::SharedWith(other) => (None, Some(other)),
+        };
+        Self {
+            version: VERSION,
+            container,
+            identity,
+            state: own.as_ref().map(|own| own.state),
+            holder,
+            marked_as: None,
+            made_for: own.as_ref().and_then(|own| own.made_for.clone()),
+            shares,
+            rebuilt: own.as_ref().is_some_and(|own| own.rebuilt),
+            nsid: own.as_ref().and_then(|own| own.nsid),
+            attachments: own.map(|own| own.attachments),
+        }
+    }
 }
 
 /// How far an attach has come.
@@ -165,45 +268,85 @@ impl Attached {
 }
 
 impl Record {
-    /// What the container is when it comes again.
+    /// The container's own links, if it shares those of no other.
+    pub(crate) fn own(&self) -> Option<&Own> {
+        match &self.links {
+            Links::Own(own) => Some(own),
+            Links::SharedWith(_) => None,
+        }
+    }
+
+    /// The container whose links this one uses, if they are not its own.
+    pub(crate) fn shared_with(&self) -> Option<&ContainerId> {
+        match &self.links {
+            Links::Own(_) => None,
+            Links::SharedWith(other) => Some(other),
+        }
+    }
+
+    /// What is held for the container. Nothing is held for one that uses the links of another.
+    pub(crate) fn attachments(&self) -> &[Attached] {
+        self.own().map_or(&[], |own| &own.attachments)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn attachments_mut(&mut self) -> &mut [Attached] {
+        match &mut self.links {
+            Links::Own(own) => &mut own.attachments,
+            Links::SharedWith(_) => &mut [],
+        }
+    }
+
+    /// The same, as that of a container whose links may be missing.
+    pub(crate) fn pending(&self) -> Self {
+        let mut pending = self.clone();
+        if let Links::Own(own) = &mut pending.links {
+            own.state = State::Pending;
+        }
+        pending
+    }
+
+    /// Returns true if links may be missing: the attach runs, or was killed.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.own().is_some_and(|own| own.state == State::Pending)
+    }
+
+    /// Returns true if the record was lost, and is written from the marks of links.
+    pub(crate) fn is_rebuilt(&self) -> bool {
+        self.own().is_some_and(|own| own.rebuilt)
+    }
+
+    /// The identity under which the container gets the same addresses again.
     pub(crate) fn identity(&self) -> Identity {
         self.identity.clone().unwrap_or_else(|| Identity::from(&self.container))
     }
 
     /// Whether this container holds `claim` on `segment`.
     pub(crate) fn holds(&self, segment: u32, claim: LeaseKey) -> bool {
-        self.attachments.iter().any(|a| a.segment == segment && a.claims().any(|held| held == claim))
+        self.attachments().iter().any(|a| a.segment == segment && a.claims().any(|held| held == claim))
     }
 
     /// Whether addresses of this container are probed for.
     pub(crate) fn is_probed(&self) -> bool {
-        self.attachments.iter().any(|attached| attached.detection.is_some())
+        self.attachments().iter().any(|attached| attached.detection.is_some())
     }
 
-    /// Pid and start time of the process its links were made for.
-    fn made_for(&self) -> (i32, u64) {
-        self.marked_as.unwrap_or((self.holder.pid, self.holder.start_time))
-    }
-
-    /// The same with another holder, whose the links are from now on.
-    #[must_use]
-    pub(crate) fn held_by(&self, holder: &Holder) -> Self {
-        let marked_as = Some(self.made_for()).filter(|made| *made != (holder.pid, holder.start_time));
-        Self { holder: holder.clone(), marked_as, ..self.clone() }
+    /// The container and process that the marks of its links name.
+    pub(crate) fn made_for(&self) -> MadeFor {
+        let own = || MadeFor {
+            container: self.container.clone(),
+            pid: self.holder.pid,
+            start_time: self.holder.start_time,
+        };
+        self.own().and_then(|own| own.made_for.clone()).unwrap_or_else(own)
     }
 
     /// Each attachment with the mark of its link.
     pub(crate) fn marked(&self) -> impl DoubleEndedIterator<Item = (Mark, &Attached)> + ExactSizeIterator {
-        let (pid, start_time) = self.made_for();
-        self.attachments.iter().enumerate().map(move |(index, attached)| {
-            let mark = Mark {
-                container: self.container.clone(),
-                index,
-                pid,
-                start_time,
-                network: attached.network.clone(),
-            };
-            (mark, attached)
+        let MadeFor { container, pid, start_time } = self.made_for();
+        self.attachments().iter().enumerate().map(move |(index, attached)| {
+            let (container, network) = (container.clone(), attached.network.clone());
+            (Mark { container, index, pid, start_time, network }, attached)
         })
     }
 }

@@ -11,7 +11,7 @@ use super::{Locked, Store, remove, to_json, write_state};
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
-use crate::ledger::record::Record;
+use crate::ledger::record::{Links, Record};
 use crate::net::lease_key::LeaseKey;
 use crate::net::name::NetworkName;
 
@@ -28,7 +28,7 @@ impl Store {
     /// The files of the ledger that are `record` and its leases.
     pub(crate) fn paths_of(&self, record: &Record) -> Vec<PathBuf> {
         let leases = record
-            .attachments
+            .attachments()
             .iter()
             .flat_map(|attached| attached.claims().map(|claim| self.lease_path(attached.segment, claim)));
         leases.chain(self.namespace_link(record)).chain([self.record_path(&record.container)]).collect()
@@ -51,6 +51,28 @@ impl Locked<'_> {
         written
     }
 
+    /// Has the container of `to` hold what that of `from` held: record, leases, those of `others` that share it, and the
+    /// record of `from` last. What a kill leaves is finished by the next call: until then, both records list what is leased.
+    ///
+    /// # Errors
+    /// The record of `from` stays.
+    pub(crate) fn transfer(&self, from: &Record, to: &Record, others: &[Record]) -> Result<()> {
+        self.write(to)?;
+        for attached in to.attachments() {
+            for claim in attached.claims() {
+                if self.store.leased_to(attached.segment, claim)?.as_ref() == Some(&from.container) {
+                    self.write_lease(attached.segment, claim, &to.container)?;
+                }
+            }
+        }
+        let shares = |other: &&Record| other.shared_with() == Some(&from.container);
+        for other in others.iter().filter(shares).filter(|other| other.container != to.container) {
+            self.write(&Record { links: Links::SharedWith(to.container.clone()), ..other.clone() })?;
+        }
+        self.leave_namespace(from)?;
+        remove(&self.store.record_path(&from.container))
+    }
+
     /// Gives back all that `record` holds, the record last: what is left by a kill in between is nobody's. Nothing,
     /// if the container's id has another holder by now: it was given back before.
     ///
@@ -60,7 +82,7 @@ impl Locked<'_> {
         if self.store.record(&record.container)?.is_some_and(|now| now.holder != record.holder) {
             return Ok(());
         }
-        for attached in &record.attachments {
+        for attached in record.attachments() {
             for claim in attached.claims() {
                 let path = self.store.lease_path(attached.segment, claim);
                 if leased_to(&path)?.is_some_and(|id| id == record.container) {

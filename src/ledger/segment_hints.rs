@@ -51,7 +51,7 @@ impl Locked<'_> {
     /// Notes that the links of `record` are on their way out, where somebody may ask for their addresses. Only a hint:
     /// it may fail.
     pub(crate) fn depart(&self, record: &Record) {
-        for attached in record.attachments.iter().filter(|attached| attached.detection.is_some()) {
+        for attached in record.attachments().iter().filter(|attached| attached.detection.is_some()) {
             let Some(mac) = attached.mac.filter(|_| attached.driver.kind() == Driver::Macvlan) else {
                 continue;
             };

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::ipam::previous::{self, Hint};
 use crate::kernel;
 use crate::ledger::Store;
-use crate::ledger::record::{Record, State};
+use crate::ledger::record::Record;
 use crate::net::lease_key::LeaseKey;
 use crate::net::name::{ContainerId, Identity, NetworkName};
 
@@ -52,7 +52,7 @@ pub(crate) fn keep(store: &Store, record: &Record, before: &Memory) {
                 && kernel::lives(&holder.holder)
         })
     };
-    let shared = record.attachments.iter().any(|attached| {
+    let shared = record.attachments().iter().any(|attached| {
         let had = before.hints.iter().filter(|(network, _)| *network == attached.network);
         had.flat_map(|(_, hint)| hint.claims()).any(|claim| is_anothers(attached.segment, claim))
     });
@@ -65,7 +65,7 @@ pub(crate) fn keep(store: &Store, record: &Record, before: &Memory) {
 /// container of its identity has left is not replaced. Not of a record that was lost: what it had is what a container says.
 pub(crate) fn refresh(store: &Store, record: &Record) {
     let text = previous::write(record);
-    if record.state != State::Attached || record.rebuilt || text.is_empty() {
+    if record.is_pending() || record.is_rebuilt() || text.is_empty() {
         return;
     }
     let now = recall(store, record.identity.as_ref(), &record.container);

@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::kernel::{self, NetnsFile, PacketSocket};
 use crate::ledger::Store;
-use crate::ledger::record::{Attached, Record, State};
+use crate::ledger::record::{Attached, Record};
+use crate::lifecycle::context::Context;
 use crate::net::name::ContainerId;
 
 /// The time between two announcements: a neighbour takes no new MAC address within a second of the last
@@ -20,13 +21,15 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the process that announces the addresses of `record` again, if they are to be. It is no reason to fail if that
 /// cannot be: they have been announced once.
-pub(crate) fn repeat(store: &Store, record: &Record, home: &NetnsFile) {
+pub(crate) fn repeat(context: &Context<'_>, record: &Record) {
     if times(record) < 2 {
         return;
     }
-    let [config_dir, state_dir, _] = store.dirs();
-    let started = home.inside(|| {
-        kernel::start_detached(config_dir, state_dir, &["announce", "--", record.container.as_str()])
+    let [config_dir, state_dir, _] = context.store.dirs();
+    let started = context.host_netns.get().and_then(|netns| {
+        netns.inside(|| {
+            kernel::start_detached(config_dir, state_dir, &["announce", "--", record.container.as_str()])
+        })
     });
     if let Err(error) = started {
         log::warn!("{error}");
@@ -42,7 +45,7 @@ pub(crate) fn announce(store: &Store, id: &ContainerId) -> Result<()> {
     let mut done = 1;
     loop {
         thread::sleep(INTERVAL);
-        let Some(record) = store.record(id)?.filter(|record| record.state == State::Attached) else {
+        let Some(record) = store.record(id)?.filter(|record| !record.is_pending()) else {
             return Ok(());
         };
         // Another container may go by the same id.
@@ -53,9 +56,9 @@ pub(crate) fn announce(store: &Store, id: &ContainerId) -> Result<()> {
             return Ok(());
         }
         // Held for no longer than it takes: when the container is gone, its namespace shall be too.
-        let Some(netns) = NetnsFile::of(&record.holder)? else { return Ok(()) };
+        let Some((_, netns)) = NetnsFile::of(&record.holder)? else { return Ok(()) };
         netns.inside(|| {
-            let due = record.attachments.iter().filter(|attached| attached.announcements > done);
+            let due = record.attachments().iter().filter(|attached| attached.announcements > done);
             due.for_each(say);
             Ok(())
         })?;
@@ -76,5 +79,5 @@ fn say(attached: &Attached) {
 }
 
 fn times(record: &Record) -> u32 {
-    record.attachments.iter().map(|attached| attached.announcements).max().unwrap_or_default()
+    record.attachments().iter().map(|attached| attached.announcements).max().unwrap_or_default()
 }

@@ -3,16 +3,14 @@
 //! Nothing depends on it: an attach makes what it misses. But a service of the host's may want an address or a
 //! sub-interface earlier than that, and an operator wants to hear of a parent that is missing.
 
-use crate::config::settings::Settings;
 use crate::error::{Error, Result};
-use crate::kernel::NetnsFile;
 use crate::ledger::Store;
+use crate::lifecycle::context::Context;
 use crate::lifecycle::gc;
 use crate::lifecycle::host_access;
 use crate::lifecycle::parents;
 use crate::lifecycle::repair;
 use crate::net::name::NetworkName;
-use crate::netlink::Socket;
 
 /// What a boot came to.
 #[derive(Debug, Default)]
@@ -29,18 +27,17 @@ pub(crate) struct Boot {
 /// # Errors
 /// When settings, networks or kernel cannot be read at all. What is wrong with one network is among what failed.
 pub(crate) fn boot(store: &Store) -> Result<Boot> {
-    let settings = store.settings()?;
-    let mut host = Socket::open()?;
+    let mut context = Context::new(store)?;
     // What is made by a ledger that knows of no container would take the place of what they need.
-    repair::recover(store, &settings, &NetnsFile::own()?, &mut host)?;
+    repair::recover(&mut context)?;
     let mut boot = Boot::default();
     for name in store.network_names()? {
-        match prepare(store, &settings, &name, &mut host) {
+        match prepare(&mut context, &name) {
             Ok(steps) => boot.done.extend(steps),
             Err(error) => boot.failed.push(error),
         }
     }
-    match gc::gc(store, false, false) {
+    match gc::gc(&mut context, false, false) {
         Ok(collected) => {
             boot.done.extend(collected.done);
             boot.failed.extend(collected.failed);
@@ -50,12 +47,13 @@ pub(crate) fn boot(store: &Store) -> Result<Boot> {
     Ok(boot)
 }
 
-fn prepare(store: &Store, settings: &Settings, name: &NetworkName, host: &mut Socket) -> Result<Vec<String>> {
-    let network = store.network(name)?;
+fn prepare(context: &mut Context<'_>, name: &NetworkName) -> Result<Vec<String>> {
+    let network = context.store.network(name)?;
+    let locked = context.lock()?;
+    let host = &mut context.host_netlink;
     // As an attach does: a parent that is there must be fit, too.
     parents::find(&network, host)?;
     host_access::refuse_foreign(&network, host)?;
-    let locked = store.lock(settings.lock_timeout())?;
     let (_, steps) = parents::foresee(&network, host)?;
     let parent = parents::ensure(&locked, &network, host)?;
     host_access::keep(&locked, &network, &parent)?;

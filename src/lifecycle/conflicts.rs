@@ -3,15 +3,15 @@
 use std::net::IpAddr;
 
 use crate::config::conflict_detection::MAX_CONFLICTS;
-use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::Wanted;
 use crate::ipam::reserve::Present;
-use crate::kernel::{self, CreatedLink, NetnsFile, PacketSocket, Probes};
+use crate::kernel::{self, CreatedLink, PacketSocket, Probes};
+use crate::ledger::Locked;
 use crate::ledger::event::Event;
 use crate::ledger::quarantine::Conflict;
 use crate::ledger::record::{Attached, Record};
-use crate::ledger::{Locked, Store};
+use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access;
 use crate::lifecycle::release;
 use crate::lifecycle::report::report;
@@ -20,15 +20,13 @@ use crate::netlink::Socket;
 use crate::plan;
 
 /// What does not change while the addresses of a container are probed for.
-pub(crate) struct Probing<'a> {
-    pub(crate) store: &'a Store,
-    pub(crate) settings: &'a Settings,
-    pub(crate) home: &'a NetnsFile,
+pub(crate) struct Probing<'a, 's> {
+    pub(crate) context: &'a mut Context<'s>,
     pub(crate) wanted: &'a [Wanted],
     pub(crate) present: &'a Present,
 }
 
-impl Probing<'_> {
+impl Probing<'_, '_> {
     /// Sends the first probes that go out by parents: the answers come while the links are made.
     ///
     /// # Errors
@@ -38,7 +36,7 @@ impl Probing<'_> {
         let by_parent = |attached: &&Attached| attached.driver.is_heard_on_parent();
         if probed(record).any(|(_, attached)| by_parent(&attached)) {
             // Sockets are of the namespace they are opened in.
-            self.home.inside(|| {
+            self.context.host_netns.get()?.inside(|| {
                 for (index, attached) in probed(record).filter(|(_, attached)| by_parent(attached)) {
                     let mac = self.wanted.get(index).and_then(|wanted| wanted.parent.mac);
                     // The kernel hangs an ipvlan link on what is below the ipvlan link that is its parent.
@@ -65,11 +63,10 @@ impl Probing<'_> {
     /// When an address that was asked for is somebody else's, or none can be found that is not. `record` is what the
     /// ledger says.
     pub(crate) fn settle(
-        &self,
+        &mut self,
         record: &mut Record,
         made: &[CreatedLink],
         mut probes: Probes,
-        host: &mut Socket,
         inside: &mut Socket,
     ) -> Result<()> {
         for (index, attached) in probed(record).filter(|(_, attached)| !attached.driver.is_heard_on_parent())
@@ -82,9 +79,9 @@ impl Probing<'_> {
         }
         let mut conflicts = 0;
         while let Some(conflict) = probes.listen()? {
-            self.resolve(record, &conflict, &mut probes, &mut conflicts, host)?;
+            self.resolve(record, &conflict, &mut probes, &mut conflicts)?;
         }
-        for (index, (attached, made)) in record.attachments.iter().zip(made).enumerate() {
+        for (index, (attached, made)) in record.attachments().iter().zip(made).enumerate() {
             kernel::settle(&plan::settle(attached), made, inside)?;
             if let Some(wire) = probes.wire(index).filter(|_| attached.announcements > 0) {
                 addresses(attached).into_iter().for_each(|address| wire.announce(address));
@@ -95,16 +92,15 @@ impl Probing<'_> {
 
     /// Gives another address to the container, and has that probed for.
     fn resolve(
-        &self,
+        &mut self,
         record: &mut Record,
         conflict: &Conflict,
         probes: &mut Probes,
         conflicts: &mut usize,
-        host: &mut Socket,
     ) -> Result<()> {
         let Conflict { attachment, address, mac } = *conflict;
-        let Some(old) = record.attachments.get(attachment).cloned() else { return Ok(()) };
-        let locked = self.store.lock(self.settings.lock_timeout())?;
+        let Some(old) = record.attachments().get(attachment).cloned() else { return Ok(()) };
+        let locked = self.context.lock()?;
         if locked.is_ghost(old.segment, conflict) {
             log::info!("{mac} has {address}, a link of ours that the kernel is taking away");
             probes.ignore(mac);
@@ -124,18 +120,18 @@ impl Probing<'_> {
                 old.network
             )));
         }
-        let mut replaced = self.replace(&locked, record, conflict, host);
+        let mut replaced = self.replace(&locked, record, conflict);
         drop(locked);
         let (container, network) = (record.container.clone(), old.network.clone());
-        report(self.store, &Event::Conflict { container, network, address, mac });
+        report(self.context.store, &Event::Conflict { container, network, address, mac });
         if replaced.as_ref().is_err_and(|error| error.kind() == Kind::Exhausted)
-            && release::reclaim_dead(self.store, self.settings, self.wanted, self.home, host)?
+            && release::reclaim_dead(self.context, self.wanted)?
         {
-            let locked = self.store.lock(self.settings.lock_timeout())?;
-            replaced = self.replace(&locked, record, conflict, host);
+            let locked = self.context.lock()?;
+            replaced = self.replace(&locked, record, conflict);
         }
         *record = replaced?;
-        let new = record.attachments.get(attachment);
+        let new = record.attachments().get(attachment);
         let found = new.and_then(|new| new.addresses.iter().find(|net| !old.addresses.contains(net)));
         if let (Some(found), Some(detection)) = (found, old.detection) {
             probes.replace(conflict, found.addr(), detection);
@@ -144,21 +140,15 @@ impl Probing<'_> {
     }
 
     /// The record with another address. What the host reaches the container by comes back with its last one.
-    fn replace(
-        &self,
-        locked: &Locked<'_>,
-        record: &Record,
-        conflict: &Conflict,
-        host: &mut Socket,
-    ) -> Result<Record> {
-        host_access::close(locked, record, host)?;
+    fn replace(&mut self, locked: &Locked<'_>, record: &Record, conflict: &Conflict) -> Result<Record> {
+        host_access::close(locked, record, &mut self.context.host_netlink)?;
         locked.replace(record, self.wanted, conflict, self.present)
     }
 }
 
 /// The attachments whose addresses are probed for, by number.
 fn probed(record: &Record) -> impl Iterator<Item = (usize, &Attached)> {
-    record.attachments.iter().enumerate().filter(|(_, attached)| attached.detection.is_some())
+    record.attachments().iter().enumerate().filter(|(_, attached)| attached.detection.is_some())
 }
 
 fn addresses(attached: &Attached) -> Vec<IpAddr> {

@@ -1,4 +1,4 @@
-//! The story of a preview: what the hook would do for a container now, with nothing done and nothing written.
+//! Dry run: what an attach would do now, with nothing done and nothing written.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -10,76 +10,78 @@ use crate::ipam::assign::{self, DefaultRoutes, Wanted};
 use crate::ipam::previous;
 use crate::ipam::reserve::{Present, Subject};
 use crate::kernel::{self, NetnsFile};
-use crate::ledger::Store;
 use crate::ledger::record::{Attached, Holder, Record};
 use crate::lifecycle::affinity;
+use crate::lifecycle::attach;
+use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access;
+use crate::lifecycle::host_facts;
 use crate::lifecycle::parents;
-use crate::lifecycle::policy;
+use crate::lifecycle::target::{Admitted, AttachmentRequest};
 use crate::net::name::ContainerId;
 use crate::net::netns::Netns;
 use crate::netlink::Socket;
-use crate::oci::Bundle;
 use crate::plan;
 
-/// What the hook would do for `container`, which is what `bundle` says, in the words of a shell. Its process, and its
-/// namespace if that is not there yet, stand as 0.
+/// What an attach of `container` would do, as commands. `path` leads to its namespace, if that is made before it. Its
+/// process, and its namespace if that is not there yet, stand as 0.
 ///
 /// # Errors
 /// Those that the hook would end with.
-pub(crate) fn preview(store: &Store, container: &ContainerId, bundle: &Bundle) -> Result<Vec<String>> {
-    let Some(asked) = bundle.asked() else {
-        return Ok(vec!["# it asks for no network: the hook does nothing".to_owned()]);
-    };
-    let settings = store.settings()?;
-    let (request, networks) = policy::permitted(store, &settings, asked)?;
+pub(crate) fn preview(
+    context: &mut Context<'_>,
+    container: &ContainerId,
+    path: Option<&Path>,
+    admitted: &Admitted,
+) -> Result<Vec<String>> {
+    let store = context.store;
+    let Admitted { identity, requests } = admitted;
     if let Some(record) = store.record(container)?.filter(|record| kernel::lives(&record.holder)) {
-        return Err(policy::attached_already(&record));
+        return Err(attach::attached_already(&record));
     }
-    let mut host = Socket::open()?;
-    let found = policy::parents(&networks, &mut host)?;
+    let host = &mut context.host_netlink;
+    let found = host_facts::parents(requests, host)?;
     let mut steps = Vec::new();
     let mut links = Vec::new();
-    for network in &networks {
+    for AttachmentRequest { network, .. } in requests {
         let (link, made) = match found.get(&network.parent) {
             Some(link) => (link.clone(), Vec::new()),
-            None => parents::foresee(network, &mut host)?,
+            None => parents::foresee(network, host)?,
         };
         links.push(link);
         steps.extend(made.into_iter().filter(|op| !steps.contains(op)).collect::<Vec<_>>());
     }
-    let (netns, names, default_routes) = inside(bundle.netns.as_deref())?;
-    let names = assign::names(&request.attachments, &names)?;
-    let memory = affinity::recall(store, request.identity.as_ref(), container);
-    let hints = previous::of(&request.attachments, &memory.hints);
-    let wanted: Vec<_> = networks
+    let (netns, names, default_routes) = inside(path)?;
+    let names = assign::names(requests.iter().map(|request| &request.options), &names)?;
+    let memory = affinity::recall(store, identity.as_ref(), container);
+    let hints = previous::of(requests.iter().map(|request| &request.options), &memory.hints);
+    let wanted: Vec<_> = requests
         .iter()
-        .zip(&request.attachments)
         .zip(links.into_iter().zip(names))
         .zip(hints)
-        .map(|(((network, request), (parent, ifname)), hint)| {
-            let (request, network) = (request.clone(), network.clone());
+        .map(|((AttachmentRequest { options, network, .. }, (parent, ifname)), hint)| {
+            let (request, network) = (options.clone(), network.clone());
             Wanted { request, network, parent, ifname, hint }
         })
         .collect();
-    host_access::refuse_elsewhere(store, &wanted, &mut host)?;
+    host_access::refuse_elsewhere(store, &wanted, host)?;
     let present = Present {
-        on_host: policy::on_host(&networks, &mut host)?,
-        ways: policy::ways(&networks, &mut host)?,
-        neighbours: policy::neighbours(&networks, &found, &mut host)?,
+        on_host: host_facts::on_host(requests, host)?,
+        ways: host_facts::ways(requests, host)?,
+        neighbours: host_facts::neighbours(requests, &found, host)?,
         default_routes,
     };
     let holder = Holder { pid: 0, start_time: 0, pid_namespace: kernel::pid_namespace(), netns };
-    let identity = request.identity.as_ref();
-    let subject = Subject { container, identity, holder: &holder, afresh: false };
+    let identity = identity.as_ref();
+    let subject = Subject { container, identity, holder: &holder, avoid_previous: false };
     let (record, host_links) = store.preview(subject, &wanted, &present, kernel::lives)?;
 
-    let mut lines: Vec<_> = record.attachments.iter().map(summary).collect();
+    let mut lines: Vec<_> = record.attachments().iter().map(summary).collect();
     part(&mut lines, "on the host", &steps);
     part(&mut lines, "in the container's network namespace", &in_container(&record));
     let mut on_host = Vec::new();
     for link in &host_links {
-        on_host.extend(host_access::foresee(link, &record, &present.ways, &mut host)?);
+        on_host.extend(host_access::foresee(link, &record, &present.ways, host)?);
     }
     part(&mut lines, "on the host", &on_host);
     Ok(lines)
@@ -113,10 +115,10 @@ fn summary(attached: &Attached) -> String {
 fn in_container(record: &Record) -> Vec<String> {
     let mut lines: Vec<_> = plan::attach(record).iter().map(ToString::to_string).collect();
     if record.is_probed() {
-        lines.extend(record.attachments.iter().filter_map(question));
-        lines.extend(record.attachments.iter().flat_map(plan::settle).map(|op| op.to_string()));
+        lines.extend(record.attachments().iter().filter_map(question));
+        lines.extend(record.attachments().iter().flat_map(plan::settle).map(|op| op.to_string()));
     }
-    lines.extend(record.attachments.iter().filter_map(repeated));
+    lines.extend(record.attachments().iter().filter_map(repeated));
     lines
 }
 

@@ -2,15 +2,15 @@
 
 use crate::error::{Error, Result};
 use crate::escape::shell::Line;
-use crate::kernel::{self, NetnsFile};
+use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::Record;
+use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access;
 use crate::lifecycle::parents;
-use crate::lifecycle::release;
+use crate::lifecycle::release::{self, Remaining};
 use crate::lifecycle::repair;
 use crate::lifecycle::shared_netns;
-use crate::netlink::Socket;
 use crate::plan::{self, Op};
 
 /// What a collection came to.
@@ -35,11 +35,9 @@ impl Collected {
 ///
 /// # Errors
 /// When ledger or kernel cannot be read at all.
-pub(crate) fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected> {
-    let settings = store.settings()?;
-    let mut host = Socket::open()?;
-    let home = NetnsFile::own()?;
-    let mended = repair::mend(store, &settings, &home, &mut host, dry_run)?;
+pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Result<Collected> {
+    let store = context.store;
+    let mended = repair::mend(context, dry_run)?;
     let done = mended.steps.iter().map(ToString::to_string);
     let done = done.chain(mended.seals.iter().map(ToString::to_string)).collect();
     let mut collected = Collected { done, failed: mended.failed };
@@ -47,28 +45,28 @@ pub(crate) fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected
     let mut made = store.made_parents()?;
     // A VLAN before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
-    let of_host = host_access::review(store, &mended.records, mended.in_doubt, &mut host)?;
+    let of_host = host_access::review(store, &mended.records, mended.in_doubt, &mut context.host_netlink)?;
     for record in mended.records.iter().filter(|record| !kernel::lives(&record.holder)) {
         let id = &record.container;
         let commands = if shared_netns::is_used(store, record)? {
             vec![format!("# what container {id} was attached to is passed on to one that shares it")]
         } else {
-            match NetnsFile::of(&record.holder) {
-                Ok(netns) => commands(store, record, netns.is_some()),
+            match release::remaining(record, &mut context.host_netlink) {
+                Ok(remaining) => commands(store, record, &remaining),
                 Err(error) => {
                     log::warn!("container {id}: {error}: it is left alone, and counts as alive");
                     continue;
                 }
             }
         };
-        let reclaim = |host| release::reclaim(store, &settings, record, host);
         let within = |error: Error| error.within(format!("container {id}"));
-        if dry_run || collected.note(reclaim(&mut host).map_err(within)) {
+        if dry_run || collected.note(release::reclaim(context, record).map_err(within)) {
             collected.done.extend(commands);
         }
     }
-    let locked = store.lock(settings.lock_timeout())?;
-    if dry_run || collected.note(host_access::settle(&locked, &home, &mut host)) {
+    let locked = context.lock()?;
+    let host = &mut context.host_netlink;
+    if dry_run || collected.note(host_access::settle(&locked, context.host_netns.get()?, host)) {
         collected.done.extend(of_host);
     }
     for (segment, address) in locked.expire(lifted, dry_run)? {
@@ -85,27 +83,33 @@ pub(crate) fn gc(store: &Store, lifted: bool, dry_run: bool) -> Result<Collected
     }
     for name in made {
         if mended.in_doubt || store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
-            let Some(left) = parents::left_of(store, &name, &mut host)? else { continue };
-            if dry_run || collected.note(parents::sweep(&locked, &name, &mut host)) {
+            let Some(left) = parents::left_of(store, &name, host)? else { continue };
+            if dry_run || collected.note(parents::sweep(&locked, &name, host)) {
                 collected.done.push(Op::DeleteParent { name: left }.to_string());
             }
             continue;
         }
-        if dry_run || collected.note(parents::drop_unneeded(&locked, &name, &mut host)) {
+        if dry_run || collected.note(parents::drop_unneeded(&locked, &name, host)) {
             collected.done.push(Op::DeleteParent { name }.to_string());
         }
     }
     Ok(collected)
 }
 
-/// What takes away all that `record` holds, in the words of a shell; `is_kept` if its namespace is still there.
-fn commands(store: &Store, record: &Record, is_kept: bool) -> Vec<String> {
-    let mut commands = Vec::new();
-    if let Some(path) = record.holder.netns.path.as_ref().filter(|_| is_kept) {
-        let of_links = plan::detach(record);
-        let nsenter = Line::of("nsenter --net=").value(path);
-        commands.extend(of_links.iter().map(|op| nsenter.clone().run(&op.line()).to_string()));
-    }
+/// What deletes all that `record` holds, as commands; its links are `remaining`.
+fn commands(store: &Store, record: &Record, remaining: &Remaining) -> Vec<String> {
+    let of_links = plan::detach(record);
+    let mut commands: Vec<_> = match remaining {
+        Remaining::Nowhere => Vec::new(),
+        Remaining::In(path, _) => {
+            let nsenter = Line::of("nsenter --net=").value(path);
+            of_links.iter().map(|op| nsenter.clone().run(&op.line()).to_string()).collect()
+        }
+        Remaining::Numbered(nsid) => {
+            let in_nsid = |op: &Op| format!("# {op}, in the network namespace of number {nsid}");
+            of_links.iter().map(in_nsid).collect()
+        }
+    };
     commands.extend(store.paths_of(record).iter().map(|path| Line::of("rm").path(path).to_string()));
     commands
 }

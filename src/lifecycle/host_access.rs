@@ -10,7 +10,6 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::network::Network;
-use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell::Line;
 use crate::ipam::assign::Wanted;
@@ -18,6 +17,7 @@ use crate::kernel::{self, NetnsFile};
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::Record;
 use crate::ledger::{Locked, Records, Store};
+use crate::lifecycle::context::Context;
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::NetworkName;
@@ -58,7 +58,7 @@ pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Sock
             continue;
         }
         let records = store.records()?.sound;
-        let is_reached = |record: &Record| record.attachments.iter().any(|a| !link.routes_to(a).is_empty());
+        let is_reached = |record: &Record| record.attachments().iter().any(|a| !link.routes_to(a).is_empty());
         let needs = |record: &&Record| is_reached(record) && kernel::lives(&record.holder);
         if let Some(user) = records.iter().find(needs) {
             let text = format!(
@@ -78,19 +78,13 @@ pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Sock
 ///
 /// # Errors
 /// When a link or route cannot be made; what was made is left for [`close`] and [`drop_unneeded`].
-pub(crate) fn ensure(
-    store: &Store,
-    settings: &Settings,
-    pending: &Record,
-    ways: &Ways,
-    home: &NetnsFile,
-    host: &mut Socket,
-) -> Result<()> {
-    if pending.attachments.iter().all(|attached| attached.host_link.is_none()) {
+pub(crate) fn ensure(context: &mut Context<'_>, pending: &Record, ways: &Ways) -> Result<()> {
+    if pending.attachments().iter().all(|attached| attached.host_link.is_none()) {
         return Ok(());
     }
-    let locked = store.lock(settings.lock_timeout())?;
-    for attached in pending.attachments.iter().filter(|attached| attached.host_link.is_some()) {
+    let locked = context.lock()?;
+    let (store, host) = (context.store, &mut context.host_netlink);
+    for attached in pending.attachments().iter().filter(|attached| attached.host_link.is_some()) {
         let link = store.host_link(&attached.network)?.ok_or_else(|| {
             Error::new(
                 Kind::NotFound,
@@ -102,7 +96,7 @@ pub(crate) fn ensure(
                 let routes = link.open_routes_to(attached, ways);
                 kernel::add_host_routes(&link.name, present.link.ifindex, &routes, host)?;
             }
-            None => make(&locked, &link, pending, ways, home, host)?,
+            None => make(&locked, &link, pending, ways, context.host_netns.get()?, host)?,
         }
     }
     Ok(())
@@ -182,14 +176,14 @@ fn make_link(locked: &Locked<'_>, link: &HostLink, home: &NetnsFile, host: &mut 
 pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> Result<()> {
     let store = locked.store();
     // In doubt an address may be that of a container that is not found, which another was given until it was probed for.
-    if record.attachments.iter().all(|attached| attached.host_link.is_none()) || store.is_in_doubt()? {
+    if record.attachments().iter().all(|attached| attached.host_link.is_none()) || store.is_in_doubt()? {
         return Ok(());
     }
     // Somebody has given it back before, and the id is used again.
     if store.record(&record.container)?.is_some_and(|now| now.holder != record.holder) {
         return Ok(());
     }
-    for attached in &record.attachments {
+    for attached in record.attachments() {
         let Some(name) = &attached.host_link else { continue };
         let mut own: Vec<IpAddr> = Vec::new();
         for address in attached.addresses.iter().map(IpNet::addr) {
@@ -211,7 +205,7 @@ pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> 
 /// # Errors
 /// When one cannot be deleted: it stays in the ledger.
 pub(crate) fn drop_unneeded_of(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> Result<()> {
-    let used = record.attachments.iter().filter(|attached| attached.host_link.is_some());
+    let used = record.attachments().iter().filter(|attached| attached.host_link.is_some());
     used.map(|attached| &attached.network).try_for_each(|network| drop_unneeded(locked, network, host))
 }
 
@@ -272,7 +266,7 @@ pub(crate) fn near(
     let mut near = Vec::new();
     for network in store.host_links()? {
         let Some(link) = known(store, &network)? else { continue };
-        let is_near = record.attachments.iter().any(|attached| attached.segment == link.segment);
+        let is_near = record.attachments().iter().any(|attached| attached.segment == link.segment);
         if is_near && host.link(&link.name)?.is_some_and(|found| link.is(&found)) {
             let mut users = store.records()?.sound;
             users.retain(|user| user.uses_host_link(&network));

@@ -12,10 +12,10 @@ use ipnet::IpNet;
 use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
-use crate::kernel::{self, Survey, SurveyedLink};
+use crate::kernel::{self, NetnsFile, Survey, SurveyedLink};
 use crate::ledger::Store;
 use crate::ledger::host_link;
-use crate::ledger::record::{Attached, Holder, Record, State, VERSION};
+use crate::ledger::record::{Attached, Holder, Links, MadeFor, Own, Record, State};
 use crate::net::ipv6::Advertised;
 use crate::net::lease_key::LeaseKey;
 use crate::net::link_options::LinkOptions;
@@ -67,7 +67,8 @@ pub(crate) fn record(
     links.sort_by_key(|seen| seen.alias.mark.index);
     // An attach that was begun again has sealed the same mark twice: one link is believed.
     links.dedup_by_key(|seen| seen.alias.mark.index);
-    let made_for = links.first().map(|seen| (seen.alias.mark.pid, seen.alias.mark.start_time));
+    let made_for = links.first().map(|seen| MadeFor::of(&seen.alias.mark));
+    let made_for = made_for.filter(|made| (made.pid, made.start_time) != (holder.pid, holder.start_time));
     let mut attachments = Vec::with_capacity(links.len());
     let mut size = 0;
     for (index, seen) in links.into_iter().enumerate() {
@@ -86,17 +87,17 @@ pub(crate) fn record(
         return Ok(None);
     }
     // The mark tells no identity: what is remembered of it stays as it is.
-    Ok(Some(Record {
-        version: VERSION,
-        container: id.clone(),
-        identity: None,
-        state: State::Attached,
-        marked_as: made_for.filter(|made_for| *made_for != (holder.pid, holder.start_time)),
-        holder,
-        shares: None,
-        rebuilt: true,
-        attachments,
-    }))
+    let nsid = links_netns(&holder, host)?;
+    let own = Own { state: State::Attached, made_for, rebuilt: true, nsid, attachments };
+    Ok(Some(Record { container: id.clone(), identity: None, holder, links: Links::Own(own) }))
+}
+
+/// The number by which the host knows the namespace of `holder`, if it is there.
+fn links_netns(holder: &Holder, host: &mut Socket) -> Result<Option<i32>> {
+    match NetnsFile::of(holder)? {
+        Some((_, netns)) => kernel::number(&netns, host),
+        None => Ok(None),
+    }
 }
 
 /// The process by which it is told whether the container of `seen` lives, and whether it does: the one that it was made
@@ -153,7 +154,7 @@ fn attached(
     let has = |claim: LeaseKey| -> Result<bool> {
         // What two have whose records are lost cannot be told from whose it is: both keep it, and the lease is that of
         // whom it is remembered of. Nobody else gets it.
-        if others.iter().any(|other| !other.rebuilt && other.holds(segment, claim)) {
+        if others.iter().any(|other| !other.is_rebuilt() && other.holds(segment, claim)) {
             return Ok(false);
         }
         // A lease is root's own word.

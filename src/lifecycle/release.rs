@@ -1,122 +1,143 @@
-//! What a container holds is given back: links, the host's routes, addresses, and then what nobody needs any more. All that
-//! ends a container comes here: its own poststop, an attach that failed, a collection, and an attach that needs what the
-//! dead have.
+//! Release: links, the host's routes, addresses, and then what nothing else needs are given back. Whatever ends a
+//! container comes here: its poststop, an attach that failed, `gc`, and an attach that needs what dead containers hold.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
-use crate::config::settings::Settings;
 use crate::error::Result;
 use crate::ipam::assign::Wanted;
 use crate::ipam::previous::Hint;
 use crate::kernel::{self, NetnsFile};
-use crate::ledger::Store;
 use crate::ledger::event::Event;
 use crate::ledger::record::Record;
+use crate::lifecycle::context::Context;
 use crate::lifecycle::report::report;
 use crate::lifecycle::{affinity, host_access, parents, repair, shared_netns};
 use crate::net::link::Link;
 use crate::netlink::Socket;
 use crate::plan;
 
-/// Whether the container of `record` lives, or a path keeps its network namespace. Where that cannot be told, it does:
-/// nothing is taken from a container that may live.
-pub(crate) fn is_in_use(record: &Record) -> bool {
-    kernel::lives(&record.holder) || is_kept(record)
+/// Where links of a container may still be.
+pub(crate) enum Remaining {
+    /// Nowhere: they are gone with their namespace, or by another's hand.
+    Nowhere,
+    /// In this namespace, to which a path leads.
+    In(PathBuf, NetnsFile),
+    /// In a namespace to which nothing leads but the host's number for it: a descriptor or a socket keeps it.
+    Numbered(i32),
 }
 
-/// Whether a path keeps the network namespace of the container of `record`, as far as that can be told.
-fn is_kept(record: &Record) -> bool {
-    NetnsFile::of(&record.holder).map_or_else(
-        |error| {
-            log::warn!("container {}: {error}: it counts as alive", record.container);
-            true
-        },
-        |netns| netns.is_some(),
-    )
-}
-
-/// Passes what `record` holds on to those that share it, if there are any. Else: takes away the links of `record`, the
-/// host's routes to it, and its addresses, then the host's links and the parents that nobody needs any more; and the same
-/// of the container whose links it was the last to share. `host` is a socket of the host's namespace.
+/// Finds the links of the container of `record`. `host` is a socket of the host's namespace.
 ///
-/// Whether the record is gone, and not passed on.
+/// # Errors
+/// When it cannot be told whether they are there.
+pub(crate) fn remaining(record: &Record, host: &mut Socket) -> Result<Remaining> {
+    let Some(own) = record.own() else { return Ok(Remaining::Nowhere) };
+    let nsid = own.nsid.filter(|_| !record.is_pending());
+    if let Some(nsid) = nsid {
+        if !kernel::remains(&plan::detach(record), nsid, host)? {
+            return Ok(Remaining::Nowhere);
+        }
+    }
+    match NetnsFile::of(&record.holder)? {
+        Some((path, netns)) => Ok(Remaining::In(path, netns)),
+        None => Ok(match (kernel::find_netns(&record.holder.netns)?, nsid) {
+            (Some((path, netns)), _) => Remaining::In(path, netns),
+            (None, Some(nsid)) => Remaining::Numbered(nsid),
+            (None, None) => Remaining::Nowhere,
+        }),
+    }
+}
+
+/// Whether the container of `record` lives, or its links are there without it: whatever keeps their namespace, they hold
+/// their addresses. If that cannot be told, they are in use: nothing is taken from a container that may live.
+pub(crate) fn is_in_use(record: &Record, host: &mut Socket) -> bool {
+    kernel::lives(&record.holder)
+        || remaining(record, host).map_or_else(
+            |error| {
+                log::warn!("container {}: {error}: it counts as alive", record.container);
+                true
+            },
+            |remaining| !matches!(remaining, Remaining::Nowhere),
+        )
+}
+
+/// Hands the links of `record` over to a container that shares them, if there is one. Else: deletes the links, in
+/// whatever namespace they are, the host's routes to them, their leases, and then the host's links and the parents that
+/// nothing else needs. Then does the same for the container whose links this one was the last to share.
+///
+/// Returns true if the record is gone, and its links with it.
 ///
 /// # Errors
 /// The record stays if a link of it does.
-pub(crate) fn release(
-    store: &Store,
-    settings: &Settings,
-    record: &Record,
-    host: &mut Socket,
-) -> Result<bool> {
+pub(crate) fn release(context: &mut Context<'_>, record: &Record) -> Result<bool> {
     let mut is_released = false;
     let mut next = Some(record.clone());
     while let Some(record) = next {
-        if shared_netns::pass_on(store, settings, &record)? {
+        if shared_netns::hand_over(context, &record)? {
             break;
         }
-        release_one(store, settings, &record, host)?;
+        release_one(context, &record)?;
         is_released = true;
-        next = shared_netns::left_behind(store, &record)?;
+        next = shared_netns::left_behind(context.store, &record)?;
     }
     Ok(is_released)
 }
 
-fn release_one(store: &Store, settings: &Settings, record: &Record, host: &mut Socket) -> Result<()> {
-    if let Some(netns) = NetnsFile::of(&record.holder)?.filter(|_| record.shares.is_none()) {
-        netns.inside(|| kernel::detach(&plan::detach(record), &mut Socket::open()?))?;
+fn release_one(context: &mut Context<'_>, record: &Record) -> Result<()> {
+    let plan = plan::detach(record);
+    match remaining(record, &mut context.host_netlink)? {
+        Remaining::Nowhere => {}
+        Remaining::In(_, netns) => netns.inside(|| kernel::detach(&plan, &mut Socket::open()?))?,
+        Remaining::Numbered(nsid) => kernel::detach_from_host(&plan, nsid, &mut context.host_netlink)?,
     }
-    let locked = store.lock(settings.lock_timeout())?;
+    let locked = context.lock()?;
+    let host = &mut context.host_netlink;
     host_access::close(&locked, record, host)?;
     locked.release(record)?;
     host_access::drop_unneeded_of(&locked, record, host)?;
-    let mut parents = record.attachments.iter().map(|attached| &attached.parent);
+    let mut parents = record.attachments().iter().map(|attached| &attached.parent);
     parents.try_for_each(|parent| parents::drop_unneeded(&locked, parent, host))?;
     drop(locked);
-    affinity::refresh(store, record);
+    affinity::refresh(context.store, record);
     Ok(())
 }
 
-/// As [`release`], of a container that died without a word, which is reported.
+/// As [`release`], of a container that ended without poststop, which is reported.
 ///
 /// # Errors
 /// As [`release`].
-pub(crate) fn reclaim(store: &Store, settings: &Settings, record: &Record, host: &mut Socket) -> Result<()> {
-    if release(store, settings, record, host)? {
-        report(store, &Event::Reclaimed(record.into()));
+pub(crate) fn reclaim(context: &mut Context<'_>, record: &Record) -> Result<()> {
+    if release(context, record)? {
+        report(context.store, &Event::Reclaimed(record.into()));
     }
     Ok(())
 }
 
-/// Reclaims what dead containers hold on the segments of `wanted`, and mends what is nobody's; whether that was
-/// anything. `home` is the host's namespace.
-///
-/// A container is dead when its process is gone and no path keeps its network namespace.
+/// Reclaims what dead containers hold on the segments of `wanted`, and repairs leases without a holder. Returns true if
+/// there was anything.
 ///
 /// # Errors
 /// When the ledger cannot be read or written.
-pub(crate) fn reclaim_dead(
-    store: &Store,
-    settings: &Settings,
-    wanted: &[Wanted],
-    home: &NetnsFile,
-    host: &mut Socket,
-) -> Result<bool> {
+pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[Wanted]) -> Result<bool> {
     let segments: BTreeSet<u32> = wanted.iter().map(|wanted| wanted.parent.segment()).collect();
     let mut any = false;
     for segment in segments {
         let leases = {
-            let _locked = store.lock(settings.lock_timeout())?;
-            store.leases(segment)?
+            let _locked = context.lock()?;
+            context.store.leases(segment)?
         };
         if !leases.orphans.is_empty() || !leases.unknown.is_empty() {
-            let mended = repair::mend(store, settings, home, host, false)?;
+            let mended = repair::mend(context, false)?;
             mended.warn();
             any |= !mended.steps.is_empty();
         }
-        for record in leases.holders.iter().filter(|record| !is_in_use(record)) {
-            log::info!("container {} died without a word: its addresses are taken back", record.container);
-            match reclaim(store, settings, record, host) {
+        for record in &leases.holders {
+            if is_in_use(record, &mut context.host_netlink) {
+                continue;
+            }
+            log::info!("container {} ended without poststop: its addresses are reclaimed", record.container);
+            match reclaim(context, record) {
                 Ok(()) => any = true,
                 // Another one's may do.
                 Err(error) => log::warn!("container {}: {error}", record.container),
@@ -126,48 +147,37 @@ pub(crate) fn reclaim_dead(
     Ok(any)
 }
 
-/// Reclaims what of `previous`, on the segment of `parent`, containers hold that died without a word.
-pub(crate) fn reclaim_previous(
-    store: &Store,
-    settings: &Settings,
-    previous: &Hint,
-    parent: &Link,
-    host: &mut Socket,
-) {
+/// Reclaims what of `previous`, on the segment of `parent`, is held by containers that ended without poststop.
+pub(crate) fn reclaim_previous(context: &mut Context<'_>, previous: &Hint, parent: &Link) {
     for claim in previous.claims() {
-        let Some(record) = affinity::holder(store, parent.segment(), claim) else { continue };
-        if is_in_use(&record) {
+        let Some(record) = affinity::holder(context.store, parent.segment(), claim) else { continue };
+        if is_in_use(&record, &mut context.host_netlink) {
             continue;
         }
-        log::info!("container {} died without a word: {claim} is taken back", record.container);
-        let reclaimed = reclaim(store, settings, &record, host);
-        reclaimed.unwrap_or_else(|error| log::warn!("{error}"));
+        log::info!("container {} ended without poststop: {claim} is reclaimed", record.container);
+        reclaim(context, &record).unwrap_or_else(|error| log::warn!("{error}"));
     }
 }
 
 /// Releases the dead containers for which alone there are links of the host on the parents of `record`, and so those
-/// links; whether one is gone.
+/// links; returns true if one is gone.
 ///
 /// # Errors
 /// When one cannot be deleted.
-pub(crate) fn reclaim_host_links(
-    store: &Store,
-    settings: &Settings,
-    record: &Record,
-    host: &mut Socket,
-) -> Result<bool> {
+pub(crate) fn reclaim_host_links(context: &mut Context<'_>, record: &Record) -> Result<bool> {
     let mut any = false;
-    for (link, users) in host_access::near(store, record, host)? {
+    for (link, users) in host_access::near(context.store, record, &mut context.host_netlink)? {
         if !users.iter().any(|user| kernel::lives(&user.holder)) {
             for user in &users {
                 // The link is in the way as long as one of them stays, and then what was refused is told.
-                if let Err(error) = release(store, settings, user, host) {
+                if let Err(error) = release(context, user) {
                     log::warn!("container {}: {error}", user.container);
                 }
             }
         }
-        host_access::drop_unneeded(&store.lock(settings.lock_timeout())?, &link.network, host)?;
-        any |= host.link(&link.name)?.is_none();
+        let locked = context.lock()?;
+        host_access::drop_unneeded(&locked, &link.network, &mut context.host_netlink)?;
+        any |= context.host_netlink.link(&link.name)?.is_none();
     }
     Ok(any)
 }

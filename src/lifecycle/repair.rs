@@ -8,10 +8,11 @@ use std::mem;
 use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
 use crate::fs::file;
-use crate::kernel::{self, NetnsFile, Survey, SurveyedLink};
-use crate::ledger::record::{Record, VERSION};
+use crate::kernel::{self, Survey, SurveyedLink};
+use crate::ledger::record::{MadeFor, Record, VERSION};
 use crate::ledger::{Folder, Locked, Store};
 use crate::lifecycle::affinity;
+use crate::lifecycle::context::Context;
 use crate::lifecycle::rebuild;
 use crate::lifecycle::repair_host;
 use crate::lifecycle::repair_step::{RepairStep, Repaired};
@@ -27,27 +28,22 @@ use crate::netlink::Socket;
 ///
 /// # Errors
 /// As [`mend`].
-pub(crate) fn recover(store: &Store, settings: &Settings, home: &NetnsFile, host: &mut Socket) -> Result<()> {
-    if store.is_lost()? {
-        mend(store, settings, home, host, false)?.warn();
+pub(crate) fn recover(context: &mut Context<'_>) -> Result<()> {
+    if context.store.is_lost()? {
+        mend(context, false)?.warn();
     }
     Ok(())
 }
 
-/// Mends the ledger; with `dry_run` it only tells. `home` is the host's namespace, `host` a socket of it.
+/// Repairs the ledger; with `dry_run` it only tells.
 ///
 /// # Errors
 /// When kernel or ledger cannot be read. What of it fails is among what is returned.
-pub(crate) fn mend(
-    store: &Store,
-    settings: &Settings,
-    home: &NetnsFile,
-    host: &mut Socket,
-    dry_run: bool,
-) -> Result<Repaired> {
+pub(crate) fn mend(context: &mut Context<'_>, dry_run: bool) -> Result<Repaired> {
+    let store = context.store;
     let key = match dry_run {
         true => store.known_key(),
-        false => store.key(settings.lock_timeout()).map(Some),
+        false => store.key(context.settings.lock_timeout()).map(Some),
     };
     let was_lost = store.is_lost()?;
     // Without a key nothing is proven, and what cannot be made is not promised either.
@@ -57,14 +53,14 @@ pub(crate) fn mend(
         None
     });
     // Without the lock: it takes as long as there are namespaces, and who attaches meanwhile has a record first.
-    let mut survey = kernel::survey(home)?;
-    let locked = store.lock(settings.lock_timeout())?;
-    let mut mended = find(&locked, settings, &survey, key, host)?;
+    let mut survey = kernel::survey(context.host_netns.get()?)?;
+    let locked = context.lock()?;
+    let mut mended = find(&locked, context, &survey, key)?;
     // Who was detached meanwhile looks like one whose record is lost: his links go before his record.
     let doubtful = mended.namespaces();
     if !doubtful.is_empty() {
-        survey.look_again(&doubtful, home);
-        mended = find(&locked, settings, &survey, key, host)?;
+        survey.look_again(&doubtful, context.host_netns.get()?);
+        mended = find(&locked, context, &survey, key)?;
     }
     let lost = was_lost || mended.has_lost();
     if !dry_run {
@@ -96,12 +92,11 @@ pub(crate) fn mend(
 
 fn find(
     locked: &Locked<'_>,
-    settings: &Settings,
+    context: &mut Context<'_>,
     survey: &Survey,
     key: Option<&Key>,
-    host: &mut Socket,
 ) -> Result<Repaired> {
-    let store = locked.store();
+    let Context { store, settings, host_netlink: host, .. } = context;
     let mut mended = Repaired { all_found: survey.is_whole(), ..Repaired::default() };
     let proven: Vec<&SurveyedLink> = survey.seen.iter().filter(|seen| seen.is_proven(key)).collect();
     records(store, settings, survey, &proven, host, &mut mended)?;
@@ -125,12 +120,12 @@ fn do_all(mended: &mut Repaired, locked: &Locked<'_>) {
     mended.steps = done;
 }
 
-/// Whether each mark names a container, in its namespace, that is among `records`.
+/// Whether each mark names a container, in its namespace, whose links one of `records` holds.
 fn have_all(records: &[Record], survey: &Survey) -> bool {
     let place = |netns: &Netns| (netns.device, netns.inode);
     let known: BTreeSet<_> =
-        records.iter().map(|record| (&record.container, place(&record.holder.netns))).collect();
-    survey.seen.iter().all(|seen| known.contains(&(&seen.alias.mark.container, place(&seen.netns))))
+        records.iter().map(|record| (record.made_for().container, place(&record.holder.netns))).collect();
+    survey.seen.iter().all(|seen| known.contains(&(seen.alias.mark.container.clone(), place(&seen.netns))))
 }
 
 fn apply(locked: &Locked<'_>, step: &RepairStep) -> Result<()> {
@@ -174,7 +169,15 @@ fn records(
         unknown.map(|(id, _)| id).collect::<BTreeSet<_>>()
     };
     let (left_alone, damaged) = (unknown(true), unknown(false));
-    let missing = proven.iter().map(|seen| &seen.alias.mark.container);
+    // What another container has taken over is its own by now.
+    let taken_over: BTreeSet<_> = records
+        .sound
+        .iter()
+        .map(Record::made_for)
+        .filter(|made_for| !known.contains(&made_for.container))
+        .collect();
+    let is_taken_over = |seen: &&&SurveyedLink| taken_over.contains(&MadeFor::of(&seen.alias.mark));
+    let missing = proven.iter().filter(|seen| !is_taken_over(seen)).map(|seen| &seen.alias.mark.container);
     let lost: BTreeSet<_> = damaged.iter().copied().chain(missing).collect();
     mended.records = records.sound;
     let lost: Vec<_> =
@@ -223,12 +226,12 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
     let mut listed: BTreeMap<(u32, LeaseKey), (Right, &ContainerId)> = BTreeMap::new();
     for record in &mended.records {
         let lives = kernel::lives(&record.holder);
-        let remembered = match record.rebuilt {
+        let remembered = match record.is_rebuilt() {
             true => affinity::recall(store, record.identity.as_ref(), &record.container).hints,
             false => Vec::new(),
         };
-        let less = Reverse(record.attachments.iter().map(|attached| attached.addresses.len()).sum());
-        for attached in &record.attachments {
+        let less = Reverse(record.attachments().iter().map(|attached| attached.addresses.len()).sum());
+        for attached in record.attachments() {
             for claim in attached.claims() {
                 let is_named = store.leased_to(attached.segment, claim)?.as_ref() == Some(&record.container);
                 let is_remembered = remembered.iter().any(|(network, hint)| {
@@ -244,7 +247,7 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
     }
     let mut steps = Vec::new();
     for record in mended.records.iter().filter(|record| kernel::lives(&record.holder)) {
-        for attached in &record.attachments {
+        for attached in record.attachments() {
             for claim in attached.claims() {
                 let segment = attached.segment;
                 let is_mine = listed.get(&(segment, claim)).is_some_and(|(_, of)| **of == record.container);

@@ -34,7 +34,7 @@ impl fmt::Display for RepairStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Record(record, path) => {
-                let addresses = record.attachments.iter().flat_map(|attached| &attached.addresses);
+                let addresses = record.attachments().iter().flat_map(|attached| &attached.addresses);
                 let addresses: Vec<_> = addresses.map(ToString::to_string).collect();
                 write!(f, "# write {} anew: {}", path.display(), addresses.join(", "))
             }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile, SurveyedLink};
-use crate::ledger::record::{Attached, Holder, Record, State};
+use crate::ledger::record::{Attached, Holder, Record};
 use crate::net::link::Link;
 use crate::net::mark::Mark;
 use crate::net::seal::Key;
@@ -35,7 +35,7 @@ pub(crate) fn find(records: &[Record], seen: &[SurveyedLink], key: Option<&Key>)
         .map(|seen| (place(seen.netns.device, seen.netns.inode, seen.link.ifindex), seen))
         .collect();
     let mut found = Vec::new();
-    for record in records.iter().filter(|record| record.state == State::Attached) {
+    for record in records.iter().filter(|record| !record.is_pending()) {
         let holder = &record.holder;
         for (mark, attached) in record.marked() {
             let Some(ifindex) = attached.ifindex else { continue };
@@ -58,7 +58,7 @@ pub(crate) fn find(records: &[Record], seen: &[SurveyedLink], key: Option<&Key>)
 pub(crate) fn apply(reseal: &Reseal, key: &Key) -> Result<bool> {
     let Reseal { mark, holder, attached, ifindex } = reseal;
     let gone = || Error::input(format!("the network namespace of container {} is gone", mark.container));
-    let netns = NetnsFile::of(holder)?.ok_or_else(gone)?;
+    let (_, netns) = NetnsFile::of(holder)?.ok_or_else(gone)?;
     netns.inside(|| kernel::reseal(mark, *ifindex, key, &netns, |link| is_as_made(attached, link)))
 }
 

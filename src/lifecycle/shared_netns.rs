@@ -1,130 +1,125 @@
-//! The story of a shared network namespace: containers of a pod that ask for the same networks are attached once, by
-//! the first, and detached with the last.
+//! A network namespace that several containers share, as those of a pod do: containers that ask for the same networks use
+//! the same links.
 //!
-//! The others have a record without attachments, which names the first one's (`shares`). When the holder of that dies,
-//! one of those that live takes its place, so that the links have a living holder as long as anybody uses them.
+//! The first one is attached; its record holds the links. The record of each other names the first one. When a container
+//! ends that holds links which others use, one of these takes them over: its record holds them from then on. So links are
+//! always held by a container that lives, and are deleted with the last one.
 
-use crate::config::network::Network;
-use crate::config::settings::Settings;
+use std::collections::BTreeSet;
+
 use crate::error::Result;
 use crate::kernel;
 use crate::ledger::Store;
-use crate::ledger::record::{Holder, Record, State, VERSION};
+use crate::ledger::record::{Links, Own, Record};
+use crate::lifecycle::context::Context;
+use crate::lifecycle::target::{AttachmentRequest, Target};
 use crate::net::name::ContainerId;
-use crate::oci::annotations::Request;
 
-/// Has `container` share what another container of its namespace is attached to, if that is what it asks for; its record
-/// then. The namespace must have been made before the container, or there is nobody to share with.
+/// Has the container of `target` share the links of another one in its namespace, if these are what it asks for. The
+/// marks of links in the namespace name the containers `marked`. Returns its record.
 ///
 /// # Errors
 /// When the ledger cannot be read or written.
 pub(crate) fn join(
-    store: &Store,
-    settings: &Settings,
-    container: &ContainerId,
-    holder: &Holder,
-    request: &Request,
-    networks: &[Network],
+    context: &Context<'_>,
+    target: &Target,
+    requests: &[AttachmentRequest],
+    marked: &BTreeSet<ContainerId>,
 ) -> Result<Option<Record>> {
-    if holder.netns.path.is_none() {
+    let (store, netns) = (context.store, &target.holder.netns);
+    let own = |id: &ContainerId| store.record(id).ok().flatten().filter(|own| own.own().is_some());
+    if let Some(own) = own(&target.container).filter(|own| !kernel::lives(&own.holder)) {
+        // It comes again while others use its links: they are theirs by now, and it joins them.
+        if is_used(store, &own)? {
+            hand_over(context, &own)?;
+        }
+    }
+    let locked = context.lock()?;
+    let mut others = store.records_in(netns)?;
+    // The namespace of the first may have been made for it alone, so that it is in no list. A mark is only a way to a
+    // record, which must speak of this very namespace: a container can write any mark on its links.
+    let unlisted = marked.iter().filter(|id| !others.iter().any(|other| other.container == **id)).cloned();
+    let unlisted = store.records_of(netns, unlisted.collect::<Vec<_>>())?;
+    others.extend(unlisted);
+    let mut near = others.iter().filter(|other| !other.is_pending());
+    let Some(first) = near.find(|other| other.gives(requests)) else { return Ok(None) };
+    // What a dead container holds alone is being released, or will be.
+    if !kernel::lives(&first.holder) && heir(first, &others).is_none() {
         return Ok(None);
     }
-    let locked = store.lock(settings.lock_timeout())?;
-    let records = store.records_in(&holder.netns)?;
-    let mut near = records.iter().filter(|record| record.state == State::Attached);
-    let Some(first) = near.find(|record| record.gives(&request.attachments, networks)) else {
+    let own = store.record(&target.container).ok().flatten();
+    if own.is_some_and(|own| own.own().is_some() || own.holder != target.holder && kernel::lives(&own.holder))
+    {
+        // It has, or had, links of its own: the attach tells.
         return Ok(None);
-    };
-    let is_shared = heir(first, &records).is_some();
-    let own = store.record(container).ok().flatten();
-    let joined = match &own {
-        // It was the first, and comes again while others are there.
-        Some(own) if own == first && is_shared && own.holder != *holder => own.held_by(holder),
-        // It has, or had, something of its own: that is the attach's to tell.
-        Some(own) if own.shares.is_none() || own.holder != *holder && kernel::lives(&own.holder) => {
-            return Ok(None);
-        }
-        _ if !is_shared && !kernel::lives(&first.holder) => return Ok(None),
-        _ => Record {
-            version: VERSION,
-            container: container.clone(),
-            identity: request.identity.clone(),
-            state: State::Attached,
-            holder: holder.clone(),
-            marked_as: None,
-            rebuilt: false,
-            shares: Some(first.container.clone()),
-            attachments: Vec::new(),
-        },
+    }
+    let joined = Record {
+        container: target.container.clone(),
+        identity: target.identity.clone(),
+        holder: target.holder.clone(),
+        links: Links::SharedWith(first.container.clone()),
     };
     locked.write(&joined)?;
     Ok(Some(joined))
 }
 
-/// A container that shares what `record` holds, and lives.
-fn heir<'a>(record: &Record, records: &'a [Record]) -> Option<&'a Record> {
-    let shares = |other: &&Record| other.shares.as_ref() == Some(&record.container);
-    records.iter().filter(shares).find(|other| kernel::lives(&other.holder))
+/// A container that lives and shares the links of `record`, or has taken them over.
+fn heir<'a>(record: &Record, others: &'a [Record]) -> Option<&'a Record> {
+    let has_taken_over = |other: &&Record| {
+        other.container != record.container && other.own().is_some() && other.made_for() == record.made_for()
+    };
+    let shares = |other: &&Record| other.shared_with() == Some(&record.container);
+    let lives = |other: &&Record| kernel::lives(&other.holder);
+    let taken_over = others.iter().find(has_taken_over);
+    taken_over.or_else(|| others.iter().filter(shares).find(lives))
 }
 
-/// Whether what `record` holds is used by others, so that it is not taken back when its holder dies.
+/// Whether a container that lives uses the links of `record`, and will take them over.
 ///
 /// # Errors
 /// When the ledger cannot be read.
 pub(crate) fn is_used(store: &Store, record: &Record) -> Result<bool> {
-    // Into a namespace that the runtime has made for it nobody else has come.
-    let may_be_shared = record.holder.netns.path.is_some() && record.shares.is_none();
-    Ok(may_be_shared && heir(record, &store.records_in(&record.holder.netns)?).is_some())
+    Ok(record.own().is_some() && heir(record, &store.records_in(&record.holder.netns)?).is_some())
 }
 
-/// The container, if any, that holds the links of `record` since that one's own has ended, and shared them before.
+/// Hands the links of `record`, whose container has ended, over to a container that uses them too; returns true if there
+/// is one, and the record is gone. If not, no container can join any more.
 ///
 /// # Errors
-/// When the ledger cannot be read.
-pub(crate) fn user(store: &Store, record: &Record) -> Result<Option<ContainerId>> {
-    if record.marked_as.is_none() {
-        return Ok(None);
-    }
-    let holds =
-        |other: &&Record| other.shares.as_ref() == Some(&record.container) && other.holder == record.holder;
-    let others = store.records_in(&record.holder.netns)?;
-    Ok(others.iter().find(holds).map(|other| other.container.clone()))
-}
-
-/// Passes what `record` holds on to one of those that share it; whether there is one. If not, nobody joins any more.
-///
-/// # Errors
-/// When the ledger cannot be read or written.
-pub(crate) fn pass_on(store: &Store, settings: &Settings, record: &Record) -> Result<bool> {
-    if record.holder.netns.path.is_none() || record.shares.is_some() {
+/// When the ledger cannot be read or written. What was begun is finished by the next call.
+pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<bool> {
+    let Some(own) = record.own() else { return Ok(false) };
+    let store = context.store;
+    if !store.is_shared(&record.holder.netns)? {
         return Ok(false);
     }
-    let locked = store.lock(settings.lock_timeout())?;
-    let records = store.records_in(&record.holder.netns)?;
-    // Another hook may have been quicker.
-    let Some(now) = records.iter().find(|now| now.container == record.container) else { return Ok(false) };
-    if now.holder != record.holder {
-        return Ok(kernel::lives(&now.holder));
+    let locked = context.lock()?;
+    locked.index_namespaces()?;
+    let others = store.records_in(&record.holder.netns)?;
+    // Another process may have been quicker.
+    if store.record(&record.container)?.as_ref().map(|now| &now.holder) != Some(&record.holder) {
+        return Ok(true);
     }
-    match heir(now, &records) {
+    match heir(record, &others) {
         Some(heir) => {
-            log::info!("container {} keeps the links of {}", heir.container, now.container);
-            locked.write(&now.held_by(&heir.holder))?;
+            log::info!("container {} takes over the links of {}", heir.container, record.container);
+            let own = Own { made_for: Some(record.made_for()), ..own.clone() };
+            locked.transfer(record, &Record { links: Links::Own(own), ..heir.clone() }, &others)?;
             Ok(true)
         }
-        None if now.state == State::Attached => {
-            locked.write(&Record { state: State::Pending, ..now.clone() })?;
+        None if !record.is_pending() => {
+            locked.write(&record.pending())?;
             Ok(false)
         }
         None => Ok(false),
     }
 }
 
-/// The record whose links the container of `record`, which is gone, was the last to use, if it was.
+/// The record whose links the container of `record`, which has ended, was the last to use, if it was.
 ///
 /// # Errors
 /// When the ledger cannot be read.
 pub(crate) fn left_behind(store: &Store, record: &Record) -> Result<Option<Record>> {
-    let Some(first) = &record.shares else { return Ok(None) };
+    let Some(first) = record.shared_with() else { return Ok(None) };
     Ok(store.record(first)?.filter(|first| !kernel::lives(&first.holder)))
 }

@@ -2,15 +2,15 @@
 
 use crate::config::network::Network;
 use crate::ledger::record::{Attached, Record};
+use crate::lifecycle::target::AttachmentRequest;
 use crate::oci::annotations::Attachment;
 
 impl Record {
-    /// Whether the attachments of this container are what is `asked` for, each of the network at its place in
-    /// `networks`.
-    pub(crate) fn gives(&self, asked: &[Attachment], networks: &[Network]) -> bool {
-        let mut pairs = self.attachments.iter().zip(asked.iter().zip(networks));
-        self.attachments.len() == asked.len()
-            && pairs.all(|(has, (asked, network))| has.gives(asked, network))
+    /// Whether the links of this container are what `requests` ask for.
+    pub(crate) fn gives(&self, requests: &[AttachmentRequest]) -> bool {
+        let mut pairs = self.attachments().iter().zip(requests);
+        self.attachments().len() == requests.len()
+            && pairs.all(|(has, request)| has.gives(&request.options, &request.network))
     }
 }
 
@@ -35,6 +35,7 @@ impl Attached {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::record::Links;
     use crate::net::name::NetworkName;
     use crate::oci::annotations::short_form;
 
@@ -56,10 +57,14 @@ mod tests {
     /// Whether the container has what the annotation `text` asks for.
     fn gives(text: &str) -> bool {
         let record: Record = serde_json::from_str(RECORD).unwrap();
-        let asked = short_form(text).unwrap();
-        let networks: Vec<_> =
-            asked.iter().map(|asked| network(&asked.network).on_vlan(asked.vlan).unwrap()).collect();
-        record.gives(&asked, &networks)
+        let request =
+            |options: Attachment| request(network(&options.network).on_vlan(options.vlan).unwrap(), options);
+        let requests: Vec<_> = short_form(text).unwrap().into_iter().map(request).collect();
+        record.gives(&requests)
+    }
+
+    fn request(network: Network, options: Attachment) -> AttachmentRequest {
+        AttachmentRequest { options, network, is_inline: false }
     }
 
     fn network(name: &NetworkName) -> Network {
@@ -123,15 +128,19 @@ mod tests {
     #[test]
     fn what_has_changed() {
         let mut record: Record = serde_json::from_str(RECORD).unwrap();
-        record.attachments.remove(0);
-        let asked = short_form("san").unwrap();
+        let Links::Own(own) = &mut record.links else { panic!() };
+        own.attachments.remove(0);
         let san = network(&"san".parse().unwrap());
-        assert!(record.gives(&asked, std::slice::from_ref(&san)));
+        let gives = |record: &Record, text: &str, network: &Network| {
+            let options = short_form(text).unwrap().remove(0);
+            record.gives(&[request(network.clone(), options)])
+        };
+        assert!(gives(&record, "san", &san));
         let moved = Network { parent: "eth2".parse().unwrap(), ..san.clone() };
-        assert!(!record.gives(&asked, &[moved]));
-        record.attachments[0].table = None;
-        assert!(record.gives(&asked, std::slice::from_ref(&san)));
-        assert!(record.gives(&short_form("san:default-route=no").unwrap(), std::slice::from_ref(&san)));
-        assert!(!record.gives(&short_form("san:table=102").unwrap(), &[san]));
+        assert!(!gives(&record, "san", &moved));
+        record.attachments_mut()[0].table = None;
+        assert!(gives(&record, "san", &san));
+        assert!(gives(&record, "san:default-route=no", &san));
+        assert!(!gives(&record, "san:table=102", &san));
     }
 }

@@ -56,6 +56,12 @@ pub(crate) fn get_link_by_index(ifindex: u32) -> Result<Message> {
     Message::new(Rtm::Getlink, NlmF::empty(), link(ifindex, [without_statistics()?])?)
 }
 
+/// `ip link show` of the link with number `ifindex` in the namespace that the host knows by `nsid`
+pub(crate) fn get_link_in(nsid: i32, ifindex: u32) -> Result<Message> {
+    let attributes = [attribute(Ifla::IfNetnsid, nsid)?, without_statistics()?];
+    Message::new(Rtm::Getlink, NlmF::empty(), link(ifindex, attributes)?)
+}
+
 /// `ip link show`
 pub(crate) fn dump_links() -> Result<Message> {
     Message::new(Rtm::Getlink, NlmF::DUMP, link(0, [without_statistics()?])?)
@@ -106,16 +112,30 @@ pub(crate) fn get_route(address: IpAddr) -> Result<Message> {
     Message::new(Rtm::Getroute, NlmF::empty(), message.build().map_err(unsound)?)
 }
 
+/// Of linux/net_namespace.h, which neli lacks.
+const NETNSA_NSID: u16 = 1;
+const NETNSA_FD: u16 = 3;
+
 /// `ip netns list-id`, of one namespace
 pub(crate) fn get_nsid(netns: BorrowedFd<'_>) -> Result<Message> {
-    // Of linux/net_namespace.h, which neli lacks.
-    const NETNSA_FD: u16 = 3;
-    // `struct rtgenmsg`, one byte padded to four, and one attribute of eight.
+    Message::new(Rtm::Getnsid, NlmF::empty(), of_netns([(NETNSA_FD, netns.as_raw_fd())]))
+}
+
+/// `ip netns set NETNS NSID`
+pub(crate) fn set_nsid(netns: BorrowedFd<'_>, nsid: i32) -> Result<Message> {
+    let attributes = [(NETNSA_FD, netns.as_raw_fd()), (NETNSA_NSID, nsid)];
+    Message::new(Rtm::Newnsid, NlmF::ACK, of_netns(attributes))
+}
+
+/// `struct rtgenmsg`, one byte padded to four, and attributes of eight bytes each.
+fn of_netns<const N: usize>(attributes: [(u16, i32); N]) -> Buffer {
     let mut bytes = vec![0; 4];
-    bytes.extend(8_u16.to_ne_bytes());
-    bytes.extend(NETNSA_FD.to_ne_bytes());
-    bytes.extend(netns.as_raw_fd().to_ne_bytes());
-    Message::new(Rtm::Getnsid, NlmF::empty(), Buffer::from(bytes))
+    for (kind, value) in attributes {
+        bytes.extend(8_u16.to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value.to_ne_bytes());
+    }
+    Buffer::from(bytes)
 }
 
 /// `ip link add NAME type …`, on the host
@@ -238,6 +258,11 @@ pub(crate) fn set_up(ifindex: u32, alias: &str) -> Result<Message> {
 /// `ip link del LINK`
 pub(crate) fn delete_link(ifindex: u32) -> Result<Message> {
     Message::new(Rtm::Dellink, NlmF::ACK, link(ifindex, [])?)
+}
+
+/// `ip link del LINK`, in the namespace that the host knows by `nsid`
+pub(crate) fn delete_link_in(nsid: i32, ifindex: u32) -> Result<Message> {
+    Message::new(Rtm::Dellink, NlmF::ACK, link(ifindex, [attribute(Ifla::IfNetnsid, nsid)?])?)
 }
 
 /// `ip addr add ADDRESS brd + dev LINK`, for IPv6 `ip addr add ADDRESS dev LINK nodad`

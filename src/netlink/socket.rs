@@ -44,13 +44,21 @@ impl Socket {
     /// When the kernel has none to give.
     pub(crate) fn open() -> Result<Self> {
         let mut socket = Self::when_needed();
-        socket.opened()?;
+        socket.connect()?;
         Ok(socket)
     }
 
     /// A socket that is opened when it is needed first.
     pub(crate) fn when_needed() -> Self {
         Self { channel: None, sequence: 0 }
+    }
+
+    /// Opens the socket now, in the network namespace that the calling thread is in.
+    ///
+    /// # Errors
+    /// When the kernel has none to give.
+    pub(crate) fn connect(&mut self) -> Result<()> {
+        self.opened().map(drop)
     }
 
     fn opened(&mut self) -> Result<&Channel> {
@@ -78,6 +86,20 @@ impl Socket {
     /// When the kernel's answer is not understood.
     pub(crate) fn link_by_index(&mut self, ifindex: u32) -> Result<Option<Link>> {
         self.get_link(message::get_link_by_index(ifindex)?)
+    }
+
+    /// The link with number `ifindex` in the namespace that this socket's namespace knows by `nsid`
+    /// (`IFLA_TARGET_NETNSID`), if both are there. A namespace that nothing uses any more is not, though the kernel may
+    /// still be taking it apart.
+    ///
+    /// # Errors
+    /// When the kernel's answer is not understood.
+    pub(crate) fn link_in(&mut self, nsid: i32, ifindex: u32) -> Result<Option<Link>> {
+        match self.get(message::get_link_in(nsid, ifindex)?, reply::parse_link)? {
+            Ok(link) => Ok(link),
+            Err(Refusal { errno: nix::libc::ENODEV | nix::libc::EINVAL, .. }) => Ok(None),
+            Err(refusal) => Err(refused("look up a link", &refusal)),
+        }
     }
 
     /// All links.

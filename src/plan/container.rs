@@ -363,11 +363,11 @@ mod tests {
     #[test]
     fn the_plan_of_a_record_that_is_probed() {
         let mut record: Record = serde_json::from_str(RECORD).unwrap();
-        record.attachments[0].announcements = 3;
+        record.attachments_mut()[0].announcements = 3;
         let notify =
             ["sysctl -w net/ipv4/conf/eth0/arp_notify=1", "sysctl -w net/ipv6/conf/eth0/ndisc_notify=1"];
         assert_eq!(lines(&attach(&record))[2..4], notify);
-        record.attachments[0].detection = Some(crate::config::conflict_detection::Detection::For(5));
+        record.attachments_mut()[0].detection = Some(crate::config::conflict_detection::Detection::For(5));
         let plan = lines(&attach(&record));
         assert_eq!(plan.len(), 8);
         assert_eq!(
@@ -381,7 +381,7 @@ mod tests {
             plan[6..],
             ["ip addr add 10.1.0.0/31 dev eth1", "ip link set eth1 alias underlay:web:1:7:8:san up",]
         );
-        let settled: Vec<_> = record.attachments.iter().map(|attached| lines(&settle(attached))).collect();
+        let settled: Vec<_> = record.attachments().iter().map(|attached| lines(&settle(attached))).collect();
         assert_eq!(
             settled[0],
             [

@@ -89,9 +89,9 @@ impl Record {
     pub(crate) fn refuse_shared(&self, others: &[Self]) -> Result<()> {
         let same = |other: &&Self| self.holder.netns.is(&other.holder.netns);
         let others: Vec<_> = others.iter().filter(same).filter(|o| o.container != self.container).collect();
-        for own in self.attachments.iter().flat_map(Attached::lasting) {
+        for own in self.attachments().iter().flat_map(Attached::lasting) {
             let has = |other: &&&Self| {
-                other.attachments.iter().flat_map(Attached::lasting).any(|lasting| lasting.is_like(&own))
+                other.attachments().iter().flat_map(Attached::lasting).any(|lasting| lasting.is_like(&own))
             };
             if let Some(other) = others.iter().find(has) {
                 let text = format!(
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn what_lasts() {
         let record = record("web", 5, r#"{"to": "10.9.0.0/16", "type": "blackhole"}"#, 101);
-        let lasting: Vec<_> = record.attachments[0].lasting().map(|lasting| lasting.to_string()).collect();
+        let lasting: Vec<_> = record.attachments()[0].lasting().map(|lasting| lasting.to_string()).collect();
         assert_eq!(
             lasting,
             [

@@ -22,11 +22,12 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// The folders of src, and the files that lie in none. Each uses those behind it alone.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "main",
     "lib",
     "fuzz",
     "cli",
+    "frontend",
     "diagnose",
     "lifecycle",
     "kernel",

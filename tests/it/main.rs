@@ -45,6 +45,7 @@ mod host_access_changes;
 mod host_access_ways;
 mod identity;
 mod import;
+mod in_use;
 mod inside;
 mod installed;
 mod ipv6;
@@ -225,6 +226,7 @@ fn all_tests() -> Vec<Test> {
         properties::tests(),
         failures::tests(),
         detach::tests(),
+        in_use::tests(),
         shares::tests(),
         inside::tests(),
         liars::tests(),

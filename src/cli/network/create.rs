@@ -12,8 +12,8 @@ use crate::config::host_access::HostAccess;
 use crate::config::network::Network;
 use crate::config::network_file::{NetworkFile, SubnetFile, VERSION};
 use crate::error::{Error, Kind, Result};
-use crate::kernel::NetnsFile;
 use crate::ledger::{Locked, Store};
+use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access;
 use crate::lifecycle::parents;
 use crate::lifecycle::repair;
@@ -104,20 +104,20 @@ pub(super) fn network(options: &Create) -> Result<Network> {
 
 pub(super) fn create(store: &Store, options: &Create) -> Result<()> {
     let network = network(options)?;
-    let mut host = Socket::open()?;
+    let mut context = Context::new(store)?;
     // Before anything is written: is the parent there, or can it be made?
-    parents::find(&network, &mut host)?;
-    host_access::refuse_foreign(&network, &mut host)?;
-    let settings = store.settings()?;
-    // Should the network not come to be, its parent is deleted unless somebody needs it.
-    repair::recover(store, &settings, &NetnsFile::own()?, &mut host)?;
-    let locked = store.lock(settings.lock_timeout())?;
+    parents::find(&network, &mut context.host_netlink)?;
+    host_access::refuse_foreign(&network, &mut context.host_netlink)?;
+    // Should the network not come to be, its parent is deleted unless something needs it.
+    repair::recover(&mut context)?;
+    let locked = context.lock()?;
+    let host = &mut context.host_netlink;
     // One that was killed may have got no further than to define it.
     conflicts::refuse(store, &network).inspect_err(|_| cdi::renew(&locked))?;
     locked.create_network(&network)?;
-    if let Err(error) = make_parent(&locked, &network, &mut host) {
+    if let Err(error) = make_parent(&locked, &network, host) {
         locked.remove_network(&network.name)?;
-        parents::drop_unneeded_of(&locked, &network, &mut host)?;
+        parents::drop_unneeded_of(&locked, &network, host)?;
         return Err(error);
     }
     cdi::renew(&locked);

@@ -217,14 +217,14 @@ fn host_link(store: &Store, network: &Network, host: &mut Socket) -> Result<Opti
 
 fn users<'a>(record: &'a Record, network: &'a Network) -> impl Iterator<Item = User<'a>> {
     let alive = kernel::lives(&record.holder);
-    record.attachments.iter().filter(move |attached| attached.network == network.name).map(move |attached| {
-        User {
+    record.attachments().iter().filter(move |attached| attached.network == network.name).map(
+        move |attached| User {
             container: &record.container,
             ifname: &attached.ifname,
             parent: Some(&attached.parent).filter(|parent| **parent != network.parent),
             addresses: &attached.addresses,
             mac: attached.mac,
             alive,
-        }
-    })
+        },
+    )
 }

@@ -13,15 +13,14 @@ use super::cdi;
 use super::output::{self, Format};
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::NetnsFile;
 use crate::ledger::record::Record;
 use crate::ledger::{Records, Store};
+use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access;
 use crate::lifecycle::parents;
 use crate::lifecycle::release;
 use crate::lifecycle::repair;
 use crate::net::name::{ContainerId, NetworkName};
-use crate::netlink::Socket;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -111,12 +110,12 @@ fn remove(store: &Store, names: &[NetworkName], force: bool) -> Result<()> {
 /// Removes a network that no live container uses, what dead ones hold in it, and its parent if underlay has made
 /// that and nobody else needs it.
 fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
-    let settings = store.settings()?;
-    let mut host = Socket::open()?;
+    let mut context = Context::new(store)?;
     // Who uses it may be lost.
-    repair::recover(store, &settings, &NetnsFile::own()?, &mut host)?;
+    repair::recover(&mut context)?;
     loop {
-        let locked = store.lock(settings.lock_timeout())?;
+        let locked = context.lock()?;
+        let host = &mut context.host_netlink;
         if !store.has_network(name)? {
             // One that was killed may have got no further.
             cdi::renew(&locked);
@@ -127,7 +126,7 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
         if let Some((container, kind)) = unknown.first() {
             return Err(unreadable(name, container, *kind));
         }
-        let uses = |record: &&Record| record.attachments.iter().any(|attached| attached.network == *name);
+        let uses = |record: &&Record| record.attachments().iter().any(|attached| attached.network == *name);
         let users: Vec<&Record> = records.iter().filter(uses).collect();
         let Some(&user) = users.first() else {
             if store.is_in_doubt()? && !force {
@@ -137,11 +136,11 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
             let network = store.network(name).ok();
             locked.remove_network(name)?;
             cdi::renew(&locked);
-            host_access::drop_unneeded(&locked, name, &mut host)?;
-            return network.map_or(Ok(()), |network| parents::drop_unneeded_of(&locked, &network, &mut host));
+            host_access::drop_unneeded(&locked, name, host)?;
+            return network.map_or(Ok(()), |network| parents::drop_unneeded_of(&locked, &network, host));
         };
         for user in users {
-            if release::is_in_use(user) {
+            if release::is_in_use(user, host) {
                 return Err(Error::new(
                     Kind::Taken,
                     format!("network {name} is in use by container {}", user.container),
@@ -151,7 +150,7 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
         }
         let dead = user.clone();
         drop(locked);
-        release::release(store, &settings, &dead, &mut host)?;
+        release::release(&mut context, &dead)?;
     }
 }
 

@@ -12,7 +12,7 @@ fn requests(text: &str) -> Vec<Attachment> {
 #[track_caller]
 fn check_names(text: &str, present: &[&str], expected: &[&str]) {
     let present = present.iter().map(|&name| name.to_owned()).collect();
-    let got: Vec<_> = names(&requests(text), &present).unwrap().iter().map(IfName::to_string).collect();
+    let got: Vec<_> = names(requests(text).iter(), &present).unwrap().iter().map(IfName::to_string).collect();
     assert_eq!(got, expected);
 }
 
@@ -25,8 +25,8 @@ fn link_names() {
     check_names("a;b:ifname=eth0;c", &["lo"], &["eth1", "eth0", "eth2"]);
     check_names("a:ifname=up;b", &["lo"], &["up", "eth0"]);
     let present = BTreeSet::from(["lan".to_owned()]);
-    assert!(names(&requests("a:ifname=lan"), &present).is_err());
-    assert!(names(&requests("a:ifname=x;b:ifname=x"), &present).is_err());
+    assert!(names(requests("a:ifname=lan").iter(), &present).is_err());
+    assert!(names(requests("a:ifname=x;b:ifname=x").iter(), &present).is_err());
 }
 
 /// `(keys of the network, options asked for, addresses)` of each attachment, with the routes it is given.

@@ -1,0 +1,73 @@
+//! What an attach has to know of the host: parents, addresses, routes, neighbours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::error::Result;
+use crate::lifecycle::parents;
+use crate::lifecycle::target::AttachmentRequest;
+use crate::net::link::Link;
+use crate::net::name::IfName;
+use crate::net::neighbour::Neighbour;
+use crate::net::subnet::Subnet;
+use crate::net::ways::Ways;
+use crate::netlink::Socket;
+
+/// The parents of `networks` that are there, each fit for its network.
+pub(crate) fn parents(requests: &[AttachmentRequest], host: &mut Socket) -> Result<BTreeMap<IfName, Link>> {
+    let mut parents: BTreeMap<IfName, Link> = BTreeMap::new();
+    for AttachmentRequest { network, .. } in requests {
+        match parents.get(&network.parent) {
+            Some(parent) => network.check_parent(parent)?,
+            None => {
+                let found = parents::find(network, host)?;
+                parents.extend(found.map(|link| (network.parent.clone(), link)));
+            }
+        }
+    }
+    Ok(parents)
+}
+
+/// The addresses that no container can have, for the host has them, or is to have them.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub(crate) fn on_host(requests: &[AttachmentRequest], host: &mut Socket) -> Result<BTreeSet<IpAddr>> {
+    let mut on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
+    let named = requests.iter().filter_map(|request| request.network.host_access.as_ref());
+    on_host.extend(named.flat_map(|access| &access.addresses));
+    Ok(on_host)
+}
+
+/// The ways of the host, where it is to get routes to containers.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub(crate) fn ways(requests: &[AttachmentRequest], host: &mut Socket) -> Result<Ways> {
+    let networks = requests.iter().map(|request| &request.network);
+    let reached = networks.filter(|network| network.host_access.is_some());
+    let subnets: Vec<_> = reached.flat_map(|network| &network.subnets).map(Subnet::net).collect();
+    if subnets.is_empty() {
+        return Ok(Ways::default());
+    }
+    Ok(host.ways()?.about(&subnets))
+}
+
+/// Who is known on the parents where addresses are probed for.
+pub(crate) fn neighbours(
+    requests: &[AttachmentRequest],
+    parents: &BTreeMap<IfName, Link>,
+    host: &mut Socket,
+) -> Result<BTreeMap<(u32, IpAddr), Neighbour>> {
+    let mut neighbours = BTreeMap::new();
+    for (name, parent) in parents {
+        let probes = |request: &AttachmentRequest| {
+            request.network.parent == *name && request.network.detection_on(parent).is_some()
+        };
+        if requests.iter().any(probes) {
+            let known = host.neighbours(parent.ifindex)?;
+            neighbours.extend(known.into_iter().map(|known| ((parent.ifindex, known.address), known)));
+        }
+    }
+    Ok(neighbours)
+}
