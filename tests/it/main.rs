@@ -9,77 +9,21 @@
 
 // A test program: what fails shall panic, and nobody links to it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, unreachable_pub)]
+// Tests are named by files, and a folder may have the name of its first one.
+#![allow(clippy::module_inception)]
 
-mod attach;
-mod attacker;
-mod bad_input;
-mod bed;
-mod boot;
-mod budget;
-mod caller;
-mod cdi;
-mod check;
-mod command;
-mod conflicts;
+mod addresses;
+mod commands;
 mod conformance;
-mod container;
-mod crash;
-mod crash_commands;
-mod crowd;
-mod damaged;
-mod demo;
-mod detach;
-mod docker;
-mod dockerd;
-mod docs;
-mod doctor;
-mod documented;
-mod events;
-mod everywhere;
-mod failures;
-mod first_light;
-mod forged;
-mod gc;
+mod engines;
+mod harness;
 mod host_access;
-mod host_access_changes;
-mod host_access_ways;
-mod identity;
-mod import;
-mod inside;
-mod installed;
-mod ipv6;
-mod layers;
-mod liars;
+mod lifecycle;
 mod links;
-mod lost;
-mod many;
-mod namespaces;
-mod need;
-mod netnsid;
-mod packages;
-mod pages;
-mod parents;
-mod place;
-mod podman;
-mod podman_ways;
-mod policy;
-mod preview;
-mod printable;
-mod properties;
-mod races;
-mod reserved;
-mod rootfs;
+mod repo;
+mod robustness;
 mod routes;
-mod runtime;
-mod shares;
-mod storms;
-mod systemd;
-mod tracer;
-mod trunks;
-mod unannotated;
-mod uplinks;
-mod waits;
-mod wire;
+mod security;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -91,8 +35,11 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Instant;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use need::Need;
-use place::Debian;
+
+use crate::harness::need::Need;
+use crate::harness::place::{self, Debian};
+use crate::harness::{attacker, bed, rootfs};
+use crate::security::netnsid;
 
 /// A test that is made of nothing but a function: its name, what it needs, the function.
 pub type Named = (&'static str, &'static [Need], fn());
@@ -213,68 +160,22 @@ fn tell(name: &str, start: Instant, is_ok: bool) {
 /// All there are, in the order in which they are run.
 fn all_tests() -> Vec<Test> {
     let mut tests: Vec<Test> = [
-        layers::tests(),
-        command::tests(),
-        bad_input::tests(),
-        preview::tests(),
-        printable::tests(),
-        policy::tests(),
-        unannotated::tests(),
-        attach::tests(),
+        lifecycle::tests(),
         links::tests(),
-        properties::tests(),
-        failures::tests(),
-        detach::tests(),
-        shares::tests(),
-        inside::tests(),
-        liars::tests(),
-        lost::tests(),
-        namespaces::tests(),
-        netnsid::tests(),
-        forged::tests(),
-        ipv6::tests(),
-        gc::tests(),
-        boot::tests(),
-        host_access::tests(),
-        host_access_ways::tests(),
-        identity::tests(),
-        events::tests(),
-        damaged::tests(),
-        budget::tests(),
-        caller::tests(),
-        check::tests(),
-        doctor::tests(),
-        first_light::tests(),
-        parents::tests(),
-        trunks::tests(),
         routes::tests(),
-        uplinks::tests(),
-        pages::tests(),
+        addresses::tests(),
+        host_access::tests(),
+        commands::tests(),
+        security::tests(),
         conformance::tests(),
-        installed::tests(),
-        documented::tests(),
-        cdi::tests(),
-        docker::tests(),
-        everywhere::tests(),
-        systemd::tests(),
-        runtime::tests(),
-        podman_ways::tests(),
-        packages::tests(),
-        import::tests(),
-        demo::tests(),
-        many::tests(),
-        conflicts::tests(),
-        waits::tests(),
-        crowd::tests(),
-        races::tests(),
-        storms::tests(),
-        crash::tests(),
-        crash_commands::tests(),
+        repo::tests(),
+        engines::tests(),
+        robustness::tests(),
     ]
     .into_iter()
     .flatten()
     .collect();
-    tests.extend(docs::tests(tests.iter().map(|test| test.name.clone()).collect()));
+    tests.extend(repo::docs::tests(tests.iter().map(|test| test.name.clone()).collect()));
     tests
 }
 

@@ -1,0 +1,32 @@
+//! Attach and detach, what `underlay gc` and `underlay boot` do for them, and what is refused.
+
+mod attach;
+mod bad_input;
+mod boot;
+mod caller;
+mod detach;
+mod failures;
+mod gc;
+mod policy;
+mod shares;
+mod unannotated;
+
+use crate::Test;
+
+pub fn tests() -> Vec<Test> {
+    [
+        bad_input::tests(),
+        policy::tests(),
+        unannotated::tests(),
+        attach::tests(),
+        failures::tests(),
+        detach::tests(),
+        shares::tests(),
+        gc::tests(),
+        boot::tests(),
+        caller::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,32 @@
+//! Kills, errors, races, damaged files and many containers at once; and what a call costs.
+
+mod budget;
+mod crash;
+mod crash_commands;
+mod damaged;
+mod lost;
+mod many;
+mod namespaces;
+mod races;
+mod storms;
+mod waits;
+
+use crate::Test;
+
+pub fn tests() -> Vec<Test> {
+    [
+        lost::tests(),
+        namespaces::tests(),
+        damaged::tests(),
+        budget::tests(),
+        many::tests(),
+        waits::tests(),
+        races::tests(),
+        storms::tests(),
+        crash::tests(),
+        crash_commands::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
