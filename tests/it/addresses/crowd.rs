@@ -16,8 +16,8 @@ use serde_json::Value;
 use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::Engine::Bare;
 use crate::harness::need::Need;
+use crate::harness::test::{Named, Test};
 use crate::harness::tracer::{Mishap, trace};
-use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 4] = [

@@ -13,7 +13,7 @@ use crate::harness::container::{
     wait,
 };
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub const IDENTITY: &str = "io.underlay.identity";
 

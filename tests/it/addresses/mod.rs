@@ -5,7 +5,7 @@ mod crowd;
 pub mod identity;
 mod reserved;
 
-use crate::Test;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     [identity::tests(), conflicts::tests(), crowd::tests()].into_iter().flatten().collect()

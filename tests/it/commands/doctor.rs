@@ -11,7 +11,7 @@ use crate::harness::bed::{Bed, Outcome, binary, outcome, run};
 use crate::harness::container::Engine::Bare;
 use crate::harness::container::wait;
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::{Installed, Ipvlan, Macvlan, Program, Tool, Wireless};

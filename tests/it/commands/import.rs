@@ -9,7 +9,7 @@ use crate::harness::container::repository;
 use crate::harness::dockerd::Docker;
 use crate::harness::need::Need;
 use crate::harness::podman::{podman, splits_annotations};
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 4] = [

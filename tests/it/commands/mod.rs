@@ -8,7 +8,7 @@ mod import;
 mod preview;
 mod printable;
 
-use crate::Test;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     [

@@ -8,7 +8,7 @@ use crate::harness::container::{
     Engine::{self, Bare},
 };
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 6] = [

@@ -8,7 +8,7 @@ use crate::harness::bed::{Bed, Netns, Watched};
 use crate::harness::container::Container;
 use crate::harness::container::Engine::Bare;
 use crate::harness::need::Need::{self, Dummy, Ipvlan, Macvlan, Vlan};
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 /// A test of both drivers: its name, and the function that takes the driver.
 type OfDriver = (&'static str, fn(&str));

@@ -3,7 +3,7 @@
 mod conformance;
 pub mod pages;
 
-use crate::Test;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     [pages::tests(), conformance::tests()].into_iter().flatten().collect()

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::harness::bed::{Bed, binary, finish, outcome, write_program};
 use crate::harness::container::Engine::{self, Bare, Podman};
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::Macvlan;

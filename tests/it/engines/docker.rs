@@ -10,7 +10,7 @@ use crate::harness::container::{repository, wait};
 use crate::harness::dockerd::{Docker, knows_cdi};
 use crate::harness::need::Need;
 use crate::harness::place::Debian;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::{Installed, Macvlan, Program};

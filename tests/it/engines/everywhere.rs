@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::Test;
 use crate::engines::systemd::{Systemd, example};
 use crate::harness::bed::{Bed, run};
 use crate::harness::container::Engine::{Crun, Podman, Runc};
@@ -10,6 +9,7 @@ use crate::harness::container::{Builder, Container, wait};
 use crate::harness::dockerd::{Docker, knows_cdi};
 use crate::harness::need::Need;
 use crate::harness::podman;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     use Need::{Installed, Macvlan, Program};

@@ -1,10 +1,10 @@
 //! The first example of Docker's macvlan page, through every engine: two containers, one with an address of its
 //! choice, that find each other; and a container with two networks.
 
-use crate::Test;
 use crate::harness::bed::Bed;
 use crate::harness::container::Engine;
 use crate::harness::need::Need;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();

@@ -8,7 +8,7 @@ mod podman_ways;
 mod runtime;
 mod systemd;
 
-use crate::Test;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     [

@@ -13,7 +13,7 @@ use crate::harness::need::Need;
 use crate::harness::place::Debian;
 use crate::harness::podman::{self, podman};
 use crate::harness::rootfs::rootfs;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     const PODMAN: [Need; 2] = [Need::Macvlan, Need::Engine(Podman)];

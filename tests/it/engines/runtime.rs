@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::bed::{Bed, Outcome, outcome, run, write_program};
 use crate::harness::container::Engine::{self, Crun, Runc};
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::Macvlan;

@@ -11,7 +11,7 @@ use crate::harness::bed::{Bed, finish, run};
 use crate::harness::container::wait;
 use crate::harness::need::Need;
 use crate::harness::podman;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::{Installed, Macvlan, Program, Vlan};

@@ -8,5 +8,6 @@ pub mod need;
 pub mod place;
 pub mod podman;
 pub mod rootfs;
+pub mod test;
 pub mod tracer;
 pub mod wire;

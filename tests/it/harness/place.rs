@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io::{self, Write as _};
 
-use crate::Test;
+use crate::harness::test::Test;
 
 /// A release of Debian, whose engines and kernel are tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

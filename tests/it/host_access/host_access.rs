@@ -11,8 +11,8 @@ use crate::harness::bed::{Bed, Watched, finish};
 use crate::harness::container::Container;
 use crate::harness::container::Engine::{self, Bare};
 use crate::harness::need::Need;
+use crate::harness::test::{Named, Test};
 use crate::host_access::host_access_changes as changes;
-use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 21] = [

@@ -5,7 +5,7 @@ use std::fs;
 use crate::harness::bed::{Bed, Watched};
 use crate::harness::container::Engine::Bare;
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 6] = [

@@ -4,7 +4,7 @@ pub mod host_access;
 mod host_access_changes;
 mod host_access_ways;
 
-use crate::Test;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     [host_access::tests(), host_access_ways::tests()].into_iter().flatten().collect()

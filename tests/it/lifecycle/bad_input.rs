@@ -5,10 +5,10 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::Test;
 use crate::harness::bed::{Bed, Netns, finish};
 use crate::harness::container::Engine::Bare;
 use crate::harness::need::Need;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     let all: [(&str, fn()); 6] = [

@@ -12,7 +12,7 @@ use crate::harness::bed::{Bed, binary, outcome};
 use crate::harness::container::Engine::Bare;
 use crate::harness::container::wait;
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 3] = [

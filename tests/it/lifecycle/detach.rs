@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::harness::bed::{Bed, Netns, finish};
 use crate::harness::container::Engine::{self, Bare};
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();

@@ -1,10 +1,10 @@
 //! Every createRuntime that must fail: the container does not start, no link and no lease is left, and the
 //! message says what to do.
 
-use crate::Test;
 use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::Engine;
 use crate::harness::need::Need;
+use crate::harness::test::Test;
 
 /// A situation in which a container asks for something that cannot be had.
 struct Case {

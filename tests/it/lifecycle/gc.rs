@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::Engine::Bare;
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 3] = [

@@ -11,7 +11,7 @@ mod policy;
 mod shares;
 mod unannotated;
 
-use crate::Test;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     [

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::bed::Bed;
 use crate::harness::container::Engine::Bare;
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 7] = [

@@ -8,8 +8,8 @@ use crate::harness::bed::{Bed, Netns, Outcome, Watched, outcome};
 use crate::harness::container::Container;
 use crate::harness::container::Engine::Bare;
 use crate::harness::need::Need;
+use crate::harness::test::{Named, Test};
 use crate::harness::tracer::trace;
-use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 8] = [

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::Test;
 use crate::harness::bed::{Bed, binary, outcome};
 use crate::harness::container::Engine::Bare;
 use crate::harness::need::Need;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     vec![Test::new(

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::harness::bed::Bed;
 use crate::harness::container::Engine::Bare;
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();

@@ -5,7 +5,7 @@ mod parents;
 mod properties;
 mod trunks;
 
-use crate::Test;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     [links::tests(), properties::tests(), parents::tests(), trunks::tests()].into_iter().flatten().collect()

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::harness::bed::{Bed, Watched, binary, outcome, run};
 use crate::harness::container::Engine::Bare;
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 17] = [

@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use crate::Test;
 use crate::harness::bed::{binary, finish};
 use crate::harness::container::{Engine, repository};
 use crate::harness::need::Need;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     let test = |engine| {

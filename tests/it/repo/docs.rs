@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::Test;
 use crate::harness::bed::run;
 use crate::harness::container::repository;
 use crate::harness::need::Need;
+use crate::harness::test::Test;
 use crate::repo::documented;
 
 /// Takes the names of all other tests.

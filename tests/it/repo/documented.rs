@@ -9,7 +9,6 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::Test;
 use crate::harness::bed::{Bed, finish, run};
 use crate::harness::container::repository;
 use crate::harness::dockerd::Docker;
@@ -17,6 +16,7 @@ use crate::harness::need::Need;
 use crate::harness::place::Debian;
 use crate::harness::podman;
 use crate::harness::rootfs::rootfs;
+use crate::harness::test::Test;
 
 /// Which engines a section is about: those of Debian 13 and later know what those of Debian 12 do not (podman before 5,
 /// Docker before 25).

@@ -10,7 +10,7 @@ use crate::harness::container::wait;
 use crate::harness::need::Need;
 use crate::harness::podman::podman;
 use crate::harness::rootfs::rootfs;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 1] =

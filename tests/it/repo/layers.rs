@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use self::source::{Source, list, sources, uses};
-use crate::Test;
 use crate::harness::container::repository;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     let all: [(&str, fn()); 6] = [

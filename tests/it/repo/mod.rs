@@ -7,7 +7,7 @@ mod installed;
 mod layers;
 mod packages;
 
-use crate::Test;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     [layers::tests(), installed::tests(), documented::tests(), packages::tests(), demo::tests()]

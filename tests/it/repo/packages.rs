@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::Test;
 use crate::harness::bed::{Bed, finish};
 use crate::harness::container::Engine::Podman;
 use crate::harness::container::repository;
 use crate::harness::need::Need;
 use crate::harness::podman::podman;
 use crate::harness::rootfs::rootfs;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     let needs = [Need::Installed, Need::Macvlan, Need::Engine(Podman)];

@@ -2,10 +2,10 @@
 
 use nix::libc;
 
-use crate::Test;
 use crate::harness::bed::{Bed, binary};
 use crate::harness::container::{Container, Engine::Bare};
 use crate::harness::need::Need;
+use crate::harness::test::Test;
 use crate::harness::tracer::{steps, trace};
 
 /// The system calls of an attach and of the poststop after it, from execve(2) on, process start and end included; those

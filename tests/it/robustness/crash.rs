@@ -7,11 +7,11 @@ use std::process::Command;
 use nix::errno::Errno;
 use nix::libc;
 
-use crate::Test;
 use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::{Container, Engine::Bare};
 use crate::harness::need::Need;
 use crate::harness::place;
+use crate::harness::test::Test;
 use crate::harness::tracer::{Call, Mishap, Traced, trace};
 
 /// What a container asks for while the hook has bad luck.

@@ -9,10 +9,10 @@ use std::process::Command;
 use nix::sys::wait::WaitStatus;
 use serde_json::{Value, json};
 
-use crate::Test;
 use crate::harness::bed::{Bed, Netns, finish, outcome, write_program};
 use crate::harness::container::{Container, Engine::Bare};
 use crate::harness::need::Need;
+use crate::harness::test::Test;
 use crate::harness::tracer::{Call, Mishap, Traced};
 use crate::host_access::host_access;
 use crate::robustness::crash::{ERRORS, is_the_end_of_a_thread, steps, trace_to, turns};

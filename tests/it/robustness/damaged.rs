@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::{Container, Engine::Bare};
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 type Damage = fn(&Path);
 

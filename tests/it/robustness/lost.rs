@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use crate::harness::bed::{Bed, Netns, outcome};
 use crate::harness::container::{Container, Engine::Bare, wait};
 use crate::harness::need::Need;
+use crate::harness::test::{Named, Test};
 use crate::host_access::host_access;
-use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 6] = [

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::thread;
 
-use crate::Test;
 use crate::harness::bed::Bed;
 use crate::harness::container::Engine;
 use crate::harness::need::Need;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     let engines = [Engine::Crun, Engine::Runc];

@@ -11,7 +11,7 @@ mod races;
 mod storms;
 mod waits;
 
-use crate::Test;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     [

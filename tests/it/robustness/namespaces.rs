@@ -14,9 +14,9 @@ use nix::sys::stat::Mode;
 use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::{Container, Engine::Bare};
 use crate::harness::need::Need;
+use crate::harness::test::{Named, Test};
 use crate::harness::tracer::trace;
 use crate::host_access::host_access;
-use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 6] = [

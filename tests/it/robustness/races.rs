@@ -10,9 +10,9 @@ use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::{Container, Engine::Bare};
 use crate::harness::need::Need;
 use crate::harness::place;
+use crate::harness::test::{Named, Test};
 use crate::harness::tracer::{Traced, trace};
 use crate::robustness::crash::soak;
-use crate::{Named, Test};
 
 /// A change of the world, and its end.
 #[derive(Clone, Copy)]

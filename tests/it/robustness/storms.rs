@@ -16,9 +16,9 @@ use crate::harness::bed::Bed;
 use crate::harness::container::{Container, Engine::Bare};
 use crate::harness::need::Need;
 use crate::harness::place;
+use crate::harness::test::{Named, Test};
 use crate::harness::tracer::trace;
 use crate::robustness::crash::soak;
-use crate::{Named, Test};
 
 /// How many hooks run at a time.
 const WORKERS: usize = 16;

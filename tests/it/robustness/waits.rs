@@ -7,8 +7,8 @@ use nix::libc;
 use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::{Engine::Bare, wait};
 use crate::harness::need::Need;
+use crate::harness::test::{Named, Test};
 use crate::harness::tracer::{Call, trace};
-use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 4] = [

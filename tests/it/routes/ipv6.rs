@@ -10,7 +10,7 @@ use crate::harness::container::{
     wait,
 };
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 const RADVD: Need = Need::Tool("radvd");
 /// What the router advertises.

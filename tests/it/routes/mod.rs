@@ -4,7 +4,7 @@ mod ipv6;
 mod routes;
 mod uplinks;
 
-use crate::Test;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     [ipv6::tests(), routes::tests(), uplinks::tests()].into_iter().flatten().collect()

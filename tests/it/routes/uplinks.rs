@@ -5,7 +5,7 @@ use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::Engine::Bare;
 use crate::harness::container::{Container, wait};
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 8] = [

@@ -9,8 +9,8 @@ use crate::addresses::identity::IDENTITY;
 use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::{Container, Engine::Bare};
 use crate::harness::need::Need;
+use crate::harness::test::{Named, Test};
 use crate::harness::tracer::trace;
-use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 14] = [

@@ -3,7 +3,7 @@
 use crate::harness::bed::{Bed, Netns, Watched};
 use crate::harness::container::Engine::Bare;
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 3] = [

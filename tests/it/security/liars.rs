@@ -8,7 +8,7 @@ use crate::harness::attacker::{Attacker, Lie};
 use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::Engine::Bare;
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 /// How often each command is tried: a lie comes now and then at the right time.
 const TIMES: usize = 8;

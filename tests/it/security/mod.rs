@@ -5,7 +5,7 @@ mod inside;
 mod liars;
 pub mod netnsid;
 
-use crate::Test;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     [inside::tests(), liars::tests(), netnsid::tests(), forged::tests()].into_iter().flatten().collect()

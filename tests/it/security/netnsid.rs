@@ -10,10 +10,10 @@ use nix::libc::EACCES;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
 
-use crate::Test;
 use crate::harness::attacker::{attribute, message};
 use crate::harness::bed::{Bed, run};
 use crate::harness::need::Need;
+use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     vec![

@@ -12,7 +12,7 @@ use crate::harness::bed::{Bed, Watched};
 use crate::harness::container::Container;
 use crate::harness::container::Engine::{self, Bare};
 use crate::harness::need::Need;
-use crate::{Named, Test};
+use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::{Bond, Dummy, Ipvlan, Macvlan, Vlan};
