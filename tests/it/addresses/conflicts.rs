@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use crate::harness::bed::{Bed, Netns, binary};
 use crate::harness::container::{Container, Engine, Engine::Bare, wait};
+use crate::harness::frames::Ear;
 use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
-use crate::harness::wire::Ear;
 
 pub fn tests() -> Vec<Test> {
     let all: [Named; 16] = [

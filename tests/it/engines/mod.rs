@@ -1,9 +1,9 @@
 //! Every engine, in each way in which it calls underlay.
 
+mod all_engines;
 mod cdi;
 mod docker;
-mod everywhere;
-mod first_light;
+mod first_example;
 mod podman_ways;
 mod runtime;
 mod systemd;
@@ -12,10 +12,10 @@ use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
     [
-        first_light::tests(),
+        first_example::tests(),
         cdi::tests(),
         docker::tests(),
-        everywhere::tests(),
+        all_engines::tests(),
         systemd::tests(),
         runtime::tests(),
         podman_ways::tests(),

@@ -5,7 +5,6 @@ mod crash;
 mod crash_commands;
 mod damaged;
 mod lost;
-mod many;
 mod namespaces;
 mod races;
 mod storms;
@@ -19,7 +18,6 @@ pub fn tests() -> Vec<Test> {
         namespaces::tests(),
         damaged::tests(),
         budget::tests(),
-        many::tests(),
         waits::tests(),
         races::tests(),
         storms::tests(),

@@ -1,7 +1,7 @@
 //! Storms: many containers come and go at once, some hooks are killed, some poststops never come. No address ever has
 //! two live holders, and in the end the ledger is what the kernel says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Stdio;
@@ -13,7 +13,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::bed::Bed;
-use crate::harness::container::{Container, Engine::Bare};
+use crate::harness::container::{
+    Container,
+    Engine::{self, Bare},
+};
 use crate::harness::need::Need;
 use crate::harness::place;
 use crate::harness::test::{Named, Test};
@@ -29,7 +32,14 @@ pub fn tests() -> Vec<Test> {
         ("of_65534_addresses", &[Need::Macvlan], || storm("10.1.0.0/16")),
         ("an_attach_costs_no_more_among_many", &[Need::Macvlan], growth),
     ];
-    all.map(|(name, needs, run)| Test::new(format!("storms::{name}"), needs, run)).into()
+    let mut tests: Vec<_> =
+        all.map(|(name, needs, run)| Test::new(format!("storms::{name}"), needs, run)).into();
+    for engine in [Engine::Crun, Engine::Runc] {
+        let needs = [Need::Macvlan, Need::Engine(engine)];
+        let name = format!("storms::forty_at_once::{engine}");
+        tests.push(Test::new(name, &needs, move || forty(engine)).alone());
+    }
+    tests
 }
 
 /// A generator of numbers for which it is enough that they are not in order (Knuth's MMIX constants).
@@ -139,6 +149,28 @@ fn end(bed: &Bed, mut web: Container<'_>, dice: &mut Dice) {
         }
     }
     web.forget();
+}
+
+/// Forty containers start at once and get forty addresses; they stop at once, and nothing is left.
+fn forty(engine: Engine) {
+    let bed = Bed::with_pub_net("macvlan", "--subnet=2001:db8:abc8::/64 --gateway=2001:db8:abc8::10");
+    let start =
+        |index: usize| bed.container(engine, &format!("c{index}")).networks("pub_net").start().unwrap();
+    let containers: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..40).map(|index| scope.spawn(move || start(index))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let addresses: BTreeSet<_> =
+        containers.iter().flat_map(|container| container.addresses("eth0")).collect();
+    assert_eq!(addresses.len(), 80);
+    assert_eq!((bed.leases().len(), bed.records().len(), bed.ps().len()), (80, 40, 40));
+    assert!(containers[39].reaches("172.16.86.1"));
+    thread::scope(|scope| {
+        for container in containers {
+            scope.spawn(move || container.stop());
+        }
+    });
+    bed.assert_nothing_held();
 }
 
 /// An attach among 60,000 others makes at most 1.3 times as many system calls as one among ten. The emulated guest makes

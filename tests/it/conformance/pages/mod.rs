@@ -2,7 +2,7 @@
 //! lists them: `a` is "Get started with macvlan" of Docker 1.12, `b` Docker's macvlan page with its tutorial, `c` a blog
 //! post that sums them up.
 
-mod later;
+mod tutorial_and_post;
 
 use std::fs;
 
@@ -30,17 +30,17 @@ pub fn tests() -> Vec<Test> {
         ("a_after_a_reboot", &[Macvlan, Vlan], a_after_a_reboot),
         ("a_ipvlan210", &[Ipvlan, Dummy], a_ipvlan210),
         ("a_macvlan216", &[Macvlan, Vlan], a_macvlan216),
-        ("b_macnet32", &[Macvlan], later::b_macnet32),
-        ("b_host_shim", &[Macvlan], later::b_host_shim),
-        ("b_ipvlan210", &[Ipvlan], later::b_ipvlan210),
-        ("b_my_macvlan_net::bare", &[Macvlan], || later::b_my_macvlan_net(Bare)),
+        ("b_macnet32", &[Macvlan], tutorial_and_post::b_macnet32),
+        ("b_host_shim", &[Macvlan], tutorial_and_post::b_host_shim),
+        ("b_ipvlan210", &[Ipvlan], tutorial_and_post::b_ipvlan210),
+        ("b_my_macvlan_net::bare", &[Macvlan], || tutorial_and_post::b_my_macvlan_net(Bare)),
         ("b_my_macvlan_net::crun", &[Macvlan, Need::Engine(Engine::Crun)], || {
-            later::b_my_macvlan_net(Engine::Crun)
+            tutorial_and_post::b_my_macvlan_net(Engine::Crun)
         }),
-        ("b_8021q", &[Macvlan, Vlan, Need::Engine(Engine::Podman)], later::b_8021q),
-        ("c_hosts_address", &[Macvlan], later::c_hosts_address),
-        ("c_ipvlan210", &[Ipvlan], later::c_ipvlan210),
-        ("c_mynet", &[Macvlan], later::c_mynet),
+        ("b_8021q", &[Macvlan, Vlan, Need::Engine(Engine::Podman)], tutorial_and_post::b_8021q),
+        ("c_hosts_address", &[Macvlan], tutorial_and_post::c_hosts_address),
+        ("c_ipvlan210", &[Ipvlan], tutorial_and_post::c_ipvlan210),
+        ("c_mynet", &[Macvlan], tutorial_and_post::c_mynet),
     ];
     all.map(|(name, needs, run)| Test::new(format!("pages::{name}"), needs, run)).into()
 }

@@ -26,7 +26,7 @@ pub fn tests() -> Vec<Test> {
         ("nobody_is_asked", &[Need::Macvlan], not_asked),
         ("a_flood", &[Need::Macvlan], flood),
     ];
-    all.map(|(name, needs, run)| Test::new(format!("crowd::{name}"), needs, run)).into()
+    all.map(|(name, needs, run)| Test::new(format!("hostile_lan::{name}"), needs, run)).into()
 }
 
 const LIAR: &str = "02:ba:d0:00:00:01";

@@ -11,7 +11,7 @@ pub fn tests() -> Vec<Test> {
     for engine in Engine::ALL {
         for (driver, need) in [("macvlan", Need::Macvlan), ("ipvlan", Need::Ipvlan)] {
             let needs = [need, Need::Engine(engine)];
-            let name = |what: &str| format!("first_light::{what}::{driver}::{engine}");
+            let name = |what: &str| format!("first_example::{what}::{driver}::{engine}");
             tests.push(Test::new(name("ipv4"), &needs, move || ipv4(engine, driver)));
             // No engine knows the driver: with ipvlan one example of each is enough.
             if driver == "macvlan" || engine == Engine::Bare {

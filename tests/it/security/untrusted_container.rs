@@ -11,7 +11,7 @@ pub fn tests() -> Vec<Test> {
         ("a_link_that_is_elsewhere", &[Need::Macvlan], elsewhere),
         ("marks_of_others", &[Need::Macvlan], marks),
     ];
-    all.map(|(name, needs, run)| Test::new(format!("inside::{name}"), needs, run)).into()
+    all.map(|(name, needs, run)| Test::new(format!("untrusted_container::{name}"), needs, run)).into()
 }
 
 fn pub_net(bed: &Bed) {

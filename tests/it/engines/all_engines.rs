@@ -23,7 +23,7 @@ pub fn tests() -> Vec<Test> {
         Need::Engine(Crun),
         Need::Engine(Runc),
     ];
-    vec![Test::new("everywhere::on_one_network", &needs, on_one_network).alone()]
+    vec![Test::new("all_engines::on_one_network", &needs, on_one_network).alone()]
 }
 
 /// A container that somebody has started.

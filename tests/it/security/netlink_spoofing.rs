@@ -22,7 +22,7 @@ pub fn tests() -> Vec<Test> {
         ("garbage_to_who_mends", &[Need::Macvlan, Need::Users], || mending(&|_| Lie::Garbage)),
         ("in_a_shared_namespace", &[Need::Macvlan], shared),
     ];
-    all.map(|(name, needs, run)| Test::new(format!("liars::{name}"), needs, run)).into()
+    all.map(|(name, needs, run)| Test::new(format!("netlink_spoofing::{name}"), needs, run)).into()
 }
 
 fn host_bed() -> Bed {
