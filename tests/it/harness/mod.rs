@@ -5,6 +5,7 @@ pub mod bed;
 pub mod container;
 pub mod dockerd;
 pub mod frames;
+pub mod mishaps;
 pub mod need;
 pub mod place;
 pub mod podman;

@@ -30,6 +30,11 @@ pub fn is_guest() -> bool {
     std::env::var_os("UNDERLAY_TEST_GUEST").is_some()
 }
 
+/// Whether everything is tried, however long it takes: `make test-all`.
+pub fn soak() -> bool {
+    std::env::var_os("UNDERLAY_TEST_SOAK").is_some()
+}
+
 /// A kernel and the programs on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {

@@ -2,17 +2,13 @@
 //! address is handed out twice, the next attach succeeds, and `underlay gc` leaves exactly what is alive.
 
 use std::fs;
-use std::process::Command;
-
-use nix::errno::Errno;
-use nix::libc;
 
 use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::{Container, Engine::Bare};
+use crate::harness::mishaps::{ERRORS, assert_clean, steps, trace_to, turns};
 use crate::harness::need::Need;
-use crate::harness::place;
 use crate::harness::test::Test;
-use crate::harness::tracer::{Call, Mishap, Traced, trace};
+use crate::harness::tracer::{Call, Mishap, Traced};
 
 /// What a container asks for while the hook has bad luck.
 #[derive(Clone, Copy)]
@@ -71,19 +67,6 @@ const CASES: [Case; 9] = [
     },
     Case { name: "probed", more: "--host-access", probed: true, ..MACVLAN },
     Case { name: "probed_ipvlan", probed: true, ..IPVLAN },
-];
-
-pub const ERRORS: [Errno; 7] =
-    [Errno::EIO, Errno::ENOSPC, Errno::ENOMEM, Errno::EINTR, Errno::EMFILE, Errno::EAGAIN, Errno::ENOBUFS];
-
-/// What the C library does when a thread begins or ends, and cannot do without.
-const FATAL: [i64; 3] = [libc::SYS_rseq, libc::SYS_set_robust_list, libc::SYS_futex];
-
-/// Where Rust's library ends the program: a thread has no stack for its signals, a folder cannot be closed.
-const ENDS_OF_RUST: [&str; 3] = [
-    "failed to allocate an alternative stack",
-    "failed to set up alternative stack guard page",
-    "unexpected error during closedir",
 ];
 
 pub fn tests() -> Vec<Test> {
@@ -228,20 +211,6 @@ impl Matrix {
         addresses
     }
 
-    /// Whether it has failed with a sentence of its own; but for what happens before our code runs. Where the C library
-    /// or Rust's end the program because a thread cannot begin or be waited for, that is as good as a kill.
-    fn assert_clean(&self, missed: &Missed, what: &str) -> bool {
-        let Some(call) = missed.hit.filter(|call| call.started) else { return true };
-        if is_the_end_of_a_thread(&missed.traced, call) {
-            return false;
-        }
-        assert!(matches!(missed.traced.code(), Some(0 | 1)), "{what}: {:?}", missed.traced.end);
-        let said = ["underlay: ", "[WARN ] "].iter().any(|word| missed.traced.stderr.starts_with(word));
-        assert!(said, "{what}");
-        assert!(!missed.traced.stderr.contains("panicked"), "{what}");
-        true
-    }
-
     /// After `gc` only what is alive is left, and a second has nothing to do.
     fn assert_gc_mends(&self, alive: &[&Container<'_>], what: &str) {
         self.bed.run("gc");
@@ -250,49 +219,8 @@ impl Matrix {
     }
 }
 
-/// Runs `command` with `stdin`, with a mishap at its system call number `at`; what became of it, and the call, if it made
-/// so many.
-pub fn trace_to(command: &Command, stdin: &[u8], at: usize, mishap: Mishap) -> (Traced, Option<Call>) {
-    let mut hit = None;
-    let traced = trace(command, stdin, |call| {
-        (call.count == at).then(|| {
-            hit = Some(call);
-            mishap
-        })
-    });
-    (traced, hit)
-}
-
-/// Whether everything is tried, however long it takes: `make test-all`.
-pub fn soak() -> bool {
-    std::env::var_os("UNDERLAY_TEST_SOAK").is_some()
-}
-
-/// Whether the C library or Rust's has ended the program at `call`: that is as good as a kill.
-pub fn is_the_end_of_a_thread(traced: &Traced, call: Call) -> bool {
-    let by_rust = ENDS_OF_RUST.iter().any(|end| traced.stderr.contains(end));
-    by_rust || (traced.code().is_none() && FATAL.contains(&call.number))
-}
-
 fn every_call(what: &str, case: Case, each: impl FnMut(usize) -> bool) {
     steps(&format!("{what}::{}", case.name), 1, each);
-}
-
-/// Calls `each` with the number of every system call, or of one in `stride`, until it says that the program makes no such
-/// call. With time (`make test-all`) it is every one; in the guest, which is emulated, few stand for all.
-pub fn steps(what: &str, stride: usize, mut each: impl FnMut(usize) -> bool) {
-    let step = match () {
-        () if soak() => 1,
-        () if place::is_guest() => 41,
-        () => stride,
-    };
-    let (mut at, mut points) = (step, 0);
-    while each(at) {
-        at += step;
-        points += 1;
-    }
-    assert!(at > 40, "only {at} system calls?");
-    eprintln!("crash::{what}: {points} points among {} system calls", at - 1);
 }
 
 fn killed_in_attach(matrix: &Matrix) {
@@ -337,11 +265,6 @@ fn killed_in_detach(matrix: &Matrix) {
     });
 }
 
-/// Each call fails with one of the errors, by turns; with all of them if there is time.
-pub fn turns() -> std::ops::Range<usize> {
-    0..if soak() { ERRORS.len() } else { 1 }
-}
-
 fn error_in_attach(matrix: &Matrix) {
     for turn in turns() {
         every_call("error_in_attach", matrix.case, |at| {
@@ -351,7 +274,7 @@ fn error_in_attach(matrix: &Matrix) {
             let what = format!("{errno:?} at call {at} ({:?}): {}", missed.hit, missed.traced.stderr);
             if missed.traced.code() == Some(0) {
                 assert!(!matrix.bed.records().is_empty(), "{what}: attached, but no record");
-            } else if matrix.assert_clean(&missed, &what) {
+            } else if assert_clean(&missed.traced, missed.hit, &what) {
                 matrix.assert_only(&[], &what);
             }
             web.stop();
@@ -373,7 +296,7 @@ fn error_in_detach(matrix: &Matrix) {
             match missed.traced.code() {
                 Some(0) if missed.traced.stderr.is_empty() => matrix.assert_only(&[], &what),
                 _ => {
-                    matrix.assert_clean(&missed, &what);
+                    assert_clean(&missed.traced, missed.hit, &what);
                 }
             }
             matrix.assert_gc_mends(&[], &what);

@@ -6,16 +6,15 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
-use nix::sys::wait::WaitStatus;
 use serde_json::{Value, json};
 
 use crate::harness::bed::{Bed, Netns, finish, outcome, write_program};
 use crate::harness::container::{Container, Engine::Bare};
+use crate::harness::mishaps::{ERRORS, assert_clean, steps, trace_to, turns};
 use crate::harness::need::Need;
 use crate::harness::test::Test;
-use crate::harness::tracer::{Call, Mishap, Traced};
+use crate::harness::tracer::Mishap;
 use crate::host_access::host_access;
-use crate::robustness::crash::{ERRORS, is_the_end_of_a_thread, steps, trace_to, turns};
 
 /// One call of so many is tried where there is no time for all; of a command that looks into all namespaces there are
 /// many that are alike.
@@ -152,18 +151,6 @@ fn mishap(kind: Kind, at: usize, turn: usize) -> Mishap {
         Kind::Kill => Mishap::Kill,
         Kind::Error => Mishap::Error(ERRORS[(at + turn) % ERRORS.len()]),
     }
-}
-
-/// If it was not killed, it ended with success or with a sentence of its own, wherever our code ran already.
-fn assert_clean(traced: &Traced, hit: Option<Call>, what: &str) {
-    let Some(call) = hit.filter(|call| call.started) else { return };
-    if matches!(traced.end, WaitStatus::Signaled(..)) || is_the_end_of_a_thread(traced, call) {
-        return;
-    }
-    assert!(matches!(traced.code(), Some(0 | 1)), "{what}: {:?}", traced.end);
-    assert!(!traced.stderr.contains("panicked"), "{what}");
-    let said = ["underlay", "[WARN ]"].iter().any(|word| traced.stderr.starts_with(word));
-    assert!(traced.code() == Some(0) || said, "{what}");
 }
 
 fn killed(case: Case) {

@@ -9,10 +9,9 @@ use serde_json::Value;
 use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::{Container, Engine::Bare};
 use crate::harness::need::Need;
-use crate::harness::place;
+use crate::harness::place::{self, soak};
 use crate::harness::test::{Named, Test};
 use crate::harness::tracer::{Traced, trace};
-use crate::robustness::crash::soak;
 
 /// A change of the world, and its end.
 #[derive(Clone, Copy)]

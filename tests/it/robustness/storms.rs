@@ -18,10 +18,9 @@ use crate::harness::container::{
     Engine::{self, Bare},
 };
 use crate::harness::need::Need;
-use crate::harness::place;
+use crate::harness::place::{self, soak};
 use crate::harness::test::{Named, Test};
 use crate::harness::tracer::trace;
-use crate::robustness::crash::soak;
 
 /// How many hooks run at a time.
 const WORKERS: usize = 16;
