@@ -6,7 +6,7 @@
 //! carried out (`kernel`, `netlink`); then the record is confirmed. `poststop` goes back: record, plan, kernel,
 //! release. `lifecycle` tells it in order.
 //!
-//! Each module uses those below it alone (tests/it/layers.rs).
+//! Each module uses those below it alone (tests/it/repo/layers.rs).
 
 pub mod cli;
 // What all readers of foreign text promise; not in a build that is shipped.

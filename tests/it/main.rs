@@ -2,6 +2,7 @@
 //!
 //! Each test makes its own throw-away host and LAN in network namespaces, so all run in parallel and leave the
 //! machine as it was. A test that needs what this machine lacks is listed as ignored, with the need before its name.
+//! A folder has one subject. Tests are named by file and function, without the folder.
 //!
 //! `tests/run` runs all of them, each where it belongs: `it plan [PART…]` says where, and with
 //! `UNDERLAY_TEST_LIST=FILE` the tests named in a file are run, and what is lacking is a failure.
@@ -9,274 +10,51 @@
 
 // A test program: what fails shall panic, and nobody links to it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, unreachable_pub)]
+// A folder may have a file of its own name: tests are named by files.
+#![allow(clippy::module_inception)]
 
-mod attach;
-mod attacker;
-mod bad_input;
-mod bed;
-mod boot;
-mod budget;
-mod caller;
-mod cdi;
-mod check;
-mod command;
-mod conflicts;
+mod addresses;
+mod commands;
 mod conformance;
-mod container;
-mod crash;
-mod crash_commands;
-mod crowd;
-mod damaged;
-mod demo;
-mod detach;
-mod docker;
-mod dockerd;
-mod docs;
-mod doctor;
-mod documented;
-mod events;
-mod everywhere;
-mod failures;
-mod first_light;
-mod forged;
-mod gc;
+mod engines;
+mod harness;
 mod host_access;
-mod host_access_changes;
-mod host_access_ways;
-mod identity;
-mod import;
-mod in_use;
-mod inside;
-mod installed;
-mod ipv6;
-mod layers;
-mod liars;
+mod lifecycle;
 mod links;
-mod lost;
-mod many;
-mod namespaces;
-mod need;
-mod netnsid;
-mod packages;
-mod pages;
-mod parents;
-mod place;
-mod podman;
-mod podman_ways;
-mod policy;
-mod preview;
-mod printable;
-mod properties;
-mod races;
-mod reserved;
-mod rootfs;
+mod repo;
+mod robustness;
 mod routes;
-mod runtime;
-mod shares;
-mod storms;
-mod systemd;
-mod tracer;
-mod trunks;
-mod unannotated;
-mod uplinks;
-mod waits;
-mod wire;
+mod security;
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
-use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
-use std::sync::{PoisonError, RwLock};
-use std::time::Instant;
 
-use libtest_mimic::{Arguments, Failed, Trial};
-use need::Need;
-use place::Debian;
+use libtest_mimic::Arguments;
 
-/// A test that is made of nothing but a function: its name, what it needs, the function.
-pub type Named = (&'static str, &'static [Need], fn());
-
-/// A test by name, with what it needs of the machine.
-pub struct Test {
-    name: String,
-    needs: Vec<Need>,
-    debians: &'static [Debian],
-    alone: bool,
-    run: Box<dyn FnOnce() + Send>,
-}
-
-/// Tests share the machine; those that load it alone have it for themselves.
-static MACHINE: RwLock<()> = RwLock::new(());
-
-impl Test {
-    /// The test `name`, which needs `needs` and fails by panicking.
-    pub fn new(name: impl Into<String>, needs: &[Need], run: impl FnOnce() + Send + 'static) -> Self {
-        Self {
-            name: name.into(),
-            needs: needs.to_vec(),
-            debians: &Debian::ALL,
-            alone: false,
-            run: Box::new(run),
-        }
-    }
-
-    /// It is about what only the engines of these have.
-    #[must_use]
-    pub fn of(self, debians: &'static [Debian]) -> Self {
-        Self { debians, ..self }
-    }
-
-    /// It loads the machine so that others, or it beside them, would run out of time.
-    #[must_use]
-    pub fn alone(self) -> Self {
-        Self { alone: true, ..self }
-    }
-
-    fn into_trial(self, strictly: bool) -> Trial {
-        let missing = self.needs.iter().find_map(|need| Some((need, need.missing()?)));
-        let run = self.run;
-        let alone = self.alone;
-        match (missing, strictly) {
-            (Some((need, why)), true) => {
-                let text = format!("needs {need}: {why}");
-                Trial::test(self.name.clone(), move || {
-                    tell(&self.name, Instant::now(), false);
-                    Err(Failed::from(text))
-                })
-            }
-            (Some((need, _)), false) => {
-                Trial::test(self.name, || Ok(())).with_kind(format!("needs {need}")).with_ignored_flag(true)
-            }
-            (None, _) => Trial::test(self.name.clone(), move || {
-                let _shared = (!alone).then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner));
-                let _alone = alone.then(|| MACHINE.write().unwrap_or_else(PoisonError::into_inner));
-                let start = Instant::now();
-                let done = panic::catch_unwind(AssertUnwindSafe(run));
-                tell(&self.name, start, done.is_ok());
-                done.map_err(|panic| {
-                    let text = panic.downcast_ref::<String>().map(String::as_str);
-                    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
-                    let place = PLACE.take().unwrap_or_default();
-                    Failed::from(format!("{place}: {}", unescaped(text)))
-                })
-            }),
-        }
-    }
-}
-
-thread_local! {
-    /// Where this thread has panicked last: `FILE:LINE`.
-    static PLACE: Cell<Option<String>> = const { Cell::new(None) };
-}
-
-/// Notes where a thread panics, for the report of its test.
-fn note_places() {
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| {
-        PLACE.set(panic.location().map(|place| format!("{}:{}", place.file(), place.line())));
-        usual(panic);
-    }));
-}
-
-/// The text of a panic as it is read: `unwrap` and `assert_eq` show text with its line ends, tabs and quotes escaped. Other
-/// escapes stay, since they stand for what a terminal would obey.
-fn unescaped(text: &str) -> String {
-    let mut read = String::with_capacity(text.len());
-    let mut rest = text.chars();
-    while let Some(c) = rest.next() {
-        let after = rest.as_str();
-        match (c, after.chars().next()) {
-            ('\\', Some(escaped @ ('n' | 't' | '"' | '\'' | '\\'))) => {
-                read.push(match escaped {
-                    'n' => '\n',
-                    't' => '\t',
-                    other => other,
-                });
-                rest.next();
-            }
-            _ => read.push(c),
-        }
-    }
-    read
-}
-
-/// Tells `tests/run` how a test that began at `start` has ended: in one write, for other tests write too.
-fn tell(name: &str, start: Instant, is_ok: bool) {
-    if std::env::var_os("UNDERLAY_TEST_TIMES").is_some() {
-        let end = if is_ok { "ok" } else { "FAILED" };
-        let line = format!("\n{:6.1} s  {end}  {name}\n", start.elapsed().as_secs_f32());
-        let _ = std::io::stderr().write_all(line.as_bytes());
-    }
-}
+use crate::harness::test::{Test, note_places};
+use crate::harness::{attacker, bed, place, rootfs};
+use crate::security::netnsid;
 
 /// All there are, in the order in which they are run.
 fn all_tests() -> Vec<Test> {
     let mut tests: Vec<Test> = [
-        layers::tests(),
-        command::tests(),
-        bad_input::tests(),
-        preview::tests(),
-        printable::tests(),
-        policy::tests(),
-        unannotated::tests(),
-        attach::tests(),
+        lifecycle::tests(),
         links::tests(),
-        properties::tests(),
-        failures::tests(),
-        detach::tests(),
-        in_use::tests(),
-        shares::tests(),
-        inside::tests(),
-        liars::tests(),
-        lost::tests(),
-        namespaces::tests(),
-        netnsid::tests(),
-        forged::tests(),
-        ipv6::tests(),
-        gc::tests(),
-        boot::tests(),
-        host_access::tests(),
-        host_access_ways::tests(),
-        identity::tests(),
-        events::tests(),
-        damaged::tests(),
-        budget::tests(),
-        caller::tests(),
-        check::tests(),
-        doctor::tests(),
-        first_light::tests(),
-        parents::tests(),
-        trunks::tests(),
         routes::tests(),
-        uplinks::tests(),
-        pages::tests(),
+        addresses::tests(),
+        host_access::tests(),
+        commands::tests(),
+        security::tests(),
         conformance::tests(),
-        installed::tests(),
-        documented::tests(),
-        cdi::tests(),
-        docker::tests(),
-        everywhere::tests(),
-        systemd::tests(),
-        runtime::tests(),
-        podman_ways::tests(),
-        packages::tests(),
-        import::tests(),
-        demo::tests(),
-        many::tests(),
-        conflicts::tests(),
-        waits::tests(),
-        crowd::tests(),
-        races::tests(),
-        storms::tests(),
-        crash::tests(),
-        crash_commands::tests(),
+        repo::tests(),
+        engines::tests(),
+        robustness::tests(),
     ]
     .into_iter()
     .flatten()
     .collect();
-    tests.extend(docs::tests(tests.iter().map(|test| test.name.clone()).collect()));
+    tests.extend(repo::docs::tests(tests.iter().map(|test| test.name.clone()).collect()));
     tests
 }
 

@@ -1,0 +1,12 @@
+//! Which address a container gets: the one it had, one that is reserved for it, and none that another host has.
+
+mod conflicts;
+mod hostile_lan;
+pub mod identity;
+mod reserved;
+
+use crate::harness::test::Test;
+
+pub fn tests() -> Vec<Test> {
+    [identity::tests(), conflicts::tests(), hostile_lan::tests()].into_iter().flatten().collect()
+}

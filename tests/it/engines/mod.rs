@@ -1,0 +1,26 @@
+//! Every engine, in each way in which it calls underlay.
+
+mod all_engines;
+mod cdi;
+mod docker;
+mod first_example;
+mod podman_ways;
+mod runtime;
+mod systemd;
+
+use crate::harness::test::Test;
+
+pub fn tests() -> Vec<Test> {
+    [
+        first_example::tests(),
+        cdi::tests(),
+        docker::tests(),
+        all_engines::tests(),
+        systemd::tests(),
+        runtime::tests(),
+        podman_ways::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,123 @@
+//! What is heard on a LAN: every frame of a namespace, with the time it came at.
+
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, recv, socket};
+
+use crate::harness::bed::Netns;
+
+/// A frame that tells or asks whose an address is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub at: Instant,
+    /// The MAC address it comes from.
+    pub from: String,
+    /// `probe`, `announcement`, or `other`.
+    pub what: &'static str,
+    /// Whose address it asks for or announces.
+    pub target: IpAddr,
+}
+
+/// An ear on a namespace.
+pub struct Ear {
+    heard: Arc<Mutex<Vec<Heard>>>,
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ear {
+    /// Hears all links of `netns` from now on.
+    pub fn on(netns: &Netns) -> Self {
+        let file = std::fs::File::open(netns.path()).unwrap();
+        let inside = move || -> OwnedFd {
+            setns(file, CloneFlags::CLONE_NEWNET).unwrap();
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).unwrap()
+        };
+        let socket = thread::spawn(inside).join().unwrap();
+        let (heard, over) = (Arc::<Mutex<Vec<Heard>>>::default(), Arc::<AtomicBool>::default());
+        let (into, end) = (Arc::clone(&heard), Arc::clone(&over));
+        let thread = thread::spawn(move || {
+            let mut frame = [0; 2048];
+            while !end.load(Ordering::Relaxed) {
+                match recv(socket.as_raw_fd(), &mut frame, nix::sys::socket::MsgFlags::empty()) {
+                    Ok(length) => into.lock().unwrap().extend(read(&frame[..length])),
+                    Err(_) => thread::sleep(Duration::from_millis(1)),
+                }
+            }
+        });
+        Self { heard, over, thread: Some(thread) }
+    }
+
+    /// What was heard from the MAC address `from` about `target`, the oldest first.
+    pub fn heard(&self, from: &str, target: &str) -> Vec<Heard> {
+        let target: IpAddr = target.parse().unwrap();
+        let all = self.heard.lock().unwrap();
+        all.iter().filter(|heard| heard.from == from && heard.target == target).cloned().collect()
+    }
+
+    /// What was heard about `target` from whomever.
+    pub fn about(&self, target: &str) -> Vec<Heard> {
+        let target: IpAddr = target.parse().unwrap();
+        self.heard.lock().unwrap().iter().filter(|heard| heard.target == target).cloned().collect()
+    }
+
+    /// The times of the frames `what` from `from` about `target`.
+    pub fn times(&self, what: &str, from: &str, target: &str) -> Vec<Instant> {
+        self.heard(from, target)
+            .into_iter()
+            .filter(|heard| heard.what == what)
+            .map(|heard| heard.at)
+            .collect()
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+/// Reads a frame byte by byte as RFC 826 and RFC 4861 draw it; not with the code that is tested.
+fn read(frame: &[u8]) -> Option<Heard> {
+    let from = frame.get(6..12)?.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":");
+    let v4 = |at: usize| Some(IpAddr::from(<[u8; 4]>::try_from(frame.get(at..at + 4)?).unwrap()));
+    let v6 = |at: usize| Some(IpAddr::from(<[u8; 16]>::try_from(frame.get(at..at + 16)?).unwrap()));
+    let (what, target) = match frame.get(12..14)? {
+        [8, 6] => {
+            let (operation, sender, target) = (frame.get(20..22)?, v4(28)?, v4(38)?);
+            assert_eq!(frame[22..28], frame[6..12], "the sender is the sender");
+            match operation {
+                [0, 1] if sender.is_unspecified() => {
+                    assert_eq!(frame[32..38], [0; 6]);
+                    assert_eq!(frame[..6], [0xff; 6]);
+                    ("probe", target)
+                }
+                [0, 1] if sender == target => ("announcement", target),
+                _ => ("other", sender),
+            }
+        }
+        [0x86, 0xdd] if frame.get(20) == Some(&58) => {
+            let (source, target) = (v6(22)?, v6(62)?);
+            match frame.get(54)? {
+                135 if source.is_unspecified() => ("probe", target),
+                136 if frame[38..54] == [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] => {
+                    assert_eq!(source, target);
+                    assert_eq!(frame[58] & 0x60, 0x20, "unasked, and to override what is known");
+                    assert_eq!(frame[80..86], frame[6..12], "with the MAC address in its option");
+                    ("announcement", target)
+                }
+                _ => ("other", target),
+            }
+        }
+        _ => return None,
+    };
+    Some(Heard { at: Instant::now(), from, what, target })
+}

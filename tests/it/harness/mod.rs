@@ -1,0 +1,14 @@
+//! What tests are made of: a host and a LAN (`Bed`), containers and engines, and what a test needs of the machine.
+
+pub mod attacker;
+pub mod bed;
+pub mod container;
+pub mod dockerd;
+pub mod frames;
+pub mod mishaps;
+pub mod need;
+pub mod place;
+pub mod podman;
+pub mod rootfs;
+pub mod test;
+pub mod tracer;

@@ -1,0 +1,404 @@
+//! The commands of README.md and docs/, as they stand there, one after the other, on a machine with underlay installed.
+//!
+//! Each section of a page is an example by itself: it begins with what the table says is there, and must leave nothing
+//! once its containers and networks are removed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::bed::{Bed, finish, run};
+use crate::harness::container::repository;
+use crate::harness::dockerd::Docker;
+use crate::harness::need::Need;
+use crate::harness::place::Debian;
+use crate::harness::podman;
+use crate::harness::rootfs::rootfs;
+use crate::harness::test::Test;
+
+/// Which engines a section is about: those of Debian 13 and later know what those of Debian 12 do not (podman before 5,
+/// Docker before 25).
+#[derive(Clone, Copy, PartialEq)]
+enum Of {
+    All,
+    New,
+    Old,
+    /// containerd 2 and later.
+    Newest,
+}
+use Of::{All, New, Newest, Old};
+
+/// A section: page, heading, engines, and what is there before, as commands.
+type Section = (&'static str, &'static str, Of, &'static [&'static str]);
+
+const PUB_NET: &str =
+    "underlay network create --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net";
+const WITH_IPV6: &str = "underlay network create --subnet=172.16.86.0/24 --gateway=172.16.86.1 \
+                         --subnet=2001:db8:abc8::/64 -o parent=eth0 pub_net";
+const SAN: &str = "underlay network create --subnet=10.1.0.0/24 -o parent=eth0 san";
+const LAN: &str = "underlay network create --subnet=192.168.1.0/24 --gateway=192.168.1.1 -o parent=eth0 lan";
+const STORAGE: &str =
+    "underlay network create --subnet=10.2.0.0/24 --gateway=10.2.0.1 -o parent=eth0 storage";
+const ISP_A: &str =
+    "underlay network create --subnet=172.16.98.0/24 --gateway=172.16.98.1 -o parent=eth0 isp_a";
+const ISP_B: &str =
+    "underlay network create --subnet=172.16.99.0/24 --gateway=172.16.99.1 -o parent=eth0 isp_b";
+const DB: &str = "podman run -d --network none --annotation io.underlay.networks=pub_net \
+                  --annotation io.underlay.identity=db alpine sleep 1000";
+
+/// Pods need podman 5 here: that of Debian 12 starts none in the guest (`podman_ways::kube_play`). CRIU is in Debian 12
+/// alone.
+const SECTIONS: [Section; 39] = [
+    ("README.md", "underlay", New, &[]),
+    ("docs/podman.md", "podman", All, &[PUB_NET]),
+    ("docs/podman.md", "podman before 5.0", Old, &[WITH_IPV6, SAN]),
+    ("docs/podman.md", "By CDI", All, &[PUB_NET]),
+    ("docs/podman.md", "Pods, and other shared namespaces", New, &[PUB_NET]),
+    (
+        "docs/podman.md",
+        "kube play",
+        New,
+        &[
+            LAN,
+            "cp $UNDERLAY_REPOSITORY/packaging/examples/lan-pod.yaml .",
+            "podman tag alpine docker.io/library/nginx docker.io/nginx/nginx-prometheus-exporter",
+        ],
+    ),
+    ("docs/podman.md", "A second network of podman's", All, &[PUB_NET]),
+    (
+        "docs/podman.md",
+        "User namespaces",
+        All,
+        &[PUB_NET, "touch /etc/subuid /etc/subgid", "sed -i /^containers:/d /etc/subuid /etc/subgid"],
+    ),
+    ("docs/podman.md", "Checkpoint and restore", Old, &[PUB_NET]),
+    ("docs/docker-engine.md", "By CDI", New, &[PUB_NET, SAN]),
+    ("docs/docker-engine.md", "By the runtime", New, &[PUB_NET, SAN]),
+    ("docs/docker-engine.md", "Docker 20.10 to 23", All, &[PUB_NET]),
+    ("docs/containerd.md", "ctr", All, &[PUB_NET]),
+    ("docs/containerd.md", "ctr and CDI", Newest, &[PUB_NET]),
+    ("docs/crio.md", "CRI-O and Kubernetes", All, &[]),
+    (
+        "docs/import.md",
+        "Coming from podman or Docker",
+        All,
+        &[
+            "podman network create -d macvlan --subnet 192.168.1.0/24 --gateway 192.168.1.1 -o parent=eth0 lan",
+            "docker network create -d macvlan --subnet 172.16.86.0/24 --gateway 172.16.86.1 -o parent=eth0 pub_net",
+            "docker network create -d macvlan --subnet 10.20.0.0/24 -o parent=eth0.50 --internal backend",
+        ],
+    ),
+    ("docs/events.md", "Events and metrics", All, &[PUB_NET, DB]),
+    ("docs/events.md", "Metrics", All, &[PUB_NET, DB, "mkdir -p /var/lib/node_exporter"]),
+    ("docs/doctor.md", "Troubleshooting", All, &[PUB_NET, "ip link set eth0 down"]),
+    ("docs/install.md", "Packages", All, &[]),
+    ("docs/install.md", "After a reboot", All, &[PUB_NET]),
+    ("docs/plan.md", "Dry run", All, &[PUB_NET]),
+    ("docs/conflicts.md", "Address conflict detection", All, &[PUB_NET]),
+    ("docs/host-access.md", "The host and its containers", All, &[]),
+    ("docs/identity.md", "The same container, the same address and MAC", All, &[PUB_NET]),
+    ("docs/identity.md", "Reserved for one alone", All, &[]),
+    ("docs/identity.md", "Where it is remembered", All, &[PUB_NET, DB]),
+    ("docs/ipv6.md", "IPv6 from routers", All, &[]),
+    ("docs/ipv6.md", "One default route", All, &[]),
+    ("docs/links.md", "MTU", All, &[]),
+    ("docs/links.md", "Sysctls", All, &[]),
+    ("docs/links.md", "Whose frames come in", All, &[]),
+    ("docs/routes.md", "To one more network", All, &[]),
+    ("docs/routes.md", "A gateway outside of the subnet", All, &[]),
+    ("docs/routes.md", "No default route by this link", All, &[PUB_NET, STORAGE]),
+    (
+        "docs/routes.md",
+        "Several uplinks: replies leave by the link that the question came in on",
+        All,
+        &[ISP_A, ISP_B],
+    ),
+    ("docs/trunks.md", "One network, one VLAN", All, &[]),
+    ("docs/trunks.md", "One network, a VLAN for each container", All, &[]),
+    ("docs/trunks.md", "QinQ", All, &[]),
+];
+
+/// Sections whose commands want more of the kernel than macvlan links: a test of their own.
+const OF_KERNEL: [(&str, &str, Need); 7] = [
+    // ctr asks for a share of the CPUs.
+    ("docs/containerd.md", "ctr", Need::CpuController),
+    ("docs/containerd.md", "ctr and CDI", Need::CpuController),
+    ("docs/podman.md", "Checkpoint and restore", Need::Criu),
+    ("docs/import.md", "Coming from podman or Docker", Need::Vlan),
+    ("docs/trunks.md", "One network, one VLAN", Need::Vlan),
+    ("docs/trunks.md", "One network, a VLAN for each container", Need::Vlan),
+    ("docs/trunks.md", "QinQ", Need::Vlan),
+];
+
+/// What a section wants of the kernel.
+fn kernel(section: &Section) -> Need {
+    let found = OF_KERNEL.iter().find(|(page, heading, _)| (*page, *heading) == (section.0, section.1));
+    found.map_or(Need::Macvlan, |(_, _, need)| *need)
+}
+
+/// Commands of which another test, or what `make test` runs besides, sees to it that they work.
+const ELSEWHERE: [(&str, &str); 7] = [
+    ("make demo", "demo::podman"),
+    ("make deb", "packages::installed_upgraded_purged"),
+    ("make rpm", "packages::rpm_installed_upgraded_erased"),
+    ("make install", "tests/packages"),
+    ("dpkg --install", "packages::installed_upgraded_purged"),
+    ("rpm --install", "packages::rpm_installed_upgraded_erased"),
+    ("rpm --upgrade", "packages::rpm_installed_upgraded_erased"),
+];
+
+/// Commands that end with 1: what is wrong is what they are there to show.
+const FINDS: [&str; 1] = ["underlay doctor"];
+
+/// The image that all examples are made of. Its ping is one that needs no rights, as Alpine's is. podman's has a
+/// command, for pods name none.
+const IMAGE: [&str; 7] = [
+    "cp -a $ROOTFS image",
+    "cp -L --parents $(ldd $(which ping) | grep -o '/[^ ]*') image",
+    "cp --remove-destination $(which ping) image/bin/ping",
+    "tar -C image -cf alpine.tar .",
+    "podman import --change 'CMD [\"sleep\", \"1000\"]' alpine.tar docker.io/library/alpine:latest",
+    "docker import alpine.tar alpine:latest",
+    "docker save alpine:latest | ctr image import -",
+];
+
+/// What is taken away after a section.
+const AFTER: [&str; 8] = [
+    "podman pod rm --all --force --time 0",
+    "podman rm --all --force --time 0",
+    "podman network prune --force",
+    "docker ps --all --quiet | xargs --no-run-if-empty docker rm --force",
+    "docker network prune --force",
+    "ctr task ls -q | xargs --no-run-if-empty ctr task rm --force",
+    "ctr container ls -q | xargs --no-run-if-empty ctr container rm",
+    "underlay network ls -q | xargs --no-run-if-empty underlay network rm",
+];
+
+/// One test for each page, and for what it wants of the kernel.
+pub fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    let mut pages: Vec<_> = SECTIONS.iter().map(|section| (section.0, kernel(section))).collect();
+    pages.dedup();
+    for (page, kernel) in pages {
+        let programs = ["podman", "dockerd", "ctr", "script"].map(Need::Program);
+        let needs = [&[Need::Installed, Need::Macvlan, kernel][..], &programs].concat();
+        let mut name =
+            page.trim_start_matches("docs/").trim_end_matches(".md").replace('-', "_").to_lowercase();
+        if kernel != Need::Macvlan {
+            name = format!("{name}::{kernel}");
+        }
+        // The folders of the machine are everybody's.
+        let test = Test::new(format!("documented::{name}"), &needs, move || run_page(page, kernel)).alone();
+        let sections = || of(page, kernel).map(|section| section.2);
+        tests.push(match () {
+            () if sections().all(|of| of == New) => test.of(&Debian::SINCE_13),
+            () if sections().all(|of| of == Old) => test.of(&[Debian::Bookworm]),
+            () => test,
+        });
+    }
+    tests
+}
+
+/// The sections of a page that want this of the kernel.
+fn of(page: &str, wanted: Need) -> impl Iterator<Item = &'static Section> {
+    SECTIONS.iter().filter(move |section| section.0 == page && kernel(section) == wanted)
+}
+
+/// Whether this machine's engines are those a section is about.
+fn fits(of: Of) -> bool {
+    match of {
+        All => true,
+        Newest => run("ctr", &["--version"]).is_ok_and(|version| version.contains(" 2.")),
+        New => !podman::splits_annotations(),
+        Old => podman::splits_annotations(),
+    }
+}
+
+/// Whether a command needs Docker, or the containerd below it.
+fn of_docker(command: &str) -> bool {
+    ["docker ", "ctr "].iter().any(|program| command.starts_with(program))
+}
+
+/// The machine that a page's sections run on, one after the other.
+struct Machine<'a> {
+    bed: &'a Bed,
+    docker: Option<Docker<'a>>,
+}
+
+fn run_page(page: &str, kernel: Need) {
+    let found = examples(page);
+    let sections: Vec<_> = of(page, kernel).filter(|section| fits(section.2)).collect();
+    let commands = |section: &Section| {
+        let (_, commands) = found.iter().find(|(heading, _)| heading == section.1).unwrap();
+        section.3.iter().copied().chain(commands.iter().map(String::as_str)).collect::<Vec<_>>()
+    };
+    let docker = sections.iter().flat_map(|section| commands(section)).any(of_docker);
+    let bed = Bed::new();
+    let docker = docker.then(|| Docker::with(&bed, daemon_settings()));
+    let machine = Machine { bed: &bed, docker };
+    machine.all(&IMAGE).unwrap();
+    for section in sections {
+        machine.run_section(&format!("{page}: {}", section.1), &commands(section));
+    }
+    machine.shell("podman rmi --all --force").unwrap();
+}
+
+impl Machine<'_> {
+    /// Runs a line as who sits at a terminal, which `-it` wants.
+    fn shell(&self, line: &str) -> Result<String, String> {
+        let mut shell = self.bed.host.command("script");
+        shell.args(["-qec", line, "/dev/null"]).env("SHELL", "/bin/sh").current_dir(self.bed.path(""));
+        shell.env("UNDERLAY_REPOSITORY", repository()).env("ROOTFS", rootfs());
+        finish(shell.envs(self.docker.iter().flat_map(Docker::variables)))
+    }
+
+    /// Runs all lines, but for those of Docker where it is not; what went wrong.
+    fn all(&self, lines: &[&str]) -> Result<(), String> {
+        let lines = lines.iter().filter(|line| self.docker.is_some() || !of_docker(line));
+        let failed: Vec<_> = lines.filter_map(|line| self.shell(line).err()).collect();
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
+    }
+
+    fn run_section(&self, title: &str, commands: &[&str]) {
+        forget();
+        let links = self.links();
+        let ran = commands.iter().try_for_each(|command| self.run_command(command));
+        let removed = self.all(&AFTER);
+        if let Err(error) = ran.and(removed) {
+            panic!("{title}: {error}\n{}", run("underlay", &["events"]).unwrap_or_default());
+        }
+        assert_eq!(run("underlay", &["ps", "--format", "json"]).unwrap(), "[]\n", "{title}");
+        assert_eq!(held(Path::new("/run/underlay")), [""; 0], "{title}");
+        assert_eq!(self.links(), links, "{title}");
+        forget();
+    }
+
+    /// Runs a command, and looks that a container it starts is attached.
+    fn run_command(&self, command: &str) -> Result<(), String> {
+        if ELSEWHERE.iter().any(|(start, _)| command.starts_with(start)) {
+            return Ok(());
+        }
+        let before = attached();
+        match (self.shell(command), FINDS.contains(&command)) {
+            (Ok(_), false) => {}
+            (Err(found), true) if found.contains("exit status: 1\n") => {}
+            (Ok(said) | Err(said), _) => return Err(format!("{command}: {said}")),
+        }
+        match attached().difference(&before).count() {
+            0 if command.contains(" run -d ") => Err(format!("{command}: nothing is attached by it")),
+            _ => Ok(()),
+        }
+    }
+
+    fn links(&self) -> BTreeSet<String> {
+        let shown = self.bed.host.ip("-brief link");
+        shown.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+    }
+}
+
+/// Makes underlay forget all: each section is by itself.
+fn forget() {
+    for path in ["/run/underlay", "/var/lib/underlay"] {
+        let _ = fs::remove_dir_all(path);
+    }
+    let _ = fs::remove_file("/run/underlay.made");
+}
+
+/// The containers that are attached.
+fn attached() -> BTreeSet<String> {
+    let shown: Vec<Value> =
+        serde_json::from_str(&run("underlay", &["ps", "--format", "json"]).unwrap()).unwrap();
+    let attached = shown.iter().filter(|record| record["state"] == "attached");
+    attached.map(|record| record["container"].to_string()).collect()
+}
+
+/// What the ledger in `folder` holds: records and leases, but no hints.
+fn held(folder: &Path) -> Vec<String> {
+    let folders = ["containers", "parents", "host_links"].map(|name| folder.join(name));
+    let segments =
+        fs::read_dir(folder.join("segments")).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let files =
+        folders.into_iter().chain(segments).flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
+    let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name != "segment.json").collect()
+}
+
+/// What docs/docker-engine.md puts into daemon.json, all of it at once.
+fn daemon_settings() -> Value {
+    let text = page("docs/docker-engine.md");
+    let mut all = serde_json::Map::new();
+    for block in text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+        for (key, value) in serde_json::from_str::<serde_json::Map<_, _>>(block).unwrap() {
+            let known = all.entry(key).or_insert_with(|| json!({}));
+            known.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
+        }
+    }
+    all.into()
+}
+
+fn page(name: &str) -> String {
+    fs::read_to_string(repository().join(name)).unwrap()
+}
+
+/// The headings of a page that have commands below, and these: the lines of `sh` blocks, and those of blocks without a
+/// language that begin with `$ `, each with the lines that continue it.
+fn examples(name: &str) -> Vec<(String, Vec<String>)> {
+    let mut sections: Vec<(String, Vec<String>)> = Vec::new();
+    let mut block = None;
+    for line in page(name).lines().map(str::trim_start) {
+        if let Some(language) = line.strip_prefix("```") {
+            block = block.is_none().then(|| language.to_owned());
+            let known = ["", "sh", "json", "yaml", "toml", "ini"].contains(&language);
+            assert!(known, "{name}: are there commands in blocks of {language}?");
+            continue;
+        }
+        if let (None, Some(heading)) = (&block, line.strip_prefix('#')) {
+            sections.push((heading.trim_start_matches(['#', ' ']).to_owned(), Vec::new()));
+        }
+        let Some((_, commands)) = sections.last_mut() else { continue };
+        match (&block, commands.last_mut().filter(|last| last.ends_with('\\'))) {
+            (Some(_), Some(last)) => *last = format!("{last}\n{line}"),
+            (Some(language), None) => {
+                let prompt = if language == "sh" { "" } else { "$ " };
+                let command = line.strip_prefix(prompt).filter(|_| language == "sh" || language.is_empty());
+                commands.extend(
+                    command.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned),
+                );
+            }
+            (None, _) => {}
+        }
+    }
+    sections.retain(|(_, commands)| !commands.is_empty());
+    sections
+}
+
+/// No page, section or command is forgotten, and the tables name nothing that is gone. Takes the names of all tests.
+pub fn complete(names: &BTreeSet<String>) {
+    let docs = fs::read_dir(repository().join("docs")).unwrap();
+    let docs = docs.map(|entry| format!("docs/{}", entry.unwrap().file_name().into_string().unwrap()));
+    let docs = docs.filter(|page| page.ends_with(".md"));
+    let pages: Vec<_> = docs.chain(["README.md".to_owned()]).collect();
+    let mut elsewhere = BTreeSet::new();
+    let mut found = BTreeSet::new();
+    for page in &pages {
+        for (heading, commands) in examples(page) {
+            for command in &commands {
+                assert!(!command.contains('…'), "{page}: {command} cannot be run as it stands");
+            }
+            let of = |command: &String| ELSEWHERE.iter().find(|(start, _)| command.starts_with(start));
+            elsewhere.extend(commands.iter().filter_map(of));
+            if commands.iter().any(|command| of(command).is_none()) {
+                found.insert(format!("{page}: {heading}"));
+            }
+        }
+    }
+    let table: BTreeSet<_> = SECTIONS.iter().map(|section| format!("{}: {}", section.0, section.1)).collect();
+    assert_eq!(found, table, "sections with commands, and those that are run");
+    assert_eq!(elsewhere, ELSEWHERE.iter().collect(), "what is tested elsewhere");
+    for (command, test) in ELSEWHERE {
+        let exists = names.contains(test) || repository().join(test).exists();
+        assert!(exists, "{command} is not tested: there is no {test}");
+    }
+}
