@@ -23,13 +23,13 @@ pub fn tests(names: BTreeSet<String>) -> Vec<Test> {
     ]
 }
 
-/// The files that the manual page names are those of docs/reference/network-file.md, and those that the program has.
+/// The files that the manual page names are those of docs/reference/files.md, and those that the program has.
 fn manual_page() {
     let page = fs::read_to_string(repository().join("packaging/generate/src/main.rs")).unwrap();
     let files = page.split("\"FILES\"").nth(1).unwrap().split("\"ANNOTATIONS\"").next().unwrap();
     let ours =
         |line: &&str| line.starts_with("(\"/run/underlay/") || line.starts_with("(\"/var/lib/underlay/");
-    let documented = fs::read_to_string(repository().join("docs/reference/network-file.md")).unwrap();
+    let documented = fs::read_to_string(repository().join("docs/reference/files.md")).unwrap();
     let names: Vec<_> = files
         .lines()
         .map(str::trim)
@@ -39,10 +39,7 @@ fn manual_page() {
         .collect();
     assert!(names.len() >= 5, "{names:?}");
     for name in names {
-        assert!(
-            documented.contains(&format!("`{name}`")),
-            "docs/reference/network-file.md does not know {name}"
-        );
+        assert!(documented.contains(&format!("`{name}`")), "docs/reference/files.md does not know {name}");
         let code = format!("\"{}\"", name.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit()));
         let folder = repository().join("src/ledger");
         let knows = fs::read_dir(folder).unwrap().any(|entry| {
