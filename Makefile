@@ -156,8 +156,8 @@ show:
 # name, which then becomes its own: it may be running, and is never half there.
 SHARE = $(DESTDIR)$(PREFIX)/share
 # Documents with their links as they are installed: a page that is in the source alone is named without one.
-PAGE = sed -E 's|\]\(\.\./packaging/examples/|](../examples/|g; \
-	s!\[([^][]+)\]\((\.\./)?(ARCHITECTURE|CONTRIBUTING|benches/README)\.md[^)]*\)!\1 (in the source)!g'
+PAGE = sed -E 's|\]\(\.\./\.\./packaging/examples/|](../../examples/|g; \
+	s!\[([^][]+)\]\((\.\./)*(ARCHITECTURE|CONTRIBUTING|benches/README|dev/style)\.md[^)]*\)!\1 (in the source)!g'
 PLACED = sed 's|/usr/bin/underlay|$(PREFIX)/bin/underlay|'
 install: build generated
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/underlay.new
@@ -168,8 +168,8 @@ install: build generated
 	install -D -m 644 -t $(SHARE)/fish/vendor_completions.d $(GENERATED)/completions/underlay.fish
 	install -D -m 644 -t $(DESTDIR)$(ZSHDIR) $(GENERATED)/completions/_underlay
 	install -D -m 644 -t $(SHARE)/doc/underlay LICENSE
-	install -d -m 755 $(SHARE)/doc/underlay/docs
-	for page in README.md CHANGELOG.md SECURITY.md docs/*.md; do $(PAGE) $$page > $(SHARE)/doc/underlay/$$page || exit 1; done
+	install -d -m 755 $(SHARE)/doc/underlay/docs/{reference,guides,explanation}
+	for page in README.md CHANGELOG.md SECURITY.md docs/{,reference/,guides/,explanation/}*.md; do $(PAGE) $$page > $(SHARE)/doc/underlay/$$page || exit 1; done
 	install -D -m 644 -t $(SHARE)/doc/underlay/examples packaging/examples/*
 	install -d -m 755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(HOOKSDIR)
 	$(PLACED) packaging/underlay-boot.service > $(DESTDIR)$(UNITDIR)/underlay-boot.service

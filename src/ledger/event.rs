@@ -1,4 +1,4 @@
-//! What operators are told of, in a record that stays as it is: docs/events.md.
+//! What operators are told of, in a record that stays as it is: docs/reference/commands.md.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -64,7 +64,7 @@ fn more(name: &str) -> Roff {
     }
     more.control("SH", ["FILES"]);
     for (path, what) in [
-        ("/etc/underlay/networks/NAME.json", "The definition of a network: docs/network-file.md."),
+        ("/etc/underlay/networks/NAME.json", "The definition of a network: docs/reference/network-file.md."),
         ("/etc/underlay/underlay.json", "Settings and policy, optional."),
         ("/run/underlay", "The ledger: who has which address. A reboot forgets it with the links."),
         ("/run/underlay/events, events.old", "What the hook did, and why it failed: `underlay events` shows it."),

@@ -1,5 +1,5 @@
 //! What the tests of moby, netavark and the CNI plugins assert of macvlan, ipvlan, VLANs and addresses, and what no
-//! other file here shows. docs/docker.md lists their lines one by one.
+//! other file here shows. docs/explanation/comparison.md lists their lines one by one.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What documents and tests of other projects show, by underlay. docs/docker.md lists it.
+//! What documents and tests of other projects show, by underlay. docs/explanation/comparison.md lists it.
 
 mod conformance;
 pub mod pages;

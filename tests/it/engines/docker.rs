@@ -92,9 +92,9 @@ fn by_cdi() {
     compose(&bed, &docker);
 }
 
-/// The compose file of docs/docker-engine.md.
+/// The compose file of docs/guides/docker.md.
 fn compose(bed: &Bed, docker: &Docker<'_>) {
-    let page = fs::read_to_string(repository().join("docs/docker-engine.md")).unwrap();
+    let page = fs::read_to_string(repository().join("docs/guides/docker.md")).unwrap();
     let yaml = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let file = bed.path("compose.yaml");
     fs::write(&file, yaml.replace("alpine", "box")).unwrap();

@@ -18,18 +18,18 @@ pub fn tests(names: BTreeSet<String>) -> Vec<Test> {
         Test::new("docs::cited_tests_exist", &[], move || cited(&all)),
         Test::new("docs::links_lead_somewhere", &[], links),
         Test::new("docs::files_of_the_manual_page", &[], manual_page),
-        Test::new("docs::commands_are_run", &[], move || documented::complete(&names)),
+        Test::new("docs::commands_are_run", &[], move || documented::complete(&names, &files("md"))),
         Test::new("docs::tested_versions", &[Need::Installed], tested_versions),
     ]
 }
 
-/// The files that the manual page names are those of docs/network-file.md, and those that the program has.
+/// The files that the manual page names are those of docs/reference/files.md, and those that the program has.
 fn manual_page() {
     let page = fs::read_to_string(repository().join("packaging/generate/src/main.rs")).unwrap();
     let files = page.split("\"FILES\"").nth(1).unwrap().split("\"ANNOTATIONS\"").next().unwrap();
     let ours =
         |line: &&str| line.starts_with("(\"/run/underlay/") || line.starts_with("(\"/var/lib/underlay/");
-    let documented = fs::read_to_string(repository().join("docs/network-file.md")).unwrap();
+    let documented = fs::read_to_string(repository().join("docs/reference/files.md")).unwrap();
     let names: Vec<_> = files
         .lines()
         .map(str::trim)
@@ -39,7 +39,7 @@ fn manual_page() {
         .collect();
     assert!(names.len() >= 5, "{names:?}");
     for name in names {
-        assert!(documented.contains(&format!("`{name}`")), "docs/network-file.md does not know {name}");
+        assert!(documented.contains(&format!("`{name}`")), "docs/reference/files.md does not know {name}");
         let code = format!("\"{}\"", name.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit()));
         let folder = repository().join("src/ledger");
         let knows = fs::read_dir(folder).unwrap().any(|entry| {
@@ -52,7 +52,7 @@ fn manual_page() {
 
 /// The table of tested versions says what is tested, in the column of this Debian.
 fn tested_versions() {
-    let text = fs::read_to_string(repository().join("docs/engines.md")).unwrap();
+    let text = fs::read_to_string(repository().join("docs/guides/engines.md")).unwrap();
     let rows = text.split("## Tested versions").nth(1).unwrap().split("\n## ").next().unwrap();
     let release = fs::read_to_string("/etc/os-release").unwrap();
     let column = match () {
@@ -72,7 +72,7 @@ fn tested_versions() {
         let said = row.split('|').nth(column).unwrap().trim();
         let version = run(program, &[flag]).unwrap();
         let is = version.split_whitespace().any(|word| word.starts_with(&format!("{said}.")) || word == said);
-        assert!(is, "docs/engines.md says {name} {said}, and there is {version}");
+        assert!(is, "docs/guides/engines.md says {name} {said}, and there is {version}");
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -52,12 +52,12 @@ const DB: &str = "podman run -d --network none --annotation io.underlay.networks
 /// alone.
 const SECTIONS: [Section; 39] = [
     ("README.md", "underlay", New, &[]),
-    ("docs/podman.md", "podman", All, &[PUB_NET]),
-    ("docs/podman.md", "podman before 5.0", Old, &[WITH_IPV6, SAN]),
-    ("docs/podman.md", "By CDI", All, &[PUB_NET]),
-    ("docs/podman.md", "Pods, and other shared namespaces", New, &[PUB_NET]),
+    ("docs/guides/podman.md", "podman", All, &[PUB_NET]),
+    ("docs/guides/podman.md", "podman before 5.0", Old, &[WITH_IPV6, SAN]),
+    ("docs/guides/podman.md", "CDI devices", All, &[PUB_NET]),
+    ("docs/guides/podman.md", "Pods and other shared namespaces", New, &[PUB_NET]),
     (
-        "docs/podman.md",
+        "docs/guides/podman.md",
         "kube play",
         New,
         &[
@@ -66,23 +66,23 @@ const SECTIONS: [Section; 39] = [
             "podman tag alpine docker.io/library/nginx docker.io/nginx/nginx-prometheus-exporter",
         ],
     ),
-    ("docs/podman.md", "A second network of podman's", All, &[PUB_NET]),
+    ("docs/guides/podman.md", "Together with podman's networks", All, &[PUB_NET]),
     (
-        "docs/podman.md",
+        "docs/guides/podman.md",
         "User namespaces",
         All,
         &[PUB_NET, "touch /etc/subuid /etc/subgid", "sed -i /^containers:/d /etc/subuid /etc/subgid"],
     ),
-    ("docs/podman.md", "Checkpoint and restore", Old, &[PUB_NET]),
-    ("docs/docker-engine.md", "By CDI", New, &[PUB_NET, SAN]),
-    ("docs/docker-engine.md", "By the runtime", New, &[PUB_NET, SAN]),
-    ("docs/docker-engine.md", "Docker 20.10 to 23", All, &[PUB_NET]),
-    ("docs/containerd.md", "ctr", All, &[PUB_NET]),
-    ("docs/containerd.md", "ctr and CDI", Newest, &[PUB_NET]),
-    ("docs/crio.md", "CRI-O and Kubernetes", All, &[]),
+    ("docs/guides/podman.md", "Checkpoint and restore", Old, &[PUB_NET]),
+    ("docs/guides/docker.md", "CDI devices", New, &[PUB_NET, SAN]),
+    ("docs/guides/docker.md", "underlay-runtime", New, &[PUB_NET, SAN]),
+    ("docs/guides/docker.md", "Docker 20.10 to 23", All, &[PUB_NET]),
+    ("docs/guides/engines.md", "ctr", All, &[PUB_NET]),
+    ("docs/guides/engines.md", "ctr and CDI", Newest, &[PUB_NET]),
+    ("docs/guides/engines.md", "CRI-O and Kubernetes", All, &[]),
     (
-        "docs/import.md",
-        "Coming from podman or Docker",
+        "docs/guides/import.md",
+        "Import from podman and Docker",
         All,
         &[
             "podman network create -d macvlan --subnet 192.168.1.0/24 --gateway 192.168.1.1 -o parent=eth0 lan",
@@ -90,46 +90,42 @@ const SECTIONS: [Section; 39] = [
             "docker network create -d macvlan --subnet 10.20.0.0/24 -o parent=eth0.50 --internal backend",
         ],
     ),
-    ("docs/events.md", "Events and metrics", All, &[PUB_NET, DB]),
-    ("docs/events.md", "Metrics", All, &[PUB_NET, DB, "mkdir -p /var/lib/node_exporter"]),
-    ("docs/doctor.md", "Troubleshooting", All, &[PUB_NET, "ip link set eth0 down"]),
-    ("docs/install.md", "Packages", All, &[]),
-    ("docs/install.md", "After a reboot", All, &[PUB_NET]),
-    ("docs/plan.md", "Dry run", All, &[PUB_NET]),
-    ("docs/conflicts.md", "Address conflict detection", All, &[PUB_NET]),
-    ("docs/host-access.md", "The host and its containers", All, &[]),
-    ("docs/identity.md", "The same container, the same address and MAC", All, &[PUB_NET]),
-    ("docs/identity.md", "Reserved for one alone", All, &[]),
-    ("docs/identity.md", "Where it is remembered", All, &[PUB_NET, DB]),
-    ("docs/ipv6.md", "IPv6 from routers", All, &[]),
-    ("docs/ipv6.md", "One default route", All, &[]),
-    ("docs/links.md", "MTU", All, &[]),
-    ("docs/links.md", "Sysctls", All, &[]),
-    ("docs/links.md", "Whose frames come in", All, &[]),
-    ("docs/routes.md", "To one more network", All, &[]),
-    ("docs/routes.md", "A gateway outside of the subnet", All, &[]),
-    ("docs/routes.md", "No default route by this link", All, &[PUB_NET, STORAGE]),
-    (
-        "docs/routes.md",
-        "Several uplinks: replies leave by the link that the question came in on",
-        All,
-        &[ISP_A, ISP_B],
-    ),
-    ("docs/trunks.md", "One network, one VLAN", All, &[]),
-    ("docs/trunks.md", "One network, a VLAN for each container", All, &[]),
-    ("docs/trunks.md", "QinQ", All, &[]),
+    ("docs/reference/commands.md", "Dry run", All, &[PUB_NET]),
+    ("docs/reference/commands.md", "Events and metrics", All, &[PUB_NET, DB]),
+    ("docs/reference/commands.md", "Metrics", All, &[PUB_NET, DB, "mkdir -p /var/lib/node_exporter"]),
+    // The last one: it leaves the link down.
+    ("docs/reference/commands.md", "Troubleshooting", All, &[PUB_NET, "ip link set eth0 down"]),
+    ("docs/guides/install.md", "Packages", All, &[]),
+    ("docs/guides/install.md", "After a reboot", All, &[PUB_NET]),
+    ("docs/guides/conflicts.md", "Address conflict detection", All, &[PUB_NET]),
+    ("docs/guides/host-access.md", "Host access", All, &[]),
+    ("docs/guides/identity.md", "Keeping addresses over restarts", All, &[PUB_NET]),
+    ("docs/guides/identity.md", "Reserved addresses", All, &[]),
+    ("docs/guides/identity.md", "Where addresses are remembered", All, &[PUB_NET, DB]),
+    ("docs/guides/links.md", "MTU", All, &[]),
+    ("docs/guides/links.md", "Sysctls", All, &[]),
+    ("docs/guides/links.md", "Source mode", All, &[]),
+    ("docs/guides/links.md", "IPv6 from routers", All, &[]),
+    ("docs/guides/links.md", "IPv6 default route", All, &[]),
+    ("docs/guides/links.md", "Routes to other networks", All, &[]),
+    ("docs/guides/links.md", "Gateway outside of the subnet", All, &[]),
+    ("docs/guides/links.md", "No default route by this link", All, &[PUB_NET, STORAGE]),
+    ("docs/guides/links.md", "Source routing", All, &[ISP_A, ISP_B]),
+    ("docs/guides/vlans.md", "One VLAN for a network", All, &[]),
+    ("docs/guides/vlans.md", "A VLAN for each container", All, &[]),
+    ("docs/guides/vlans.md", "QinQ", All, &[]),
 ];
 
 /// Sections whose commands want more of the kernel than macvlan links: a test of their own.
 const OF_KERNEL: [(&str, &str, Need); 7] = [
     // ctr asks for a share of the CPUs.
-    ("docs/containerd.md", "ctr", Need::CpuController),
-    ("docs/containerd.md", "ctr and CDI", Need::CpuController),
-    ("docs/podman.md", "Checkpoint and restore", Need::Criu),
-    ("docs/import.md", "Coming from podman or Docker", Need::Vlan),
-    ("docs/trunks.md", "One network, one VLAN", Need::Vlan),
-    ("docs/trunks.md", "One network, a VLAN for each container", Need::Vlan),
-    ("docs/trunks.md", "QinQ", Need::Vlan),
+    ("docs/guides/engines.md", "ctr", Need::CpuController),
+    ("docs/guides/engines.md", "ctr and CDI", Need::CpuController),
+    ("docs/guides/podman.md", "Checkpoint and restore", Need::Criu),
+    ("docs/guides/import.md", "Import from podman and Docker", Need::Vlan),
+    ("docs/guides/vlans.md", "One VLAN for a network", Need::Vlan),
+    ("docs/guides/vlans.md", "A VLAN for each container", Need::Vlan),
+    ("docs/guides/vlans.md", "QinQ", Need::Vlan),
 ];
 
 /// What a section wants of the kernel.
@@ -184,8 +180,8 @@ pub fn tests() -> Vec<Test> {
     for (page, kernel) in pages {
         let programs = ["podman", "dockerd", "ctr", "script"].map(Need::Program);
         let needs = [&[Need::Installed, Need::Macvlan, kernel][..], &programs].concat();
-        let mut name =
-            page.trim_start_matches("docs/").trim_end_matches(".md").replace('-', "_").to_lowercase();
+        let stem = Path::new(page).file_stem().unwrap().to_str().unwrap();
+        let mut name = stem.replace('-', "_").to_lowercase();
         if kernel != Need::Macvlan {
             name = format!("{name}::{kernel}");
         }
@@ -325,9 +321,9 @@ fn held(folder: &Path) -> Vec<String> {
     names.filter(|name| name != "segment.json").collect()
 }
 
-/// What docs/docker-engine.md puts into daemon.json, all of it at once.
+/// What docs/guides/docker.md puts into daemon.json, all of it at once.
 fn daemon_settings() -> Value {
-    let text = page("docs/docker-engine.md");
+    let text = page("docs/guides/docker.md");
     let mut all = serde_json::Map::new();
     for block in text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
         for (key, value) in serde_json::from_str::<serde_json::Map<_, _>>(block).unwrap() {
@@ -374,15 +370,15 @@ fn examples(name: &str) -> Vec<(String, Vec<String>)> {
     sections
 }
 
-/// No page, section or command is forgotten, and the tables name nothing that is gone. Takes the names of all tests.
-pub fn complete(names: &BTreeSet<String>) {
-    let docs = fs::read_dir(repository().join("docs")).unwrap();
-    let docs = docs.map(|entry| format!("docs/{}", entry.unwrap().file_name().into_string().unwrap()));
-    let docs = docs.filter(|page| page.ends_with(".md"));
-    let pages: Vec<_> = docs.chain(["README.md".to_owned()]).collect();
+/// No page, section or command is forgotten, and the tables name nothing that is gone. Takes the names of all tests, and
+/// the documents of the repository.
+pub fn complete(names: &BTreeSet<String>, documents: &[PathBuf]) {
+    let pages = documents.iter().filter(|page| page.starts_with("docs") || page.as_os_str() == "README.md");
+    let pages: Vec<_> = pages.map(|page| page.to_str().unwrap()).collect();
+    assert!(pages.len() > 15, "{pages:?}");
     let mut elsewhere = BTreeSet::new();
     let mut found = BTreeSet::new();
-    for page in &pages {
+    for page in pages {
         for (heading, commands) in examples(page) {
             for command in &commands {
                 assert!(!command.contains('…'), "{page}: {command} cannot be run as it stands");

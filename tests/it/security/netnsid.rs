@@ -1,4 +1,4 @@
-//! What CAP_NET_ADMIN in a container reaches of the host without underlay: the kernel's rule that docs/security.md warns of.
+//! What CAP_NET_ADMIN in a container reaches of the host without underlay: the kernel's rule that docs/explanation/security.md warns of.
 //!
 //! A macvlan link names its parent's namespace by a number (`IFLA_LINK_NETNSID`), and rtnetlink takes that number for the
 //! namespace that is meant (`IFLA_TARGET_NETNSID`), if the process has CAP_NET_ADMIN over that namespace's user namespace.

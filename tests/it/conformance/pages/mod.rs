@@ -1,4 +1,4 @@
-//! Every command block of three pages on Docker's macvlan driver, as underlay's users would type it. docs/docker.md
+//! Every command block of three pages on Docker's macvlan driver, as underlay's users would type it. docs/explanation/comparison.md
 //! lists them: `a` is "Get started with macvlan" of Docker 1.12, `b` Docker's macvlan page with its tutorial, `c` a blog
 //! post that sums them up.
 
