@@ -6,7 +6,7 @@ use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
-use crate::lifecycle::host_access;
+use crate::lifecycle::host_reconcile;
 use crate::lifecycle::parents;
 use crate::lifecycle::release::{self, Remaining};
 use crate::lifecycle::repair;
@@ -45,7 +45,7 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     let mut made = store.made_parents()?;
     // A VLAN before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
-    let of_host = host_access::review(store, &mended.records, mended.in_doubt, &mut context.host_netlink)?;
+    let of_host = host_reconcile::review(store, &mended.records, mended.in_doubt, &mut context.host_netlink)?;
     for record in mended.records.iter().filter(|record| !kernel::lives(&record.holder)) {
         let id = &record.container;
         let commands = if shared_netns::is_used(store, record)? {
@@ -66,7 +66,9 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     }
     let locked = context.lock()?;
     let host = &mut context.host_netlink;
-    if dry_run || collected.note(host_access::settle(&locked, context.host_netns.get()?, host)) {
+    if dry_run
+        || collected.note(host_reconcile::settle(&locked, &context.settings, context.host_netns.get()?, host))
+    {
         collected.done.extend(of_host);
     }
     for (segment, address) in locked.expire(lifted, dry_run)? {

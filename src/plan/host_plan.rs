@@ -164,6 +164,7 @@ mod tests {
         };
         let make = "ip link add link eth0 name ulh-lan address 02:00:00:00:00:05 type macvlan mode bridge && \
                     sysctl -w net/ipv4/conf/ulh-lan/arp_filter=1 net/ipv4/conf/ulh-lan/arp_announce=2 \
+                    net/ipv4/conf/ulh-lan/arp_notify=1 net/ipv6/conf/ulh-lan/ndisc_notify=1 \
                     net/ipv6/conf/ulh-lan/accept_ra=0 net/ipv6/conf/ulh-lan/disable_ipv6=0 && \
                     ip addr add 10.0.0.5 dev ulh-lan noprefixroute && \
                     ip -6 addr add 2001:db8::5 dev ulh-lan noprefixroute && \

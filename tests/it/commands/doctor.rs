@@ -291,7 +291,7 @@ fn the_ledger_unread() {
     let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
     let path = bed.path(&format!("run/containers/{}.json", web.id));
     let record = fs::read_to_string(&path).unwrap();
-    fs::write(&path, record.replacen("\"version\": 1", "\"version\": 9", 1)).unwrap();
+    fs::write(&path, record.replacen("\"version\": 2", "\"version\": 9", 1)).unwrap();
     assert_unread(
         &findings(&bed),
         &format!("{} is of version 9: a newer underlay has written it", path.display()),
