@@ -11,7 +11,8 @@ use crate::lifecycle::parents;
 use crate::lifecycle::release::{self, Remaining};
 use crate::lifecycle::repair;
 use crate::lifecycle::shared_netns;
-use crate::plan::{self, Op};
+use crate::plan::host::HostOp;
+use crate::plan::{self, Removal};
 
 /// What a collection came to.
 #[derive(Debug, Default)]
@@ -87,12 +88,12 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         if mended.in_doubt || store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
             let Some(left) = parents::left_of(store, &name, host)? else { continue };
             if dry_run || collected.note(parents::sweep(&locked, &name, host)) {
-                collected.done.push(Op::DeleteParent { name: left }.to_string());
+                collected.done.push(HostOp::DeleteParent(left).to_string());
             }
             continue;
         }
         if dry_run || collected.note(parents::drop_unneeded(&locked, &name, host)) {
-            collected.done.push(Op::DeleteParent { name }.to_string());
+            collected.done.push(HostOp::DeleteParent(name).to_string());
         }
     }
     Ok(collected)
@@ -108,7 +109,7 @@ fn commands(store: &Store, record: &Record, remaining: &Remaining) -> Vec<String
             of_links.iter().map(|op| nsenter.clone().run(&op.line()).to_string()).collect()
         }
         Remaining::Numbered(nsid) => {
-            let in_nsid = |op: &Op| format!("# {op}, in the network namespace of number {nsid}");
+            let in_nsid = |op: &Removal| format!("# {op}, in the network namespace of number {nsid}");
             of_links.iter().map(in_nsid).collect()
         }
     };

@@ -24,7 +24,7 @@ use crate::net::link::Link;
 use crate::net::name::NetworkName;
 use crate::net::ways::Ways;
 use crate::netlink::Socket;
-use crate::plan::host_plan::{HostOp, Present};
+use crate::plan::host::{HostOp, Present};
 
 /// # Errors
 /// When the host has a link of the name that its own link in `network` is to have, and that is somebody else's.

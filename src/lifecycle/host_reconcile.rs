@@ -11,7 +11,7 @@ use crate::ledger::{Locked, Records, Store};
 use crate::lifecycle::host_access::{drop_unneeded, found, known, make_link};
 use crate::lifecycle::host_conflicts::{Host, HostProbes};
 use crate::netlink::Socket;
-use crate::plan::host_plan::{self, HostOp, Present};
+use crate::plan::host::{Changes, HostOp, Present};
 
 /// What [`settle`] will do when the dead among `records` have been taken back, as commands that do the same.
 ///
@@ -31,8 +31,9 @@ pub(crate) fn review(
         let Some(link) = known(store, &network)? else { continue };
         let is_used = living.iter().any(|record| record.uses_host_link(&network));
         if is_used || in_doubt || store.keeps_host_link(&link) {
-            let ops = needed(&link, living.iter().copied(), all_known, host)?;
-            steps.extend(ops.iter().map(ToString::to_string));
+            if let Some(changes) = changes(&link, living.iter().copied(), all_known, host)? {
+                steps.extend(changes.ops(&link).iter().map(ToString::to_string));
+            }
             continue;
         }
         if !all_known {
@@ -49,27 +50,29 @@ pub(crate) fn review(
     Ok(steps)
 }
 
-/// What makes the host's link as those `living` need it. A link of that name that is somebody else's is left alone; so are
-/// routes that nobody is known to need, unless it is known what all need.
-fn needed<'a>(
+/// What makes the host's link as those `living` need it. `None` if the link of that name is not ours: it is left alone. So
+/// are routes that no known container needs, unless all are known.
+fn changes<'a>(
     link: &HostLink,
     living: impl IntoIterator<Item = &'a Record>,
     all_known: bool,
     host: &mut Socket,
-) -> Result<Vec<HostOp>> {
+) -> Result<Option<Changes>> {
     let present = match found(link, host) {
         Err(error) if error.kind() == Kind::Taken => {
             log::warn!("{error}");
-            return Ok(Vec::new());
+            return Ok(None);
         }
         present => present?,
     };
     let routes = present.as_ref().map(|present| host.routes_of(present.link.ifindex, None)).transpose()?;
     let present =
         present.map(|present| Present::new(present.link, present.addresses, &routes.unwrap_or_default()));
-    let mut ops = host_plan::settle(link, &link.open_routes(living, &host.ways()?), present.as_ref());
-    ops.retain(|op| all_known || !matches!(op, HostOp::DeleteRoute(..)));
-    Ok(ops)
+    let mut changes = Changes::of(link, &link.open_routes(living, &host.ways()?), present.as_ref());
+    if !all_known {
+        changes.delete.clear();
+    }
+    Ok(Some(changes))
 }
 
 /// Makes every one of the host's links such as the containers need it that live.
@@ -99,23 +102,16 @@ pub(crate) fn settle(
         if !is_used && !store.is_in_doubt()? && !store.keeps_host_link(&link) {
             continue;
         }
-        let mut is_new = false;
-        for op in needed(&link, living.iter().copied(), !store.is_in_doubt()? && unknown.is_empty(), host)? {
-            match (op, link.ifindex) {
-                (HostOp::MakeLink(old), _) => {
-                    link = make_link(locked, &old, &mut place, host)?;
-                    is_new = true;
-                }
-                (HostOp::AddRoute(name, route), Some(ifindex)) => {
-                    kernel::add_host_routes(&name, ifindex, &[route], host)?;
-                }
-                (HostOp::DeleteRoute(name, to), Some(ifindex)) => {
-                    kernel::delete_host_routes(&name, ifindex, &[to], host)?;
-                }
-                (HostOp::DeleteLink(_) | HostOp::AddRoute(..) | HostOp::DeleteRoute(..), _) => {}
-            }
+        let all_known = !store.is_in_doubt()? && unknown.is_empty();
+        let Some(changes) = changes(&link, living.iter().copied(), all_known, host)? else { continue };
+        if changes.make {
+            link = make_link(locked, &link, &mut place, host)?;
         }
-        if is_new {
+        if let Some(ifindex) = link.ifindex {
+            kernel::delete_host_routes(&link.name, ifindex, &changes.delete, host)?;
+            kernel::add_host_routes(&link.name, ifindex, &changes.add, host)?;
+        }
+        if changes.make {
             locked.write_host_link(&link)?;
         }
     }

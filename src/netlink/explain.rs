@@ -1,23 +1,30 @@
 //! A refusal of the kernel in words: what it means for this operation, and what to do.
 
+use std::fmt::Display;
+
 use nix::libc;
 
 use super::reply::Refusal;
 use crate::error::{Error, Kind};
 use crate::escape::shell::Line;
 use crate::net::driver::{Driver, Kind as DriverKind, MacvlanMode};
-use crate::net::parent::ParentSpec;
-use crate::plan::Op;
+use crate::net::parent::{MadeParent, ParentSpec};
+use crate::plan::host::HostOp;
+use crate::plan::{Configure, CreateLink, Removal};
 
 /// Whether something was refused because an address or MAC address is in use on the segment.
 pub(crate) fn is_in_use(error: &Error) -> bool {
     error.kind() == Kind::Kernel(libc::EADDRINUSE)
 }
 
-/// Says why `op` was refused; `op` in the words of a shell, and the kernel's own words and errno, stand at the end.
-pub(crate) fn explain(op: &Op, refusal: &Refusal) -> Error {
-    let (sentence, hint) = match op {
-        Op::CreateLink { name, parent, driver, mac, .. } => match (refusal.errno, driver) {
+/// Why the link of `create` was not made. The command that does the same, the kernel's own words and errno stand at the
+/// end.
+pub(crate) fn create_link(create: &CreateLink, refusal: &Refusal) -> Error {
+    let CreateLink { name, parent, driver, mac, .. } = create;
+    error(
+        create,
+        refusal,
+        match (refusal.errno, driver) {
             (libc::EEXIST, _) => (
                 format!("interface {name} exists in the container already"),
                 "ask for another ifname, or leave it out".to_owned(),
@@ -60,7 +67,13 @@ pub(crate) fn explain(op: &Op, refusal: &Refusal) -> Error {
             ),
             _ => (format!("cannot make {} link {name} on parent {parent}", driver.kind()), String::new()),
         },
-        Op::AddAddress { link, address } => match refusal.errno {
+    )
+}
+
+/// Why `step` was refused.
+pub(crate) fn configure(step: &Configure, refusal: &Refusal) -> Error {
+    let text = match step {
+        Configure::AddAddress { link, address } => match refusal.errno {
             libc::EADDRINUSE => (
                 format!(
                     "address {address} is in use on another {} link of the same parent",
@@ -74,14 +87,14 @@ pub(crate) fn explain(op: &Op, refusal: &Refusal) -> Error {
             ),
             _ => (format!("cannot give {link} the address {address}"), String::new()),
         },
-        Op::SetUp { link, .. } => match refusal.errno {
+        Configure::SetUp { link, .. } => match refusal.errno {
             libc::EADDRINUSE | libc::EBUSY => (
                 format!("the MAC address of {link} is in use on the same parent"),
                 "ask for another mac, or leave it out to get a free one".to_owned(),
             ),
             _ => (format!("cannot set {link} up"), String::new()),
         },
-        Op::AddRoute { route, table, .. } if refusal.errno == libc::EEXIST => match table {
+        Configure::AddRoute { route, table, .. } if refusal.errno == libc::EEXIST => match table {
             Some(table) => (
                 format!("table {table} of the container has a route to {} already", route.to),
                 "give each link a table of its own".to_owned(),
@@ -91,14 +104,14 @@ pub(crate) fn explain(op: &Op, refusal: &Refusal) -> Error {
                 "let one network alone give the default route".to_owned(),
             ),
         },
-        Op::AddRoute { link, route, .. } => match refusal.errno {
+        Configure::AddRoute { link, route, .. } => match refusal.errno {
             libc::ENETUNREACH => (
                 format!("{link} does not reach {}", route.via.map(|via| via.to_string()).unwrap_or_default()),
                 "the gateway must lie in the subnet of the link, or be onlink".to_owned(),
             ),
             _ => (format!("cannot route {} by {link}", route.to), String::new()),
         },
-        Op::AddRule { from, table } => match refusal.errno {
+        Configure::AddRule { from, table } => match refusal.errno {
             libc::EEXIST => (
                 format!("the container has a rule for {from} already"),
                 "see it with `ip rule` in the container".to_owned(),
@@ -109,7 +122,20 @@ pub(crate) fn explain(op: &Op, refusal: &Refusal) -> Error {
             ),
             _ => (format!("cannot make a rule for {from}"), String::new()),
         },
-        Op::MakeParent { name, recipe } => match (refusal.errno, recipe) {
+        Configure::SetIpv6 { .. } | Configure::SetNotify { .. } | Configure::SetSysctl { .. } => {
+            (format!("cannot do `{step}`"), String::new())
+        }
+    };
+    error(step, refusal, text)
+}
+
+/// Why `parent` was not made, which `op` shows.
+pub(crate) fn make_parent(parent: &MadeParent, op: &HostOp, refusal: &Refusal) -> Error {
+    let MadeParent { name, recipe, .. } = parent;
+    error(
+        op,
+        refusal,
+        match (refusal.errno, recipe) {
             (libc::EEXIST, ParentSpec::Vlan { .. }) => (
                 format!("{recipe} exists under another name than {name}"),
                 format!(
@@ -125,13 +151,15 @@ pub(crate) fn explain(op: &Op, refusal: &Refusal) -> Error {
             }
             _ => (format!("cannot make {name} ({recipe})"), String::new()),
         },
-        Op::SetIpv6 { .. }
-        | Op::SetNotify { .. }
-        | Op::SetSysctl { .. }
-        | Op::DeleteLasting(_)
-        | Op::DeleteLink { .. }
-        | Op::DeleteParent { .. } => (format!("cannot do `{op}`"), String::new()),
-    };
+    )
+}
+
+/// Why `removal` was refused.
+pub(crate) fn removal(removal: &Removal, refusal: &Refusal) -> Error {
+    error(removal, refusal, (format!("cannot do `{removal}`"), String::new()))
+}
+
+fn error(op: &dyn Display, refusal: &Refusal, (sentence, hint): (String, String)) -> Error {
     let error = Error::new(Kind::Kernel(refusal.errno), format!("{sentence} ({op}: {refusal})"));
     if hint.is_empty() { error } else { error.hint(hint) }
 }
@@ -143,9 +171,10 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_the_kernels_words() {
-        let op = Op::AddAddress { link: "eth0".parse().unwrap(), address: "10.0.0.9/24".parse().unwrap() };
+        let step =
+            Configure::AddAddress { link: "eth0".parse().unwrap(), address: "10.0.0.9/24".parse().unwrap() };
         let text = Some("Address already assigned to an ipvlan device".to_owned());
-        let error = explain(&op, &Refusal { errno: libc::EADDRINUSE, text });
+        let error = configure(&step, &Refusal { errno: libc::EADDRINUSE, text });
         assert_eq!(
             error.to_string(),
             "address 10.0.0.9/24 is in use on another ipvlan link of the same parent \
@@ -158,7 +187,7 @@ mod tests {
     #[test]
     fn every_refusal_has_a_sentence() {
         let driver = Driver::Ipvlan { mode: IpvlanMode::L2, flag: IpvlanFlag::Bridge };
-        let create = Op::CreateLink {
+        let create = CreateLink {
             name: "eth0".parse().unwrap(),
             parent: "lan0".parse().unwrap(),
             parent_index: 2,
@@ -166,11 +195,11 @@ mod tests {
             mac: None,
             mtu: None,
             bclim: None,
-            tuning: crate::net::link_options::LinkOptions::default(),
+            options: crate::net::link_options::LinkOptions::default(),
             group: 1,
         };
         for errno in 1..=133 {
-            let error = explain(&create, &Refusal { errno, text: None });
+            let error = create_link(&create, &Refusal { errno, text: None });
             assert_eq!(error.kind(), Kind::Kernel(errno));
             assert!(
                 error.to_string().contains("eth0")

@@ -20,12 +20,10 @@ use super::attr::{attribute, nested, octets};
 use super::link_info;
 pub(crate) use super::nlmsg::{Message, unsound};
 use crate::error::{Error, Result};
-use crate::net::driver::Driver;
-use crate::net::link_options::LinkOptions;
-use crate::net::mac::MacAddr;
 use crate::net::name::IfName;
 use crate::net::route::{Route, RouteType, TableId};
 use crate::net::vlan::VlanProtocol;
+use crate::plan::CreateLink;
 use crate::plan::persistent::PROTOCOL;
 
 /// `IFLA_VLAN_*` of linux/if_link.h, which neli lacks.
@@ -192,47 +190,26 @@ pub(crate) fn mark(ifindex: u32, alias: &str) -> Result<Message> {
     Message::new(Rtm::Setlink, NlmF::ACK, link(ifindex, [alias])?)
 }
 
-/// A link to make for a container.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NewLink<'a> {
-    /// What it is given besides.
-    pub(crate) tuning: &'a LinkOptions,
-    /// Its name.
-    pub(crate) name: &'a IfName,
-    /// The parent's ifindex on the host.
-    pub(crate) parent_index: u32,
-    /// Its type and mode.
-    pub(crate) driver: Driver,
-    /// Its MAC address, if asked for.
-    pub(crate) mac: Option<MacAddr>,
-    /// Its MTU, if not the parent's.
-    pub(crate) mtu: Option<u32>,
-    /// Its limit for unqueued broadcasts.
-    pub(crate) bclim: Option<i32>,
-    /// Its device group.
-    pub(crate) group: u32,
-}
-
 /// `ip link add link PARENT name NAME netns NETNS group GROUP [address MAC] [mtu MTU] type …`
 ///
 /// One message, sent on a socket of the host: the link is born in the container's namespace with its own name,
 /// and nothing ever shows on the host.
-pub(crate) fn create_link(new: NewLink<'_>, netns: BorrowedFd<'_>) -> Result<Message> {
-    let NewLink { name, parent_index, driver, mac, mtu, bclim, tuning, group } = new;
+pub(crate) fn create_link(create: &CreateLink, netns: BorrowedFd<'_>) -> Result<Message> {
+    let CreateLink { name, parent_index, driver, mac, mtu, bclim, options, group, .. } = create;
     let mut attributes = vec![
         attribute(Ifla::Ifname, name.as_str())?,
-        attribute(Ifla::Link, parent_index)?,
+        attribute(Ifla::Link, *parent_index)?,
         attribute(Ifla::NetNsFd, netns.as_raw_fd())?,
-        attribute(Ifla::Group, group)?,
-        link_info::write(driver, bclim, tuning)?,
+        attribute(Ifla::Group, *group)?,
+        link_info::write(*driver, *bclim, options)?,
     ];
     if let Some(mac) = mac {
         attributes.push(attribute(Ifla::Address, Buffer::from(&mac.bytes()[..]))?);
     }
-    if let Some(mtu) = mtu {
+    if let Some(mtu) = *mtu {
         attributes.push(attribute(Ifla::Mtu, mtu)?);
     }
-    if let Some(length) = tuning.txqueuelen {
+    if let Some(length) = options.txqueuelen {
         attributes.push(attribute(Ifla::Txqlen, length)?);
     }
     Message::new(Rtm::Newlink, NlmF::CREATE | NlmF::EXCL | NlmF::ACK, link(0, attributes)?)

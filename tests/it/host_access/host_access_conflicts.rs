@@ -47,7 +47,8 @@ fn picked(driver: &str) {
     let bed = bed(&["172.16.86.2/24", "172.16.86.3/24", "2001:db8:abc8::1/64", "2001:db8:abc8::2/64"]);
     let before = owner(&bed, "172.16.86.1");
     bed.create(&format!("-d {driver} {CREATE} --host-access lan"));
-    let web = bed.container(Bare, "web").networks("lan:ip=172.16.86.77,ip=2001:db8:abc8::77").start().unwrap();
+    let web =
+        bed.container(Bare, "web").networks("lan:ip=172.16.86.77,ip=2001:db8:abc8::77").start().unwrap();
     assert_eq!(of_host(&bed), ["172.16.86.4", "2001:db8:abc8::3"]);
     assert_eq!(owner(&bed, "172.16.86.1"), before, "the router has its own still");
     let events = bed.run("events");
