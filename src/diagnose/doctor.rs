@@ -11,7 +11,7 @@ use crate::diagnose::links::{self, Defined};
 use crate::diagnose::modules::{LinkType, missing, needed};
 use crate::diagnose::programs::{self, Program};
 use crate::diagnose::system::{self, System};
-use crate::diagnose::{docker, permissions, platform, quarantine};
+use crate::diagnose::{docker, permissions, quarantine};
 use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
@@ -31,8 +31,6 @@ pub(crate) fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     let defined = networks(store, &mut host, &mut findings)?;
     let links = host.host_links()?;
     can_make(system, &defined, &mut findings)?;
-    let dmi = system.dmi();
-    findings.extend(defined.iter().filter_map(|one| platform::network(&dmi, &one.network, &one.file)));
     let uplink = host.uplink()?;
     findings.extend(defined.iter().flat_map(|one| links::parent(one, &links, uplink)));
     findings.extend(links::together(&defined, &links));

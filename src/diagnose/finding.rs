@@ -39,8 +39,6 @@ pub(crate) enum Severity {
 pub(crate) enum Subject {
     /// What the kernel can make.
     Kernel,
-    /// The machine that the kernel runs on.
-    Machine,
     /// The definitions of networks, and the settings.
     Networks,
     /// The links that networks hang on.
@@ -57,9 +55,8 @@ pub(crate) enum Subject {
 
 impl Subject {
     /// All there are.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Kernel,
-        Self::Machine,
         Self::Networks,
         Self::Parents,
         Self::Containers,
@@ -73,7 +70,6 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Kernel => "kernel",
-            Self::Machine => "machine",
             Self::Networks => "networks",
             Self::Parents => "parents",
             Self::Containers => "containers",

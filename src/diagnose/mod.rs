@@ -17,7 +17,6 @@ pub(crate) mod hooks;
 pub(crate) mod links;
 pub(crate) mod modules;
 pub(crate) mod permissions;
-pub(crate) mod platform;
 pub(crate) mod programs;
 pub(crate) mod quarantine;
 pub(crate) mod system;

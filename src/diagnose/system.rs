@@ -1,5 +1,5 @@
-//! The door to other programs' files, for people who ask what is wrong: settings of engines, their hook folders, what
-//! the firmware says. Below a root folder, so that the system of another place can be looked at.
+//! Reads the files of other programs: settings of engines, their hook folders, lists of kernel modules. They are below a
+//! root folder, so that a system that is mounted elsewhere can be examined.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,7 +12,6 @@ use crate::diagnose::docker::Docker;
 use crate::diagnose::hooks::{self, Engine, HookFile};
 use crate::diagnose::modules::{LinkType, lists};
 use crate::diagnose::permissions::Access;
-use crate::diagnose::platform::Dmi;
 use crate::diagnose::programs::{self, Program};
 use crate::error::Result;
 use crate::fs::file::{self, Trust};
@@ -158,20 +157,6 @@ impl System {
             has_cdi_file: self.has(cdi_path),
             cdi_path: self.shown(cdi_path),
         })
-    }
-
-    /// What the firmware says of the machine.
-    pub(crate) fn dmi(&self) -> Dmi {
-        let says = |name: &str| {
-            let text = Self::text(&self.path("/sys/class/dmi/id").join(name)).unwrap_or_default();
-            text.trim().to_owned()
-        };
-        Dmi {
-            vendor: says("sys_vendor"),
-            product: says("product_name"),
-            asset_tag: says("chassis_asset_tag"),
-            bios: says("bios_version"),
-        }
     }
 
     /// Whether the running kernel, of `release`, has links of a type: built in, loaded, or where it finds its modules.

@@ -15,7 +15,7 @@ use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::{Installed, Ipvlan, Macvlan, Program, Tool, Wireless};
-    let all: [Named; 12] = [
+    let all: [Named; 11] = [
         ("link_types", &[], link_types),
         ("parents", &[Macvlan], parents),
         ("drivers_on_one_parent", &[Macvlan], drivers_on_one_parent),
@@ -27,7 +27,6 @@ pub fn tests() -> Vec<Test> {
         ("hooks", &[], hooks),
         ("docker", &[], docker),
         ("programs_that_others_can_write", &[], programs),
-        ("virtual_machines", &[], virtual_machines),
     ];
     let alone: [Named; 2] = [
         ("modules", &[Installed, Ipvlan, Program("modprobe")], modules),
@@ -280,7 +279,7 @@ fn the_ledger() {
     let command = finding["command"].as_str().unwrap();
     let mended = format!("{command} && {doctor}");
     let page = outcome(bed.host.command("unshare").args(["--mount", "sh", "-c", &mended]), b"");
-    let well = ["kernel", "machine", "networks", "parents", "containers", "hooks", "docker", "state"];
+    let well = ["kernel", "networks", "parents", "containers", "hooks", "docker", "state"];
     let well: String = well.map(|subject| format!("{subject}: all is well\n")).concat();
     assert_eq!((page.code, page.stdout, page.stderr), (0, well, String::new()));
 }
@@ -403,19 +402,6 @@ fn programs() {
     program(&bed, "home/u/underlay", "");
     chown(bed.path("root/home/u"), Some(1000), None).unwrap();
     assert_eq!(ids(&bed), ["program-of-others"]);
-}
-
-fn virtual_machines() {
-    let bed = Bed::new();
-    for (name, vendor, severity) in [("vmware", "VMware, Inc.", "note"), ("cloud", "Amazon EC2", "warning")] {
-        define(&bed, name, r#""driver": "macvlan", "parent": "eth0", "macvlan_mode": "bridge""#);
-        write(&bed, "sys/class/dmi/id/sys_vendor", &format!("{vendor}\n"));
-        let severities = findings(&bed).into_iter().filter(|finding| finding["id"] == "mac-filter");
-        assert_eq!(severities.map(|finding| finding["severity"].clone()).collect::<Vec<_>>(), [severity]);
-        found_and_mended(&bed, &["mac-filter"]);
-        assert!(bed.run("network ls").contains("ipvlan mode l2 bridge"));
-        bed.run(&format!("network rm {name}"));
-    }
 }
 
 /// A module that the list of modules has not, and that is not loaded.
