@@ -1,4 +1,4 @@
-//! `underlay doctor`: a page of what is wrong, and how it is mended.
+//! `underlay doctor`: prints what is wrong, and what fixes it.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::output::{self, Format};
 use crate::diagnose::doctor;
-use crate::diagnose::finding::{Finding, Severity, Subject};
+use crate::diagnose::finding::{AREAS, Finding, Severity};
 use crate::diagnose::system::System;
 use crate::error::{Error, Result};
 use crate::ledger::Store;
@@ -40,21 +40,15 @@ fn many(what: Severity, count: usize) -> String {
     format!("{count} {what}{plural}")
 }
 
-/// Each subject, and what there is to say of it.
+/// Prints the findings by area.
 fn page(findings: &[Finding]) -> Result<()> {
-    for subject in Subject::ALL {
-        let here: Vec<_> = findings.iter().filter(|finding| finding.subject == subject).collect();
-        if here.is_empty() {
-            output::line(&format!("{subject}: all is well"))?;
-            continue;
-        }
-        output::line(&format!("{subject}:"))?;
-        for Finding { id, severity, what, why, command, .. } in here {
+    for area in AREAS {
+        let here: Vec<_> = findings.iter().filter(|finding| finding.subject == area).collect();
+        output::line(&format!("{area}:{}", if here.is_empty() { " all is well" } else { "" }))?;
+        for Finding { id, severity, what, why, fix, .. } in here {
             output::line(&format!("  {severity}: {what} [{id}]"))?;
             output::line(&format!("    {why}"))?;
-            if let Some(command) = command {
-                output::line(&format!("    mend it: {command}"))?;
-            }
+            output::line(&format!("    fix: {fix}"))?;
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::diagnose::difference::{Difference, What};
-use crate::diagnose::finding::{Finding, Severity, Subject};
+use crate::diagnose::finding::{Area, Finding, Severity};
 use crate::escape::shell::Line;
 use crate::ledger::host_link;
 use crate::ledger::record::{Attached, Record};
@@ -18,7 +18,9 @@ pub(crate) fn duplicates(
     links: &[HostLinkInfo],
     addresses: &[(u32, IpNet)],
 ) -> Vec<Finding> {
-    let error = |id, what, why: &str| Finding::new((Subject::Containers, Severity::Error, id), what, why);
+    let error = |id, what, why: &str, fix: Line| {
+        Finding::new((Area::Containers, Severity::Error, id), what, why, fix)
+    };
     let of_network =
         |link: &HostLinkInfo| link.link.alias.as_deref().and_then(host_link::network_of).is_some();
     let mut findings = Vec::new();
@@ -29,8 +31,8 @@ pub(crate) fn duplicates(
             let (ip, name) = (net.addr(), &link.link.name);
             let what = format!("address {ip} of container {} is the host's too, on {name}", record.container);
             let why = "neighbours send to the one or the other, now and then";
-            let command = Line::of("ip addr del").word(net).text("dev").word(name).to_string();
-            findings.push(error("duplicate-address", what, why).mended_by(command));
+            let fix = Line::of("ip addr del").word(net).text("dev").word(name);
+            findings.push(error("duplicate-address", what, why, fix));
         }
         let same = |link: &&HostLinkInfo| {
             attached.own_mac().is_some_and(|mac| link.link.mac == Some(mac)) && !of_network(link)
@@ -42,9 +44,8 @@ pub(crate) fn duplicates(
                 record.container
             );
             let why = "on one LAN, switches send its frames to the one or the other";
-            let command =
-                Line::of("ip link set").named("dev", name).text("address").word(another(mac)).to_string();
-            findings.push(error("duplicate-mac", what, why).mended_by(command));
+            let fix = Line::of("ip link set").named("dev", name).text("address").word(another(mac));
+            findings.push(error("duplicate-mac", what, why, fix));
         }
     }
     findings
@@ -70,7 +71,8 @@ pub(crate) fn filters(record: &Record, filters: &[Filters]) -> Vec<Finding> {
     let has_v4 =
         |(attached, _): &(&Attached, &Filters)| attached.addresses.iter().any(|net| net.addr().is_ipv4());
     let links: Vec<_> = record.attachments.iter().zip(filters).filter(has_v4).collect();
-    let warning = |id, what, why| Finding::new((Subject::Containers, Severity::Warning, id), what, why);
+    let warning =
+        |id, what, why, fix: Line| Finding::new((Area::Containers, Severity::Warning, id), what, why, fix);
     let netns = format!("--net=/proc/{}/ns/net", record.holder.pid);
     let inside = Line::of("nsenter").word(netns).text("sysctl -w");
     let is_way_out = |attached: &Attached| {
@@ -91,8 +93,7 @@ pub(crate) fn filters(record: &Record, filters: &[Filters]) -> Vec<Finding> {
             );
             let link = attached.ifname.as_str().replace('.', "/");
             let setting = format!("net.ipv4.conf.{link}.rp_filter=2");
-            let command = inside.clone().word(setting).to_string();
-            findings.push(warning("rp-filter", what, why).mended_by(command));
+            findings.push(warning("rp-filter", what, why, inside.clone().word(setting)));
         }
     }
     for (at, (attached, _)) in links.iter().enumerate() {
@@ -108,8 +109,7 @@ pub(crate) fn filters(record: &Record, filters: &[Filters]) -> Vec<Finding> {
                        the links do not hold"
                 .to_owned();
             let settings = "net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2";
-            let command = inside.clone().text(settings).to_string();
-            findings.push(warning("arp-flux", what, why).mended_by(command));
+            findings.push(warning("arp-flux", what, why, inside.clone().text(settings)));
         }
     }
     findings
@@ -124,8 +124,8 @@ pub(crate) fn host_filters(name: &str, filters: Filters) -> Option<Finding> {
         );
         let why = "containers reach the host at the address of that link, and at none of its others";
         let setting = format!("net.ipv4.conf.{}.arp_ignore=0", name.replace('.', "/"));
-        let command = Line::of("sysctl -w net.ipv4.conf.all.arp_ignore=0").word(setting).to_string();
-        Finding::new((Subject::Containers, Severity::Note, "host-arp-ignore"), what, why).mended_by(command)
+        let fix = Line::of("sysctl -w net.ipv4.conf.all.arp_ignore=0").word(setting);
+        Finding::new((Area::Containers, Severity::Note, "host-arp-ignore"), what, why, fix)
     };
     (filters.arp_ignore > 0).then(finding)
 }
@@ -138,8 +138,8 @@ pub(crate) fn difference(difference: &Difference) -> Option<Finding> {
     if of_network || hint.contains("`underlay gc`") {
         return None;
     }
-    if let (What::File, Some(unread)) = (difference.what, &difference.found) {
-        return Some(Finding::new((Subject::State, Severity::Error, "ledger"), unread, hint));
+    if let (What::File, Some(error)) = (difference.what, &difference.found) {
+        return Some(unread(error, difference.hint.as_deref()));
     }
     let what = [
         difference.container.as_ref().map(|id| format!("container {id}")),
@@ -150,5 +150,13 @@ pub(crate) fn difference(difference: &Difference) -> Option<Finding> {
     let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
     let (expected, found) = (or_none(&difference.expected), or_none(&difference.found));
     let what = format!("{}: {} is {found}, and should be {expected}", what.join(", "), difference.what);
-    Some(Finding::new((Subject::Containers, Severity::Warning, "differs"), what, hint))
+    let why = "somebody has changed it since underlay made it";
+    Some(Finding::new((Area::Containers, Severity::Warning, "differs"), what, why, hint))
+}
+
+/// A part of the ledger cannot be read, for `error`.
+pub(crate) fn unread(error: &str, hint: Option<&str>) -> Finding {
+    let why = "what containers hold is not known";
+    let fix = hint.unwrap_or("see `journalctl --dmesg` for errors of the disk");
+    Finding::new((Area::State, Severity::Error, "ledger"), error, why, fix)
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::diagnose::finding::{Finding, Severity, Subject};
-use crate::escape::shell;
+use crate::diagnose::finding::{Area, Finding, Fix, Severity};
+use crate::escape::shell::Line;
 
 /// What is there of Docker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,14 +27,16 @@ const CDI_BY_DEFAULT: (u32, u32) = (28, 2);
 
 /// What keeps Docker from attaching containers to our networks.
 pub(crate) fn docker(docker: &Docker, has_networks: bool) -> Vec<Finding> {
-    let finding = |severity, id, what, why: &str| Finding::new((Subject::Docker, severity, id), what, why);
+    let finding =
+        |severity, id, what, why: &str, fix: Fix| Finding::new((Area::Docker, severity, id), what, why, fix);
     let settings: Map<String, Value> =
         match docker.settings.as_deref().map_or(Ok(Map::new()), serde_json::from_str) {
             Ok(settings) => settings,
             Err(error) => {
                 let what = format!("Docker cannot read {}: {error}", docker.path);
-                let why = "dockerd does not start with settings that it cannot read: mend them in an editor";
-                return vec![finding(Severity::Error, "docker-settings", what, why)];
+                let why = "dockerd does not start with settings that it cannot read";
+                let fix = "correct the file in an editor".into();
+                return vec![finding(Severity::Error, "docker-settings", what, why, fix)];
             }
         };
     let why = "Docker has no hook files: containers ask for networks by CDI devices (docker run --device \
@@ -51,30 +53,22 @@ pub(crate) fn docker(docker: &Docker, has_networks: bool) -> Vec<Finding> {
             "Docker {major}.{minor} knows no CDI, and has no runtime underlay-runtime in {}",
             docker.path
         );
-        let mut with = settings;
-        let runtimes = with.entry("runtimes").or_insert_with(|| Value::Object(Map::new()));
-        if let Some(runtimes) = runtimes.as_object_mut() {
-            runtimes.insert("underlay".to_owned(), serde_json::json!({"path": "/usr/bin/underlay-runtime"}));
-        }
-        let why = format!("{why}; with that, and Docker restarted: docker run --runtime underlay");
-        return vec![
-            finding(Severity::Warning, "docker-runtime", what, &why).mended_by(write(&docker.path, with)),
-        ];
+        let fix = format!(
+            "in {}, set runtimes.underlay.path to \"/usr/bin/underlay-runtime\", restart Docker, and run containers with \
+             --runtime underlay",
+            docker.path
+        );
+        return vec![finding(Severity::Warning, "docker-runtime", what, why, fix.into())];
     }
     if !cdi.unwrap_or(version >= CDI_BY_DEFAULT) {
         let what = format!("features.cdi of Docker {major}.{minor} is off in {}", docker.path);
-        let mut with = settings;
-        let features = with.entry("features").or_insert_with(|| Value::Object(Map::new()));
-        if let Some(features) = features.as_object_mut() {
-            features.insert("cdi".to_owned(), true.into());
-        }
-        let why = format!("{why}; Docker must be restarted then");
-        findings
-            .push(finding(Severity::Warning, "docker-cdi", what, &why).mended_by(write(&docker.path, with)));
+        let fix = format!("in {}, set features.cdi to true, and restart Docker", docker.path);
+        findings.push(finding(Severity::Warning, "docker-cdi", what, why, fix.into()));
     }
     if has_networks && !docker.has_cdi_file {
         let what = format!("there are networks, and no {}", docker.cdi_path);
-        findings.push(finding(Severity::Warning, "cdi-file", what, why).mended_by("underlay cdi"));
+        let fix = Line::of("underlay cdi").into();
+        findings.push(finding(Severity::Warning, "cdi-file", what, why, fix));
     }
     findings
 }
@@ -90,13 +84,6 @@ fn has_our_runtime(settings: &Map<String, Value>) -> bool {
 fn version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.trim().strip_prefix("Docker version ")?.split(['.', ',', '+', '-', ' ']);
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// The command that writes these settings.
-fn write(path: &str, settings: Map<String, Value>) -> String {
-    let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
-    let settings = shell::word(Value::Object(settings).to_string());
-    format!("mkdir -p {} && printf '%s\\n' {settings} > {}", shell::word(folder), shell::word(path))
 }
 
 #[cfg(test)]
@@ -149,14 +136,5 @@ mod tests {
                 "{version} {settings:?}"
             );
         }
-    }
-
-    #[test]
-    fn other_settings_stay() {
-        let settings =
-            serde_json::from_str(r#"{"log-level": "info", "features": {"buildkit": true}}"#).unwrap();
-        let command = write("/etc/docker/daemon.json", settings);
-        let expected = r#"mkdir -p /etc/docker && printf '%s\n' '{"features":{"buildkit":true},"log-level":"info"}' > /etc/docker/daemon.json"#;
-        assert_eq!(command, expected);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::diagnose::check;
 use crate::diagnose::containers::{self, Filters};
-use crate::diagnose::finding::{Finding, Severity, Subject};
+use crate::diagnose::finding::{Area, Finding, Severity};
 use crate::diagnose::hooks;
 use crate::diagnose::links::{self, Defined};
 use crate::diagnose::modules::{LinkType, missing, needed};
@@ -13,6 +13,7 @@ use crate::diagnose::programs::{self, Program};
 use crate::diagnose::system::{self, System};
 use crate::diagnose::{docker, permissions, quarantine};
 use crate::error::{Error, Result};
+use crate::escape::shell::Line;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
 use crate::ledger::host_link;
@@ -31,8 +32,7 @@ pub(crate) fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     let defined = networks(store, &mut host, &mut findings)?;
     let links = host.host_links()?;
     can_make(system, &defined, &mut findings)?;
-    let uplink = host.uplink()?;
-    findings.extend(defined.iter().flat_map(|one| links::parent(one, &links, uplink)));
+    findings.extend(defined.iter().flat_map(|one| links::parent(one, &links)));
     findings.extend(links::together(&defined, &links));
     findings.extend(set_aside(store, &links));
     let engines = system.engines();
@@ -43,43 +43,41 @@ pub(crate) fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     }));
     let (cdi, named) = system.cdi_programs();
     findings.extend(named.iter().filter_map(|called| {
-        programs::program(&system.program(called), called, &cdi, "underlay cdi".to_owned())
+        programs::program(&system.program(called), called, &cdi, Line::of("underlay cdi"))
     }));
     if let Some(docker) = system.docker() {
         findings.extend(docker::docker(&docker, !defined.is_empty()));
     }
     state(store, &mut findings);
     running(store, &defined, &links, &mut host, &mut findings)?;
-    Ok(in_order(&findings))
+    Ok(in_order(findings))
 }
 
-/// By subject, and of each the worst first; two networks on one link have the same to say of it, which is said once.
-fn in_order(findings: &[Finding]) -> Vec<Finding> {
+/// By area, the worst first. Two networks on one parent have the same findings of it, which are told once.
+fn in_order(findings: Vec<Finding>) -> Vec<Finding> {
     let mut ordered: Vec<Finding> = Vec::with_capacity(findings.len());
-    for subject in Subject::ALL {
-        for severity in [Severity::Error, Severity::Warning, Severity::Note] {
-            for finding in findings.iter().filter(|of| of.subject == subject && of.severity == severity) {
-                if !ordered.contains(finding) {
-                    ordered.push(finding.clone());
-                }
-            }
+    for finding in findings {
+        if !ordered.contains(&finding) {
+            ordered.push(finding);
         }
     }
+    ordered.sort_by_key(|finding| (finding.subject, finding.severity));
     ordered
 }
 
 /// The networks that are defined, those that cannot be read being findings, as are settings that cannot.
 fn networks(store: &Store, host: &mut Socket, findings: &mut Vec<Finding>) -> Result<Vec<Defined>> {
     let wrong = |id, error: &Error| {
-        let why = error.hint_text().unwrap_or("mend it in an editor: the sentence says where").to_owned();
-        Finding::new((Subject::Networks, Severity::Error, id), error.to_string(), why)
+        let why = "no container that needs it starts";
+        let fix = error.hint_text().unwrap_or("correct the file in an editor: the sentence says where");
+        Finding::new((Area::Networks, Severity::Error, id), error.to_string(), why, fix)
     };
     let [config, ..] = store.dirs();
     let folders = [config.to_owned(), config.join("networks"), store.settings_path()];
     let names = store.network_names()?;
     let paths = names.iter().map(|name| store.network_path(name));
     let trusted = |path: &Path, findings: &mut Vec<Finding>| {
-        let found = system::access(path).map(|access| permissions::access(path, access, Subject::Networks));
+        let found = system::access(path).map(|access| permissions::access(path, access, Area::Networks));
         let found = found.unwrap_or_default();
         let is_trusted = found.is_empty();
         findings.extend(found);
@@ -107,8 +105,9 @@ fn networks(store: &Store, host: &mut Socket, findings: &mut Vec<Finding>) -> Re
     }
     if names.is_empty() {
         let what = format!("no network is defined in {}", config.join("networks").display());
-        let why = "containers have nothing to be attached to: see `underlay network create --help`";
-        findings.push(Finding::new((Subject::Networks, Severity::Note, "no-network"), what, why));
+        let why = "containers have nothing to be attached to";
+        let fix = "define one: see `underlay network create --help`";
+        findings.push(Finding::new((Area::Networks, Severity::Note, "no-network"), what, why, fix));
     }
     Ok(defined)
 }
@@ -145,7 +144,7 @@ fn state(store: &Store, findings: &mut Vec<Finding>) {
     }
     // As long as there is none, there is nothing in it: looking would make it.
     let Some(access) = system::access(state) else { return };
-    let wrong = permissions::access(state, access, Subject::State);
+    let wrong = permissions::access(state, access, Area::State);
     if !wrong.is_empty() {
         findings.extend(wrong);
         return;
@@ -154,10 +153,7 @@ fn state(store: &Store, findings: &mut Vec<Finding>) {
     if store.settings().is_err() {
         return;
     }
-    let unread = |error: &Error| {
-        let why = error.hint_text().unwrap_or("what containers hold cannot be told").to_owned();
-        Finding::new((Subject::State, Severity::Error, "ledger"), error.to_string(), why)
-    };
+    let unread = |error: &Error| containers::unread(&error.to_string(), error.hint_text());
     match gc::gc(store, false, true) {
         Ok(collected) => findings.extend(permissions::left_over(&collected.done)),
         Err(error) => findings.push(unread(&error)),

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::programs::{self, Program};
-use crate::diagnose::finding::{Finding, Severity, Subject};
-use crate::escape::shell;
+use crate::diagnose::finding::{Area, Finding, Severity};
+use crate::escape::shell::Line;
 
 /// Where both read hooks, if nothing else is said.
 pub(crate) const DEFAULT_DIR: &str = "/usr/share/containers/oci/hooks.d";
@@ -73,7 +73,8 @@ pub(crate) fn hooks(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     for Engine { name: engine, folders } in engines {
-        let finding = |id, what, why: &str| Finding::new((Subject::Hooks, Severity::Error, id), what, why);
+        let finding =
+            |id, what, why: &str, fix: Line| Finding::new((Area::Hooks, Severity::Error, id), what, why, fix);
         let mut read: Vec<&HookFile> = Vec::new();
         for folder in folders {
             for file in files.iter().filter(|file| file.folder == *folder) {
@@ -87,16 +88,13 @@ pub(crate) fn hooks(
             match hook(&file.text) {
                 Err(error) => {
                     let what = format!("{engine} cannot read the hook file {path}: {error}");
-                    let bad =
-                        finding("hook-syntax", what, "with one bad hook file no container starts at all");
+                    let why = "with one bad hook file no container starts at all";
                     let ours = SHIPPED.iter().find(|(stage, _)| file.name == shipped_name(stage));
-                    findings.push(match ours {
-                        Some((stage, _)) => bad.mended_by(write(&file.folder, stage, program)),
-                        None => {
-                            let path = shell::word(&path);
-                            bad.mended_by(format!("mv {path} {path}.off"))
-                        }
-                    });
+                    let fix = match ours {
+                        Some((stage, _)) => write(&file.folder, stage, program),
+                        None => Line::of("mv").word(&path).word(format!("{path}.off")),
+                    };
+                    findings.push(finding("hook-syntax", what, why, fix));
                     // It is told of already.
                     served.extend(ours.map(|(stage, _)| *stage));
                 }
@@ -122,7 +120,7 @@ pub(crate) fn hooks(
                 "poststop" => "what a container held is taken back only when somebody else needs it",
                 _ => "containers start without their networks, and nobody says so",
             };
-            findings.push(finding("hook-missing", what, why).mended_by(write(first, stage, program)));
+            findings.push(finding("hook-missing", what, why, write(first, stage, program)));
         }
     }
     findings
@@ -192,19 +190,19 @@ fn shipped_name(stage: &str) -> String {
 }
 
 /// The command that writes our hook file of `stage` into `folder`.
-fn write(folder: &str, stage: &str, program: &str) -> String {
+fn write(folder: &str, stage: &str, program: &str) -> Line {
     let path = format!("{folder}/{}", shipped_name(stage));
-    format!("mkdir -p {} && {}", shell::word(folder), write_as(&path, stage, program))
+    Line::of("mkdir -p").word(folder).and(&write_as(&path, stage, program))
 }
 
-fn write_as(path: &str, stage: &str, program: &str) -> String {
+fn write_as(path: &str, stage: &str, program: &str) -> Line {
     let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == stage).map_or("", |(_, text)| *text);
     // In one line, with the program where it is.
     let mut file: Value = serde_json::from_str(shipped).unwrap_or_default();
     if let Some(called) = file.pointer_mut("/hook/path") {
         *called = program.into();
     }
-    format!("printf '%s\\n' {} > {}", shell::word(file.to_string()), shell::word(path))
+    Line::of("printf '%s\\n'").word(file).text(">").word(path)
 }
 
 #[cfg(test)]
@@ -263,7 +261,7 @@ mod tests {
         let found = |folders: &[&str], files: &[HookFile], program: Program| {
             let runs = |path: &str| (program.clone(), path.to_owned());
             let findings = hooks(&[engine(folders)], files, "/usr/bin/underlay", runs);
-            findings.into_iter().map(|finding| (finding.id, finding.command.unwrap())).collect::<Vec<_>>()
+            findings.into_iter().map(|finding| (finding.id, finding.fix.to_string())).collect::<Vec<_>>()
         };
         let ids = |found: &[(&'static str, String)]| found.iter().map(|(id, _)| *id).collect::<Vec<_>>();
         assert_eq!(found(&["/a"], &shipped, Program::Runs), []);

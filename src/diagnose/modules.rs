@@ -1,7 +1,8 @@
 //! What the kernel can make, of what the networks need.
 
 use crate::config::network::Network;
-use crate::diagnose::finding::{Finding, Severity, Subject};
+use crate::diagnose::finding::{Area, Finding, Severity};
+use crate::escape::shell::Line;
 use crate::net::driver::Kind;
 use crate::net::parent::ParentSpec;
 
@@ -56,15 +57,15 @@ pub(crate) fn needed(network: &Network) -> Vec<LinkType> {
 pub(crate) fn missing(release: &str, missing: LinkType) -> Finding {
     let (kind, module) = (missing.kind(), missing.module());
     Finding::new(
-        (Subject::Kernel, Severity::Error, "kernel-module"),
+        (Area::Kernel, Severity::Error, "kernel-module"),
         format!("kernel {release} has no {kind} links"),
         format!(
             "networks need them; the module {module} is in a package of its own on some distributions \
              (linux-modules-extra, kernel-modules), and after an upgrade the running kernel finds no modules until the \
              machine is booted again"
         ),
+        Line::of("modprobe").word(module),
     )
-    .mended_by(format!("modprobe {module}"))
 }
 
 /// Whether a list of modules has `module`: `modules.dep`, `modules.builtin`, or `/proc/modules`, which has `_` for `-`.

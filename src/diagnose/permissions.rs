@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::diagnose::finding::{Finding, Severity, Subject};
-use crate::escape::shell;
+use crate::diagnose::finding::{Area, Finding, Severity};
+use crate::escape::shell::Line;
 
 /// Who may do what with a file or folder (stat(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,34 +15,32 @@ pub(crate) struct Access {
 }
 
 /// What is wrong with who may write `path`: the hook refuses to read it then.
-pub(crate) fn access(path: &Path, access: Access, subject: Subject) -> Vec<Finding> {
-    let word = shell::path(path);
-    let path = path.display();
+pub(crate) fn access(path: &Path, access: Access, area: Area) -> Vec<Finding> {
+    let shown = path.display();
     let why =
         "underlay believes no file that others than root can write, so no container that needs it starts";
-    let finding = |id, what| Finding::new((subject, Severity::Error, id), what, why);
+    let finding = |id, what, fix: Line| Finding::new((area, Severity::Error, id), what, why, fix.path(path));
     let mut findings = Vec::new();
     if access.uid != 0 {
-        let what = format!("{path} belongs to user {}, not to root", access.uid);
-        findings.push(finding("owner", what).mended_by(format!("chown root {word}")));
+        let what = format!("{shown} belongs to user {}, not to root", access.uid);
+        findings.push(finding("owner", what, Line::of("chown root")));
     }
     if access.mode & 0o022 != 0 {
-        let what = format!("{path} can be written by others than root (mode {:04o})", access.mode & 0o7777);
-        findings.push(finding("mode", what).mended_by(format!("chmod go-w {word}")));
+        let what = format!("{shown} can be written by others than root (mode {:04o})", access.mode & 0o7777);
+        findings.push(finding("mode", what, Line::of("chmod go-w")));
     }
     findings
 }
 
 /// The ledger is on a file system that outlives a boot.
 pub(crate) fn not_on_tmpfs(path: &Path) -> Finding {
-    let word = shell::path(path);
     Finding::new(
-        (Subject::State, Severity::Warning, "state-dir"),
+        (Area::State, Severity::Warning, "state-dir"),
         format!("the state folder {} is not on a tmpfs", path.display()),
         "after a reboot the ledger would tell of containers that are gone, and each write waits for a disk; mount it \
          while no container runs",
+        Line::of("mkdir -p").path(path).and(&Line::of("mount -t tmpfs -o mode=0700 tmpfs").path(path)),
     )
-    .mended_by(format!("mkdir -p {word} && mount -t tmpfs -o mode=0700 tmpfs {word}"))
 }
 
 /// What `gc` would do, in `steps`.
@@ -52,12 +50,12 @@ pub(crate) fn left_over(steps: &[String]) -> Option<Finding> {
         1 => "one thing".to_owned(),
         many => format!("{many} things"),
     };
-    let finding = Finding::new(
-        (Subject::State, Severity::Warning, "left-over"),
+    Some(Finding::new(
+        (Area::State, Severity::Warning, "left-over"),
         format!("{count} of dead containers, or of nobody, are left over, the first: {first}"),
         "addresses and links that nobody uses are held until somebody else needs them",
-    );
-    Some(finding.mended_by("underlay gc"))
+        Line::of("underlay gc"),
+    ))
 }
 
 #[cfg(test)]
@@ -67,9 +65,9 @@ mod tests {
     #[test]
     fn who_can_write() {
         let commands = |uid, mode| {
-            access(Path::new("/a b"), Access { uid, mode }, Subject::State)
+            access(Path::new("/a b"), Access { uid, mode }, Area::State)
                 .into_iter()
-                .map(|finding| finding.command.unwrap())
+                .map(|finding| finding.fix.to_string())
                 .collect::<Vec<_>>()
         };
         assert!(commands(0, 0o100_600).is_empty() && commands(0, 0o040_755).is_empty());

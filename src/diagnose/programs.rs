@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::permissions::Access;
-use crate::diagnose::finding::{Finding, Severity, Subject};
-use crate::escape::shell;
+use crate::diagnose::finding::{Area, Finding, Severity};
+use crate::escape::shell::{self, Line};
 
 /// What is there of a hook's program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,33 +22,33 @@ pub(crate) enum Program {
 }
 
 /// What is wrong with the program at `called`, which the file `path` names; `rewrite` writes that file anew.
-pub(crate) fn program(found: &Program, called: &str, path: &str, rewrite: String) -> Option<Finding> {
-    let finding = |id, what, why| Finding::new((Subject::Hooks, Severity::Error, id), what, why);
+pub(crate) fn program(found: &Program, called: &str, path: &str, rewrite: Line) -> Option<Finding> {
+    let finding = |id, what, why, fix: Line| Finding::new((Area::Hooks, Severity::Error, id), what, why, fix);
     let passed_over = "an engine passes over a hook whose program it cannot run, and starts the container without its network";
     match found {
         Program::Runs => None,
         Program::NotExecutable => {
             let what = format!("{} cannot be executed, which {path} calls", shell::word(called));
-            let command = format!("chmod 755 {}", shell::word(called));
-            Some(finding("hook-program", what, passed_over).mended_by(command))
+            let fix = Line::of("chmod 755").word(called);
+            Some(finding("hook-program", what, passed_over, fix))
         }
         Program::Missing => {
             let what = format!("there is no {}, which {path} calls", shell::word(called));
-            Some(finding("hook-program", what, passed_over).mended_by(rewrite))
+            Some(finding("hook-program", what, passed_over, rewrite))
         }
         Program::OfOthers(part, access) => {
-            let (shown, word) = (part.display(), shell::path(part));
-            let (whose, command) = match access.uid {
+            let shown = part.display();
+            let (whose, fix) = match access.uid {
                 0 => (
                     format!("can be written by others than root (mode {:04o})", access.mode & 0o7777),
-                    "chmod go-w",
+                    Line::of("chmod go-w"),
                 ),
-                uid => (format!("belongs to user {uid}, not to root"), "chown root"),
+                uid => (format!("belongs to user {uid}, not to root"), Line::of("chown root")),
             };
             let what = format!("{shown} {whose}, and {path} calls {}", shell::word(called));
             let why = "engines run it as root for every container: whoever can change it is root; or install underlay where \
                        root alone can write, and have the file written anew";
-            Some(finding("program-of-others", what, why).mended_by(format!("{command} {word}")))
+            Some(finding("program-of-others", what, why, fix.path(part)))
         }
     }
 }
@@ -75,8 +75,8 @@ mod tests {
     #[test]
     fn what_is_wrong() {
         let found = |found: Program| {
-            program(&found, "/a b", "/h.json", "write".to_owned())
-                .map(|finding| (finding.id, finding.command.unwrap()))
+            program(&found, "/a b", "/h.json", Line::of("write"))
+                .map(|finding| (finding.id, finding.fix.to_string()))
         };
         assert_eq!(found(Program::Runs), None);
         assert_eq!(found(Program::NotExecutable), Some(("hook-program", "chmod 755 '/a b'".to_owned())));

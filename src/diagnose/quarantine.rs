@@ -1,6 +1,7 @@
 //! Addresses that containers do not get because somebody else answers for them.
 
-use crate::diagnose::finding::{Finding, Severity, Subject};
+use crate::diagnose::finding::{Area, Finding, Severity};
+use crate::escape::shell::Line;
 use crate::ledger::quarantine::{Quarantined, by_host, in_words};
 
 /// Of so many addresses nobody has each by an accident of his own.
@@ -25,8 +26,8 @@ pub(crate) fn set_aside(parent: &str, all: &[Quarantined]) -> Option<Finding> {
         many => format!("{many} addresses are"),
     };
     let what = format!("{count} set aside on {parent}, for others answered: {}", in_words(&hosts));
-    let finding = Finding::new((Subject::Parents, severity, "quarantine"), what, why);
-    Some(finding.mended_by("underlay gc --quarantine"))
+    let fix = Line::of("underlay gc --quarantine");
+    Some(Finding::new((Area::Parents, severity, "quarantine"), what, why, fix))
 }
 
 #[cfg(test)]

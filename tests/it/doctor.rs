@@ -1,4 +1,4 @@
-//! `underlay doctor`: each finding is provoked, and goes away with the command that it names.
+//! `underlay doctor`: each finding is provoked, and goes away with the command or the edit that it names.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -48,9 +48,9 @@ fn findings(bed: &Bed) -> Vec<Value> {
     let bad = all.iter().any(|finding| finding["severity"] != "note");
     assert_eq!(code, i32::from(bad), "{stdout}{stderr}");
     for finding in &all {
-        for key in ["what", "why"] {
-            assert!(!finding[key].as_str().unwrap().is_empty(), "{finding}");
-        }
+        let is_text = |key: &str| finding[key].as_str().is_some_and(|text| !text.is_empty());
+        assert!(is_text("what") && is_text("why"), "{finding}");
+        assert!(is_text("command") != is_text("advice"), "{finding}");
     }
     all.into_iter().filter(|finding| finding["id"] != "state-dir").collect()
 }
@@ -95,8 +95,30 @@ fn found_and_mended(bed: &Bed, expected: &[&str]) -> String {
     mine.clone().next().unwrap()["what"].as_str().unwrap().to_owned()
 }
 
+/// Asserts that `id` alone is found, that the advice begins with `advice`, and that nothing is found after `edit`; returns
+/// the first sentence.
+#[track_caller]
+fn found_and_edited(bed: &Bed, id: &str, advice: &str, edit: impl FnOnce()) -> String {
+    let found = findings(bed);
+    assert_eq!(ids_of(&found), [id], "{found:#?}");
+    let finding = found.iter().find(|finding| finding["id"] == id).unwrap();
+    let said = finding["advice"].as_str().unwrap_or_else(|| panic!("{found:#?} has no advice"));
+    assert!(said.starts_with(advice), "{said}");
+    edit();
+    assert_eq!(ids(bed), [""; 0], "after {found:#?}");
+    finding["what"].as_str().unwrap().to_owned()
+}
+
 fn define(bed: &Bed, name: &str, more: &str) {
     bed.configure(&format!("networks/{name}.json"), &format!("{{\"version\": 1, {more}}}\n"));
+}
+
+/// Replaces text in the file of a network.
+fn edit(bed: &Bed, name: &str, from: &str, to: &str) {
+    let path = bed.path(&format!("etc/networks/{name}.json"));
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{text}");
+    fs::write(path, text.replace(from, to)).unwrap();
 }
 
 /// What the kernel is asked is what `ip link add` comes to.
@@ -125,8 +147,11 @@ fn parents() {
     bed.host.ip("link set eth0 down");
     assert_eq!(found_and_mended(&bed, &["parent-down"]), "parent link eth0 is down");
     bed.host.ip("link set eth0 mtu 1300");
+    let file = format!("in {}: ", bed.path("etc/networks/lan.json").display());
+    let raise = format!("{file}use at most 1300, or raise it with `ip link set eth0 mtu 1400`");
+    let raised = || drop(bed.host.ip("link set eth0 mtu 1400"));
     assert_eq!(
-        found_and_mended(&bed, &["parent-mtu"]),
+        found_and_edited(&bed, "parent-unfit", &raise, raised),
         "mtu 1400 of network lan is above the 1300 of parent eth0"
     );
 
@@ -140,17 +165,19 @@ fn parents() {
     for change in ["link set eth0 down", "link set eth0 name lan9", "link set lan9 up"] {
         bed.host.ip(change);
     }
-    let what = found_and_mended(&bed, &["parent-missing"]);
+    let what = found_and_edited(&bed, "parent-missing", &file, || edit(&bed, "lan", "eth0", "lan9"));
     assert_eq!(what, "network lan: parent eth0 does not exist on this host");
     assert!(bed.run("network ls").contains("lan9"), "{}", bed.run("network ls"));
 
     bed.host.ip_batch(&["link add br0 type bridge", "link set lan9 master br0", "link set br0 up"]);
     wait(|| !ids(&bed).contains(&"parent-no-carrier".to_owned()));
-    let what = found_and_mended(&bed, &["parent-is-port"]);
-    assert_eq!(what, "parent lan9 of network lan is a port of the bridge br0");
+    let bridge = format!("{file}use the bridge itself as parent");
+    let what = found_and_edited(&bed, "parent-unfit", &bridge, || edit(&bed, "lan", "lan9", "br0"));
+    assert_eq!(what, "parent lan9 is a port of a bridge");
     bed.run("network rm lan");
     define(&bed, "loop", r#""driver": "macvlan", "parent": "lo""#);
-    assert_eq!(found_and_mended(&bed, &["parent-unfit"]), "parent lo is a loopback link");
+    let what = found_and_edited(&bed, "parent-unfit", "in ", || edit(&bed, "loop", "\"lo\"", "\"br0\""));
+    assert_eq!(what, "parent lo is a loopback link");
     let page = bed.outcome(&format!("doctor --root {}", bed.path("root").display()), "").stdout;
     assert!(page.contains("\nparents: all is well\n"), "{page}");
 }
@@ -159,13 +186,14 @@ fn drivers_on_one_parent() {
     let bed = Bed::new();
     define(&bed, "a", r#""driver": "macvlan", "parent": "eth0", "macvlan_mode": "private""#);
     define(&bed, "b", "\n  \"driver\": \"ipvlan\",\n  \"parent\": \"eth0\",\n  \"ipvlan_mode\": \"l3\"\n");
-    let what = found_and_mended(&bed, &["mixed-drivers"]);
+    let same = || define(&bed, "b", r#""driver": "macvlan", "parent": "eth0", "macvlan_mode": "private""#);
+    let what = found_and_edited(&bed, "mixed-drivers", "set the same driver, mode and flag in ", same);
     assert_eq!(what, "network b on parent eth0 is ipvlan mode l3 bridge, and a is macvlan mode private");
-    assert_eq!(bed.run("network ls").matches("macvlan mode private").count(), 2);
     bed.host.ip("link add mv0 link eth0 type macvlan mode bridge");
     define(&bed, "b", r#""driver": "ipvlan", "parent": "eth0""#);
     fs::remove_file(bed.path("etc/networks/a.json")).unwrap();
-    let what = found_and_mended(&bed, &["foreign-link"]);
+    let same = || edit(&bed, "b", "ipvlan", "macvlan");
+    let what = found_and_edited(&bed, "foreign-link", "delete that link, or set another driver", same);
     assert!(
         what.ends_with("is ipvlan mode l2 bridge, and the host's link mv0 there is a macvlan link"),
         "{what}"
@@ -429,14 +457,11 @@ fn wireless() {
         command.args(bed.dirs()).args(["doctor", "--format", "json", "--root"]).arg(bed.path("root"));
         serde_json::from_str::<Vec<Value>>(&outcome(&mut command, b"").stdout).unwrap()
     };
-    let (before, after) = {
-        let before = doctor();
-        let is = |finding: &&Value| finding["id"] == "parent-wireless";
-        let command = before.iter().find(is).map(|finding| finding["command"].as_str().unwrap().to_owned());
-        command.iter().for_each(|command| mend(&bed, command));
-        (before, doctor())
-    };
+    let before = doctor();
+    edit(&bed, "air", "macvlan", "ipvlan");
+    let after = doctor();
     run("modprobe", &["--remove", "mac80211_hwsim"]).unwrap();
-    let count = |all: &[Value]| all.iter().filter(|finding| finding["id"] == "parent-wireless").count();
+    let is = |finding: &&Value| finding["what"] == "parent wlan0 is a wireless link";
+    let count = |all: &[Value]| all.iter().filter(is).count();
     assert_eq!((count(&before), count(&after)), (1, 0), "{before:#?} {after:#?}");
 }
