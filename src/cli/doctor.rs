@@ -13,7 +13,7 @@ use crate::ledger::Store;
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
-    /// Look for the files of engines and kernel modules below this folder
+    /// Look for the files of engines below this folder
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
     /// How to print it

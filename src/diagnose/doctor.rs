@@ -8,10 +8,9 @@ use crate::diagnose::containers::{self, Filters};
 use crate::diagnose::finding::{Area, Finding, Severity};
 use crate::diagnose::hooks;
 use crate::diagnose::links::{self, Defined};
-use crate::diagnose::modules::{LinkType, missing, needed};
 use crate::diagnose::programs::{self, Program};
 use crate::diagnose::system::{self, System};
-use crate::diagnose::{docker, permissions, quarantine};
+use crate::diagnose::{docker, modules, permissions, quarantine};
 use crate::error::{Error, Result};
 use crate::escape::shell::Line;
 use crate::kernel::{self, NetnsFile};
@@ -31,7 +30,7 @@ pub(crate) fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     let mut host = Socket::open()?;
     let defined = networks(store, &mut host, &mut findings)?;
     let links = host.host_links()?;
-    can_make(system, &defined, &mut findings)?;
+    findings.extend(modules::modules(&defined)?);
     findings.extend(defined.iter().flat_map(|one| links::parent(one, &links)));
     findings.extend(links::together(&defined, &links));
     findings.extend(set_aside(store, &links));
@@ -110,23 +109,6 @@ fn networks(store: &Store, host: &mut Socket, findings: &mut Vec<Finding>) -> Re
         findings.push(Finding::new((Area::Networks, Severity::Note, "no-network"), what, why, fix));
     }
     Ok(defined)
-}
-
-/// What the kernel cannot make of what the networks need.
-fn can_make(system: &System, defined: &[Defined], findings: &mut Vec<Finding>) -> Result<()> {
-    let release = kernel::release()?;
-    let mut types: Vec<LinkType> = Vec::new();
-    for link in defined.iter().flat_map(|one| needed(&one.network)) {
-        if !types.contains(&link) {
-            types.push(link);
-        }
-    }
-    for link in types {
-        if !system.has_link_type(&release, link)? {
-            findings.push(missing(&release, link));
-        }
-    }
-    Ok(())
 }
 
 /// The program that hook files call: where it is installed, or this one.

@@ -1,5 +1,5 @@
-//! Reads the files of other programs: settings of engines, their hook folders, lists of kernel modules. They are below a
-//! root folder, so that a system that is mounted elsewhere can be examined.
+//! Reads the files of other programs: settings of engines, and their hook folders. They are below a root folder, so that
+//! a system that is mounted elsewhere can be examined.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,13 +10,10 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use crate::diagnose::ask;
 use crate::diagnose::docker::Docker;
 use crate::diagnose::hooks::{self, Engine, HookFile};
-use crate::diagnose::modules::{LinkType, lists};
 use crate::diagnose::permissions::Access;
 use crate::diagnose::programs::{self, Program};
-use crate::error::Result;
 use crate::fs::file::{self, Trust};
 use crate::fs::trust;
-use crate::kernel;
 
 /// No file that is looked at is larger.
 const LIMIT: u64 = 16 * 1024 * 1024;
@@ -157,24 +154,6 @@ impl System {
             has_cdi_file: self.has(cdi_path),
             cdi_path: self.shown(cdi_path),
         })
-    }
-
-    /// Whether the running kernel, of `release`, has links of a type: built in, loaded, or where it finds its modules.
-    /// Where there is no list of these it is asked for one, and makes none.
-    ///
-    /// # Errors
-    /// When it cannot be asked.
-    pub(crate) fn has_link_type(&self, release: &str, link: LinkType) -> Result<bool> {
-        let folder = self.path("/lib/modules").join(release);
-        let index: Vec<_> = ["modules.builtin", "modules.dep"]
-            .iter()
-            .filter_map(|name| Self::text(&folder.join(name)))
-            .collect();
-        if index.is_empty() {
-            return kernel::can_make(link.kind());
-        }
-        let loaded = Self::text(Path::new("/proc/modules"));
-        Ok(index.into_iter().chain(loaded).any(|text| lists(&text, link.module())))
     }
 }
 
