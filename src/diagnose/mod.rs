@@ -1,10 +1,9 @@
 //! `underlay doctor` and `underlay check`.
 //!
 //! `doctor.rs` collects facts, one file for each subject turns them into findings (`finding.rs`). `check.rs` reads ledger
-//! and kernel, `compare.rs` lists what differs (`difference.rs`). `system.rs` and `ask.rs` read the files of other
-//! programs, and what these programs say.
+//! and kernel, `compare.rs` lists what differs (`difference.rs`). `system.rs` reads the files of other
+//! programs.
 
-pub(crate) mod ask;
 pub(crate) mod check;
 mod check_host;
 pub(crate) mod compare;

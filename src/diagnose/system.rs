@@ -4,11 +4,11 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
-use crate::diagnose::ask;
-use crate::diagnose::docker::Docker;
+use crate::diagnose::docker::{self, Docker};
 use crate::diagnose::hooks::{self, Engine, HookFile};
 use crate::diagnose::permissions::Access;
 use crate::diagnose::programs::{self, Program};
@@ -140,19 +140,22 @@ impl System {
         self.root == Path::new("/")
     }
 
-    /// What there is of Docker; nothing, if it is not installed.
+    /// What is known of Docker; nothing, if it is not installed. Settings that it cannot read it does not start with.
     pub(crate) fn docker(&self) -> Option<Docker> {
         let programs = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
         let program = programs.iter().find(|path| self.has(path))?;
         let is_asked = self.is_this_one() && self.program(program) == Program::Runs;
-        let version = is_asked.then(|| ask::version(Path::new(program))).flatten();
-        let (path, cdi_path) = ("/etc/docker/daemon.json", CDI);
+        let mut command = Command::new(program);
+        command.arg("--version").env_clear().stdin(Stdio::null());
+        let output = is_asked.then(|| command.output().ok()).flatten();
+        let path = "/etc/docker/daemon.json";
         Some(Docker {
-            version: version.unwrap_or_default(),
-            settings: Self::text(&self.path(path)),
+            version: output.and_then(|output| docker::version(&String::from_utf8_lossy(&output.stdout))),
             path: self.shown(path),
-            has_cdi_file: self.has(cdi_path),
-            cdi_path: self.shown(cdi_path),
+            settings: serde_json::from_str(&Self::text(&self.path(path)).unwrap_or_default())
+                .unwrap_or_default(),
+            cdi_path: self.shown(CDI),
+            has_cdi_file: self.has(CDI),
         })
     }
 }

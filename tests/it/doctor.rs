@@ -395,13 +395,17 @@ fn hooks() {
 fn docker() {
     let bed = Bed::new();
     define(&bed, "lan", r#""driver": "macvlan", "parent": "eth0""#);
-    write(&bed, "etc/docker/daemon.json", "{");
+    write(&bed, "etc/docker/daemon.json", r#"{"features": {"cdi": false}}"#);
+    write(&bed, "etc/cdi/underlay.json", "{}");
     let ran = bed.path("ran");
     let text = format!("#!/bin/sh\ntouch {}\necho Docker version 20.10.24\n", ran.display());
     for path in ["usr/bin/dockerd", "usr/bin/underlay"] {
         program(&bed, path, &text);
     }
-    assert_eq!(ids(&bed), ["docker-settings"]);
+    let file = bed.path("root/etc/docker/daemon.json");
+    let advice = format!("in {}, set features.cdi to true", file.display());
+    let on = || write(&bed, "etc/docker/daemon.json", r#"{"features": {"cdi": true}}"#);
+    found_and_edited(&bed, "docker-cdi", &advice, on);
     write(&bed, "etc/docker/daemon.json", "{}");
     assert_eq!(ids(&bed), [""; 0]);
     assert!(!ran.exists());
