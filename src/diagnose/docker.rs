@@ -1,23 +1,29 @@
 //! Docker's settings (daemon.json, dockerd(8)): without CDI and without our runtime, it never calls the hooks.
 
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use serde_json::Value;
 
 use crate::diagnose::finding::{Area, Finding, Fix, Severity};
+use crate::diagnose::system::{CDI, System};
 use crate::escape::shell::Line;
+use crate::fs::trust;
 
 /// What is known of Docker.
 #[derive(Clone, Debug)]
-pub(crate) struct Docker {
+struct Docker {
     /// Its version, if that is known.
-    pub version: Option<(u32, u32)>,
+    version: Option<(u32, u32)>,
     /// Where its settings are.
-    pub path: String,
+    path: String,
     /// Its settings; null if there are none.
-    pub settings: Value,
+    settings: Value,
     /// Where our CDI file belongs.
-    pub cdi_path: String,
+    cdi_path: String,
     /// Whether it is there.
-    pub has_cdi_file: bool,
+    has_cdi_file: bool,
 }
 
 /// Docker has CDI from this version on, by `features.cdi`.
@@ -25,8 +31,37 @@ const HAS_CDI: (u32, u32) = (25, 0);
 /// And from this one on without that.
 const CDI_BY_DEFAULT: (u32, u32) = (28, 2);
 
-/// What keeps Docker from attaching containers to our networks.
-pub(crate) fn docker(docker: &Docker, has_networks: bool) -> Vec<Finding> {
+/// What keeps the Docker of `system`, if there is one, from attaching containers to our networks.
+pub(crate) fn docker(system: &System, has_networks: bool) -> Vec<Finding> {
+    Docker::find(system).map(|docker| lacks(&docker, has_networks)).unwrap_or_default()
+}
+
+impl Docker {
+    /// Finds it by its daemon.
+    fn find(system: &System) -> Option<Self> {
+        let programs = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
+        let program = programs.into_iter().find(|path| system.has(path))?;
+        let (path, settings) = system.files("/etc/docker/daemon.json", "").pop()?;
+        Some(Self {
+            version: if system.is_this_one() { asked_for_version(program.as_ref()) } else { None },
+            path,
+            // With settings that it cannot read, Docker does not start, and says so.
+            settings: serde_json::from_str(&settings).unwrap_or_default(),
+            cdi_path: system.shown(CDI),
+            has_cdi_file: system.has(CDI),
+        })
+    }
+}
+
+/// The version that `program` tells, if root alone can change that.
+fn asked_for_version(program: &Path) -> Option<(u32, u32)> {
+    let program = fs::canonicalize(program).ok()?;
+    trust::check_program(&program).ok()?;
+    let output = Command::new(program).arg("--version").env_clear().stdin(Stdio::null()).output().ok()?;
+    version(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn lacks(docker: &Docker, has_networks: bool) -> Vec<Finding> {
     let Docker { version, path, settings, cdi_path, has_cdi_file } = docker;
     let warning = |id, what, fix| {
         let why = "Docker has no hook files: containers ask for networks by CDI devices (docker run --device \
@@ -66,7 +101,7 @@ fn has_our_runtime(settings: &Value) -> bool {
 }
 
 /// Reads `Docker version 26.1.5+dfsg1, build a72d7cd`.
-pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
+fn version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.trim().strip_prefix("Docker version ")?.split(['.', ',', '+', '-', ' ']);
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
@@ -99,7 +134,7 @@ mod tests {
                 cdi_path: "/etc/cdi/underlay.json".to_owned(),
                 has_cdi_file,
             };
-            let found = super::docker(&docker, true);
+            let found = lacks(&docker, true);
             let ids: Vec<_> = found.iter().map(|finding| finding.id).collect();
             assert_eq!(ids, expected, "{version} {settings}");
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::config::network::Network;
 use crate::diagnose::finding::{Area, Finding, Severity};
-use crate::diagnose::links::Defined;
+use crate::diagnose::networks::Defined;
 use crate::error::Result;
 use crate::escape::shell::Line;
 use crate::kernel;

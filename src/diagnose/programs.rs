@@ -1,71 +1,54 @@
-//! The programs that hook files and the CDI file name: whether they run, and who could change them.
+//! The programs that hook files and the CDI file name: whether they run, and whether others than root can change them.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use super::permissions::Access;
 use crate::diagnose::finding::{Area, Finding, Severity};
-use crate::escape::shell::{self, Line};
+use crate::diagnose::system::{CDI, System};
+use crate::escape::shell::Line;
 
-/// What is there of a hook's program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Program {
-    /// It can be run.
-    Runs,
-    /// There is a file, which cannot be.
-    NotExecutable,
-    /// There is none.
-    Missing,
-    /// It can be run, and others than root can put another in its place: by this file or folder.
-    OfOthers(PathBuf, Access),
-}
-
-/// What is wrong with the program at `called`, which the file `path` names; `rewrite` writes that file anew.
-pub(crate) fn program(found: &Program, called: &str, path: &str, rewrite: Line) -> Option<Finding> {
+/// What is wrong with the program `called`, which the file `by` names; `rewrite` writes that file anew.
+pub(crate) fn program(system: &System, called: &str, by: &str, rewrite: Line) -> Option<Finding> {
+    let path = system.path(called);
+    let shown = path.display();
     let finding = |id, what, why, fix: Line| Finding::new((Area::Hooks, Severity::Error, id), what, why, fix);
-    let passed_over = "an engine passes over a hook whose program it cannot run, and starts the container without its network";
-    match found {
-        Program::Runs => None,
-        Program::NotExecutable => {
-            let what = format!("{} cannot be executed, which {path} calls", shell::word(called));
-            let fix = Line::of("chmod 755").word(called);
-            Some(finding("hook-program", what, passed_over, fix))
+    let skipped =
+        "an engine skips a hook whose program it cannot run, and starts the container without its network";
+    match fs::metadata(&path) {
+        Err(_) => {
+            let what = format!("there is no {shown}, which {by} calls");
+            Some(finding("hook-program", what, skipped, rewrite))
         }
-        Program::Missing => {
-            let what = format!("there is no {}, which {path} calls", shell::word(called));
-            Some(finding("hook-program", what, passed_over, rewrite))
+        Ok(found) if !found.is_file() || found.permissions().mode() & 0o111 == 0 => {
+            let what = format!("{shown} cannot be executed, and {by} calls it");
+            Some(finding("hook-program", what, skipped, Line::of("chmod 755").path(&path)))
         }
-        Program::OfOthers(part, access) => {
-            let shown = part.display();
-            let (whose, fix) = match access.uid {
-                0 => (
-                    format!("can be written by others than root (mode {:04o})", access.mode & 0o7777),
-                    Line::of("chmod go-w"),
-                ),
-                uid => (format!("belongs to user {uid}, not to root"), Line::of("chown root")),
-            };
-            let what = format!("{shown} {whose}, and {path} calls {}", shell::word(called));
-            let why = "engines run it as root for every container: whoever can change it is root; or install underlay where \
-                       root alone can write, and have the file written anew";
-            Some(finding("program-of-others", what, why, fix.path(part)))
+        Ok(_) => {
+            let (_, what, fix) = system.fault_on_way_to(&path)?;
+            let what = format!("{what}, and {by} calls {shown}");
+            let why = "engines run it as root for every container: anyone who can change it is root; or install underlay \
+                       where root alone can write, and have the file written anew";
+            Some(finding("program-of-others", what, why, fix))
         }
     }
 }
 
-/// The programs that the CDI file `text` names, each once.
-pub(crate) fn of_cdi(text: &str) -> Vec<String> {
+/// What is wrong with the programs that our CDI file names.
+pub(crate) fn of_cdi(system: &System) -> Vec<Finding> {
+    let (by, text) = system.files(CDI, "").pop().unwrap_or_default();
+    let programs = in_cdi(&text).into_iter();
+    programs.filter_map(|called| program(system, &called, &by, Line::of("underlay cdi"))).collect()
+}
+
+/// The programs that the CDI file `text` names.
+fn in_cdi(text: &str) -> BTreeSet<String> {
     let spec: Value = serde_json::from_str(text).unwrap_or_default();
-    let items =
-        |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let devices = items(&spec, "devices");
-    let edits = devices.iter().chain([&spec]).filter_map(|device| device.get("containerEdits"));
-    let hooks = edits.flat_map(|edits| items(edits, "hooks"));
-    let mut programs: Vec<String> =
-        hooks.filter_map(|hook| hook.get("path").and_then(Value::as_str).map(str::to_owned)).collect();
-    programs.sort();
-    programs.dedup();
-    programs
+    let devices = spec.get("devices").and_then(Value::as_array).into_iter().flatten();
+    let hooks = devices.chain([&spec]).filter_map(|item| item.pointer("/containerEdits/hooks")?.as_array());
+    hooks.flatten().filter_map(|hook| hook.get("path")?.as_str().map(str::to_owned)).collect()
 }
 
 #[cfg(test)]
@@ -74,25 +57,31 @@ mod tests {
 
     #[test]
     fn what_is_wrong() {
-        let found = |found: Program| {
-            program(&found, "/a b", "/h.json", Line::of("write"))
-                .map(|finding| (finding.id, finding.fix.to_string()))
+        let root = tempfile::tempdir().unwrap();
+        let system = System::new(root.path().to_owned());
+        let path = root.path().join("a b");
+        let found = || {
+            let found = program(&system, "/a b", "/h.json", Line::of("write"));
+            found.map(|finding| (finding.id, finding.fix.to_string()))
         };
-        assert_eq!(found(Program::Runs), None);
-        assert_eq!(found(Program::NotExecutable), Some(("hook-program", "chmod 755 '/a b'".to_owned())));
-        assert_eq!(found(Program::Missing), Some(("hook-program", "write".to_owned())));
-        let of = |uid, mode| found(Program::OfOthers("/x y".into(), Access { uid, mode }));
-        assert_eq!(of(7, 0o40_755), Some(("program-of-others", "chown root '/x y'".to_owned())));
-        assert_eq!(of(0, 0o40_775), Some(("program-of-others", "chmod go-w '/x y'".to_owned())));
+        let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(found(), Some(("hook-program", "write".to_owned())));
+        fs::write(&path, "").unwrap();
+        set(0o644);
+        assert_eq!(found(), Some(("hook-program", format!("chmod 755 '{}'", path.display()))));
+        set(0o775);
+        let (id, fix) = found().unwrap();
+        assert_eq!(id, "program-of-others");
+        assert!(fix.ends_with(&format!(" '{}'", path.display())), "{fix}");
     }
 
     #[test]
     fn programs_of_devices() {
         let text = r#"{"devices": [{"containerEdits": {"hooks": [{"path": "/b"}, {"path": "/a"}]}},
             {"name": "x"}, {"containerEdits": {"hooks": [{"path": "/a"}, {}]}}], "containerEdits": {"hooks": [{"path": "/c"}]}}"#;
-        assert_eq!(of_cdi(text), ["/a", "/b", "/c"]);
+        assert_eq!(in_cdi(text).into_iter().collect::<Vec<_>>(), ["/a", "/b", "/c"]);
         for text in ["", "{", "[]", r#"{"devices": 5}"#] {
-            assert!(of_cdi(text).is_empty());
+            assert!(in_cdi(text).is_empty());
         }
     }
 }

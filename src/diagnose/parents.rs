@@ -2,25 +2,21 @@
 
 use crate::config::network::Network;
 use crate::diagnose::finding::{Area, Finding, Severity};
+use crate::diagnose::networks::Defined;
 use crate::error::Error;
 use crate::escape::shell::Line;
 use crate::ledger::host_link;
 use crate::net::driver::{Driver, Kind};
 use crate::net::link::HostLinkInfo;
 
-/// A network, the file that defines it, and why its parent takes no containers, if that is so.
-#[derive(Clone, Debug)]
-pub(crate) struct Defined {
-    /// The network.
-    pub network: Network,
-    /// The path of its file.
-    pub file: String,
-    /// What the hook would say.
-    pub problem: Option<Error>,
+/// What is wrong with the parents of `networks`, among the `links` of the host.
+pub(crate) fn parents(networks: &[Defined], links: &[HostLinkInfo]) -> Vec<Finding> {
+    let parents = networks.iter().flat_map(|one| parent(one, links));
+    parents.chain(together(networks, links)).collect()
 }
 
 /// What is wrong with the parent of `defined`, among `links`.
-pub(crate) fn parent(defined: &Defined, links: &[HostLinkInfo]) -> Vec<Finding> {
+fn parent(defined: &Defined, links: &[HostLinkInfo]) -> Vec<Finding> {
     let found = links.iter().find(|link| link.link.name == defined.network.parent.as_str());
     let unfit = |problem: &Error| {
         let id = if found.is_some() { "parent-unfit" } else { "parent-missing" };
@@ -63,7 +59,7 @@ fn way_out(link: &HostLinkInfo, links: &[HostLinkInfo]) -> Option<Finding> {
 }
 
 /// Pairs of networks, and networks and links of other programs, that cannot use one parent together.
-pub(crate) fn together(all: &[Defined], links: &[HostLinkInfo]) -> Vec<Finding> {
+fn together(all: &[Defined], links: &[HostLinkInfo]) -> Vec<Finding> {
     let segment = |network: &Network| {
         let found = links.iter().find(|link| link.link.name == network.parent.as_str())?;
         Some(found.link.segment())
