@@ -26,9 +26,9 @@ struct Docker {
     has_cdi_file: bool,
 }
 
-/// Docker has CDI from this version on, by `features.cdi`.
+/// Docker knows `features.cdi` from this version on.
 const HAS_CDI: (u32, u32) = (25, 0);
-/// And from this one on without that.
+/// And needs it no more from this one on.
 const CDI_BY_DEFAULT: (u32, u32) = (28, 2);
 
 /// What keeps the Docker of `system`, if there is one, from attaching containers to our networks.
@@ -63,34 +63,32 @@ fn asked_for_version(program: &Path) -> Option<(u32, u32)> {
 
 fn lacks(docker: &Docker, has_networks: bool) -> Vec<Finding> {
     let Docker { version, path, settings, cdi_path, has_cdi_file } = docker;
+    if has_our_runtime(settings) {
+        return Vec::new();
+    }
     let warning = |id, what, fix| {
         let why = "Docker has no hook files: containers ask for networks by CDI devices (docker run --device \
                    underlay.io/net=NAME), or run by the runtime underlay-runtime";
         Finding::new((Area::Docker, Severity::Warning, id), what, why, fix)
     };
-    if has_our_runtime(settings) {
-        return Vec::new();
-    }
-    if let Some((major, minor)) = version.filter(|&version| version < HAS_CDI) {
-        let what = format!("Docker {major}.{minor} has no CDI, and no runtime underlay-runtime in {path}");
-        let fix = format!(
-            "in {path}, set runtimes.underlay.path to \"/usr/bin/underlay-runtime\"; restart Docker; run containers with \
-             --runtime underlay"
-        );
-        return vec![warning("docker-runtime", what, Fix::from(fix))];
-    }
     let is_set = settings.pointer("/features/cdi").and_then(Value::as_bool);
-    let is_on = is_set.or_else(|| version.map(|version| version >= CDI_BY_DEFAULT));
-    let mut findings = Vec::new();
-    if is_on == Some(false) {
-        let fix = format!("in {path}, set features.cdi to true; restart Docker");
-        findings.push(warning("docker-cdi", format!("Docker's CDI is off in {path}"), fix.into()));
+    let is_on = match version {
+        Some(version) => Some(*version >= HAS_CDI && is_set.unwrap_or(*version >= CDI_BY_DEFAULT)),
+        None => is_set,
+    };
+    match is_on {
+        Some(false) => {
+            let what = format!("Docker has neither CDI nor the runtime underlay-runtime by {path}");
+            let fix = "set features.cdi there to true (Docker 25 and later), or runtimes.underlay.path to \
+                       /usr/bin/underlay-runtime, and restart Docker";
+            vec![warning("docker-cdi", what, Fix::from(fix))]
+        }
+        Some(true) if has_networks && !has_cdi_file => {
+            let what = format!("there are networks, and no {cdi_path}");
+            vec![warning("cdi-file", what, Line::of("underlay cdi").into())]
+        }
+        _ => Vec::new(),
     }
-    if is_on.is_some() && has_networks && !has_cdi_file {
-        let what = format!("there are networks, and no {cdi_path}");
-        findings.push(warning("cdi-file", what, Line::of("underlay cdi").into()));
-    }
-    findings
 }
 
 /// Whether a runtime of these settings is ours, whatever it is called.
@@ -118,11 +116,11 @@ mod tests {
             ("Docker version 26.1.5+dfsg1, build a72d7cd", "null", true, &["docker-cdi"][..]),
             ("Docker version 26.1.5+dfsg1, build a72d7cd", on, true, &[]),
             ("Docker version 26.1.5, build a72d7cd", on, false, &["cdi-file"]),
-            ("Docker version 25.0.0, build x", "{}", false, &["docker-cdi", "cdi-file"]),
+            ("Docker version 25.0.0, build x", "{}", false, &["docker-cdi"]),
             ("Docker version 28.2.0, build x", "null", true, &[]),
             ("Docker version 28.1.1, build x", "null", true, &["docker-cdi"]),
             ("Docker version 29.0.0-rc.1, build x", off, true, &["docker-cdi"]),
-            ("Docker version 20.10.24+dfsg1, build 297e128", "null", false, &["docker-runtime"]),
+            ("Docker version 20.10.24+dfsg1, build 297e128", "null", false, &["docker-cdi"]),
             ("Docker version 20.10.24+dfsg1, build 297e128", runtime, false, &[]),
             ("", "null", false, &[]),
             ("", off, true, &["docker-cdi"]),

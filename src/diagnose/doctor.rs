@@ -3,7 +3,7 @@
 
 use crate::diagnose::finding::Finding;
 use crate::diagnose::system::System;
-use crate::diagnose::{containers, docker, hooks, modules, networks, parents, programs, quarantine, state};
+use crate::diagnose::{containers, docker, hooks, modules, networks, parents, state};
 use crate::error::Result;
 use crate::ledger::Store;
 use crate::netlink::Socket;
@@ -18,11 +18,10 @@ pub(crate) fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     let (defined, mut findings) = networks::networks(store, &mut host)?;
     let links = host.host_links()?;
     findings.extend(modules::modules(&defined)?);
-    findings.extend(parents::parents(&defined, &links));
-    findings.extend(quarantine::quarantine(store, &links));
+    findings.extend(parents::parents(store, &defined, &links));
     findings.extend(containers::containers(store, &defined, &links, &mut host)?);
     findings.extend(hooks::hooks(system));
-    findings.extend(programs::of_cdi(system));
+    findings.extend(hooks::of_cdi(system));
     findings.extend(docker::docker(system, !defined.is_empty()));
     findings.extend(state::state(store));
     let mut ordered: Vec<Finding> = Vec::with_capacity(findings.len());

@@ -17,7 +17,5 @@ mod modules;
 mod networks;
 mod parents;
 mod permissions;
-mod programs;
-mod quarantine;
 mod state;
 pub(crate) mod system;

@@ -1,18 +1,16 @@
 //! The links that are parents of networks.
 
-use crate::config::network::Network;
 use crate::diagnose::finding::{Area, Finding, Severity};
 use crate::diagnose::networks::Defined;
 use crate::error::Error;
 use crate::escape::shell::Line;
-use crate::ledger::host_link;
-use crate::net::driver::{Driver, Kind};
+use crate::ledger::Store;
+use crate::ledger::quarantine::{Quarantined, by_host, in_words};
 use crate::net::link::HostLinkInfo;
 
 /// What is wrong with the parents of `networks`, among the `links` of the host.
-pub(crate) fn parents(networks: &[Defined], links: &[HostLinkInfo]) -> Vec<Finding> {
-    let parents = networks.iter().flat_map(|one| parent(one, links));
-    parents.chain(together(networks, links)).collect()
+pub(crate) fn parents(store: &Store, networks: &[Defined], links: &[HostLinkInfo]) -> Vec<Finding> {
+    networks.iter().flat_map(|one| parent(one, links)).chain(quarantine(store, links)).collect()
 }
 
 /// What is wrong with the parent of `defined`, among `links`.
@@ -58,57 +56,47 @@ fn way_out(link: &HostLinkInfo, links: &[HostLinkInfo]) -> Option<Finding> {
     (!link.carrier).then(unplugged)
 }
 
-/// Pairs of networks, and networks and links of other programs, that cannot use one parent together.
-fn together(all: &[Defined], links: &[HostLinkInfo]) -> Vec<Finding> {
-    let segment = |network: &Network| {
-        let found = links.iter().find(|link| link.link.name == network.parent.as_str())?;
-        Some(found.link.segment())
+/// So many addresses of one host are no accident.
+const MANY: usize = 8;
+
+/// Addresses that containers do not get because other hosts answered for them. A ledger that cannot be read is a finding of another file.
+fn quarantine(store: &Store, links: &[HostLinkInfo]) -> Vec<Finding> {
+    let of_segment = |segment| {
+        let parent = links.iter().find(|link| link.link.ifindex == segment)?;
+        let entries: Vec<_> = store.quarantined(segment).into_iter().map(|(_, entry)| entry).collect();
+        in_quarantine(&parent.link.name, &entries)
     };
-    let mut findings = Vec::new();
-    for (at, Defined { network, file, .. }) in all.iter().enumerate() {
-        let Some(here) = segment(network).filter(|_| !network.is_of_many_vlans()) else { continue };
-        let (name, driver, parent) = (&network.name, network.driver, &network.parent);
-        let this = format!("network {name} on parent {parent} is {driver}");
-        let clashes = |other: Driver| {
-            driver.kind() != other.kind() || (driver.kind() == Kind::Ipvlan && driver != other)
-        };
-        let on_same =
-            |other: &&Defined| segment(&other.network) == Some(here) && clashes(other.network.driver);
-        if let Some(other) = all.get(..at).unwrap_or_default().iter().find(on_same) {
-            findings.push(Finding::new(
-                (Area::Parents, Severity::Warning, "mixed-drivers"),
-                format!("{this}, and {} is {}", other.network.name, other.network.driver),
-                "a parent has either macvlan or ipvlan links, and ipvlan links of one mode and flag: containers of the \
-                 two networks cannot run at the same time",
-                format!("set the same driver, mode and flag in {file} and {}, or another parent", other.file),
-            ));
-        }
-        let is_foreign = |link: &&HostLinkInfo| {
-            let link = &link.link;
-            let kind = link.kind.as_deref().map(|kind| kind.replace("vtap", "vlan"));
-            let is_other = kind.is_some_and(|kind| {
-                matches!(&*kind, "macvlan" | "ipvlan") && kind != driver.kind().to_string()
-            });
-            let is_ours = link.alias.as_deref().and_then(host_link::network_of).is_some();
-            is_other && link.lower == Some(here) && !is_ours
-        };
-        if let Some(HostLinkInfo { link: foreign, .. }) = links.iter().find(is_foreign) {
-            findings.push(Finding::new(
-                (Area::Parents, Severity::Error, "foreign-link"),
-                format!("{this}, and the host's link {} there is {}", foreign.name, foreign.describe()),
-                "a parent has either macvlan or ipvlan links: no container of the network starts while that link is \
-                 there",
-                format!("delete that link, or set another driver or parent in {file}"),
-            ));
-        }
-    }
-    findings
+    store.segments().unwrap_or_default().into_iter().filter_map(of_segment).collect()
+}
+
+fn in_quarantine(parent: &str, all: &[Quarantined]) -> Option<Finding> {
+    let hosts = by_host(all);
+    let (severity, why) = match *hosts.values().max()? {
+        ..MANY => (
+            Severity::Note,
+            "containers get other addresses, and these again when no host answers for them any more",
+        ),
+        MANY.. => (
+            Severity::Warning,
+            "a host that answers for addresses it does not have, as a router with proxy ARP does, keeps containers from \
+             them: find it by its MAC address, then set them free",
+        ),
+    };
+    let count = if all.len() == 1 { "1 address".to_owned() } else { format!("{} addresses", all.len()) };
+    Some(Finding::new(
+        (Area::Parents, severity, "quarantine"),
+        format!("{count} in quarantine on {parent}, because other hosts answered: {}", in_words(&hosts)),
+        why,
+        Line::of("underlay gc --quarantine"),
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::network::Network;
     use crate::net::link::{Link, eth0};
+    use crate::net::mac::MacAddr;
 
     fn host_link(link: Link) -> HostLinkInfo {
         HostLinkInfo { link, carrier: true }
@@ -157,22 +145,15 @@ mod tests {
     }
 
     #[test]
-    fn of_networks_together() {
-        let macvlan = defined("a", r#""driver": "macvlan""#);
-        let ipvlan = defined("b", r#""driver": "ipvlan""#);
-        let l3 = defined("c", r#""driver": "ipvlan", "ipvlan_mode": "l3""#);
-        let hosts = [host_link(eth0())];
-        let all = |all: &[&Defined], links: &[HostLinkInfo]| {
-            let all: Vec<_> = all.iter().map(|&one| one.clone()).collect();
-            ids(&together(&all, links)).join(" ")
-        };
-        assert_eq!(all(&[&macvlan, &macvlan], &hosts), "");
-        assert_eq!(all(&[&macvlan, &ipvlan], &hosts), "mixed-drivers");
-        assert_eq!(all(&[&ipvlan, &l3], &hosts), "mixed-drivers");
-        assert_eq!(all(&[&macvlan, &ipvlan], &[]), "");
-        let mv0 = Link { kind: Some("macvlan".to_owned()), lower: Some(2), ifindex: 5, ..eth0() };
-        let mv0 = host_link(Link { name: "mv0".to_owned(), ..mv0 });
-        assert_eq!(all(&[&macvlan], &[host_link(eth0()), mv0.clone()]), "");
-        assert_eq!(all(&[&ipvlan], &[host_link(eth0()), mv0]), "foreign-link");
+    fn some_and_many() {
+        let entry = Quarantined { mac: MacAddr::from_bytes([2, 0, 0, 0, 0, 1]), until: 1 };
+        assert_eq!(in_quarantine("eth0", &[]), None);
+        let one = in_quarantine("eth0", &[entry]).unwrap();
+        assert_eq!(
+            one.what,
+            "1 address in quarantine on eth0, because other hosts answered: 1 by 02:00:00:00:00:01"
+        );
+        assert_eq!(one.severity, Severity::Note);
+        assert_eq!(in_quarantine("eth0", &[entry; MANY]).unwrap().severity, Severity::Warning);
     }
 }

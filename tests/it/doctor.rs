@@ -15,10 +15,9 @@ use crate::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::{Installed, Ipvlan, Macvlan, Program, Tool, Wireless};
-    let all: [Named; 11] = [
+    let all: [Named; 10] = [
         ("link_types", &[], link_types),
         ("parents", &[Macvlan], parents),
-        ("drivers_on_one_parent", &[Macvlan], drivers_on_one_parent),
         ("addresses_of_the_host", &[Macvlan], addresses_of_the_host),
         ("filters", &[Macvlan, Tool("sysctl")], filters),
         ("files_that_others_can_write", &[Macvlan], files),
@@ -180,24 +179,6 @@ fn parents() {
     assert_eq!(what, "parent lo is a loopback link");
     let page = bed.outcome(&format!("doctor --root {}", bed.path("root").display()), "").stdout;
     assert!(page.contains("\nparents: all is well\n"), "{page}");
-}
-
-fn drivers_on_one_parent() {
-    let bed = Bed::new();
-    define(&bed, "a", r#""driver": "macvlan", "parent": "eth0", "macvlan_mode": "private""#);
-    define(&bed, "b", "\n  \"driver\": \"ipvlan\",\n  \"parent\": \"eth0\",\n  \"ipvlan_mode\": \"l3\"\n");
-    let same = || define(&bed, "b", r#""driver": "macvlan", "parent": "eth0", "macvlan_mode": "private""#);
-    let what = found_and_edited(&bed, "mixed-drivers", "set the same driver, mode and flag in ", same);
-    assert_eq!(what, "network b on parent eth0 is ipvlan mode l3 bridge, and a is macvlan mode private");
-    bed.host.ip("link add mv0 link eth0 type macvlan mode bridge");
-    define(&bed, "b", r#""driver": "ipvlan", "parent": "eth0""#);
-    fs::remove_file(bed.path("etc/networks/a.json")).unwrap();
-    let same = || edit(&bed, "b", "ipvlan", "macvlan");
-    let what = found_and_edited(&bed, "foreign-link", "delete that link, or set another driver", same);
-    assert!(
-        what.ends_with("is ipvlan mode l2 bridge, and the host's link mv0 there is a macvlan link"),
-        "{what}"
-    );
 }
 
 fn addresses_of_the_host() {
@@ -409,9 +390,10 @@ fn docker() {
         program(&bed, path, &text);
     }
     let file = bed.path("root/etc/docker/daemon.json");
-    let advice = format!("in {}, set features.cdi to true", file.display());
+    let advice = "set features.cdi there to true";
     let on = || write(&bed, "etc/docker/daemon.json", r#"{"features": {"cdi": true}}"#);
-    found_and_edited(&bed, "docker-cdi", &advice, on);
+    let what = found_and_edited(&bed, "docker-cdi", advice, on);
+    assert!(what.ends_with(&format!(" by {}", file.display())), "{what}");
     write(&bed, "etc/docker/daemon.json", "{}");
     assert_eq!(ids(&bed), [""; 0]);
     assert!(!ran.exists());
