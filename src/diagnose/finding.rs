@@ -90,15 +90,9 @@ impl From<Line> for Fix {
     }
 }
 
-impl From<&str> for Fix {
-    fn from(advice: &str) -> Self {
-        Self::Advice(advice.to_owned())
-    }
-}
-
-impl From<String> for Fix {
-    fn from(advice: String) -> Self {
-        Self::Advice(advice)
+impl<T: Into<String>> From<T> for Fix {
+    fn from(advice: T) -> Self {
+        Self::Advice(advice.into())
     }
 }
 

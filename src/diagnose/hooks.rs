@@ -15,18 +15,10 @@ use crate::oci::hooks::Listed;
 /// Where engines read hook files, unless their settings name other folders by `hooks_dir`.
 const FOLDER: &str = "/usr/share/containers/oci/hooks.d";
 
-/// The hook files as they are shipped, with their stages, and what follows if they are missing.
-const SHIPPED: [(&str, &str, &str); 2] = [
-    (
-        "createRuntime",
-        include_str!("../../hooks.d/underlay-createRuntime.json"),
-        "containers start without their networks, and no error is reported",
-    ),
-    (
-        "poststop",
-        include_str!("../../hooks.d/underlay-poststop.json"),
-        "what a container held stays reserved until another container needs it",
-    ),
+/// The hook files as they are shipped, by stage.
+const SHIPPED: [(&str, &str); 2] = [
+    ("createRuntime", include_str!("../../hooks.d/underlay-createRuntime.json")),
+    ("poststop", include_str!("../../hooks.d/underlay-poststop.json")),
 ];
 /// The program that they call.
 const PROGRAM: &str = "/usr/bin/underlay";
@@ -39,7 +31,7 @@ const ENGINES: [(&str, &str, &[&str]); 2] = [
 
 /// What is wrong with the hooks of the engines that are installed.
 pub(crate) fn hooks(system: &System) -> Vec<Finding> {
-    let folder = system.shown(FOLDER);
+    let folder = system.path(FOLDER);
     let files = system.files(FOLDER, ".json");
     let mut findings = Vec::new();
     for (engine, program, settings) in ENGINES {
@@ -52,20 +44,21 @@ pub(crate) fn hooks(system: &System) -> Vec<Finding> {
                 (Area::Hooks, Severity::Note, "hook-folders"),
                 format!("{engine} reads hook files from the folders that hooks_dir in {path} names"),
                 "without underlay's hook files in one of them, containers start without their networks: they are not examined",
-                format!("add {folder} to hooks_dir, unless it is there"),
+                format!("add {} to hooks_dir, unless it is there", folder.display()),
             ));
             continue;
         }
-        for (stage, shipped, why) in SHIPPED {
+        for (stage, shipped) in SHIPPED {
             let ours: Vec<_> =
                 files.iter().filter_map(|(path, text)| Some((path, called(text, stage)?))).collect();
             if ours.is_empty() {
-                let path = format!("{folder}/underlay-{stage}.json");
+                let path = format!("{}/underlay-{stage}.json", folder.display());
                 findings.push(Finding::new(
                     (Area::Hooks, Severity::Error, "hook-missing"),
-                    format!("{engine} has no hook for {stage} in {folder}"),
-                    why,
-                    Line::of("mkdir -p").word(&folder).and(&write(shipped, &path, system)),
+                    format!("{engine} has no hook for {stage} in {}", folder.display()),
+                    "without both, containers start without their networks, or hold addresses after their end, and no \
+                     error is reported",
+                    Line::of("mkdir -p").word(folder.display()).and(&write(shipped, &path, system)),
                 ));
             }
             findings.extend(ours.into_iter().filter_map(|(path, called)| {
@@ -157,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_files_call() {
-        for (stage, shipped, _) in SHIPPED {
+        for (stage, shipped) in SHIPPED {
             assert_eq!(called(shipped, stage).as_deref(), Some(PROGRAM));
             assert_eq!(called(shipped, "prestart"), None);
             for (from, to) in [("\"hook\"", "\"other\""), ("\"stages\"", "\"x\""), ("}", "")] {

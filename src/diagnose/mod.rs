@@ -16,6 +16,5 @@ mod hooks;
 mod modules;
 mod networks;
 mod parents;
-mod permissions;
 mod state;
 pub(crate) mod system;

@@ -17,13 +17,13 @@ use crate::net::parent::ParentSpec;
 /// # Errors
 /// When it does not tell its release.
 pub(crate) fn modules(networks: &[Defined]) -> Result<Vec<Finding>> {
-    let types: BTreeSet<_> = networks.iter().flat_map(|one| needed(&one.network)).collect();
     let release = kernel::release()?;
-    let is_missing = |kind: &&str| {
+    let mut types: BTreeSet<_> = networks.iter().flat_map(|one| needed(&one.network)).collect();
+    types.retain(|kind| {
         let can = kernel::can_make(kind).inspect_err(|error| log::warn!("{kind} links: {error}"));
-        !can.unwrap_or(true)
-    };
-    Ok(types.into_iter().filter(is_missing).map(|kind| missing(&release, kind)).collect())
+        can.is_ok_and(|can| !can)
+    });
+    Ok(types.into_iter().map(|kind| missing(&release, kind)).collect())
 }
 
 /// The types of links (`IFLA_INFO_KIND`) that `network` needs.

@@ -2,7 +2,7 @@
 
 use crate::config::network::Network;
 use crate::diagnose::finding::{Area, Finding, Severity};
-use crate::diagnose::permissions::permissions;
+use crate::diagnose::system::permissions;
 use crate::error::{Error, Result};
 use crate::ledger::Store;
 use crate::lifecycle::parents;

@@ -19,7 +19,7 @@ fn parent(defined: &Defined, links: &[HostLinkInfo]) -> Vec<Finding> {
     let unfit = |problem: &Error| {
         let id = if found.is_some() { "parent-unfit" } else { "parent-missing" };
         let hint = problem.hint_text().unwrap_or("set another parent");
-        let fix = format!("in {}: {hint}", defined.file);
+        let fix = format!("change {}: {hint}", defined.file);
         let why = "no container of the network starts";
         Finding::new((Area::Parents, Severity::Error, id), problem.to_string(), why, fix)
     };
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(ids(&parent(&unfit, &[])), ["parent-missing"]);
         let found = parent(&unfit, &[host_link(Link { up: false, ..eth0() })]);
         assert_eq!(ids(&found), ["parent-unfit", "parent-down"]);
-        assert_eq!(found[0].fix, "in /etc/lan.json: use a link to a LAN".into());
+        assert_eq!(found[0].fix, "change /etc/lan.json: use a link to a LAN".into());
     }
 
     #[test]

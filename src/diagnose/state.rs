@@ -7,7 +7,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use crate::diagnose::check;
 use crate::diagnose::difference::{Difference, What};
 use crate::diagnose::finding::{Area, Finding, Severity};
-use crate::diagnose::permissions::permissions;
+use crate::diagnose::system::permissions;
 use crate::escape::shell::Line;
 use crate::ledger::Store;
 use crate::lifecycle::gc;

@@ -146,7 +146,7 @@ fn parents() {
     bed.host.ip("link set eth0 down");
     assert_eq!(found_and_mended(&bed, &["parent-down"]), "parent link eth0 is down");
     bed.host.ip("link set eth0 mtu 1300");
-    let file = format!("in {}: ", bed.path("etc/networks/lan.json").display());
+    let file = format!("change {}: ", bed.path("etc/networks/lan.json").display());
     let raise = format!("{file}use at most 1300, or raise it with `ip link set eth0 mtu 1400`");
     let raised = || drop(bed.host.ip("link set eth0 mtu 1400"));
     assert_eq!(
@@ -175,7 +175,7 @@ fn parents() {
     assert_eq!(what, "parent lan9 is a port of a bridge");
     bed.run("network rm lan");
     define(&bed, "loop", r#""driver": "macvlan", "parent": "lo""#);
-    let what = found_and_edited(&bed, "parent-unfit", "in ", || edit(&bed, "loop", "\"lo\"", "\"br0\""));
+    let what = found_and_edited(&bed, "parent-unfit", "change ", || edit(&bed, "loop", "\"lo\"", "\"br0\""));
     assert_eq!(what, "parent lo is a loopback link");
     let page = bed.outcome(&format!("doctor --root {}", bed.path("root").display()), "").stdout;
     assert!(page.contains("\nparents: all is well\n"), "{page}");
