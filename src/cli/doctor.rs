@@ -21,7 +21,7 @@ pub(super) struct Doctor {
     format: Format,
 }
 
-/// Prints the findings; that there are any but notes is an error, so that the exit code tells.
+/// Prints the findings. Errors and warnings are an error, which sets the exit code.
 pub(super) fn doctor(store: &Store, options: Doctor) -> Result<()> {
     let findings = doctor::doctor(store, &System::new(options.root))?;
     match options.format {
@@ -29,15 +29,13 @@ pub(super) fn doctor(store: &Store, options: Doctor) -> Result<()> {
         Format::Table => page(&findings)?,
     }
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    let counted = [Severity::Error, Severity::Warning].map(|severity| (severity, count(severity)));
-    let counts: Vec<_> =
-        counted.iter().filter(|(_, count)| *count > 0).map(|&(what, count)| many(what, count)).collect();
+    let counted = |severity: Severity| match count(severity) {
+        0 => None,
+        1 => Some(format!("1 {severity}")),
+        many => Some(format!("{many} {severity}s")),
+    };
+    let counts: Vec<_> = [Severity::Error, Severity::Warning].into_iter().filter_map(counted).collect();
     if counts.is_empty() { Ok(()) } else { Err(Error::input(counts.join(", "))) }
-}
-
-fn many(what: Severity, count: usize) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
 }
 
 /// Prints the findings by area.

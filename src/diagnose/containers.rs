@@ -30,15 +30,17 @@ pub(crate) fn containers(
     let records = store.records().map(|records| records.sound).unwrap_or_default();
     for record in records.iter().filter(|record| kernel::lives(&record.holder)) {
         findings.extend(duplicates(record, links, &addresses));
-        match filters_inside(record) {
-            Ok(filters) => findings.extend(filtered(record, &filters)),
-            Err(error) => log::warn!("container {}: {error}: it is not examined", record.container),
+        if record.attachments.len() > 1 {
+            match filtered_inside(record) {
+                Ok(filtered) => findings.extend(filtered),
+                Err(error) => log::warn!("container {}: {error}: it is not examined", record.container),
+            }
         }
     }
     for network in networks.iter().map(|one| &one.network).filter(|network| network.host_access.is_some()) {
         let name = host_link::name(&network.name);
         if links.iter().any(|link| link.link.name == name.as_str()) {
-            findings.extend(filtered_host(name.as_str(), Filters::of(name.as_str())));
+            findings.extend(filtered_host(name.as_str()));
         }
     }
     Ok(findings)
@@ -65,8 +67,8 @@ fn duplicates(record: &Record, links: &[HostLinkInfo], addresses: &[(u32, IpNet)
             let is_ours = link.link.alias.as_deref().and_then(host_link::network_of).is_some();
             link.link.mac == Some(mac) && !is_ours
         };
-        if let Some(HostLinkInfo { link: host_link, .. }) = links.iter().find(is_same) {
-            let name = &host_link.name;
+        if let Some(found) = links.iter().find(is_same) {
+            let name = &found.link.name;
             let what = format!("MAC address {mac} of container {id} is that of the host's {name}, too");
             let why = "on one LAN, switches send frames for it to one of the two";
             let fix = Line::of("ip link set").named("dev", name).text("address").word(another(mac));
@@ -82,49 +84,34 @@ fn another(mac: MacAddr) -> MacAddr {
     MacAddr::from_bytes([(first | 2) & 0xfe, b, c, d, e, last ^ 0x80])
 }
 
-/// What the kernel does with packets of a link.
-#[derive(Clone, Copy)]
-struct Filters {
-    arp_ignore: u8,
-    rp_filter: u8,
+/// The number that `key` is for `link` in the namespace of this thread: the greater of what `all` and the link say (ip-sysctl).
+fn sysctl(link: &str, key: &str) -> u8 {
+    let number = |name: &str| kernel::sysctl_of(name, key).unwrap_or_default();
+    number("all").max(number(link))
 }
 
-impl Filters {
-    /// Those of `link` in the namespace of this thread: the greater of what `all` and the link say (ip-sysctl).
-    fn of(link: &str) -> Self {
-        let number = |name: &str, key: &str| kernel::sysctl_of(name, key).unwrap_or_default();
-        let greater = |key: &str| number("all", key).max(number(link, key));
-        Self { arp_ignore: greater("arp_ignore"), rp_filter: greater("rp_filter") }
-    }
+fn filtered_inside(record: &Record) -> Result<Vec<Finding>> {
+    let netns = NetnsFile::of(&record.holder)?;
+    netns.map_or_else(|| Ok(Vec::new()), |netns| netns.inside(|| Ok(filtered(record))))
 }
 
-/// The filters of each attachment of `record`, if it has several.
-fn filters_inside(record: &Record) -> Result<Vec<Filters>> {
-    let names = record.attachments.iter().map(|attached| attached.ifname.as_str());
-    match NetnsFile::of(&record.holder)? {
-        Some(netns) if names.len() > 1 => netns.inside(|| Ok(names.map(Filters::of).collect())),
-        _ => Ok(Vec::new()),
-    }
-}
-
-/// What drops packets in the container of `record`, whose attachments have `filters`, in the same order.
-fn filtered(record: &Record, filters: &[Filters]) -> Vec<Finding> {
+/// What drops packets in the container of `record`, which has several links; called in its namespace.
+fn filtered(record: &Record) -> Vec<Finding> {
     let warning =
         |id, what, why, fix: Line| Finding::new((Area::Containers, Severity::Warning, id), what, why, fix);
     let netns = format!("--net=/proc/{}/ns/net", record.holder.pid);
-    let sysctl = Line::of("nsenter").word(netns).text("sysctl -w");
+    let set = Line::of("nsenter").word(netns).text("sysctl -w");
     let id = &record.container;
-    let has_v4 = |attached: &Attached| attached.addresses.iter().any(|net| net.addr().is_ipv4());
+    let has_v4 = |attached: &&Attached| attached.addresses.iter().any(|net| net.addr().is_ipv4());
     let is_way_out = |attached: &Attached| {
         attached.routes.iter().any(|route| route.is_default() && route.to.addr().is_ipv4())
     };
-    let links = record.attachments.iter().zip(filters).filter(|(attached, _)| has_v4(attached));
-    let links: Vec<_> = links.collect();
+    let links: Vec<_> = record.attachments.iter().filter(has_v4).collect();
     let mut findings = Vec::new();
-    for (at, (attached, Filters { rp_filter, .. })) in links.iter().enumerate() {
-        let name = &attached.ifname;
-        let leaves_elsewhere = !is_way_out(attached) && links.iter().any(|(other, _)| is_way_out(other));
-        if *rp_filter == 1 && leaves_elsewhere && attached.table.is_none() {
+    for (at, attached) in links.iter().enumerate() {
+        let name = attached.ifname.as_str();
+        let leaves_elsewhere = !is_way_out(attached) && links.iter().any(|other| is_way_out(other));
+        if leaves_elsewhere && attached.table.is_none() && sysctl(name, "rp_filter") == 1 {
             let network = &attached.network;
             let what = format!(
                 "link {name} of container {id} drops what comes from beyond its subnet (rp_filter 1)"
@@ -133,13 +120,13 @@ fn filtered(record: &Record, filters: &[Filters]) -> Vec<Finding> {
                 "answers would leave by another link, which strict filtering (RFC 3704) takes for forgery; for good, give \
                  network {network} a table, or sysctl ipv4.rp_filter=2"
             );
-            let setting = format!("net.ipv4.conf.{}.rp_filter=2", name.as_str().replace('.', "/"));
-            findings.push(warning("rp-filter", what, why, sysctl.clone().word(setting)));
+            let setting = format!("net.ipv4.conf.{}.rp_filter=2", name.replace('.', "/"));
+            findings.push(warning("rp-filter", what, why, set.clone().word(setting)));
         }
-        let answers = |(other, filters): &&(&Attached, &Filters)| {
-            other.segment == attached.segment && filters.arp_ignore == 0
+        let answers = |other: &&&Attached| {
+            other.segment == attached.segment && sysctl(other.ifname.as_str(), "arp_ignore") == 0
         };
-        if let Some((other, _)) = links.get(..at).unwrap_or_default().iter().find(answers) {
+        if let Some(other) = links.get(..at).unwrap_or_default().iter().find(answers) {
             let what = format!(
                 "links {} and {name} of container {id} are on one LAN, and each answers ARP for the other (arp_ignore 0)",
                 other.ifname
@@ -147,24 +134,20 @@ fn filtered(record: &Record, filters: &[Filters]) -> Vec<Finding> {
             let why = "neighbours learn the MAC address of either link for either address, which defeats modes and \
                        filters of the links";
             let settings = "net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2";
-            findings.push(warning("arp-flux", what, why.to_owned(), sysctl.clone().text(settings)));
+            findings.push(warning("arp-flux", what, why.to_owned(), set.clone().text(settings)));
         }
     }
     findings
 }
 
 /// What hides the host's other addresses from containers that reach it by its own link `name`.
-fn filtered_host(name: &str, Filters { arp_ignore, .. }: Filters) -> Option<Finding> {
+fn filtered_host(name: &str) -> Option<Finding> {
+    let arp_ignore = Some(sysctl(name, "arp_ignore")).filter(|&arp_ignore| arp_ignore > 0)?;
     let setting = format!("net.ipv4.conf.{}.arp_ignore=0", name.replace('.', "/"));
-    let finding = || {
-        Finding::new(
-            (Area::Containers, Severity::Note, "host-arp-ignore"),
-            format!(
-                "the host's link {name} answers ARP for its own addresses alone (arp_ignore {arp_ignore})"
-            ),
-            "containers reach the host at the address of that link, and at none of its others",
-            Line::of("sysctl -w net.ipv4.conf.all.arp_ignore=0").word(setting),
-        )
-    };
-    (arp_ignore > 0).then(finding)
+    Some(Finding::new(
+        (Area::Containers, Severity::Note, "host-arp-ignore"),
+        format!("the host's link {name} answers ARP for its own addresses alone (arp_ignore {arp_ignore})"),
+        "containers reach the host at the address of that link, and at none of its others",
+        Line::of("sysctl -w net.ipv4.conf.all.arp_ignore=0").word(setting),
+    ))
 }

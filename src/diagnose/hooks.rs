@@ -43,7 +43,7 @@ pub(crate) fn hooks(system: &System) -> Vec<Finding> {
             findings.push(Finding::new(
                 (Area::Hooks, Severity::Note, "hook-folders"),
                 format!("{engine} reads hook files from the folders that hooks_dir in {path} names"),
-                "without underlay's hook files in one of them, containers start without their networks: they are not examined",
+                "they are not examined: without underlay's hook files in one of them, containers start without their networks",
                 format!("add {} to hooks_dir, unless it is there", folder.display()),
             ));
             continue;

@@ -45,21 +45,22 @@ fn way_out(link: &HostLinkInfo, links: &[HostLinkInfo]) -> Option<Finding> {
         let Some(below) = links.iter().find(|link| link.link.ifindex == below) else { break };
         link = below;
     }
-    let unplugged = || {
-        Finding::new(
-            (Area::Parents, Severity::Warning, "parent-no-carrier"),
-            format!("parent link {} is up and has no carrier", link.link.name),
-            "nothing is plugged in, or the other end is down",
-            "check the cable and the switch port, or the other end of a virtual link",
-        )
-    };
-    (!link.carrier).then(unplugged)
+    if link.carrier {
+        return None;
+    }
+    Some(Finding::new(
+        (Area::Parents, Severity::Warning, "parent-no-carrier"),
+        format!("parent link {} is up and has no carrier", link.link.name),
+        "nothing is plugged in, or the other end is down",
+        "check the cable and the switch port, or the other end of a virtual link",
+    ))
 }
 
 /// So many addresses of one host are no accident.
 const MANY: usize = 8;
 
-/// Addresses that containers do not get because other hosts answered for them. A ledger that cannot be read is a finding of another file.
+/// Addresses that containers do not get because other hosts answered for them. A ledger that cannot be read is a finding of
+/// its own.
 fn quarantine(store: &Store, links: &[HostLinkInfo]) -> Vec<Finding> {
     let of_segment = |segment| {
         let parent = links.iter().find(|link| link.link.ifindex == segment)?;
@@ -82,10 +83,9 @@ fn in_quarantine(parent: &str, all: &[Quarantined]) -> Option<Finding> {
              them: find it by its MAC address, then set them free",
         ),
     };
-    let count = if all.len() == 1 { "1 address".to_owned() } else { format!("{} addresses", all.len()) };
     Some(Finding::new(
         (Area::Parents, severity, "quarantine"),
-        format!("{count} in quarantine on {parent}, because other hosts answered: {}", in_words(&hosts)),
+        format!("addresses in quarantine on {parent}, because other hosts answered: {}", in_words(&hosts)),
         why,
         Line::of("underlay gc --quarantine"),
     ))
@@ -151,7 +151,7 @@ mod tests {
         let one = in_quarantine("eth0", &[entry]).unwrap();
         assert_eq!(
             one.what,
-            "1 address in quarantine on eth0, because other hosts answered: 1 by 02:00:00:00:00:01"
+            "addresses in quarantine on eth0, because other hosts answered: 1 by 02:00:00:00:00:01"
         );
         assert_eq!(one.severity, Severity::Note);
         assert_eq!(in_quarantine("eth0", &[entry; MANY]).unwrap().severity, Severity::Warning);

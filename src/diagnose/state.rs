@@ -50,10 +50,10 @@ fn on_disk(folder: &Path) -> Option<Finding> {
 /// What `gc` would do.
 fn left_over(steps: &[String]) -> Option<Finding> {
     let first = steps.first()?;
-    let count = if steps.len() == 1 { "1 step".to_owned() } else { format!("{} steps", steps.len()) };
+    let more = if steps.len() == 1 { String::new() } else { format!(", and {} more", steps.len() - 1) };
     Some(Finding::new(
         (Area::State, Severity::Warning, "left-over"),
-        format!("{count} of garbage collection are due, the first: {first}"),
+        format!("garbage collection is due: {first}{more}"),
         "dead containers hold addresses and links until another container needs them",
         Line::of("underlay gc"),
     ))

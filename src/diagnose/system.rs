@@ -79,7 +79,7 @@ impl System {
 pub(crate) type Fault = (&'static str, String, Line);
 
 /// What lets others than root write `path`, whose owner and mode are these.
-pub(crate) fn faults(path: &Path, uid: u32, mode: u32) -> Vec<Fault> {
+fn faults(path: &Path, uid: u32, mode: u32) -> Vec<Fault> {
     let mut faults = Vec::new();
     let shown = path.display();
     if uid != 0 {
