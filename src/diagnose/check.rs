@@ -19,10 +19,10 @@ use crate::netlink::Socket;
 /// # Errors
 /// When the ledger cannot be read, or the kernel does not tell.
 pub(crate) fn all(store: &Store) -> Result<Vec<Difference>> {
-    let mut host = Host::open()?;
+    let mut host = Socket::open()?;
     let settings = store.settings()?;
     // Before the lock: a container that is attached meanwhile has its record first.
-    let mut survey = kernel::survey(&host.netns)?;
+    let mut survey = kernel::survey(&NetnsFile::own()?)?;
     // A mark without a seal is the container's own word.
     let key = store.known_key().inspect_err(|error| log::warn!("marks prove nothing: {}", error.in_full()));
     let key = key.ok().flatten();
@@ -30,14 +30,14 @@ pub(crate) fn all(store: &Store) -> Result<Vec<Difference>> {
     // An attach and a detach hold the lock while leases and parents are without a record.
     let locked = store.lock(settings.lock_timeout())?;
     let records = store.records()?.sound;
-    let links = host.socket.links()?;
+    let links = host.links()?;
     let mut besides = parents(store, &links)?;
-    besides.extend(check_host::links(&locked, &links, &mut host.socket)?);
+    besides.extend(check_host::links(&locked, &links, &mut host)?);
     besides.extend(unrecorded(store, &survey.seen));
     besides.extend(without_record(&locked)?);
     drop(locked);
     let mut differences = Vec::new();
-    let by_host = HostRoutes::read(store, &mut host.socket)?;
+    let by_host = HostRoutes::read(store, &mut host)?;
     for record in &records {
         match of_container(store, record, &by_host, &mut host) {
             Ok(found) => differences.extend(found),
@@ -54,28 +54,16 @@ pub(crate) fn all(store: &Store) -> Result<Vec<Difference>> {
 /// # Errors
 /// When the kernel does not tell.
 pub(crate) fn container(store: &Store, record: &Record) -> Result<Vec<Difference>> {
-    let mut host = Host::open()?;
-    let by_host = HostRoutes::read(store, &mut host.socket)?;
+    let mut host = Socket::open()?;
+    let by_host = HostRoutes::read(store, &mut host)?;
     of_container(store, record, &by_host, &mut host)
-}
-
-/// The host, by its network namespace and a socket in it.
-struct Host {
-    netns: NetnsFile,
-    socket: Socket,
-}
-
-impl Host {
-    fn open() -> Result<Self> {
-        Ok(Self { netns: NetnsFile::own()?, socket: Socket::open()? })
-    }
 }
 
 fn of_container(
     store: &Store,
     record: &Record,
     by_host: &HostRoutes,
-    host: &mut Host,
+    host: &mut Socket,
 ) -> Result<Vec<Difference>> {
     let id = &record.container;
     let missing = |what, expected: String| vec![Difference::missing(what, expected).of(id)];
@@ -102,16 +90,22 @@ fn of_container(
 }
 
 /// Compares the links of a container, from inside its namespace.
-fn links(record: &Record, netns: &NetnsFile, key: Option<&Key>, host: &mut Host) -> Result<Vec<Difference>> {
+fn links(
+    record: &Record,
+    netns: &NetnsFile,
+    key: Option<&Key>,
+    host: &mut Socket,
+) -> Result<Vec<Difference>> {
     let parents = record.attachments.iter().map(|attached| {
-        let by_number = host.socket.link_by_index(attached.parent_index)?;
-        by_number.map_or_else(|| host.socket.link(&attached.parent), |link| Ok(Some(link)))
+        let by_number = host.link_by_index(attached.parent_index)?;
+        by_number.map_or_else(|| host.link(&attached.parent), |link| Ok(Some(link)))
     });
     let parents: Vec<Option<Link>> = parents.collect::<Result<_>>()?;
+    let host_netns = NetnsFile::own()?;
     netns.inside(|| {
         let mut inside = Socket::open()?;
         let links = inside.links()?;
-        let host_nsid = inside.nsid(&host.netns)?;
+        let host_nsid = inside.nsid(&host_netns)?;
         let found: Vec<_> =
             record.marked().map(|(mark, attached)| compare::find(attached, &mark, &links).cloned()).collect();
         let contents = inside.contents(&found.iter().flatten().map(|link| link.ifindex).collect())?;
