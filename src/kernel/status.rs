@@ -7,7 +7,6 @@ use neli::consts::rtnl::{Ifla, RtAddrFamily, Rta};
 use nix::libc;
 
 use super::netns::NetnsFile;
-use super::parent::is_wireless;
 use crate::error::{Error, Result};
 use crate::net::link::HostLinkInfo;
 use crate::netlink::Socket;
@@ -17,16 +16,14 @@ use crate::netlink::reply;
 use crate::netlink::routes;
 
 impl Socket {
-    /// All links, with what they are plugged into.
+    /// All links, and whether they are connected.
     ///
     /// # Errors
     /// When the kernel's answer is not understood.
     pub(crate) fn host_links(&mut self) -> Result<Vec<HostLinkInfo>> {
         self.dump(message::dump_links, |payload| {
             let Some(link) = reply::parse_link(payload)? else { return Ok(None) };
-            let (carrier, master) = plug(payload);
-            let wireless = is_wireless(&link);
-            Ok(Some(HostLinkInfo { link, carrier, master, wireless }))
+            Ok(Some(HostLinkInfo { link, carrier: has_carrier(payload) }))
         })
     }
 
@@ -61,11 +58,9 @@ impl Socket {
     }
 }
 
-/// Out of the payload of `RTM_NEWLINK` (`struct ifinfomsg`): whether the link is connected (`IFLA_CARRIER`), and what it
-/// is a port of (`IFLA_MASTER`).
-fn plug(payload: &[u8]) -> (bool, Option<u32>) {
-    let attributes = payload.get(16..).unwrap_or_default();
-    (value(attributes, Ifla::Carrier) == Some(&[1]), value(attributes, Ifla::Master).and_then(number))
+/// Whether the payload of an `RTM_NEWLINK` (`struct ifinfomsg`) has `IFLA_CARRIER` 1.
+fn has_carrier(payload: &[u8]) -> bool {
+    value(payload.get(16..).unwrap_or_default(), Ifla::Carrier) == Some(&[1])
 }
 
 /// Whether the kernel can make links of type `kind` (`IFLA_INFO_KIND`). It is asked for one on nothing in a namespace
@@ -95,13 +90,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plugs() {
+    fn carriers() {
         let head = [0; 16];
-        // IFLA_MASTER (10), IFLA_CARRIER (33).
-        let master = [8, 0, 10, 0, 7, 0, 0, 0];
+        // IFLA_CARRIER (33).
         let carrier = |on: u8| [5, 0, 33, 0, on, 0, 0, 0];
-        assert_eq!(plug(&[&head[..], &carrier(1)].concat()), (true, None));
-        assert_eq!(plug(&[&head[..], &master, &carrier(0)].concat()), (false, Some(7)));
-        assert_eq!(plug(&head[..3]), (false, None));
+        assert!(has_carrier(&[&head[..], &carrier(1)].concat()));
+        assert!(!has_carrier(&[&head[..], &carrier(0)].concat()));
+        assert!(!has_carrier(&head[..3]));
     }
 }
