@@ -1,16 +1,17 @@
 //! `underlay network create`: the options, in Docker's words, and the definition they spell.
 
-use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use clap::{Args, FromArgMatches};
 use ipnet::IpNet;
 
-use super::{conflicts, driver_option, reserve};
+use super::{conflicts, reserve};
 use crate::cli::{cdi, output};
+use crate::config::driver_option;
 use crate::config::host_access::HostAccess;
 use crate::config::network::Network;
-use crate::config::network_file::{NetworkFile, SubnetFile, VERSION};
+use crate::config::network_file::{NetworkFile, SubnetFile};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::NetnsFile;
 use crate::ledger::{Locked, Store};
@@ -18,6 +19,7 @@ use crate::lifecycle::host_access;
 use crate::lifecycle::parents;
 use crate::lifecycle::repair;
 use crate::net::driver::Kind as Driver;
+use crate::net::ipv6::Ipv6;
 use crate::net::name::NetworkName;
 use crate::net::route::Route;
 use crate::net::subnet::AddressRange;
@@ -139,37 +141,33 @@ fn make_parent(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Res
 /// The definition that the options spell. Gateways, ranges and aux addresses belong to the subnet they lie in,
 /// in whatever order they are given.
 fn file(options: &Create) -> Result<NetworkFile> {
-    let subnet = |&subnet: &IpNet| SubnetFile {
-        subnet,
-        gateway: None,
-        onlink: false,
-        ip_range: None,
-        aux_addresses: BTreeMap::new(),
+    let subnet = |&subnet: &IpNet| SubnetFile { subnet, ..SubnetFile::default() };
+    let mut file = NetworkFile {
+        subnets: options.subnet.iter().map(subnet).collect(),
+        internal: options.internal,
+        ipv6: ipv6(options)?,
+        routes: options.route.iter().map(|text| route(text)).collect::<Result<_>>()?,
+        host_access: HostAccess::of_words(&options.host_access)?,
+        reservations: reserve::read(&options.reserve)?,
+        ..NetworkFile::new(options.driver)
     };
-    let mut subnets: Vec<SubnetFile> = options.subnet.iter().map(subnet).collect();
-    let inside = options.gateway.iter().map(|&gateway| (gateway, false));
-    for (gateway, onlink) in inside.chain(options.onlink_gateway.iter().map(|&gateway| (gateway, true))) {
+    let subnets = &mut file.subnets;
+    let inside = options.gateway.iter().map(|gateway| (gateway, false));
+    for (&gateway, onlink) in inside.chain(options.onlink_gateway.iter().map(|gateway| (gateway, true))) {
         let subnet = match onlink {
-            true => of_family(&mut subnets, gateway)?,
-            false => containing(&mut subnets, "gateway", gateway, &gateway)?,
+            true => of_family(subnets, gateway)?,
+            false => containing(subnets, "gateway", gateway, &gateway)?,
         };
         subnet.onlink = onlink;
         if let Some(other) = subnet.gateway.replace(gateway) {
-            return Err(Error::input(format!(
-                "subnet {} has two gateways, {other} and {gateway}",
-                subnet.subnet
-            ))
-            .hint("a container has one default route: choose one"));
+            return Err(two(subnet, "gateways", &other, &gateway)
+                .hint("a container has one default route: choose one"));
         }
     }
     for range in &options.ip_range {
-        let subnet = containing(&mut subnets, "address range", range.first(), range)?;
+        let subnet = containing(subnets, "address range", range.first(), range)?;
         if let Some(other) = subnet.ip_range.replace(range.to_string()) {
-            return Err(Error::input(format!(
-                "subnet {} has two ranges, {other} and {range}",
-                subnet.subnet
-            ))
-            .hint("give one range that spans both"));
+            return Err(two(subnet, "ranges", &other, range).hint("give one range that spans both"));
         }
     }
     for aux in &options.aux_address {
@@ -177,91 +175,63 @@ fn file(options: &Create) -> Result<NetworkFile> {
         let address = address
             .parse()
             .map_err(|_| Error::new(Kind::Usage, format!("aux address {aux}: {address:?} is no address")))?;
-        let subnet = containing(&mut subnets, "aux address", address, aux)?;
+        let subnet = containing(subnets, "aux address", address, aux)?;
         if let Some(other) = subnet.aux_addresses.insert(name.to_owned(), address) {
-            return Err(Error::new(
-                Kind::Usage,
-                format!("aux address {name} is given twice, {other} and {address}"),
-            ));
+            let text = format!("aux address {name} is given twice, {other} and {address}");
+            return Err(Error::new(Kind::Usage, text));
         }
     }
-    let no_subnet = !options.subnet.iter().any(|subnet| subnet.addr().is_ipv6());
-    let ipv6 = match options.ipv6.as_deref() {
-        Some("") if no_subnet => {
-            return Err(Error::input("--ipv6 is given, and no IPv6 subnet")
-                .hint("add --subnet with an IPv6 prefix, for underlay invents none; or write --ipv6=slaac"));
-        }
-        Some("") | None => None,
-        Some(kind) => Some(kind.parse().map_err(|error: Error| error.within("--ipv6"))?),
-    };
-    let mut file = NetworkFile {
-        version: VERSION,
-        name: None,
-        driver: options.driver,
-        parent: None,
-        vlan: None,
-        vlans: None,
-        vlan_protocol: None,
-        macvlan_mode: None,
-        ipvlan_mode: None,
-        ipvlan_flag: None,
-        mtu: None,
-        bclim: None,
-        txqueuelen: None,
-        bcqueuelen: None,
-        source_macs: Vec::new(),
-        sysctls: BTreeMap::new(),
-        conflict_detection: None,
-        announcements: None,
-        internal: options.internal,
-        no_default_route: false,
-        table: None,
-        metric: None,
-        ipv6,
-        subnets,
-        routes: options.route.iter().map(|text| route(text)).collect::<Result<_>>()?,
-        host_access: HostAccess::of_words(&options.host_access)?,
-        required_annotations: BTreeMap::new(),
-        reservations: reserve::read(&options.reserve)?,
-        labels: BTreeMap::new(),
-    };
-    for required in &options.require_annotation {
-        let (key, pattern) = pair("required annotation", required)?;
-        let pattern =
-            pattern.parse().map_err(|error: Error| error.within(format!("required annotation {key}")))?;
-        if file.required_annotations.insert(key.to_owned(), pattern).is_some() {
-            return Err(Error::new(Kind::Usage, format!("required annotation {key} is given twice")));
-        }
+    for (key, pattern) in pairs("required annotation", &options.require_annotation)? {
+        let of = |error: Error| error.within(format!("required annotation {key}"));
+        file.required_annotations.insert(key.to_owned(), pattern.parse().map_err(of)?);
     }
-    for sysctl in &options.sysctl {
-        let (key, value) = pair("sysctl", sysctl)?;
+    for (key, value) in pairs("sysctl", &options.sysctl)? {
         let of = |error: Error| error.within(format!("sysctl {key}"));
-        let value = value.to_owned().try_into().map_err(of)?;
-        if file.sysctls.insert(key.to_owned().try_into()?, value).is_some() {
-            return Err(Error::new(Kind::Usage, format!("sysctl {key} is given twice")));
-        }
+        file.sysctls.insert(key.to_owned().try_into()?, value.to_owned().try_into().map_err(of)?);
     }
     for label in &options.label {
         // Docker takes a label without a value.
         let (key, value) = label.split_once('=').unwrap_or((label, ""));
         file.labels.insert(key.to_owned(), value.to_owned());
     }
-    let mut given = Vec::new();
-    for option in &options.option {
-        let (key, value) = pair("option", option)?;
-        if given.contains(&key) {
-            return Err(Error::new(Kind::Usage, format!("option {key} is given twice")));
-        }
-        given.push(key);
+    for (key, value) in pairs("option", &options.option)? {
         driver_option::set(&mut file, key, value)?;
     }
     Ok(file)
+}
+
+/// What the option `--ipv6` asks for besides subnets.
+fn ipv6(options: &Create) -> Result<Option<Ipv6>> {
+    let has_subnet = options.subnet.iter().any(|subnet| subnet.addr().is_ipv6());
+    match options.ipv6.as_deref() {
+        Some("") if !has_subnet => Err(Error::input("--ipv6 is given, and no IPv6 subnet")
+            .hint("add --subnet with an IPv6 prefix, for underlay invents none; or write --ipv6=slaac")),
+        Some("") | None => Ok(None),
+        Some(kind) => kind.parse().map(Some).map_err(|error: Error| error.within("--ipv6")),
+    }
+}
+
+fn two(subnet: &SubnetFile, what: &str, one: &dyn Display, other: &dyn Display) -> Error {
+    Error::input(format!("subnet {} has two {what}, {one} and {other}", subnet.subnet))
 }
 
 fn pair<'a>(what: &str, text: &'a str) -> Result<(&'a str, &'a str)> {
     text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
         Error::new(Kind::Usage, format!("{what} {text:?} has no value")).hint("write NAME=VALUE")
     })
+}
+
+/// Each of `texts` as a pair, with keys that differ.
+fn pairs<'a>(what: &str, texts: &'a [String]) -> Result<Vec<(&'a str, &'a str)>> {
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for text in texts {
+        let (key, value) = pair(what, text)?;
+        if pairs.iter().any(|(other, _)| *other == key) {
+            return Err(Error::new(Kind::Usage, format!("{what} {key} is given twice")));
+        }
+        pairs.push((key, value));
+    }
+    Ok(pairs)
 }
 
 /// Reads `DST,GW[,METRIC][,onlink]`.
@@ -278,7 +248,7 @@ fn containing<'a>(
     subnets: &'a mut [SubnetFile],
     what: &str,
     address: IpAddr,
-    whole: &dyn std::fmt::Display,
+    whole: &dyn Display,
 ) -> Result<&'a mut SubnetFile> {
     subnets.iter_mut().find(|subnet| subnet.subnet.contains(&address)).ok_or_else(|| {
         Error::input(format!("{what} {whole} lies in none of the subnets"))
@@ -310,7 +280,7 @@ mod tests {
     fn read(line: &str) -> Result<Network> {
         let words = std::iter::once("create").chain(line.split_whitespace());
         let line = Line::try_parse_from(words).map_err(|error| Error::new(Kind::Usage, error.to_string()))?;
-        Network::new(&line.create.name, file(&line.create)?)
+        network(&line.create)
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 mod conflicts;
 mod create;
-mod driver_option;
 mod import;
 pub(super) mod inspect;
 mod reserve;
