@@ -38,13 +38,10 @@ impl Line {
         if name.starts_with('-') { self.text(keyword).word(name) } else { self.word(name) }
     }
 
-    /// `words`, and `value` as one word, if there is one.
+    /// `words` and the value as one word, for each of `values`.
     #[must_use]
-    pub(crate) fn option(self, words: &'static str, value: Option<impl Display>) -> Self {
-        match value {
-            Some(value) => self.text(words).word(value),
-            None => self,
-        }
+    pub(crate) fn option<T: Display>(self, words: &'static str, values: impl IntoIterator<Item = T>) -> Self {
+        values.into_iter().fold(self, |line, value| line.text(words).word(value))
     }
 
     /// One more word for each of `values`.

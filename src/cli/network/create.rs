@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::net::IpAddr;
 
-use clap::{Args, FromArgMatches};
+use clap::Args;
 use ipnet::IpNet;
 
 use super::{conflicts, reserve};
@@ -81,45 +81,30 @@ pub(in crate::cli) struct Create {
 }
 
 impl Create {
-    /// Reads the words of a command line behind `network create`.
+    /// The network that the options spell.
     ///
     /// # Errors
-    /// The first line of what clap says.
-    pub(super) fn of_words(words: &[String]) -> Result<Self> {
-        let command = Self::augment_args(clap::Command::new("create").no_binary_name(true));
-        let read = command.try_get_matches_from(words).and_then(|matches| Self::from_arg_matches(&matches));
-        read.map_err(|error| {
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            Error::new(Kind::Usage, first.trim_start_matches("error: "))
-        })
+    /// When they disagree.
+    pub(super) fn network(&self) -> Result<Network> {
+        Network::new(&self.name, file(self)?)
     }
 }
 
-/// The network that the options spell.
-///
-/// # Errors
-/// When they disagree.
-pub(super) fn network(options: &Create) -> Result<Network> {
-    Network::new(&options.name, file(options)?)
-}
-
-pub(super) fn create(store: &Store, options: &Create) -> Result<()> {
-    let network = network(options)?;
+pub(super) fn create(store: &Store, network: &Network) -> Result<()> {
     let mut host = Socket::open()?;
     // Before anything is written: is the parent there, or can it be made?
-    parents::find(&network, &mut host)?;
-    host_access::refuse_foreign(&network, &mut host)?;
+    parents::find(network, &mut host)?;
+    host_access::refuse_foreign(network, &mut host)?;
     let settings = store.settings()?;
     // Should the network not come to be, its parent is deleted unless somebody needs it.
     repair::recover(store, &settings, &NetnsFile::own()?, &mut host)?;
     let locked = store.lock(settings.lock_timeout())?;
     // One that was killed may have got no further than to define it.
-    conflicts::refuse(store, &network).inspect_err(|_| cdi::renew(&locked))?;
-    locked.create_network(&network)?;
-    if let Err(error) = make_parent(&locked, &network, &mut host) {
+    conflicts::refuse(store, network).inspect_err(|_| cdi::renew(&locked))?;
+    locked.create_network(network)?;
+    if let Err(error) = make_parent(&locked, network, &mut host) {
         locked.remove_network(&network.name)?;
-        parents::drop_unneeded_of(&locked, &network, &mut host)?;
+        parents::drop_unneeded_of(&locked, network, &mut host)?;
         return Err(error);
     }
     cdi::renew(&locked);
@@ -269,6 +254,7 @@ fn of_family(subnets: &mut [SubnetFile], gateway: IpAddr) -> Result<&mut SubnetF
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::import::{self, Import};
     use clap::Parser;
 
     #[derive(Parser)]
@@ -280,7 +266,7 @@ mod tests {
     fn read(line: &str) -> Result<Network> {
         let words = std::iter::once("create").chain(line.split_whitespace());
         let line = Line::try_parse_from(words).map_err(|error| Error::new(Kind::Usage, error.to_string()))?;
-        network(&line.create)
+        line.create.network()
     }
 
     #[test]
@@ -309,6 +295,22 @@ mod tests {
             "ipvlan mode l3 bridge"
         );
         assert_eq!(read("-o mode=vepa -o parent=a n").unwrap().driver.to_string(), "macvlan mode vepa");
+    }
+
+    #[test]
+    fn what_an_import_prints_makes_the_same() {
+        for sample in [
+            include_str!("../../import/samples/podman-macvlan.json"),
+            include_str!("../../import/samples/podman-ipvlan.json"),
+            include_str!("../../import/samples/docker-macvlan.json"),
+        ] {
+            for import in import::networks(sample, None).unwrap() {
+                let Import::Made(foreign) = import else { panic!("{import:?}") };
+                let command = foreign.command().to_string();
+                let made = read(command.strip_prefix("underlay network create ").unwrap()).unwrap();
+                assert_eq!(made, Network::new(&foreign.name, foreign.file).unwrap(), "{command}");
+            }
+        }
     }
 
     #[test]

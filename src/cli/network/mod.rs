@@ -59,7 +59,7 @@ pub(super) enum Command {
 
 pub(super) fn run(store: &Store, command: Command) -> Result<()> {
     match command {
-        Command::Create(options) => create::create(store, &options),
+        Command::Create(options) => create::create(store, &options.network()?),
         Command::Import(options) => import::import(store, &options),
         Command::Ls { quiet, format } => list(store, quiet, format),
         Command::Inspect { names, .. } => inspect::inspect(store, &names),
