@@ -118,11 +118,8 @@ pub(crate) fn word(text: impl AsRef<OsStr>) -> String {
 
 /// Letters, digits and a few signs as they are, all others by their octal numbers.
 fn escaped(bytes: &[u8]) -> String {
-    let of = |&byte: &u8| match byte {
-        b'/' | b'.' | b'_' | b' ' => char::from(byte).to_string(),
-        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
-        byte => format!("\\{byte:03o}"),
-    };
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._ ".contains(&byte);
+    let of = |&byte: &u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("\\{byte:03o}") };
     bytes.iter().map(of).collect()
 }
 
