@@ -74,7 +74,7 @@ pub(in crate::cli) struct Create {
     #[arg(long, value_name = "NAME=IP[,IP6][,MAC]")]
     reserve: Vec<String>,
     /// A note
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     label: Vec<String>,
     /// Name of the network
     name: NetworkName,
@@ -303,6 +303,7 @@ mod tests {
             include_str!("../../import/samples/podman-macvlan.json"),
             include_str!("../../import/samples/podman-ipvlan.json"),
             include_str!("../../import/samples/docker-macvlan.json"),
+            r#"{"name": "a", "driver": "macvlan", "network_interface": "eth0", "labels": {"-x": "--internal"}}"#,
         ] {
             for import in import::networks(sample, None).unwrap() {
                 let Import::Made(foreign) = import else { panic!("{import:?}") };
