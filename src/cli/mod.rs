@@ -20,7 +20,6 @@ mod ps;
 mod runtime;
 
 use std::ffi::OsString;
-use std::mem::ManuallyDrop;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
@@ -166,12 +165,10 @@ fn plain_hook(args: &[OsString]) -> Option<Cli> {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    // What it has open is left to the kernel, which closes all at once.
     let store = match cli.command {
         Command::Hook { .. } | Command::Announce { .. } => cli.folders.store(|_| None),
         _ => cli.folders.store(of_environment),
     };
-    let store = ManuallyDrop::new(store);
     match cli.command {
         Command::Hook { stage: Stage::CreateRuntime, network } => {
             hook::create_runtime(&store, network.as_ref())

@@ -1,7 +1,5 @@
 //! The system's journal: systemd's, with fields, or else syslog's.
 
-use std::mem::ManuallyDrop;
-
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with};
 
 use crate::escape::printable;
@@ -16,13 +14,12 @@ const FACILITY: u8 = 3;
 
 /// Tells the system's journal of `event`, if there is one that listens at this moment.
 pub(crate) fn tell_journal(event: &Event) {
-    // Neither waits for the other end. Closed when the process ends.
+    // Neither waits for the other end.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let Ok(socket) = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None) else { return };
-    let socket = ManuallyDrop::new(socket);
     let send = |path: &str, text: String| {
         let sent = SocketAddrUnix::new(path)
-            .and_then(|address| sendto(&*socket, text.as_bytes(), SendFlags::NOSIGNAL, &address));
+            .and_then(|address| sendto(&socket, text.as_bytes(), SendFlags::NOSIGNAL, &address));
         sent.is_ok()
     };
     if !send(JOURNAL, fields(event)) {
