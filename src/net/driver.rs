@@ -1,49 +1,10 @@
 //! The two kernel drivers and their modes, in the words of Docker's options and of `ip link`.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-
-/// Defines an enum whose words are its only spelling: in files, options and messages.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident, $what:literal, { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(rename_all = "lowercase")]
-        pub(crate) enum $name {
-            $($(#[$vdoc])* $variant),+
-        }
-
-        impl $name {
-            /// Every one there is.
-            #[allow(dead_code, reason = "not every enum is listed")]
-            pub(crate) const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
-        }
-
-        impl FromStr for $name {
-            type Err = Error;
-
-            fn from_str(text: &str) -> Result<Self> {
-                match text {
-                    $($word => Ok(Self::$variant),)+
-                    _ => Err(Error::input(format!(concat!("unknown ", $what, " {:?}"), text))
-                        .hint(concat!("use one of:", $(" ", $word),+))),
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self {
-                    $(Self::$variant => $word,)+
-                })
-            }
-        }
-    };
-}
+use crate::net::value::words;
 
 words! {
     /// Which kernel driver makes the links of a network (`IFLA_INFO_KIND`).

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::net::driver::Driver;
 use crate::net::subnet::Subnet;
+use crate::net::value::as_text;
 
 /// The key `ipv6` of a network: what its links have besides the addresses that are leased to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,19 +51,7 @@ impl FromStr for Ipv6 {
     }
 }
 
-impl TryFrom<String> for Ipv6 {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<Ipv6> for String {
-    fn from(ipv6: Ipv6) -> Self {
-        ipv6.to_string()
-    }
-}
+as_text!(Ipv6);
 
 impl fmt::Display for Ipv6 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::net::driver::{Driver, Kind, MacvlanMode};
 use crate::net::mac::MacAddr;
+use crate::net::value::as_text;
 
 /// No network and no attachment lists more source addresses.
 const MOST: usize = 256;
@@ -71,94 +73,43 @@ impl LinkOptions {
     }
 }
 
-/// What can be set: what does its work within the container's own namespace. Left out is what speaks for others on the
-/// LAN (proxy_arp, proxy_ndp, accept_local, arp_accept), what opens the loopback addresses (route_localnet), what
-/// writes to the host's log (log_martians), and disable_ipv6, which follows from the addresses.
-const KNOWN: [(&str, &[&str]); 2] = [
-    (
-        "ipv4",
-        &[
-            "accept_redirects",
-            "arp_announce",
-            "arp_filter",
-            "arp_ignore",
-            "arp_notify",
-            "forwarding",
-            "ignore_routes_with_linkdown",
-            "promote_secondaries",
-            "rp_filter",
-            "secure_redirects",
-            "send_redirects",
-        ],
-    ),
-    (
-        "ipv6",
-        &[
-            "accept_ra",
-            "accept_ra_defrtr",
-            "accept_ra_min_hop_limit",
-            "accept_ra_mtu",
-            "accept_ra_pinfo",
-            "accept_ra_rt_info_max_plen",
-            "accept_redirects",
-            "addr_gen_mode",
-            "autoconf",
-            "forwarding",
-            "hop_limit",
-            "ignore_routes_with_linkdown",
-            "keep_addr_on_down",
-            "ndisc_notify",
-            "router_solicitations",
-            "use_tempaddr",
-        ],
-    ),
-];
+/// The sysctls that may be set: those that work within the container's own namespace. Left out are those that answer for
+/// other hosts on the LAN (proxy_arp, proxy_ndp, accept_local, arp_accept), that open the loopback addresses
+/// (route_localnet), that write to the host's log (log_martians), and disable_ipv6, which follows from the addresses.
+const SYSCTLS: &str = "ipv4.accept_redirects ipv4.arp_announce ipv4.arp_filter ipv4.arp_ignore ipv4.arp_notify \
+    ipv4.forwarding ipv4.ignore_routes_with_linkdown ipv4.promote_secondaries ipv4.rp_filter \
+    ipv4.secure_redirects ipv4.send_redirects ipv6.accept_ra ipv6.accept_ra_defrtr ipv6.accept_ra_min_hop_limit \
+    ipv6.accept_ra_mtu ipv6.accept_ra_pinfo ipv6.accept_ra_rt_info_max_plen ipv6.accept_redirects \
+    ipv6.addr_gen_mode ipv6.autoconf ipv6.forwarding ipv6.hop_limit ipv6.ignore_routes_with_linkdown \
+    ipv6.keep_addr_on_down ipv6.ndisc_notify ipv6.router_solicitations ipv6.use_tempaddr";
 
-/// A sysctl of a link, `ipv4.arp_ignore`, that may be set.
+/// A sysctl of a link that may be set: `ipv4.arp_ignore`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Sysctl {
-    family: String,
-    name: String,
-}
+pub struct Sysctl(String);
 
 impl Sysctl {
     /// Its file for `link`, below /proc/sys.
     pub fn path(&self, link: &str) -> String {
-        format!("net/{}/conf/{link}/{}", self.family, self.name)
+        format!("net/{}", self.0.replacen('.', &format!("/conf/{link}/"), 1))
     }
 }
 
-impl TryFrom<String> for Sysctl {
-    type Error = Error;
+impl FromStr for Sysctl {
+    type Err = Error;
 
-    fn try_from(text: String) -> Result<Self> {
-        let known = |(family, name): &(&str, &str)| {
-            KNOWN.iter().any(|(known, names)| known == family && names.contains(name))
-        };
-        match text.split_once('.').filter(known) {
-            Some((family, name)) => Ok(Self { family: family.to_owned(), name: name.to_owned() }),
-            None => {
-                let all = KNOWN
-                    .iter()
-                    .flat_map(|(family, names)| names.iter().map(move |n| format!("{family}.{n}")));
-                let all: Vec<_> = all.collect();
-                Err(Error::input(format!("sysctl {text:?} is none that can be set for a link"))
-                    .hint(format!("use one of: {}", all.join(" "))))
-            }
+    fn from_str(text: &str) -> Result<Self> {
+        if SYSCTLS.split(' ').any(|known| known == text) {
+            return Ok(Self(text.to_owned()));
         }
-    }
-}
-
-impl From<Sysctl> for String {
-    fn from(sysctl: Sysctl) -> Self {
-        sysctl.to_string()
+        Err(Error::input(format!("sysctl {text:?} is none that can be set for a link"))
+            .hint(format!("use one of: {SYSCTLS}")))
     }
 }
 
 impl fmt::Display for Sysctl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.family, self.name)
+        f.write_str(&self.0)
     }
 }
 
@@ -167,19 +118,13 @@ impl fmt::Display for Sysctl {
 #[serde(try_from = "String", into = "String")]
 pub struct SysctlValue(i32);
 
-impl TryFrom<String> for SysctlValue {
-    type Error = Error;
+impl FromStr for SysctlValue {
+    type Err = Error;
 
-    fn try_from(text: String) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self> {
         let wrong =
             |_| Error::input(format!("{text:?} is no value of a sysctl")).hint("write a whole number");
         text.parse().map(Self).map_err(wrong)
-    }
-}
-
-impl From<SysctlValue> for String {
-    fn from(value: SysctlValue) -> Self {
-        value.to_string()
     }
 }
 
@@ -188,6 +133,8 @@ impl fmt::Display for SysctlValue {
         write!(f, "{}", self.0)
     }
 }
+
+as_text!(Sysctl, SysctlValue);
 
 #[cfg(test)]
 mod tests {

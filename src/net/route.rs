@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::net::value::{number, words};
 
 /// A route of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,39 +29,26 @@ pub(crate) struct Route {
     pub onlink: bool,
 }
 
-/// What becomes of the packets that take a route (`rtm_type`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum RouteType {
-    /// They are sent on.
-    #[default]
-    Unicast,
-    /// They vanish (`RTN_BLACKHOLE`).
-    Blackhole,
-    /// The sender hears that the host is unreachable (`RTN_UNREACHABLE`).
-    Unreachable,
-    /// The sender hears that it is forbidden (`RTN_PROHIBIT`).
-    Prohibit,
-}
-
-impl RouteType {
-    /// Every one there is.
-    pub(crate) const ALL: [Self; 4] = [Self::Unicast, Self::Blackhole, Self::Unreachable, Self::Prohibit];
-
-    /// Whether packets are sent on.
-    pub(crate) fn is_default(&self) -> bool {
-        *self == Self::default()
+words! {
+    /// What happens to the packets that take a route (`rtm_type`).
+    #[derive(Default)]
+    RouteType, "route type", {
+        /// They are forwarded.
+        #[default]
+        Unicast = "unicast",
+        /// They are dropped silently (`RTN_BLACKHOLE`).
+        Blackhole = "blackhole",
+        /// The sender gets an ICMP error: host unreachable (`RTN_UNREACHABLE`).
+        Unreachable = "unreachable",
+        /// The sender gets an ICMP error: administratively prohibited (`RTN_PROHIBIT`).
+        Prohibit = "prohibit",
     }
 }
 
-impl fmt::Display for RouteType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unicast => "unicast",
-            Self::Blackhole => "blackhole",
-            Self::Unreachable => "unreachable",
-            Self::Prohibit => "prohibit",
-        })
+impl RouteType {
+    /// Whether it need not be written.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -87,10 +75,10 @@ impl Route {
         let to = words.next()?.parse().ok()?;
         let way = words.next()?;
         let mut route = Self::new(to, None);
-        match RouteType::ALL.into_iter().find(|kind| kind.to_string() == way) {
-            Some(RouteType::Unicast) => return None,
-            Some(kind) => route.kind = kind,
-            None => route.via = Some(way.parse().ok()?),
+        match way.parse() {
+            Ok(RouteType::Unicast) => return None,
+            Ok(kind) => route.kind = kind,
+            Err(_) => route.via = Some(way.parse().ok()?),
         }
         for word in words {
             match word.parse() {
@@ -164,43 +152,10 @@ impl fmt::Display for Route {
     }
 }
 
-/// The number of a routing table that is not the kernel's own: neither 0 nor default, main and local (253 to 255).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub struct TableId(u32);
-
-impl TryFrom<u32> for TableId {
-    type Error = Error;
-
-    fn try_from(id: u32) -> Result<Self> {
-        if matches!(id, 0 | 253..=255) { Err(no_table(id)) } else { Ok(Self(id)) }
-    }
-}
-
-impl From<TableId> for u32 {
-    fn from(TableId(id): TableId) -> Self {
-        id
-    }
-}
-
-impl std::str::FromStr for TableId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let id: Option<u32> = text.parse().ok();
-        id.and_then(|id| Self::try_from(id).ok()).ok_or_else(|| no_table(format!("{text:?}")))
-    }
-}
-
-impl fmt::Display for TableId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-fn no_table(text: impl fmt::Display) -> Error {
-    Error::input(format!("{text} is no routing table to be used"))
-        .hint("use a number, best 1 to 252; 253 to 255 are the kernel's own")
+number! {
+    /// The number of a routing table that is not the kernel's own: neither 0 nor default, main and local (253 to 255).
+    TableId, "u32" as u32, |id| !matches!(id, 0 | 253..=255), "routing table to be used",
+    "use a number, best 1 to 252; 253 to 255 are the kernel's own"
 }
 
 /// The routes of one link alone, for packets that leave from its addresses (source routing): replies so leave by the
