@@ -335,8 +335,8 @@ fn vlans_round_trip() {
 fn mistakes_with_vlans() {
     for (keys, asked, message) in [
         (r#""parent": "eth0""#, Some(5), "network lan has no VLANs, so not 5 either"),
-        (r#""parent": "eth0", "vlan": 5"#, Some(6), "VLAN 6 is none of network lan"),
-        (r#""parent": "eth0", "vlans": "7-9""#, Some(6), "VLAN 6 is none of network lan"),
+        (r#""parent": "eth0", "vlan": 5"#, Some(6), "network lan has no VLAN 6"),
+        (r#""parent": "eth0", "vlans": "7-9""#, Some(6), "network lan has no VLAN 6"),
         (r#""parent": "eth0", "vlans": "7-9""#, None, "network lan has VLANs 7-9, and none is asked for"),
         (r#""vlan": 5"#, None, "vlan: the network has no parent that could carry VLANs"),
         (r#""parent": "eth0", "vlan_protocol": "802.1Q""#, None, "vlan_protocol: the network has no VLAN"),
