@@ -12,7 +12,7 @@ use crate::ledger::record::Attached;
 use crate::net::ipv6::Advertised;
 use crate::net::link::Link;
 use crate::net::name::IfName;
-use crate::net::route::{Route, Table};
+use crate::net::route::{DefaultRoutes, Route, Table};
 use crate::net::subnet::Subnet;
 use crate::oci::annotations::Attachment;
 
@@ -58,15 +58,6 @@ pub(crate) fn names<'a>(
     let name = |request: &Attachment| request.ifname.clone().map(IfName::from).or_else(|| free.next());
     // The iterator of free names does not end.
     Ok(requests.filter_map(name).collect())
-}
-
-/// Which families have a default route in a namespace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct DefaultRoutes {
-    /// IPv4
-    pub v4: bool,
-    /// IPv6
-    pub v6: bool,
 }
 
 /// Gives one attachment per family the default route: of those that can, the one with the highest `gw-priority`,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::error::{Error, Kind, Result};
 use crate::fs::file::remove;
-use crate::ipam::assign::{self, DefaultRoutes, Wanted};
+use crate::ipam::assign::{self, Wanted};
 use crate::ipam::lease_table::LeaseTable;
 use crate::ledger::Locked;
 use crate::ledger::host_link;
@@ -14,6 +14,7 @@ use crate::net::driver::Driver;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, Identity};
 use crate::net::neighbour::Neighbour;
+use crate::net::route::DefaultRoutes;
 use crate::net::ways::Ways;
 
 /// What is there before a container is attached, and what it must not collide with.

@@ -1,4 +1,4 @@
-//! IPv6 as routers make it: which addresses and which default route a link takes from their advertisements.
+//! What a link takes from IPv6 router advertisements: addresses and a default route.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -11,7 +11,7 @@ use crate::net::driver::Driver;
 use crate::net::subnet::Subnet;
 use crate::net::value::as_text;
 
-/// The key `ipv6` of a network: what its links have besides the addresses that are leased to them.
+/// The key `ipv6` of a network: the IPv6 of its links besides their leased addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Ipv6 {
@@ -21,15 +21,15 @@ pub enum Ipv6 {
     Slaac(Slaac),
 }
 
-/// How a link makes itself addresses of advertised prefixes (RFC 4862).
+/// How a link makes addresses of advertised prefixes (RFC 4862).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Slaac {
     /// From its MAC address (RFC 4291, appendix A).
     Eui64,
-    /// From a secret, so that they tell nothing of the link (RFC 7217).
+    /// From a secret, so that they tell nothing about the link (RFC 7217).
     Stable,
-    /// From a secret, and others for a day each, which outgoing connections prefer (RFC 8981).
+    /// From a secret, with temporary ones of a day each, which outgoing connections prefer (RFC 8981).
     Privacy,
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for Ipv6 {
 }
 
 impl Ipv6 {
-    /// How addresses are made, if they are.
+    /// How addresses are made; `None` if there are none.
     pub fn slaac(self) -> Option<Slaac> {
         match self {
             Self::Off => None,
@@ -73,25 +73,23 @@ impl Ipv6 {
     /// # Errors
     /// Says why they cannot.
     pub(crate) fn check(self, driver: Driver, subnets: &[Subnet]) -> Result<()> {
-        match self {
-            Self::Off => match subnets.iter().find(|subnet| subnet.net().addr().is_ipv6()) {
-                Some(subnet) => {
-                    Err(Error::input(format!("ipv6: off, and subnet {} is one of IPv6", subnet.net()))
-                        .hint("leave one of the two out"))
-                }
-                None => Ok(()),
-            },
-            Self::Slaac(_) if driver.is_routed() => {
-                Err(Error::input(format!("ipv6: {driver} hears no routers"))
+        let ipv6 = subnets.iter().map(Subnet::net).find(|net| net.addr().is_ipv6());
+        match (self, ipv6) {
+            (Self::Off, Some(net)) => {
+                Err(Error::input(format!("ipv6: off, and subnet {net} is an IPv6 subnet"))
+                    .hint("leave one of the two out"))
+            }
+            (Self::Slaac(_), _) if driver.is_routed() => {
+                Err(Error::input(format!("ipv6: {driver} receives no router advertisements"))
                     .hint("use ipvlan mode l2, or macvlan"))
             }
-            Self::Slaac(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 }
 
 impl Slaac {
-    /// Whether it wants a secret.
+    /// Whether addresses are made from a secret.
     pub fn is_secret(self) -> bool {
         matches!(self, Self::Stable | Self::Privacy)
     }
@@ -100,29 +98,26 @@ impl Slaac {
 /// What a link takes from router advertisements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Advertised {
-    /// Addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slaac: Option<Slaac>,
-    /// The secret that they are made of (RFC 7217, section 5).
+    /// The secret that its addresses are made of (RFC 7217, section 5).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Ipv6Addr>,
-    /// Its default route.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub default_route: bool,
-    /// The metric of that, if not the kernel's 1024.
+    /// The metric of the default route, if not the kernel's 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
 }
 
 impl Advertised {
-    /// Whether it is nothing.
     pub(crate) fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What has a link that is down take `advertised` from routers and nothing else, or have no IPv6 at all: keys of
-/// `net.ipv6.conf.LINK`, with their values.
+/// The keys of `net.ipv6.conf.LINK` with their values, for a link that is down: it then takes `advertised` from routers
+/// and nothing else. With `None` it has no IPv6 at all.
 pub(crate) fn sysctls(advertised: Option<&Advertised>) -> Vec<(&'static str, String)> {
     let Some(advertised) = advertised else { return vec![("disable_ipv6", "1".to_owned())] };
     let mut all = vec![("disable_ipv6", "0".to_owned())];
@@ -131,7 +126,7 @@ pub(crate) fn sysctls(advertised: Option<&Advertised>) -> Vec<(&'static str, Str
         set("accept_ra", "0".to_owned());
         return all;
     }
-    // Also where packets are forwarded.
+    // 2: also where packets are forwarded.
     set("accept_ra", "2".to_owned());
     if advertised.slaac.is_none() {
         set("autoconf", "0".to_owned());

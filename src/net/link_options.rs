@@ -1,4 +1,4 @@
-//! What a link may be given besides its type, MAC address and MTU: queues, sysctls, and whose frames it takes.
+//! Options of a link besides its type, MAC address and MTU: queue lengths, sysctls, and source MAC addresses.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,22 +9,22 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::net::driver::{Driver, Kind, MacvlanMode};
 use crate::net::mac::MacAddr;
-use crate::net::value::as_text;
+use crate::net::value::{as_text, at_most};
 
-/// No network and no attachment lists more source addresses.
+/// The most source addresses of a network or attachment.
 const MOST: usize = 256;
 
-/// The properties of a link that are nobody's unless they are asked for.
+/// Options of a link, which it has only if they are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LinkOptions {
-    /// How many frames wait to be sent (`IFLA_TXQLEN`); without it the kernel's 1000.
+    /// The length of the transmit queue in frames (`IFLA_TXQLEN`); the kernel's default is 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub txqueuelen: Option<u32>,
-    /// How many broadcasts wait to be handed on (`IFLA_MACVLAN_BC_QUEUE_LEN`); without it the kernel's 1000. The longest
-    /// of all links of a parent counts.
+    /// The length of the broadcast queue (`IFLA_MACVLAN_BC_QUEUE_LEN`); the kernel's default is 1000. The longest of all
+    /// links of a parent applies to the parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bcqueuelen: Option<u32>,
-    /// In mode source: whose frames come in (`IFLA_MACVLAN_MACADDR_DATA`).
+    /// In mode source: the hosts whose frames it takes (`IFLA_MACVLAN_MACADDR_DATA`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub source_macs: Vec<MacAddr>,
     /// `net.ipv4.conf.LINK.NAME` and `net.ipv6.conf.LINK.NAME`, by `ipv4.NAME` and `ipv6.NAME`.
@@ -33,7 +33,7 @@ pub(crate) struct LinkOptions {
 }
 
 impl LinkOptions {
-    /// Whether a link of `driver` can have all this.
+    /// Whether a link of `driver` can have these options.
     ///
     /// # Errors
     /// Names the key that is wrong.
@@ -46,30 +46,27 @@ impl LinkOptions {
             return Ok(());
         }
         if driver != (Driver::Macvlan { mode: MacvlanMode::Source }) {
-            return Err(Error::input(format!("source_macs: {driver} takes frames from everybody"))
+            return Err(Error::input(format!("source_macs: {driver} takes frames from all hosts"))
                 .hint("remove them, or use macvlan_mode source"));
         }
-        if self.source_macs.len() > MOST {
-            let count = self.source_macs.len();
-            return Err(Error::input(format!("source_macs: {count} are too many, {MOST} are possible")));
-        }
+        at_most("source_macs", self.source_macs.len(), MOST)?;
         match self.source_macs.iter().find(|mac| !mac.is_unicast()) {
-            Some(mac) => Err(Error::input(format!("source_macs: MAC address {mac} is no link's"))
-                .hint("name the MAC addresses of those whose frames may come in")),
+            Some(mac) => Err(Error::input(format!("source_macs: {mac} cannot be the MAC address of a link"))
+                .hint("name the MAC addresses of the hosts whose frames may come in")),
             None => Ok(()),
         }
     }
 
-    /// The same with these source addresses too.
+    /// These options with more source addresses.
     #[must_use]
     pub(crate) fn with_sources(&self, macs: &[MacAddr]) -> Self {
-        let mut tuning = self.clone();
+        let mut options = self.clone();
         for mac in macs {
-            if !tuning.source_macs.contains(mac) {
-                tuning.source_macs.push(*mac);
+            if !options.source_macs.contains(mac) {
+                options.source_macs.push(*mac);
             }
         }
-        tuning
+        options
     }
 }
 
@@ -102,7 +99,7 @@ impl FromStr for Sysctl {
         if SYSCTLS.split(' ').any(|known| known == text) {
             return Ok(Self(text.to_owned()));
         }
-        Err(Error::input(format!("sysctl {text:?} is none that can be set for a link"))
+        Err(Error::input(format!("sysctl {text:?} cannot be set per link"))
             .hint(format!("use one of: {SYSCTLS}")))
     }
 }
@@ -164,15 +161,15 @@ mod tests {
             (r#""driver": "ipvlan", "bcqueuelen": 5"#, "bcqueuelen: is no option of driver ipvlan"),
             (
                 r#""driver": "macvlan", "source_macs": ["02:00:00:00:00:01"]"#,
-                "source_macs: macvlan mode bridge takes frames from everybody",
+                "source_macs: macvlan mode bridge takes frames from all hosts",
             ),
             (
                 r#""driver": "macvlan", "macvlan_mode": "source", "source_macs": ["01:00:00:00:00:01"]"#,
-                "source_macs: MAC address 01:00:00:00:00:01 is no link's",
+                "source_macs: 01:00:00:00:00:01 cannot be the MAC address of a link",
             ),
             (
                 r#""driver": "macvlan", "sysctls": {"ipv4.proxy_arp": "1"}"#,
-                "sysctls.ipv4.proxy_arp: sysctl \"ipv4.proxy_arp\" is none",
+                "sysctls.ipv4.proxy_arp: sysctl \"ipv4.proxy_arp\" cannot be set",
             ),
             (r#""driver": "macvlan", "sysctls": {"ipv4.../../x": "1"}"#, "sysctls.ipv4.../../x: sysctl"),
             (r#""driver": "macvlan", "sysctls": {"arp_ignore": "1"}"#, "sysctls.arp_ignore: sysctl"),

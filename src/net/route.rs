@@ -1,4 +1,4 @@
-//! Routes of a container: where packets go, or that they go nowhere, and how people write it.
+//! Routes of a container, and how they are written.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,16 +15,15 @@ use crate::net::value::{number, words};
 pub(crate) struct Route {
     /// The destination; `0.0.0.0/0` or `::/0` for a default route.
     pub to: IpNet,
-    /// The next hop; none for a route by the link alone.
+    /// The next hop; none if the destination is on the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<IpAddr>,
     /// The metric; without it the kernel's: 0, and 1024 for IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
-    /// What becomes of the packets.
     #[serde(default, rename = "type", skip_serializing_if = "RouteType::is_default")]
     pub kind: RouteType,
-    /// Whether the next hop is on the link, though no subnet of it says so (`RTNH_F_ONLINK`).
+    /// Whether the next hop is on the link, though no subnet of the link has it (`RTNH_F_ONLINK`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub onlink: bool,
 }
@@ -53,23 +52,22 @@ impl RouteType {
 }
 
 impl Route {
-    /// The route to `to` by the next hop `via`, or by the link alone.
+    /// The route to `to` by the next hop `via`, or on the link.
     pub(crate) fn new(to: IpNet, via: Option<IpAddr>) -> Self {
         Self { to, via, metric: None, kind: RouteType::Unicast, onlink: false }
     }
 
-    /// Whether packets are sent on. A route that sends nothing on belongs to no link, and does not go with one.
+    /// Whether packets are forwarded. Any other route belongs to no link, and stays when a link is deleted.
     pub(crate) fn leads_on(&self) -> bool {
         self.kind == RouteType::Unicast
     }
 
-    /// Whether it is a default route.
     pub(crate) fn is_default(&self) -> bool {
         self.to.prefix_len() == 0
     }
 
-    /// Reads `DESTINATION SEPARATOR GATEWAY`, with `blackhole`, `unreachable` or `prohibit` in the gateway's place, and
-    /// behind it, in any order, `onlink` and the metric.
+    /// Reads `DESTINATION SEPARATOR GATEWAY`, or `blackhole`, `unreachable` or `prohibit` as gateway, then `onlink` and the
+    /// metric in any order.
     pub(crate) fn parse(text: &str, separator: char) -> Option<Self> {
         let mut words = text.split(separator);
         let to = words.next()?.parse().ok()?;
@@ -93,45 +91,37 @@ impl Route {
     /// Reads the short form of annotations, whose separator is `@`: commas and white space separate options there.
     ///
     /// # Errors
-    /// When it is none.
+    /// When it is not a route.
     pub(crate) fn short(text: &str) -> Result<Self> {
-        Self::parse(text, '@').ok_or_else(|| {
-            Error::input(format!("{text:?} is no route")).hint(
-                "write DESTINATION@GATEWAY or DESTINATION@blackhole, then @METRIC and @onlink if need be",
-            )
-        })
+        let hint = "write DESTINATION@GATEWAY or DESTINATION@blackhole, then @METRIC and @onlink if need be";
+        Self::parse(text, '@').ok_or_else(|| Error::input(format!("{text:?} is no route")).hint(hint))
     }
 
-    /// Whether its parts agree with each other, and its next hop, as far as it must lie in one, with the subnets that
-    /// `reaches` tells of.
+    /// Whether its parts agree with each other, and whether `reaches` holds for its next hop, unless that is on the link.
     ///
     /// # Errors
     /// Says what is wrong with it.
     pub(crate) fn check(&self, reaches: impl Fn(IpAddr) -> bool) -> Result<()> {
         let to = self.to;
-        let refuse = |why: String| Err(Error::input(format!("route to {to} {why}")));
-        if to != to.trunc() {
-            return refuse(format!("has host bits set, {} has not", to.trunc()));
-        }
-        match self.via {
-            Some(via) if !self.leads_on() => refuse(format!("is {} and leads to {via}", self.kind)),
-            _ if self.onlink && self.via.is_none() => refuse("is onlink and has no next hop".to_owned()),
-            None if !self.leads_on() => Ok(()),
-            _ if self.is_default() => {
-                refuse("is a default route: give the subnet a gateway instead".to_owned())
-            }
+        let why = match self.via {
+            _ if to != to.trunc() => format!("has host bits set, {} has not", to.trunc()),
+            Some(via) if !self.leads_on() => format!("is {} and leads to {via}", self.kind),
+            None if self.onlink => "is onlink and has no next hop".to_owned(),
+            None if !self.leads_on() => return Ok(()),
+            _ if self.is_default() => "is a default route: give the subnet a gateway instead".to_owned(),
+            None => "has no next hop: write DESTINATION,GATEWAY".to_owned(),
             Some(via) if via.is_ipv4() != to.addr().is_ipv4() => {
-                refuse(format!("leads to {via}, of the other family"))
+                format!("leads to {via}, of the other family")
             }
             Some(via) if via.is_unspecified() || via.is_multicast() || via.is_loopback() => {
-                refuse(format!("leads to {via}, which is no router"))
+                format!("leads to {via}, which is no router")
             }
             Some(via) if !self.onlink && !reaches(via) => {
-                refuse(format!("leads to {via}, which is in none of the subnets"))
+                format!("leads to {via}, which is in none of the subnets")
             }
-            Some(_) => Ok(()),
-            None => refuse("has no next hop: write DESTINATION,GATEWAY".to_owned()),
-        }
+            Some(_) => return Ok(()),
+        };
+        Err(Error::input(format!("route to {to} {why}")))
     }
 }
 
@@ -141,14 +131,11 @@ impl fmt::Display for Route {
         if !self.leads_on() {
             write!(f, "{} ", self.kind)?;
         }
-        if self.is_default() {
-            f.write_str("default")?
-        } else {
-            write!(f, "{}", self.to)?
-        }
+        let to = self.to.to_string();
+        f.write_str(if self.is_default() { "default" } else { &to })?;
         self.via.map_or(Ok(()), |via| write!(f, " via {via}"))?;
         self.metric.map_or(Ok(()), |metric| write!(f, " metric {metric}"))?;
-        if self.onlink { f.write_str(" onlink") } else { Ok(()) }
+        f.write_str(if self.onlink { " onlink" } else { "" })
     }
 }
 
@@ -158,14 +145,19 @@ number! {
     "use a number, best 1 to 252; 253 to 255 are the kernel's own"
 }
 
-/// The routes of one link alone, for packets that leave from its addresses (source routing): replies so leave by the
-/// link that the question came in on.
+/// The routes for packets from the addresses of one link (source routing), so that a reply leaves by the link on which the
+/// request came in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Table {
-    /// Its number in the container.
     pub id: TableId,
-    /// What it holds.
     pub routes: Vec<Route>,
+}
+
+/// The families that have a default route in a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DefaultRoutes {
+    pub v4: bool,
+    pub v6: bool,
 }
 
 #[cfg(test)]

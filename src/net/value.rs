@@ -1,4 +1,4 @@
-//! Macros for types of checked values, so that all of them are read, written and refused alike.
+//! How checked values are defined, so that all of them are read, written and refused alike.
 
 /// JSON has values of these types as text: `FromStr` reads them, and `Display` writes them.
 macro_rules! as_text {
@@ -101,6 +101,14 @@ macro_rules! number {
             }
         }
     };
+}
+
+/// Refuses more than `most` of what the key `key` lists.
+pub(crate) fn at_most(key: &str, count: usize, most: usize) -> crate::error::Result<()> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(crate::error::Error::input(format!("{key}: {count} are too many, {most} are possible")))
 }
 
 pub(crate) use {as_text, number, words};

@@ -264,11 +264,11 @@ fn ipv6() {
     for (text, message) in [
         (
             r#""driver": "macvlan", "ipv6": "off", "subnets": [{"subnet": "2001:db8::/64"}]"#,
-            "ipv6: off, and subnet 2001:db8::/64 is one of IPv6",
+            "ipv6: off, and subnet 2001:db8::/64 is an IPv6 subnet",
         ),
         (
             r#""driver": "ipvlan", "ipvlan_mode": "l3", "ipv6": "slaac""#,
-            "ipv6: ipvlan mode l3 bridge hears no routers",
+            "ipv6: ipvlan mode l3 bridge receives no router advertisements",
         ),
         (r#""driver": "macvlan", "ipv6": "on""#, "ipv6: \"on\" is no kind of IPv6 at line 1 column 67"),
     ] {
