@@ -96,13 +96,6 @@ impl Reservations {
     pub(crate) fn addresses(&self) -> impl Iterator<Item = (IpAddr, &Identity)> {
         self.holders.iter().filter_map(|(claim, identity)| Some((claim.address()?, identity)))
     }
-
-    /// As they are written to a file.
-    pub(crate) fn to_file(&self) -> BTreeMap<String, Reservation> {
-        let written =
-            |(identity, reservation): (&Identity, &Reservation)| (identity.to_string(), reservation.clone());
-        self.by_identity.iter().map(written).collect()
-    }
 }
 
 fn check_mac(mac: MacAddr, driver: Driver) -> Result<()> {
@@ -148,7 +141,7 @@ mod tests {
     fn whose_is_what() {
         let text = r#"{"db": {"addresses": ["10.0.0.9", "2001:db8::9"], "mac": "02:00:00:00:00:09"}, "web": {"addresses": ["10.0.0.8"]}}"#;
         let network = read(MACVLAN, text).unwrap();
-        let again = serde_json::to_string(&network.to_file()).unwrap();
+        let again = serde_json::to_string(&network.file).unwrap();
         assert_eq!(Network::from_json(&network.name, again.as_bytes()).unwrap(), network);
         let (db, web): (Identity, Identity) = ("db".parse().unwrap(), "web".parse().unwrap());
         let reserved = &network.reservations;

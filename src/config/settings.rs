@@ -79,14 +79,12 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The network with these settings where its definition says nothing.
+    /// The network with these settings for what its definition leaves open.
     #[must_use]
-    pub(crate) fn complete(&self, network: Network) -> Network {
-        Network {
-            conflict_detection: network.conflict_detection.or(Some(self.conflict_detection)),
-            announcements: network.announcements.or(Some(self.announcements)),
-            ..network
-        }
+    pub(crate) fn complete(&self, mut network: Network) -> Network {
+        network.file.conflict_detection.get_or_insert(self.conflict_detection);
+        network.file.announcements.get_or_insert(self.announcements);
+        network
     }
 
     /// How long to wait for the ledger's lock.
@@ -147,14 +145,14 @@ impl Settings {
             .hint("create it with `underlay network create`, or set \"inline_networks\": true"));
         }
         // Whoever writes annotations shall not give the host links, addresses and routes.
-        if network.host_access.is_some() {
+        if network.file.host_access.is_some() {
             return Err(Error::input(format!(
                 "host_access: network {name} is defined by an annotation, which cannot change the host's routes"
             ))
             .hint("create it with `underlay network create --host-access`"));
         }
         // The longest that any link wants is the parent's, and so all others'.
-        if network.tuning.bcqueuelen.is_some() {
+        if network.file.bcqueuelen.is_some() {
             return Err(Error::input(format!(
                 "bcqueuelen: network {name} is defined by an annotation, which cannot change the queue of all links of a \
                  parent"

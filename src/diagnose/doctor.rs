@@ -202,7 +202,7 @@ fn running(
             }
         }
     }
-    for one in defined.iter().filter(|one| one.network.host_access.is_some()) {
+    for one in defined.iter().filter(|one| one.network.file.host_access.is_some()) {
         let name = host_link::name(&one.network.name);
         if links.iter().any(|link| link.link.name == name.as_str()) {
             findings.extend(containers::host_filters(name.as_str(), filters(name.as_str())));

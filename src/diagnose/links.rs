@@ -35,7 +35,7 @@ pub(crate) fn parent(defined: &Defined, links: &[HostLinkInfo], uplink: Option<u
         let missing = finding("parent-missing", problem.to_string(), "no container of the network starts");
         return vec![mended_by_other_parent(missing, defined, links, uplink)];
     };
-    let mtu = network.mtu.filter(|&mtu| mtu > found.link.mtu);
+    let mtu = network.file.mtu.filter(|&mtu| mtu > found.link.mtu);
     let master = found.master.and_then(|master| links.iter().find(|link| link.link.ifindex == master));
     let mut findings = Vec::new();
     if let (Some(master), Some(kind @ ("bridge" | "bond" | "team" | "openvswitch"))) =

@@ -127,10 +127,15 @@ impl<'a> Draft<'a> {
                 ifname: wanted.ifname.clone(),
                 ifindex: None,
                 mac: self.mac(segment, wanted)?,
-                mtu: wanted.network.mtu,
-                bclim: wanted.network.bclim,
-                tuning: wanted.network.tuning.with_sources(&wanted.request.source_macs),
-                host_link: wanted.network.host_access.as_ref().map(|_| host_link::name(&wanted.network.name)),
+                mtu: wanted.network.file.mtu,
+                bclim: wanted.network.file.bclim,
+                tuning: wanted.network.file.link_options().with_sources(&wanted.request.source_macs),
+                host_link: wanted
+                    .network
+                    .file
+                    .host_access
+                    .as_ref()
+                    .map(|_| host_link::name(&wanted.network.name)),
                 detection: detection.filter(|_| !addresses.is_empty()),
                 announcements: wanted.network.announced(),
                 advertised: self.advertised(wanted),

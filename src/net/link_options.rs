@@ -148,10 +148,10 @@ mod tests {
         let keys = r#""driver":"macvlan","macvlan_mode":"source","txqueuelen":500,"bcqueuelen":9,
             "source_macs":["02:00:00:00:00:01"],"sysctls":{"ipv4.arp_ignore":"1","ipv6.accept_ra":"-1"}"#;
         let network = read(keys).unwrap();
-        let text = serde_json::to_string(&network.to_file()).unwrap();
+        let text = serde_json::to_string(&network.file).unwrap();
         assert!(text.contains(r#""sysctls":{"ipv4.arp_ignore":"1","ipv6.accept_ra":"-1"}"#), "{text}");
         assert_eq!(Network::from_json(&network.name, text.as_bytes()).unwrap(), network);
-        let paths: Vec<_> = network.tuning.sysctls.keys().map(|sysctl| sysctl.path("eth0")).collect();
+        let paths: Vec<_> = network.file.sysctls.keys().map(|sysctl| sysctl.path("eth0")).collect();
         assert_eq!(paths, ["net/ipv4/conf/eth0/arp_ignore", "net/ipv6/conf/eth0/accept_ra"]);
     }
 

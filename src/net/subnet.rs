@@ -95,11 +95,6 @@ impl Subnet {
         self.range
     }
 
-    /// The addresses that are never allocated, by name: routers, printers and the like.
-    pub(crate) fn aux_addresses(&self) -> &BTreeMap<String, IpAddr> {
-        &self.aux_addresses
-    }
-
     /// `address` with the prefix length of this subnet.
     ///
     /// # Errors

@@ -114,7 +114,7 @@ impl Attachment {
     /// Says what it cannot have.
     pub(crate) fn check(&self, network: &Network) -> Result<()> {
         let checked = network.check_routes(&self.routes);
-        let tuning = network.tuning.with_sources(&self.source_macs);
+        let tuning = network.file.link_options().with_sources(&self.source_macs);
         let checked = checked.and_then(|()| tuning.check(network.driver));
         checked.map_err(|error| error.within(format!("network {}", network.name)))?;
         match self.mac {

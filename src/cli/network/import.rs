@@ -88,7 +88,7 @@ fn make(store: &Store, what: What, dry_run: bool) -> Result<()> {
 /// Whether two definitions say the same.
 fn same(one: &Network, other: &Network) -> Result<bool> {
     let text = |network: &Network| {
-        serde_json::to_vec_pretty(&network.to_file()).map_err(|error| Error::input(error.to_string()))
+        serde_json::to_vec_pretty(&network.file).map_err(|error| Error::input(error.to_string()))
     };
     Ok(text(one)? == text(other)?)
 }
