@@ -93,8 +93,7 @@ impl Network {
             subnets.push(subnet.with_next_hops(next_hops.clone()));
         }
         refuse_overlaps(&subnets)?;
-        let reservations = Reservations::new(&file.reservations, driver, &subnets)
-            .map_err(|error| error.within("reservations"))?;
+        let reservations = Reservations::new(&file.reservations, driver, &subnets)?;
         let network =
             Self { name: name.clone(), driver, parent, trunk, on_dummy, subnets, reservations, file };
         network.check_options()?;
