@@ -1,11 +1,11 @@
 //! The setting `conflict_detection`: whether and when the LAN is asked if another host has an address.
 
-use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::net::driver::Driver;
@@ -70,24 +70,7 @@ impl Detection {
             }
         }
     }
-}
 
-impl FromStr for Detection {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "off" => Ok(Self::Off),
-            "rfc" => Ok(Self::Rfc),
-            _ => text.parse().ok().filter(is_allowed).map(Self::For).ok_or_else(|| {
-                Error::input(format!("{text:?} is no time for conflict detection"))
-                    .hint(format!("use off, rfc, or milliseconds from 1 to {LONGEST}"))
-            }),
-        }
-    }
-}
-
-impl Detection {
     /// Whether other hosts could answer probes of links of `driver`, whose parent is a dummy link if `on_dummy`.
     ///
     /// # Errors
@@ -103,23 +86,23 @@ impl Detection {
     }
 }
 
-fn is_allowed(ms: &u32) -> bool {
-    (1..=LONGEST).contains(ms)
+impl FromStr for Detection {
+    type Err = Error;
+
+    /// Reads what JSON has, without quotes.
+    fn from_str(text: &str) -> Result<Self> {
+        let json = text.parse::<u32>().map_or_else(|_| json!(text), |ms| json!(ms));
+        serde_json::from_value(json).map_err(|_| {
+            Error::input(format!("{text:?} is no time for conflict detection"))
+                .hint(format!("use off, rfc, or milliseconds from 1 to {LONGEST}"))
+        })
+    }
 }
 
 fn milliseconds<'de, D: Deserializer<'de>>(input: D) -> Result<u32, D::Error> {
+    let ms = u32::deserialize(input)?;
     // serde replaces the text by that of the enum.
-    Some(u32::deserialize(input)?).filter(is_allowed).ok_or_else(|| D::Error::custom("out of range"))
-}
-
-impl fmt::Display for Detection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Off => f.write_str("off"),
-            Self::For(ms) => write!(f, "{ms}"),
-            Self::Rfc => f.write_str("rfc"),
-        }
-    }
+    if (1..=LONGEST).contains(&ms) { Ok(ms) } else { Err(D::Error::custom("out of range")) }
 }
 
 /// # Errors

@@ -19,7 +19,7 @@ use crate::net::route::Route;
 use crate::net::subnet::Subnet;
 use crate::net::trunk::Trunk;
 use crate::net::value::at_most;
-use crate::net::vlan::VlanId;
+use crate::net::vlan::{VlanId, VlanProtocol};
 
 /// The most subnets and routes of a network, and aux addresses of a subnet: they are compared with each other.
 pub(crate) const MOST: usize = 256;
@@ -81,7 +81,7 @@ impl Network {
         }
         file.link_options().check(driver)?;
         let trunk = Trunk::new(file.parent.as_ref(), file.vlan_protocol, file.vlan, file.vlans.clone())?;
-        file.vlan_protocol = file.vlan_protocol.filter(|protocol| !protocol.is_default());
+        file.vlan_protocol = file.vlan_protocol.filter(|protocol| *protocol != VlanProtocol::Dot1q);
         let on_dummy = file.parent.is_none();
         let parent = trunk.as_ref().map(Trunk::parent).or(file.parent.clone());
         let parent = parent.unwrap_or_else(|| parent::dummy_name(name));

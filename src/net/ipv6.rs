@@ -1,30 +1,32 @@
 //! What a link takes from IPv6 router advertisements: addresses and a default route.
 
-use std::fmt;
 use std::net::Ipv6Addr;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::net::driver::Driver;
 use crate::net::subnet::Subnet;
-use crate::net::value::as_text;
+use crate::net::value::words;
 
-/// The key `ipv6` of a network: the IPv6 of its links besides their leased addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Ipv6 {
-    /// No IPv6 at all.
-    Off,
-    /// Addresses of the prefixes that routers advertise.
-    Slaac(Slaac),
+words! {
+    /// The key `ipv6` of a network: the IPv6 of its links besides their leased addresses.
+    Ipv6, "kind of IPv6", {
+        /// No IPv6 at all.
+        Off = "off",
+        /// Addresses of the prefixes that routers advertise, as [`Slaac::Eui64`].
+        Slaac = "slaac",
+        /// The same as [`Slaac::Stable`].
+        SlaacStable = "slaac-stable",
+        /// The same as [`Slaac::Privacy`].
+        SlaacPrivacy = "slaac-privacy",
+    }
 }
 
 /// How a link makes addresses of advertised prefixes (RFC 4862).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Slaac {
+pub(crate) enum Slaac {
     /// From its MAC address (RFC 4291, appendix A).
     Eui64,
     /// From a secret, so that they tell nothing about the link (RFC 7217).
@@ -33,38 +35,14 @@ pub enum Slaac {
     Privacy,
 }
 
-const NAMES: [(&str, Ipv6); 4] = [
-    ("off", Ipv6::Off),
-    ("slaac", Ipv6::Slaac(Slaac::Eui64)),
-    ("slaac-stable", Ipv6::Slaac(Slaac::Stable)),
-    ("slaac-privacy", Ipv6::Slaac(Slaac::Privacy)),
-];
-
-impl FromStr for Ipv6 {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        NAMES.iter().find(|(name, _)| *name == text).map(|(_, ipv6)| *ipv6).ok_or_else(|| {
-            Error::input(format!("{text:?} is no kind of IPv6"))
-                .hint("use off, slaac, slaac-stable or slaac-privacy")
-        })
-    }
-}
-
-as_text!(Ipv6);
-
-impl fmt::Display for Ipv6 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(NAMES.iter().find(|(_, ipv6)| ipv6 == self).map_or("", |(name, _)| name))
-    }
-}
-
 impl Ipv6 {
     /// How addresses are made; `None` if there are none.
-    pub fn slaac(self) -> Option<Slaac> {
+    pub(crate) fn slaac(self) -> Option<Slaac> {
         match self {
             Self::Off => None,
-            Self::Slaac(slaac) => Some(slaac),
+            Self::Slaac => Some(Slaac::Eui64),
+            Self::SlaacStable => Some(Slaac::Stable),
+            Self::SlaacPrivacy => Some(Slaac::Privacy),
         }
     }
 
@@ -74,23 +52,23 @@ impl Ipv6 {
     /// Says why they cannot.
     pub(crate) fn check(self, driver: Driver, subnets: &[Subnet]) -> Result<()> {
         let ipv6 = subnets.iter().map(Subnet::net).find(|net| net.addr().is_ipv6());
-        match (self, ipv6) {
+        let (why, hint) = match (self, ipv6) {
             (Self::Off, Some(net)) => {
-                Err(Error::input(format!("ipv6: off, and subnet {net} is an IPv6 subnet"))
-                    .hint("leave one of the two out"))
+                (format!("off, and subnet {net} is an IPv6 subnet"), "leave one of the two out")
             }
-            (Self::Slaac(_), _) if driver.is_routed() => {
-                Err(Error::input(format!("ipv6: {driver} receives no router advertisements"))
-                    .hint("use ipvlan mode l2, or macvlan"))
+            (Self::Off, None) => return Ok(()),
+            _ if driver.is_routed() => {
+                (format!("{driver} receives no router advertisements"), "use ipvlan mode l2, or macvlan")
             }
-            _ => Ok(()),
-        }
+            _ => return Ok(()),
+        };
+        Err(Error::input(format!("ipv6: {why}")).hint(hint))
     }
 }
 
 impl Slaac {
     /// Whether addresses are made from a secret.
-    pub fn is_secret(self) -> bool {
+    pub(crate) fn is_secret(self) -> bool {
         matches!(self, Self::Stable | Self::Privacy)
     }
 }
@@ -152,11 +130,18 @@ mod tests {
 
     #[test]
     fn names() {
-        for (name, ipv6) in NAMES {
+        for (name, ipv6, slaac) in [
+            ("off", Ipv6::Off, None),
+            ("slaac", Ipv6::Slaac, Some(Slaac::Eui64)),
+            ("slaac-stable", Ipv6::SlaacStable, Some(Slaac::Stable)),
+            ("slaac-privacy", Ipv6::SlaacPrivacy, Some(Slaac::Privacy)),
+        ] {
             assert_eq!((name.parse::<Ipv6>().unwrap(), ipv6.to_string()), (ipv6, name.to_owned()));
+            assert_eq!(serde_json::to_value(ipv6).unwrap(), name);
+            assert_eq!(ipv6.slaac(), slaac);
         }
         let error = "auto".parse::<Ipv6>().unwrap_err();
-        assert_eq!(error.to_string(), "\"auto\" is no kind of IPv6");
+        assert_eq!(error.to_string(), "unknown kind of IPv6 \"auto\"");
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Link {
     pub(crate) fn describe(&self) -> String {
         match (&self.kind, self.vlan_id) {
             (_, Some(id)) => {
-                let tagged = self.vlan_protocol.filter(|protocol| !protocol.is_default());
+                let tagged = self.vlan_protocol.filter(|protocol| *protocol != VlanProtocol::Dot1q);
                 let protocol = tagged.map(|protocol| format!("{protocol} ")).unwrap_or_default();
                 format!("{protocol}VLAN {id} of link number {}", self.lower.unwrap_or_default())
             }

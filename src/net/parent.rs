@@ -9,6 +9,7 @@ use crate::hash::fnv1a;
 use crate::net::link::Link;
 use crate::net::mark;
 use crate::net::name::{IfName, NetworkName};
+use crate::net::value::is_default;
 use crate::net::vlan::VlanProtocol;
 
 /// The MTU of a dummy link (`ETH_DATA_LEN`).
@@ -27,7 +28,7 @@ pub(crate) enum ParentSpec {
         base: IfName,
         /// The VLAN id, 1 to 4094 (IEEE 802.1Q, 9.6: 0 and 4095 are reserved).
         id: u16,
-        #[serde(default, skip_serializing_if = "VlanProtocol::is_default")]
+        #[serde(default, skip_serializing_if = "is_default")]
         protocol: VlanProtocol,
     },
     /// A dummy link, for containers of this host alone.

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::net::value::{number, words};
+use crate::net::value::{is_default, number, words};
 
 /// A route of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,10 +21,10 @@ pub(crate) struct Route {
     /// The metric; without it the kernel's: 0, and 1024 for IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
-    #[serde(default, rename = "type", skip_serializing_if = "RouteType::is_default")]
+    #[serde(default, rename = "type", skip_serializing_if = "is_default")]
     pub kind: RouteType,
     /// Whether the next hop is on the link, though no subnet of the link has it (`RTNH_F_ONLINK`).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub onlink: bool,
 }
 
@@ -41,13 +41,6 @@ words! {
         Unreachable = "unreachable",
         /// The sender gets an ICMP error: administratively prohibited (`RTN_PROHIBIT`).
         Prohibit = "prohibit",
-    }
-}
-
-impl RouteType {
-    /// Whether it need not be written.
-    pub(crate) fn is_default(&self) -> bool {
-        *self == Self::default()
     }
 }
 

@@ -103,6 +103,11 @@ macro_rules! number {
     };
 }
 
+/// Whether a value need not be written.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Refuses more than `most` of what the key `key` lists.
 pub(crate) fn at_most(key: &str, count: usize, most: usize) -> crate::error::Result<()> {
     if count <= most {

@@ -72,10 +72,3 @@ words! {
         Dot1ad = "802.1ad",
     }
 }
-
-impl VlanProtocol {
-    /// Whether it need not be written.
-    pub(crate) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}

@@ -72,7 +72,7 @@ impl<'a> Asked<'a> {
     /// spelling mistake must not pass silently.
     pub(crate) fn read(self) -> Result<Request> {
         // Before podman 5.0, `podman run --annotation` splits at commas (pull request 20945). The rest would be lost.
-        if let Some(cut) = OPTIONS.iter().find(|&&option| self.annotations.contains_key(option)) {
+        if let Some(cut) = OPTIONS.split(' ').find(|option| self.annotations.contains_key(*option)) {
             return Err(Error::input(format!("annotation {cut} looks cut off from {NETWORKS} at a comma"))
                 .hint("podman before 5.0 does so: separate options by spaces instead"));
         }

@@ -23,20 +23,8 @@ pub(crate) const NETWORK_PREFIX: &str = "io.underlay.network.";
 /// All our annotations begin with this.
 pub(crate) const PREFIX: &str = "io.underlay.";
 /// The options of an attachment in the short form.
-pub(crate) const OPTIONS: [&str; 12] = [
-    "ip",
-    "ip6",
-    "mac",
-    "ifname",
-    "interface",
-    "interface_name",
-    "gw-priority",
-    "vlan",
-    "route",
-    "table",
-    "default-route",
-    "source-mac",
-];
+pub(crate) const OPTIONS: &str =
+    "ip ip6 mac ifname interface interface_name gw-priority vlan route table default-route source-mac";
 
 /// The annotations of a container, as config.json and the OCI state hold them.
 pub(crate) type Annotations = BTreeMap<String, String>;

@@ -270,7 +270,10 @@ fn ipv6() {
             r#""driver": "ipvlan", "ipvlan_mode": "l3", "ipv6": "slaac""#,
             "ipv6: ipvlan mode l3 bridge receives no router advertisements",
         ),
-        (r#""driver": "macvlan", "ipv6": "on""#, "ipv6: \"on\" is no kind of IPv6 at line 1 column 67"),
+        (
+            r#""driver": "macvlan", "ipv6": "on""#,
+            "ipv6: unknown variant `on`, expected one of `off`, `slaac`, `slaac-stable`, `slaac-privacy` at line 1 column 67",
+        ),
     ] {
         assert_eq!(read(text).unwrap_err().to_string(), message);
     }
