@@ -168,14 +168,14 @@ fn network(text: &[u8]) {
 
 /// What holds for every definition.
 fn check(network: &Network) {
-    let written = serde_json::to_vec(&network.to_file()).unwrap_or_default();
+    let written = serde_json::to_vec(&network.file).unwrap_or_default();
     assert_eq!(
         Network::from_json(&network.name, &written).as_ref(),
         Ok(network),
         "it reads as it was written"
     );
-    assert!(network.mtu.is_none_or(|mtu| (68..=65535).contains(&mtu)));
-    for route in &network.routes {
+    assert!(network.file.mtu.is_none_or(|mtu| (68..=65535).contains(&mtu)));
+    for route in &network.file.routes {
         assert_eq!(route.to, route.to.trunc());
         let on_subnet = route.via.is_some_and(|via| network.subnet_of(via).is_some());
         assert!(on_subnet || route.onlink || (!route.leads_on() && route.via.is_none()));

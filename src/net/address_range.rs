@@ -1,4 +1,4 @@
-//! A range of addresses, as the pool of a subnet may be one.
+//! A range of addresses: the pool of a subnet can be limited to one.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,18 +16,6 @@ pub(crate) struct AddressRange {
 }
 
 impl AddressRange {
-    /// The range from `first` to `last`.
-    ///
-    /// # Errors
-    /// When the families differ or `last` comes before `first`.
-    pub(crate) fn new(first: IpAddr, last: IpAddr) -> Result<Self> {
-        if first.is_ipv4() != last.is_ipv4() || first > last {
-            return Err(Error::input(format!("range {first}-{last} does not run upwards in one family")));
-        }
-        Ok(Self { first, last })
-    }
-
-    /// The lowest address of the range.
     pub(crate) fn first(self) -> IpAddr {
         self.first
     }
@@ -42,15 +30,19 @@ impl FromStr for AddressRange {
                 .hint("write a CIDR block (192.168.32.128/25) or FIRST-LAST (192.168.32.10-192.168.32.99)")
         };
         if let Some((first, last)) = text.split_once('-') {
-            let address = |text: &str| text.trim().parse().map_err(|_| wrong());
-            return Self::new(address(first)?, address(last)?);
+            let address = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| wrong());
+            let (first, last) = (address(first)?, address(last)?);
+            if first.is_ipv4() != last.is_ipv4() || first > last {
+                return Err(Error::input(format!("range {first}-{last} does not run upwards in one family")));
+            }
+            return Ok(Self { first, last });
         }
         let block: IpNet = text.parse().map_err(|_| wrong())?;
         if block.trunc() != block {
             return Err(Error::input(format!("address range {block} has host bits set"))
                 .hint(format!("write {}", block.trunc())));
         }
-        Self::new(block.network(), block.broadcast())
+        Ok(Self { first: block.network(), last: block.broadcast() })
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::hash::siphash;
+use crate::net::value::as_text;
 
 /// An Ethernet address: six bytes, written `46:b2:6b:26:2f:69`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,39 +44,19 @@ impl FromStr for MacAddr {
 
     /// Reads six pairs of hexadecimal digits between `:` or `-`.
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || {
+        // `from_str_radix` alone would take a sign.
+        let is_pair = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let byte = |part: &str| u8::from_str_radix(part, 16).ok().filter(|_| is_pair(part));
+        let bytes: Option<Vec<u8>> =
+            text.split(if text.contains('-') { '-' } else { ':' }).map(byte).collect();
+        bytes.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or_else(|| {
             Error::input(format!("MAC address {text:?} is not usable"))
                 .hint("write six pairs of hexadecimal digits, like 46:b2:6b:26:2f:69")
-        };
-        let mut bytes = [0; 6];
-        let mut parts = text.split(if text.contains('-') { '-' } else { ':' });
-        for byte in &mut bytes {
-            let part = parts.next().ok_or_else(wrong)?;
-            if part.len() != 2 || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(wrong());
-            }
-            *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
-        }
-        if parts.next().is_some() {
-            return Err(wrong());
-        }
-        Ok(Self(bytes))
+        })
     }
 }
 
-impl TryFrom<String> for MacAddr {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<MacAddr> for String {
-    fn from(mac: MacAddr) -> Self {
-        mac.to_string()
-    }
-}
+as_text!(MacAddr);
 
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,5 +18,6 @@ pub(crate) mod seal;
 pub(crate) mod special_purpose;
 pub(crate) mod subnet;
 pub(crate) mod trunk;
+pub(crate) mod value;
 pub(crate) mod vlan;
 pub(crate) mod ways;

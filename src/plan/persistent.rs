@@ -77,8 +77,8 @@ impl Attached {
 
 /// Whether an attachment that is asked for comes to anything of the sort.
 pub(crate) fn is_wanted(request: &Attachment, network: &Network) -> bool {
-    let mut routes = request.routes.iter().chain(&network.routes);
-    request.table.or(network.table).is_some() || routes.any(|route| !route.leads_on())
+    let mut routes = request.routes.iter().chain(&network.file.routes);
+    request.table.or(network.file.table).is_some() || routes.any(|route| !route.leads_on())
 }
 
 impl Record {

@@ -273,7 +273,7 @@ mod tests {
     fn dockers_command_lines() {
         let network =
             read("-d macvlan --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net").unwrap();
-        let text = serde_json::to_string(&network.to_file()).unwrap();
+        let text = serde_json::to_string(&network.file).unwrap();
         assert_eq!(
             text,
             r#"{"version":1,"name":"pub_net","driver":"macvlan","parent":"eth0","macvlan_mode":"bridge","internal":false,"subnets":[{"subnet":"172.16.86.0/24","gateway":"172.16.86.1"}]}"#
@@ -289,7 +289,7 @@ mod tests {
         let ranges: Vec<_> = network.subnets.iter().map(|s| s.range().unwrap().to_string()).collect();
         assert_eq!(ranges, ["192.168.210.5-192.168.210.9", "192.168.212.128-192.168.212.255"]);
         assert_eq!(network.driver.to_string(), "ipvlan mode l3s vepa");
-        assert!(network.internal && network.mtu == Some(1400));
+        assert!(network.file.internal && network.file.mtu == Some(1400));
         assert_eq!(
             read("-d ipvlan -o mode=l3 -o parent=a n").unwrap().driver.to_string(),
             "ipvlan mode l3 bridge"

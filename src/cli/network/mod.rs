@@ -79,7 +79,7 @@ fn list(store: &Store, quiet: bool, format: Format) -> Result<()> {
         }
     }
     if format == Format::Json {
-        let files: Vec<_> = networks.iter().map(Network::to_file).collect();
+        let files: Vec<_> = networks.iter().map(|network| &network.file).collect();
         return output::json(&files);
     }
     let row = |network: &Network| {

@@ -112,7 +112,7 @@ fn refusals() {
     bed.create("--subnet=10.0.0.0/24 -o parent=eth0 plain");
     for (asked, said, hint) in [
         ("lan", "network lan has VLANs 100-199, and none is asked for", "ask for one, like lan:vlan=100"),
-        ("lan:vlan=50", "VLAN 50 is none of network lan", "it has VLANs 100-199"),
+        ("lan:vlan=50", "network lan has no VLAN 50", "it has VLANs 100-199"),
         ("lan:vlan=0", "option vlan of network lan: \"0\" is no VLAN id", "use 1 to 4094"),
         ("plain:vlan=50", "network plain has no VLANs, so not 50 either", "leave vlan out"),
     ] {
