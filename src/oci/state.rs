@@ -1,10 +1,10 @@
-//! What the OCI runtime tells: the state on a hook's stdin, and the bundle's config.json.
+//! The door to the OCI runtime: the state on a hook's stdin, and the bundle's config.json.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::State;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Kind, Result};
@@ -15,29 +15,28 @@ use crate::oci::annotation_set::Asked;
 use crate::oci::annotations::{Annotations, NETWORKS};
 use crate::oci::hooks;
 
-/// The most bytes of a state or config.json. No more is read.
+/// No state and no config.json is larger: what is, is not read further.
 pub(crate) const LIMIT: u64 = 16 * 1024 * 1024;
 
-/// A container that is being created, as the runtime's state describes it (OCI runtime specification, "State").
-/// `status` is left out, because runtimes disagree on it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// A container that is being created, as the runtime introduces it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Created {
     /// The container's id, unchecked.
-    #[serde(default)]
     pub id: String,
-    /// Its first process.
+    /// Its first process, if the state tells.
     pub pid: Option<i32>,
-    /// The folder of its config.json.
-    #[serde(default)]
+    /// Where its config.json is.
     pub bundle: PathBuf,
+    /// Its annotations according to the state.
     pub annotations: Option<Annotations>,
 }
 
-/// What the bundle tells about a container.
+/// What the bundle tells of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bundle {
+    /// Its annotations.
     pub annotations: Annotations,
-    /// The networks of our hooks in it: the container's CDI devices.
+    /// The networks that hooks of ours in it name: the container's CDI devices.
     pub devices: Vec<NetworkName>,
     /// The path of its network namespace, if that was made before the container.
     pub netns: Option<PathBuf>,
@@ -50,74 +49,75 @@ impl Bundle {
     }
 }
 
-/// Reads the state at `createRuntime`.
+/// Reads the state at `createRuntime` (OCI runtime specification, "State").
 ///
 /// # Errors
-/// When it is not a state, or has no id or bundle.
+/// When it is no state, or lacks id or bundle. `status` is not looked at: runtimes disagree on it here.
 pub(crate) fn created(input: impl Read) -> Result<Created> {
-    let state: Created = state(input)?;
-    if state.id.is_empty() {
-        return Err(lacks("id"));
-    }
-    if state.bundle.as_os_str().is_empty() {
+    let text = read_to_end(input)?;
+    // Read as `stopped` reads it: what is attached can be detached.
+    let id = id(&text)?;
+    let read = || -> Result<State> {
+        let mut state: serde_json::Value = json::object(&text)?;
+        if let Some(state) = state.as_object_mut() {
+            // The specification lets runtimes add words of their own, which oci-spec refuses.
+            state.remove("status");
+        }
+        serde_json::from_value(state).map_err(|error| Error::input(error.to_string()))
+    };
+    let state = read().map_err(|error| error.within("OCI state on stdin").hint(BY_HAND))?;
+    if state.bundle().as_os_str().is_empty() {
         return Err(lacks("bundle"));
     }
-    Ok(state)
+    Ok(Created {
+        id,
+        pid: *state.pid(),
+        bundle: state.bundle().clone(),
+        annotations: state.annotations().clone().map(|annotations| annotations.into_iter().collect()),
+    })
 }
 
-/// Reads the container id from the state at `poststop`. Nothing else there is reliable: crun says pid 0, youki the dead
-/// one, runc none.
+/// Reads the container id from the state at `poststop`: nothing else there can be relied on (crun says pid 0,
+/// youki the dead one, runc none).
 ///
 /// # Errors
-/// When it is not a state, or has no id.
+/// When it is no state or has no id.
 pub(crate) fn stopped(input: impl Read) -> Result<String> {
+    id(&read_to_end(input)?)
+}
+
+fn id(state: &[u8]) -> Result<String> {
     #[derive(Deserialize)]
-    struct Stopped {
+    struct Named {
         #[serde(default)]
         id: String,
     }
-    let Stopped { id } = state(input)?;
+    let Named { id } =
+        json::object(state).map_err(|error: Error| error.within("OCI state on stdin").hint(BY_HAND))?;
     if id.is_empty() { Err(lacks("id")) } else { Ok(id) }
 }
 
-const BY_HAND: &str = "OCI runtimes call this hook; a person wants `underlay --help`";
-
-fn lacks(key: &str) -> Error {
-    Error::input(format!("OCI state on stdin has no {key}")).hint(BY_HAND)
-}
-
-/// Reads a state from `input`, always to the end: a runtime may die of SIGPIPE if its hook stops reading
-/// (containers/crun#1943).
-fn state<T: DeserializeOwned>(mut input: impl Read) -> Result<T> {
-    let failed = |error: io::Error| Error::io("read", Path::new("stdin"), &error);
-    let mut text = Vec::new();
-    input.by_ref().take(LIMIT + 1).read_to_end(&mut text).map_err(failed)?;
-    if text.len() as u64 > LIMIT {
-        io::copy(&mut input, &mut io::sink()).map_err(failed)?;
-        return Err(Error::input(format!("OCI state on stdin is larger than {LIMIT} bytes")));
-    }
-    json::object(&text).map_err(|error| error.within("OCI state on stdin").hint(BY_HAND))
-}
-
-/// Reads the bundle's config.json. If there is none, the annotations of the state are used, which are the same. `device`
-/// is the network that the hook was called for, if it is the hook of a device.
+/// Reads the bundle's config.json; without one, the state's annotations are taken, which are the same. The hook was
+/// called for the network `named`, if for one.
 ///
 /// # Errors
 /// When config.json cannot be read, or is missing and the state has no annotations.
-pub(crate) fn bundle(state: &Created, device: Option<&NetworkName>) -> Result<Bundle> {
-    let mut bundle = match (read_config(&state.bundle, device.is_some())?, &state.annotations) {
-        (Some(bundle), _) => bundle,
-        (None, Some(annotations)) => Bundle { annotations: annotations.clone(), ..Bundle::default() },
-        // crun has announced a bundle of "/" (containers/crun#2025), and leaves out annotations when there are none:
-        // then nothing is asked for.
-        (None, None) if state.bundle == Path::new("/") => Bundle::default(),
-        (None, None) => {
-            let hint = "the bundle of the OCI state must hold the container's config.json";
-            return Err(no_config(&state.bundle).hint(hint));
-        }
+pub(crate) fn bundle(state: &Created, named: Option<&NetworkName>) -> Result<Bundle> {
+    let mut bundle = match read_config(&state.bundle, named.is_some())? {
+        Some(bundle) => bundle,
+        None => match &state.annotations {
+            Some(annotations) => Bundle { annotations: annotations.clone(), ..Bundle::default() },
+            // crun has announced a bundle of "/" (containers/crun#2025), and leaves out annotations when there
+            // are none: then nothing is asked for.
+            None if state.bundle == Path::new("/") => Bundle::default(),
+            None => {
+                return Err(no_config(&state.bundle)
+                    .hint("the bundle of the OCI state must hold the container's config.json"));
+            }
+        },
     };
-    if let Some(device) = device.filter(|device| !bundle.devices.contains(device)) {
-        bundle.devices.push(device.clone());
+    if let Some(named) = named.filter(|named| !bundle.devices.contains(named)) {
+        bundle.devices.push(named.clone());
     }
     Ok(bundle)
 }
@@ -145,25 +145,47 @@ fn no_config(bundle: &Path) -> Error {
     Error::new(Kind::NotFound, format!("{} does not exist", config_path(bundle).display()))
 }
 
-/// Reads the few values of config.json that underlay needs; any other may be odd. Hooks are read only if the container
-/// has the annotation, or if `devices` says that it may ask by devices alone.
+const BY_HAND: &str = "OCI runtimes call this hook; a person wants `underlay --help`";
+
+fn lacks(key: &str) -> Error {
+    Error::input(format!("OCI state on stdin has no {key}")).hint(BY_HAND)
+}
+
+/// Reads `input` to its end, also what is too much: a runtime may die of SIGPIPE if its hook does not
+/// (containers/crun#1943).
+fn read_to_end(mut input: impl Read) -> Result<Vec<u8>> {
+    let failed = |error: io::Error| Error::io("read", Path::new("stdin"), &error);
+    let mut text = Vec::new();
+    input.by_ref().take(LIMIT + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > LIMIT {
+        io::copy(&mut input, &mut io::sink()).map_err(failed)?;
+        return Err(Error::input(format!("OCI state on stdin is larger than {LIMIT} bytes")));
+    }
+    Ok(text)
+}
+
+/// The little of config.json that concerns us; an odd field elsewhere is not our business. Hooks are looked at if the
+/// container is ours by its annotations, or `devices` says that it may be ours without.
 pub(crate) fn config(text: &[u8], devices: bool) -> Result<Bundle> {
     #[derive(Deserialize)]
     struct Config<'a> {
+        #[serde(default)]
         annotations: Option<Annotations>,
-        #[serde(borrow)]
+        #[serde(borrow, default)]
         hooks: Option<&'a RawValue>,
-        #[serde(borrow)]
+        #[serde(borrow, default)]
         linux: Option<&'a RawValue>,
     }
     #[derive(Default, Deserialize)]
     struct Linux {
+        #[serde(default)]
         namespaces: Option<Vec<Namespace>>,
     }
     #[derive(Deserialize)]
     struct Namespace {
         #[serde(rename = "type")]
         kind: String,
+        #[serde(default)]
         path: Option<PathBuf>,
     }
     let config: Config<'_> = json::object(text)?;
@@ -176,9 +198,10 @@ pub(crate) fn config(text: &[u8], devices: bool) -> Result<Bundle> {
     }
     let linux = config.linux.map(|raw| json::read::<Option<Linux>>(raw.get().as_bytes()));
     let linux = linux.transpose().map_err(|error| error.within("linux"))?.flatten().unwrap_or_default();
-    let mut namespaces = linux.namespaces.unwrap_or_default().into_iter();
-    let netns = namespaces.find(|namespace| namespace.kind == "network").and_then(|namespace| namespace.path);
-    Ok(Bundle { annotations, devices, netns: netns.filter(|path| path.is_absolute()) })
+    let netns =
+        linux.namespaces.unwrap_or_default().into_iter().find(|namespace| namespace.kind == "network");
+    let netns = netns.and_then(|namespace| namespace.path).filter(|path| path.is_absolute());
+    Ok(Bundle { annotations, devices, netns })
 }
 
 #[cfg(test)]

@@ -116,6 +116,7 @@ fn doors() {
             ("rustix", &["kernel/", "netlink/", "random.rs"]),
             ("nix::sched", &["kernel/netns.rs"]),
             ("fs2", &["ledger/lock.rs"]),
+            ("oci_spec", &["oci/state.rs"]),
             ("clap", &["cli/"]),
             // The crate can walk through folders too.
             ("glob", &["config/pattern.rs"]),
