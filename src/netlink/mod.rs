@@ -1,4 +1,4 @@
-//! rtnetlink: requests as bytes (`message.rs`), the socket, what the kernel answers (`reply.rs`), and what an errno means
+//! rtnetlink: requests as bytes (`message.rs`), the socket (`socket.rs`), answers (`reply.rs`), and what an errno means
 //! (`explain.rs`).
 
 pub(crate) mod attr;
@@ -17,9 +17,7 @@ pub(crate) mod routes;
 mod socket;
 mod ways;
 
-pub(crate) use explain::explain;
-pub(crate) use explain::is_in_use;
+pub(crate) use explain::{explain, is_in_use};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fuzz::{fuzz, fuzz_messages};
-pub(crate) use socket::Socket;
-pub(crate) use socket::refused;
+pub(crate) use socket::{Socket, refused};

@@ -147,17 +147,19 @@ impl Socket {
             let mut all = Vec::new();
             let answer = self.ask(request()?, |payload| {
                 all.extend(parse(payload));
-                if all.len() > MOST { Err(too_many()) } else { Ok(false) }
+                if all.len() <= MOST {
+                    return Ok(false);
+                }
+                let what = "links, addresses or routes in one network namespace";
+                Err(Error::input(format!("there are more than {MOST} {what}")))
             })?;
             let disturbed = answer.map_err(|refusal| refused("list links, addresses or routes", &refusal))?;
             if !disturbed {
                 return Ok(all);
             }
         }
-        Err(Error::new(
-            Kind::Busy,
-            format!("links, addresses or routes changed during each of {DUMPS} attempts to list them"),
-        ))
+        let text = format!("links, addresses or routes changed during each of {DUMPS} attempts to list them");
+        Err(Error::new(Kind::Busy, text))
     }
 
     /// Returns the lists of IPv4 and of IPv6, one after the other.
@@ -253,10 +255,6 @@ impl Socket {
 fn unpredictable() -> u32 {
     let here = 0_u8;
     (fnv1a(&format!("{:p} {:?}", &raw const here, SystemTime::now())) >> 32) as u32
-}
-
-fn too_many() -> Error {
-    Error::input(format!("there are more than {MOST} links, addresses or routes in one network namespace"))
 }
 
 fn failed(doing: &str, error: &io::Error) -> Error {
