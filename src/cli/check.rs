@@ -1,4 +1,6 @@
-//! `underlay check`: where ledger and kernel differ.
+//! `underlay check`: prints what differs between ledger and kernel.
+
+use std::collections::BTreeSet;
 
 use super::container;
 use super::output::{self, Format};
@@ -7,7 +9,7 @@ use crate::diagnose::difference::Difference;
 use crate::error::{Error, Result};
 use crate::ledger::Store;
 
-/// Prints the differences; that there are any is an error, so that the exit code tells.
+/// Prints the differences. If there are any, that is an error, which sets the exit code.
 pub(super) fn check(store: &Store, container: Option<&str>, format: Format) -> Result<()> {
     let differences = match container {
         Some(container) => check::container(store, &container::find(store, container)?)?,
@@ -25,12 +27,10 @@ pub(super) fn check(store: &Store, container: Option<&str>, format: Format) -> R
         let rows: Vec<_> = differences.iter().map(row).collect();
         output::table(["CONTAINER", "NETWORK", "INTERFACE", "WHAT", "EXPECTED", "FOUND"], &rows)?;
     }
-    let mut hints: Vec<&str> = Vec::new();
-    for hint in differences.iter().filter_map(|difference| difference.hint.as_deref()) {
-        if !hints.contains(&hint) {
-            hints.push(hint);
-        }
-    }
+    let mut hints: Vec<&str> =
+        differences.iter().filter_map(|difference| difference.hint.as_deref()).collect();
+    let mut seen = BTreeSet::new();
+    hints.retain(|hint| seen.insert(*hint));
     let error = Error::input(format!("{count} between ledger and kernel"));
     Err(if hints.is_empty() { error } else { error.hint(hints.join("; ")) })
 }

@@ -1,4 +1,4 @@
-//! `underlay doctor`: a page of what is wrong, and how it is mended.
+//! `underlay doctor`: prints what is wrong, and what fixes it.
 
 use std::path::PathBuf;
 
@@ -6,14 +6,14 @@ use clap::Args;
 
 use super::output::{self, Format};
 use crate::diagnose::doctor;
-use crate::diagnose::finding::{Finding, Severity, Subject};
+use crate::diagnose::finding::{AREAS, Finding, Severity};
 use crate::diagnose::system::System;
 use crate::error::{Error, Result};
 use crate::ledger::Store;
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
-    /// Look for the files of engines, firmware and modules below this folder
+    /// Look for the files of engines below this folder
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
     /// How to print it
@@ -21,7 +21,7 @@ pub(super) struct Doctor {
     format: Format,
 }
 
-/// Prints the findings; that there are any but notes is an error, so that the exit code tells.
+/// Prints the findings. Errors and warnings are an error, which sets the exit code.
 pub(super) fn doctor(store: &Store, options: Doctor) -> Result<()> {
     let findings = doctor::doctor(store, &System::new(options.root))?;
     match options.format {
@@ -29,32 +29,24 @@ pub(super) fn doctor(store: &Store, options: Doctor) -> Result<()> {
         Format::Table => page(&findings)?,
     }
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    let counted = [Severity::Error, Severity::Warning].map(|severity| (severity, count(severity)));
-    let counts: Vec<_> =
-        counted.iter().filter(|(_, count)| *count > 0).map(|&(what, count)| many(what, count)).collect();
+    let counted = |severity: Severity| match count(severity) {
+        0 => None,
+        1 => Some(format!("1 {severity}")),
+        many => Some(format!("{many} {severity}s")),
+    };
+    let counts: Vec<_> = [Severity::Error, Severity::Warning].into_iter().filter_map(counted).collect();
     if counts.is_empty() { Ok(()) } else { Err(Error::input(counts.join(", "))) }
 }
 
-fn many(what: Severity, count: usize) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
-}
-
-/// Each subject, and what there is to say of it.
+/// Prints the findings by area.
 fn page(findings: &[Finding]) -> Result<()> {
-    for subject in Subject::ALL {
-        let here: Vec<_> = findings.iter().filter(|finding| finding.subject == subject).collect();
-        if here.is_empty() {
-            output::line(&format!("{subject}: all is well"))?;
-            continue;
-        }
-        output::line(&format!("{subject}:"))?;
-        for Finding { id, severity, what, why, command, .. } in here {
+    for area in AREAS {
+        let here: Vec<_> = findings.iter().filter(|finding| finding.subject == area).collect();
+        output::line(&format!("{area}:{}", if here.is_empty() { " all is well" } else { "" }))?;
+        for Finding { id, severity, what, why, fix, .. } in here {
             output::line(&format!("  {severity}: {what} [{id}]"))?;
             output::line(&format!("    {why}"))?;
-            if let Some(command) = command {
-                output::line(&format!("    mend it: {command}"))?;
-            }
+            output::line(&format!("    fix: {fix}"))?;
         }
     }
     Ok(())

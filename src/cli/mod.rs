@@ -80,7 +80,7 @@ enum Command {
     },
     /// Print addresses in use and free, and how many events there were, for Prometheus
     Metrics,
-    /// Say why packets do not flow, and what mends it; exit code 1 if anything is worse than a note
+    /// Say why packets do not flow, and what fixes it; exit code 1 if anything is worse than a note
     Doctor(doctor::Doctor),
     /// Take back what dead containers hold, and delete links of ours that nobody needs
     Gc(gc::Gc),

@@ -1,4 +1,4 @@
-//! The host's own links in a check: what of them, and of the routes by them, is not as the ledger says.
+//! The host's own links, and the routes by them, in a check.
 
 use ipnet::IpNet;
 
@@ -16,7 +16,7 @@ use crate::netlink::Socket;
 const UNNEEDED: &str = "`underlay gc` deletes the host's link that no container needs";
 const REMAKE: &str = "`underlay gc` makes it anew, as does the next attach";
 
-/// The host's links, but for the routes that containers need. `links` are all of the host's.
+/// What differs of the host's links, except the routes that containers need. `links` are all of the host's.
 ///
 /// # Errors
 /// When the ledger cannot be read, or the kernel does not tell.
@@ -25,7 +25,7 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
     let written = store.host_links()?;
     let mut differences = Vec::new();
     for network in &written {
-        // A damaged file is told of with the others.
+        // A damaged file is a difference of its own.
         let Ok(Some(link)) = store.host_link(network) else { continue };
         let found = links.iter().find(|found| found.name == link.name.as_str());
         let of_link = |what, expected: Option<String>, found: Option<String>, hint: &str| Difference {
@@ -47,13 +47,9 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
                 differences.push(of_link(What::Link, None, Some(found.describe()), UNNEEDED));
             }
             if !store.has_network(network)? {
-                let path = store.host_link_path(network).display().to_string();
-                differences.push(of_link(
-                    What::File,
-                    None,
-                    Some(path),
-                    "`underlay gc` forgets networks that are gone",
-                ));
+                let path = Some(store.host_link_path(network).display().to_string());
+                let hint = "`underlay gc` forgets networks that are gone";
+                differences.push(of_link(What::File, None, path, hint));
             }
             continue;
         }
@@ -92,7 +88,7 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
         let Ok(name) = found.name.parse() else { continue };
         if !written.contains(&network) {
             let unknown = Difference::new(What::Link, None, Some(found.describe())).at_parent(&name);
-            let unknown = unknown.hint("`underlay gc` writes links down that bear the mark");
+            let unknown = unknown.hint("`underlay gc` writes down links that bear the mark");
             differences.push(Difference { network: Some(network), ..unknown });
         }
     }
@@ -106,26 +102,23 @@ pub(crate) struct HostRoutes {
 }
 
 impl HostRoutes {
-    /// Those there are. Of a link that is unknown or missing, all is told elsewhere.
+    /// Reads those there are. A link that is unknown or missing is a difference of its own.
     ///
     /// # Errors
     /// When the ledger cannot be read, or the kernel does not tell.
     pub(crate) fn read(store: &Store, host: &mut Socket) -> Result<Self> {
-        let known = store.host_links()?.into_iter().filter_map(|network| store.host_link(&network).ok()?);
-        let known: Vec<_> = known.collect();
-        if known.is_empty() {
-            return Ok(Self { by_link: Vec::new(), ways: Ways::default() });
-        }
         let links = host.links()?;
-        let there = known.into_iter().filter_map(|known| {
-            let found = links.iter().find(|found| known.is(found) && found.name == known.name.as_str())?;
-            Some((known, found.ifindex))
-        });
-        let there: Vec<_> = there.collect();
-        let contents = host.contents(&there.iter().map(|(_, ifindex)| *ifindex).collect())?;
-        let routes = |ifindex| contents.routes_of(ifindex, None).filter(is_of_host).collect();
-        let by_link = there.into_iter().map(|(known, ifindex)| (known, routes(ifindex))).collect();
-        Ok(Self { by_link, ways: host.ways()? })
+        let mut by_link = Vec::new();
+        for network in store.host_links()? {
+            let Ok(Some(known)) = store.host_link(&network) else { continue };
+            let is_it = |link: &&Link| known.is(link) && link.name == known.name.as_str();
+            let Some(found) = links.iter().find(is_it) else { continue };
+            let mut routes = host.routes_of(found.ifindex, None)?;
+            routes.retain(is_of_host);
+            by_link.push((known, routes));
+        }
+        let ways = if by_link.is_empty() { Ways::default() } else { host.ways()? };
+        Ok(Self { by_link, ways })
     }
 
     /// The routes that the container of `record` needs and the host does not have.
@@ -139,8 +132,8 @@ impl HostRoutes {
             for route in link.open_routes_to(attached, &self.ways) {
                 if !routes.iter().any(|found| found.to.addr() == route.to) {
                     let expected = format!("{} by {} of the host", route.to, link.name);
-                    let missing = Difference::new(What::Route, Some(expected), None)
-                        .hint("`underlay gc` adds it again");
+                    let missing =
+                        Difference::missing(What::Route, expected).hint("`underlay gc` adds it again");
                     differences.push(missing.of(&record.container).at(attached));
                 }
             }

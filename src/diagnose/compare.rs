@@ -1,4 +1,4 @@
-//! Ledger and kernel side by side: what the one says, and what the other tells.
+//! Compares what the ledger says of a link with what the kernel tells.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,7 +11,6 @@ use crate::escape::shell::Line;
 use crate::ledger::record::Attached;
 use crate::net::link::{Link, set_mtu};
 use crate::net::link_options::{LinkOptions, Sysctl};
-use crate::net::mac::MacAddr;
 use crate::net::mark::{self, Mark};
 use crate::net::name::IfName;
 use crate::net::parent::MadeParent;
@@ -52,7 +51,7 @@ fn found_mark(link: &Link) -> Option<Mark> {
     link.alias.as_deref()?.parse::<Alias>().ok().map(|alias| alias.mark)
 }
 
-/// What of the link of `attached`, whose mark is `mark`, is not as the ledger says.
+/// What differs between `attached`, whose link has the mark `mark`, and what there is.
 pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> Vec<Difference> {
     let mut all = Vec::new();
     let mut compare = |what, expected: Option<String>, found: Option<String>| {
@@ -74,21 +73,29 @@ pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> V
     compare(What::State, Some(state(true)), Some(state(link.up)));
     match &actual.sealed {
         Some(sealed) => compare(What::Mark, Some(sealed.to_string()), link.alias.clone()),
-        // Without the key nobody can tell a seal from another.
+        // Without the key a seal cannot be told from another.
         None if found_mark(link).as_ref() == Some(mark) => {}
         None => compare(What::Mark, Some(mark.to_string()), link.alias.clone()),
     }
     let driver = link.driver.map(|driver| driver.to_string()).or_else(|| link.kind.clone());
     compare(What::Driver, Some(attached.driver.to_string()), driver);
-    if let Some(mac) = attached.mac {
-        compare(What::Mac, Some(mac.to_string()), link.mac.map(|mac| mac.to_string()));
+    let (wanted, set) = (&attached.tuning, &link.tuning);
+    let named = |name: &str, value: Option<u32>| value.map(|value| format!("{name} {value}"));
+    for (what, expected, found) in [
+        (What::Mac, attached.mac.map(|mac| mac.to_string()), link.mac.map(|mac| mac.to_string())),
+        // Without one of its own a link has the MTU that its parent had when it was made, which is not known any more.
+        (What::Mtu, attached.mtu.map(|mtu| mtu.to_string()), Some(link.mtu.to_string())),
+        (What::Setting, named("txqueuelen", wanted.txqueuelen), named("txqueuelen", set.txqueuelen)),
+        (What::Setting, named("bcqueuelen", wanted.bcqueuelen), named("bcqueuelen", set.bcqueuelen)),
+        (What::Setting, Some(macs(wanted)).filter(|_| !wanted.source_macs.is_empty()), Some(macs(set))),
+    ] {
+        if expected.is_some() {
+            compare(what, expected, found);
+        }
     }
-    // Without one of its own a link has the MTU its parent had when it was made, which is not known any more.
-    if let Some(mtu) = attached.mtu {
-        compare(What::Mtu, Some(mtu.to_string()), Some(link.mtu.to_string()));
-    }
-    for (expected, found) in settings(&attached.tuning, &link.tuning, &actual.sysctls) {
-        compare(What::Setting, Some(expected), found);
+    for (sysctl, value) in &attached.tuning.sysctls {
+        let found = actual.sysctls.get(sysctl).map(|found| format!("{sysctl}={found}"));
+        compare(What::Setting, Some(format!("{sysctl}={value}")), found);
     }
     for address in &attached.addresses {
         let alike = |found: &&IpNet| found.addr() == address.addr();
@@ -119,19 +126,23 @@ pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> V
             compare(What::Rule, Some(rule((address, table.id))), found.copied().map(rule));
         }
     }
-    let is_unsealed = found_mark(link).as_ref() == Some(mark);
-    if let Some(unsealed) = all.iter_mut().find(|found| found.what == What::Mark && is_unsealed) {
-        unsealed.hint = Some("`underlay gc` seals it, if the link is the one that was made".to_owned());
-    }
-    // The kernel makes a link's MTU smaller with that of its parent, and larger never.
-    let parent = actual.parent.as_ref().filter(|parent| attached.mtu.is_some_and(|mtu| parent.mtu < mtu));
-    if let (Some(parent), Some(smaller)) = (parent, all.iter_mut().find(|found| found.what == What::Mtu)) {
-        smaller.hint = Some(shrunk(&attached.parent, parent, attached.mtu.unwrap_or_default()));
+    for difference in &mut all {
+        match (difference.what, attached.mtu, &actual.parent) {
+            (What::Mark, ..) if found_mark(link).as_ref() == Some(mark) => {
+                let hint = "`underlay gc` seals it, if the link is the one that was made";
+                difference.hint = Some(hint.to_owned());
+            }
+            // The kernel shrinks a link's MTU with that of its parent, and does not raise it again.
+            (What::Mtu, Some(mtu), Some(parent)) if parent.mtu < mtu => {
+                difference.hint = Some(shrunk(&attached.parent, parent, mtu));
+            }
+            _ => {}
+        }
     }
     all
 }
 
-/// What of a network's definition its parent `link` does not allow any more.
+/// The MTU of a network, if its parent `link` does not allow it any more.
 pub(crate) fn network(network: &Network, link: &Link) -> Option<Difference> {
     let mtu = network.mtu.filter(|&mtu| mtu > link.mtu)?;
     let shrunk = shrunk(&network.parent, link, mtu);
@@ -146,74 +157,46 @@ fn shrunk(name: &IfName, link: &Link, mtu: u32) -> String {
     )
 }
 
-/// Each setting that the ledger has, with what there is of it.
-fn settings(
-    expected: &LinkOptions,
-    found: &LinkOptions,
-    sysctls: &BTreeMap<Sysctl, String>,
-) -> Vec<(String, Option<String>)> {
-    let mut all = Vec::new();
-    let mut number = |name: &str, expected: Option<u32>, found: Option<u32>| {
-        if let Some(expected) = expected {
-            all.push((format!("{name} {expected}"), found.map(|found| format!("{name} {found}"))));
-        }
-    };
-    number("txqueuelen", expected.txqueuelen, found.txqueuelen);
-    number("bcqueuelen", expected.bcqueuelen, found.bcqueuelen);
-    if !expected.source_macs.is_empty() {
-        // The kernel keeps them in an order of its own.
-        let listed = |macs: &[MacAddr]| {
-            let macs: BTreeSet<_> = macs.iter().map(ToString::to_string).collect();
-            macs.into_iter().collect::<Vec<_>>().join(" ")
-        };
-        let macs = |tuning: &LinkOptions| format!("source_macs {}", listed(&tuning.source_macs));
-        all.push((macs(expected), Some(macs(found))));
-    }
-    for (sysctl, value) in &expected.sysctls {
-        all.push((format!("{sysctl}={value}"), sysctls.get(sysctl).map(|found| format!("{sysctl}={found}"))));
-    }
-    all
+/// The MAC addresses whose frames come in, which the kernel keeps in an order of its own.
+fn macs(options: &LinkOptions) -> String {
+    let macs: BTreeSet<_> = options.source_macs.iter().map(ToString::to_string).collect();
+    format!("source_macs {}", macs.into_iter().collect::<Vec<_>>().join(" "))
 }
 
-/// What of the parent that underlay has made is not as the ledger says; `link` is the host's link of its name, `base`
-/// the one that it stands on.
+/// What differs of a parent that underlay has made; `link` is the host's link of its name, `base` the one below it.
 pub(crate) fn made_parent(
     parent: &MadeParent,
     link: Option<&Link>,
     base: Option<&Link>,
 ) -> Option<Difference> {
-    let expected = Some(parent.recipe.to_string());
+    let recipe = parent.recipe.to_string();
     let difference = match link {
-        None => Difference::new(What::Parent, expected, None)
+        None => Difference::missing(What::Parent, recipe)
             .hint("the next attach to a network on it makes it again"),
         Some(link) if !link.is_made_parent() => {
-            Difference::new(What::Mark, Some(mark::PARENT.to_owned()), link.alias.clone()).hint(format!(
-                "only with its mark it is deleted when nobody needs it: `{}`",
-                Line::of("ip link set").named("dev", &parent.name).text("alias").word(mark::PARENT)
-            ))
+            let fix = Line::of("ip link set").named("dev", &parent.name).text("alias").word(mark::PARENT);
+            Difference::new(What::Mark, Some(mark::PARENT.to_owned()), link.alias.clone())
+                .hint(format!("only with its mark it is deleted when nothing needs it: `{fix}`"))
         }
         Some(link) if parent.recipe.verify(link, base).is_err() => {
-            Difference::new(What::Parent, expected, Some(link.describe()))
+            Difference::new(What::Parent, Some(recipe), Some(link.describe()))
         }
         Some(link) => {
-            let (expected, found) = (parent.ifindex?, link.ifindex);
-            if expected == found {
-                return None;
-            }
-            Difference::new(What::Ifindex, Some(expected.to_string()), Some(found.to_string()))
-                .hint("the next attach to a network on it takes note of the new link")
+            let expected = parent.ifindex.filter(|&ifindex| ifindex != link.ifindex)?;
+            Difference::new(What::Ifindex, Some(expected.to_string()), Some(link.ifindex.to_string()))
+                .hint("the next attach to a network on it records the new link")
         }
     };
     Some(difference.at_parent(&parent.name))
 }
 
-/// The parent the link of `attached` hangs on; if that is the one of the ledger, how it is called, and whether it is up.
+/// The parent of the link of `attached`; if it is the one of the ledger, its name, and whether it is up.
 fn found_parent(attached: &Attached, actual: &Actual) -> Option<String> {
     if let Some(link) = &actual.link {
         if let Some(below) = link.lower {
             return Some(format!("ifindex {below} of the container"));
         }
-        // Links on a macvlan link hang on what is below it.
+        // The kernel puts links on a macvlan link on what is below that.
         let known = |ifindex| [attached.parent_index, attached.segment].contains(&ifindex);
         match link.elsewhere {
             Some(below) if Some(below.nsid) != actual.host_nsid => {

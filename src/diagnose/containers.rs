@@ -1,50 +1,78 @@
-//! What runs: addresses that somebody else has too, and sysctls that drop packets.
-
-use std::net::IpAddr;
+//! The containers that run: addresses that the host has too, and sysctls that drop packets.
 
 use ipnet::IpNet;
 
-use crate::diagnose::difference::{Difference, What};
-use crate::diagnose::finding::{Finding, Severity, Subject};
+use crate::diagnose::finding::{Area, Finding, Severity};
+use crate::diagnose::networks::Defined;
+use crate::error::Result;
 use crate::escape::shell::Line;
+use crate::kernel::{self, NetnsFile};
+use crate::ledger::Store;
 use crate::ledger::host_link;
 use crate::ledger::record::{Attached, Record};
 use crate::net::link::HostLinkInfo;
 use crate::net::mac::MacAddr;
+use crate::netlink::Socket;
 
-/// What of a container is the host's as well; `addresses` are the host's, by the number of their link.
-pub(crate) fn duplicates(
-    record: &Record,
+/// What keeps packets from containers that run, or from the host's own links of `networks`. `links` are the host's.
+///
+/// # Errors
+/// When the kernel does not tell the host's addresses.
+pub(crate) fn containers(
+    store: &Store,
+    networks: &[Defined],
     links: &[HostLinkInfo],
-    addresses: &[(u32, IpNet)],
-) -> Vec<Finding> {
-    let error = |id, what, why: &str| Finding::new((Subject::Containers, Severity::Error, id), what, why);
-    let of_network =
-        |link: &HostLinkInfo| link.link.alias.as_deref().and_then(host_link::network_of).is_some();
+    host: &mut Socket,
+) -> Result<Vec<Finding>> {
+    let addresses = host.addresses_by_link()?;
+    let mut findings = Vec::new();
+    // A ledger that cannot be read is a finding of its own.
+    let records = store.records().map(|records| records.sound).unwrap_or_default();
+    for record in records.iter().filter(|record| kernel::lives(&record.holder)) {
+        findings.extend(duplicates(record, links, &addresses));
+        if record.attachments().len() > 1 {
+            match filtered_inside(record) {
+                Ok(filtered) => findings.extend(filtered),
+                Err(error) => log::warn!("container {}: {error}: it is not examined", record.container),
+            }
+        }
+    }
+    for network in networks.iter().map(|one| &one.network).filter(|network| network.host_access.is_some()) {
+        let name = host_link::name(&network.name);
+        if links.iter().any(|link| link.link.name == name.as_str()) {
+            findings.extend(filtered_host(name.as_str()));
+        }
+    }
+    Ok(findings)
+}
+
+/// What of a container the host has too; `addresses` are the host's, by the number of their link.
+fn duplicates(record: &Record, links: &[HostLinkInfo], addresses: &[(u32, IpNet)]) -> Vec<Finding> {
+    let error =
+        |id, what, why, fix: Line| Finding::new((Area::Containers, Severity::Error, id), what, why, fix);
+    let id = &record.container;
     let mut findings = Vec::new();
     for attached in record.attachments() {
-        let mine = |ip: IpAddr| attached.addresses.iter().any(|net| net.addr() == ip);
-        for (ifindex, net) in addresses.iter().filter(|(_, net)| mine(net.addr())) {
+        let is_its = |net: &IpNet| attached.addresses.iter().any(|its| its.addr() == net.addr());
+        for (ifindex, net) in addresses.iter().filter(|(_, net)| is_its(net)) {
             let Some(link) = links.iter().find(|link| link.link.ifindex == *ifindex) else { continue };
             let (ip, name) = (net.addr(), &link.link.name);
-            let what = format!("address {ip} of container {} is the host's too, on {name}", record.container);
-            let why = "neighbours send to the one or the other, now and then";
-            let command = Line::of("ip addr del").word(net).text("dev").word(name).to_string();
-            findings.push(error("duplicate-address", what, why).mended_by(command));
+            let what = format!("address {ip} of container {id} is the host's too, on {name}");
+            let why = "some neighbours reach the container by it, and some the host";
+            let fix = Line::of("ip addr del").word(net).text("dev").word(name);
+            findings.push(error("duplicate-address", what, why, fix));
         }
-        let same = |link: &&HostLinkInfo| {
-            attached.own_mac().is_some_and(|mac| link.link.mac == Some(mac)) && !of_network(link)
+        let Some(mac) = attached.own_mac() else { continue };
+        let is_same = |link: &&HostLinkInfo| {
+            let is_ours = link.link.alias.as_deref().and_then(host_link::network_of).is_some();
+            link.link.mac == Some(mac) && !is_ours
         };
-        if let Some((link, mac)) = links.iter().find(same).zip(attached.own_mac()) {
-            let name = &link.link.name;
-            let what = format!(
-                "MAC address {mac} of container {} is that of the host's {name}, too",
-                record.container
-            );
-            let why = "on one LAN, switches send its frames to the one or the other";
-            let command =
-                Line::of("ip link set").named("dev", name).text("address").word(another(mac)).to_string();
-            findings.push(error("duplicate-mac", what, why).mended_by(command));
+        if let Some(found) = links.iter().find(is_same) {
+            let name = &found.link.name;
+            let what = format!("MAC address {mac} of container {id} is that of the host's {name}, too");
+            let why = "on one LAN, switches send frames for it to one of the two";
+            let fix = Line::of("ip link set").named("dev", name).text("address").word(another(mac));
+            findings.push(error("duplicate-mac", what, why, fix));
         }
     }
     findings
@@ -56,99 +84,70 @@ fn another(mac: MacAddr) -> MacAddr {
     MacAddr::from_bytes([(first | 2) & 0xfe, b, c, d, e, last ^ 0x80])
 }
 
-/// What the kernel does with packets of a link: the greater of what `all` and the link say (ip-sysctl).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Filters {
-    /// `arp_ignore`
-    pub arp_ignore: u8,
-    /// `rp_filter`
-    pub rp_filter: u8,
+/// The number that `key` is for `link` in the namespace of this thread: the greater of what `all` and the link say (ip-sysctl).
+fn sysctl(link: &str, key: &str) -> u8 {
+    let number = |name: &str| kernel::sysctl_of(name, key).unwrap_or_default();
+    number("all").max(number(link))
 }
 
-/// What drops packets inside the container of `record`, whose attachments have `filters`, in the same order.
-pub(crate) fn filters(record: &Record, filters: &[Filters]) -> Vec<Finding> {
-    let has_v4 =
-        |(attached, _): &(&Attached, &Filters)| attached.addresses.iter().any(|net| net.addr().is_ipv4());
-    let links: Vec<_> = record.attachments().iter().zip(filters).filter(has_v4).collect();
-    let warning = |id, what, why| Finding::new((Subject::Containers, Severity::Warning, id), what, why);
+fn filtered_inside(record: &Record) -> Result<Vec<Finding>> {
+    let netns = NetnsFile::of(&record.holder)?;
+    netns.map_or_else(|| Ok(Vec::new()), |(_, netns)| netns.inside(|| Ok(filtered(record))))
+}
+
+/// What drops packets in the container of `record`, which has several links; called in its namespace.
+fn filtered(record: &Record) -> Vec<Finding> {
+    let warning =
+        |id, what, why, fix: Line| Finding::new((Area::Containers, Severity::Warning, id), what, why, fix);
     let netns = format!("--net=/proc/{}/ns/net", record.holder.pid);
-    let inside = Line::of("nsenter").word(netns).text("sysctl -w");
+    let set = Line::of("nsenter").word(netns).text("sysctl -w");
+    let id = &record.container;
+    let has_v4 = |attached: &&Attached| attached.addresses.iter().any(|net| net.addr().is_ipv4());
     let is_way_out = |attached: &Attached| {
         attached.routes.iter().any(|route| route.is_default() && route.to.addr().is_ipv4())
     };
+    let links: Vec<_> = record.attachments().iter().filter(has_v4).collect();
     let mut findings = Vec::new();
-    for (attached, filters) in &links {
-        let elsewhere = links.iter().any(|(other, _)| other.ifname != attached.ifname && is_way_out(other));
-        if filters.rp_filter == 1 && elsewhere && !is_way_out(attached) && attached.table.is_none() {
+    for (at, attached) in links.iter().enumerate() {
+        let name = attached.ifname.as_str();
+        let leaves_elsewhere = !is_way_out(attached) && links.iter().any(|other| is_way_out(other));
+        if leaves_elsewhere && attached.table.is_none() && sysctl(name, "rp_filter") == 1 {
+            let network = &attached.network;
             let what = format!(
-                "link {} of container {} drops what comes from beyond its subnet (rp_filter 1)",
-                attached.ifname, record.container
+                "link {name} of container {id} drops what comes from beyond its subnet (rp_filter 1)"
             );
             let why = format!(
-                "answers would leave by another link, which strict filtering (RFC 3704) takes for forgery; for good, \
-                 network {} wants a table, or sysctl ipv4.rp_filter=2",
-                attached.network
+                "answers would leave by another link, which strict filtering (RFC 3704) takes for forgery; for good, give \
+                 network {network} a table, or sysctl ipv4.rp_filter=2"
             );
-            let link = attached.ifname.as_str().replace('.', "/");
-            let setting = format!("net.ipv4.conf.{link}.rp_filter=2");
-            let command = inside.clone().word(setting).to_string();
-            findings.push(warning("rp-filter", what, why).mended_by(command));
+            let setting = format!("net.ipv4.conf.{}.rp_filter=2", name.replace('.', "/"));
+            findings.push(warning("rp-filter", what, why, set.clone().word(setting)));
         }
-    }
-    for (at, (attached, _)) in links.iter().enumerate() {
-        let on_same = |(other, filters): &&(&Attached, &Filters)| {
-            other.segment == attached.segment && filters.arp_ignore == 0
+        let answers = |other: &&&Attached| {
+            other.segment == attached.segment && sysctl(other.ifname.as_str(), "arp_ignore") == 0
         };
-        if let Some((other, _)) = links.get(..at).unwrap_or_default().iter().find(on_same) {
+        if let Some(other) = links.get(..at).unwrap_or_default().iter().find(answers) {
             let what = format!(
-                "links {} and {} of container {} are on one LAN, and each answers ARP for the other (arp_ignore 0)",
-                other.ifname, attached.ifname, record.container
+                "links {} and {name} of container {id} are on one LAN, and each answers ARP for the other (arp_ignore 0)",
+                other.ifname
             );
-            let why = "neighbours learn the one MAC address or the other for either address, and modes and filters of \
-                       the links do not hold"
-                .to_owned();
+            let why = "neighbours learn the MAC address of either link for either address, which defeats modes and \
+                       filters of the links";
             let settings = "net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2";
-            let command = inside.clone().text(settings).to_string();
-            findings.push(warning("arp-flux", what, why).mended_by(command));
+            findings.push(warning("arp-flux", what, why.to_owned(), set.clone().text(settings)));
         }
     }
     findings
 }
 
 /// What hides the host's other addresses from containers that reach it by its own link `name`.
-pub(crate) fn host_filters(name: &str, filters: Filters) -> Option<Finding> {
-    let finding = || {
-        let what = format!(
-            "the host's link {name} answers ARP for its own addresses alone (arp_ignore {})",
-            filters.arp_ignore
-        );
-        let why = "containers reach the host at the address of that link, and at none of its others";
-        let setting = format!("net.ipv4.conf.{}.arp_ignore=0", name.replace('.', "/"));
-        let command = Line::of("sysctl -w net.ipv4.conf.all.arp_ignore=0").word(setting).to_string();
-        Finding::new((Subject::Containers, Severity::Note, "host-arp-ignore"), what, why).mended_by(command)
-    };
-    (filters.arp_ignore > 0).then(finding)
-}
-
-/// What `check` has found and `gc` does not mend: of a container, a parent, or a file of the ledger that cannot be read.
-pub(crate) fn difference(difference: &Difference) -> Option<Finding> {
-    let hint = difference.hint.as_deref().unwrap_or_default();
-    // What a network lacks on its parent is the parent's finding.
-    let of_network = difference.container.is_none() && difference.network.is_some();
-    if of_network || hint.contains("`underlay gc`") {
-        return None;
-    }
-    if let (What::File, Some(unread)) = (difference.what, &difference.found) {
-        return Some(Finding::new((Subject::State, Severity::Error, "ledger"), unread, hint));
-    }
-    let what = [
-        difference.container.as_ref().map(|id| format!("container {id}")),
-        difference.network.as_ref().map(|network| format!("network {network}")),
-        difference.interface.as_ref().map(|interface| format!("link {interface}")),
-    ];
-    let what: Vec<_> = what.into_iter().flatten().collect();
-    let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
-    let (expected, found) = (or_none(&difference.expected), or_none(&difference.found));
-    let what = format!("{}: {} is {found}, and should be {expected}", what.join(", "), difference.what);
-    Some(Finding::new((Subject::Containers, Severity::Warning, "differs"), what, hint))
+fn filtered_host(name: &str) -> Option<Finding> {
+    let arp_ignore = Some(sysctl(name, "arp_ignore")).filter(|&arp_ignore| arp_ignore > 0)?;
+    let setting = format!("net.ipv4.conf.{}.arp_ignore=0", name.replace('.', "/"));
+    Some(Finding::new(
+        (Area::Containers, Severity::Note, "host-arp-ignore"),
+        format!("the host's link {name} answers ARP for its own addresses alone (arp_ignore {arp_ignore})"),
+        "containers reach the host at the address of that link, and at none of its others",
+        Line::of("sysctl -w net.ipv4.conf.all.arp_ignore=0").word(setting),
+    ))
 }

@@ -14,7 +14,7 @@ pub(crate) struct Difference {
     pub container: Option<ContainerId>,
     /// The network, if about one.
     pub network: Option<NetworkName>,
-    /// The interface by its name in the container, or a parent that underlay has made.
+    /// The interface by its name in the container, or a link of the host.
     pub interface: Option<IfName>,
     /// What differs.
     pub what: What,
@@ -60,7 +60,7 @@ pub(crate) enum What {
     Route,
     /// A rule that leads to the routes of a link.
     Rule,
-    /// The parent a link hangs on, or one that underlay has made.
+    /// The parent of a link, or one that underlay has made.
     Parent,
     /// The lease of an address.
     Lease,
@@ -68,73 +68,54 @@ pub(crate) enum What {
     File,
 }
 
-impl What {
-    /// What helps where nothing better is known.
-    fn hint(self) -> Option<&'static str> {
-        match self {
-            Self::Process => Some("`underlay gc` takes back what the dead hold"),
-            Self::Attach => Some("if its attach is not under way, it was cut short: restart the container"),
-            Self::Lease => Some("`underlay gc` writes leases anew, and removes those that are nobody's"),
-            Self::Parent => Some("bring the parent back as it was, or restart the container"),
-            Self::File => None,
-            _ => Some("a restarted container is attached anew"),
-        }
-    }
-}
-
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Process => "process",
-            Self::Netns => "netns",
-            Self::Attach => "attach",
-            Self::Link => "link",
-            Self::Name => "name",
-            Self::Ifindex => "ifindex",
-            Self::State => "state",
-            Self::Mark => "mark",
-            Self::Driver => "driver",
-            Self::Mac => "mac",
-            Self::Mtu => "mtu",
-            Self::Setting => "setting",
-            Self::Address => "address",
-            Self::Route => "route",
-            Self::Rule => "rule",
-            Self::Parent => "parent",
-            Self::Lease => "lease",
-            Self::File => "file",
-        })
+        self.serialize(f)
     }
 }
 
 impl Difference {
-    /// A difference that is nobody's yet.
+    /// A difference that is of no container or link yet, with the hint that holds if there is no better one.
     pub(crate) fn new(what: What, expected: Option<String>, found: Option<String>) -> Self {
-        let hint = what.hint().map(str::to_owned);
+        let hint = match what {
+            What::Process => Some("`underlay gc` reclaims what dead containers hold"),
+            What::Attach => Some("if its attach is not under way, it was cut short: restart the container"),
+            What::Lease => Some("`underlay gc` writes missing leases, and removes those without a record"),
+            What::Parent => Some("bring the parent back as it was, or restart the container"),
+            What::File => None,
+            _ => Some("a restarted container is attached anew"),
+        };
+        let hint = hint.map(str::to_owned);
         Self { container: None, network: None, interface: None, what, expected, found, hint }
     }
 
+    /// Something that is missing.
+    pub(crate) fn missing(what: What, expected: impl ToString) -> Self {
+        Self::new(what, Some(expected.to_string()), None)
+    }
+
+    /// Something that should not be there.
+    pub(crate) fn extra(what: What, found: impl ToString) -> Self {
+        Self::new(what, None, Some(found.to_string()))
+    }
+
     /// The same of a container.
-    #[must_use]
     pub(crate) fn of(self, container: &ContainerId) -> Self {
         Self { container: Some(container.clone()), ..self }
     }
 
     /// The same of a container's link.
-    #[must_use]
     pub(crate) fn at(self, attached: &Attached) -> Self {
         let (network, interface) = (Some(attached.network.clone()), Some(attached.ifname.clone()));
         Self { network, interface, ..self }
     }
 
-    /// The same of a parent that underlay has made.
-    #[must_use]
+    /// The same of a link of the host.
     pub(crate) fn at_parent(self, name: &IfName) -> Self {
         Self { interface: Some(name.clone()), ..self }
     }
 
-    /// The same with something better to do about it.
-    #[must_use]
+    /// The same with a better hint.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }

@@ -1,102 +1,81 @@
-//! Docker's settings (daemon.json, dockerd(8)): without CDI, or our runtime, it never calls the hooks.
+//! Docker's settings (daemon.json, dockerd(8)): without CDI and without our runtime, it never calls the hooks.
 
-use serde_json::{Map, Value};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use crate::diagnose::finding::{Finding, Severity, Subject};
-use crate::escape::shell;
+use serde_json::Value;
 
-/// What is there of Docker.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Docker {
-    /// What `dockerd --version` says, if it says anything.
-    pub version: String,
-    /// Where its settings are.
-    pub path: String,
-    /// Its settings, if there are any.
-    pub settings: Option<String>,
-    /// Where our CDI file belongs.
-    pub cdi_path: String,
-    /// Whether it is there.
-    pub has_cdi_file: bool,
-}
+use crate::diagnose::finding::{Area, Finding, Fix, Severity};
+use crate::diagnose::system::{CDI, System};
+use crate::escape::shell::Line;
+use crate::fs::trust;
 
-/// Docker knows CDI from this version on, by `features.cdi`.
-const KNOWS_CDI: (u32, u32) = (25, 0);
-/// And from this one on without being told.
+/// Docker knows `features.cdi` from this version on.
+const HAS_CDI: (u32, u32) = (25, 0);
+/// And needs it no more from this one on.
 const CDI_BY_DEFAULT: (u32, u32) = (28, 2);
 
-/// What keeps Docker from attaching containers to our networks.
-pub(crate) fn docker(docker: &Docker, has_networks: bool) -> Vec<Finding> {
-    let finding = |severity, id, what, why: &str| Finding::new((Subject::Docker, severity, id), what, why);
-    let settings: Map<String, Value> =
-        match docker.settings.as_deref().map_or(Ok(Map::new()), serde_json::from_str) {
-            Ok(settings) => settings,
-            Err(error) => {
-                let what = format!("Docker cannot read {}: {error}", docker.path);
-                let why = "dockerd does not start with settings that it cannot read: mend them in an editor";
-                return vec![finding(Severity::Error, "docker-settings", what, why)];
-            }
-        };
-    let why = "Docker has no hook files: containers ask for networks by CDI devices (docker run --device \
-               underlay.io/net=NAME), or run by the runtime underlay-runtime";
+/// What keeps the Docker of `system`, if there is one, from attaching containers to our networks.
+pub(crate) fn docker(system: &System, has_networks: bool) -> Vec<Finding> {
+    let programs = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
+    let Some(program) = programs.into_iter().find(|path| system.has(path)) else { return Vec::new() };
+    let version = if system.is_this_one() { version_of(program.as_ref()) } else { None };
+    lacks(system, version, has_networks)
+}
+
+/// The version that `program` tells, if root alone can change that.
+fn version_of(program: &Path) -> Option<(u32, u32)> {
+    let program = fs::canonicalize(program).ok()?;
+    trust::check_program(&program).ok()?;
+    let output = Command::new(program).arg("--version").env_clear().stdin(Stdio::null()).output().ok()?;
+    version(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// What it lacks, being of this version, if that is known.
+fn lacks(system: &System, version: Option<(u32, u32)>, has_networks: bool) -> Vec<Finding> {
+    let (path, settings) = system.files("/etc/docker/daemon.json", "").pop().unwrap_or_default();
+    // With settings that it cannot read, Docker does not start, and says so.
+    let settings: Value = serde_json::from_str(&settings).unwrap_or_default();
     if has_our_runtime(&settings) {
         return Vec::new();
     }
-    let Some(version) = version(&docker.version) else { return Vec::new() };
-    let (major, minor) = version;
-    let mut findings = Vec::new();
-    let cdi = settings.get("features").and_then(|features| features.get("cdi")).and_then(Value::as_bool);
-    if version < KNOWS_CDI {
-        let what = format!(
-            "Docker {major}.{minor} knows no CDI, and has no runtime underlay-runtime in {}",
-            docker.path
-        );
-        let mut with = settings;
-        let runtimes = with.entry("runtimes").or_insert_with(|| Value::Object(Map::new()));
-        if let Some(runtimes) = runtimes.as_object_mut() {
-            runtimes.insert("underlay".to_owned(), serde_json::json!({"path": "/usr/bin/underlay-runtime"}));
-        }
-        let why = format!("{why}; with that, and Docker restarted: docker run --runtime underlay");
-        return vec![
-            finding(Severity::Warning, "docker-runtime", what, &why).mended_by(write(&docker.path, with)),
-        ];
-    }
-    if !cdi.unwrap_or(version >= CDI_BY_DEFAULT) {
-        let what = format!("features.cdi of Docker {major}.{minor} is off in {}", docker.path);
-        let mut with = settings;
-        let features = with.entry("features").or_insert_with(|| Value::Object(Map::new()));
-        if let Some(features) = features.as_object_mut() {
-            features.insert("cdi".to_owned(), true.into());
-        }
-        let why = format!("{why}; Docker must be restarted then");
-        findings
-            .push(finding(Severity::Warning, "docker-cdi", what, &why).mended_by(write(&docker.path, with)));
-    }
-    if has_networks && !docker.has_cdi_file {
-        let what = format!("there are networks, and no {}", docker.cdi_path);
-        findings.push(finding(Severity::Warning, "cdi-file", what, why).mended_by("underlay cdi"));
-    }
-    findings
+    let is_set = settings.pointer("/features/cdi").and_then(Value::as_bool);
+    let is_on = match version {
+        Some(version) => Some(version >= HAS_CDI && is_set.unwrap_or(version >= CDI_BY_DEFAULT)),
+        None => is_set,
+    };
+    let (id, what, fix) = match is_on {
+        Some(false) => (
+            "docker-cdi",
+            format!("Docker has neither CDI nor the runtime underlay-runtime by {path}"),
+            "set features.cdi there to true (Docker 25 and later), or runtimes.underlay.path to \
+             /usr/bin/underlay-runtime, and restart Docker"
+                .into(),
+        ),
+        Some(true) if has_networks && !system.has(CDI) => (
+            "cdi-file",
+            format!("there are networks, and no {}", system.path(CDI).display()),
+            Fix::from(Line::of("underlay cdi")),
+        ),
+        _ => return Vec::new(),
+    };
+    let why = "Docker has no hook files: containers ask for networks by CDI devices (docker run --device \
+               underlay.io/net=NAME), or run by the runtime underlay-runtime";
+    vec![Finding::new((Area::Docker, Severity::Warning, id), what, why, fix)]
 }
 
 /// Whether a runtime of these settings is ours, whatever it is called.
-fn has_our_runtime(settings: &Map<String, Value>) -> bool {
+fn has_our_runtime(settings: &Value) -> bool {
     let runtimes = settings.get("runtimes").and_then(Value::as_object);
-    let path = |runtime: &Value| Some(runtime.get("path")?.as_str()?.ends_with("underlay-runtime"));
-    runtimes.is_some_and(|runtimes| runtimes.values().any(|runtime| path(runtime) == Some(true)))
+    let is_ours = |runtime: &Value| Some(runtime.get("path")?.as_str()?.ends_with("underlay-runtime"));
+    runtimes.is_some_and(|runtimes| runtimes.values().any(|runtime| is_ours(runtime) == Some(true)))
 }
 
-/// `Docker version 26.1.5+dfsg1, build a72d7cd`
+/// Reads `Docker version 26.1.5+dfsg1, build a72d7cd`.
 fn version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.trim().strip_prefix("Docker version ")?.split(['.', ',', '+', '-', ' ']);
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// The command that writes these settings.
-fn write(path: &str, settings: Map<String, Value>) -> String {
-    let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
-    let settings = shell::word(Value::Object(settings).to_string());
-    format!("mkdir -p {} && printf '%s\\n' {settings} > {}", shell::word(folder), shell::word(path))
 }
 
 #[cfg(test)]
@@ -105,58 +84,34 @@ mod tests {
 
     #[test]
     fn what_docker_lacks() {
+        let (on, off) = (r#"{"features": {"cdi": true}}"#, r#"{"features": {"cdi": false}}"#);
+        let runtime = r#"{"runtimes": {"lan": {"path": "/usr/bin/underlay-runtime"}}}"#;
         for (version, settings, has_cdi_file, expected) in [
-            ("Docker version 26.1.5+dfsg1, build a72d7cd", None, true, &["docker-cdi"][..]),
-            ("Docker version 26.1.5+dfsg1, build a72d7cd", Some(r#"{"features": {"cdi": true}}"#), true, &[]),
-            (
-                "Docker version 26.1.5, build a72d7cd",
-                Some(r#"{"features": {"cdi": true}}"#),
-                false,
-                &["cdi-file"],
-            ),
-            ("Docker version 25.0.0, build x", Some("{}"), false, &["docker-cdi", "cdi-file"]),
-            ("Docker version 28.2.0, build x", None, true, &[]),
-            ("Docker version 28.1.1, build x", None, true, &["docker-cdi"]),
-            (
-                "Docker version 29.0.0-rc.1, build x",
-                Some(r#"{"features": {"cdi": false}}"#),
-                true,
-                &["docker-cdi"],
-            ),
-            ("Docker version 20.10.24+dfsg1, build 297e128", None, false, &["docker-runtime"]),
-            (
-                "Docker version 20.10.24+dfsg1, build 297e128",
-                Some(r#"{"runtimes": {"lan": {"path": "/usr/bin/underlay-runtime"}}}"#),
-                false,
-                &[],
-            ),
-            ("", None, false, &[]),
-            ("Docker version 26.1.5, build a72d7cd", Some("{\"features\": {"), true, &["docker-settings"]),
+            ("Docker version 26.1.5+dfsg1, build a72d7cd", "null", true, &["docker-cdi"][..]),
+            ("Docker version 26.1.5+dfsg1, build a72d7cd", on, true, &[]),
+            ("Docker version 26.1.5, build a72d7cd", on, false, &["cdi-file"]),
+            ("Docker version 25.0.0, build x", "{}", false, &["docker-cdi"]),
+            ("Docker version 28.2.0, build x", "null", true, &[]),
+            ("Docker version 28.1.1, build x", "null", true, &["docker-cdi"]),
+            ("Docker version 29.0.0-rc.1, build x", off, true, &["docker-cdi"]),
+            ("Docker version 20.10.24+dfsg1, build 297e128", "null", false, &["docker-cdi"]),
+            ("Docker version 20.10.24+dfsg1, build 297e128", runtime, false, &[]),
+            ("", "null", false, &[]),
+            ("", off, true, &["docker-cdi"]),
         ] {
-            let found = docker(
-                &Docker {
-                    version: version.to_owned(),
-                    path: "/etc/docker/daemon.json".to_owned(),
-                    settings: settings.map(str::to_owned),
-                    cdi_path: "/etc/cdi/underlay.json".to_owned(),
-                    has_cdi_file,
-                },
-                true,
-            );
-            assert_eq!(
-                found.iter().map(|finding| finding.id).collect::<Vec<_>>(),
-                expected,
-                "{version} {settings:?}"
-            );
+            let root = tempfile::tempdir().unwrap();
+            let write = |path: &str, text: &str| {
+                let path = root.path().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            };
+            write("etc/docker/daemon.json", settings);
+            if has_cdi_file {
+                write("etc/cdi/underlay.json", "");
+            }
+            let found = lacks(&System::new(root.path().to_owned()), super::version(version), true);
+            let ids: Vec<_> = found.iter().map(|finding| finding.id).collect();
+            assert_eq!(ids, expected, "{version} {settings}");
         }
-    }
-
-    #[test]
-    fn other_settings_stay() {
-        let settings =
-            serde_json::from_str(r#"{"log-level": "info", "features": {"buildkit": true}}"#).unwrap();
-        let command = write("/etc/docker/daemon.json", settings);
-        let expected = r#"mkdir -p /etc/docker && printf '%s\n' '{"features":{"buildkit":true},"log-level":"info"}' > /etc/docker/daemon.json"#;
-        assert_eq!(command, expected);
     }
 }

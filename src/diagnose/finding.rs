@@ -1,51 +1,52 @@
-//! What `underlay doctor` finds: one thing that keeps packets from flowing, or will, and the command that mends it.
+//! What `underlay doctor` finds: one thing that keeps packets from flowing, or will, and what fixes it.
 
 use std::fmt;
 
 use serde::Serialize;
 
+use crate::escape::shell::Line;
+
 /// One thing that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
-    /// What sort of thing it is: a word that stays the same from version to version.
+    /// A word that stays the same from version to version.
     pub id: &'static str,
     /// How bad it is.
     pub severity: Severity,
-    /// What it is about.
-    pub subject: Subject,
+    /// Where it was found.
+    pub subject: Area,
     /// One sentence with the thing and the value.
     pub what: String,
     /// One sentence on what follows from it.
     pub why: String,
-    /// The shell command that mends it; none where only hands do, at a cable or in an editor.
-    pub command: Option<String>,
+    /// What to do about it.
+    #[serde(flatten)]
+    pub fix: Fix,
 }
 
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// How bad a finding is, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Severity {
-    /// It may be as it is meant.
-    Note,
-    /// Something does not work in some cases, or soon will not.
-    Warning,
     /// Something does not work.
     Error,
+    /// Something does not work in some cases, or soon will not.
+    Warning,
+    /// It may be intended.
+    Note,
 }
 
-/// What a finding is about, in the order they are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// What is examined, in the order in which it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Subject {
+pub(crate) enum Area {
     /// What the kernel can make.
     Kernel,
-    /// The machine that the kernel runs on.
-    Machine,
     /// The definitions of networks, and the settings.
     Networks,
-    /// The links that networks hang on.
+    /// The parents of networks.
     Parents,
-    /// What runs.
+    /// The containers that run.
     Containers,
     /// The hook files of podman and CRI-O.
     Hooks,
@@ -55,58 +56,61 @@ pub(crate) enum Subject {
     State,
 }
 
-impl Subject {
-    /// All there are.
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Kernel,
-        Self::Machine,
-        Self::Networks,
-        Self::Parents,
-        Self::Containers,
-        Self::Hooks,
-        Self::Docker,
-        Self::State,
-    ];
+/// All areas.
+pub(crate) const AREAS: [Area; 7] = {
+    use Area::*;
+    [Kernel, Networks, Parents, Containers, Hooks, Docker, State]
+};
+
+/// What fixes a finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Fix {
+    /// A shell command.
+    Command(String),
+    /// What to do by hand: at a cable, or in an editor.
+    Advice(String),
 }
 
-impl fmt::Display for Subject {
+impl Finding {
+    /// Takes where it was found, how bad it is, and its id; then the fields in order.
+    pub(crate) fn new(
+        (subject, severity, id): (Area, Severity, &'static str),
+        what: impl Into<String>,
+        why: impl Into<String>,
+        fix: impl Into<Fix>,
+    ) -> Self {
+        Self { id, severity, subject, what: what.into(), why: why.into(), fix: fix.into() }
+    }
+}
+
+impl From<Line> for Fix {
+    fn from(line: Line) -> Self {
+        Self::Command(line.to_string())
+    }
+}
+
+impl<T: Into<String>> From<T> for Fix {
+    fn from(advice: T) -> Self {
+        Self::Advice(advice.into())
+    }
+}
+
+impl fmt::Display for Fix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kernel => "kernel",
-            Self::Machine => "machine",
-            Self::Networks => "networks",
-            Self::Parents => "parents",
-            Self::Containers => "containers",
-            Self::Hooks => "hooks",
-            Self::Docker => "docker",
-            Self::State => "state",
-        })
+        let (Self::Command(text) | Self::Advice(text)) = self;
+        f.write_str(text)
     }
 }
 
 impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Note => "note",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        })
+        self.serialize(f)
     }
 }
 
-impl Finding {
-    /// What nobody has a command for yet.
-    pub(crate) fn new(
-        (subject, severity, id): (Subject, Severity, &'static str),
-        what: impl Into<String>,
-        why: impl Into<String>,
-    ) -> Self {
-        Self { id, severity, subject, what: what.into(), why: why.into(), command: None }
-    }
-
-    /// The same with the command that mends it.
-    #[must_use]
-    pub(crate) fn mended_by(self, command: impl Into<String>) -> Self {
-        Self { command: Some(command.into()), ..self }
+impl fmt::Display for Area {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }

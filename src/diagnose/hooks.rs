@@ -1,210 +1,133 @@
-//! The hook files of podman and CRI-O (oci-hooks(5)), and where their settings say these are.
+//! The hook files of podman and CRI-O (oci-hooks(5)), without which containers start without their networks.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use super::programs::{self, Program};
-use crate::diagnose::finding::{Finding, Severity, Subject};
-use crate::escape::shell;
+use crate::diagnose::finding::{Area, Finding, Severity};
+use crate::diagnose::system::{CDI, System};
+use crate::escape::shell::Line;
+use crate::oci::hooks::Listed;
 
-/// Where both read hooks, if nothing else is said.
-pub(crate) const DEFAULT_DIR: &str = "/usr/share/containers/oci/hooks.d";
+/// Where engines read hook files, unless their settings name other folders by `hooks_dir`.
+const FOLDER: &str = "/usr/share/containers/oci/hooks.d";
 
-/// The stages that underlay serves, with its hook files as they are shipped.
+/// The hook files as they are shipped, by stage.
 const SHIPPED: [(&str, &str); 2] = [
     ("createRuntime", include_str!("../../hooks.d/underlay-createRuntime.json")),
     ("poststop", include_str!("../../hooks.d/underlay-poststop.json")),
 ];
+/// The program that they call.
+const PROGRAM: &str = "/usr/bin/underlay";
 
-/// An engine that reads hook files, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Engine {
-    /// Its name.
-    pub name: &'static str,
-    /// Its hook folders; of two files of one name the one in the later folder counts.
-    pub folders: Vec<String>,
-}
+/// The engines that read hook files, their programs, and the folders of their settings (containers.conf(5), crio.conf(5)).
+const ENGINES: [(&str, &str, &[&str]); 2] = [
+    ("podman", "podman", &["/usr/share/containers", "/etc/containers", "/etc/containers/containers.conf.d"]),
+    ("CRI-O", "crio", &["/etc/crio", "/etc/crio/crio.conf.d"]),
+];
 
-/// A file of a hook folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HookFile {
-    /// The folder.
-    pub folder: String,
-    /// Its name there, which ends in `.json`.
-    pub name: String,
-    /// What it says.
-    pub text: String,
-}
-
-/// The folders that `hooks_dir` names in settings in TOML (containers.conf(5), crio.conf(5)): those of the last text
-/// that names any.
-pub(crate) fn folders<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let named = texts.into_iter().filter_map(hooks_dir).last();
-    named.unwrap_or_else(|| vec![DEFAULT_DIR.to_owned()])
-}
-
-/// The strings of the array `hooks_dir`, which no other table than theirs has.
-fn hooks_dir(text: &str) -> Option<Vec<String>> {
-    let without_comment = |line: &'_ str| line.split('#').next().unwrap_or_default().trim().to_owned();
-    let mut lines = text.lines().map(without_comment);
-    let first = lines.find_map(|line| {
-        let rest = line.strip_prefix("hooks_dir")?.trim_start().strip_prefix('=')?;
-        Some(rest.trim().to_owned())
-    })?;
-    let mut array = first;
-    while !array.contains(']') {
-        array.push_str(&lines.next()?);
-    }
-    let inside = array.strip_prefix('[')?.split(']').next()?;
-    let quoted = |item: &str| {
-        let item = item.trim();
-        let unquoted = |quote| item.strip_prefix(quote)?.strip_suffix(quote);
-        unquoted('"').or_else(|| unquoted('\'')).map(str::to_owned)
-    };
-    Some(inside.split(',').filter_map(quoted).collect())
-}
-
-/// What is wrong with the hooks of `engines`, which find `files`; hooks that are written anew call `program`. `runs`
-/// tells of a program whether it does, and where it is.
-pub(crate) fn hooks(
-    engines: &[Engine],
-    files: &[HookFile],
-    program: &str,
-    runs: impl Fn(&str) -> (Program, String),
-) -> Vec<Finding> {
+/// What is wrong with the hooks of the engines that are installed.
+pub(crate) fn hooks(system: &System) -> Vec<Finding> {
+    let folder = system.path(FOLDER);
+    let files = system.files(FOLDER, ".json");
     let mut findings = Vec::new();
-    for Engine { name: engine, folders } in engines {
-        let finding = |id, what, why: &str| Finding::new((Subject::Hooks, Severity::Error, id), what, why);
-        let mut read: Vec<&HookFile> = Vec::new();
-        for folder in folders {
-            for file in files.iter().filter(|file| file.folder == *folder) {
-                read.retain(|earlier| earlier.name != file.name);
-                read.push(file);
-            }
+    for (engine, program, settings) in ENGINES {
+        if !["/usr/bin", "/usr/local/bin"].iter().any(|folder| system.has(&format!("{folder}/{program}"))) {
+            continue;
         }
-        let mut served = Vec::new();
-        for file in read {
-            let path = format!("{}/{}", file.folder, file.name);
-            match hook(&file.text) {
-                Err(error) => {
-                    let what = format!("{engine} cannot read the hook file {path}: {error}");
-                    let bad =
-                        finding("hook-syntax", what, "with one bad hook file no container starts at all");
-                    let ours = SHIPPED.iter().find(|(stage, _)| file.name == shipped_name(stage));
-                    findings.push(match ours {
-                        Some((stage, _)) => bad.mended_by(write(&file.folder, stage, program)),
-                        None => {
-                            let path = shell::word(&path);
-                            bad.mended_by(format!("mv {path} {path}.off"))
-                        }
-                    });
-                    // It is told of already.
-                    served.extend(ours.map(|(stage, _)| *stage));
-                }
-                Ok(hook) => {
-                    let Some((stage, _)) = SHIPPED.iter().find(|(stage, _)| hook.calls(stage)) else {
-                        continue;
-                    };
-                    served.push(*stage);
-                    let (found, called) = runs(&hook.path);
-                    findings.extend(programs::program(
-                        &found,
-                        &called,
-                        &path,
-                        write_as(&path, stage, program),
-                    ));
-                }
-            }
+        let mut settings = settings.iter().flat_map(|path| system.files(path, ".conf"));
+        if let Some((path, _)) = settings.find(|(_, text)| names_others(text)) {
+            findings.push(Finding::new(
+                (Area::Hooks, Severity::Note, "hook-folders"),
+                format!("{engine} reads hook files from the folders that hooks_dir in {path} names"),
+                "they are not examined: without underlay's hook files in one of them, containers start without their networks",
+                format!("add {} to hooks_dir, unless it is there", folder.display()),
+            ));
+            continue;
         }
-        let first = folders.first().map_or(DEFAULT_DIR, String::as_str);
-        for (stage, _) in SHIPPED.iter().filter(|(stage, _)| !served.contains(stage)) {
-            let what = format!("{engine} has no hook for {stage} in {}", folders.join(", "));
-            let why = match *stage {
-                "poststop" => "what a container held is taken back only when somebody else needs it",
-                _ => "containers start without their networks, and nobody says so",
-            };
-            findings.push(finding("hook-missing", what, why).mended_by(write(first, stage, program)));
+        for (stage, shipped) in SHIPPED {
+            let ours: Vec<_> =
+                files.iter().filter_map(|(path, text)| Some((path, called(text, stage)?))).collect();
+            if ours.is_empty() {
+                let path = format!("{}/underlay-{stage}.json", folder.display());
+                findings.push(Finding::new(
+                    (Area::Hooks, Severity::Error, "hook-missing"),
+                    format!("{engine} has no hook for {stage} in {}", folder.display()),
+                    "without both, containers start without their networks, or hold addresses after their end, and no \
+                     error is reported",
+                    Line::of("mkdir -p").word(folder.display()).and(&write(shipped, &path, system)),
+                ));
+            }
+            findings.extend(ours.into_iter().filter_map(|(path, called)| {
+                program_of(path, &called, system, write(shipped, path, system))
+            }));
         }
     }
     findings
 }
 
-/// What a hook file has a runtime call.
-#[derive(Debug)]
-struct Hook {
-    path: String,
-    args: Vec<String>,
-    stages: Vec<String>,
+/// The command that writes a hook file. It calls the program where it is installed, or else this one.
+fn write(shipped: &str, path: &str, system: &System) -> Line {
+    let own = env::current_exe().ok().filter(|_| !system.has(PROGRAM));
+    let own = own.map_or_else(|| PROGRAM.to_owned(), |own| own.to_string_lossy().into_owned());
+    // In one line.
+    let file: Value = serde_json::from_str(&shipped.replace(PROGRAM, &own)).unwrap_or_default();
+    Line::of("printf '%s\\n'").word(file).text(">").word(path)
 }
 
-impl Hook {
-    /// Whether it calls `underlay hook STAGE` at that stage.
-    fn calls(&self, stage: &str) -> bool {
-        let of_ours =
-            self.args.last().is_some_and(|last| last == stage) && self.args.iter().any(|arg| arg == "hook");
-        of_ours && self.stages.iter().any(|at| at == stage)
-    }
+/// Whether these settings, in TOML, name folders of hook files, and not [`FOLDER`] in the same line.
+fn names_others(text: &str) -> bool {
+    let mut settings = text.lines().filter_map(|line| line.split_once('='));
+    settings.any(|(key, value)| key.trim() == "hooks_dir" && !value.contains(&format!("\"{FOLDER}\"")))
 }
 
-/// Reads what engines insist on: version 1.0.0, an absolute path, known stages. The older version 0.1.0 has none.
-fn hook(text: &str) -> Result<Hook, String> {
-    let file: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let strings = |value: &Value| {
-        let items = value.as_array().into_iter().flatten();
-        items.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let at =
-        |keys: &[&str]| keys.iter().try_fold(&file, |value, key| value.get(key)).cloned().unwrap_or_default();
-    match at(&["version"]).as_str() {
-        None | Some("" | "0.1.0") => {
-            return Ok(Hook { path: String::new(), args: Vec::new(), stages: Vec::new() });
+/// The program that the hook file `text` has called, if that is ours for `stage`.
+fn called(text: &str, stage: &str) -> Option<String> {
+    let file: Value = serde_json::from_str(text).ok()?;
+    let hook = file.get("hook")?;
+    let is_at_stage = file.get("stages")?.as_array()?.iter().any(|at| at == stage);
+    let is_ours = is_at_stage && serde_json::from_value::<Listed>(hook.clone()).ok()?.is_ours(stage);
+    hook.get("path")?.as_str().filter(|_| is_ours).map(str::to_owned)
+}
+
+/// What is wrong with the program `called`, which the file `by` names; `rewrite` writes that file anew.
+fn program_of(by: &str, called: &str, system: &System, rewrite: Line) -> Option<Finding> {
+    let path = system.path(called);
+    let shown = path.display();
+    let skipped =
+        "an engine skips a hook whose program it cannot run, and starts the container without its network";
+    let (id, what, why, fix) = match fs::metadata(&path) {
+        Err(_) => ("hook-program", format!("there is no {shown}, which {by} calls"), skipped, rewrite),
+        Ok(found) if !found.is_file() || found.permissions().mode() & 0o111 == 0 => {
+            let what = format!("{shown} cannot be executed, and {by} calls it");
+            ("hook-program", what, skipped, Line::of("chmod 755").path(&path))
         }
-        Some("1.0.0") => {}
-        Some(other) => return Err(format!("version {other:?} is not known")),
-    }
-    let path = at(&["hook", "path"]).as_str().unwrap_or_default().to_owned();
-    if !path.starts_with('/') {
-        return Err(format!("hook.path {path:?} is no absolute path"));
-    }
-    if !at(&["when"]).is_object() {
-        return Err("when is missing".to_owned());
-    }
-    let stages = strings(&at(&["stages"]));
-    if stages.is_empty() {
-        return Err("stages is missing".to_owned());
-    }
-    const STAGES: [&str; 7] = [
-        "precreate",
-        "prestart",
-        "createRuntime",
-        "createContainer",
-        "startContainer",
-        "poststart",
-        "poststop",
-    ];
-    match stages.iter().find(|stage| !STAGES.contains(&stage.as_str())) {
-        Some(stage) => Err(format!("stage {stage:?} is not known")),
-        None => Ok(Hook { path, args: strings(&at(&["hook", "args"])), stages }),
-    }
+        Ok(_) => {
+            let (_, what, fix) = system.fault_on_way_to(&path)?;
+            let why = "engines run it as root for every container: anyone who can change it is root; or install underlay \
+                       where root alone can write, and have the file written anew";
+            ("program-of-others", format!("{what}, and {by} calls {shown}"), why, fix)
+        }
+    };
+    Some(Finding::new((Area::Hooks, Severity::Error, id), what, why, fix))
 }
 
-fn shipped_name(stage: &str) -> String {
-    format!("underlay-{stage}.json")
+/// What is wrong with the programs that our CDI file names.
+pub(crate) fn of_cdi(system: &System) -> Vec<Finding> {
+    let (by, text) = system.files(CDI, "").pop().unwrap_or_default();
+    let programs = in_cdi(&text).into_iter();
+    programs.filter_map(|called| program_of(&by, &called, system, Line::of("underlay cdi"))).collect()
 }
 
-/// The command that writes our hook file of `stage` into `folder`.
-fn write(folder: &str, stage: &str, program: &str) -> String {
-    let path = format!("{folder}/{}", shipped_name(stage));
-    format!("mkdir -p {} && {}", shell::word(folder), write_as(&path, stage, program))
-}
-
-fn write_as(path: &str, stage: &str, program: &str) -> String {
-    let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == stage).map_or("", |(_, text)| *text);
-    // In one line, with the program where it is.
-    let mut file: Value = serde_json::from_str(shipped).unwrap_or_default();
-    if let Some(called) = file.pointer_mut("/hook/path") {
-        *called = program.into();
-    }
-    format!("printf '%s\\n' {} > {}", shell::word(file.to_string()), shell::word(path))
+/// The programs that the CDI file `text` names.
+fn in_cdi(text: &str) -> BTreeSet<String> {
+    let spec: Value = serde_json::from_str(text).unwrap_or_default();
+    let devices = spec.get("devices").and_then(Value::as_array).into_iter().flatten();
+    let hooks = devices.chain([&spec]).filter_map(|item| item.pointer("/containerEdits/hooks")?.as_array());
+    hooks.flatten().filter_map(|hook| hook.get("path")?.as_str().map(str::to_owned)).collect()
 }
 
 #[cfg(test)]
@@ -212,75 +135,58 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_name_folders() {
-        let default = [DEFAULT_DIR];
-        for (texts, expected) in [
-            (&[][..], &default[..]),
-            (&["# hooks_dir = [\"/a\"]\n[engine]\n"], &default),
-            (&["[engine]\nhooks_dir = [\"/a\", '/b']  # both\n"], &["/a", "/b"]),
-            (&["[engine]\nhooks_dir=[\n  \"/a\",\n  # none\n  \"/b\",\n]\nx = 1\n"], &["/a", "/b"]),
-            (&["hooks_dir = [\"/a\"]", "[engine]\nx = 1", "hooks_dir = [\"/b\"]"], &["/b"]),
-            (&["hooks_dir_of = [\"/a\"]"], &default),
-            (&["hooks_dir = []"], &[]),
-            // A file that is cut short says nothing.
-            (&["hooks_dir = [\"/a\""], &default),
+    fn settings_name_other_folders() {
+        for (text, expected) in [
+            ("", false),
+            ("# hooks_dir = [\"/a\"]\n[engine]\n", false),
+            ("[engine]\n  hooks_dir = [\"/a\", '/b']  # both\n", true),
+            ("[crio.runtime]\nhooks_dir=[\n  \"/a\",\n]\nx = 1\n", true),
+            ("hooks_dir_of = [\"/a\"]", false),
+            ("hooks_dir = [\"/usr/share/containers/oci/hooks.d\", \"/a\"]", false),
         ] {
-            assert_eq!(folders(texts.iter().copied()), expected, "{texts:?}");
+            assert_eq!(names_others(text), expected, "{text}");
         }
     }
 
     #[test]
-    fn files_are_read_as_engines_do() {
-        for (_, shipped) in SHIPPED {
-            hook(shipped).unwrap();
+    fn what_files_call() {
+        for (stage, shipped) in SHIPPED {
+            assert_eq!(called(shipped, stage).as_deref(), Some(PROGRAM));
+            assert_eq!(called(shipped, "prestart"), None);
+            for (from, to) in [("\"hook\"", "\"other\""), ("\"stages\"", "\"x\""), ("}", "")] {
+                assert_eq!(called(&shipped.replace(from, to), stage), None, "{from}");
+            }
         }
-        let good = r#"{"version": "1.0.0", "hook": {"path": "/x"}, "when": {}, "stages": ["prestart"]}"#;
-        hook(good).unwrap();
-        for (from, to, error) in [
-            ("{\"version", "\"version", "trailing characters at line 1 column 10"),
-            ("1.0.0", "2.0.0", "version \"2.0.0\" is not known"),
-            ("\"/x\"", "\"x\"", "hook.path \"x\" is no absolute path"),
-            ("[\"prestart\"]", "[]", "stages is missing"),
-            ("prestart", "prestop", "stage \"prestop\" is not known"),
-            ("when", "whom", "when is missing"),
-        ] {
-            assert_eq!(hook(&good.replace(from, to)).unwrap_err(), error);
-        }
+        assert_eq!(called(SHIPPED[0].1, "poststop"), None);
     }
 
     #[test]
-    fn what_engines_find() {
-        let engine = |folders: &[&str]| Engine {
-            name: "podman",
-            folders: folders.iter().map(|&folder| folder.to_owned()).collect(),
+    fn what_is_wrong() {
+        let root = tempfile::tempdir().unwrap();
+        let system = System::new(root.path().to_owned());
+        let path = root.path().join("a b");
+        let found = || {
+            let found = program_of("/h.json", "/a b", &system, Line::of("write"));
+            found.map(|finding| (finding.id, finding.fix.to_string()))
         };
-        let file = |folder: &str, name: &str, text: &str| HookFile {
-            folder: folder.to_owned(),
-            name: name.to_owned(),
-            text: text.to_owned(),
-        };
-        let shipped = SHIPPED.map(|(stage, text)| file("/a", &shipped_name(stage), text));
-        let found = |folders: &[&str], files: &[HookFile], program: Program| {
-            let runs = |path: &str| (program.clone(), path.to_owned());
-            let findings = hooks(&[engine(folders)], files, "/usr/bin/underlay", runs);
-            findings.into_iter().map(|finding| (finding.id, finding.command.unwrap())).collect::<Vec<_>>()
-        };
-        let ids = |found: &[(&'static str, String)]| found.iter().map(|(id, _)| *id).collect::<Vec<_>>();
-        assert_eq!(found(&["/a"], &shipped, Program::Runs), []);
-        assert_eq!(found(&["/b", "/a"], &shipped, Program::Runs), []);
-        assert_eq!(ids(&found(&["/b"], &shipped, Program::Runs)), ["hook-missing", "hook-missing"]);
-        assert_eq!(ids(&found(&["/a"], &shipped[..1], Program::Runs)), ["hook-missing"]);
-        assert_eq!(ids(&found(&["/a"], &shipped, Program::Missing)), ["hook-program", "hook-program"]);
-        let chmod = found(&["/a"], &shipped[1..], Program::NotExecutable);
-        assert_eq!(chmod[0], ("hook-program", "chmod 755 /usr/bin/underlay".to_owned()));
-        // A file of the same name in a later folder counts alone.
-        let broken = file("/b", &shipped_name("poststop"), "{");
-        let with_broken = [&shipped[..], &[broken]].concat();
-        assert_eq!(found(&["/b", "/a"], &with_broken, Program::Runs), []);
-        let found_broken = found(&["/a", "/b"], &with_broken, Program::Runs);
-        assert_eq!(ids(&found_broken), ["hook-syntax"]);
-        assert!(found_broken[0].1.ends_with(" > /b/underlay-poststop.json"), "{found_broken:?}");
-        let other = [&shipped[..], &[file("/a", "other.json", "{")]].concat();
-        assert_eq!(found(&["/a"], &other, Program::Runs)[0].1, "mv /a/other.json /a/other.json.off");
+        let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(found(), Some(("hook-program", "write".to_owned())));
+        fs::write(&path, "").unwrap();
+        set(0o644);
+        assert_eq!(found(), Some(("hook-program", format!("chmod 755 '{}'", path.display()))));
+        set(0o775);
+        let (id, fix) = found().unwrap();
+        assert_eq!(id, "program-of-others");
+        assert!(fix.ends_with(&format!(" '{}'", path.display())), "{fix}");
+    }
+
+    #[test]
+    fn programs_of_devices() {
+        let text = r#"{"devices": [{"containerEdits": {"hooks": [{"path": "/b"}, {"path": "/a"}]}},
+            {"name": "x"}, {"containerEdits": {"hooks": [{"path": "/a"}, {}]}}], "containerEdits": {"hooks": [{"path": "/c"}]}}"#;
+        assert_eq!(in_cdi(text).into_iter().collect::<Vec<_>>(), ["/a", "/b", "/c"]);
+        for text in ["", "{", "[]", r#"{"devices": 5}"#] {
+            assert!(in_cdi(text).is_empty());
+        }
     }
 }

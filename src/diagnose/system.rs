@@ -1,44 +1,20 @@
-//! The door to other programs' files, for people who ask what is wrong: settings of engines, their hook folders, what
-//! the firmware says. Below a root folder, so that the system of another place can be looked at.
+//! Reads the files of other programs, and tells whether others than root can write a file. Files of other programs are below
+//! a root folder, so that a system that is mounted elsewhere can be examined.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::sys::statfs::{TMPFS_MAGIC, statfs};
-
-use crate::diagnose::ask;
-use crate::diagnose::docker::Docker;
-use crate::diagnose::hooks::{self, Engine, HookFile};
-use crate::diagnose::modules::{LinkType, lists};
-use crate::diagnose::permissions::Access;
-use crate::diagnose::platform::Dmi;
-use crate::diagnose::programs::{self, Program};
-use crate::error::Result;
+use crate::diagnose::finding::{Area, Finding, Severity};
+use crate::escape::shell::Line;
 use crate::fs::file::{self, Trust};
 use crate::fs::trust;
-use crate::kernel;
 
-/// No file that is looked at is larger.
+/// No file that is read is larger.
 const LIMIT: u64 = 16 * 1024 * 1024;
 
 /// Where our CDI file is.
-const CDI: &str = "/etc/cdi/underlay.json";
-
-/// The programs of engines that read hook files, and their settings, the last of which count: files, and folders of
-/// `.conf` files (containers.conf(5), crio.conf(5)).
-const ENGINES: [(&str, &[&str], &[&str]); 2] = [
-    (
-        "podman",
-        &["/usr/bin/podman", "/usr/local/bin/podman"],
-        &[
-            "/usr/share/containers/containers.conf",
-            "/etc/containers/containers.conf",
-            "/etc/containers/containers.conf.d",
-        ],
-    ),
-    ("CRI-O", &["/usr/bin/crio", "/usr/local/bin/crio"], &["/etc/crio/crio.conf", "/etc/crio/crio.conf.d"]),
-];
+pub(crate) const CDI: &str = "/etc/cdi/underlay.json";
 
 /// The files of a system.
 #[derive(Clone, Debug)]
@@ -57,157 +33,86 @@ impl System {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    fn shown(&self, path: &str) -> String {
-        self.path(path).to_string_lossy().into_owned()
-    }
-
-    fn text(path: &Path) -> Option<String> {
-        let text = file::read(path, LIMIT, Trust::Anybody).ok()??;
-        Some(String::from_utf8_lossy(&text).into_owned())
-    }
-
-    fn has(&self, path: &str) -> bool {
+    /// Whether there is such a file or folder.
+    pub(crate) fn has(&self, path: &str) -> bool {
         self.path(path).exists()
     }
 
-    /// The engines that are installed and read hook files.
-    pub(crate) fn engines(&self) -> Vec<Engine> {
-        let mut engines = Vec::new();
-        for (name, programs, settings) in ENGINES {
-            if !programs.iter().any(|program| self.has(program)) {
-                continue;
-            }
-            let files = settings.iter().flat_map(|path| {
-                let path = self.path(path);
-                if path.is_dir() { names_in(&path, ".conf") } else { vec![path] }
-            });
-            let texts: Vec<_> = files.filter_map(|path| Self::text(&path)).collect();
-            let folders = hooks::folders(texts.iter().map(String::as_str));
-            let folders = folders.iter().map(|folder| self.shown(folder)).collect();
-            engines.push(Engine { name, folders });
-        }
-        engines
-    }
-
-    /// The hook files in the folders of `engines`.
-    pub(crate) fn hook_files(engines: &[Engine]) -> Vec<HookFile> {
-        let mut files: Vec<HookFile> = Vec::new();
-        for folder in engines.iter().flat_map(|engine| &engine.folders) {
-            // Two engines read the same.
-            if files.iter().any(|file| file.folder == *folder) {
-                continue;
-            }
-            for path in names_in(Path::new(folder), ".json") {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let text = Self::text(&path).unwrap_or_default();
-                files.push(HookFile { folder: folder.clone(), name, text });
-            }
-        }
-        files
-    }
-
-    /// What there is of the program that a hook calls.
-    pub(crate) fn program(&self, path: &str) -> Program {
-        match fs::metadata(self.path(path)) {
-            Ok(metadata) if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 => {
-                self.of_others(path).map_or(Program::Runs, |(part, access)| Program::OfOthers(part, access))
-            }
-            Ok(_) => Program::NotExecutable,
-            Err(_) => Program::Missing,
-        }
-    }
-
-    /// What others than root can write of the way to the file `path`, below the root folder.
-    fn of_others(&self, path: &str) -> Option<(PathBuf, Access)> {
-        let path = self.path(path);
-        // Where it leads to on this system; links of another would lead into this one.
-        let path = if self.is_this_one() { fs::canonicalize(&path).unwrap_or(path) } else { path };
-        let mut parts = path
-            .ancestors()
-            .filter(|part| part.starts_with(&self.root) && (self.is_this_one() || *part != self.root));
-        let of_others = |part: &Path| {
-            let metadata = fs::symlink_metadata(part).ok()?;
-            trust::check_part(part, &metadata).err()?;
-            Some((part.to_owned(), Access { uid: metadata.uid(), mode: metadata.mode() }))
-        };
-        parts.find_map(of_others)
-    }
-
-    /// The programs that our CDI file names, with where that is.
-    pub(crate) fn cdi_programs(&self) -> (String, Vec<String>) {
-        let text = Self::text(&self.path(CDI)).unwrap_or_default();
-        (self.shown(CDI), programs::of_cdi(&text))
-    }
-
-    /// Whether it is that of this program: of another nothing is run.
-    fn is_this_one(&self) -> bool {
+    /// Whether it is the system that this program runs on: of another one nothing is run.
+    pub(crate) fn is_this_one(&self) -> bool {
         self.root == Path::new("/")
     }
 
-    /// What there is of Docker; nothing, if it is not installed.
-    pub(crate) fn docker(&self) -> Option<Docker> {
-        let programs = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
-        let program = programs.iter().find(|path| self.has(path))?;
-        let is_asked = self.is_this_one() && self.program(program) == Program::Runs;
-        let version = is_asked.then(|| ask::version(Path::new(program))).flatten();
-        let (path, cdi_path) = ("/etc/docker/daemon.json", CDI);
-        Some(Docker {
-            version: version.unwrap_or_default(),
-            settings: Self::text(&self.path(path)),
-            path: self.shown(path),
-            has_cdi_file: self.has(cdi_path),
-            cdi_path: self.shown(cdi_path),
+    /// The files of the folder `path` whose names end in `ending`, in the order of these, or else the file `path`; each with
+    /// its text, which is empty if it cannot be read.
+    pub(crate) fn files(&self, path: &str, ending: &str) -> Vec<(String, String)> {
+        let path = self.path(path);
+        let mut files = match fs::read_dir(&path) {
+            Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+            Err(_) => vec![path],
+        };
+        files.retain(|path| path.to_string_lossy().ends_with(ending));
+        files.sort();
+        let read = |path: &PathBuf| {
+            let text = file::read(path, LIMIT, Trust::Anybody).ok().flatten().unwrap_or_default();
+            (path.to_string_lossy().into_owned(), String::from_utf8_lossy(&text).into_owned())
+        };
+        files.iter().map(read).collect()
+    }
+
+    /// What lets others than root put another file in the place of `path`: its own permissions, or those of a folder above
+    /// it.
+    pub(crate) fn fault_on_way_to(&self, path: &Path) -> Option<Fault> {
+        // Symbolic links of another system would lead into this one.
+        let path = if self.is_this_one() { fs::canonicalize(path).ok()? } else { path.to_owned() };
+        let is_above = |part: &&Path| !self.is_this_one() && self.root.starts_with(part);
+        path.ancestors().filter(|part| !is_above(part)).find_map(|part| {
+            let metadata = fs::symlink_metadata(part).ok()?;
+            trust::check_part(part, &metadata).err()?;
+            faults(part, metadata.uid(), metadata.mode()).into_iter().next()
         })
     }
+}
 
-    /// What the firmware says of the machine.
-    pub(crate) fn dmi(&self) -> Dmi {
-        let says = |name: &str| {
-            let text = Self::text(&self.path("/sys/class/dmi/id").join(name)).unwrap_or_default();
-            text.trim().to_owned()
+/// What lets others write a file: the id of the finding, a sentence that begins with the path, and the command that fixes
+/// it.
+pub(crate) type Fault = (&'static str, String, Line);
+
+/// What lets others than root write `path`, whose owner and mode are these.
+fn faults(path: &Path, uid: u32, mode: u32) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let shown = path.display();
+    if uid != 0 {
+        let what = format!("{shown} belongs to user {uid}, not to root");
+        faults.push(("owner", what, Line::of("chown root").path(path)));
+    }
+    if mode & 0o022 != 0 {
+        let what = format!("{shown} can be written by others than root (mode {:04o})", mode & 0o7777);
+        faults.push(("mode", what, Line::of("chmod go-w").path(path)));
+    }
+    faults
+}
+
+/// What is wrong with the permissions of `path`, a file or folder of ours, if it is there.
+pub(crate) fn permissions(path: &Path, area: Area) -> Vec<Finding> {
+    let Ok(metadata) = fs::metadata(path) else { return Vec::new() };
+    let why = "underlay reads no file that others than root can write, so no container that needs it starts";
+    let finding = |(id, what, fix): Fault| Finding::new((area, Severity::Error, id), what, why, fix);
+    faults(path, metadata.uid(), metadata.mode()).into_iter().map(finding).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_can_write() {
+        let commands = |uid, mode| {
+            let faults = faults(Path::new("/a b"), uid, mode).into_iter();
+            faults.map(|(_, _, fix)| fix.to_string()).collect::<Vec<_>>()
         };
-        Dmi {
-            vendor: says("sys_vendor"),
-            product: says("product_name"),
-            asset_tag: says("chassis_asset_tag"),
-            bios: says("bios_version"),
-        }
+        assert!(commands(0, 0o100_600).is_empty() && commands(0, 0o040_755).is_empty());
+        assert_eq!(commands(0, 0o100_664), ["chmod go-w '/a b'"]);
+        assert_eq!(commands(7, 0o041_777), ["chown root '/a b'", "chmod go-w '/a b'"]);
     }
-
-    /// Whether the running kernel, of `release`, has links of a type: built in, loaded, or where it finds its modules.
-    /// Where there is no list of these it is asked for one, and makes none.
-    ///
-    /// # Errors
-    /// When it cannot be asked.
-    pub(crate) fn has_link_type(&self, release: &str, link: LinkType) -> Result<bool> {
-        let folder = self.path("/lib/modules").join(release);
-        let index: Vec<_> = ["modules.builtin", "modules.dep"]
-            .iter()
-            .filter_map(|name| Self::text(&folder.join(name)))
-            .collect();
-        if index.is_empty() {
-            return kernel::can_make(link.kind());
-        }
-        let loaded = Self::text(Path::new("/proc/modules"));
-        Ok(index.into_iter().chain(loaded).any(|text| lists(&text, link.module())))
-    }
-}
-
-/// Who may do what with `path`, if there is such a file or folder.
-pub(crate) fn access(path: &Path) -> Option<Access> {
-    fs::metadata(path).ok().map(|metadata| Access { uid: metadata.uid(), mode: metadata.mode() })
-}
-
-/// Whether `path`, or where it will be, is on a tmpfs; nothing, if that cannot be told.
-pub(crate) fn is_on_tmpfs(path: &Path) -> Option<bool> {
-    let there = path.ancestors().find(|path| path.exists())?;
-    Some(statfs(there).ok()?.filesystem_type() == TMPFS_MAGIC)
-}
-
-/// The files of `folder` whose names end in `ending`, in the order of these.
-fn names_in(folder: &Path, ending: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut files: Vec<_> = entries.filter(|path| path.to_string_lossy().ends_with(ending)).collect();
-    files.sort();
-    files
 }

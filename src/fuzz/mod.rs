@@ -31,7 +31,8 @@ use crate::oci::annotation_set::Asked;
 use crate::oci::annotations::{self, Annotations, Attachment};
 use crate::oci::hooks::Program;
 use crate::oci::{self, inject};
-use crate::plan::host_plan::{self, HostOp};
+use crate::plan::LinkPlan;
+use crate::plan::host::{Changes, HostOp};
 use crate::{json, netlink, plan};
 
 /// A target by the name of its folder in the corpus.
@@ -222,18 +223,18 @@ fn ledger(text: &[u8]) {
     round_trip::<MadeParent>(text);
     if let Some(link) = round_trip::<HostLink>(text) {
         let printable = |op: &HostOp| !op.to_string().contains(char::is_control);
-        assert!(host_plan::settle(&link, &[], None).iter().all(printable), "{link:?} may be printed");
+        assert!(Changes::of(&link, &[], None).ops(&link).iter().all(printable), "{link:?} may be printed");
     }
     let Some(record) = round_trip::<Record>(text) else { return };
     let plan = plan::attach(&record);
-    assert!(plan.len() >= 3 * record.attachments().len());
+    let commands: Vec<_> = plan.iter().flat_map(LinkPlan::lines).map(|line| line.to_string()).collect();
+    assert!(commands.len() >= 3 * record.attachments().len());
     // Addresses that no container has are none to remember.
     read(previous::read(&previous::write(&record)), text);
     let undo = plan::detach(&record);
     let lasting = record.attachments().iter().flat_map(Attached::lasting).count();
     assert_eq!(undo.len(), record.attachments().len() + lasting, "all that is made goes");
-    for op in plan.iter().chain(&undo) {
-        let command = op.to_string();
+    for command in commands.into_iter().chain(undo.iter().map(ToString::to_string)) {
         assert!(!command.contains(char::is_control), "{command:?} may be printed");
     }
     for (mark, attached) in record.marked() {

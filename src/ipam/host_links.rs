@@ -90,10 +90,15 @@ impl<'a> Draft<'a> {
         parent: &Link,
         present: &Present,
     ) -> Result<HostLink> {
-        if let Some(known) = known.filter(|known| self.fits(known, parent)) {
+        let network = self.network;
+        // Those that another host has are not kept, unless the network names them: then that is told.
+        let aside = self.set_aside();
+        let is_ours = |known: &&HostLink| {
+            known.ifindex.is_some() || !known.addresses.iter().any(|address| aside.contains(address))
+        };
+        if let Some(known) = known.filter(|known| self.fits(known, parent)).filter(is_ours) {
             return Ok(known.clone());
         }
-        let network = self.network;
         // Made anew it would have no routes to containers that are not found.
         let is_same = |known: &&HostLink| known.segment == self.segment && known.suits(network);
         if let Some(known) = known.filter(is_same) {
@@ -124,6 +129,11 @@ impl<'a> Draft<'a> {
         })
     }
 
+    /// The addresses of the segment that other hosts have.
+    fn set_aside(&self) -> BTreeSet<IpAddr> {
+        self.leasing.store.quarantined(self.segment).into_iter().map(|(address, _)| address).collect()
+    }
+
     /// Whether all is as it was when the link was written down.
     fn fits(&self, known: &HostLink, parent: &Link) -> bool {
         let network = self.network;
@@ -150,7 +160,9 @@ impl<'a> Draft<'a> {
             !is_reserved(address)
                 && network.subnet_of(*address).is_some_and(|subnet| !subnet.is_reserved(*address))
         };
-        let before = known.and_then(|known| known.addresses.iter().copied().find(of_family)).filter(usable);
+        let set_aside = self.set_aside();
+        let before = known.and_then(|known| known.addresses.iter().copied().find(of_family));
+        let before = before.filter(|address| usable(address) && !set_aside.contains(address));
         if let Some(address) = before {
             if self.lease(address)? {
                 return Ok(Some(address));
@@ -160,8 +172,6 @@ impl<'a> Draft<'a> {
         if subnets.peek().is_none() {
             return Ok(None);
         }
-        let set_aside: BTreeSet<_> =
-            self.leasing.store.quarantined(self.segment).into_iter().map(|(address, _)| address).collect();
         let is_in_use = |address: &IpAddr| {
             let subnet = network.subnet_of(*address);
             let on = [parent.ifindex, parent.segment()];

@@ -11,18 +11,17 @@ use nix::libc;
 use super::netns::NetnsFile;
 use super::sysctl;
 use crate::error::{Error, Result};
-use crate::net::driver::Kind as DriverKind;
 use crate::net::link::Link;
 use crate::net::mac::MacAddr;
 use crate::net::mark::Mark;
 use crate::net::name::IfName;
 use crate::net::seal::{Alias, Key};
 use crate::netlink::Socket;
-use crate::netlink::message::{self, Message, NewLink};
+use crate::netlink::message::{self, Message};
 use crate::netlink::reply::Refusal;
 use crate::netlink::{explain, refused};
-use crate::plan::Op;
 use crate::plan::persistent::Persistent;
+use crate::plan::{Configure, CreateLink, LinkPlan, OurLink, Removal};
 
 /// For how long the kernel is waited for where it does something by and by: it takes namespaces apart some time
 /// after their last process is gone, usually within 100 ms.
@@ -46,19 +45,19 @@ pub(crate) struct CreatedLink {
 /// # Errors
 /// That of the first step that failed; what was made before is left for [`detach`].
 pub(crate) fn attach(
-    plan: &[Op],
+    plan: &[LinkPlan],
     key: Option<&Key>,
     host: &mut Socket,
     inside: &mut Socket,
     netns: &NetnsFile,
 ) -> Result<(Vec<CreatedLink>, Option<i32>)> {
-    let mut made = Vec::new();
+    let mut made = Vec::with_capacity(plan.len());
     let nsid = number(netns, host)?;
-    // Each link with what is done to it: the create alone, the rest in one batch.
-    for steps in plan.chunk_by(|_, next| !matches!(next, Op::CreateLink { .. })) {
-        let Some((create, rest)) = steps.split_first() else { continue };
+    for LinkPlan { create, configure: steps } in plan {
         let link = create_link(create, host, inside, netns)?;
-        finish(link.ifindex, rest, |op| sealed(op, key, &link, netns), inside)?;
+        // A seal says what the link is, so it is made when the link is there.
+        let sealed = |mark: &Mark| key.map(|key| key.seal(mark.clone(), &link, &netns.describe(None)));
+        configure(link.ifindex, steps, sealed, inside)?;
         made.push(CreatedLink { ifindex: link.ifindex, mac: link.mac });
     }
     Ok((made, nsid))
@@ -81,17 +80,6 @@ pub(crate) fn number(netns: &NetnsFile, host: &mut Socket) -> Result<Option<i32>
             log::warn!("{}", refused("number the container's network namespace", &refusal));
             Ok(None)
         }
-    }
-}
-
-/// The same operation with the seal of its mark, if it has one: by what `link` is, now that it is there.
-fn sealed(op: &Op, key: Option<&Key>, link: &Link, netns: &NetnsFile) -> Op {
-    match (op, key) {
-        (Op::SetUp { link: name, alias }, Some(key)) => {
-            let alias = key.seal(alias.mark.clone(), link, &netns.describe(None));
-            Op::SetUp { link: name.clone(), alias }
-        }
-        _ => op.clone(),
     }
 }
 
@@ -127,8 +115,8 @@ fn bears(link: &Link, mark: &Mark) -> bool {
 ///
 /// # Errors
 /// That of the first step that failed.
-pub(crate) fn settle(plan: &[Op], link: &CreatedLink, inside: &mut Socket) -> Result<()> {
-    finish(link.ifindex, plan, Op::clone, inside)
+pub(crate) fn settle(steps: &[Configure], link: &CreatedLink, inside: &mut Socket) -> Result<()> {
+    configure(link.ifindex, steps, |_| None, inside)
 }
 
 /// Carries out the plan of a detach, from inside the container's namespace: deletes each link that is still
@@ -137,19 +125,19 @@ pub(crate) fn settle(plan: &[Op], link: &CreatedLink, inside: &mut Socket) -> Re
 ///
 /// # Errors
 /// That of the last thing that could not be deleted; the others are deleted all the same.
-pub(crate) fn detach(plan: &[Op], inside: &mut Socket) -> Result<()> {
+pub(crate) fn detach(plan: &[Removal], inside: &mut Socket) -> Result<()> {
     let mut outcome = Ok(());
+    // Of an attach that was cut short: its links may have any name.
     let mut all = None;
-    for op in plan {
-        let done = match op {
-            Op::DeleteLasting(_) => delete_persistent(op, inside),
-            _ => delete_ours(op, None, inside, |inside| {
-                // An attach that was cut short: the link may have any name.
-                let all = match &mut all {
-                    Some(all) => all,
-                    none => none.insert(inside.links()?),
-                };
-                Ok(all.clone())
+    for step in plan {
+        let done = match step {
+            Removal::Persistent(persistent) => delete_persistent(step, persistent, inside),
+            Removal::Link(ours) => find(ours, &mut all, inside).and_then(|found| match found {
+                Some(link) => {
+                    log::debug!("{step}");
+                    delete(link.ifindex, inside)
+                }
+                None => Ok(()),
             }),
         };
         outcome = done.and(outcome);
@@ -157,71 +145,68 @@ pub(crate) fn detach(plan: &[Op], inside: &mut Socket) -> Result<()> {
     outcome
 }
 
+/// The link that `ours` says, in the namespace of `inside`. `all` are the links there, once they are needed.
+fn find(ours: &OurLink, all: &mut Option<Vec<Link>>, inside: &mut Socket) -> Result<Option<Link>> {
+    if let Some(ifindex) = ours.ifindex {
+        return Ok(inside.link_by_index(ifindex)?.filter(|link| is_it(link, ours)));
+    }
+    let all = match all {
+        Some(all) => all,
+        none => none.insert(inside.links()?),
+    };
+    Ok(all.iter().find(|link| is_ours(link, ours)).cloned())
+}
+
 /// Carries out as much of the plan of a detach as can be done from the host, whose socket `host` is: deletes the links in
 /// the namespace `nsid`, into which nothing leads. Rules and routes go with the namespace.
 ///
 /// # Errors
 /// As [`detach`].
-pub(crate) fn detach_from_host(plan: &[Op], nsid: i32, host: &mut Socket) -> Result<()> {
+pub(crate) fn detach_from_host(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<()> {
     let mut outcome = Ok(());
-    for op in plan.iter().filter(|op| matches!(op, Op::DeleteLink { .. })) {
-        outcome = delete_ours(op, Some(nsid), host, |_| Ok(Vec::new())).and(outcome);
+    for link in remaining(plan, nsid, host)? {
+        let deleted = single(host, message::delete_link_in(nsid, link.ifindex)?)?;
+        outcome = answered(deleted, link.ifindex).and(outcome);
     }
     outcome
 }
 
-/// Whether a link that `plan`, that of a detach, deletes is still in the namespace that the host knows by `nsid`.
+/// The links that `plan`, that of a detach, deletes, as far as they are in the namespace that the host knows by `nsid`.
 ///
 /// # Errors
 /// When the kernel does not tell.
-pub(crate) fn remains(plan: &[Op], nsid: i32, host: &mut Socket) -> Result<bool> {
-    for op in plan {
-        let Op::DeleteLink { ifindex: Some(ifindex), kind, mark, .. } = op else { continue };
-        match host.link_in(nsid, *ifindex)? {
-            Some(link) if is_ours(&link, *kind, mark) => return Ok(true),
-            _ => {}
-        }
+pub(crate) fn remaining(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<Vec<Link>> {
+    let mut found = Vec::new();
+    for step in plan {
+        let Removal::Link(ours @ OurLink { ifindex: Some(ifindex), .. }) = step else { continue };
+        found.extend(host.link_in(nsid, *ifindex)?.filter(|link| is_it(link, ours)));
     }
-    Ok(false)
+    Ok(found)
 }
 
-fn delete_persistent(op: &Op, inside: &mut Socket) -> Result<()> {
-    log::debug!("{op}");
-    match single(inside, encode(op, 0)?)? {
+fn delete_persistent(step: &Removal, persistent: &Persistent, inside: &mut Socket) -> Result<()> {
+    log::debug!("{step}");
+    let message = match persistent {
+        Persistent::Rule { from, table } => message::delete_rule(*from, *table)?,
+        Persistent::Route { route, table } => message::delete_route(*route, *table)?,
+    };
+    match single(inside, message)? {
         // Gone already, never made, or not ours; or there is no IPv6 here.
         Some(Refusal { errno: libc::ENOENT | libc::ESRCH | libc::EAFNOSUPPORT, .. }) | None => Ok(()),
-        Some(refusal) => Err(explain(op, &refusal)),
+        Some(refusal) => Err(explain::removal(step, &refusal)),
     }
 }
 
-/// Deletes a link, in the namespace `nsid` of others than that of `socket`, if it is ours.
-fn delete_ours(
-    op: &Op,
-    nsid: Option<i32>,
-    socket: &mut Socket,
-    mut all: impl FnMut(&mut Socket) -> Result<Vec<Link>>,
-) -> Result<()> {
-    let Op::DeleteLink { name, ifindex, kind, mark } = op else {
-        return Err(Error::input(format!("`{op}` takes nothing away")));
-    };
-    let found = match (ifindex, nsid) {
-        (Some(ifindex), None) => socket.link_by_index(*ifindex)?,
-        (Some(ifindex), Some(nsid)) => socket.link_in(nsid, *ifindex)?,
-        (None, _) => all(socket)?.into_iter().find(|link| is_ours(link, *kind, mark)),
-    };
-    let Some(link) = found else { return Ok(()) };
-    if !is_ours(&link, *kind, mark) {
-        log::info!("link {} is not {name}, which was made: left alone", link.name);
-        return Ok(());
+/// Whether `link`, which has the number that was made, is that link; if not, it is somebody else's.
+fn is_it(link: &Link, ours: &OurLink) -> bool {
+    let is_it = is_ours(link, ours);
+    if !is_it {
+        log::info!("link {} is not {}, which was made: left alone", link.name, ours.name);
     }
-    log::debug!("{op}");
-    match nsid {
-        None => delete(link.ifindex, socket),
-        Some(nsid) => answered(single(socket, message::delete_link_in(nsid, link.ifindex)?)?, link.ifindex),
-    }
+    is_it
 }
 
-fn is_ours(link: &Link, kind: DriverKind, mark: &Mark) -> bool {
+fn is_ours(link: &Link, OurLink { kind, mark, .. }: &OurLink) -> bool {
     let known = match &link.alias {
         // The ledger says the same: that needs no proof.
         Some(_) => bears(link, mark),
@@ -230,39 +215,51 @@ fn is_ours(link: &Link, kind: DriverKind, mark: &Mark) -> bool {
     known && link.kind.as_deref() == Some(&kind.to_string())
 }
 
-/// Does the rest to the link `ifindex`, which was made; what is `sealed` is not shown as it is.
-fn finish(ifindex: u32, steps: &[Op], sealed: impl Fn(&Op) -> Op, inside: &mut Socket) -> Result<()> {
+/// Does `steps` to the link `ifindex`, which was made. Its mark gets the seal that `sealed` gives.
+fn configure(
+    ifindex: u32,
+    steps: &[Configure],
+    sealed: impl Fn(&Mark) -> Option<Alias>,
+    inside: &mut Socket,
+) -> Result<()> {
     let mut batch = Vec::with_capacity(steps.len());
-    for op in steps {
-        log::debug!("{op}");
-        match op {
-            Op::SetIpv6 { link, advertised } => sysctl::set_ipv6(link, advertised.as_ref())?,
-            Op::SetNotify { link, is_v4 } => sysctl::set_notify(link, *is_v4)?,
-            Op::SetSysctl { link, sysctl, value } => sysctl::set(link, sysctl, value)?,
-            Op::AddAddress { .. } | Op::SetUp { .. } | Op::AddRoute { .. } | Op::AddRule { .. } => {
-                batch.push(sealed(op));
+    for step in steps {
+        log::debug!("{step}");
+        let message = match step {
+            Configure::SetIpv6 { link, advertised } => {
+                sysctl::set_ipv6(link, advertised.as_ref())?;
+                continue;
             }
-            Op::CreateLink { .. }
-            | Op::DeleteLasting(_)
-            | Op::DeleteLink { .. }
-            | Op::MakeParent { .. }
-            | Op::DeleteParent { .. } => {
-                return Err(Error::input(format!("`{op}` is nothing that is done to a link that was made")));
+            Configure::SetNotify { link, is_v4 } => {
+                sysctl::set_notify(link, *is_v4)?;
+                continue;
             }
-        }
+            Configure::SetSysctl { link, sysctl, value } => {
+                sysctl::set(link, sysctl, value)?;
+                continue;
+            }
+            Configure::AddAddress { address, .. } => message::add_address(ifindex, *address)?,
+            Configure::SetUp { alias, .. } => {
+                let alias = sealed(&alias.mark).unwrap_or_else(|| alias.clone());
+                message::set_up(ifindex, &alias.to_string())?
+            }
+            Configure::AddRoute { route, table, .. } => message::add_route(ifindex, *route, *table)?,
+            Configure::AddRule { from, table } => message::add_rule(*from, *table)?,
+        };
+        batch.push((step, message));
     }
-    run_batch(&batch, ifindex, inside)?;
+    run_batch(batch, inside)?;
     await_addresses(steps, inside)
 }
 
 /// Waits until the container can be spoken to at its IPv6 addresses: the kernel makes their local routes in a
 /// work queue of its own (addrconf_dad_work), though nothing is detected, and drops what comes in before.
-fn await_addresses(plan: &[Op], inside: &mut Socket) -> Result<()> {
-    let address = |op: &Op| match op {
-        Op::AddAddress { address: IpNet::V6(address), .. } => Some(address.addr().into()),
+fn await_addresses(steps: &[Configure], inside: &mut Socket) -> Result<()> {
+    let address = |step: &Configure| match step {
+        Configure::AddAddress { address: IpNet::V6(address), .. } => Some(address.addr().into()),
         _ => None,
     };
-    await_local(plan.iter().filter_map(address), inside)
+    await_local(steps.iter().filter_map(address), inside)
 }
 
 /// Waits until packets to `addresses` are taken in.
@@ -278,75 +275,54 @@ pub(super) fn await_local(addresses: impl IntoIterator<Item = IpAddr>, socket: &
 
 /// Makes a link with its final name. Kernels before 6.15 compare that name with the host's links too; so when
 /// it is taken, the link is made under another name and renamed where only the container's links count.
-fn create_link(op: &Op, host: &mut Socket, inside: &mut Socket, netns: &NetnsFile) -> Result<Link> {
-    let Op::CreateLink { name, parent_index, driver, mac, mtu, bclim, tuning, group, .. } = op else {
-        return Err(Error::input(format!("a plan begins with {op}, which makes no link")));
-    };
-    log::debug!("{op}");
-    let create = |name: &IfName| {
-        let (parent_index, driver, mac) = (*parent_index, *driver, *mac);
-        let (mtu, bclim, group) = (*mtu, *bclim, *group);
-        message::create_link(
-            NewLink { name, parent_index, driver, mac, mtu, bclim, tuning, group },
-            netns.as_fd(),
-        )
-    };
-    let mut born_as = name.clone();
-    let mut refusal = single(host, create(&born_as)?)?;
-    if refusal.as_ref().is_some_and(|refusal| refusal.errno == nix::libc::EEXIST) {
+fn create_link(
+    create: &CreateLink,
+    host: &mut Socket,
+    inside: &mut Socket,
+    netns: &NetnsFile,
+) -> Result<Link> {
+    log::debug!("{create}");
+    let mut born_as = create.name.clone();
+    let mut refusal = single(host, message::create_link(create, netns.as_fd())?)?;
+    if refusal.as_ref().is_some_and(|refusal| refusal.errno == libc::EEXIST) {
         born_as = IfName::temporary(std::process::id());
-        refusal = single(host, create(&born_as)?)?;
+        refusal = single(host, message::create_link(&create.named(born_as.clone()), netns.as_fd())?)?;
     }
     if let Some(refusal) = refusal {
-        return Err(explain(op, &refusal));
+        return Err(explain::create_link(create, &refusal));
     }
     let link = inside.link(&born_as)?;
     let link = link.ok_or_else(|| Error::input(format!("link {born_as} was made and is gone")))?;
-    if born_as != *name {
-        if let Some(refusal) = single(inside, message::rename_link(link.ifindex, name)?)? {
-            return Err(explain(op, &refusal));
+    if born_as != create.name {
+        if let Some(refusal) = single(inside, message::rename_link(link.ifindex, &create.name)?)? {
+            return Err(explain::create_link(create, &refusal));
         }
     }
     Ok(link)
 }
 
-/// Sends all of `ops` at once. Where the first failure is that a dying namespace still holds an address, what
-/// failed is sent again for a while; what came after it may have failed only for want of it.
-fn run_batch(ops: &[Op], ifindex: u32, inside: &mut Socket) -> Result<()> {
+/// Sends all of `batch` at once. If the first failure is that a dying namespace still holds an address, what failed is
+/// sent again for a while: what came after it may have failed only for want of it.
+fn run_batch(batch: Vec<(&Configure, Message)>, inside: &mut Socket) -> Result<()> {
     let until = Instant::now() + PATIENCE;
-    let mut rest: Vec<&Op> = ops.iter().collect();
+    let mut rest = batch;
     while !rest.is_empty() {
-        let messages = rest.iter().map(|op| encode(op, ifindex)).collect::<Result<Vec<_>>>()?;
-        let answers = inside.transact(messages)?;
-        let failed: Vec<_> =
-            rest.iter().zip(&answers).filter_map(|(&op, no)| Some((op, no.as_ref()?))).collect();
-        if let Some((op, refusal)) = failed.first() {
-            if refusal.errno != nix::libc::EADDRINUSE || Instant::now() >= until {
-                return Err(explain(op, refusal));
+        let answers = inside.transact(rest.iter().map(|(_, message)| message.clone()).collect())?;
+        let mut answers = answers.into_iter();
+        let mut first = None;
+        rest.retain(|(step, _)| {
+            let Some(refusal) = answers.next().flatten() else { return false };
+            first.get_or_insert((*step, refusal));
+            true
+        });
+        if let Some((step, refusal)) = first {
+            if refusal.errno != libc::EADDRINUSE || Instant::now() >= until {
+                return Err(explain::configure(step, &refusal));
             }
             thread::sleep(PAUSE);
         }
-        rest = failed.into_iter().map(|(op, _)| op).collect();
     }
     Ok(())
-}
-
-fn encode(op: &Op, ifindex: u32) -> Result<Message> {
-    match op {
-        Op::AddAddress { address, .. } => message::add_address(ifindex, *address),
-        Op::SetUp { alias, .. } => message::set_up(ifindex, &alias.to_string()),
-        Op::AddRoute { route, table, .. } => message::add_route(ifindex, *route, *table),
-        Op::AddRule { from, table } => message::add_rule(*from, *table),
-        Op::DeleteLasting(Persistent::Rule { from, table }) => message::delete_rule(*from, *table),
-        Op::DeleteLasting(Persistent::Route { route, table }) => message::delete_route(*route, *table),
-        Op::CreateLink { .. }
-        | Op::SetIpv6 { .. }
-        | Op::SetSysctl { .. }
-        | Op::SetNotify { .. }
-        | Op::DeleteLink { .. }
-        | Op::MakeParent { .. }
-        | Op::DeleteParent { .. } => Err(Error::input(format!("{op} is not done in a batch"))),
-    }
 }
 
 /// Deletes a link; one that is gone is no error.
@@ -370,11 +346,14 @@ pub(super) fn single(socket: &mut Socket, message: Message) -> Result<Option<Ref
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::driver::Kind as DriverKind;
 
     /// Mark and kind together, or group and kind as long as there is no mark: what is anything else is left alone.
     #[test]
     fn whose_a_link_is() {
         let mark: Mark = "underlay:web:0:7:8:lan".parse().unwrap();
+        let (name, kind) = ("eth0".parse().unwrap(), DriverKind::Macvlan);
+        let made = OurLink { name, ifindex: None, kind, mark: mark.clone() };
         let ours = Link {
             kind: Some("macvlan".to_owned()),
             alias: Some(mark.to_string()),
@@ -399,7 +378,7 @@ mod tests {
             (Link { alias: alias("mine"), ..unmarked.clone() }, false),
             (Link { alias: alias(""), ..unmarked }, false),
         ] {
-            assert_eq!(is_ours(&link, DriverKind::Macvlan, &mark), expected, "{link:?}");
+            assert_eq!(is_ours(&link, &made), expected, "{link:?}");
         }
     }
 }

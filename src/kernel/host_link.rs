@@ -15,14 +15,13 @@ use super::netns::NetnsFile;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::host_link::{HostLink, HostRoute};
 use crate::net::link::Link;
-use crate::net::link_options::LinkOptions;
 use crate::net::name::IfName;
 use crate::netlink::explain;
 use crate::netlink::host_message;
-use crate::netlink::message::{self, NewLink};
+use crate::netlink::message;
 use crate::netlink::{Socket, refused};
-use crate::plan::Op;
-use crate::plan::host_plan::HostOp;
+use crate::plan::CreateLink;
+use crate::plan::host::HostOp;
 
 /// Makes `link` on the host, with its addresses, marked and up; what is left of it goes first. It bears its own name
 /// only when it is marked, so that a link of that name without the mark is never ours. `home` is the host's namespace.
@@ -33,29 +32,10 @@ pub(crate) fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socke
     log::debug!("{}", HostOp::MakeLink(Box::new(link.clone())));
     delete_host_link(link, host)?;
     refuse_taken(link, host)?;
-    let op = Op::CreateLink {
-        name: link.name.clone(),
-        parent: link.parent.clone(),
-        parent_index: link.parent_index,
-        driver: link.driver,
-        mac: link.mac,
-        mtu: link.mtu,
-        bclim: None,
-        tuning: LinkOptions::default(),
-        group: 0,
-    };
-    let new = NewLink {
-        name: &link.born_as,
-        parent_index: link.parent_index,
-        driver: link.driver,
-        mac: link.mac,
-        mtu: link.mtu,
-        bclim: None,
-        tuning: &LinkOptions::default(),
-        group: 0,
-    };
-    if let Some(refusal) = single(host, message::create_link(new, home.as_fd())?)? {
-        return Err(explain(&op, &refusal));
+    let create = CreateLink::of_host(link);
+    let born = create.named(link.born_as.clone());
+    if let Some(refusal) = single(host, message::create_link(&born, home.as_fd())?)? {
+        return Err(explain::create_link(&create, &refusal));
     }
     let made = finish(link, home, host);
     if made.is_err() {

@@ -10,7 +10,7 @@ use crate::net::parent::{MadeParent, ParentSpec};
 use crate::netlink::Socket;
 use crate::netlink::explain;
 use crate::netlink::message::{self, ParentKind};
-use crate::plan::Op;
+use crate::plan::host::HostOp;
 
 /// Makes `parent` on the host, marks it as ours and sets it up. It bears its own name only when it is marked, so
 /// that a link of that name without the mark is never ours.
@@ -18,7 +18,7 @@ use crate::plan::Op;
 /// # Errors
 /// The link is gone again.
 pub(crate) fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut Socket) -> Result<Link> {
-    let op = Op::MakeParent { name: parent.name.clone(), recipe: parent.recipe.clone() };
+    let op = HostOp::MakeParent { name: parent.name.clone(), recipe: parent.recipe.clone() };
     log::debug!("{op}");
     let kind = match (&parent.recipe, base) {
         (ParentSpec::Vlan { id, protocol, .. }, Some(base)) => {
@@ -32,7 +32,7 @@ pub(crate) fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut S
         delete(left.ifindex, host)?;
     }
     if let Some(refusal) = single(host, message::create_parent(&parent.born_as, kind)?)? {
-        return Err(explain(&op, &refusal));
+        return Err(explain::make_parent(parent, &op, &refusal));
     }
     let link = host.link(&parent.born_as)?;
     let link = link.ok_or_else(|| Error::input(format!("{} was made and is gone", parent.name)))?;
@@ -45,16 +45,16 @@ pub(crate) fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut S
     finished
 }
 
-fn finish(op: &Op, link: &Link, parent: &MadeParent, host: &mut Socket) -> Result<Link> {
+fn finish(op: &HostOp, link: &Link, parent: &MadeParent, host: &mut Socket) -> Result<Link> {
     if let Some(refusal) = single(host, message::name_and_mark(link.ifindex, &parent.name, mark::PARENT)?)? {
-        return Err(explain(op, &refusal));
+        return Err(explain::make_parent(parent, op, &refusal));
     }
     match single(host, message::set_up(link.ifindex, mark::PARENT)?)? {
         // A VLAN cannot be up while its base is down; the kernel sets it up with its base.
         Some(refusal) if refusal.errno == nix::libc::ENETDOWN => {
             log::warn!("{} is down until its base is set up", parent.name);
         }
-        Some(refusal) => return Err(explain(op, &refusal)),
+        Some(refusal) => return Err(explain::make_parent(parent, op, &refusal)),
         None => {}
     }
     let link = host.link_by_index(link.ifindex)?;
@@ -74,7 +74,7 @@ pub(crate) fn is_wireless(link: &Link) -> bool {
 pub(crate) fn delete_left(parent: &MadeParent, host: &mut Socket) -> Result<()> {
     match host.link(&parent.born_as)?.filter(|left| parent.has_left(left)) {
         Some(left) => {
-            log::debug!("{}", Op::DeleteParent { name: parent.born_as.clone() });
+            log::debug!("{}", HostOp::DeleteParent(parent.born_as.clone()));
             delete(left.ifindex, host)
         }
         None => Ok(()),
@@ -90,7 +90,7 @@ pub(crate) fn delete_parent(parent: &MadeParent, host: &mut Socket) -> Result<()
         let Some(link) = host.link(name)? else { continue };
         // Unmarked, it may bear the name it was born with and no other.
         if parent.is(&link) || link.name == parent.born_as.as_str() {
-            log::debug!("{}", Op::DeleteParent { name: name.clone() });
+            log::debug!("{}", HostOp::DeleteParent(name.clone()));
             delete(link.ifindex, host)?;
         } else {
             log::info!("link {name} is not the one that was made: left alone");

@@ -7,7 +7,6 @@ use neli::consts::rtnl::Ifla;
 use nix::libc;
 
 use super::netns::NetnsFile;
-use super::parent::is_wireless;
 use crate::error::{Error, Result};
 use crate::net::link::HostLinkInfo;
 use crate::netlink::Socket;
@@ -17,13 +16,10 @@ use crate::netlink::reply;
 use crate::netlink::routes;
 
 impl Socket {
-    /// Returns all links, each with what it is plugged into.
+    /// Returns all links, and whether they are connected.
     pub(crate) fn host_links(&mut self) -> Result<Vec<HostLinkInfo>> {
         self.dump(message::dump_links, |payload| {
-            let link = reply::parse_link(payload)?;
-            let (carrier, master) = plug(payload);
-            let wireless = is_wireless(&link);
-            Some(HostLinkInfo { link, carrier, master, wireless })
+            Some(HostLinkInfo { link: reply::parse_link(payload)?, carrier: has_carrier(payload) })
         })
     }
 
@@ -40,11 +36,9 @@ impl Socket {
     }
 }
 
-/// From the payload of `RTM_NEWLINK` (`struct ifinfomsg`): whether the link is connected (`IFLA_CARRIER`), and what it is a
-/// port of (`IFLA_MASTER`).
-fn plug(payload: &[u8]) -> (bool, Option<u32>) {
-    let attributes = Attributes::after::<16>(payload).map(|(_, attributes)| attributes).unwrap_or_default();
-    (attributes.value(Ifla::Carrier) == Some(&[1]), attributes.number(Ifla::Master))
+/// Returns true if the payload of `RTM_NEWLINK` (`struct ifinfomsg`) has `IFLA_CARRIER` 1.
+fn has_carrier(payload: &[u8]) -> bool {
+    Attributes::after::<16>(payload).is_some_and(|(_, all)| all.value(Ifla::Carrier) == Some(&[1]))
 }
 
 /// Returns true if the kernel can make links of type `kind` (`IFLA_INFO_KIND`). It is asked for one without a parent, in a
@@ -69,13 +63,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plugs() {
+    fn carriers() {
         let head = [0; 16];
-        // IFLA_MASTER (10), IFLA_CARRIER (33).
-        let master = [8, 0, 10, 0, 7, 0, 0, 0];
+        // IFLA_CARRIER (33).
         let carrier = |on: u8| [5, 0, 33, 0, on, 0, 0, 0];
-        assert_eq!(plug(&[&head[..], &carrier(1)].concat()), (true, None));
-        assert_eq!(plug(&[&head[..], &master, &carrier(0)].concat()), (false, Some(7)));
-        assert_eq!(plug(&head[..3]), (false, None));
+        assert!(has_carrier(&[&head[..], &carrier(1)].concat()));
+        assert!(!has_carrier(&[&head[..], &carrier(0)].concat()));
+        assert!(!has_carrier(&head[..3]));
     }
 }

@@ -23,10 +23,11 @@ pub(crate) enum Event {
     Detached(Container),
     /// What a container had that died without a word was taken back.
     Reclaimed(Container),
-    /// Somebody else on the LAN has an address that a container was to get.
+    /// Another host on the LAN has an address that a container, or the host's own link, was to get.
     Conflict {
-        /// The container's id.
-        container: ContainerId,
+        /// The container's id; `None` for the host's own link.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<ContainerId>,
         /// The network the address is of.
         network: NetworkName,
         /// The address.
@@ -134,7 +135,7 @@ impl Event {
     pub(crate) fn container(&self) -> Option<&str> {
         match self {
             Self::Attached(had) | Self::Detached(had) | Self::Reclaimed(had) => Some(had.container.as_str()),
-            Self::Conflict { container, .. } => Some(container.as_str()),
+            Self::Conflict { container, .. } => container.as_ref().map(ContainerId::as_str),
             Self::Failed { container, .. } => container.as_deref(),
         }
     }
@@ -165,10 +166,13 @@ impl fmt::Display for Event {
                 }
                 Ok(())
             }
-            Self::Conflict { container, network, address, mac } => write!(
-                f,
-                "container {container}: address {address} of network {network} is in use on the LAN, by {mac}"
-            ),
+            Self::Conflict { container, network, address, mac } => {
+                match container {
+                    Some(container) => write!(f, "container {container}: ")?,
+                    None => write!(f, "the host: ")?,
+                }
+                write!(f, "address {address} of network {network} is in use on the LAN, by {mac}")
+            }
             Self::Failed { stage, container, error, hint } => {
                 write!(f, "{stage} failed: ")?;
                 if let Some(container) = container {
@@ -196,8 +200,8 @@ mod tests {
         };
         let had = Container { container: "web".parse().unwrap(), attachments: vec![attachment] };
         let error = Error::new(Kind::NotFound, "network x does not exist").hint("create it");
-        let conflict = Event::Conflict {
-            container: "web".parse().unwrap(),
+        let conflict = |container: Option<&str>| Event::Conflict {
+            container: container.map(|id| id.parse().unwrap()),
             network: "lan".parse().unwrap(),
             address: "10.0.0.9".parse().unwrap(),
             mac: "02:00:00:00:00:02".parse().unwrap(),
@@ -215,7 +219,12 @@ mod tests {
                 "reclaimed web lan:eth0,10.0.0.9/24,2001:db8::9/64",
             ),
             (
-                conflict,
+                conflict(None),
+                r#"{"event":"conflict","network":"lan","address":"10.0.0.9","mac":"02:00:00:00:00:02"}"#.into(),
+                "the host: address 10.0.0.9 of network lan is in use on the LAN, by 02:00:00:00:00:02",
+            ),
+            (
+                conflict(Some("web")),
                 r#"{"event":"conflict","container":"web","network":"lan","address":"10.0.0.9","mac":"02:00:00:00:00:02"}"#.into(),
                 "container web: address 10.0.0.9 of network lan is in use on the LAN, by 02:00:00:00:00:02",
             ),

@@ -78,11 +78,14 @@ impl HostLink {
     /// The kernel answers ARP requests for any of the host's addresses by any of its links, so that the LAN would see
     /// each of them with two MAC addresses. By this link it shall speak to those alone that it has routes to
     /// (`arp_filter`), and of the address that they know (`arp_announce`). What routers advertise is for the parent.
-    pub(crate) fn sysctls(&self, link: &IfName) -> [(String, &'static str); 4] {
+    /// When it is set up, the kernel announces its addresses (`arp_notify`, `ndisc_notify`).
+    pub(crate) fn sysctls(&self, link: &IfName) -> [(String, &'static str); 6] {
         let disable_ipv6 = if self.addresses.iter().any(IpAddr::is_ipv6) { "0" } else { "1" };
         [
             (format!("ipv4/conf/{link}/arp_filter"), "1"),
             (format!("ipv4/conf/{link}/arp_announce"), "2"),
+            (format!("ipv4/conf/{link}/arp_notify"), "1"),
+            (format!("ipv6/conf/{link}/ndisc_notify"), "1"),
             (format!("ipv6/conf/{link}/accept_ra"), "0"),
             (format!("ipv6/conf/{link}/disable_ipv6"), disable_ipv6),
         ]

@@ -41,6 +41,16 @@ impl Locked<'_> {
         file::replace(&self.store.segment_path(number), &to_json(segment)?)
     }
 
+    /// Sets the address of `conflict` aside.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub(crate) fn set_aside(&self, number: u32, conflict: &Conflict) -> Result<()> {
+        let Some(mut segment) = self.store.segment(number).ok().flatten() else { return Ok(()) };
+        segment.hints.set_aside(conflict, now());
+        self.write_segment(number, &segment)
+    }
+
     /// Whether the link of a container of ours that is gone may have caused `conflict` on `segment`: the kernel may
     /// still be taking it apart.
     pub(crate) fn is_ghost(&self, segment: u32, conflict: &Conflict) -> bool {

@@ -269,6 +269,7 @@ impl<'s> Attach<'_, 's> {
         present: &Present,
         inside: &mut Socket,
     ) -> Result<()> {
+        let host_probes = host_access::begin_probes(self.context, record, present)?;
         let context = &mut *self.context;
         let mut probing = conflicts::Probing { context, wanted, present };
         let probes = probing.begin(record)?;
@@ -280,7 +281,7 @@ impl<'s> Attach<'_, 's> {
         if record.is_probed() {
             probing.settle(record, &made, probes, inside)?;
         }
-        host_access::ensure(self.context, record, &present.ways)?;
+        host_access::ensure(self.context, record, present, host_probes)?;
         confirm(record, &made, nsid);
         self.context.lock()?.write(record)
     }

@@ -122,7 +122,7 @@ impl Probing<'_, '_> {
         }
         let mut replaced = self.replace(&locked, record, conflict);
         drop(locked);
-        let (container, network) = (record.container.clone(), old.network.clone());
+        let (container, network) = (Some(record.container.clone()), old.network.clone());
         report(self.context.store, &Event::Conflict { container, network, address, mac });
         if replaced.as_ref().is_err_and(|error| error.kind() == Kind::Exhausted)
             && release::reclaim_dead(self.context, self.wanted)?

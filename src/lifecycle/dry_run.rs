@@ -21,7 +21,7 @@ use crate::lifecycle::target::{Admitted, AttachmentRequest};
 use crate::net::name::ContainerId;
 use crate::net::netns::Netns;
 use crate::netlink::Socket;
-use crate::plan;
+use crate::plan::{self, LinkPlan};
 
 /// What an attach of `container` would do, as commands. `path` leads to its namespace, if that is made before it. Its
 /// process, and its namespace if that is not there yet, stand as 0.
@@ -113,7 +113,8 @@ fn summary(attached: &Attached) -> String {
 }
 
 fn in_container(record: &Record) -> Vec<String> {
-    let mut lines: Vec<_> = plan::attach(record).iter().map(ToString::to_string).collect();
+    let mut lines: Vec<_> =
+        plan::attach(record).iter().flat_map(LinkPlan::lines).map(|line| line.to_string()).collect();
     if record.is_probed() {
         lines.extend(record.attachments().iter().filter_map(question));
         lines.extend(record.attachments().iter().flat_map(plan::settle).map(|op| op.to_string()));

@@ -6,12 +6,13 @@ use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
-use crate::lifecycle::host_access;
+use crate::lifecycle::host_reconcile;
 use crate::lifecycle::parents;
 use crate::lifecycle::release::{self, Remaining};
 use crate::lifecycle::repair;
 use crate::lifecycle::shared_netns;
-use crate::plan::{self, Op};
+use crate::plan::host::HostOp;
+use crate::plan::{self, Removal};
 
 /// What a collection came to.
 #[derive(Debug, Default)]
@@ -45,7 +46,7 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     let mut made = store.made_parents()?;
     // A VLAN before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
-    let of_host = host_access::review(store, &mended.records, mended.in_doubt, &mut context.host_netlink)?;
+    let of_host = host_reconcile::review(store, &mended.records, mended.in_doubt, &mut context.host_netlink)?;
     for record in mended.records.iter().filter(|record| !kernel::lives(&record.holder)) {
         let id = &record.container;
         let commands = if shared_netns::is_used(store, record)? {
@@ -66,7 +67,9 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     }
     let locked = context.lock()?;
     let host = &mut context.host_netlink;
-    if dry_run || collected.note(host_access::settle(&locked, context.host_netns.get()?, host)) {
+    if dry_run
+        || collected.note(host_reconcile::settle(&locked, &context.settings, context.host_netns.get()?, host))
+    {
         collected.done.extend(of_host);
     }
     for (segment, address) in locked.expire(lifted, dry_run)? {
@@ -85,12 +88,12 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         if mended.in_doubt || store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
             let Some(left) = parents::left_of(store, &name, host)? else { continue };
             if dry_run || collected.note(parents::sweep(&locked, &name, host)) {
-                collected.done.push(Op::DeleteParent { name: left }.to_string());
+                collected.done.push(HostOp::DeleteParent(left).to_string());
             }
             continue;
         }
         if dry_run || collected.note(parents::drop_unneeded(&locked, &name, host)) {
-            collected.done.push(Op::DeleteParent { name }.to_string());
+            collected.done.push(HostOp::DeleteParent(name).to_string());
         }
     }
     Ok(collected)
@@ -106,7 +109,7 @@ fn commands(store: &Store, record: &Record, remaining: &Remaining) -> Vec<String
             of_links.iter().map(|op| nsenter.clone().run(&op.line()).to_string()).collect()
         }
         Remaining::Numbered(nsid) => {
-            let in_nsid = |op: &Op| format!("# {op}, in the network namespace of number {nsid}");
+            let in_nsid = |op: &Removal| format!("# {op}, in the network namespace of number {nsid}");
             of_links.iter().map(in_nsid).collect()
         }
     };

@@ -11,19 +11,20 @@ use ipnet::IpNet;
 
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
-use crate::escape::shell::Line;
+use crate::ipam;
 use crate::ipam::assign::Wanted;
-use crate::kernel::{self, NetnsFile};
+use crate::kernel;
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::Record;
-use crate::ledger::{Locked, Records, Store};
+use crate::ledger::{Locked, Store};
 use crate::lifecycle::context::Context;
+use crate::lifecycle::host_conflicts::{Host, HostProbes};
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::NetworkName;
 use crate::net::ways::Ways;
 use crate::netlink::Socket;
-use crate::plan::host_plan::{self, HostOp, Present};
+use crate::plan::host::{HostOp, Present};
 
 /// # Errors
 /// When the host has a link of the name that its own link in `network` is to have, and that is somebody else's.
@@ -73,17 +74,24 @@ pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Sock
     Ok(())
 }
 
-/// Makes the host's links that `pending` is to be reached by, where they are missing, and the routes to it, but for what
-/// would change its `ways`. `home` is the host's namespace, `host` a socket of it.
+/// Makes the host's links that `pending` is to be reached by, where they are missing, and the routes to it, except those
+/// that would change where the host's packets go.
 ///
 /// # Errors
 /// When a link or route cannot be made; what was made is left for [`close`] and [`drop_unneeded`].
-pub(crate) fn ensure(context: &mut Context<'_>, pending: &Record, ways: &Ways) -> Result<()> {
+pub(crate) fn ensure(
+    context: &mut Context<'_>,
+    pending: &Record,
+    present: &ipam::reserve::Present,
+    probes: HostProbes,
+) -> Result<()> {
     if pending.attachments().iter().all(|attached| attached.host_link.is_none()) {
         return Ok(());
     }
     let locked = context.lock()?;
     let (store, host) = (context.store, &mut context.host_netlink);
+    let (settings, netns) = (&context.settings, context.host_netns.get()?);
+    let mut place = Host { settings, netns, present, probes };
     for attached in pending.attachments().iter().filter(|attached| attached.host_link.is_some()) {
         let link = store.host_link(&attached.network)?.ok_or_else(|| {
             Error::new(
@@ -91,15 +99,40 @@ pub(crate) fn ensure(context: &mut Context<'_>, pending: &Record, ways: &Ways) -
                 format!("{} is gone", store.host_link_path(&attached.network).display()),
             )
         })?;
-        match present(&link, host)?.filter(|present| present.is_whole(&link)) {
-            Some(present) => {
-                let routes = link.open_routes_to(attached, ways);
-                kernel::add_host_routes(&link.name, present.link.ifindex, &routes, host)?;
+        match found(&link, host)?.filter(|found| found.is_whole(&link)) {
+            Some(found) => {
+                let routes = link.open_routes_to(attached, &present.ways);
+                kernel::add_host_routes(&link.name, found.link.ifindex, &routes, host)?;
             }
-            None => make(&locked, &link, pending, ways, context.host_netns.get()?, host)?,
+            None => make(&locked, &link, pending, &mut place, host)?,
         }
     }
     Ok(())
+}
+
+/// Begins to probe for the addresses of those of the host's links that `pending` is to be reached by, and that are missing.
+///
+/// # Errors
+/// When ledger or kernel cannot be read, or no probe can be sent.
+pub(crate) fn begin_probes(
+    context: &mut Context<'_>,
+    pending: &Record,
+    present: &ipam::reserve::Present,
+) -> Result<HostProbes> {
+    let used: Vec<_> = pending.attachments().iter().filter(|attached| attached.host_link.is_some()).collect();
+    if used.is_empty() {
+        return Ok(HostProbes::new());
+    }
+    let (store, host) = (context.store, &mut context.host_netlink);
+    let (settings, netns) = (&context.settings, context.host_netns.get()?);
+    let mut place = Host { settings, netns, present, probes: HostProbes::new() };
+    for attached in used {
+        let Some(link) = known(store, &attached.network)? else { continue };
+        if !found(&link, host)?.is_some_and(|found| found.is_whole(&link)) {
+            place.begin(store, &link, host)?;
+        }
+    }
+    Ok(place.probes)
 }
 
 /// What would be done on the host for a container that is going to be `record`, and to be reached by `link`.
@@ -112,8 +145,8 @@ pub(crate) fn foresee(
     ways: &Ways,
     host: &mut Socket,
 ) -> Result<Vec<HostOp>> {
-    let present = present(link, host)?.filter(|present| present.is_whole(link));
-    let make = present.is_none().then(|| HostOp::MakeLink(Box::new(link.clone())));
+    let found = found(link, host)?.filter(|found| found.is_whole(link));
+    let make = found.is_none().then(|| HostOp::MakeLink(Box::new(link.clone())));
     let routes = link.open_routes([record], ways);
     Ok(make
         .into_iter()
@@ -122,7 +155,7 @@ pub(crate) fn foresee(
 }
 
 /// The host's link as it is, but for its routes; `None` if it is missing.
-fn present(link: &HostLink, host: &mut Socket) -> Result<Option<Present>> {
+pub(super) fn found(link: &HostLink, host: &mut Socket) -> Result<Option<Present>> {
     let Some(found) = host.link(&link.name)? else { return Ok(None) };
     if !link.is(&found) {
         return Err(foreign(&link.network, &found));
@@ -136,11 +169,11 @@ fn make(
     locked: &Locked<'_>,
     link: &HostLink,
     first: &Record,
-    ways: &Ways,
-    home: &NetnsFile,
+    place: &mut Host<'_>,
     host: &mut Socket,
 ) -> Result<()> {
-    let made = make_link(locked, link, home, host)?;
+    let made = make_link(locked, link, place, host)?;
+    let (link, ways) = (&made, &place.present.ways);
     let add = |routes: &[_], host: &mut Socket| match made.ifindex {
         Some(ifindex) => kernel::add_host_routes(&link.name, ifindex, routes, host),
         None => Ok(()),
@@ -159,12 +192,19 @@ fn make(
 }
 
 /// Makes the host's link anew. It is written down what has become of it; not yet that it is whole.
-fn make_link(locked: &Locked<'_>, link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<HostLink> {
+pub(super) fn make_link(
+    locked: &Locked<'_>,
+    link: &HostLink,
+    place: &mut Host<'_>,
+    host: &mut Socket,
+) -> Result<HostLink> {
     let unfinished = HostLink { ifindex: None, ..link.clone() };
     if unfinished != *link {
         locked.write_host_link(&unfinished)?;
     }
-    let made = kernel::make_host_link(link, home, host)?;
+    kernel::delete_host_link(&unfinished, host)?;
+    let unfinished = place.settle(locked, &unfinished, host)?;
+    let made = kernel::make_host_link(&unfinished, place.netns, host)?;
     let mac = made.mac.filter(|_| link.driver.kind() == Driver::Macvlan);
     Ok(HostLink { ifindex: Some(made.ifindex), mac, ..unfinished })
 }
@@ -221,7 +261,7 @@ pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Res
     }
     locked.make_segment(parent.segment())?;
     // What the host has and knows matters to those that are picked.
-    locked.reserve_host_link(network, parent, &crate::ipam::reserve::Present::default())?;
+    locked.reserve_host_link(network, parent, &ipam::reserve::Present::default())?;
     match known(locked.store(), &network.name)? {
         Some(link) if !link.kept => locked.write_host_link(&HostLink { kept: true, ..link }),
         _ => Ok(()),
@@ -276,105 +316,8 @@ pub(crate) fn near(
     Ok(near)
 }
 
-/// What [`settle`] will do when the dead among `records` have been taken back, as commands that do the same.
-///
-/// # Errors
-/// When ledger or kernel cannot be read.
-pub(crate) fn review(
-    store: &Store,
-    records: &[Record],
-    in_doubt: bool,
-    host: &mut Socket,
-) -> Result<Vec<String>> {
-    let mut steps = Vec::new();
-    let living: Vec<_> = records.iter().filter(|record| kernel::lives(&record.holder)).collect();
-    // Who knows what the records need that cannot be read? What is damaged is mended by then.
-    let all_known = !in_doubt && !store.records()?.unknown.iter().any(|(_, kind)| kind.is_left_alone());
-    for network in store.host_links()? {
-        let Some(link) = known(store, &network)? else { continue };
-        let is_used = living.iter().any(|record| record.uses_host_link(&network));
-        if is_used || in_doubt || store.keeps_host_link(&link) {
-            let ops = needed(&link, living.iter().copied(), all_known, host)?;
-            steps.extend(ops.iter().map(ToString::to_string));
-            continue;
-        }
-        if !all_known {
-            continue;
-        }
-        if host.link(&link.name)?.is_some_and(|found| link.is(&found)) {
-            steps.push(HostOp::DeleteLink(link.name.clone()).to_string());
-        }
-        if !store.has_network(&network)? {
-            let paths = store.paths_of_host_link(&link);
-            steps.extend(paths.iter().map(|path| Line::of("rm").path(path).to_string()));
-        }
-    }
-    Ok(steps)
-}
-
-/// What makes the host's link as those `living` need it. A link of that name that is somebody else's is left alone; so are
-/// routes that nobody is known to need, unless it is known what all need.
-fn needed<'a>(
-    link: &HostLink,
-    living: impl IntoIterator<Item = &'a Record>,
-    all_known: bool,
-    host: &mut Socket,
-) -> Result<Vec<HostOp>> {
-    let present = match present(link, host) {
-        Err(error) if error.kind() == Kind::Taken => {
-            log::warn!("{error}");
-            return Ok(Vec::new());
-        }
-        present => present?,
-    };
-    let routes = present.as_ref().map(|present| host.routes_of(present.link.ifindex, None)).transpose()?;
-    let present =
-        present.map(|present| Present::new(present.link, present.addresses, &routes.unwrap_or_default()));
-    let mut ops = host_plan::settle(link, &link.open_routes(living, &host.ways()?), present.as_ref());
-    ops.retain(|op| all_known || !matches!(op, HostOp::DeleteRoute(..)));
-    Ok(ops)
-}
-
-/// Makes every one of the host's links such as the containers need it that live.
-///
-/// # Errors
-/// When one cannot be made so.
-pub(crate) fn settle(locked: &Locked<'_>, home: &NetnsFile, host: &mut Socket) -> Result<()> {
-    let store = locked.store();
-    for network in store.host_links()? {
-        drop_unneeded(locked, &network, host)?;
-        let Some(mut link) = known(store, &network)? else { continue };
-        let Records { sound, unknown } = store.records()?;
-        let living: Vec<_> = sound.iter().filter(|record| kernel::lives(&record.holder)).collect();
-        let is_used = living.iter().any(|record| record.uses_host_link(&network));
-        if !is_used && !store.is_in_doubt()? && !store.keeps_host_link(&link) {
-            continue;
-        }
-        let mut is_new = false;
-        for op in needed(&link, living.iter().copied(), !store.is_in_doubt()? && unknown.is_empty(), host)? {
-            match (op, link.ifindex) {
-                (HostOp::MakeLink(old), _) => {
-                    link = make_link(locked, &old, home, host)?;
-                    is_new = true;
-                }
-                (HostOp::AddRoute(name, route), Some(ifindex)) => {
-                    kernel::add_host_routes(&name, ifindex, &[route], host)?;
-                }
-                (HostOp::DeleteRoute(name, to), Some(ifindex)) => {
-                    kernel::delete_host_routes(&name, ifindex, &[to], host)?;
-                }
-                (HostOp::DeleteLink(_) | HostOp::AddRoute(..) | HostOp::DeleteRoute(..), _) => {}
-            }
-        }
-        if is_new {
-            locked.write_host_link(&link)?;
-        }
-    }
-    Ok(())
-}
-
 /// What is written of the host's link of `network`; nothing, if that cannot be read: the next `gc` tells by the mark.
-fn known(store: &Store, network: &NetworkName) -> Result<Option<HostLink>> {
+pub(super) fn known(store: &Store, network: &NetworkName) -> Result<Option<HostLink>> {
     match store.host_link(network) {
         Err(error) if error.kind().is_of_one_file() => {
             log::warn!("{error}");

@@ -14,7 +14,7 @@ use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::parent::{MadeParent, ParentSpec};
 use crate::netlink::Socket;
-use crate::plan::Op;
+use crate::plan::host::HostOp;
 
 /// The parent of `network`, verified; `None` if it is missing, and [`ensure`] makes it.
 ///
@@ -60,7 +60,7 @@ pub(crate) fn ensure(locked: &Locked<'_>, network: &Network, host: &mut Socket) 
 ///
 /// # Errors
 /// As [`find`].
-pub(crate) fn foresee(network: &Network, host: &mut Socket) -> Result<(Link, Vec<Op>)> {
+pub(crate) fn foresee(network: &Network, host: &mut Socket) -> Result<(Link, Vec<HostOp>)> {
     let mut steps = Vec::new();
     let link = foresee_link(&network.parent, network.recipe()?, &mut steps, host)?;
     network.check_parent(&link)?;
@@ -70,7 +70,7 @@ pub(crate) fn foresee(network: &Network, host: &mut Socket) -> Result<(Link, Vec
 fn foresee_link(
     name: &IfName,
     recipe: Option<ParentSpec>,
-    steps: &mut Vec<Op>,
+    steps: &mut Vec<HostOp>,
     host: &mut Socket,
 ) -> Result<Link> {
     if let Some(link) = host.link(name)? {
@@ -81,7 +81,7 @@ fn foresee_link(
         Some(base) => Some(foresee_link(base, ParentSpec::of_name(base)?, steps, host)?),
         None => None,
     };
-    steps.push(Op::MakeParent { name: name.clone(), recipe: recipe.clone() });
+    steps.push(HostOp::MakeParent { name: name.clone(), recipe: recipe.clone() });
     Ok(recipe.link(name, base.as_ref()))
 }
 

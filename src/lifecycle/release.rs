@@ -35,7 +35,7 @@ pub(crate) fn remaining(record: &Record, host: &mut Socket) -> Result<Remaining>
     let Some(own) = record.own() else { return Ok(Remaining::Nowhere) };
     let nsid = own.nsid.filter(|_| !record.is_pending());
     if let Some(nsid) = nsid {
-        if !kernel::remains(&plan::detach(record), nsid, host)? {
+        if kernel::remaining(&plan::detach(record), nsid, host)?.is_empty() {
             return Ok(Remaining::Nowhere);
         }
     }

@@ -59,17 +59,13 @@ pub(crate) struct LinkNetns {
     pub nsid: i32,
 }
 
-/// A link of the host, with what it is plugged into.
+/// A link of the host, and whether it is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostLinkInfo {
     /// What rtnetlink tells of it.
     pub link: Link,
     /// Whether it is connected (`IFLA_CARRIER`).
     pub carrier: bool,
-    /// The number of the link it is a port of (`IFLA_MASTER`).
-    pub master: Option<u32>,
-    /// Whether it is a wireless one.
-    pub wireless: bool,
 }
 
 impl Link {

@@ -16,12 +16,10 @@ use super::attr::{Attribute, attribute, nested, octets};
 use super::link_info;
 pub(crate) use super::nlmsg::Message;
 use crate::error::{Error, Result};
-use crate::net::driver::Driver;
-use crate::net::link_options::LinkOptions;
-use crate::net::mac::MacAddr;
 use crate::net::name::IfName;
 use crate::net::route::{Route, RouteType, TableId};
 use crate::net::vlan::VlanProtocol;
+use crate::plan::CreateLink;
 use crate::plan::persistent::PROTOCOL;
 
 /// Of linux/rtnetlink.h, which neli lacks.
@@ -140,38 +138,20 @@ pub(super) fn ether_type(protocol: VlanProtocol) -> u16 {
     }
 }
 
-/// A link to make for a container.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NewLink<'a> {
-    pub(crate) tuning: &'a LinkOptions,
-    pub(crate) name: &'a IfName,
-    /// The parent's ifindex on the host.
-    pub(crate) parent_index: u32,
-    pub(crate) driver: Driver,
-    /// Its MAC address, if it is not the kernel's choice.
-    pub(crate) mac: Option<MacAddr>,
-    /// Its MTU, if it is not the parent's.
-    pub(crate) mtu: Option<u32>,
-    /// Its limit for broadcasts that are not queued.
-    pub(crate) bclim: Option<i32>,
-    /// Its device group.
-    pub(crate) group: u32,
-}
-
 /// `ip link add link PARENT name NAME netns NETNS group GROUP [address MAC] [mtu MTU] type …`
 ///
 /// The message is sent on a socket of the host. The kernel makes the link in the container's namespace, with its own name,
 /// so that it never shows on the host.
-pub(crate) fn create_link(new: NewLink<'_>, netns: BorrowedFd<'_>) -> Result<Message> {
+pub(crate) fn create_link(create: &CreateLink, netns: BorrowedFd<'_>) -> Result<Message> {
     let attributes = [
-        Some(attribute(Ifla::Ifname, new.name.as_str())),
-        Some(attribute(Ifla::Link, new.parent_index)),
+        Some(attribute(Ifla::Ifname, create.name.as_str())),
+        Some(attribute(Ifla::Link, create.parent_index)),
         Some(attribute(Ifla::NetNsFd, netns.as_raw_fd())),
-        Some(attribute(Ifla::Group, new.group)),
-        Some(link_info::write(new.driver, new.bclim, new.tuning)),
-        new.mac.map(|mac| attribute(Ifla::Address, mac.bytes())),
-        new.mtu.map(|mtu| attribute(Ifla::Mtu, mtu)),
-        new.tuning.txqueuelen.map(|length| attribute(Ifla::Txqlen, length)),
+        Some(attribute(Ifla::Group, create.group)),
+        Some(link_info::write(create.driver, create.bclim, &create.options)),
+        create.mac.map(|mac| attribute(Ifla::Address, mac.bytes())),
+        create.mtu.map(|mtu| attribute(Ifla::Mtu, mtu)),
+        create.options.txqueuelen.map(|length| attribute(Ifla::Txqlen, length)),
     ];
     link(Rtm::Newlink, NEW, 0, attributes.into_iter().flatten())
 }

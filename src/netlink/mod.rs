@@ -4,7 +4,7 @@
 pub(crate) mod attr;
 mod channel;
 mod contents;
-mod explain;
+pub(crate) mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
 pub(crate) mod host_message;
@@ -17,7 +17,7 @@ pub(crate) mod routes;
 mod socket;
 mod ways;
 
-pub(crate) use explain::{explain, is_in_use};
+pub(crate) use explain::is_in_use;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fuzz::{fuzz, fuzz_messages};
 pub(crate) use socket::{Socket, refused};

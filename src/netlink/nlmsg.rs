@@ -12,7 +12,7 @@ use neli::{Size, ToBytes};
 use crate::error::{Error, Result};
 
 /// One message to the kernel, without its sequence number.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Message(Vec<u8>);
 
 impl Message {

@@ -1,4 +1,4 @@
-//! A plan: the kernel operations of an attach or detach, in order, as plain values.
+//! What an attach and a detach do in the container's network namespace, as values in the order in which they are done.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,62 +7,37 @@ use ipnet::IpNet;
 
 use crate::escape::shell::Line;
 use crate::ledger::record::{Attached, Record};
-use crate::net::driver::{Driver, Kind};
+use crate::net::driver::Kind;
 use crate::net::ipv6::{self, Advertised};
-use crate::net::link_options::{LinkOptions, Sysctl, SysctlValue};
-use crate::net::mac::MacAddr;
-use crate::net::mark::{self, Mark};
+use crate::net::link_options::{Sysctl, SysctlValue};
+use crate::net::mark::Mark;
 use crate::net::name::IfName;
-use crate::net::parent::ParentSpec;
 use crate::net::route::{Route, Table, TableId};
 use crate::net::seal::Alias;
+use crate::plan::create_link::CreateLink;
 use crate::plan::persistent::{PROTOCOL, Persistent};
+use crate::plan::{ip, set_up};
 
-/// One kernel operation. Links are named by their name in the container, so a plan can be made, compared and
-/// shown before anything exists.
+/// One link of an attach: it is made, and then configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Op {
-    /// Makes a link in the container's namespace, down, with its final name.
-    CreateLink {
-        /// Its name.
-        name: IfName,
-        /// The parent's name, for people.
-        parent: IfName,
-        /// The parent's ifindex on the host.
-        parent_index: u32,
-        /// Its type and mode; the mode is always sent.
-        driver: Driver,
-        /// Its MAC address, if asked for.
-        mac: Option<MacAddr>,
-        /// Its MTU, if not the parent's.
-        mtu: Option<u32>,
-        /// Its limit for unqueued broadcasts, if not the kernel's.
-        bclim: Option<i32>,
-        /// What it is given besides; sysctls come later.
-        tuning: LinkOptions,
-        /// The device group by which it is known until it is marked.
-        group: u32,
-    },
-    /// Makes a parent on the host, marks it as ours and sets it up.
-    MakeParent {
-        /// Its name.
-        name: IfName,
-        /// What it is.
-        recipe: ParentSpec,
-    },
-    /// Deletes a parent that we have made.
-    DeleteParent {
-        /// Its name.
-        name: IfName,
-    },
-    /// Switches IPv6 on or off for a link (`net.ipv6.conf.LINK.disable_ipv6`), before it is set up.
+pub(crate) struct LinkPlan {
+    /// Makes the link.
+    pub create: CreateLink,
+    /// What is done to it then.
+    pub configure: Vec<Configure>,
+}
+
+/// What is done to a link that was made. Links are named, so that a plan can be shown before anything exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Configure {
+    /// Switches IPv6 on or off (`net.ipv6.conf.LINK.disable_ipv6`), before the link is set up.
     SetIpv6 {
         /// The link.
         link: IfName,
-        /// What it takes from routers; `None` switches it off.
+        /// What it takes from routers; `None` switches IPv6 off.
         advertised: Option<Advertised>,
     },
-    /// Sets a sysctl of a link.
+    /// Sets a sysctl.
     SetSysctl {
         /// The link.
         link: IfName,
@@ -71,26 +46,26 @@ pub(crate) enum Op {
         /// Its value.
         value: SysctlValue,
     },
-    /// Has the kernel announce the addresses of one family that a link has when it is set up, once
+    /// Has the kernel announce the addresses of one family once, when the link is set up
     /// (`net.ipv4.conf.LINK.arp_notify`, `net.ipv6.conf.LINK.ndisc_notify`).
     SetNotify {
         /// The link.
         link: IfName,
-        /// Whether it is for IPv4.
+        /// IPv4, or else IPv6.
         is_v4: bool,
     },
-    /// Gives a link an address; IPv6 without duplicate address detection, so that it can be used at once.
+    /// Adds an address; IPv6 without duplicate address detection, so that it can be used at once.
     AddAddress {
         /// The link.
         link: IfName,
         /// The address with its prefix length.
         address: IpNet,
     },
-    /// Marks a link as ours and sets it up.
+    /// Marks the link as ours and sets it up.
     SetUp {
         /// The link.
         link: IfName,
-        /// The mark; its seal comes when the link is there.
+        /// The mark; its seal is made when the link is there.
         alias: Alias,
     },
     /// Adds a route.
@@ -109,135 +84,111 @@ pub(crate) enum Op {
         /// The table.
         table: TableId,
     },
-    /// Deletes a rule or route that does not go with a link, if its protocol is ours.
-    DeleteLasting(Persistent),
-    /// Deletes a link, if kind and mark are ours.
-    DeleteLink {
-        /// Its name when it was made, or to be made.
-        name: IfName,
-        /// Its number; unknown if the attach was cut short.
-        ifindex: Option<u32>,
-        /// Its type.
-        kind: Kind,
-        /// The mark it must carry, or the group of that mark.
-        mark: Mark,
-    },
 }
 
-/// The operations that make what `record` says: each link is made, addressed, set up, routed. Where addresses are
-/// probed for, links that shall get them are made and set up without, and [`settle`] does the rest.
-pub(crate) fn attach(record: &Record) -> Vec<Op> {
-    let mut plan = Vec::new();
-    for (mark, attached) in record.marked() {
+/// One step of a detach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// Deletes a rule or route that does not go with a link, if its protocol is ours.
+    Persistent(Persistent),
+    /// Deletes a link, if kind and mark are ours.
+    Link(OurLink),
+}
+
+/// A link that was made for a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OurLink {
+    /// Its name when it was made, or to be made.
+    pub name: IfName,
+    /// Its number; unknown if the attach was cut short.
+    pub ifindex: Option<u32>,
+    /// Its type.
+    pub kind: Kind,
+    /// The mark that it bears, or whose group it has.
+    pub mark: Mark,
+}
+
+/// What makes the links of `record`: each is made, addressed, set up, routed. If addresses are probed for, their links are
+/// made and set up without them, and [`settle`] does the rest.
+pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
+    let link = |(mark, attached): (Mark, &Attached)| {
+        let create = CreateLink::of(attached, mark.group());
         let link = &attached.ifname;
-        plan.push(Op::CreateLink {
-            name: link.clone(),
-            parent: attached.parent.clone(),
-            parent_index: attached.parent_index,
-            driver: attached.driver,
-            mac: attached.mac,
-            mtu: attached.mtu,
-            bclim: attached.bclim,
-            tuning: attached.tuning.clone(),
-            group: mark.group(),
-        });
         // Without an IPv6 address of ours the container gets one from a router only if it is to.
         let advertised = attached.has_ipv6().then_some(attached.advertised);
-        plan.push(Op::SetIpv6 { link: link.clone(), advertised });
+        let mut configure = vec![Configure::SetIpv6 { link: link.clone(), advertised }];
         if attached.detection.is_none() {
-            plan.extend(notify(attached));
+            configure.extend(notify(attached));
         }
-        let sysctl = |(sysctl, value): (&Sysctl, &SysctlValue)| {
-            let (sysctl, value) = (sysctl.clone(), value.clone());
-            Op::SetSysctl { link: link.clone(), sysctl, value }
-        };
-        plan.extend(attached.tuning.sysctls.iter().map(sysctl));
+        configure.extend(attached.tuning.sysctls.iter().map(|(sysctl, value)| Configure::SetSysctl {
+            link: link.clone(),
+            sysctl: sysctl.clone(),
+            value: value.clone(),
+        }));
         if attached.detection.is_none() {
-            plan.extend(addresses(attached));
+            configure.extend(addresses(attached));
         }
-        plan.push(Op::SetUp { link: link.clone(), alias: Alias { mark, seal: None } });
+        configure.push(Configure::SetUp { link: link.clone(), alias: Alias { mark, seal: None } });
         if !record.is_probed() {
-            plan.extend(routes(attached));
+            configure.extend(routes(attached));
         }
-    }
-    plan
+        LinkPlan { create, configure }
+    };
+    record.marked().map(link).collect()
 }
 
 /// What is left to do for `attached`, one of a record whose addresses have been probed for: routes depend on them all.
-pub(crate) fn settle(attached: &Attached) -> Vec<Op> {
+pub(crate) fn settle(attached: &Attached) -> Vec<Configure> {
     let addresses = addresses(attached).filter(|_| attached.detection.is_some());
     addresses.chain(routes(attached)).collect()
 }
 
-fn addresses(attached: &Attached) -> impl Iterator<Item = Op> {
-    let address = |&address: &IpNet| Op::AddAddress { link: attached.ifname.clone(), address };
+fn addresses(attached: &Attached) -> impl Iterator<Item = Configure> {
+    let address = |&address: &IpNet| Configure::AddAddress { link: attached.ifname.clone(), address };
     attached.addresses.iter().map(address)
 }
 
 /// The routes of `attached`, and its rules: those depend on routes.
-fn routes(attached: &Attached) -> impl Iterator<Item = Op> {
-    let add = |&route: &Route, table| Op::AddRoute { link: attached.ifname.clone(), route, table };
+fn routes(attached: &Attached) -> impl Iterator<Item = Configure> {
+    let add = |&route: &Route, table| Configure::AddRoute { link: attached.ifname.clone(), route, table };
     let main = attached.routes.iter().map(move |route| add(route, None));
     let apart = attached.table.iter().flat_map(move |Table { id, routes }| {
-        let rule = |address: &IpNet| Op::AddRule { from: address.addr(), table: *id };
+        let rule = |address: &IpNet| Configure::AddRule { from: address.addr(), table: *id };
         let rules = attached.addresses.iter().map(rule);
         routes.iter().map(move |route| add(route, Some(*id))).chain(rules)
     });
     main.chain(apart)
 }
 
-fn notify(attached: &Attached) -> impl Iterator<Item = Op> {
+fn notify(attached: &Attached) -> impl Iterator<Item = Configure> {
     let any = |is_v4| attached.addresses.iter().any(|net| net.addr().is_ipv4() == is_v4);
     let families = [true, false].into_iter().filter(move |&is_v4| attached.announcements > 0 && any(is_v4));
-    families.map(|is_v4| Op::SetNotify { link: attached.ifname.clone(), is_v4 })
+    families.map(|is_v4| Configure::SetNotify { link: attached.ifname.clone(), is_v4 })
 }
 
-/// The operations that take away what `record` says: its links, the last one first, each after what would outlive it,
-/// for by its link a container is known to have been there.
-pub(crate) fn detach(record: &Record) -> Vec<Op> {
+/// What deletes the links of `record`: the last one first, each after what would outlive it, for by its link a container is
+/// known to have been there.
+pub(crate) fn detach(record: &Record) -> Vec<Removal> {
     let mut plan = Vec::new();
-    let delete = |(mark, attached): (Mark, &Attached)| Op::DeleteLink {
-        name: attached.ifname.clone(),
-        ifindex: attached.ifindex,
-        kind: attached.driver.kind(),
-        mark,
-    };
     for (mark, attached) in record.marked().rev() {
-        plan.extend(attached.lasting().map(Op::DeleteLasting));
-        plan.push(delete((mark, attached)));
+        plan.extend(attached.lasting().map(Removal::Persistent));
+        let (name, ifindex, kind) = (attached.ifname.clone(), attached.ifindex, attached.driver.kind());
+        plan.push(Removal::Link(OurLink { name, ifindex, kind, mark }));
     }
     plan
 }
 
-impl Op {
-    /// The command of iproute2 (or sysctl) that does the same: inside the container, and for parents on the host.
+impl LinkPlan {
+    /// The commands that do the same in the container.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = Line> {
+        std::iter::once(self.create.line()).chain(self.configure.iter().map(Configure::line))
+    }
+}
+
+impl Configure {
+    /// The command of iproute2, or sysctl, that does the same in the container.
     pub(crate) fn line(&self) -> Line {
-        let up = |line: Line, link: &IfName, mark: &dyn fmt::Display| {
-            line.named("dev", link).text("alias").word(mark).text("up")
-        };
         match self {
-            Self::CreateLink { name, parent, driver, mac, mtu, bclim, tuning, .. } => {
-                let line = Line::of("ip link add link").word(parent).text("name").word(name);
-                let line = line.option("address", *mac).option("mtu", *mtu);
-                let line = line.option("txqueuelen", tuning.txqueuelen).text("type").split(driver);
-                let line = line.option("bclim", *bclim).option("bcqueuelen", tuning.bcqueuelen);
-                let line = if tuning.source_macs.is_empty() { line } else { line.text("macaddr set") };
-                line.words(&tuning.source_macs)
-            }
-            Self::MakeParent { name, recipe } => {
-                let make = match recipe {
-                    ParentSpec::Vlan { base, id, protocol } => Line::of("ip link add link")
-                        .word(base)
-                        .text("name")
-                        .word(name)
-                        .text("type vlan protocol")
-                        .word(protocol)
-                        .text("id")
-                        .word(id),
-                    ParentSpec::Dummy => Line::of("ip link add").named("name", name).text("type dummy"),
-                };
-                make.and(&up(Line::of("ip link set"), name, &mark::PARENT))
-            }
             Self::SetIpv6 { link, advertised } => {
                 let all = ipv6::sysctls(advertised.as_ref()).into_iter();
                 let settings = all.map(|(key, value)| format!("net/ipv6/conf/{link}/{key}={value}"));
@@ -259,7 +210,7 @@ impl Op {
                 let line = line.text("dev").word(link);
                 if address.addr().is_ipv6() { line.text("nodad") } else { line }
             }
-            Self::SetUp { link, alias } => up(Line::of("ip link set"), link, alias),
+            Self::SetUp { link, alias } => set_up(link, alias),
             Self::AddRoute { link, route, table } => {
                 let line = ip(route.to.addr()).text("route add").split(route);
                 let line = match route.leads_on() {
@@ -272,30 +223,36 @@ impl Op {
                 let line = ip(*from).text("rule add from").word(from).text("lookup").word(table);
                 line.text("protocol").word(PROTOCOL)
             }
-            Self::DeleteLasting(lasting) => {
-                let line = match lasting {
-                    Persistent::Rule { from, .. } => ip(*from).text("rule del"),
-                    Persistent::Route { route, .. } => ip(route.to.addr()).text("route del"),
-                };
-                line.split(lasting).text("protocol").word(PROTOCOL)
-            }
-            Self::DeleteLink { name, .. } | Self::DeleteParent { name } => {
-                Line::of("ip link del").named("dev", name)
-            }
         }
     }
 }
 
-impl fmt::Display for Op {
-    /// The command of [`Op::line`].
+impl Removal {
+    /// The command of iproute2 that does the same in the container.
+    pub(crate) fn line(&self) -> Line {
+        match self {
+            Self::Persistent(persistent) => {
+                let line = match persistent {
+                    Persistent::Rule { from, .. } => ip(*from).text("rule del"),
+                    Persistent::Route { route, .. } => ip(route.to.addr()).text("route del"),
+                };
+                line.split(persistent).text("protocol").word(PROTOCOL)
+            }
+            Self::Link(link) => Line::of("ip link del").named("dev", &link.name),
+        }
+    }
+}
+
+impl fmt::Display for Configure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.line().fmt(f)
     }
 }
 
-/// `ip`, for the family of `address`; IPv4 needs no option.
-fn ip(address: IpAddr) -> Line {
-    if address.is_ipv4() { Line::of("ip") } else { Line::of("ip -6") }
+impl fmt::Display for Removal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.line().fmt(f)
+    }
 }
 
 #[cfg(test)]
@@ -318,8 +275,12 @@ mod tests {
              "table": {"id": 101, "routes": [{"to": "0.0.0.0/0", "via": "198.51.100.1", "onlink": true}]}}
         ]}"#;
 
-    fn lines(plan: &[Op]) -> Vec<String> {
-        plan.iter().map(Op::to_string).collect()
+    fn lines(plan: &[LinkPlan]) -> Vec<String> {
+        plan.iter().flat_map(LinkPlan::lines).map(|line| line.to_string()).collect()
+    }
+
+    fn each(steps: &[impl ToString]) -> Vec<String> {
+        steps.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -348,7 +309,7 @@ mod tests {
         );
         let back = detach(&record);
         assert_eq!(
-            lines(&back),
+            each(&back),
             [
                 "ip route del blackhole 10.9.0.0/16 protocol 117",
                 "ip rule del from 10.1.0.0 lookup 101 protocol 117",
@@ -356,8 +317,10 @@ mod tests {
                 "ip link del eth0"
             ]
         );
-        assert!(matches!(&back[2], Op::DeleteLink { ifindex: Some(12), kind: Kind::Ipvlan, mark, .. }
-            if mark.to_string() == "underlay:web:1:7:8:san"));
+        assert!(
+            matches!(&back[2], Removal::Link(OurLink { ifindex: Some(12), kind: Kind::Ipvlan, mark, .. })
+            if mark.to_string() == "underlay:web:1:7:8:san")
+        );
     }
 
     #[test]
@@ -381,7 +344,7 @@ mod tests {
             plan[6..],
             ["ip addr add 10.1.0.0/31 dev eth1", "ip link set eth1 alias underlay:web:1:7:8:san up",]
         );
-        let settled: Vec<_> = record.attachments().iter().map(|attached| lines(&settle(attached))).collect();
+        let settled: Vec<_> = record.attachments().iter().map(|attached| each(&settle(attached))).collect();
         assert_eq!(
             settled[0],
             [

@@ -135,7 +135,7 @@ fn answers() {
         bed.assert_nothing_held();
         assert_eq!(set_aside(&bed), serde_json::json!({ LIAR: 8 }));
     }
-    let what = format!("8 addresses are set aside on eth0, for others answered: 8 by {LIAR}");
+    let what = format!("addresses in quarantine on eth0, because other hosts answered: 8 by {LIAR}");
     assert_eq!(doctors_word(&bed), Some(("warning".to_owned(), what)));
     // As long as it lies nobody gets one, and what is asked for again is set aside again.
     let_time_go(&bed);

@@ -1,4 +1,4 @@
-//! What is done on the host that it can talk to its containers, as plain values.
+//! What is done in the host's network namespace: to parents, and to the host's own links and its routes to containers.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,12 +7,24 @@ use std::net::IpAddr;
 use crate::escape::shell::Line;
 use crate::ledger::host_link::{HostLink, HostRoute};
 use crate::net::link::Link;
+use crate::net::mark;
 use crate::net::name::IfName;
+use crate::net::parent::ParentSpec;
 use crate::net::route::Route;
+use crate::plan::{CreateLink, ip, set_up};
 
 /// One operation in the host's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HostOp {
+    /// Makes a parent, marks it as ours and sets it up.
+    MakeParent {
+        /// Its name.
+        name: IfName,
+        /// What it is.
+        recipe: ParentSpec,
+    },
+    /// Deletes a parent that underlay has made.
+    DeleteParent(IfName),
     /// Makes the host's link anew: with its addresses, marked and up; what is left of an older one goes.
     MakeLink(Box<HostLink>),
     /// Deletes the host's link, and its routes with it.
@@ -54,44 +66,73 @@ impl Present {
     }
 }
 
-/// What makes the host's link such that it has the routes `wanted`, and no others.
-pub(crate) fn settle(link: &HostLink, wanted: &[HostRoute], present: Option<&Present>) -> Vec<HostOp> {
-    let add = |route: &HostRoute| HostOp::AddRoute(link.name.clone(), *route);
-    let Some(present) = present.filter(|present| present.is_whole(link)) else {
-        let make = HostOp::MakeLink(Box::new(link.clone()));
-        return std::iter::once(make).chain(wanted.iter().map(add)).collect();
-    };
-    let is_wanted = |to: &&IpAddr| !wanted.iter().any(|route| route.to == **to);
-    let surplus = present.routes.iter().filter(is_wanted);
-    let surplus = surplus.map(|&to| HostOp::DeleteRoute(link.name.clone(), to));
-    surplus.chain(wanted.iter().filter(|route| !present.routes.contains(&route.to)).map(add)).collect()
+/// What makes the host's link such that it has the routes that are wanted, and no others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// True if the link is made anew, and has no routes then.
+    pub make: bool,
+    /// The routes that go.
+    pub delete: Vec<IpAddr>,
+    /// The routes that are added.
+    pub add: Vec<HostRoute>,
+}
+
+impl Changes {
+    /// What makes `link`, which is `present`, such that it has the routes `wanted`.
+    pub(crate) fn of(link: &HostLink, wanted: &[HostRoute], present: Option<&Present>) -> Self {
+        let Some(present) = present.filter(|present| present.is_whole(link)) else {
+            return Self { make: true, delete: Vec::new(), add: wanted.to_vec() };
+        };
+        let is_wanted = |to: &IpAddr| wanted.iter().any(|route| route.to == *to);
+        let delete = present.routes.iter().filter(|to| !is_wanted(to)).copied().collect();
+        let add = wanted.iter().filter(|route| !present.routes.contains(&route.to)).copied().collect();
+        Self { make: false, delete, add }
+    }
+
+    /// The operations on `link`, in the order in which they are done.
+    pub(crate) fn ops(&self, link: &HostLink) -> Vec<HostOp> {
+        let make = self.make.then(|| HostOp::MakeLink(Box::new(link.clone())));
+        let delete = self.delete.iter().map(|&to| HostOp::DeleteRoute(link.name.clone(), to));
+        let add = self.add.iter().map(|&route| HostOp::AddRoute(link.name.clone(), route));
+        make.into_iter().chain(delete).chain(add).collect()
+    }
 }
 
 impl HostOp {
     /// The commands of iproute2 (and sysctl) that do the same on the host.
     pub(crate) fn line(&self) -> Line {
         match self {
+            Self::MakeParent { name, recipe } => {
+                let make = match recipe {
+                    ParentSpec::Vlan { base, id, protocol } => Line::of("ip link add link")
+                        .word(base)
+                        .text("name")
+                        .word(name)
+                        .text("type vlan protocol")
+                        .word(protocol)
+                        .text("id")
+                        .word(id),
+                    ParentSpec::Dummy => Line::of("ip link add").named("name", name).text("type dummy"),
+                };
+                make.and(&set_up(name, &mark::PARENT))
+            }
             Self::MakeLink(link) => {
                 let name = &link.name;
-                let line = Line::of("ip link add link").word(&link.parent).text("name").word(name);
-                let line = line.option("address", link.mac).option("mtu", link.mtu);
-                let mut line = line.text("type").split(link.driver);
+                let mut line = CreateLink::of_host(link).line();
                 let settings = link.sysctls(name).map(|(setting, value)| format!("net/{setting}={value}"));
                 line = line.and(&Line::of("sysctl -w").words(settings));
                 for address in &link.addresses {
-                    let add = ip(address).text("addr add").word(address).text("dev").word(name);
+                    let add = ip(*address).text("addr add").word(address).text("dev").word(name);
                     line = line.and(&add.text("noprefixroute"));
                 }
-                let up =
-                    Line::of("ip link set").named("dev", name).text("alias").word(link.mark()).text("up");
-                line.and(&up)
+                line.and(&set_up(name, &link.mark()))
             }
-            Self::DeleteLink(name) => Line::of("ip link del").named("dev", name),
+            Self::DeleteLink(name) | Self::DeleteParent(name) => Line::of("ip link del").named("dev", name),
             Self::AddRoute(link, HostRoute { to, source }) => {
-                let line = ip(to).text("route add").word(to).text("dev").word(link);
+                let line = ip(*to).text("route add").word(to).text("dev").word(link);
                 line.text("src").word(source)
             }
-            Self::DeleteRoute(link, to) => ip(to).text("route del").word(to).text("dev").word(link),
+            Self::DeleteRoute(link, to) => ip(*to).text("route del").word(to).text("dev").word(link),
         }
     }
 }
@@ -101,10 +142,6 @@ impl fmt::Display for HostOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.line().fmt(f)
     }
-}
-
-fn ip(address: &IpAddr) -> Line {
-    if address.is_ipv4() { Line::of("ip") } else { Line::of("ip -6") }
 }
 
 #[cfg(test)]
@@ -160,10 +197,12 @@ mod tests {
         let record: Record = serde_json::from_str(RECORD).unwrap();
         let wanted = link.open_routes([&record], &Ways::default());
         let lines = |present: Option<&Present>| {
-            settle(&link, &wanted, present).iter().map(ToString::to_string).collect::<Vec<_>>()
+            let ops = Changes::of(&link, &wanted, present).ops(&link);
+            ops.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let make = "ip link add link eth0 name ulh-lan address 02:00:00:00:00:05 type macvlan mode bridge && \
                     sysctl -w net/ipv4/conf/ulh-lan/arp_filter=1 net/ipv4/conf/ulh-lan/arp_announce=2 \
+                    net/ipv4/conf/ulh-lan/arp_notify=1 net/ipv6/conf/ulh-lan/ndisc_notify=1 \
                     net/ipv6/conf/ulh-lan/accept_ra=0 net/ipv6/conf/ulh-lan/disable_ipv6=0 && \
                     ip addr add 10.0.0.5 dev ulh-lan noprefixroute && \
                     ip -6 addr add 2001:db8::5 dev ulh-lan noprefixroute && \

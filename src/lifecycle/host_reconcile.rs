@@ -1,0 +1,119 @@
+//! The host's own links as the containers that live need them: what `gc` and `boot` make, and delete.
+
+use crate::config::settings::Settings;
+use crate::error::{Kind, Result};
+use crate::escape::shell::Line;
+use crate::ipam;
+use crate::kernel::{self, NetnsFile};
+use crate::ledger::host_link::HostLink;
+use crate::ledger::record::Record;
+use crate::ledger::{Locked, Records, Store};
+use crate::lifecycle::host_access::{drop_unneeded, found, known, make_link};
+use crate::lifecycle::host_conflicts::{Host, HostProbes};
+use crate::netlink::Socket;
+use crate::plan::host::{Changes, HostOp, Present};
+
+/// What [`settle`] will do when the dead among `records` have been taken back, as commands that do the same.
+///
+/// # Errors
+/// When ledger or kernel cannot be read.
+pub(crate) fn review(
+    store: &Store,
+    records: &[Record],
+    in_doubt: bool,
+    host: &mut Socket,
+) -> Result<Vec<String>> {
+    let mut steps = Vec::new();
+    let living: Vec<_> = records.iter().filter(|record| kernel::lives(&record.holder)).collect();
+    // Who knows what the records need that cannot be read? What is damaged is mended by then.
+    let all_known = !in_doubt && !store.records()?.unknown.iter().any(|(_, kind)| kind.is_left_alone());
+    for network in store.host_links()? {
+        let Some(link) = known(store, &network)? else { continue };
+        let is_used = living.iter().any(|record| record.uses_host_link(&network));
+        if is_used || in_doubt || store.keeps_host_link(&link) {
+            if let Some(changes) = changes(&link, living.iter().copied(), all_known, host)? {
+                steps.extend(changes.ops(&link).iter().map(ToString::to_string));
+            }
+            continue;
+        }
+        if !all_known {
+            continue;
+        }
+        if host.link(&link.name)?.is_some_and(|found| link.is(&found)) {
+            steps.push(HostOp::DeleteLink(link.name.clone()).to_string());
+        }
+        if !store.has_network(&network)? {
+            let paths = store.paths_of_host_link(&link);
+            steps.extend(paths.iter().map(|path| Line::of("rm").path(path).to_string()));
+        }
+    }
+    Ok(steps)
+}
+
+/// What makes the host's link as those `living` need it. `None` if the link of that name is not ours: it is left alone. So
+/// are routes that no known container needs, unless all are known.
+fn changes<'a>(
+    link: &HostLink,
+    living: impl IntoIterator<Item = &'a Record>,
+    all_known: bool,
+    host: &mut Socket,
+) -> Result<Option<Changes>> {
+    let present = match found(link, host) {
+        Err(error) if error.kind() == Kind::Taken => {
+            log::warn!("{error}");
+            return Ok(None);
+        }
+        present => present?,
+    };
+    let routes = present.as_ref().map(|present| host.routes_of(present.link.ifindex, None)).transpose()?;
+    let present =
+        present.map(|present| Present::new(present.link, present.addresses, &routes.unwrap_or_default()));
+    let mut changes = Changes::of(link, &link.open_routes(living, &host.ways()?), present.as_ref());
+    if !all_known {
+        changes.delete.clear();
+    }
+    Ok(Some(changes))
+}
+
+/// Makes every one of the host's links such as the containers need it that live.
+///
+/// # Errors
+/// When one cannot be made so.
+pub(crate) fn settle(
+    locked: &Locked<'_>,
+    settings: &Settings,
+    netns: &NetnsFile,
+    host: &mut Socket,
+) -> Result<()> {
+    let store = locked.store();
+    let networks = store.host_links()?;
+    if networks.is_empty() {
+        return Ok(());
+    }
+    let (on_host, ways) = (host.addresses()?.into_iter().collect(), host.ways()?);
+    let present = ipam::reserve::Present { on_host, ways, ..Default::default() };
+    let mut place = Host { settings, netns, present: &present, probes: HostProbes::new() };
+    for network in networks {
+        drop_unneeded(locked, &network, host)?;
+        let Some(mut link) = known(store, &network)? else { continue };
+        let Records { sound, unknown } = store.records()?;
+        let living: Vec<_> = sound.iter().filter(|record| kernel::lives(&record.holder)).collect();
+        let is_used = living.iter().any(|record| record.uses_host_link(&network));
+        if !is_used && !store.is_in_doubt()? && !store.keeps_host_link(&link) {
+            continue;
+        }
+        let all_known = !store.is_in_doubt()? && unknown.is_empty();
+        let Some(changes) = changes(&link, living.iter().copied(), all_known, host)? else { continue };
+        if changes.make {
+            link = make_link(locked, &link, &mut place, host)?;
+        }
+        if let Some(ifindex) = link.ifindex {
+            kernel::delete_host_routes(&link.name, ifindex, &changes.delete, host)?;
+            kernel::add_host_routes(&link.name, ifindex, &changes.add, host)?;
+        }
+        if changes.make {
+            locked.write_host_link(&link)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! The making of a macvlan or ipvlan link, a container's or the host's own.
+
+use std::fmt;
+
+use crate::escape::shell::Line;
+use crate::ledger::host_link::HostLink;
+use crate::ledger::record::Attached;
+use crate::net::driver::Driver;
+use crate::net::link_options::LinkOptions;
+use crate::net::mac::MacAddr;
+use crate::net::name::IfName;
+
+/// Makes a link, down, with all that a link can be made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CreateLink {
+    /// Its name.
+    pub name: IfName,
+    /// The parent's name, for people.
+    pub parent: IfName,
+    /// The parent's ifindex on the host.
+    pub parent_index: u32,
+    /// Its type and mode; the mode is always sent.
+    pub driver: Driver,
+    /// Its MAC address, if asked for.
+    pub mac: Option<MacAddr>,
+    /// Its MTU, if not the parent's.
+    pub mtu: Option<u32>,
+    /// Its limit for unqueued broadcasts, if not the kernel's.
+    pub bclim: Option<i32>,
+    /// What it is given besides; sysctls come later.
+    pub options: LinkOptions,
+    /// The device group by which a container's link is known until it is marked.
+    pub group: u32,
+}
+
+impl CreateLink {
+    /// The link of `attached`.
+    pub(crate) fn of(attached: &Attached, group: u32) -> Self {
+        Self {
+            name: attached.ifname.clone(),
+            parent: attached.parent.clone(),
+            parent_index: attached.parent_index,
+            driver: attached.driver,
+            mac: attached.mac,
+            mtu: attached.mtu,
+            bclim: attached.bclim,
+            options: attached.tuning.clone(),
+            group,
+        }
+    }
+
+    /// The host's own link `link`.
+    pub(crate) fn of_host(link: &HostLink) -> Self {
+        Self {
+            name: link.name.clone(),
+            parent: link.parent.clone(),
+            parent_index: link.parent_index,
+            driver: link.driver,
+            mac: link.mac,
+            mtu: link.mtu,
+            bclim: None,
+            options: LinkOptions::default(),
+            group: 0,
+        }
+    }
+
+    /// The same under another name, until it can have its own.
+    #[must_use]
+    pub(crate) fn named(&self, name: IfName) -> Self {
+        Self { name, ..self.clone() }
+    }
+
+    /// The command of iproute2 that does the same.
+    pub(crate) fn line(&self) -> Line {
+        let Self { name, parent, driver, mac, mtu, bclim, options, .. } = self;
+        let line = Line::of("ip link add link").word(parent).text("name").word(name);
+        let line = line.option("address", *mac).option("mtu", *mtu);
+        let line = line.option("txqueuelen", options.txqueuelen).text("type").split(driver);
+        let line = line.option("bclim", *bclim).option("bcqueuelen", options.bcqueuelen);
+        let line = if options.source_macs.is_empty() { line } else { line.text("macaddr set") };
+        line.words(&options.source_macs)
+    }
+}
+
+impl fmt::Display for CreateLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.line().fmt(f)
+    }
+}
