@@ -1,4 +1,4 @@
-//! `underlay cdi`, and the file it writes after each change of the networks.
+//! `underlay cdi`, and the CDI file after each change of the networks.
 
 use super::folders::program;
 use super::output;
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::ledger::{Locked, Store};
 use crate::oci::cdi;
 
-/// Writes the CDI file and says where.
+/// Writes the CDI file and prints its path.
 pub(super) fn write(store: &Store) -> Result<()> {
     let locked = store.lock(store.settings()?.lock_timeout())?;
     let path = store.cdi_path();
@@ -15,19 +15,16 @@ pub(super) fn write(store: &Store) -> Result<()> {
     for name in names.iter().filter(|name| !cdi::is_device_name(name)) {
         output::warning(&format!("network {name} is no device: in CDI a name ends with a letter or digit"));
     }
-    match is_there {
-        true => output::line(&path.display().to_string()),
-        false => {
-            output::warning(&format!("there is no network to be a device, and so no {}", path.display()));
-            Ok(())
-        }
+    if is_there {
+        return output::line(&path.display().to_string());
     }
+    output::warning(&format!("there is no network to be a device, and so no {}", path.display()));
+    Ok(())
 }
 
-/// Keeps the CDI file true. Networks are what they are without it: it is no reason to fail if it cannot be written.
+/// Updates the CDI file. A failure is a warning only: networks work without the file.
 pub(super) fn renew(locked: &Locked<'_>) {
-    let written = program(locked.store()).and_then(|program| locked.write_cdi(&program));
-    if let Err(error) = written {
+    if let Err(error) = program(locked.store()).and_then(|program| locked.write_cdi(&program)) {
         output::warning(&format!("{error}; the networks are no devices until `underlay cdi` succeeds"));
     }
 }

@@ -1,19 +1,15 @@
-//! Containers as people name them.
+//! Containers as arguments name them, and as tables show them.
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Store;
 use crate::ledger::record::Record;
 use crate::net::name::ContainerId;
 
-/// What the container `name` holds: an id, or the beginning of one.
-///
-/// # Errors
-/// When no container of the ledger is meant, or several are, or its record is damaged.
+/// Returns the record of the container whose id is `name`, or begins with it.
 pub(super) fn find(store: &Store, name: &str) -> Result<Record> {
-    if let Ok(id) = name.parse::<ContainerId>() {
-        if let Some(record) = store.record(&id)? {
-            return Ok(record);
-        }
+    let record = name.parse::<ContainerId>().ok().map(|id| store.record(&id)).transpose()?;
+    if let Some(record) = record.flatten() {
+        return Ok(record);
     }
     let mut records = store.records()?.sound;
     records.retain(|record| record.container.as_str().starts_with(name));
@@ -26,11 +22,8 @@ pub(super) fn find(store: &Store, name: &str) -> Result<Record> {
     }
 }
 
-/// The first twelve characters of a 64-digit id, as podman and docker show it; other ids as they are.
+/// Returns the first twelve characters of a 64-digit id, as podman and Docker show it; other ids as they are.
 pub(super) fn short(id: &str) -> String {
-    if id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) {
-        id.chars().take(12).collect()
-    } else {
-        id.to_owned()
-    }
+    let is_long = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    id.chars().take(if is_long { 12 } else { usize::MAX }).collect()
 }

@@ -1,4 +1,4 @@
-//! `underlay events`: what has happened, the oldest first.
+//! `underlay events`: the events since the boot, the oldest first.
 
 use super::output::{self, Format};
 use crate::error::Result;

@@ -1,7 +1,7 @@
 //! `underlay metrics`: what Prometheus reads, in its text format, version 0.0.4.
 
 use std::collections::BTreeSet;
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use super::network::inspect;
@@ -13,25 +13,10 @@ use crate::ledger::event::Event;
 use crate::ledger::record::Record;
 use crate::netlink::Socket;
 
-/// A metric with its samples: labels and value.
-struct Metric {
-    name: &'static str,
-    kind: &'static str,
-    help: &'static str,
-    samples: Vec<(String, u64)>,
-}
+/// The labels of each sample of a metric, and its value.
+type Samples = Vec<(String, u64)>;
 
-impl Metric {
-    fn new(name: &'static str, kind: &'static str, help: &'static str) -> Self {
-        Self { name, kind, help, samples: Vec::new() }
-    }
-
-    fn add(&mut self, labels: String, value: u64) {
-        self.samples.push((labels, value));
-    }
-}
-
-/// Labels with their values, as the text format wants them: `\`, `"` and line breaks escaped.
+/// Returns labels with their values, as the text format writes them: `\`, `"` and line breaks are escaped.
 fn labels(labels: &[(&str, &dyn Display)]) -> String {
     let escaped = |value: &dyn Display| {
         value.to_string().replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
@@ -41,51 +26,48 @@ fn labels(labels: &[(&str, &dyn Display)]) -> String {
 }
 
 pub(super) fn print(store: &Store) -> Result<()> {
-    let mut text = String::new();
-    for Metric { name, kind, help, samples } in addresses(store)?.into_iter().chain([events(store)?]) {
-        // Writing to a string does not fail.
-        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    let [in_use, free, quarantined, attachments] = of_networks(store)?;
+    let metrics = [
+        ("underlay_addresses_in_use", "gauge", "Addresses of a subnet that are held or reserved.", in_use),
+        ("underlay_addresses_free", "gauge", "Addresses of a pool that can be allocated.", free),
+        (
+            "underlay_addresses_quarantined",
+            "gauge",
+            "Addresses that other hosts on the LAN have.",
+            quarantined,
+        ),
+        ("underlay_attachments", "gauge", "Links of containers, alive and dead.", attachments),
+        ("underlay_events_total", "counter", "Events since the last boot.", events(store)?),
+    ];
+    for (name, kind, help, samples) in metrics {
+        output::line(&format!("# HELP {name} {help}"))?;
+        output::line(&format!("# TYPE {name} {kind}"))?;
         for (labels, value) in samples {
-            let _ = writeln!(text, "{name}{{{labels}}} {value}");
+            output::line(&format!("{name}{{{labels}}} {value}"))?;
         }
     }
-    text.trim_end().lines().try_for_each(output::line)
+    Ok(())
 }
 
-/// How full the networks are. One whose file is wrong is said, and the others go on.
-fn addresses(store: &Store) -> Result<[Metric; 4]> {
-    let mut used =
-        Metric::new("underlay_addresses_in_use", "gauge", "Addresses of a subnet that are held or reserved.");
-    let mut free = Metric::new("underlay_addresses_free", "gauge", "Addresses of a pool that can be picked.");
-    let mut aside = Metric::new(
-        "underlay_addresses_quarantined",
-        "gauge",
-        "Addresses that others on the LAN were seen to have.",
-    );
-    let mut links =
-        Metric::new("underlay_attachments", "gauge", "Links of containers, by whether those live.");
+/// Returns addresses in use, free, and in quarantine, and attachments. A network that cannot be read is reported and left out.
+fn of_networks(store: &Store) -> Result<[Samples; 4]> {
+    let [mut in_use, mut free, mut quarantined, mut attachments] = [const { Samples::new() }; 4];
     let records = store.records()?.sound;
     let mut host = Socket::open()?;
     let on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
     for name in store.network_names()? {
-        let network = match store.network(&name) {
-            Ok(network) => network,
-            Err(error) => {
-                output::error(&error);
-                continue;
-            }
-        };
+        let Ok(network) = store.network(&name).inspect_err(output::error) else { continue };
         let (own, vlans) = inspect::segments(store, &network, &records, &on_host, &mut host)?;
-        // Nobody has addresses on the link that carries many VLANs.
+        // The link that carries many VLANs has no addresses of containers.
         let own = (!network.is_of_many_vlans()).then_some(own);
         for segment in own.into_iter().chain(vlans) {
             let place = labels(&[("network", &name), ("parent", &segment.parent_link.name)]);
             for subnet in &segment.usage {
                 let labels = format!("{place},{}", labels(&[("subnet", &subnet.subnet)]));
-                used.add(labels.clone(), subnet.usage.in_use);
-                free.add(labels, subnet.usage.free);
+                in_use.push((labels.clone(), subnet.usage.in_use));
+                free.push((labels, subnet.usage.free));
             }
-            aside.add(place, segment.quarantine.len() as u64);
+            quarantined.push((place, segment.quarantine.len() as u64));
         }
         let count = |record: &Record| {
             record.attachments().iter().filter(|attached| attached.network == name).count() as u64
@@ -93,21 +75,18 @@ fn addresses(store: &Store) -> Result<[Metric; 4]> {
         let (alive, dead): (Vec<_>, Vec<_>) =
             records.iter().partition(|record| kernel::lives(&record.holder));
         for (state, records) in [("alive", alive), ("dead", dead)] {
-            links.add(labels(&[("network", &name), ("state", &state)]), records.into_iter().map(count).sum());
+            let labels = labels(&[("network", &name), ("state", &state)]);
+            attachments.push((labels, records.into_iter().map(count).sum()));
         }
     }
-    Ok([used, free, aside, links])
+    Ok([in_use, free, quarantined, attachments])
 }
 
-/// How often what has happened. All kinds are there from the start, so that a rate is one from the first on.
-fn events(store: &Store) -> Result<Metric> {
-    let mut events =
-        Metric::new("underlay_events_total", "counter", "What has happened since the last boot.");
+/// Returns how many events there were. All kinds are there from the start, so that a rate counts the first event.
+fn events(store: &Store) -> Result<Samples> {
     let totals = store.event_totals()?;
-    for kind in Event::KINDS {
-        events.add(labels(&[("event", &kind)]), totals.get(kind).copied().unwrap_or_default());
-    }
-    Ok(events)
+    let sample = |kind| (labels(&[("event", &kind)]), totals.get(kind).copied().unwrap_or_default());
+    Ok(Event::KINDS.map(sample).into())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The command line: one file for each subcommand. It reads arguments, calls `lifecycle` or `diagnose`, and prints.
 //!
-//! `hook.rs` has both stages of the OCI hook, `runtime.rs` is `underlay-runtime`, `output.rs` the only door to stdout and
+//! `hook.rs` has both stages of the OCI hook, `runtime.rs` is `underlay-runtime`, and only `output.rs` writes to stdout and
 //! stderr.
 
 mod boot;
@@ -28,7 +28,7 @@ use crate::kernel;
 use crate::lifecycle::announce;
 use crate::net::name::{ContainerId, NetworkName};
 use folders::{Folders, of_environment};
-use output::Format;
+use output::Listing;
 
 /// Gives containers their own place on a physical network: macvlan and ipvlan links, addresses, routes.
 #[derive(Debug, Parser)]
@@ -44,60 +44,51 @@ struct Cli {
 enum Command {
     /// Attach or detach a container: called by OCI runtimes, with the container's state on stdin
     Hook {
-        /// The stage the runtime is at
+        /// The stage of the OCI runtime specification
         stage: Stage,
-        /// Attach it to this network too: as the hooks of CDI devices do
+        /// Attach it to this network too: given by the hooks of CDI devices
         #[arg(long, value_name = "NAME")]
         network: Option<NetworkName>,
     },
     /// Create, list, inspect and remove networks
     #[command(subcommand)]
     Network(network::Command),
-    /// Write the CDI file, by which networks are devices for Docker and podman, and print where it is
+    /// Write the CDI file, which makes networks devices of Docker and podman, and print its path
     Cdi,
-    /// Print what the hook would do for a container, as shell commands, and do nothing
+    /// Print what the hook would do for a container, as shell commands, and change nothing
     Plan(plan::Plan),
     /// List what is attached: containers, networks, interfaces, addresses
-    Ps {
-        /// How to print it
-        #[arg(long, value_enum, default_value_t = Format::Table)]
-        format: Format,
-    },
+    Ps(Listing),
     /// Compare the ledger with the kernel, and print each difference; exit code 1 if there are any
     Check {
-        /// Only of this container: its id, or the beginning of it
+        /// Only this container: id, or the beginning of it
         container: Option<String>,
-        /// How to print it
-        #[arg(long, value_enum, default_value_t = Format::Table)]
-        format: Format,
+        #[command(flatten)]
+        listing: Listing,
     },
-    /// List what has happened: attaches, detaches, conflicts, failures, what was taken back
-    Events {
-        /// How to print it
-        #[arg(long, value_enum, default_value_t = Format::Table)]
-        format: Format,
-    },
-    /// Print addresses in use and free, and how many events there were, for Prometheus
+    /// List events: attaches, detaches, conflicts, failures, what was reclaimed
+    Events(Listing),
+    /// Print addresses in use and free, and numbers of events, for Prometheus
     Metrics,
-    /// Say why packets do not flow, and what fixes it; exit code 1 if anything is worse than a note
+    /// Find out why packets do not flow, and print what fixes it; exit code 1 if anything is worse than a note
     Doctor(doctor::Doctor),
-    /// Take back what dead containers hold, and delete links of ours that nobody needs
+    /// Reclaim what dead containers hold, and delete links of underlay that nothing needs
     Gc(gc::Gc),
-    /// Make again, after a reboot, what of the networks lies on the host, and collect the garbage
+    /// Recreate the networks' links on the host after a reboot, and collect garbage
     ///
-    /// VLANs and dummy links are made, and the host's own link of each network whose host_access names all its
-    /// addresses. What was done is printed as shell commands. What is wrong with one network does not keep the
-    /// others from being made; the exit code is 1 then.
+    /// Makes VLANs and dummy links, and the host's own link of each network whose host_access names all its addresses.
+    /// Prints what was done as shell commands. If one network fails, the others are made all the same, and the exit
+    /// code is 1.
     Boot,
-    /// Say again where a container's addresses are: started by the hook
+    /// Repeat the announcements of a container's addresses: started by the hook
     #[command(hide = true)]
     Announce {
-        /// Its id
+        /// Container id
         container: ContainerId,
     },
     /// Show all that is known of one container, as JSON
     Inspect {
-        /// Its id, or the beginning of it
+        /// Container id, or the beginning of it
         container: String,
         /// How to print it
         #[arg(long, value_parser = ["json"], default_value = "json")]
@@ -107,10 +98,9 @@ enum Command {
 
 /// The stages of the OCI runtime specification that underlay serves.
 #[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "camelCase")]
 enum Stage {
-    #[value(name = "createRuntime")]
     CreateRuntime,
-    #[value(name = "poststop")]
     Poststop,
 }
 
@@ -120,8 +110,8 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Runs the command in `args` (the first is the program's name) and returns its exit code: 0 done, 1 failed,
-/// 2 wrong usage. It is the first that is called: what Rust's own start would see to is done here.
+/// Runs the command in `args` (the first is the program's name) and returns its exit code: 0 done, 1 failed, 2 wrong usage.
+/// To be called first: it also does what Rust's own start would do.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     kernel::start();
     let args: Vec<_> = args.into_iter().collect();
@@ -131,7 +121,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match plain_hook(&args).map_or_else(|| Cli::try_parse_from(args), Ok) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are "errors" of code 0, printed on stdout.
+            // For clap, help and version are errors with exit code 0.
             output::usage(&error);
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
@@ -146,8 +136,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// The command line as hook files and CDI files have it, which needs no parser: `underlay hook STAGE [--network NAME]`.
-/// What clap would read of it is a quarter of a hook's own work.
+/// Parses the command line of hook files and CDI files: `underlay hook STAGE [--network NAME]`. With clap, parsing would be a
+/// quarter of a hook's own work.
 fn plain_hook(args: &[OsString]) -> Option<Cli> {
     let (hook, stage, network) = match args {
         [_, hook, stage] => (hook, stage, None),
@@ -156,11 +146,7 @@ fn plain_hook(args: &[OsString]) -> Option<Cli> {
         }
         _ => return None,
     };
-    let stage = match stage.to_str()? {
-        "createRuntime" => Stage::CreateRuntime,
-        "poststop" => Stage::Poststop,
-        _ => return None,
-    };
+    let stage = Stage::from_str(stage.to_str()?, false).ok()?;
     (hook == "hook").then(|| Cli { folders: Folders::default(), command: Command::Hook { stage, network } })
 }
 
@@ -177,12 +163,12 @@ fn run(cli: Cli) -> Result<()> {
         Command::Network(command) => network::run(&store, command),
         Command::Cdi => cdi::write(&store),
         Command::Plan(options) => plan::plan(&store, &options),
-        Command::Ps { format } => ps::list(&store, format),
+        Command::Ps(Listing { format }) => ps::list(&store, format),
         Command::Gc(options) => gc::gc(&store, &options),
-        Command::Events { format } => events::list(&store, format),
+        Command::Events(Listing { format }) => events::list(&store, format),
         Command::Metrics => metrics::print(&store),
         Command::Boot => boot::boot(&store),
-        Command::Check { container, format } => check::check(&store, container.as_deref(), format),
+        Command::Check { container, listing } => check::check(&store, container.as_deref(), listing.format),
         Command::Doctor(options) => doctor::doctor(&store, options),
         Command::Announce { container } => {
             kernel::detach_self();

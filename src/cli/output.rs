@@ -1,8 +1,8 @@
-//! Printing: results to stdout, messages to stderr, and only what is [`printable`] to both.
+//! Printing: results to stdout, messages to stderr, and [`printable`] text only.
 
 use std::io::{self, Write};
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use log::LevelFilter;
 use serde::Serialize;
 
@@ -18,6 +18,14 @@ pub(super) enum Format {
     Json,
 }
 
+// The option of commands that print a list. As a doc comment, this would be the help of these commands.
+#[derive(Debug, Args)]
+pub(super) struct Listing {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(super) format: Format,
+}
+
 /// Prints an error and its hint to stderr.
 pub(super) fn error(error: &Error) {
     let hint =
@@ -25,23 +33,23 @@ pub(super) fn error(error: &Error) {
     message(&format!("underlay: {}{hint}", printable::message(&error.to_string())));
 }
 
-/// Prints a warning to stderr: what was asked for is done all the same.
+/// Prints a warning to stderr: the command is carried out all the same.
 pub(super) fn warning(text: &str) {
     message(&format!("underlay: warning: {}", printable::message(text)));
 }
 
-/// Prints what clap has to say: help and version to stdout, a wrong command line, whose words it repeats, to stderr.
+/// Prints a message of clap: help and version to stdout, an error, which repeats arguments, to stderr.
 pub(super) fn usage(error: &clap::Error) {
     let text = printable::lines(error.to_string().trim_end_matches('\n'));
     if error.use_stderr() {
         message(&text);
     } else {
-        // Nothing can be said about a stdout that is broken.
+        // The exit code does not tell of a broken stdout.
         let _ = write(&text);
     }
 }
 
-/// Begins to write diagnostics on stderr: warnings, or what RUST_LOG says.
+/// From now on, writes diagnostics to stderr: warnings, or what RUST_LOG says.
 pub(super) fn begin_log() {
     env_logger::Builder::new()
         .filter_level(LevelFilter::Warn)
@@ -53,18 +61,12 @@ pub(super) fn begin_log() {
         .init();
 }
 
-/// Prints one line to stdout.
-///
-/// # Errors
-/// When stdout is broken; a reader that has seen enough is no error.
+/// Prints one line to stdout. It is no error if a reader has closed the pipe.
 pub(super) fn line(text: &str) -> Result<()> {
     write(&printable::line(text))
 }
 
-/// Prints what was done and what failed; that something did is an error, so that a service manager tries again.
-///
-/// # Errors
-/// When anything failed, or stdout is broken.
+/// Prints what was done and what failed. A failure is an error, so that a service manager tries again.
 pub(super) fn done(done: &[String], failed: &[Error]) -> Result<()> {
     done.iter().try_for_each(|text| line(text))?;
     failed.iter().for_each(error);
@@ -76,22 +78,15 @@ pub(super) fn done(done: &[String], failed: &[Error]) -> Result<()> {
 }
 
 /// Prints `value` as indented JSON.
-///
-/// # Errors
-/// When stdout is broken.
 pub(super) fn json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Error::input(error.to_string()))?;
     write(&printable::json(&text))
 }
 
 /// Prints rows in aligned columns below `headings`.
-///
-/// # Errors
-/// When stdout is broken.
 pub(super) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> Result<()> {
-    let rows = std::iter::once(headings.map(str::to_owned))
-        .chain(rows.iter().map(|row| row.each_ref().map(|cell| printable::line(cell))));
-    let rows: Vec<[String; N]> = rows.collect();
+    let mut rows: Vec<_> = rows.iter().map(|row| row.each_ref().map(|cell| printable::line(cell))).collect();
+    rows.insert(0, headings.map(str::to_owned));
     let mut widths = [0; N];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -117,6 +112,6 @@ fn write(text: &str) -> Result<()> {
 
 /// Writes printable text and a line break to stderr, in one piece.
 fn message(text: &str) {
-    // Where stderr is closed there is nobody to tell.
+    // A closed stderr is no reason to fail.
     let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
 }

@@ -1,6 +1,6 @@
-//! Which frames a packet socket takes: the kernel passes over all others, so that nobody's traffic is read.
+//! Filters of packet sockets: the kernel drops all other frames, so that underlay reads no traffic of the LAN.
 //!
-//! A program of classic BPF, as linux/filter.h has it. It answers with how much of a frame is kept, 0 being nothing.
+//! A filter is a program of classic BPF (linux/filter.h). It returns how many bytes of a frame are kept, 0 for none.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,7 +9,7 @@ use nix::libc;
 use nix::sys::socket::setsockopt;
 use nix::{setsockopt_impl, sockopt_impl};
 
-/// What ARP and neighbour discovery need of a frame; the rest of a longer one is cut off.
+/// The bytes of a frame that ARP and neighbour discovery need.
 pub(super) const LENGTH: usize = 256;
 
 /// One step of a program.
@@ -24,9 +24,6 @@ sockopt_impl!(
     libc::sock_fprog
 );
 
-/// `ld #ifidx`
-const LOAD_IFINDEX: (u32, u32) =
-    (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX) as u32);
 /// `ldb [k]`
 const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
 /// `jeq #k, jt, jf`
@@ -34,7 +31,7 @@ const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 /// `ret #k`
 const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
 
-/// Where an Ethernet frame has IPv6's next header, and where, if that is ICMPv6, its type is.
+/// Offsets in an Ethernet frame: IPv6's next header, and the type of ICMPv6.
 const NEXT_HEADER: u32 = 14 + 6;
 const ICMPV6_TYPE: u32 = 14 + 40;
 const ICMPV6: u32 = 58;
@@ -42,17 +39,15 @@ const ICMPV6: u32 = 58;
 const SOLICITATION: u32 = 135;
 const ADVERTISEMENT: u32 = 136;
 
-/// Takes the ARP of the link `ifindex`: the socket hears nothing but ARP.
+/// The filter of a socket of `ETH_P_ARP`: takes the frames of the link `ifindex`.
 pub(super) fn arp(ifindex: u32) -> Vec<Step> {
-    let (load, place) = LOAD_IFINDEX;
-    vec![step(load, place, 0, 0), step(IF_EQUAL, ifindex, 0, 1), TAKE, PASS_OVER]
+    vec![LOAD_IFINDEX, step(IF_EQUAL, ifindex, 0, 1), TAKE, DROP]
 }
 
-/// Takes the neighbour discovery of the link `ifindex`: the socket hears all of IPv6.
+/// The filter of a socket of `ETH_P_IPV6`: takes neighbour discovery of the link `ifindex`.
 pub(super) fn neighbours(ifindex: u32) -> Vec<Step> {
-    let (load, place) = LOAD_IFINDEX;
     vec![
-        step(load, place, 0, 0),
+        LOAD_IFINDEX,
         step(IF_EQUAL, ifindex, 0, 6),
         step(LOAD_BYTE, NEXT_HEADER, 0, 0),
         step(IF_EQUAL, ICMPV6, 0, 4),
@@ -60,19 +55,22 @@ pub(super) fn neighbours(ifindex: u32) -> Vec<Step> {
         step(IF_EQUAL, SOLICITATION, 1, 0),
         step(IF_EQUAL, ADVERTISEMENT, 0, 1),
         TAKE,
-        PASS_OVER,
+        DROP,
     ]
 }
 
+/// `ld #ifidx`
+const LOAD_IFINDEX: Step =
+    step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX) as u32, 0, 0);
 const TAKE: Step = step(RETURN, LENGTH as u32, 0, 0);
-const PASS_OVER: Step = step(RETURN, 0, 0, 0);
+const DROP: Step = step(RETURN, 0, 0, 0);
 
-/// A step with its operand; a jump leaves out `yes` steps if it holds, `no` if not.
+/// A step with its operand. A jump skips `yes` steps if the comparison holds, and `no` steps if it does not.
 const fn step(code: u32, k: u32, yes: u8, no: u8) -> Step {
     Step { code: code as u16, jt: yes, jf: no, k }
 }
 
-/// Has `socket` take what `program` takes, from now on.
+/// Makes `program` the filter of `socket`.
 pub(super) fn attach(socket: &OwnedFd, mut program: Vec<Step>) -> io::Result<()> {
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     Ok(setsockopt(socket, AttachFilter, &program)?)
@@ -86,7 +84,7 @@ mod tests {
     use crate::net::arp_nd;
     use crate::net::mac::MacAddr;
 
-    /// What the kernel does with `frame`, which came by the link `ifindex`.
+    /// Runs `program` as the kernel does, for `frame` that came by the link `ifindex`.
     fn takes(program: &[Step], frame: &[u8], ifindex: u32) -> bool {
         let (mut at, mut loaded) = (0, 0);
         loop {
@@ -97,11 +95,11 @@ mod tests {
                 RETURN => return k > 0,
                 LOAD_BYTE => match frame.get(k as usize) {
                     Some(&byte) => loaded = byte.into(),
-                    // Nothing is loaded from beyond the end: the program ends with 0.
+                    // To load from beyond the end ends the program with 0.
                     None => return false,
                 },
                 code => {
-                    assert_eq!((code, k), LOAD_IFINDEX);
+                    assert_eq!((code, k), (LOAD_IFINDEX.code.into(), LOAD_IFINDEX.k));
                     loaded = ifindex;
                 }
             }

@@ -1,4 +1,4 @@
-//! The system's journal: systemd's, with fields, or else syslog's.
+//! The system's journal: systemd's, which has fields, or syslog.
 
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with};
 
@@ -12,24 +12,23 @@ const SYSLOG: &str = "/dev/log";
 /// `LOG_DAEMON`
 const FACILITY: u8 = 3;
 
-/// Tells the system's journal of `event`, if there is one that listens at this moment.
+/// Writes `event` to the system's journal, if one listens at this moment.
 pub(crate) fn tell_journal(event: &Event) {
-    // Neither waits for the other end.
+    // No waiting for a reader that is slow.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let Ok(socket) = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None) else { return };
     let send = |path: &str, text: String| {
-        let sent = SocketAddrUnix::new(path)
-            .and_then(|address| sendto(&socket, text.as_bytes(), SendFlags::NOSIGNAL, &address));
-        sent.is_ok()
+        let address = SocketAddrUnix::new(path)?;
+        sendto(&socket, text.as_bytes(), SendFlags::NOSIGNAL, &address)
     };
-    if !send(JOURNAL, fields(event)) {
+    if send(JOURNAL, fields(event)).is_err() {
         let priority = (FACILITY << 3) | event.priority() as u8;
         let message = printable::message(&event.to_string());
-        send(SYSLOG, format!("<{priority}>underlay: {message}"));
+        let _ = send(SYSLOG, format!("<{priority}>underlay: {message}"));
     }
 }
 
-/// A line `FIELD=value` each: no value has more than one.
+/// The lines `FIELD=value` of the native protocol. A value has no line break.
 fn fields(event: &Event) -> String {
     let networks: Vec<_> = event.networks().iter().map(|network| network.as_str()).collect();
     let fields = [

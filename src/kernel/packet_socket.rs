@@ -1,4 +1,4 @@
-//! A link as others hear it: whole frames out and in.
+//! Packet sockets (packet(7)): ARP and neighbour discovery as other hosts on a link see them.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket};
@@ -13,9 +13,10 @@ use crate::error::{Error, Kind, Result};
 use crate::net::arp_nd::{self, ProbeReply};
 use crate::net::mac::MacAddr;
 
-/// The packet sockets of a link, one for each family of addresses, in the network namespace of the thread that opened
-/// them. They are not bound, and what other links say is passed over: the kernel would wait for a grace period of RCU,
-/// some ten milliseconds, to bind one that hears already.
+/// The packet sockets of a link, one for each family of addresses, in the network namespace of the thread that opened them.
+///
+/// They are not bound, and pass over the frames of other links: to bind a socket that receives already, the kernel would wait
+/// for a grace period of RCU, some ten milliseconds.
 #[derive(Debug)]
 pub(crate) struct PacketSocket {
     ifindex: u32,
@@ -23,44 +24,36 @@ pub(crate) struct PacketSocket {
     v4: Option<OwnedFd>,
     v6: Option<OwnedFd>,
     /// Member of the groups that solicitations for the addresses are sent to.
-    _groups: Option<UdpSocket>,
+    groups: Option<UdpSocket>,
 }
 
 impl PacketSocket {
-    /// The link `ifindex` with the MAC address `mac`, to ask for `addresses` or to announce them.
-    ///
-    /// # Errors
-    /// When packet sockets are not permitted.
+    /// Opens the sockets to probe for `addresses`, or to announce them, by the link `ifindex` with the MAC address `mac`.
     pub(crate) fn open(ifindex: u32, mac: MacAddr, addresses: &[IpAddr]) -> Result<Self> {
         let open = || {
-            let socket = |is_v4: bool, protocol, program: fn(u32) -> Vec<_>| {
-                let any = addresses.iter().any(|address| address.is_ipv4() == is_v4);
-                any.then(|| open(protocol, program(ifindex))).transpose()
-            };
-            let v4 = socket(true, eth::ARP, filter::arp)?;
-            let v6 = socket(false, eth::IPV6, filter::neighbours)?;
-            let mut wire = Self { ifindex, mac, v4, v6, _groups: None };
-            if wire.v6.is_some() {
-                wire._groups = Some(UdpSocket::bind((IpAddr::from([0; 16]), 0))?);
-                addresses.iter().for_each(|&address| wire.listen_for(address));
-            }
-            Ok(wire)
+            let has = |is_v4| addresses.iter().any(|address| address.is_ipv4() == is_v4);
+            let v4 = has(true).then(|| open(eth::ARP, filter::arp(ifindex))).transpose()?;
+            let v6 = has(false).then(|| open(eth::IPV6, filter::neighbours(ifindex))).transpose()?;
+            let groups = v6.is_some().then(|| UdpSocket::bind((IpAddr::from([0; 16]), 0))).transpose()?;
+            Ok(Self { ifindex, mac, v4, v6, groups })
         };
-        open().map_err(|error: io::Error| {
+        let socket = open().map_err(|error: io::Error| {
             let text = format!("cannot open a packet socket on link number {ifindex}: {error}");
             Error::new(Kind::Kernel(error.raw_os_error().unwrap_or_default()), text)
                 .hint("give the hook CAP_NET_RAW, or set conflict_detection to off")
-        })
+        })?;
+        addresses.iter().for_each(|&address| socket.listen_for(address));
+        Ok(socket)
     }
 
-    /// Its MAC address.
     pub(crate) fn mac(&self) -> MacAddr {
         self.mac
     }
 
-    /// Hears who else asks for `address`. Where that is not possible, whoever has it is heard all the same.
+    /// Receives the solicitations of other hosts for `address`. If that is not possible, the answer of a host that has it is
+    /// received all the same.
     pub(crate) fn listen_for(&self, address: IpAddr) {
-        if let (IpAddr::V6(address), Some(groups)) = (address, &self._groups) {
+        if let (IpAddr::V6(address), Some(groups)) = (address, &self.groups) {
             let (group, _) = arp_nd::solicited_node(address);
             if let Err(error) = groups.join_multicast_v6(&group, self.ifindex) {
                 log::debug!("cannot join {group}: {error}");
@@ -68,15 +61,15 @@ impl PacketSocket {
         }
     }
 
-    /// Asks who has `address`, as far as that is possible: nobody hears anything on a link that is down.
+    /// Sends a probe for `address`, as far as that is possible: nothing is received on a link that is down.
     ///
     /// # Errors
-    /// When the kernel does not take what packet sockets send.
+    /// If the kernel does not take what packet sockets send.
     pub(super) fn probe(&self, address: IpAddr) -> Result<()> {
         self.send(address, "probe for", &arp_nd::probe(address, self.mac))
     }
 
-    /// Tells all that `address` is here, as far as that is possible.
+    /// Announces `address`, as far as that is possible.
     pub(crate) fn announce(&self, address: IpAddr) {
         let sent = self.send(address, "announce", &arp_nd::announcement(address, self.mac));
         sent.unwrap_or_else(|error| log::warn!("{error}"));
@@ -101,31 +94,31 @@ impl PacketSocket {
         Ok(())
     }
 
-    /// Its sockets, to wait for.
+    /// The sockets, to poll.
     pub(super) fn sockets(&self) -> impl Iterator<Item = &OwnedFd> {
         self.v4.iter().chain(&self.v6)
     }
 
-    /// One frame of each socket that has one, with what others say of an address by it, if they do.
-    pub(super) fn hear(&self) -> impl Iterator<Item = Option<ProbeReply>> {
+    /// Reads one frame from each socket that has one. Returns what each says about the address of another host, if anything.
+    pub(super) fn receive(&self) -> impl Iterator<Item = Option<ProbeReply>> {
         self.sockets().filter_map(|socket| {
             let mut buffer = [0; filter::LENGTH];
-            // Whatever is wrong, there is nothing to hear now.
+            // After any error, there is nothing to read now.
             let (length, from) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer).ok()?;
-            // Before the filter was attached, those of other links came too.
+            // Before the filter was attached, frames of other links came in too.
             let is_here = from.is_some_and(|from| from.ifindex() == self.ifindex as usize);
-            let said = buffer.get(..length).filter(|_| is_here).and_then(arp_nd::claim);
-            Some(said.filter(|claim| claim.mac != self.mac))
+            let reply = buffer.get(..length).filter(|_| is_here).and_then(arp_nd::claim);
+            Some(reply.filter(|reply| reply.mac != self.mac))
         })
     }
 }
 
-/// Where frames of `protocol` are sent to go out by the link `ifindex`.
+/// The destination of frames of `protocol` that go out by the link `ifindex`.
 ///
-/// packet(7) wants a `sockaddr_ll`, of which no library makes one but of getifaddrs(3). That asks by a netlink socket to
-/// which others in the namespace can write, and ends the program when they do. The kernel reads that address by place
-/// (packet_snd: `sll_protocol`, `sll_ifindex`, and `sll_halen` that must fit), whatever its family: protocol and ifindex
-/// are where a `sockaddr_in6` has its port and its flow information, and the rest is zero.
+/// packet(7) takes a `sockaddr_ll`, which no library makes except from getifaddrs(3). That asks by a netlink socket to which
+/// other processes in the namespace can write, and ends the program if they do. The kernel reads the address by place
+/// (packet_snd: `sll_protocol`, `sll_ifindex`, and `sll_halen` that must fit), whatever its family: a `sockaddr_in6` has its
+/// port and its flow information where protocol and ifindex are, and the rest is zero.
 fn to(ifindex: u32, protocol: Protocol) -> SockaddrIn6 {
     let protocol = u16::from_be(protocol.as_raw().get() as u16);
     SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, protocol, ifindex, 0).into()

@@ -1,9 +1,11 @@
-//! Asks the hosts of a segment whether one of them has an address, and hears them out.
+//! Probes whether a host on the segment has an address (RFC 5227, RFC 4862), and listens for conflicts.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::packet_socket::PacketSocket;
 use crate::config::conflict_detection::{Detection, Schedule};
@@ -13,78 +15,72 @@ use crate::ledger::quarantine::Conflict;
 use crate::net::arp_nd::ProbeReply;
 use crate::net::mac::MacAddr;
 
-/// For how long what has come is read when the time is over: all of it, if nobody sends more and more. A socket holds some
-/// hundred frames.
-const LEAST: Duration = Duration::from_millis(100);
+/// How long the frames that came in time are read when the time is over. A socket holds some hundred frames, so that this is
+/// enough for all of them, unless a host sends more and more.
+const DRAIN: Duration = Duration::from_millis(100);
 
 /// The probes for the addresses of one container, on all its links at once.
 #[derive(Debug, Default)]
 pub(crate) struct Probes {
-    wires: Vec<(usize, PacketSocket)>,
-    asked: Vec<Asked>,
+    /// By the number of the attachment.
+    sockets: BTreeMap<usize, PacketSocket>,
+    tentative: Vec<Tentative>,
     ignored: Vec<MacAddr>,
 }
 
-/// One address that is asked for.
+/// An address that is probed for: the container does not use it yet.
 #[derive(Debug)]
-struct Asked {
+struct Tentative {
     attachment: usize,
     address: IpAddr,
-    begun: Instant,
+    since: Instant,
     schedule: Schedule,
+    /// How many probes were sent.
     sent: usize,
 }
 
 impl Probes {
-    /// Begins to ask for `addresses` of the attachment number `attachment` on `wire`.
-    ///
-    /// # Errors
-    /// When nothing can be sent.
+    /// Begins to probe for `addresses` of the attachment number `attachment` by `socket`.
     pub(crate) fn begin(
         &mut self,
         attachment: usize,
-        wire: PacketSocket,
+        socket: PacketSocket,
         addresses: &[IpAddr],
         detection: Detection,
     ) -> Result<()> {
-        self.wires.push((attachment, wire));
-        addresses.iter().for_each(|&address| self.ask(attachment, address, detection));
+        self.sockets.insert(attachment, socket);
+        addresses.iter().for_each(|&address| self.add(attachment, address, detection));
         self.send()
     }
 
-    /// Asks for `address` instead of that of `conflict`.
+    /// Probes for `address` instead of that of `conflict`.
     pub(crate) fn replace(&mut self, conflict: &Conflict, address: IpAddr, detection: Detection) {
-        let is_it =
-            |asked: &Asked| (asked.attachment, asked.address) == (conflict.attachment, conflict.address);
-        self.asked.retain(|asked| !is_it(asked));
-        if let Some(wire) = self.wire(conflict.attachment) {
-            wire.listen_for(address);
+        let Conflict { attachment, address: old, .. } = *conflict;
+        self.tentative.retain(|tentative| (tentative.attachment, tentative.address) != (attachment, old));
+        if let Some(socket) = self.socket(attachment) {
+            socket.listen_for(address);
         }
-        self.ask(conflict.attachment, address, detection);
+        self.add(attachment, address, detection);
     }
 
-    /// Hears no more of `mac`.
+    /// From now on, what `mac` sends is no conflict.
     pub(crate) fn ignore(&mut self, mac: MacAddr) {
         self.ignored.push(mac);
     }
 
-    /// The link of the attachment number `attachment`, if it is probed on.
-    pub(crate) fn wire(&self, attachment: usize) -> Option<&PacketSocket> {
-        self.wires.iter().find(|(index, _)| *index == attachment).map(|(_, wire)| wire)
+    /// Returns the socket of the attachment number `attachment`, if its addresses are probed for.
+    pub(crate) fn socket(&self, attachment: usize) -> Option<&PacketSocket> {
+        self.sockets.get(&attachment)
     }
 
-    /// Waits until somebody is heard who has an address that is asked for, or the time is over: `None`.
-    ///
-    /// # Errors
-    /// When nothing can be sent or waited for.
-    pub(crate) fn listen(&mut self) -> Result<Option<Conflict>> {
+    /// Waits for the next conflict; `None` if the time is over.
+    pub(crate) fn next_conflict(&mut self) -> Result<Option<Conflict>> {
         loop {
             self.send()?;
             let now = Instant::now();
-            let next = self.asked.iter().filter_map(|asked| asked.next(now)).min();
-            // What came in time counts, also when this process comes late; but who sends for ever is not heard for ever.
-            let until = next.unwrap_or(now).max(now + LEAST);
-            if let Some(conflict) = self.hear(until) {
+            let next = self.tentative.iter().filter_map(|tentative| tentative.next(now)).min();
+            // A frame that came in time counts, also if this process runs late.
+            if let Some(conflict) = self.receive(next.unwrap_or(now).max(now + DRAIN)) {
                 return Ok(Some(conflict));
             }
             let Some(next) = next else { return Ok(None) };
@@ -92,68 +88,58 @@ impl Probes {
         }
     }
 
-    /// The first conflict in what has come, which is read until there is no more, or `until` is over: by turns from all
-    /// sockets, so that none is kept from being heard.
-    fn hear(&self, until: Instant) -> Option<Conflict> {
+    /// Returns the first conflict in the frames that have come. They are read until there are no more, or until `until`, from
+    /// all sockets in turn, so that a busy link does not hide another.
+    fn receive(&self, until: Instant) -> Option<Conflict> {
         loop {
-            let mut any = false;
-            for (attachment, wire) in &self.wires {
-                for said in wire.hear() {
-                    any = true;
-                    if let Some(claim) = said.filter(|claim| self.is_conflict(*attachment, claim)) {
-                        let (address, mac) = (claim.address, claim.mac);
-                        return Some(Conflict { attachment: *attachment, address, mac });
+            let mut is_idle = true;
+            for (&attachment, socket) in &self.sockets {
+                for reply in socket.receive() {
+                    is_idle = false;
+                    let is_conflict = |reply: &ProbeReply| self.is_conflict(attachment, socket.mac(), reply);
+                    if let Some(ProbeReply { address, mac, .. }) = reply.filter(is_conflict) {
+                        return Some(Conflict { attachment, address, mac });
                     }
                 }
             }
-            if !any || Instant::now() >= until {
+            if is_idle || Instant::now() >= until {
                 return None;
             }
         }
     }
 
-    fn ask(&mut self, attachment: usize, address: IpAddr, detection: Detection) {
+    fn add(&mut self, attachment: usize, address: IpAddr, detection: Detection) {
         // No two hosts have the same address, time and process; the kernel's random numbers may be out of reach.
         let chance = fnv1a(&format!("{address} {:?} {}", SystemTime::now(), std::process::id()));
         let schedule = detection.schedule(chance);
-        self.asked.push(Asked { attachment, address, begun: Instant::now(), schedule, sent: 0 });
+        self.tentative.push(Tentative { attachment, address, since: Instant::now(), schedule, sent: 0 });
     }
 
-    /// Sends the probes whose time has come.
+    /// Sends the probes that are due.
     fn send(&mut self) -> Result<()> {
         let now = Instant::now();
-        for asked in &mut self.asked {
-            while asked.probe_at().is_some_and(|at| at <= now) {
-                asked.sent += 1;
-                let wire = self.wires.iter().find(|(index, _)| *index == asked.attachment);
-                if let Some((_, wire)) = wire {
-                    wire.probe(asked.address)?;
+        for tentative in &mut self.tentative {
+            while tentative.probe_at().is_some_and(|at| at <= now) {
+                tentative.sent += 1;
+                if let Some(socket) = self.sockets.get(&tentative.attachment) {
+                    socket.probe(tentative.address)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn is_conflict(&self, attachment: usize, claim: &ProbeReply) -> bool {
-        self.wire(attachment).is_some_and(|wire| self.counts(attachment, wire.mac(), claim))
-    }
-
-    /// Whether an address that is asked for, from the MAC address `own`, is somebody else's by `claim`.
-    fn counts(&self, attachment: usize, own: MacAddr, claim: &ProbeReply) -> bool {
-        let asked = |asked: &Asked| asked.attachment == attachment && asked.address == claim.address;
-        self.asked.iter().any(asked) && !self.ignored.contains(&claim.mac) && yields(own, claim)
+    /// Returns true if by `reply` another host has an address that is probed for from the MAC address `own`.
+    fn is_conflict(&self, attachment: usize, own: MacAddr, reply: &ProbeReply) -> bool {
+        let is_it = |it: &Tentative| it.attachment == attachment && it.address == reply.address;
+        self.tentative.iter().any(is_it) && !self.ignored.contains(&reply.mac) && yields(own, reply)
     }
 
     fn wait(&self, time: Duration) -> Result<()> {
-        let mut sockets: Vec<_> = self
-            .wires
-            .iter()
-            .flat_map(|(_, wire)| wire.sockets())
-            .map(|socket| PollFd::new(socket, PollFlags::IN))
-            .collect();
-        let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
-        match poll(&mut sockets, Some(&time)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        let sockets = self.sockets.values().flat_map(PacketSocket::sockets);
+        let mut sockets: Vec<_> = sockets.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+        match poll(&mut sockets, Some(&Timespec::try_from(time).unwrap_or_default())) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => {
                 let text = format!("cannot wait for answers to probes: {errno}");
                 Err(Error::new(Kind::Kernel(errno.raw_os_error()), text))
@@ -162,24 +148,24 @@ impl Probes {
     }
 }
 
-impl Asked {
-    /// When the next probe is sent, if there is one.
+impl Tentative {
+    /// When the next probe is due, if there is one.
     fn probe_at(&self) -> Option<Instant> {
-        self.schedule.probes.get(self.sent).map(|&offset| self.begun + offset)
+        self.schedule.probes.get(self.sent).map(|&offset| self.since + offset)
     }
 
-    /// When there is something to do, if it is not over at `now`.
+    /// When there is something to do; `None` if the time is over at `now`.
     fn next(&self, now: Instant) -> Option<Instant> {
-        let end = self.begun + self.schedule.end;
+        let end = self.since + self.schedule.end;
         (end > now).then(|| self.probe_at().unwrap_or(end).min(end))
     }
 }
 
-/// Whether we give the address up. Of two hosts that ask for it at the same time, RFC 5227 has both give it up; but two
-/// of ours, with the same range, would then meet again at the next one. So the one with the lower MAC address stays,
-/// and the other hears its announcement, or its answer, at the latest.
-fn yields(own: MacAddr, claim: &ProbeReply) -> bool {
-    !claim.probe || claim.mac < own
+/// Returns true if the address is given up. If two hosts probe for an address at the same time, RFC 5227 has both give it up;
+/// but two containers with the same range would then meet again at the next address. So the one with the lower MAC address
+/// keeps it, and the other hears its announcement, or its answer.
+fn yields(own: MacAddr, reply: &ProbeReply) -> bool {
+    !reply.probe || reply.mac < own
 }
 
 #[cfg(test)]
@@ -187,32 +173,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whose_claims_count() {
+    fn which_replies_are_conflicts() {
         let [own, other, third] = [1, 2, 3].map(|last| MacAddr::from_bytes([2, 0, 0, 0, 0, last]));
-        let [asked, instead]: [IpAddr; 2] = [[10, 0, 0, 9].into(), [10, 0, 0, 8].into()];
+        let [old, new]: [IpAddr; 2] = [[10, 0, 0, 9].into(), [10, 0, 0, 8].into()];
         let mut probes = Probes::default();
-        probes.ask(1, asked, Detection::For(5));
-        let counts = |probes: &Probes, attachment, address, mac| {
-            probes.counts(attachment, own, &ProbeReply { address, mac, probe: false })
+        probes.add(1, old, Detection::For(5));
+        let is_conflict = |probes: &Probes, attachment, address, mac| {
+            probes.is_conflict(attachment, own, &ProbeReply { address, mac, probe: false })
         };
-        assert!(counts(&probes, 1, asked, other));
-        assert!(!counts(&probes, 0, asked, other), "heard on another link");
-        assert!(!counts(&probes, 1, instead, other), "not asked for");
-        // A link of ours that the kernel is taking away.
+        assert!(is_conflict(&probes, 1, old, other));
+        assert!(!is_conflict(&probes, 0, old, other), "heard on another link");
+        assert!(!is_conflict(&probes, 1, new, other), "not probed for");
+        // A link of ours that the kernel is deleting.
         probes.ignore(other);
-        assert!(!counts(&probes, 1, asked, other) && counts(&probes, 1, asked, third));
-        // Another one is asked for instead, and the first no more.
-        probes.replace(&Conflict { attachment: 1, address: asked, mac: third }, instead, Detection::For(5));
-        assert!(!counts(&probes, 1, asked, third) && counts(&probes, 1, instead, third));
-        assert!(!counts(&probes, 1, instead, other), "for whatever address");
+        assert!(!is_conflict(&probes, 1, old, other) && is_conflict(&probes, 1, old, third));
+        // Another address is probed for instead.
+        probes.replace(&Conflict { attachment: 1, address: old, mac: third }, new, Detection::For(5));
+        assert!(!is_conflict(&probes, 1, old, third) && is_conflict(&probes, 1, new, third));
+        assert!(!is_conflict(&probes, 1, new, other), "for whatever address");
     }
 
     #[test]
     fn when_there_is_something_to_do() {
         let ms = Duration::from_millis;
-        let begun = Instant::now();
+        let since = Instant::now();
         let schedule = Detection::For(90).schedule(0);
-        let asked = |sent| Asked { attachment: 0, address: [10, 0, 0, 9].into(), begun, schedule, sent };
+        let tentative =
+            |sent| Tentative { attachment: 0, address: [10, 0, 0, 9].into(), since, schedule, sent };
         for (sent, now, next) in [
             (0, 0, Some(0)),
             (1, 0, Some(30)),
@@ -223,9 +210,13 @@ mod tests {
             (3, 90, None),
             (0, 90, None),
         ] {
-            assert_eq!(asked(sent).next(begun + ms(now)), next.map(|next| begun + ms(next)), "{sent} {now}");
+            assert_eq!(
+                tentative(sent).next(since + ms(now)),
+                next.map(|next| since + ms(next)),
+                "{sent} {now}"
+            );
         }
-        assert_eq!(asked(3).probe_at(), None);
+        assert_eq!(tentative(3).probe_at(), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Processes, by a descriptor of their folder in /proc: a reused pid is another folder.
+//! Processes, each by a descriptor of its folder in /proc: a process that reuses the pid has another folder.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -14,10 +14,10 @@ use nix::sys::stat::Mode;
 use super::netns::NetnsFile;
 use crate::error::{Error, Kind, Result};
 
-/// The most that `/proc/PID/stat` can hold (52 numbers and a name), which is read at once.
+/// The longest `/proc/PID/stat` (52 numbers and a name). It is read at once.
 const STAT: usize = 2048;
 
-/// A process that lived when this was made. Once it is gone, everything asked of it fails.
+/// A process that was alive when it was opened. Once it has exited, its methods fail.
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: i32,
@@ -26,29 +26,28 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The process `pid`.
+    /// Opens the process `pid`.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is none, or it is dead and only waits to be reaped.
+    /// [`Kind::NotFound`] if there is none, or it is a zombie.
     pub(crate) fn open(pid: i32) -> Result<Self> {
-        let failed = |error: io::Error| failed(pid, &error);
         if pid <= 0 {
             return Err(Error::input(format!("pid {pid} is no process")));
         }
+        Self::in_proc(pid).map_err(|error| failed(pid, &error))
+    }
+
+    fn in_proc(pid: i32) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let folder = open(Path::new(&format!("/proc/{pid}")), flags, Mode::empty())
-            .map_err(|errno| failed(errno.into()))?;
+        let folder = open(Path::new(&format!("/proc/{pid}")), flags, Mode::empty())?;
         let mut stat = [0; STAT];
-        let file = openat(&folder, "stat", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
-        let file = file.map(File::from).map_err(io::Error::from);
-        let length = file.and_then(|mut file| file.read(&mut stat)).map_err(failed)?;
+        let length = open_at(&folder, "stat".as_ref())?.read(&mut stat)?;
         let stat = String::from_utf8_lossy(stat.get(..length).unwrap_or_default());
-        let start_time =
-            start_time(&stat).ok_or_else(|| failed(io::Error::from_raw_os_error(libc::ESRCH)))?;
+        let start_time = start_time(&stat).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
         Ok(Self { pid, folder, start_time })
     }
 
-    /// Its pid, as /proc counts.
+    /// Its pid in the pid namespace of /proc.
     pub(crate) fn pid(&self) -> i32 {
         self.pid
     }
@@ -58,41 +57,43 @@ impl Process {
         self.start_time
     }
 
-    /// Its network namespace.
+    /// Opens its network namespace.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when it is gone meanwhile.
+    /// [`Kind::NotFound`] if it has exited.
     pub(crate) fn netns(&self) -> Result<NetnsFile> {
-        let at = |path: &Path| {
-            let file = openat(&self.folder, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
-            file.map(File::from).map_err(io::Error::from).and_then(NetnsFile::new)
-        };
+        let open = |path: &Path| open_at(&self.folder, path).and_then(NetnsFile::new);
         // A first thread that has ended is in no namespace; the others are.
-        let found = at("ns/net".as_ref())
-            .or_else(|error| threads(self.pid).iter().find_map(|thread| at(thread).ok()).ok_or(error));
-        found.map_err(|error| self::failed(self.pid, &error))
+        let netns = open("ns/net".as_ref())
+            .or_else(|error| threads(self.pid).iter().find_map(|path| open(path).ok()).ok_or(error));
+        netns.map_err(|error| failed(self.pid, &error))
     }
 }
 
-/// The network namespaces of the threads of the process `pid`, as paths below its folder in /proc.
+fn open_at(folder: &OwnedFd, path: &Path) -> io::Result<File> {
+    Ok(openat(folder, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?.into())
+}
+
+/// Returns the paths of the network namespaces of the threads of `pid`, below its folder in /proc.
 pub(super) fn threads(pid: i32) -> Vec<PathBuf> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     entries.map(|entry| Path::new("task").join(entry.file_name()).join("ns/net")).collect()
 }
 
-/// The inode of the pid namespace this program is in.
+/// Returns the inode of this program's pid namespace.
 pub(crate) fn pid_namespace() -> Option<u64> {
     static OWN: OnceLock<Option<u64>> = OnceLock::new();
     *OWN.get_or_init(|| fs::metadata("/proc/self/ns/pid").ok().map(|metadata| metadata.ino()))
 }
 
-/// Whether this program is in another user namespace than the host's first process, as is what a rootless engine starts:
-/// there it has no rights to the host's links, whatever it may do inside (user_namespaces(7)).
+/// Returns true if this program is in another user namespace than process 1, as if started by a rootless engine. It has no
+/// rights to the host's links then, whatever its capabilities (user_namespaces(7)).
 pub(crate) fn is_rootless() -> bool {
     // The first user namespace maps all ids to themselves.
     let is_whole = |map: &str| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
-    // A host that is a container itself has one of its own. That of others can be read by nobody without rights there.
+    // A host that is a container itself has a user namespace of its own. The link of process 1 cannot be read without rights in
+    // its user namespace.
     fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_whole(&map))
         && namespace("self") != namespace("1")
 }
@@ -106,8 +107,8 @@ fn failed(pid: i32, error: &io::Error) -> Error {
     }
 }
 
-/// Field 22 of proc_pid_stat(5); `None` for a process that is dead (state Z or X, and no other thread left). The name of
-/// the program, in parentheses, may hold anything.
+/// Returns field 22 of proc_pid_stat(5); `None` for a dead process (state Z or X, and no other thread left). The name of the
+/// program, in parentheses, may contain anything.
 fn start_time(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let is_dead = matches!(fields.next()?, "Z" | "X" | "x");

@@ -1,4 +1,4 @@
-//! Processes that outlive the one that starts them, and that nobody waits for.
+//! Detached processes: they outlive the hook that starts them.
 
 use std::env;
 use std::fs;
@@ -12,14 +12,10 @@ use nix::unistd::{close, setsid};
 use super::start::unblock_signals;
 use crate::error::{Error, Result};
 
-/// This very program, whatever its file is called by now.
+/// This program, even if its file was replaced or deleted.
 const SELF: &str = "/proc/self/exe";
 
-/// Starts this program with these folders and arguments, in the namespaces of the calling thread, without waiting for
-/// its end.
-///
-/// # Errors
-/// When it cannot be started.
+/// Starts this program with these folders and arguments, in the namespaces of the calling thread, and does not wait for it.
 pub(crate) fn start_detached(config_dir: &Path, state_dir: &Path, arguments: &[&str]) -> Result<()> {
     let start = || {
         Command::new(SELF)
@@ -38,20 +34,21 @@ pub(crate) fn start_detached(config_dir: &Path, state_dir: &Path, arguments: &[&
     start().map(drop).map_err(|error: io::Error| Error::io("start", SELF.as_ref(), &error))
 }
 
-/// Leaves the session, the folder and the blocked signals of whoever started this process, and closes all files but the three: runtimes wait
-/// until nobody holds the pipes they have given to a hook, and unmount the bundle it was started in.
+/// Leaves the session, the folder and the blocked signals of the process that started this one, and closes all files except
+/// stdin, stdout and stderr: a runtime waits until all ends of the pipes that it gave to a hook are closed, and unmounts the
+/// bundle that the hook was started in.
 ///
 /// To be called before anything is opened.
 pub(crate) fn detach_self() {
     unblock_signals();
-    // Who leads a session already needs none.
+    // A session leader stays what it is.
     let _ = setsid();
-    // Not when it is started: a folder to start in would have it forked, not spawned.
+    // Not by the process that starts this one: with a folder to start in, `Command` would use fork(2) instead of posix_spawn(3).
     let _ = env::set_current_dir("/");
     let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let open: Vec<i32> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for file in open.into_iter().filter(|&file| file > 2) {
-        // That of the folder is closed.
+        // The file of the folder itself is closed already.
         let _ = close(file);
     }
 }

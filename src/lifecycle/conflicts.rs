@@ -78,13 +78,13 @@ impl Probing<'_, '_> {
             }
         }
         let mut conflicts = 0;
-        while let Some(conflict) = probes.listen()? {
+        while let Some(conflict) = probes.next_conflict()? {
             self.resolve(record, &conflict, &mut probes, &mut conflicts)?;
         }
         for (index, (attached, made)) in record.attachments().iter().zip(made).enumerate() {
             kernel::settle(&plan::settle(attached), made, inside)?;
-            if let Some(wire) = probes.wire(index).filter(|_| attached.announcements > 0) {
-                addresses(attached).into_iter().for_each(|address| wire.announce(address));
+            if let Some(socket) = probes.socket(index).filter(|_| attached.announcements > 0) {
+                addresses(attached).into_iter().for_each(|address| socket.announce(address));
             }
         }
         Ok(())

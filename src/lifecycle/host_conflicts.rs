@@ -75,7 +75,7 @@ impl Host<'_> {
             }
             // Another process may have chosen other addresses since the probes were sent.
             let Some(mut probes) = self.probes.remove(&link.network) else { return Ok(link) };
-            let Some(conflict) = probes.listen()? else { return Ok(link) };
+            let Some(conflict) = probes.next_conflict()? else { return Ok(link) };
             link = self.replace(locked, link, &conflict, host)?;
         }
         let text = format!("{MAX_CONFLICTS} addresses of network {} were in use on the LAN", link.network);

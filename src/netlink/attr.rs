@@ -1,12 +1,11 @@
-//! Attributes of netlink messages (`struct nlattr`): how they are written, and how they are read.
+//! Attributes of netlink messages (`struct nlattr`), written and read.
 
 use std::ffi::CStr;
 use std::net::IpAddr;
 
 use neli::consts::rtnl::RtaType;
-use neli::err::SerError;
 use neli::rtnl::{Rtattr, RtattrBuilder};
-use neli::types::Buffer;
+use neli::types::{Buffer, RtBuffer};
 use neli::{Size, ToBytes};
 
 use super::nlmsg::unsound;
@@ -15,74 +14,87 @@ use crate::error::Result;
 /// The number of an attribute, without the flags that say how it is encoded (linux/netlink.h).
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
-/// The attribute `kind` with `payload`, to write.
-pub(crate) fn attribute<T: Size + RtaType, P: Size + ToBytes>(
-    kind: T,
-    payload: P,
-) -> Result<Rtattr<T, Buffer>> {
+/// An attribute to write.
+pub(super) type Attribute<T> = Result<Rtattr<T, Buffer>>;
+
+/// Returns the attribute `kind` with `payload`.
+pub(super) fn attribute<T: Size + RtaType, P: Size + ToBytes>(kind: T, payload: P) -> Attribute<T> {
     RtattrBuilder::default().rta_type(kind).rta_payload(payload).build().map_err(unsound)
 }
 
-/// The attribute `kind` that holds `attributes`, to write.
-pub(crate) fn nested<T, S>(
+/// Returns the attribute `kind` that holds `attributes`.
+pub(super) fn nested<T: Size + RtaType, S: Size + RtaType>(
     kind: T,
-    attributes: impl IntoIterator<Item = Rtattr<S, Buffer>>,
-) -> Result<Rtattr<T, Buffer>>
-where
-    T: Size + RtaType,
-    S: RtaType,
-{
-    let empty = attribute(kind, Buffer::new())?;
-    attributes
-        .into_iter()
-        .try_fold(empty, |outer, inner| outer.nest(&inner))
-        .map_err(|error: SerError| unsound(error))
+    attributes: impl IntoIterator<Item = Attribute<S>>,
+) -> Attribute<T> {
+    attribute(kind, attributes.into_iter().collect::<Result<RtBuffer<S, Buffer>>>()?)
 }
 
 /// The bytes of `address`, as an attribute holds it.
-pub(crate) fn octets(address: IpAddr) -> Buffer {
+pub(super) fn octets(address: IpAddr) -> Buffer {
     match address {
         IpAddr::V4(address) => Buffer::from(&address.octets()[..]),
         IpAddr::V6(address) => Buffer::from(&address.octets()[..]),
     }
 }
 
-/// The attributes in `bytes`, by number; they end where a length makes no sense.
-pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
-        let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?);
-        let value = bytes.get(4..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind & NLA_TYPE_MASK, value))
-    })
+/// Attributes to read. They end where a length makes no sense.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Attributes<'a>(pub(super) &'a [u8]);
+
+impl<'a> Attributes<'a> {
+    /// Splits `payload` into the header of a message and its attributes.
+    pub(crate) fn after<const N: usize>(payload: &'a [u8]) -> Option<(&'a [u8; N], Self)> {
+        payload.split_first_chunk().map(|(header, attributes)| (header, Self(attributes)))
+    }
+
+    /// Each attribute, with its number.
+    pub(crate) fn iter(self) -> impl Iterator<Item = (u16, &'a [u8])> {
+        let Self(mut bytes) = self;
+        std::iter::from_fn(move || {
+            let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
+            let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?);
+            let value = bytes.get(4..length)?;
+            bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+            Some((kind & NLA_TYPE_MASK, value))
+        })
+    }
+
+    /// The value of the first attribute `kind`.
+    pub(crate) fn value(self, kind: impl Into<u16>) -> Option<&'a [u8]> {
+        let kind = kind.into();
+        self.iter().find_map(|(found, value)| (found == kind).then_some(value))
+    }
+
+    /// The value of `kind`, if it has `N` bytes.
+    pub(crate) fn array<const N: usize>(self, kind: impl Into<u16>) -> Option<[u8; N]> {
+        self.value(kind)?.try_into().ok()
+    }
+
+    pub(crate) fn number(self, kind: impl Into<u16>) -> Option<u32> {
+        self.array(kind).map(u32::from_ne_bytes)
+    }
+
+    pub(crate) fn ip(self, kind: impl Into<u16>) -> Option<IpAddr> {
+        self.value(kind).and_then(ip)
+    }
+
+    /// The text of `kind`, with or without its NUL.
+    pub(crate) fn text(self, kind: impl Into<u16>) -> Option<String> {
+        let bytes = self.value(kind)?;
+        let bytes = CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes);
+        Some(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// The attributes that `kind` holds.
+    pub(crate) fn nested(self, kind: impl Into<u16>) -> Self {
+        Self(self.value(kind).unwrap_or_default())
+    }
 }
 
-/// The value of the first attribute `kind` in `bytes`.
-pub(crate) fn value(bytes: &[u8], kind: impl Into<u16>) -> Option<&[u8]> {
-    let kind = kind.into();
-    attributes(bytes).find_map(|(found, value)| (found == kind).then_some(value))
-}
-
-/// The address an attribute holds.
-pub(crate) fn ip(bytes: &[u8]) -> Option<IpAddr> {
+/// The address in `bytes`.
+pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
     let v6 = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
     v4().or_else(v6)
-}
-
-/// The number an attribute holds.
-pub(crate) fn number(bytes: &[u8]) -> Option<u32> {
-    bytes.try_into().ok().map(u32::from_ne_bytes)
-}
-
-/// The number an attribute holds that may be below nothing.
-pub(crate) fn signed_number(bytes: &[u8]) -> Option<i32> {
-    bytes.try_into().ok().map(i32::from_ne_bytes)
-}
-
-/// The text of a string attribute, with or without its NUL.
-pub(crate) fn text(bytes: &[u8]) -> Option<String> {
-    let bytes = CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes);
-    Some(String::from_utf8_lossy(bytes).into_owned())
 }

@@ -1,8 +1,11 @@
-//! A refusal of the kernel in words: what it means for this operation, and what to do.
+//! An errno as a sentence: what a refusal means for an operation, and what to do.
 
 use std::fmt::Display;
 
-use nix::libc;
+use nix::libc::{
+    EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EBUSY, EEXIST, EINVAL, ENETUNREACH, ENODEV, EOPNOTSUPP,
+    EPERM,
+};
 
 use super::reply::Refusal;
 use crate::error::{Error, Kind};
@@ -12,154 +15,132 @@ use crate::net::parent::{MadeParent, ParentSpec};
 use crate::plan::host::HostOp;
 use crate::plan::{Configure, CreateLink, Removal};
 
-/// Whether something was refused because an address or MAC address is in use on the segment.
+/// Returns true if an operation was refused because an address or MAC address is in use on the segment.
 pub(crate) fn is_in_use(error: &Error) -> bool {
-    error.kind() == Kind::Kernel(libc::EADDRINUSE)
+    error.kind() == Kind::Kernel(EADDRINUSE)
 }
 
-/// Why the link of `create` was not made. The command that does the same, the kernel's own words and errno stand at the
-/// end.
+/// Says why the link of `create` was not made.
 pub(crate) fn create_link(create: &CreateLink, refusal: &Refusal) -> Error {
     let CreateLink { name, parent, driver, mac, .. } = create;
-    error(
-        create,
-        refusal,
-        match (refusal.errno, driver) {
-            (libc::EEXIST, _) => (
-                format!("interface {name} exists in the container already"),
-                "ask for another ifname, or leave it out".to_owned(),
+    let kind = driver.kind();
+    let (sentence, hint) = match (refusal.errno, driver) {
+        (EEXIST, _) => (
+            format!("interface {name} exists in the container already"),
+            "ask for another ifname, or leave it out".into(),
+        ),
+        (ENODEV, _) => (
+            format!("parent {parent} is gone"),
+            format!("bring it back and see it with `{}`", Line::of("ip link show").named("dev", parent)),
+        ),
+        (EBUSY, _) => (
+            format!("parent {parent} is in use by another driver and takes no {kind} link"),
+            format!(
+                "a parent carries either macvlan or ipvlan links and cannot be a port of a bridge or bond: \
+                 use another parent, or the driver of its other links instead of {kind}"
             ),
-            (libc::ENODEV, _) => (
-                format!("parent {parent} is gone"),
-                format!("bring it back and see it with `{}`", Line::of("ip link show").named("dev", parent)),
+        ),
+        (EINVAL, Driver::Macvlan { mode: MacvlanMode::Passthru }) => (
+            format!("parent {parent} has macvlan links already, and passthru wants it alone"),
+            "use another parent, or mode bridge".into(),
+        ),
+        (EINVAL, Driver::Macvlan { .. }) => (
+            format!("parent {parent} takes no further macvlan link"),
+            "one of its links has mode passthru, which wants the parent alone: use another parent".into(),
+        ),
+        (EADDRNOTAVAIL, _) => (
+            format!(
+                "MAC address {} cannot be that of a link",
+                mac.map_or(String::new(), |mac| mac.to_string())
             ),
-            (libc::EBUSY, _) => (
-                format!("parent {parent} is in use by another driver and takes no {} link", driver.kind()),
-                format!(
-                    "a parent carries either macvlan or ipvlan links and cannot be a port of a bridge or bond: \
-                     use another parent, or the driver of its other links instead of {}",
-                    driver.kind()
-                ),
-            ),
-            (libc::EINVAL, Driver::Macvlan { mode: MacvlanMode::Passthru }) => (
-                format!("parent {parent} has macvlan links already, and passthru wants it alone"),
-                "use another parent, or mode bridge".to_owned(),
-            ),
-            (libc::EINVAL, Driver::Macvlan { .. }) => (
-                format!("parent {parent} takes no further macvlan link"),
-                "one of its links has mode passthru, which wants the parent alone: use another parent"
-                    .to_owned(),
-            ),
-            (libc::EADDRNOTAVAIL, _) => (
-                format!(
-                    "MAC address {} cannot be that of a link",
-                    mac.map(|m| m.to_string()).unwrap_or_default()
-                ),
-                "use a unicast address, best a locally administered one like 02:00:00:00:00:01".to_owned(),
-            ),
-            (libc::EOPNOTSUPP, _) => (
-                format!("this kernel has no {} driver", driver.kind()),
-                format!("load it with `modprobe {}`, or install the kernel's module package", driver.kind()),
-            ),
-            (libc::EPERM, _) => (
-                format!("no permission to make a link on parent {parent}"),
-                "the hook needs CAP_NET_ADMIN on the host: run the engine as root, not rootless".to_owned(),
-            ),
-            _ => (format!("cannot make {} link {name} on parent {parent}", driver.kind()), String::new()),
-        },
-    )
+            "use a unicast address, best a locally administered one like 02:00:00:00:00:01".into(),
+        ),
+        (EOPNOTSUPP, _) => (
+            format!("this kernel has no {kind} driver"),
+            format!("load it with `modprobe {kind}`, or install the kernel's module package"),
+        ),
+        (EPERM, _) => (
+            format!("no permission to make a link on parent {parent}"),
+            "the hook needs CAP_NET_ADMIN on the host: run the engine as root, not rootless".into(),
+        ),
+        _ => (format!("cannot make {kind} link {name} on parent {parent}"), String::new()),
+    };
+    error(create, refusal, &sentence, &hint)
 }
 
-/// Why `step` was refused.
+/// Says why `step` was refused.
 pub(crate) fn configure(step: &Configure, refusal: &Refusal) -> Error {
-    let text = match step {
-        Configure::AddAddress { link, address } => match refusal.errno {
-            libc::EADDRINUSE => (
-                format!(
-                    "address {address} is in use on another {} link of the same parent",
-                    DriverKind::Ipvlan
-                ),
-                "a container that underlay does not know of has it: ask for another address".to_owned(),
-            ),
-            libc::EACCES => (
-                format!("IPv6 is switched off for {link}, so it cannot have {address}"),
-                "remove net.ipv6.conf.*.disable_ipv6 from the container's sysctls".to_owned(),
-            ),
-            _ => (format!("cannot give {link} the address {address}"), String::new()),
-        },
-        Configure::SetUp { link, .. } => match refusal.errno {
-            libc::EADDRINUSE | libc::EBUSY => (
-                format!("the MAC address of {link} is in use on the same parent"),
-                "ask for another mac, or leave it out to get a free one".to_owned(),
-            ),
-            _ => (format!("cannot set {link} up"), String::new()),
-        },
-        Configure::AddRoute { route, table, .. } if refusal.errno == libc::EEXIST => match table {
-            Some(table) => (
-                format!("table {table} of the container has a route to {} already", route.to),
-                "give each link a table of its own".to_owned(),
-            ),
-            None => (
-                format!("the container has a route to {} already", route.to),
-                "let one network alone give the default route".to_owned(),
-            ),
-        },
-        Configure::AddRoute { link, route, .. } => match refusal.errno {
-            libc::ENETUNREACH => (
-                format!("{link} does not reach {}", route.via.map(|via| via.to_string()).unwrap_or_default()),
-                "the gateway must lie in the subnet of the link, or be onlink".to_owned(),
-            ),
-            _ => (format!("cannot route {} by {link}", route.to), String::new()),
-        },
-        Configure::AddRule { from, table } => match refusal.errno {
-            libc::EEXIST => (
-                format!("the container has a rule for {from} already"),
-                "see it with `ip rule` in the container".to_owned(),
-            ),
-            libc::EOPNOTSUPP | libc::EAFNOSUPPORT => (
-                format!("this kernel has no routing rules, so {from} cannot have table {table}"),
-                "leave table out, or use a kernel with CONFIG_IP_MULTIPLE_TABLES".to_owned(),
-            ),
-            _ => (format!("cannot make a rule for {from}"), String::new()),
-        },
-        Configure::SetIpv6 { .. } | Configure::SetNotify { .. } | Configure::SetSysctl { .. } => {
-            (format!("cannot do `{step}`"), String::new())
+    let (sentence, hint) = match (step, refusal.errno) {
+        (Configure::AddAddress { address, .. }, EADDRINUSE) => (
+            format!("address {address} is in use on another {} link of the same parent", DriverKind::Ipvlan),
+            "a container that underlay does not know of has it: ask for another address",
+        ),
+        (Configure::AddAddress { link, address }, EACCES) => (
+            format!("IPv6 is switched off for {link}, so it cannot have {address}"),
+            "remove net.ipv6.conf.*.disable_ipv6 from the container's sysctls",
+        ),
+        (Configure::AddAddress { link, address }, _) => {
+            (format!("cannot give {link} the address {address}"), "")
+        }
+        (Configure::SetUp { link, .. }, EADDRINUSE | EBUSY) => (
+            format!("the MAC address of {link} is in use on the same parent"),
+            "ask for another mac, or leave it out to get a free one",
+        ),
+        (Configure::SetUp { link, .. }, _) => (format!("cannot set {link} up"), ""),
+        (Configure::AddRoute { route, table: Some(table), .. }, EEXIST) => (
+            format!("table {table} of the container has a route to {} already", route.to),
+            "give each link a table of its own",
+        ),
+        (Configure::AddRoute { route, table: None, .. }, EEXIST) => (
+            format!("the container has a route to {} already", route.to),
+            "let one network alone give the default route",
+        ),
+        (Configure::AddRoute { link, route, .. }, ENETUNREACH) => (
+            format!("{link} does not reach {}", route.via.map_or(String::new(), |via| via.to_string())),
+            "the gateway must lie in the subnet of the link, or be onlink",
+        ),
+        (Configure::AddRoute { link, route, .. }, _) => (format!("cannot route {} by {link}", route.to), ""),
+        (Configure::AddRule { from, .. }, EEXIST) => {
+            (format!("the container has a rule for {from} already"), "see it with `ip rule` in the container")
+        }
+        (Configure::AddRule { from, table }, EOPNOTSUPP | EAFNOSUPPORT) => (
+            format!("this kernel has no routing rules, so {from} cannot have table {table}"),
+            "leave table out, or use a kernel with CONFIG_IP_MULTIPLE_TABLES",
+        ),
+        (Configure::AddRule { from, .. }, _) => (format!("cannot make a rule for {from}"), ""),
+        // These are not netlink messages.
+        (Configure::SetIpv6 { .. } | Configure::SetNotify { .. } | Configure::SetSysctl { .. }, _) => {
+            (format!("cannot do `{step}`"), "")
         }
     };
-    error(step, refusal, text)
+    error(step, refusal, &sentence, hint)
 }
 
-/// Why `parent` was not made, which `op` shows.
+/// Says why `parent` was not made; `op` writes the command.
 pub(crate) fn make_parent(parent: &MadeParent, op: &HostOp, refusal: &Refusal) -> Error {
     let MadeParent { name, recipe, .. } = parent;
-    error(
-        op,
-        refusal,
-        match (refusal.errno, recipe) {
-            (libc::EEXIST, ParentSpec::Vlan { .. }) => (
-                format!("{recipe} exists under another name than {name}"),
-                format!(
-                    "find it with `ip -d link show type vlan`, and name that as parent instead of {name}"
-                ),
-            ),
-            (libc::EOPNOTSUPP, ParentSpec::Vlan { base, .. }) => (
-                format!("{base} cannot carry VLANs, or this kernel has no 8021q driver"),
-                "load it with `modprobe 8021q`, or use another parent".to_owned(),
-            ),
-            (libc::EPERM, _) => {
-                (format!("no permission to make {name}"), "run it as root, with CAP_NET_ADMIN".to_owned())
-            }
-            _ => (format!("cannot make {name} ({recipe})"), String::new()),
-        },
-    )
+    let (sentence, hint) = match (refusal.errno, recipe) {
+        (EEXIST, ParentSpec::Vlan { .. }) => (
+            format!("{recipe} exists under another name than {name}"),
+            format!("find it with `ip -d link show type vlan`, and name that as parent instead of {name}"),
+        ),
+        (EOPNOTSUPP, ParentSpec::Vlan { base, .. }) => (
+            format!("{base} cannot carry VLANs, or this kernel has no 8021q driver"),
+            "load it with `modprobe 8021q`, or use another parent".into(),
+        ),
+        (EPERM, _) => (format!("no permission to make {name}"), "run it as root, with CAP_NET_ADMIN".into()),
+        _ => (format!("cannot make {name} ({recipe})"), String::new()),
+    };
+    error(op, refusal, &sentence, &hint)
 }
 
-/// Why `removal` was refused.
+/// Says why `removal` was refused.
 pub(crate) fn removal(removal: &Removal, refusal: &Refusal) -> Error {
-    error(removal, refusal, (format!("cannot do `{removal}`"), String::new()))
+    error(removal, refusal, &format!("cannot do `{removal}`"), "")
 }
 
-fn error(op: &dyn Display, refusal: &Refusal, (sentence, hint): (String, String)) -> Error {
+/// At the end are the shell command that does the same, the kernel's explanation, and the errno.
+fn error(op: &dyn Display, refusal: &Refusal, sentence: &str, hint: &str) -> Error {
     let error = Error::new(Kind::Kernel(refusal.errno), format!("{sentence} ({op}: {refusal})"));
     if hint.is_empty() { error } else { error.hint(hint) }
 }
@@ -174,7 +155,7 @@ mod tests {
         let step =
             Configure::AddAddress { link: "eth0".parse().unwrap(), address: "10.0.0.9/24".parse().unwrap() };
         let text = Some("Address already assigned to an ipvlan device".to_owned());
-        let error = configure(&step, &Refusal { errno: libc::EADDRINUSE, text });
+        let error = configure(&step, &Refusal { errno: EADDRINUSE, text });
         assert_eq!(
             error.to_string(),
             "address 10.0.0.9/24 is in use on another ipvlan link of the same parent \
@@ -204,8 +185,8 @@ mod tests {
             assert!(
                 error.to_string().contains("eth0")
                     || error.to_string().contains("lan0")
-                    || errno == libc::EOPNOTSUPP
-                    || errno == libc::EADDRNOTAVAIL
+                    || errno == EOPNOTSUPP
+                    || errno == EADDRNOTAVAIL
             );
         }
     }

@@ -10,8 +10,8 @@ use crate::ledger::record::Attached;
 use crate::net::seal::Alias;
 use crate::plan::persistent::Persistent;
 
-/// A datagram from the kernel. Its promise: whatever stands in it, each message is taken by its own length, so that
-/// none is read as a part of another, and each payload is read or refused.
+/// A datagram from the kernel. Its promise: whatever is in it, each message is taken by its own length, so that none is read
+/// as a part of another, and each payload is parsed or refused.
 pub(crate) fn fuzz(datagram: &[u8]) {
     let mut whole = true;
     let mut count = 0;
@@ -29,7 +29,7 @@ pub(crate) fn fuzz(datagram: &[u8]) {
         }
     }
     assert!(count <= datagram.len().div_ceil(16));
-    // What follows a message is not lost: neli forgets what an acknowledgement carries, and reads on inside it.
+    // A message that follows is not lost: neli skips the attributes of an acknowledgement, and reads on inside of it.
     if whole && datagram.len() % 4 == 0 {
         let mut longer = datagram.to_vec();
         longer.extend(acknowledgement(7));
@@ -40,14 +40,14 @@ pub(crate) fn fuzz(datagram: &[u8]) {
         );
         assert_eq!(replies.len(), count + 1);
     }
-    // Payloads, too, without a header in the fuzzer's way.
+    // Payloads without a header too, which the fuzzer would have to find first.
     read_payload(datagram);
 }
 
-/// Reads a payload as each of what it may be: the kernel's type is not looked at again.
+/// Parses a payload as each of the types that it may have.
 fn read_payload(payload: &[u8]) {
-    if let Ok(Some(link)) = reply::parse_link(payload) {
-        // A byte that is no UTF-8 becomes a character of three.
+    if let Some(link) = reply::parse_link(payload) {
+        // A byte that is not UTF-8 becomes a character of three bytes.
         let texts = [Some(&link.name), link.kind.as_ref(), link.slave_kind.as_ref(), link.alias.as_ref()];
         assert!(
             texts.into_iter().flatten().all(|text| !text.contains('\0') && text.len() <= 3 * payload.len())
@@ -62,22 +62,21 @@ fn read_payload(payload: &[u8]) {
     let _ = ways::parse(payload);
     let _ = reply::parse_nsid(payload);
     let _ = routes::parse_default_route(payload);
-    let _ = routes::parse_local_route(payload);
+    let _ = routes::is_local(payload);
     let _ = neighbours::parse(payload);
 }
 
-/// The kernel's clean yes (`NLMSG_ERROR` with error 0) to message number `sequence`, which had no payload.
+/// The kernel's acknowledgement (`NLMSG_ERROR` with error 0) of message number `sequence`, which had no payload.
 fn acknowledgement(sequence: u32) -> Vec<u8> {
     const NLM_F_CAPPED: u16 = 0x100;
     let header = |length: u32, kind: u16, flags: u16| {
-        let words =
-            [length.to_ne_bytes().to_vec(), kind.to_ne_bytes().to_vec(), flags.to_ne_bytes().to_vec()];
-        [words.concat(), sequence.to_ne_bytes().to_vec(), vec![0; 4]].concat()
+        let [kind, flags] = [kind, flags].map(u16::to_ne_bytes);
+        [&length.to_ne_bytes()[..], &kind, &flags, &sequence.to_ne_bytes(), &[0; 4]].concat()
     };
     [header(36, 2, NLM_F_CAPPED), vec![0; 4], header(16, 16, 5)].concat()
 }
 
-/// The messages that `attached` comes to, as far as they need no namespace.
+/// The requests that `attached` leads to, as far as they need no namespace.
 pub(crate) fn fuzz_messages(attached: &Attached, alias: &str) {
     let ifindex = attached.ifindex.unwrap_or(1);
     well_formed(message::set_up(ifindex, alias));
@@ -96,7 +95,7 @@ pub(crate) fn fuzz_messages(attached: &Attached, alias: &str) {
     }
 }
 
-/// A message that can be written says how long it is.
+/// A message that can be written has its length in its header.
 fn well_formed(message: Result<Message>) {
     let Ok(message) = message else { return };
     let bytes = message.numbered(1);
@@ -118,8 +117,8 @@ mod tests {
     fn words(datagram: &[u8]) -> Vec<String> {
         let word = |reply: Result<reply::Reply<'_>>| match reply.map(|reply| reply.content) {
             Ok(Content::Payload(payload)) => match reply::parse_link(payload) {
-                Ok(Some(link)) => format!("{} {}", link.kind.unwrap_or_default(), link.name),
-                other => format!("{other:?}"),
+                Some(link) => format!("{} {}", link.kind.unwrap_or_default(), link.name),
+                None => "no link".to_owned(),
             },
             Ok(Content::Answer(None)) => "yes".to_owned(),
             Ok(Content::Answer(Some(refusal))) => refusal.to_string(),

@@ -1,12 +1,9 @@
-//! Our drivers and their modes in the kernel's numbers: what `IFLA_LINKINFO` holds, to make a link and to know one.
+//! `IFLA_LINKINFO`: our drivers and their modes in the kernel's numbers, written and read.
 
 use neli::consts::rtnl::{Ifla, IflaInfo, RtaType};
 use neli::neli_enum;
-use neli::rtnl::Rtattr;
-use neli::types::Buffer;
 
-use super::attr::{attribute, attributes, nested, number, signed_number, value};
-use crate::error::Result;
+use super::attr::{Attribute, Attributes, attribute, nested};
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
 use crate::net::link_options::LinkOptions;
 use crate::net::mac::MacAddr;
@@ -33,7 +30,7 @@ enum IflaIpvlan {
 
 impl RtaType for IflaIpvlan {}
 
-/// The list that comes with it takes the place of the one there is.
+/// The list of source MAC addresses replaces the one there is (linux/if_link.h).
 const MACVLAN_MACADDR_SET: u32 = 3;
 
 /// `MACVLAN_MODE_*`
@@ -65,76 +62,61 @@ fn ipvlan_flag(flag: IpvlanFlag) -> u16 {
     }
 }
 
-/// `type DRIVER mode MODE …` of a link to make.
-pub(crate) fn write(
-    driver: Driver,
-    bclim: Option<i32>,
-    tuning: &LinkOptions,
-) -> Result<Rtattr<Ifla, Buffer>> {
+/// Returns `type DRIVER mode MODE …` of a link to make.
+pub(super) fn write(driver: Driver, bclim: Option<i32>, options: &LinkOptions) -> Attribute<Ifla> {
     let data = match driver {
         Driver::Macvlan { mode } => {
-            let mut data = vec![attribute(IflaMacvlan::Mode, macvlan_mode(mode))?];
-            if let Some(bclim) = bclim {
-                data.push(attribute(IflaMacvlan::BcCutoff, bclim)?);
-            }
-            if let Some(length) = tuning.bcqueuelen {
-                data.push(attribute(IflaMacvlan::BcQueueLen, length)?);
-            }
-            if !tuning.source_macs.is_empty() {
-                let mac = |mac: &MacAddr| attribute(IflaMacvlan::Macaddr, Buffer::from(&mac.bytes()[..]));
-                let macs = tuning.source_macs.iter().map(mac).collect::<Result<Vec<_>>>()?;
-                data.push(attribute(IflaMacvlan::MacaddrMode, MACVLAN_MACADDR_SET)?);
-                data.push(nested(IflaMacvlan::MacaddrData, macs)?);
-            }
-            nested(IflaInfo::Data, data)?
+            let macs = options.source_macs.iter().map(|mac| attribute(IflaMacvlan::Macaddr, mac.bytes()));
+            let set = attribute(IflaMacvlan::MacaddrMode, MACVLAN_MACADDR_SET);
+            let sources = [set, nested(IflaMacvlan::MacaddrData, macs)];
+            let sources = sources.into_iter().filter(|_| !options.source_macs.is_empty());
+            let data = [
+                Some(attribute(IflaMacvlan::Mode, macvlan_mode(mode))),
+                bclim.map(|bclim| attribute(IflaMacvlan::BcCutoff, bclim)),
+                options.bcqueuelen.map(|length| attribute(IflaMacvlan::BcQueueLen, length)),
+            ];
+            nested(IflaInfo::Data, data.into_iter().flatten().chain(sources))
         }
         Driver::Ipvlan { mode, flag } => {
-            let mode = attribute(IflaIpvlan::Mode, ipvlan_mode(mode))?;
-            nested(IflaInfo::Data, [mode, attribute(IflaIpvlan::Flags, ipvlan_flag(flag))?])?
+            let mode = attribute(IflaIpvlan::Mode, ipvlan_mode(mode));
+            nested(IflaInfo::Data, [mode, attribute(IflaIpvlan::Flags, ipvlan_flag(flag))])
         }
     };
-    let kind = driver.kind().to_string();
-    nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, kind.as_str())?, data])
+    nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, driver.kind().to_string()), data])
 }
 
-/// What `IFLA_LINKINFO` tells of a link of ours.
-pub(crate) struct LinkInfo {
-    /// The driver with its mode.
-    pub(crate) driver: Driver,
-    /// The limit for unqueued broadcasts.
-    pub(crate) bclim: Option<i32>,
-    /// The length of the queue of broadcasts.
-    pub(crate) bcqueuelen: Option<u32>,
-    /// Whose frames come in.
-    pub(crate) source_macs: Vec<MacAddr>,
+/// What `IFLA_LINKINFO` tells of a link.
+#[derive(Default)]
+pub(super) struct LinkInfo {
+    pub(super) driver: Option<Driver>,
+    pub(super) bclim: Option<i32>,
+    pub(super) options: LinkOptions,
 }
 
-/// What the `IFLA_INFO_DATA` of a link of type `kind` tells; nothing if it is none of ours.
-pub(crate) fn read(kind: &str, data: &[u8]) -> Option<LinkInfo> {
+/// Reads the `IFLA_INFO_DATA` of a link of type `kind`; `None` if the driver or its mode is none of ours.
+pub(super) fn read(kind: &str, data: Attributes<'_>) -> Option<LinkInfo> {
     match kind.parse().ok()? {
         Kind::Macvlan => {
-            let number = |attribute: IflaMacvlan| value(data, attribute).and_then(number);
-            let mode = number(IflaMacvlan::Mode)?;
-            let macs = value(data, IflaMacvlan::MacaddrData).unwrap_or_default();
-            let macs = attributes(macs).filter_map(|(_, mac)| mac.try_into().ok());
+            let number = data.number(IflaMacvlan::Mode)?;
+            let mode = MacvlanMode::ALL.into_iter().find(|&mode| macvlan_mode(mode) == number)?;
+            let macs = data.nested(IflaMacvlan::MacaddrData).iter();
+            let macs = macs.filter_map(|(_, mac)| mac.try_into().ok()).map(MacAddr::from_bytes);
             Some(LinkInfo {
-                driver: Driver::Macvlan {
-                    mode: MacvlanMode::ALL.into_iter().find(|&found| macvlan_mode(found) == mode)?,
+                driver: Some(Driver::Macvlan { mode }),
+                bclim: data.array(IflaMacvlan::BcCutoff).map(i32::from_ne_bytes),
+                options: LinkOptions {
+                    bcqueuelen: data.number(IflaMacvlan::BcQueueLen),
+                    source_macs: macs.collect(),
+                    ..LinkOptions::default()
                 },
-                bclim: value(data, IflaMacvlan::BcCutoff).and_then(signed_number),
-                bcqueuelen: number(IflaMacvlan::BcQueueLen),
-                source_macs: macs.map(MacAddr::from_bytes).collect(),
             })
         }
         Kind::Ipvlan => {
-            let number =
-                |attribute: IflaIpvlan| value(data, attribute)?.try_into().ok().map(u16::from_ne_bytes);
+            let number = |kind: IflaIpvlan| data.array(kind).map(u16::from_ne_bytes);
             let (mode, flag) = (number(IflaIpvlan::Mode)?, number(IflaIpvlan::Flags)?);
-            let driver = Driver::Ipvlan {
-                mode: IpvlanMode::ALL.into_iter().find(|&found| ipvlan_mode(found) == mode)?,
-                flag: IpvlanFlag::ALL.into_iter().find(|&found| ipvlan_flag(found) == flag)?,
-            };
-            Some(LinkInfo { driver, bclim: None, bcqueuelen: None, source_macs: Vec::new() })
+            let mode = IpvlanMode::ALL.into_iter().find(|&found| ipvlan_mode(found) == mode)?;
+            let flag = IpvlanFlag::ALL.into_iter().find(|&found| ipvlan_flag(found) == flag)?;
+            Some(LinkInfo { driver: Some(Driver::Ipvlan { mode, flag }), ..LinkInfo::default() })
         }
     }
 }
@@ -150,7 +132,7 @@ mod tests {
 
     /// What is told of a link whose `IFLA_LINKINFO` is `info`.
     fn told(info: &[u8]) -> (Option<Driver>, Option<i32>) {
-        let link = parse_link(&[&[0; 16], info].concat()).unwrap().unwrap();
+        let link = parse_link(&[&[0; 16], info].concat()).unwrap();
         (link.driver, link.bclim)
     }
 
@@ -175,7 +157,7 @@ mod tests {
         let mut bytes = Cursor::new(Vec::new());
         let driver = Driver::Macvlan { mode: MacvlanMode::Source };
         write(driver, None, &tuning).unwrap().to_bytes(&mut bytes).unwrap();
-        let link = parse_link(&[&[0; 16], &bytes.into_inner()[..]].concat()).unwrap().unwrap();
+        let link = parse_link(&[&[0; 16], &bytes.into_inner()[..]].concat()).unwrap();
         assert_eq!(link.tuning, tuning);
     }
 

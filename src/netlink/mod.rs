@@ -1,4 +1,4 @@
-//! rtnetlink: requests as bytes (`message.rs`), the socket, what the kernel answers (`reply.rs`), and what an errno means
+//! rtnetlink: requests as bytes (`message.rs`), the socket (`socket.rs`), answers (`reply.rs`), and what an errno means
 //! (`explain.rs`).
 
 pub(crate) mod attr;
@@ -20,5 +20,4 @@ mod ways;
 pub(crate) use explain::is_in_use;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fuzz::{fuzz, fuzz_messages};
-pub(crate) use socket::Socket;
-pub(crate) use socket::refused;
+pub(crate) use socket::{Socket, refused};

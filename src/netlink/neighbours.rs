@@ -1,31 +1,25 @@
-//! The host's neighbour table: who was heard of on a link.
+//! The host's neighbour table (ARP and neighbour discovery).
 
 use neli::consts::nl::NlmF;
-use neli::consts::rtnl::Rtm;
-use neli::types::Buffer;
+use neli::consts::rtnl::{Nda, Rtm};
+use nix::libc::{NUD_PERMANENT, NUD_REACHABLE};
 
-use super::attr;
+use super::attr::Attributes;
 use super::message::Message;
 use super::socket::Socket;
 use crate::error::Result;
 use crate::net::mac::MacAddr;
 use crate::net::neighbour::Neighbour;
 
-// Of linux/neighbour.h; neli lacks the last.
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
-const NDA_IFINDEX: u16 = 8;
-const NUD_REACHABLE: u16 = 0x02;
-const NUD_PERMANENT: u16 = 0x80;
+/// The length of `struct ndmsg`.
+const NDMSG: usize = 12;
 
 impl Socket {
-    /// The neighbours that certainly are there on the link `ifindex`, of IPv4 and IPv6.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
+    /// Returns the neighbours of the link `ifindex` that are certainly there (`NUD_REACHABLE`, `NUD_PERMANENT`), IPv4 and
+    /// IPv6.
     pub(crate) fn neighbours(&mut self, ifindex: u32) -> Result<Vec<Neighbour>> {
-        // Kernels that do not filter tell of all links.
-        let on_link = |payload: &[u8]| Ok(parse(payload).filter(|(found, _)| *found == ifindex));
+        // Kernels that do not filter list those of all links.
+        let on_link = |payload: &[u8]| parse(payload).filter(|(found, _)| *found == ifindex);
         let all = self.dump(|| dump(ifindex), on_link)?;
         Ok(all.into_iter().map(|(_, neighbour)| neighbour).collect())
     }
@@ -33,24 +27,19 @@ impl Socket {
 
 /// `ip neigh show dev LINK`
 fn dump(ifindex: u32) -> Result<Message> {
-    // `struct ndmsg`, all of it zero, and one attribute of eight bytes.
-    let mut bytes = vec![0; 12];
-    bytes.extend(8_u16.to_ne_bytes());
-    bytes.extend(NDA_IFINDEX.to_ne_bytes());
-    bytes.extend(ifindex.to_ne_bytes());
-    Message::new(Rtm::Getneigh, NlmF::DUMP, Buffer::from(bytes))
+    Message::plain(Rtm::Getneigh, NlmF::DUMP, NDMSG, &[(Nda::Ifindex.into(), ifindex.to_ne_bytes())])
 }
 
-/// A neighbour out of the payload of `RTM_NEWNEIGH` (`struct ndmsg`), and the number of its link.
-pub(crate) fn parse(payload: &[u8]) -> Option<(u32, Neighbour)> {
+/// Parses the payload of `RTM_NEWNEIGH` (`struct ndmsg`) into the number of the link and the neighbour.
+pub(super) fn parse(payload: &[u8]) -> Option<(u32, Neighbour)> {
     let (&[_family, _, _, _, a, b, c, d, low, high, _flags, _kind], attributes) =
-        payload.split_first_chunk::<12>()?;
+        Attributes::after::<NDMSG>(payload)?;
     let state = u16::from_ne_bytes([low, high]);
     if state & (NUD_REACHABLE | NUD_PERMANENT) == 0 {
         return None;
     }
-    let address = attr::value(attributes, NDA_DST).and_then(attr::ip)?;
-    let mac = MacAddr::from_bytes(attr::value(attributes, NDA_LLADDR)?.try_into().ok()?);
+    let address = attributes.ip(Nda::Dst)?;
+    let mac = MacAddr::from_bytes(attributes.array(Nda::Lladdr)?);
     let permanent = state & NUD_PERMANENT != 0;
     // Groups and broadcasts have entries too.
     let is_host = mac.is_unicast() && !address.is_multicast();

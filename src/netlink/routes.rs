@@ -1,108 +1,105 @@
-//! What the kernel tells of routes and rules.
+//! Routes and rules as the kernel lists them.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use neli::consts::rtnl::{Frattr, Rta};
-use nix::libc;
+use nix::libc::{self, RT_TABLE_MAIN, RTN_LOCAL, RTN_UNICAST};
 
-use super::attr::{ip, number, value};
+use super::attr::{Attributes, ip};
 use super::message::RTNH_F_ONLINK;
-use crate::error::Result;
 use crate::net::route::{Route, RouteType, TableId};
 use crate::plan::persistent::PROTOCOL;
 
-/// `RT_TABLE_MAIN`
-pub(crate) const MAIN: u8 = 254;
-/// `RTN_UNICAST`
-pub(crate) const UNICAST: u8 = 1;
-/// `RTPROT_RA`: a router has sent it.
+/// Of linux/rtnetlink.h, which libc lacks: a router has advertised the route.
 const RTPROT_RA: u8 = 9;
+/// The length of `struct rtmsg`.
+pub(super) const RTMSG: usize = 12;
 
 /// A route of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FoundRoute {
-    /// The number of its table.
-    pub(crate) table: u32,
-    /// The number of the link it leaves by; none if it leads nowhere.
-    pub(crate) ifindex: Option<u32>,
-    /// The route.
-    pub(crate) route: Route,
+pub(super) struct FoundRoute {
+    pub(super) table: u32,
+    /// The number of the link that packets leave by; `None` for a blackhole route.
+    pub(super) ifindex: Option<u32>,
+    pub(super) route: Route,
 }
 
 impl FoundRoute {
-    /// Whether it is one of `table`, or of the main one.
-    pub(crate) fn is_in(&self, table: Option<TableId>) -> bool {
-        self.table == table.map_or(MAIN.into(), u32::from)
+    /// Returns true if the route is one of `table`, or of the main one.
+    pub(super) fn is_in(&self, table: Option<TableId>) -> bool {
+        self.table == table.map_or(RT_TABLE_MAIN.into(), u32::from)
     }
 }
 
-/// A route out of the payload of `RTM_NEWROUTE` (`struct rtmsg`), if it is a unicast route that neither the kernel has
-/// made for an address nor a router has sent, or one of ours that leads nowhere. Routes over several next hops are left
-/// out.
-pub(crate) fn parse_route(payload: &[u8]) -> Result<Option<FoundRoute>> {
-    let Some((&[family, prefix_len, _, _, table, protocol, _, kind, flags @ ..], attributes)) =
-        payload.split_first_chunk::<12>()
-    else {
-        return Ok(None);
-    };
+/// Parses the payload of `RTM_NEWROUTE` (`struct rtmsg`): a unicast route that neither the kernel has made for an address nor
+/// a router has advertised, or a blackhole route of ours. Routes with several next hops are left out.
+pub(super) fn parse_route(payload: &[u8]) -> Option<FoundRoute> {
+    let (&[family, prefix_len, _, _, table, protocol, _, kind, flags @ ..], attributes) =
+        Attributes::after::<RTMSG>(payload)?;
     let kind = match kind {
-        UNICAST => RouteType::Unicast,
-        6 => RouteType::Blackhole,
-        7 => RouteType::Unreachable,
-        8 => RouteType::Prohibit,
-        _ => return Ok(None),
+        RTN_UNICAST => RouteType::Unicast,
+        libc::RTN_BLACKHOLE => RouteType::Blackhole,
+        libc::RTN_UNREACHABLE => RouteType::Unreachable,
+        libc::RTN_PROHIBIT => RouteType::Prohibit,
+        _ => return None,
     };
-    if kind != RouteType::Unicast && protocol != PROTOCOL {
-        return Ok(None);
+    let is_unicast = kind == RouteType::Unicast;
+    let is_automatic = [libc::RTPROT_KERNEL, libc::RTPROT_REDIRECT, RTPROT_RA].contains(&protocol);
+    if is_automatic || !is_unicast && protocol != PROTOCOL {
+        return None;
     }
-    if [libc::RTPROT_KERNEL, libc::RTPROT_REDIRECT, RTPROT_RA].contains(&protocol) {
-        return Ok(None);
-    }
-    let number = |kind| value(attributes, kind).and_then(number);
-    let (any, default_metric) = match i32::from(family) {
-        libc::AF_INET => (IpAddr::from([0; 4]), 0),
-        libc::AF_INET6 => (IpAddr::from([0; 16]), 1024),
-        _ => return Ok(None),
+    let to = destination(family, prefix_len, attributes)?;
+    let default_metric = if to.addr().is_ipv4() { 0 } else { 1024 };
+    let route = Route {
+        to,
+        via: attributes.ip(Rta::Gateway),
+        metric: attributes.number(Rta::Priority).filter(|&metric| metric != default_metric),
+        kind,
+        onlink: u32::from_ne_bytes(flags) & RTNH_F_ONLINK != 0,
     };
-    let to = value(attributes, Rta::Dst).map_or(Some(any), ip).and_then(|ip| IpNet::new(ip, prefix_len).ok());
-    let via = value(attributes, Rta::Gateway).and_then(ip);
-    let metric = number(Rta::Priority).filter(|&metric| metric != default_metric);
-    let onlink = u32::from_ne_bytes(flags) & RTNH_F_ONLINK != 0;
-    // IPv6 lets routes that lead nowhere leave by lo.
-    let ifindex = number(Rta::Oif).filter(|_| kind == RouteType::Unicast);
-    if ifindex.is_none() && kind == RouteType::Unicast {
-        return Ok(None);
-    }
-    let table = number(Rta::Table).unwrap_or(table.into());
-    Ok(to.map(|to| FoundRoute { table, ifindex, route: Route { to, via, metric, kind, onlink } }))
+    // IPv6 has blackhole routes leave by lo.
+    let ifindex = attributes.number(Rta::Oif).filter(|_| is_unicast);
+    let table = attributes.number(Rta::Table).unwrap_or(table.into());
+    (ifindex.is_some() || !is_unicast).then_some(FoundRoute { table, ifindex, route })
 }
 
-/// A rule of ours out of the payload of `RTM_NEWRULE` (`struct fib_rule_hdr`): from an address to a table.
-pub(crate) fn parse_rule(payload: &[u8]) -> Result<Option<(IpAddr, TableId)>> {
-    const TO_TABLE: u8 = 1;
-    let Some((&[_, 0, length, _, _, _, _, TO_TABLE, ..], attributes)) = payload.split_first_chunk::<12>()
+/// The destination of a route: `RTA_DST`, without which it is a default route.
+pub(super) fn destination(family: u8, prefix_len: u8, attributes: Attributes<'_>) -> Option<IpNet> {
+    let any = match i32::from(family) {
+        libc::AF_INET => IpAddr::from([0; 4]),
+        libc::AF_INET6 => IpAddr::from([0; 16]),
+        _ => return None,
+    };
+    IpNet::new(attributes.value(Rta::Dst).map_or(Some(any), ip)?, prefix_len).ok()
+}
+
+/// Parses the payload of `RTM_NEWRULE` (`struct fib_rule_hdr`): a rule of ours from an address to a table.
+pub(super) fn parse_rule(payload: &[u8]) -> Option<(IpAddr, TableId)> {
+    const FR_ACT_TO_TBL: u8 = 1;
+    let (&[_, 0, length, _, _, _, _, FR_ACT_TO_TBL, ..], attributes) = Attributes::after::<12>(payload)?
     else {
-        return Ok(None);
+        return None;
     };
-    let from = value(attributes, Frattr::Src).and_then(ip);
-    let from = from.filter(|&from| IpNet::from(from).prefix_len() == length);
-    let table = value(attributes, Frattr::Table).and_then(number);
-    let table = table.and_then(|table| TableId::try_from(table).ok());
-    let ours = value(attributes, Frattr::Protocol) == Some(&[PROTOCOL]);
-    Ok(from.zip(table).filter(|_| ours))
+    let from = attributes.ip(Frattr::Src).filter(|&from| IpNet::from(from).prefix_len() == length)?;
+    let table = TableId::try_from(attributes.number(Frattr::Table)?).ok()?;
+    (attributes.value(Frattr::Protocol) == Some(&[PROTOCOL])).then_some((from, table))
 }
 
-/// Whether the payload of an `RTM_NEWROUTE` (`struct rtmsg`) is a default route of the main table.
-pub(crate) fn parse_default_route(payload: &[u8]) -> Result<Option<()>> {
-    let is = matches!(payload, [_family, 0, _, _, MAIN, _, _, UNICAST, ..]);
-    Ok(is.then_some(()))
+/// Parses the payload of `RTM_NEWROUTE` (`struct rtmsg`), if it is a default route of the main table, into the number of its
+/// link, if it has one next hop.
+pub(crate) fn parse_default_route(payload: &[u8]) -> Option<Option<u32>> {
+    let (&[_family, 0, _, _, RT_TABLE_MAIN, _, _, RTN_UNICAST, ..], attributes) =
+        Attributes::after::<RTMSG>(payload)?
+    else {
+        return None;
+    };
+    Some(attributes.number(Rta::Oif))
 }
 
-/// Whether the payload of an `RTM_NEWROUTE` (`struct rtmsg`) is a route to an address of this very namespace.
-pub(crate) fn parse_local_route(payload: &[u8]) -> Result<Option<bool>> {
-    const LOCAL: u8 = 2;
-    Ok(Some(payload.get(7) == Some(&LOCAL)))
+/// Returns true if the payload of `RTM_NEWROUTE` (`struct rtmsg`) is a route to an address of this namespace.
+pub(super) fn is_local(payload: &[u8]) -> bool {
+    payload.get(7) == Some(&RTN_LOCAL)
 }
 
 #[cfg(test)]
@@ -125,7 +122,7 @@ mod tests {
         let oif = number(4, 7);
         let to = [8, 0, 1, 0, 10, 2, 0, 0];
         let via = [8, 0, 5, 0, 10, 0, 0, 1];
-        let parsed = |bytes: &[&[u8]]| parse_route(&bytes.concat()).unwrap();
+        let parsed = |bytes: &[&[u8]]| parse_route(&bytes.concat());
         let route = |to, via: Option<&str>, metric| {
             let route = Route { metric, ..Route::new(net(to), via.map(|via| via.parse().unwrap())) };
             Some(FoundRoute { table: 254, ifindex: Some(7), route })
@@ -156,7 +153,7 @@ mod tests {
             boot(2, 0)[..11].to_vec(),
             vec![],
         ] {
-            assert_eq!(parse_route(&other).unwrap(), None, "{other:?}");
+            assert_eq!(parse_route(&other), None, "{other:?}");
         }
     }
 
@@ -167,7 +164,7 @@ mod tests {
         let from = [8, 0, 2, 0, 10, 0, 0, 9];
         let table = |id: u32| [&[8, 0, 15, 0][..], &id.to_ne_bytes()].concat();
         let ours = [5, 0, 21, 0, PROTOCOL, 0, 0, 0];
-        let parsed = |bytes: &[&[u8]]| parse_rule(&bytes.concat()).unwrap();
+        let parsed = |bytes: &[&[u8]]| parse_rule(&bytes.concat());
         let rule = ("10.0.0.9".parse().unwrap(), TableId::try_from(300).unwrap());
         assert_eq!(parsed(&[&head(32, 1), &from, &table(300), &ours]), Some(rule));
         for other in [
@@ -178,7 +175,7 @@ mod tests {
             [&head(0, 1)[..], &table(300), &ours].concat(),
             vec![2; 11],
         ] {
-            assert_eq!(parse_rule(&other).unwrap(), None, "{other:?}");
+            assert_eq!(parse_rule(&other), None, "{other:?}");
         }
     }
 }

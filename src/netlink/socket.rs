@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use neli::consts::rtnl::RtAddrFamily;
+use nix::libc::{EINVAL, ENODEV};
 
 use super::channel::Channel;
 use super::message::{self, Message};
@@ -20,119 +21,93 @@ use crate::net::route::DefaultRoutes;
 
 /// A socket of `NETLINK_ROUTE` in the network namespace of the thread that opened it.
 pub(crate) struct Socket {
-    /// Opened with the first message, if it was not before.
+    /// Opened with the first message, if it was not opened before.
     channel: Option<Channel>,
-    /// The number of the next message. Nobody can guess it, as nobody but the kernel is heard: either would do.
+    /// The sequence number of the next message. It cannot be guessed, and the channel takes nothing except from the kernel:
+    /// either would do.
     sequence: u32,
 }
 
-/// Where datagrams are received, by whatever socket: beside the program's data, so that only the pages that answers
-/// reach are ever made. The kernel puts at most 32 KiB into one datagram of a dump (netlink_recvmsg, `max_recvmsg_len`);
-/// what it tells of a single link may be more.
+/// The buffer of all sockets: static, so that only the pages that answers reach are ever made. The kernel puts at most 32 KiB
+/// into one datagram of a dump (netlink_recvmsg, `max_recvmsg_len`); the answer about a single link may be longer.
 static BUFFER: Mutex<[u8; 160 * 1024]> = Mutex::new([0; 160 * 1024]);
-/// How long all of an answer may take. rtnetlink answers before it returns from the request, but for the rest of a dump.
+/// How long a whole answer may take. rtnetlink answers before send(2) returns, except for the rest of a dump.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a dump that was disturbed by a change is begun again.
+/// How often a dump is tried that changes disturb.
 const DUMPS: usize = 5;
-/// How much of one list is kept at most, so that nobody's namespace fills the memory.
+/// The longest list that is kept, so that a namespace with many links or routes cannot fill the memory.
 const MOST: usize = 1 << 20;
 
 impl Socket {
-    /// Opens a socket.
-    ///
-    /// # Errors
-    /// When the kernel has none to give.
     pub(crate) fn open() -> Result<Self> {
         let mut socket = Self::when_needed();
         socket.connect()?;
         Ok(socket)
     }
 
-    /// A socket that is opened when it is needed first.
+    /// Returns a socket that is opened when it is first needed.
     pub(crate) fn when_needed() -> Self {
         Self { channel: None, sequence: 0 }
     }
 
     /// Opens the socket now, in the network namespace that the calling thread is in.
-    ///
-    /// # Errors
-    /// When the kernel has none to give.
     pub(crate) fn connect(&mut self) -> Result<()> {
-        self.opened().map(drop)
+        self.channel().map(drop)
     }
 
-    fn opened(&mut self) -> Result<&Channel> {
+    fn channel(&mut self) -> Result<&Channel> {
         let channel = match self.channel.take() {
             Some(channel) => channel,
             None => {
-                self.sequence = by_chance();
+                self.sequence = unpredictable();
                 Channel::open().map_err(|error| failed("open a netlink socket", &error))?
             }
         };
         Ok(self.channel.insert(channel))
     }
 
-    /// The link called `name`, if there is one.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
+    /// Returns the link called `name`, if there is one.
     pub(crate) fn link(&mut self, name: &IfName) -> Result<Option<Link>> {
-        self.get_link(message::get_link_by_name(name)?)
+        self.get_link(message::get_link_by_name(name)?, &[ENODEV])
     }
 
-    /// The link with number `ifindex`, if there is one.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
+    /// Returns the link with number `ifindex`, if there is one.
     pub(crate) fn link_by_index(&mut self, ifindex: u32) -> Result<Option<Link>> {
-        self.get_link(message::get_link_by_index(ifindex)?)
+        self.get_link(message::get_link_by_index(ifindex)?, &[ENODEV])
     }
 
-    /// The link with number `ifindex` in the namespace that this socket's namespace knows by `nsid`
-    /// (`IFLA_TARGET_NETNSID`), if both are there. A namespace that nothing uses any more is not, though the kernel may
-    /// still be taking it apart.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
+    /// Returns the link with number `ifindex` in the namespace that this socket's namespace knows by `nsid`
+    /// (`IFLA_TARGET_NETNSID`), if both are there. A namespace that nothing uses any more is not, although the kernel may still
+    /// be taking it apart.
     pub(crate) fn link_in(&mut self, nsid: i32, ifindex: u32) -> Result<Option<Link>> {
-        match self.get(message::get_link_in(nsid, ifindex)?, reply::parse_link)? {
-            Ok(link) => Ok(link),
-            Err(Refusal { errno: nix::libc::ENODEV | nix::libc::EINVAL, .. }) => Ok(None),
-            Err(refusal) => Err(refused("look up a link", &refusal)),
+        self.get_link(message::get_link_in(nsid, ifindex)?, &[ENODEV, EINVAL])
+    }
+
+    fn get_link(&mut self, request: Message, absent: &[i32]) -> Result<Option<Link>> {
+        match self.get(request, reply::parse_link)? {
+            Err(refusal) if absent.contains(&refusal.errno) => Ok(None),
+            answer => answer.map_err(|refusal| refused("look up a link", &refusal)),
         }
     }
 
-    /// All links.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
     pub(crate) fn links(&mut self) -> Result<Vec<Link>> {
         self.dump(message::dump_links, reply::parse_link)
     }
 
-    /// The addresses of all links.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
+    /// Returns the addresses of all links.
     pub(crate) fn addresses(&mut self) -> Result<Vec<IpAddr>> {
         let all = self.dump(message::dump_addresses, reply::parse_address)?;
         Ok(all.into_iter().map(|address| address.net.addr()).collect())
     }
 
-    /// The number by which the namespace of this socket knows `netns`, as in [`LinkNetns`](crate::net::link::LinkNetns);
-    /// `None` if it does not know it.
-    ///
-    /// # Errors
-    /// When the kernel refuses to tell.
+    /// Returns the number by which this socket's namespace knows `netns`, as in
+    /// [`LinkNetns`](crate::net::link::LinkNetns), if it has one for it.
     pub(crate) fn nsid(&mut self, netns: impl AsFd) -> Result<Option<i32>> {
         let answer = self.get(message::get_nsid(netns.as_fd())?, reply::parse_nsid)?;
         answer.map_err(|refusal| refused("look up a network namespace", &refusal))
     }
 
-    /// Whether the main table has a default route, of IPv4 and of IPv6.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
+    /// Returns whether the main table has a default route, of IPv4 and of IPv6.
     pub(crate) fn default_routes(&mut self) -> Result<DefaultRoutes> {
         let mut any = |family| {
             let found = self.dump(|| message::dump_routes(family), routes::parse_default_route)?;
@@ -141,57 +116,92 @@ impl Socket {
         Ok(DefaultRoutes { v4: any(RtAddrFamily::Inet)?, v6: any(RtAddrFamily::Inet6)? })
     }
 
-    /// Whether packets to `address` are taken in: the kernel knows it as its own.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
+    /// Returns true if the kernel takes packets to `address` as its own.
     pub(crate) fn is_local(&mut self, address: IpAddr) -> Result<bool> {
-        match self.get(message::get_route(address)?, routes::parse_local_route)? {
-            Ok(local) => Ok(local.unwrap_or_default()),
-            // Not even a route there.
-            Err(_) => Ok(false),
-        }
+        let answer = self.get(message::get_route(address)?, |payload| Some(routes::is_local(payload)))?;
+        // A refusal: there is not even a route.
+        Ok(answer.ok().flatten().unwrap_or_default())
     }
 
-    fn get_link(&mut self, request: Message) -> Result<Option<Link>> {
-        match self.get(request, reply::parse_link)? {
-            Ok(link) => Ok(link),
-            Err(Refusal { errno: nix::libc::ENODEV, .. }) => Ok(None),
-            Err(refusal) => Err(refused("look up a link", &refusal)),
-        }
-    }
-
-    /// The one answer to `request`, or the kernel's refusal.
+    /// Returns the one answer to `request`, or the kernel's refusal.
     fn get<T>(
         &mut self,
         request: Message,
-        parse: impl Fn(&[u8]) -> Result<Option<T>>,
+        parse: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<std::result::Result<Option<T>, Refusal>> {
-        let sequence = self.send(vec![request])?;
         let mut found = None;
-        let mut refusal = None;
+        let answer = self.ask(request, |payload| {
+            found = parse(payload);
+            Ok(true)
+        })?;
+        Ok(answer.map(|_| found))
+    }
+
+    /// Returns the list that `request` asks for, as far as `parse` takes its items.
+    pub(crate) fn dump<T>(
+        &mut self,
+        request: impl Fn() -> Result<Message>,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        for _ in 0..DUMPS {
+            let mut all = Vec::new();
+            let answer = self.ask(request()?, |payload| {
+                all.extend(parse(payload));
+                if all.len() <= MOST {
+                    return Ok(false);
+                }
+                let what = "links, addresses or routes in one network namespace";
+                Err(Error::input(format!("there are more than {MOST} {what}")))
+            })?;
+            let disturbed = answer.map_err(|refusal| refused("list links, addresses or routes", &refusal))?;
+            if !disturbed {
+                return Ok(all);
+            }
+        }
+        let text = format!("links, addresses or routes changed during each of {DUMPS} attempts to list them");
+        Err(Error::new(Kind::Busy, text))
+    }
+
+    /// Returns the lists of IPv4 and of IPv6, one after the other.
+    pub(crate) fn dump_both<T>(
+        &mut self,
+        request: fn(RtAddrFamily) -> Result<Message>,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let mut all = self.dump(|| request(RtAddrFamily::Inet), &parse)?;
+        all.extend(self.dump(|| request(RtAddrFamily::Inet6), &parse)?);
+        Ok(all)
+    }
+
+    /// Sends `request`, and hands each payload of the answer to `each`, until that returns true or the kernel says that it was
+    /// the last. Returns whether a change has disturbed the answer, or the kernel's refusal.
+    fn ask(
+        &mut self,
+        request: Message,
+        mut each: impl FnMut(&[u8]) -> Result<bool>,
+    ) -> Result<std::result::Result<bool, Refusal>> {
+        let sequence = self.send(vec![request])?;
+        let (mut disturbed, mut refusal) = (false, None);
         self.receive(|reply| {
             if reply.sequence != sequence {
                 return Ok(false);
             }
+            disturbed |= reply.disturbed;
             match reply.content {
-                Content::Payload(payload) => found = parse(payload)?,
+                Content::Payload(payload) => return each(payload),
                 Content::Answer(answer) => refusal = answer,
                 Content::Done => {}
             }
             Ok(true)
         })?;
-        Ok(refusal.map_or(Ok(found), Err))
+        Ok(refusal.map_or(Ok(disturbed), Err))
     }
 
-    /// Sends `messages` in one datagram, if there are any, and returns the kernel's answer to each. The kernel goes on
-    /// after one that failed: a batch is no transaction.
-    ///
-    /// # Errors
-    /// When nothing could be sent, or answers are missing.
+    /// Sends `messages` in one datagram, if there are any, and returns the kernel's answer to each. The kernel goes on after one
+    /// that failed: a batch is no transaction.
     pub(crate) fn transact(&mut self, messages: Vec<Message>) -> Result<Vec<Option<Refusal>>> {
         let mut answers = vec![None; messages.len()];
-        // Nobody would answer to nothing.
+        // An empty datagram would have no answer.
         let Some(last) = messages.len().checked_sub(1) else { return Ok(answers) };
         // A message that fails is answered in any case, and before the last.
         let quiet = |(at, message): (usize, Message)| if at < last { message.without_ack() } else { message };
@@ -207,64 +217,28 @@ impl Socket {
         Ok(answers)
     }
 
-    pub(crate) fn dump<T>(
-        &mut self,
-        request: impl Fn() -> Result<Message>,
-        parse: impl Fn(&[u8]) -> Result<Option<T>>,
-    ) -> Result<Vec<T>> {
-        for _ in 0..DUMPS {
-            let sequence = self.send(vec![request()?])?;
-            let mut all = Vec::new();
-            let (mut disturbed, mut refusal) = (false, None);
-            self.receive(|reply| {
-                if reply.sequence != sequence {
-                    return Ok(false);
-                }
-                disturbed |= reply.disturbed;
-                match reply.content {
-                    Content::Payload(payload) => {
-                        all.extend(parse(payload)?);
-                        return if all.len() > MOST { Err(too_many()) } else { Ok(false) };
-                    }
-                    Content::Answer(answer) => refusal = answer,
-                    Content::Done => {}
-                }
-                Ok(true)
-            })?;
-            if let Some(refusal) = refusal {
-                return Err(refused("list links, addresses or routes", &refusal));
-            }
-            if !disturbed {
-                return Ok(all);
-            }
-        }
-        Err(Error::new(
-            Kind::Busy,
-            format!("links, addresses or routes changed during each of {DUMPS} attempts to list them"),
-        ))
-    }
-
     /// Numbers `messages` and sends them in one datagram; returns the number of the first.
     fn send(&mut self, messages: Vec<Message>) -> Result<u32> {
-        self.opened()?;
+        // It chooses the first sequence number.
+        self.channel()?;
         let first = self.sequence;
         let mut bytes = Vec::with_capacity(512);
         for message in messages {
             bytes.extend(message.numbered(self.sequence));
             self.sequence = self.sequence.wrapping_add(1);
         }
-        self.opened()?.send(&bytes).map_err(|error| failed("send to netlink", &error))?;
+        self.channel()?.send(&bytes).map_err(|error| failed("send to netlink", &error))?;
         Ok(first)
     }
 
-    /// Hands each reply to `each`, until it says after a whole datagram that it has all it waits for.
+    /// Hands each reply to `each`, to the end of the datagram with which `each` has returned true.
     fn receive(&mut self, mut each: impl FnMut(Reply<'_>) -> Result<bool>) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         // What a thread that panicked has left in it is written over.
         let mut buffer = BUFFER.lock().unwrap_or_else(PoisonError::into_inner);
         let mut complete = false;
         while !complete {
-            let received = self.opened()?.receive(&mut *buffer, until);
+            let received = self.channel()?.receive(&mut *buffer, until);
             let length = received.map_err(|error| failed("receive from netlink", &error))?;
             for reply in reply::replies(buffer.get(..length).unwrap_or_default()) {
                 complete |= each(reply?)?;
@@ -277,15 +251,10 @@ impl Socket {
     }
 }
 
-/// A number that others cannot guess, made of what costs no system call: where the kernel has put this thread's stack, and
-/// the time to the nanosecond. It is the second line of defence.
-fn by_chance() -> u32 {
+/// A number made of what costs no system call: the place of this thread's stack, and the time to the nanosecond.
+fn unpredictable() -> u32 {
     let here = 0_u8;
     (fnv1a(&format!("{:p} {:?}", &raw const here, SystemTime::now())) >> 32) as u32
-}
-
-fn too_many() -> Error {
-    Error::input(format!("there are more than {MOST} links, addresses or routes in one network namespace"))
 }
 
 fn failed(doing: &str, error: &io::Error) -> Error {

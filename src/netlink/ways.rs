@@ -1,74 +1,57 @@
-//! What the kernel tells of the ways that the host's packets take.
+//! The ways that the host's packets take.
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use neli::consts::rtnl::{RtAddrFamily, Rta};
-use nix::libc;
+use neli::consts::rtnl::Rta;
+use nix::libc::{RTA_VIA, RTN_UNICAST};
 
-use super::attr::{attributes, ip, number, value};
+use super::attr::{Attributes, ip};
 use super::message;
-use super::routes::UNICAST;
+use super::routes::{RTMSG, destination};
 use super::socket::Socket;
 use crate::error::Result;
 use crate::ledger::host_link;
 use crate::net::ways::{Way, Ways};
 
-/// `RTA_VIA` of linux/rtnetlink.h: a next hop of another family (`struct rtvia`).
-const RTA_VIA: u16 = 18;
-/// `struct rtnexthop`: its length, flags, weight and link.
-const NEXTHOP: usize = 8;
+/// The length of `struct rtnexthop`: length, flags, weight and link.
+const RTNEXTHOP: usize = 8;
 
 impl Socket {
-    /// The unicast routes of all tables, but for those by the host's own links in networks.
-    ///
-    /// # Errors
-    /// When the kernel's answer is not understood.
+    /// Returns the unicast routes of all tables, except those by the host's own links in networks.
     pub(crate) fn ways(&mut self) -> Result<Ways> {
         let is_ours = |alias: &str| host_link::network_of(alias).is_some();
         let links = self.links()?.into_iter().filter(|link| link.alias.as_deref().is_some_and(is_ours));
         let own: Vec<u32> = links.map(|link| link.ifindex).collect();
-        let mut ways = Vec::new();
-        for family in [RtAddrFamily::Inet, RtAddrFamily::Inet6] {
-            ways.extend(self.dump(|| message::dump_routes(family), parse)?);
-        }
+        let mut ways = self.dump_both(message::dump_routes, parse)?;
         ways.retain(|way| !way.links.iter().any(|link| own.contains(link)));
         Ok(Ways::new(ways))
     }
 }
 
-/// A way out of the payload of `RTM_NEWROUTE` (`struct rtmsg`), if it is a unicast route.
-pub(crate) fn parse(payload: &[u8]) -> Result<Option<Way>> {
-    let Some((&[family, prefix_len, _, _, _, _, _, UNICAST, ..], attributes)) =
-        payload.split_first_chunk::<12>()
+/// Parses the payload of `RTM_NEWROUTE` (`struct rtmsg`), if it is a unicast route.
+pub(super) fn parse(payload: &[u8]) -> Option<Way> {
+    let (&[family, prefix_len, _, _, _, _, _, RTN_UNICAST, ..], attributes) =
+        Attributes::after::<RTMSG>(payload)?
     else {
-        return Ok(None);
+        return None;
     };
-    let any = match i32::from(family) {
-        libc::AF_INET => IpAddr::from([0; 4]),
-        libc::AF_INET6 => IpAddr::from([0; 16]),
-        _ => return Ok(None),
-    };
-    let to = value(attributes, Rta::Dst).map_or(Some(any), ip).and_then(|ip| IpNet::new(ip, prefix_len).ok());
-    let Some(to) = to else { return Ok(None) };
-    let mut way = Way { to: to.trunc(), via: Vec::new(), links: Vec::new() };
-    way.via.extend(next_hop(attributes));
-    way.links.extend(value(attributes, Rta::Oif).and_then(number));
-    let mut hops = value(attributes, Rta::Multipath).unwrap_or_default();
-    while let Some((&[low, high, _, _, a, b, c, d], _)) = hops.split_first_chunk::<NEXTHOP>() {
+    let to = destination(family, prefix_len, attributes)?.trunc();
+    let mut via: Vec<_> = next_hop(attributes).into_iter().collect();
+    let mut links: Vec<_> = attributes.number(Rta::Oif).into_iter().collect();
+    let mut hops = attributes.value(Rta::Multipath).unwrap_or_default();
+    while let Some((&[low, high, _, _, a, b, c, d], _)) = hops.split_first_chunk::<RTNEXTHOP>() {
         let length = usize::from(u16::from_ne_bytes([low, high]));
-        let Some(attributes) = hops.get(NEXTHOP..length) else { break };
-        way.via.extend(next_hop(attributes));
-        way.links.push(u32::from_ne_bytes([a, b, c, d]));
+        let Some(attributes) = hops.get(RTNEXTHOP..length) else { break };
+        via.extend(next_hop(Attributes(attributes)));
+        links.push(u32::from_ne_bytes([a, b, c, d]));
         hops = hops.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    Ok(Some(way))
+    Some(Way { to, via, links })
 }
 
-/// The router that attributes of a route name, if they do.
-fn next_hop(all: &[u8]) -> Option<IpAddr> {
-    let of_family = || attributes(all).find(|(kind, _)| *kind == RTA_VIA)?.1.get(2..).and_then(ip);
-    value(all, Rta::Gateway).and_then(ip).or_else(of_family)
+/// The router that the attributes of a route name: `RTA_GATEWAY`, or `RTA_VIA` of another family (`struct rtvia`).
+fn next_hop(attributes: Attributes<'_>) -> Option<IpAddr> {
+    attributes.ip(Rta::Gateway).or_else(|| attributes.value(RTA_VIA)?.get(2..).and_then(ip))
 }
 
 #[cfg(test)]
@@ -76,7 +59,7 @@ mod tests {
     use super::*;
 
     fn parsed(parts: &[&[u8]]) -> Option<(String, Vec<String>, Vec<u32>)> {
-        let way = parse(&parts.concat()).unwrap()?;
+        let way = parse(&parts.concat())?;
         Some((way.to.to_string(), way.via.iter().map(IpAddr::to_string).collect(), way.links))
     }
 
@@ -114,6 +97,6 @@ mod tests {
         for other in [head(2, 0, 3, 2), head(2, 0, 3, 6), head(7, 0, 3, 1), head(2, 33, 3, 1)] {
             assert_eq!(parsed(&[&other, &oif(7)]), None, "{other:?}");
         }
-        assert_eq!(parse(&[2; 11]).unwrap(), None);
+        assert_eq!(parse(&[2; 11]), None);
     }
 }

@@ -1,4 +1,4 @@
-//! `underlay network inspect`: a definition, and what has become of it.
+//! `underlay network inspect`: a definition, and the state of its links, addresses and containers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::net::subnet::{Subnet, Usage};
 use crate::netlink::Socket;
 
-/// What is shown of a network.
+/// A network as it is shown.
 #[derive(Serialize)]
 struct Inspected<'a> {
     #[serde(flatten)]
@@ -34,10 +34,10 @@ struct Inspected<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    host_link: Option<HostSide>,
+    host_link: Option<HostLink>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Vec<SubnetUsage>>,
-    /// Addresses that somebody else on the LAN was seen to have, and that are not picked for a while.
+    /// Addresses that are not allocated for a while, because another host on the LAN answered for them.
     quarantine: Vec<Quarantine>,
     /// How many of these each host has.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -48,13 +48,12 @@ struct Inspected<'a> {
     containers: Vec<User<'a>>,
 }
 
-/// The parent as it is now.
 #[derive(Serialize)]
 pub(in crate::cli) struct ParentLink<'a> {
     pub(in crate::cli) name: &'a IfName,
     /// `missing`, `down` or `up`.
     state: &'static str,
-    /// Whether underlay has made it, and deletes it with the last network that needs it.
+    /// True if underlay has made it, and deletes it with the last network that needs it.
     made_by_underlay: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     mtu: Option<u32>,
@@ -70,17 +69,17 @@ pub(in crate::cli) struct OnSegment<'a> {
     quarantined_by: BTreeMap<MacAddr, usize>,
 }
 
-/// The host's own link of the network as it is now.
+/// The host's own link of the network.
 #[derive(Serialize)]
-struct HostSide {
+struct HostLink {
     name: IfName,
     /// `missing` while there is no container, `down` or `up`.
     state: &'static str,
-    /// What the host is to be reached at; none until the first container has come.
+    /// The host's addresses; none before the first container.
     addresses: Vec<IpAddr>,
 }
 
-/// How full a subnet is, counting what other networks of the same parent, and the host, hold of it.
+/// How full a subnet is. Addresses of the host and of other networks on the same parent count too.
 #[derive(Serialize)]
 pub(in crate::cli) struct SubnetUsage {
     pub(in crate::cli) subnet: IpNet,
@@ -88,22 +87,22 @@ pub(in crate::cli) struct SubnetUsage {
     pub(in crate::cli) usage: Usage,
 }
 
-/// An address that is set aside.
+/// An address in quarantine.
 #[derive(Serialize)]
 pub(in crate::cli) struct Quarantine {
     address: IpAddr,
-    /// Who has it.
+    /// The host that has it.
     mac: MacAddr,
-    /// When it may be picked again (RFC 3339).
+    /// When it may be allocated again (RFC 3339).
     until: String,
 }
 
-/// An attachment, seen from its network.
+/// An attachment of the network.
 #[derive(Serialize)]
 struct User<'a> {
     container: &'a ContainerId,
     ifname: &'a IfName,
-    /// Where it is not the network's: the VLAN it has asked for.
+    /// The VLAN that the container asked for, if the network has many.
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<&'a IfName>,
     addresses: &'a [IpNet],
@@ -126,7 +125,7 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
             parent_link: own.parent_link,
             problem,
             host_link,
-            // Nobody has addresses on the link that carries many VLANs.
+            // The link that carries many VLANs has no addresses of containers.
             usage: (!network.is_of_many_vlans()).then_some(own.usage),
             quarantine: own.quarantine,
             quarantined_by: own.quarantined_by,
@@ -137,7 +136,7 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
     output::json(&inspected)
 }
 
-/// What of `network` is on the segment of its parent, and on those of the VLANs that containers have asked for.
+/// Returns what `network` has on the segment of its parent, and on those of the VLANs that containers have asked for.
 pub(in crate::cli) fn segments<'a>(
     store: &Store,
     network: &'a Network,
@@ -145,51 +144,37 @@ pub(in crate::cli) fn segments<'a>(
     on_host: &BTreeSet<IpAddr>,
     host: &mut Socket,
 ) -> Result<(OnSegment<'a>, Vec<OnSegment<'a>>)> {
-    let mut look_at = |parent| {
-        let link = host.link(parent)?;
-        on_segment(store, network, parent, link.as_ref(), on_host)
+    let mut on_segment = |name: &'a IfName| {
+        let link = host.link(name)?;
+        let (mut held, mut quarantine) = (on_host.clone(), Vec::new());
+        held.extend(network.reservations.addresses().map(|(address, _)| address));
+        if let Some(link) = &link {
+            held.extend(store.held(link.segment())?.into_iter().filter_map(LeaseKey::address));
+            quarantine = store.quarantined(link.segment());
+            quarantine.retain(|(address, _)| network.subnet_of(*address).is_some());
+            held.extend(quarantine.iter().map(|(address, _)| *address));
+        }
+        let usage = |subnet: &Subnet| SubnetUsage { subnet: subnet.net(), usage: subnet.usage(&held) };
+        let shown = |(address, Quarantined { mac, until }): (IpAddr, Quarantined)| {
+            let until = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(until));
+            Quarantine { address, mac, until: until.to_string() }
+        };
+        Ok(OnSegment {
+            parent_link: ParentLink {
+                name,
+                state: state(link.as_ref()),
+                made_by_underlay: link.as_ref().is_some_and(Link::is_made_parent),
+                mtu: link.as_ref().map(|link| link.mtu),
+            },
+            usage: network.subnets.iter().map(usage).collect(),
+            quarantined_by: by_host(quarantine.iter().map(|(_, entry)| entry)),
+            quarantine: quarantine.into_iter().map(shown).collect(),
+        })
     };
-    let own = look_at(&network.parent)?;
+    let own = on_segment(&network.parent)?;
     let users = records.iter().flat_map(|record| users(record, network));
     let vlans: BTreeSet<_> = users.filter_map(|user| user.parent).collect();
-    Ok((own, vlans.into_iter().map(look_at).collect::<Result<_>>()?))
-}
-
-/// What of `network` is on the segment of its parent, or of the VLAN `parent`, which is `link`.
-fn on_segment<'a>(
-    store: &Store,
-    network: &Network,
-    parent: &'a IfName,
-    link: Option<&Link>,
-    on_host: &BTreeSet<IpAddr>,
-) -> Result<OnSegment<'a>> {
-    let (mut held, mut quarantine) = (on_host.clone(), Vec::new());
-    held.extend(network.reservations.addresses().map(|(address, _)| address));
-    if let Some(link) = link {
-        held.extend(store.held(link.segment())?.into_iter().filter_map(LeaseKey::address));
-        let set_aside = store.quarantined(link.segment()).into_iter();
-        quarantine.extend(set_aside.filter(|(address, _)| network.subnet_of(*address).is_some()));
-        held.extend(quarantine.iter().map(|(address, _)| *address));
-    }
-    let usage = |subnet: &Subnet| SubnetUsage { subnet: subnet.net(), usage: subnet.usage(&held) };
-    let usage = network.subnets.iter().map(usage).collect();
-    let quarantined_by = by_host(quarantine.iter().map(|(_, entry)| entry));
-    let quarantine = quarantine.into_iter().map(shown).collect();
-    Ok(OnSegment { parent_link: parent_link(parent, link), usage, quarantine, quarantined_by })
-}
-
-fn shown((address, Quarantined { mac, until }): (IpAddr, Quarantined)) -> Quarantine {
-    let until = UNIX_EPOCH + Duration::from_secs(until);
-    Quarantine { address, mac, until: humantime::format_rfc3339_seconds(until).to_string() }
-}
-
-fn parent_link<'a>(name: &'a IfName, link: Option<&Link>) -> ParentLink<'a> {
-    ParentLink {
-        name,
-        state: state(link),
-        made_by_underlay: link.is_some_and(Link::is_made_parent),
-        mtu: link.map(|link| link.mtu),
-    }
+    Ok((own, vlans.into_iter().map(on_segment).collect::<Result<_>>()?))
 }
 
 fn state(link: Option<&Link>) -> &'static str {
@@ -200,31 +185,25 @@ fn state(link: Option<&Link>) -> &'static str {
     }
 }
 
-fn host_link(store: &Store, network: &Network, host: &mut Socket) -> Result<Option<HostSide>> {
+fn host_link(store: &Store, network: &Network, host: &mut Socket) -> Result<Option<HostLink>> {
     if network.file.host_access.is_none() {
         return Ok(None);
     }
-    let known = store.host_link(&network.name)?;
-    let name = host_link::name(&network.name);
-    let mark = host_link::mark(&network.name);
+    let addresses = store.host_link(&network.name)?.map(|known| known.addresses).unwrap_or_default();
+    let (name, mark) = (host_link::name(&network.name), host_link::mark(&network.name));
     let link = host.link(&name)?.filter(|link| link.alias.as_ref() == Some(&mark));
-    Ok(Some(HostSide {
-        name,
-        state: state(link.as_ref()),
-        addresses: known.map(|known| known.addresses).unwrap_or_default(),
-    }))
+    Ok(Some(HostLink { state: state(link.as_ref()), name, addresses }))
 }
 
 fn users<'a>(record: &'a Record, network: &'a Network) -> impl Iterator<Item = User<'a>> {
     let alive = kernel::lives(&record.holder);
-    record.attachments().iter().filter(move |attached| attached.network == network.name).map(
-        move |attached| User {
-            container: &record.container,
-            ifname: &attached.ifname,
-            parent: Some(&attached.parent).filter(|parent| **parent != network.parent),
-            addresses: &attached.addresses,
-            mac: attached.mac,
-            alive,
-        },
-    )
+    let attachments = record.attachments().iter().filter(|attached| attached.network == network.name);
+    attachments.map(move |attached| User {
+        container: &record.container,
+        ifname: &attached.ifname,
+        parent: Some(&attached.parent).filter(|parent| **parent != network.parent),
+        addresses: &attached.addresses,
+        mac: attached.mac,
+        alive,
+    })
 }

@@ -1,4 +1,4 @@
-//! `underlay network`: definitions, in the words of `docker network`.
+//! `underlay network`: definitions of networks, with the subcommands of `docker network`.
 
 mod conflicts;
 mod create;
@@ -9,7 +9,7 @@ mod reserve;
 use clap::Subcommand;
 
 use super::cdi;
-use super::output::{self, Format};
+use super::output::{self, Format, Listing};
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::record::Record;
@@ -25,32 +25,31 @@ use crate::net::name::{ContainerId, NetworkName};
 pub(super) enum Command {
     /// Create a network
     Create(Box<create::Create>),
-    /// Make the macvlan and ipvlan networks of podman and Docker again
+    /// Recreate the macvlan and ipvlan networks of podman and Docker
     Import(import::Import),
     /// List the networks
     Ls {
         /// Print names only
         #[arg(short, long)]
         quiet: bool,
-        /// How to print it
-        #[arg(long, value_enum, default_value_t = Format::Table)]
-        format: Format,
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Show networks as JSON: definition, parent, addresses in use and free, containers
     Inspect {
-        /// Their names
+        /// Names of the networks
         #[arg(required = true)]
         names: Vec<NetworkName>,
         /// How to print it
         #[arg(long, value_parser = ["json"], default_value = "json")]
         format: String,
     },
-    /// Remove networks that no live container uses
+    /// Remove networks that no running container uses
     Rm {
-        /// No error if it does not exist; remove it though a container that is not found may use it
+        /// No error if it does not exist; remove it although a container that was not found may use it
         #[arg(short, long)]
         force: bool,
-        /// Their names
+        /// Names of the networks
         #[arg(required = true)]
         names: Vec<NetworkName>,
     },
@@ -60,7 +59,7 @@ pub(super) fn run(store: &Store, command: Command) -> Result<()> {
     match command {
         Command::Create(options) => create::create(store, &options.network()?),
         Command::Import(options) => import::import(store, &options),
-        Command::Ls { quiet, format } => list(store, quiet, format),
+        Command::Ls { quiet, listing } => list(store, quiet, listing.format),
         Command::Inspect { names, .. } => inspect::inspect(store, &names),
         Command::Rm { force, names } => remove(store, &names, force),
     }
@@ -71,13 +70,8 @@ fn list(store: &Store, quiet: bool, format: Format) -> Result<()> {
     if quiet {
         return names.iter().try_for_each(|name| output::line(name.as_str()));
     }
-    let mut networks = Vec::new();
-    for name in &names {
-        match store.network(name) {
-            Ok(network) => networks.push(network),
-            Err(error) => output::error(&error),
-        }
-    }
+    let networks = names.iter().filter_map(|name| store.network(name).inspect_err(output::error).ok());
+    let networks: Vec<Network> = networks.collect();
     if format == Format::Json {
         let files: Vec<_> = networks.iter().map(|network| &network.file).collect();
         return output::json(&files);
@@ -89,14 +83,13 @@ fn list(store: &Store, quiet: bool, format: Format) -> Result<()> {
     output::table(["NAME", "DRIVER", "PARENT", "SUBNETS"], &networks.iter().map(row).collect::<Vec<_>>())
 }
 
-/// Removes each network that can be; the last failure is returned, the others are printed.
+/// Removes each network that can be removed. Returns the last failure, and prints the others.
 fn remove(store: &Store, names: &[NetworkName], force: bool) -> Result<()> {
     let mut outcome = Ok(());
     for name in names {
         let removed = match remove_one(store, name, force) {
             Err(error) if force && error.kind() == Kind::NotFound => Ok(()),
-            Ok(()) => output::line(name.as_str()),
-            refused => refused,
+            removed => removed.and_then(|()| output::line(name.as_str())),
         };
         let Err(error) = removed else { continue };
         if let Err(previous) = std::mem::replace(&mut outcome, Err(error)) {
@@ -106,19 +99,19 @@ fn remove(store: &Store, names: &[NetworkName], force: bool) -> Result<()> {
     outcome
 }
 
-/// Removes a network that no live container uses, what dead ones hold in it, and its parent if underlay has made
-/// that and nobody else needs it.
+/// Removes a network that no running container uses, what dead containers hold in it, and its parent if underlay has made that
+/// and nothing else needs it.
 fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
     let mut context = Context::new(store)?;
-    // Who uses it may be lost.
+    // The records of containers that use it may be lost.
     repair::recover(&mut context)?;
     loop {
         let locked = context.lock()?;
         let host = &mut context.host_netlink;
         if !store.has_network(name)? {
-            // One that was killed may have got no further.
+            // A command that was killed may have removed the network only.
             cdi::renew(&locked);
-            // The error for a network that is not there, with its hint.
+            // Returns the error for a network that does not exist, with its hint.
             return store.network(name).map(drop);
         }
         let Records { sound: records, unknown } = store.records()?;
@@ -131,21 +124,18 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
             if store.is_in_doubt()? && !force {
                 return Err(not_found(name));
             }
-            // A definition that cannot be read has no parent that could be known.
+            // The parent of a definition that cannot be read is not known.
             let network = store.network(name).ok();
             locked.remove_network(name)?;
             cdi::renew(&locked);
             host_access::drop_unneeded(&locked, name, host)?;
             return network.map_or(Ok(()), |network| parents::drop_unneeded_of(&locked, &network, host));
         };
-        for user in users {
-            if release::is_in_use(user, host) {
-                return Err(Error::new(
-                    Kind::Taken,
-                    format!("network {name} is in use by container {}", user.container),
-                )
-                .hint("stop it first; `underlay ps` shows what is attached"));
-            }
+        if let Some(user) = users.into_iter().find(|user| release::is_in_use(user, host)) {
+            let text = format!("network {name} is in use by container {}", user.container);
+            return Err(
+                Error::new(Kind::Taken, text).hint("stop it first; `underlay ps` shows what is attached")
+            );
         }
         let dead = user.clone();
         drop(locked);
@@ -153,7 +143,7 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
     }
 }
 
-/// Containers that live and are not found may use any network.
+/// Returns the error if running containers may not have been found: they may use any network.
 fn not_found(name: &NetworkName) -> Error {
     let text =
         format!("network {name} may be in use: after a loss of the ledger not all containers are found");
@@ -161,7 +151,7 @@ fn not_found(name: &NetworkName) -> Error {
         .hint("`underlay gc` says why, and looks again; `-f` removes it all the same")
 }
 
-/// Who knows what a container needs whose record cannot be read?
+/// Returns the error for a record that cannot be read: its container may use any network.
 fn unreadable(name: &NetworkName, container: &ContainerId, kind: Kind) -> Error {
     let text = format!("network {name} may be in use by container {container}, whose record cannot be read");
     Error::new(Kind::Taken, text).hint(match kind {
@@ -169,6 +159,6 @@ fn unreadable(name: &NetworkName, container: &ContainerId, kind: Kind) -> Error 
             "a newer underlay has written it: stop the container, or remove the network by that version"
         }
         Kind::Unreadable => "see why with `underlay check`, and try again",
-        _ => "`underlay gc` writes it anew, or removes what is of no use",
+        _ => "`underlay gc` repairs it, or removes it if it is of no use",
     })
 }

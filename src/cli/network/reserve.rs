@@ -1,4 +1,4 @@
-//! `underlay network create --reserve`: what is kept for whom.
+//! `underlay network create --reserve`: addresses and MAC addresses that one identity alone gets.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::config::reservation::Reservation;
 use crate::error::{Error, Kind, Result};
 use crate::net::lease_key::LeaseKey;
 
-/// Reads each `NAME=ADDRESS[,ADDRESS…][,MAC]`; of one name they add up.
+/// Parses `NAME=ADDRESS[,ADDRESS…][,MAC]`. Options with the same name add up.
 pub(super) fn read(options: &[String]) -> Result<BTreeMap<String, Reservation>> {
     let mut reservations: BTreeMap<String, Reservation> = BTreeMap::new();
     for option in options {
@@ -28,23 +28,20 @@ pub(super) fn read(options: &[String]) -> Result<BTreeMap<String, Reservation>> 
     Ok(reservations)
 }
 
-/// Whether `other`, which has the same parent, keeps its hands off what `network` reserves: they are one segment, on
-/// which an address is had once.
-///
-/// # Errors
-/// Names the address that `other` could give to anybody.
+/// Refuses `other`, which has the same parent and so is on the same segment, if it does not allocate an address that `network`
+/// reserves to the same identity alone.
 pub(super) fn agree(network: &Network, other: &Network) -> Result<()> {
+    let (one, two, parent) = (&network.name, &other.name, &network.parent);
     for (address, identity) in network.reservations.addresses() {
         let gives_away = other.subnet_of(address).is_some_and(|subnet| subnet.host(address).is_ok());
         let same = other.reservations.of(identity).is_some_and(|own| own.addresses.contains(&address));
         if gives_away && !same {
-            let (one, two, parent) = (&network.name, &other.name, &network.parent);
-            let sentence = format!(
+            let text = format!(
                 "network {one} reserves {address} for {identity}, and {two} on the same parent {parent} could give it \
                  to others"
             );
-            return Err(Error::new(Kind::Taken, sentence).hint(format!(
-                "set it aside in {two} (--aux-address {identity}={address}), or reserve it there too"
+            return Err(Error::new(Kind::Taken, text).hint(format!(
+                "exclude it from {two} (--aux-address {identity}={address}), or reserve it there too"
             )));
         }
     }
@@ -88,7 +85,7 @@ mod tests {
             (r#""subnets": []"#, true),
             (r#""subnets": [{"subnet": "10.1.0.0/24"}]"#, true),
             (r#""subnets": [{"subnet": "10.0.0.0/24"}]"#, false),
-            // It could still be asked for.
+            // A container could still ask for it.
             (r#""subnets": [{"subnet": "10.0.0.0/24", "ip_range": "10.0.0.128/25"}]"#, false),
             (r#""subnets": [{"subnet": "10.0.0.0/24", "aux_addresses": {"db": "10.0.0.9"}}]"#, true),
             (r#""subnets": [{"subnet": "10.0.0.0/24", "gateway": "10.0.0.9"}]"#, true),

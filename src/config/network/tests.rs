@@ -272,7 +272,7 @@ fn ipv6() {
         ),
         (
             r#""driver": "macvlan", "ipv6": "on""#,
-            "ipv6: unknown variant `on`, expected one of `off`, `slaac`, `slaac-stable`, `slaac-privacy` at line 1 column 67",
+            "ipv6: unknown variant `on`, expected one of `off`, `slaac`, `slaac-stable`, `slaac-privacy` at line 1 column 66",
         ),
     ] {
         assert_eq!(read(text).unwrap_err().to_string(), message);

@@ -271,7 +271,7 @@ fn network_rm() {
     let sound = fs::read_to_string(&path).unwrap();
     for (record, hint) in [
         (sound.replace("\"version\": 2", "\"version\": 3"), "a newer underlay has written it"),
-        ("{".to_owned(), "`underlay gc` writes it anew"),
+        ("{".to_owned(), "`underlay gc` repairs it"),
     ] {
         fs::write(&path, record).unwrap();
         for network in ["pub_net", "other"] {
