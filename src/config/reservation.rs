@@ -72,7 +72,9 @@ impl Reservations {
             return Err(Error::input("reserves nothing").hint("give addresses, a mac, or both"));
         }
         reservation.mac.map_or(Ok(()), |mac| check_mac(mac, driver))?;
-        reservation.addresses.iter().try_for_each(|address| check_address(*address, subnets))?;
+        for address in &reservation.addresses {
+            Subnet::host_in(subnets, *address).map_err(|error| error.hint("reserve another address"))?;
+        }
         for claim in reservation.claims() {
             if let Some(other) = self.holders.insert(claim, identity.clone()) {
                 return Err(Error::input(format!("{claim} is reserved for {other} already"))
@@ -109,14 +111,6 @@ fn check_mac(mac: MacAddr, driver: Driver) -> Result<()> {
         return Err(Error::input(text).hint("reserve addresses only, or use a macvlan network"));
     }
     Ok(())
-}
-
-fn check_address(address: IpAddr, subnets: &[Subnet]) -> Result<()> {
-    let subnet = subnets.iter().find(|subnet| subnet.net().contains(&address)).ok_or_else(|| {
-        Error::input(format!("address {address} is in none of the subnets"))
-            .hint("reserve an address of a subnet of this network")
-    })?;
-    subnet.host(address).map(drop).map_err(|error| error.hint("reserve another address"))
 }
 
 #[cfg(test)]

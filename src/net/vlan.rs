@@ -50,14 +50,11 @@ as_text!(VlanRanges);
 
 impl fmt::Display for VlanRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, (first, last)) in self.0.iter().enumerate() {
-            f.write_str(if at > 0 { "," } else { "" })?;
-            write!(f, "{first}")?;
-            if first != last {
-                write!(f, "-{last}")?;
-            }
-        }
-        Ok(())
+        let range = |(first, last): &(VlanId, VlanId)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        };
+        f.write_str(&self.0.iter().map(range).collect::<Vec<_>>().join(","))
     }
 }
 
