@@ -114,7 +114,7 @@ impl PacketSocket {
             let (length, from) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer).ok()?;
             // Before the filter was attached, those of other links came too.
             let is_here = from.is_some_and(|from| from.ifindex() == self.ifindex as usize);
-            let said = buffer.get(..length).filter(|_| is_here).and_then(arp_nd::claim);
+            let said = buffer.get(..length).filter(|_| is_here).and_then(arp_nd::read);
             Some(said.filter(|claim| claim.mac != self.mac))
         })
     }

@@ -51,7 +51,7 @@ impl Route {
     }
 
     /// Whether packets are forwarded. Any other route belongs to no link, and stays when a link is deleted.
-    pub(crate) fn leads_on(&self) -> bool {
+    pub(crate) fn is_unicast(&self) -> bool {
         self.kind == RouteType::Unicast
     }
 
@@ -98,9 +98,9 @@ impl Route {
         let to = self.to;
         let why = match self.via {
             _ if to != to.trunc() => format!("has host bits set, {} has not", to.trunc()),
-            Some(via) if !self.leads_on() => format!("is {} and leads to {via}", self.kind),
+            Some(via) if !self.is_unicast() => format!("is {} and leads to {via}", self.kind),
             None if self.onlink => "is onlink and has no next hop".to_owned(),
-            None if !self.leads_on() => return Ok(()),
+            None if !self.is_unicast() => return Ok(()),
             _ if self.is_default() => "is a default route: give the subnet a gateway instead".to_owned(),
             None => "has no next hop: write DESTINATION,GATEWAY".to_owned(),
             Some(via) if via.is_ipv4() != to.addr().is_ipv4() => {
@@ -121,7 +121,7 @@ impl Route {
 impl fmt::Display for Route {
     /// As `ip route` shows it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.leads_on() {
+        if !self.is_unicast() {
             write!(f, "{} ", self.kind)?;
         }
         let to = self.to.to_string();

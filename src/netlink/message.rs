@@ -303,7 +303,7 @@ pub(crate) fn delete_route(route: Route, table: Option<TableId>) -> Result<Messa
 fn route(ifindex: Option<u32>, route: Route, table: Option<TableId>) -> Result<Rtmsg> {
     let mut attributes = Vec::new();
     // What leads nowhere belongs to no link.
-    if let Some(ifindex) = ifindex.filter(|_| route.leads_on()) {
+    if let Some(ifindex) = ifindex.filter(|_| route.is_unicast()) {
         attributes.push(attribute(Rta::Oif, ifindex)?);
     }
     if let Some(table) = table {
@@ -319,14 +319,14 @@ fn route(ifindex: Option<u32>, route: Route, table: Option<TableId>) -> Result<R
         attributes.push(attribute(Rta::Priority, metric)?);
     }
     // As `ip` does; IPv6 has no scopes.
-    let by_link = route.leads_on() && route.via.is_none() && matches!(route.to, IpNet::V4(_));
+    let by_link = route.is_unicast() && route.via.is_none() && matches!(route.to, IpNet::V4(_));
     RtmsgBuilder::default()
         .rtm_family(family(route.to))
         .rtm_dst_len(route.to.prefix_len())
         .rtm_src_len(0)
         .rtm_tos(0)
         .rtm_table(if table.is_some() { RtTable::Unspec } else { RtTable::Main })
-        .rtm_protocol(if route.leads_on() { Rtprot::Boot } else { Rtprot::from(PROTOCOL) })
+        .rtm_protocol(if route.is_unicast() { Rtprot::Boot } else { Rtprot::from(PROTOCOL) })
         .rtm_scope(if by_link { RtScope::Link } else { RtScope::Universe })
         .rtm_type(match route.kind {
             RouteType::Unicast => Rtn::Unicast,

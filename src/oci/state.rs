@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::file::{self, Trust};
 use crate::json;
 use crate::net::name::NetworkName;
-use crate::oci::annotation_set::Asked;
+use crate::oci::annotation_set::RawRequest;
 use crate::oci::annotations::{Annotations, NETWORKS};
 use crate::oci::hooks;
 
@@ -45,8 +45,8 @@ pub(crate) struct Bundle {
 
 impl Bundle {
     /// What the container asks for, if anything.
-    pub(crate) fn asked(&self) -> Option<Asked<'_>> {
-        Asked::with_devices(&self.annotations, &self.devices)
+    pub(crate) fn raw_request(&self) -> Option<RawRequest<'_>> {
+        RawRequest::with_devices(&self.annotations, &self.devices)
     }
 }
 
