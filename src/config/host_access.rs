@@ -52,7 +52,7 @@ impl HostAccess {
     pub(crate) fn of_words(words: &[String]) -> Result<Option<Self>> {
         let address = |word: &String| {
             word.parse().map_err(|_| {
-                Error::new(Kind::Usage, format!("host access {word:?} is no address"))
+                Error::new(Kind::Usage, format!("host access {word:?} is not an address"))
                     .hint("write --host-access, or --host-access=ADDRESS")
             })
         };

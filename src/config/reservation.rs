@@ -77,7 +77,7 @@ impl Reservations {
         }
         for claim in reservation.claims() {
             if let Some(other) = self.holders.insert(claim, identity.clone()) {
-                return Err(Error::input(format!("{claim} is reserved for {other} already"))
+                return Err(Error::input(format!("{claim} is already reserved for {other}"))
                     .hint("reserve each address and MAC address once"));
             }
         }
@@ -165,12 +165,12 @@ mod tests {
             (
                 MACVLAN,
                 r#"{"db": {"addresses": ["10.0.0.2"]}}"#,
-                "address 10.0.0.2 is set aside (aux address) in subnet 10.0.0.0/24",
+                "address 10.0.0.2 is an aux address of subnet 10.0.0.0/24",
             ),
             (
                 MACVLAN,
                 r#"{"db": {"addresses": ["10.0.0.3"]}}"#,
-                "address 10.0.0.3 is the next hop of a route, in subnet 10.0.0.0/24",
+                "address 10.0.0.3 is the next hop of a route in subnet 10.0.0.0/24",
             ),
             (
                 MACVLAN,
@@ -197,7 +197,7 @@ mod tests {
             (
                 MACVLAN,
                 r#"{"db": {"addresses": ["10.0.0.9"]}, "web": {"addresses": ["10.0.0.9"]}}"#,
-                "10.0.0.9 is reserved for db already",
+                "10.0.0.9 is already reserved for db",
             ),
         ] {
             let error = read(driver, reservations).unwrap_err().to_string();

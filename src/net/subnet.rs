@@ -38,7 +38,7 @@ impl Subnet {
                 .hint(format!("write {}", net.trunc())));
         }
         if net.prefix_len() == 0 {
-            return Err(Error::input(format!("subnet {net} holds every address there is"))
+            return Err(Error::input(format!("subnet {net} has all addresses of its family"))
                 .hint("name the subnet of your LAN: underlay does not choose one"));
         }
         if let Some((block, what)) = not_for_hosts(net) {
@@ -157,9 +157,9 @@ impl Subnet {
         } else if self.is_structural(address) {
             Some("is not a host address of")
         } else if self.aux_addresses.values().any(|&aux| aux == address) {
-            Some("is set aside (aux address) in")
+            Some("is an aux address of")
         } else if self.next_hops.contains(&address) {
-            Some("is the next hop of a route, in")
+            Some("is the next hop of a route in")
         } else {
             None
         }
@@ -232,7 +232,9 @@ impl FromStr for AddressRange {
             let address = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| wrong());
             let (first, last) = (address(first)?, address(last)?);
             if first.is_ipv4() != last.is_ipv4() || first > last {
-                return Err(Error::input(format!("range {first}-{last} does not run upwards in one family")));
+                return Err(Error::input(format!(
+                    "address range {first}-{last} is not ascending in one family"
+                )));
             }
             return Ok(Self { first, last });
         }

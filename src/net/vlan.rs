@@ -38,7 +38,7 @@ impl FromStr for VlanRanges {
             let (first, last) = item.split_once('-').unwrap_or((item, item));
             let (first, last): (VlanId, VlanId) = (first.trim().parse()?, last.trim().parse()?);
             if first > last {
-                return Err(Error::input(format!("VLANs {first}-{last} do not run upwards")));
+                return Err(Error::input(format!("VLANs {first}-{last} are not in ascending order")));
             }
             Ok((first, last))
         };

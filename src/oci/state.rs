@@ -231,7 +231,7 @@ mod tests {
             (&b""[..], "OCI state on stdin: EOF while parsing a value at line 1 column 0"),
             (br#"{"id":"web","#, "OCI state on stdin: EOF while parsing a value at line 1 column 12"),
             (b"{\"id\":\"\xff\"}", "OCI state on stdin: id: invalid unicode code point at line 1 column 8"),
-            (b"[]", "OCI state on stdin: is no JSON object"),
+            (b"[]", "OCI state on stdin: is not a JSON object"),
             (b"{}", "OCI state on stdin has no id"),
             (br#"{"id":"web"}"#, "OCI state on stdin has no bundle"),
             (br#"{"id":"web","id":"db"}"#, "OCI state on stdin: duplicate field `id` at line 1 column 16"),
