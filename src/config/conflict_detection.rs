@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_could_answer() {
+    fn no_host_could_answer() {
         let network = |extra: &str| {
             let text = format!(r#"{{"version": 1, "conflict_detection": 5, "announcements": 2, {extra}}}"#);
             Network::from_json(&"lan".parse().unwrap(), text.as_bytes())
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_asked() {
+    fn which_networks_probe() {
         let network = |keys: &str| {
             let text = format!(r#"{{"version": 1, {keys}}}"#);
             Network::from_json(&"lan".parse().unwrap(), text.as_bytes()).unwrap()

@@ -184,7 +184,7 @@ fn cut_at_a_comma() {
     };
     let error = RawRequest::of(&annotations(true)).unwrap().read().unwrap_err().to_string();
     assert_eq!(error, "annotation ip looks cut off from io.underlay.networks at a comma");
-    assert!(RawRequest::of(&annotations(false)).is_none(), "somebody else's annotation");
+    assert!(RawRequest::of(&annotations(false)).is_none(), "an annotation of another program");
 }
 
 #[test]
