@@ -80,20 +80,14 @@ fn arp(mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
 }
 
 fn read_arp(packet: &[u8]) -> Option<ProbeReply> {
-    let packet = packet.strip_prefix(&ARP_HEAD)?;
-    let (operation, packet) = packet.split_first_chunk::<2>()?;
-    let (mac, packet) = packet.split_first_chunk::<6>()?;
-    let (sender, packet) = packet.split_first_chunk::<4>()?;
-    let target = packet.get(6..)?.first_chunk::<4>()?;
-    let reply = |address: [u8; 4], probe| ProbeReply {
-        address: address.into(),
-        mac: MacAddr::from_bytes(*mac),
-        probe,
-    };
-    match (*sender, *operation) {
-        ([0, 0, 0, 0], REQUEST) => Some(reply(*target, true)),
+    let packet = packet.strip_prefix(&ARP_HEAD)?.first_chunk::<22>()?;
+    let &[o0, o1, m0, m1, m2, m3, m4, m5, s0, s1, s2, s3, _, _, _, _, _, _, t0, t1, t2, t3] = packet;
+    let mac = MacAddr::from_bytes([m0, m1, m2, m3, m4, m5]);
+    let reply = |address: [u8; 4], probe| Some(ProbeReply { address: address.into(), mac, probe });
+    match ([s0, s1, s2, s3], [o0, o1]) {
+        ([0, 0, 0, 0], REQUEST) => reply([t0, t1, t2, t3], true),
         ([0, 0, 0, 0], _) => None,
-        (sender, REQUEST | REPLY) => Some(reply(sender, false)),
+        (sender, REQUEST | REPLY) => reply(sender, false),
         _ => None,
     }
 }
