@@ -93,7 +93,7 @@ impl FromStr for Detection {
     fn from_str(text: &str) -> Result<Self> {
         let json = text.parse::<u32>().map_or_else(|_| json!(text), |ms| json!(ms));
         serde_json::from_value(json).map_err(|_| {
-            Error::input(format!("{text:?} is no time for conflict detection"))
+            Error::input(format!("{text:?} is not a time for conflict detection"))
                 .hint(format!("use off, rfc, or milliseconds from 1 to {LONGEST}"))
         })
     }
@@ -131,7 +131,7 @@ mod tests {
         }
         for text in ["", "0", "10001", "on", "-1", "5ms"] {
             let said = text.parse::<Detection>().unwrap_err().to_string();
-            assert_eq!(said, format!("{text:?} is no time for conflict detection"));
+            assert_eq!(said, format!("{text:?} is not a time for conflict detection"));
         }
         for json in ["0", "10001", "-1", "\"on\"", "\"5\"", "true", "null", "[]"] {
             let said = serde_json::from_str::<Detection>(json).unwrap_err().to_string();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_could_answer() {
+    fn no_host_could_answer() {
         let network = |extra: &str| {
             let text = format!(r#"{{"version": 1, "conflict_detection": 5, "announcements": 2, {extra}}}"#);
             Network::from_json(&"lan".parse().unwrap(), text.as_bytes())
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_asked() {
+    fn which_networks_probe() {
         let network = |keys: &str| {
             let text = format!(r#"{{"version": 1, {keys}}}"#);
             Network::from_json(&"lan".parse().unwrap(), text.as_bytes()).unwrap()

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::net::driver::{Driver, IpvlanFlag, MacvlanMode};
+use crate::net::driver::{Driver, IpvlanFlag as Flag, MacvlanMode as Mode};
 use crate::net::subnet::Subnet;
 
 /// The host's access to the containers of a network.
@@ -25,28 +25,21 @@ impl HostAccess {
     /// # Errors
     /// Says why the kernel prevents it, or which address is not usable.
     pub(crate) fn check(&self, driver: Driver, subnets: &[Subnet]) -> Result<()> {
+        let refuse = |text: String, hint: &str| Err(Error::input(format!("host_access: {text}")).hint(hint));
         if let Some(why) = obstacle(driver) {
-            return Err(Error::input(format!(
-                "host_access: {driver} keeps the host from its containers: {why}"
-            ))
-            .hint("use macvlan mode bridge, or an ipvlan network with flag bridge"));
+            let hint = "use macvlan mode bridge, or an ipvlan network with flag bridge";
+            return refuse(format!("{driver} keeps the host from its containers: {why}"), hint);
         }
         if subnets.is_empty() {
-            let text = "host_access: the network has no subnet the host could have an address of";
-            return Err(
-                Error::input(text).hint("give it one: containers without addresses cannot be routed to")
-            );
+            let text = "the network has no subnet the host could have an address of".to_owned();
+            return refuse(text, "give it one: containers without addresses cannot be routed to");
         }
         for (at, &address) in self.addresses.iter().enumerate() {
-            let Some(subnet) = subnets.iter().find(|subnet| subnet.net().contains(&address)) else {
-                return Err(Error::input(format!("host_access: {address} is in none of the subnets"))
-                    .hint("give an address of the network, or none to have one picked"));
-            };
-            subnet.host(address).map_err(|error| error.within("host_access"))?;
+            Subnet::host_in(subnets, address).map_err(|error| error.within("host_access"))?;
             let of_family = |other: &&IpAddr| other.is_ipv4() == address.is_ipv4();
             if let Some(other) = self.addresses.iter().take(at).find(of_family) {
-                return Err(Error::input(format!("host_access: {other} and {address} are of one family"))
-                    .hint("the host's link has one address of each family"));
+                let hint = "the host's link has one address of each family";
+                return refuse(format!("{other} and {address} are of one family"), hint);
             }
         }
         Ok(())
@@ -59,7 +52,7 @@ impl HostAccess {
     pub(crate) fn of_words(words: &[String]) -> Result<Option<Self>> {
         let address = |word: &String| {
             word.parse().map_err(|_| {
-                Error::new(Kind::Usage, format!("host access {word:?} is no address"))
+                Error::new(Kind::Usage, format!("host access {word:?} is not an address"))
                     .hint("write --host-access, or --host-access=ADDRESS")
             })
         };
@@ -76,17 +69,15 @@ impl HostAccess {
 /// The reason why a link of the host does not reach the others of `driver` on the same parent.
 fn obstacle(driver: Driver) -> Option<&'static str> {
     match driver {
-        Driver::Macvlan { mode: MacvlanMode::Bridge } | Driver::Ipvlan { flag: IpvlanFlag::Bridge, .. } => {
-            None
-        }
-        Driver::Macvlan { mode: MacvlanMode::Private } | Driver::Ipvlan { flag: IpvlanFlag::Private, .. } => {
+        Driver::Macvlan { mode: Mode::Bridge } | Driver::Ipvlan { flag: Flag::Bridge, .. } => None,
+        Driver::Macvlan { mode: Mode::Private } | Driver::Ipvlan { flag: Flag::Private, .. } => {
             Some("no link of a parent reaches another")
         }
-        Driver::Macvlan { mode: MacvlanMode::Vepa } | Driver::Ipvlan { flag: IpvlanFlag::Vepa, .. } => {
-            Some("every frame goes out to the switch, which sends it back to the host if it does so at all")
+        Driver::Macvlan { mode: Mode::Vepa } | Driver::Ipvlan { flag: Flag::Vepa, .. } => {
+            Some("every frame goes out to the switch, which may or may not send it back to the host")
         }
-        Driver::Macvlan { mode: MacvlanMode::Passthru } => Some("one link has the parent to itself"),
-        Driver::Macvlan { mode: MacvlanMode::Source } => {
+        Driver::Macvlan { mode: Mode::Passthru } => Some("one link has the parent to itself"),
+        Driver::Macvlan { mode: Mode::Source } => {
             Some("its links take frames from listed MAC addresses alone, and send theirs out to the switch")
         }
     }
@@ -177,7 +168,7 @@ mod tests {
                 r#"["10.0.0.9", "10.0.0.8", "::"]"#,
                 "host_access: 10.0.0.9 and 10.0.0.8 are of one family",
             ),
-            (r#""macvlan""#, r#""10.0.1.9""#, "host_access: 10.0.1.9 is in none of the subnets"),
+            (r#""macvlan""#, r#""10.0.1.9""#, "host_access: address 10.0.1.9 is in none of the subnets"),
             (
                 r#""macvlan""#,
                 r#""10.0.0.1""#,

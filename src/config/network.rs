@@ -144,7 +144,7 @@ impl Network {
         let name = &self.name;
         match (self.trunk, asked) {
             (None, None) => Ok(Self { trunk: None, ..self }),
-            (None, Some(id)) => Err(Error::input(format!("network {name} has no VLANs, so not {id} either"))
+            (None, Some(id)) => Err(Error::input(format!("network {name} has no VLAN {id}"))
                 .hint("leave vlan out, or have vlans added to the network's definition")),
             (Some(trunk), asked) => {
                 let trunk = trunk.on_vlan(asked, name)?;
@@ -221,7 +221,7 @@ impl Network {
 /// When there is an option of the other driver.
 fn driver(file: &mut NetworkFile) -> Result<Driver> {
     let refuse = |key: &str, driver: Kind| {
-        let text = format!("{key}: is no option of driver {driver}");
+        let text = format!("{key}: is not an option of driver {driver}");
         Err(Error::input(text).hint("remove it, or change the driver"))
     };
     match file.driver {

@@ -72,10 +72,12 @@ impl Reservations {
             return Err(Error::input("reserves nothing").hint("give addresses, a mac, or both"));
         }
         reservation.mac.map_or(Ok(()), |mac| check_mac(mac, driver))?;
-        reservation.addresses.iter().try_for_each(|address| check_address(*address, subnets))?;
+        for address in &reservation.addresses {
+            Subnet::host_in(subnets, *address).map_err(|error| error.hint("reserve another address"))?;
+        }
         for claim in reservation.claims() {
             if let Some(other) = self.holders.insert(claim, identity.clone()) {
-                return Err(Error::input(format!("{claim} is reserved for {other} already"))
+                return Err(Error::input(format!("{claim} is already reserved for {other}"))
                     .hint("reserve each address and MAC address once"));
             }
         }
@@ -109,14 +111,6 @@ fn check_mac(mac: MacAddr, driver: Driver) -> Result<()> {
         return Err(Error::input(text).hint("reserve addresses only, or use a macvlan network"));
     }
     Ok(())
-}
-
-fn check_address(address: IpAddr, subnets: &[Subnet]) -> Result<()> {
-    let subnet = subnets.iter().find(|subnet| subnet.net().contains(&address)).ok_or_else(|| {
-        Error::input(format!("address {address} is in none of the subnets"))
-            .hint("reserve an address of a subnet of this network")
-    })?;
-    subnet.host(address).map(drop).map_err(|error| error.hint("reserve another address"))
 }
 
 #[cfg(test)]
@@ -171,12 +165,12 @@ mod tests {
             (
                 MACVLAN,
                 r#"{"db": {"addresses": ["10.0.0.2"]}}"#,
-                "address 10.0.0.2 is set aside (aux address) in subnet 10.0.0.0/24",
+                "address 10.0.0.2 is an aux address of subnet 10.0.0.0/24",
             ),
             (
                 MACVLAN,
                 r#"{"db": {"addresses": ["10.0.0.3"]}}"#,
-                "address 10.0.0.3 is the next hop of a route, in subnet 10.0.0.0/24",
+                "address 10.0.0.3 is the next hop of a route in subnet 10.0.0.0/24",
             ),
             (
                 MACVLAN,
@@ -203,7 +197,7 @@ mod tests {
             (
                 MACVLAN,
                 r#"{"db": {"addresses": ["10.0.0.9"]}, "web": {"addresses": ["10.0.0.9"]}}"#,
-                "10.0.0.9 is reserved for db already",
+                "10.0.0.9 is already reserved for db",
             ),
         ] {
             let error = read(driver, reservations).unwrap_err().to_string();

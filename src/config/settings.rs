@@ -70,7 +70,7 @@ impl Settings {
                 .hint(format!("this underlay reads version {VERSION}")));
         }
         if let Some(path) = settings.runtime.as_ref().filter(|path| !path.is_absolute()) {
-            return Err(Error::input(format!("runtime: {} is no absolute path", path.display()))
+            return Err(Error::input(format!("runtime: {} is not an absolute path", path.display()))
                 .hint("write the whole path: /usr/bin/crun"));
         }
         conflict_detection::check_announcements(settings.announcements)?;
@@ -195,7 +195,7 @@ mod tests {
         assert!(settings.inline_networks);
         assert_eq!(settings.lock_timeout(), Duration::from_millis(5));
         for (text, message) in [
-            ("[]", "is no JSON object"),
+            ("[]", "is not a JSON object"),
             (r#"{"version": 2}"#, "version 2 is not known"),
             (r#"{"x": 1}"#, "x: unknown field `x`"),
             (r#"{"inline_networks": 1}"#, "inline_networks: invalid type"),
@@ -206,7 +206,7 @@ mod tests {
             ),
             (r#"{"allowed_networks": [""]}"#, "allowed_networks[0]: pattern \"\" is not usable: it is empty"),
             (r#"{"max_attachments": -1}"#, "max_attachments: invalid value"),
-            (r#"{"runtime": "crun"}"#, "runtime: crun is no absolute path"),
+            (r#"{"runtime": "crun"}"#, "runtime: crun is not an absolute path"),
             (r#"{"max_annotation_bytes": "1k"}"#, "max_annotation_bytes: invalid type"),
             ("{} x", "trailing characters"),
         ] {

@@ -31,7 +31,7 @@ pub(crate) fn create_runtime(
     device: Option<&NetworkName>,
 ) -> Result<Option<Record>> {
     let bundle = oci::bundle(state, device)?;
-    let Some(asked) = bundle.asked() else { return Ok(None) };
+    let Some(asked) = bundle.raw_request() else { return Ok(None) };
     let container: ContainerId = state.id.parse()?;
     let mut context = Context::new(store)?;
     let Admitted { identity, requests } = admission::admit(store, &context.settings, asked)?;
@@ -66,7 +66,7 @@ pub(crate) fn poststop(store: &Store, id: &ContainerId) -> Result<Option<Record>
 /// # Errors
 /// Those of [`create_runtime`].
 pub(crate) fn plan(store: &Store, container: &ContainerId, bundle: &Bundle) -> Result<Vec<String>> {
-    let Some(asked) = bundle.asked() else {
+    let Some(asked) = bundle.raw_request() else {
         return Ok(vec!["# it asks for no network: the hook does nothing".to_owned()]);
     };
     let mut context = Context::new(store)?;

@@ -46,7 +46,7 @@ impl ForeignFile {
         let mut file = File::from(openat(&folder, name.as_os_str(), flags, Mode::empty()).map_err(of_errno)?);
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() || metadata.len() > limit {
-            let what = format!("{} is no regular file of at most {limit} bytes", path.display());
+            let what = format!("{} is not a regular file of at most {limit} bytes", path.display());
             return Err(Error::input(what));
         }
         let mut content = Vec::with_capacity(metadata.len() as usize);

@@ -98,8 +98,8 @@ pub(crate) fn routes(wanted: &[Wanted], attached: &mut [Attached], present: Defa
         let mut routes = network_routes(&wanted.network, attached);
         routes.extend(&wanted.request.routes);
         attached.table = table(wanted, attached, &routes);
-        routes.retain(|route| route.leads_on() || !nowhere.contains(route));
-        nowhere.extend(routes.iter().filter(|route| !route.leads_on()));
+        routes.retain(|route| route.is_unicast() || !nowhere.contains(route));
+        nowhere.extend(routes.iter().filter(|route| !route.is_unicast()));
         attached.routes.extend(routes);
         // As the kernel lists them.
         attached.routes.sort_by_key(|route| route.to.addr().is_ipv6());

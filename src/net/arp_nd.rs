@@ -64,12 +64,12 @@ pub(crate) fn solicited_node(address: Ipv6Addr) -> (Ipv6Addr, [u8; 6]) {
 }
 
 /// What `frame` says about an address; `None` if nothing.
-pub(crate) fn claim(frame: &[u8]) -> Option<ProbeReply> {
+pub(crate) fn read(frame: &[u8]) -> Option<ProbeReply> {
     let (ethernet, packet) = frame.split_first_chunk::<14>()?;
     let &[_, _, _, _, _, _, a, b, c, d, e, f, kind @ ..] = ethernet;
     match kind {
-        ARP => arp_claim(packet),
-        IPV6 => neighbour_claim(packet, MacAddr::from_bytes([a, b, c, d, e, f])),
+        ARP => read_arp(packet),
+        IPV6 => read_neighbour(packet, MacAddr::from_bytes([a, b, c, d, e, f])),
         _ => None,
     }
 }
@@ -79,21 +79,15 @@ fn arp(mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     [&BROADCAST[..], &mac, &ARP, &ARP_HEAD, &REQUEST, &mac, &sender, &[0; 6], &target].concat()
 }
 
-fn arp_claim(packet: &[u8]) -> Option<ProbeReply> {
-    let packet = packet.strip_prefix(&ARP_HEAD)?;
-    let (operation, packet) = packet.split_first_chunk::<2>()?;
-    let (mac, packet) = packet.split_first_chunk::<6>()?;
-    let (sender, packet) = packet.split_first_chunk::<4>()?;
-    let target = packet.get(6..)?.first_chunk::<4>()?;
-    let claim = |address: [u8; 4], probe| ProbeReply {
-        address: address.into(),
-        mac: MacAddr::from_bytes(*mac),
-        probe,
-    };
-    match (*sender, *operation) {
-        ([0, 0, 0, 0], REQUEST) => Some(claim(*target, true)),
+fn read_arp(packet: &[u8]) -> Option<ProbeReply> {
+    let packet = packet.strip_prefix(&ARP_HEAD)?.first_chunk::<22>()?;
+    let &[o0, o1, m0, m1, m2, m3, m4, m5, s0, s1, s2, s3, _, _, _, _, _, _, t0, t1, t2, t3] = packet;
+    let mac = MacAddr::from_bytes([m0, m1, m2, m3, m4, m5]);
+    let reply = |address: [u8; 4], probe| Some(ProbeReply { address: address.into(), mac, probe });
+    match ([s0, s1, s2, s3], [o0, o1]) {
+        ([0, 0, 0, 0], REQUEST) => reply([t0, t1, t2, t3], true),
         ([0, 0, 0, 0], _) => None,
-        (sender, REQUEST | REPLY) => Some(claim(sender, false)),
+        (sender, REQUEST | REPLY) => reply(sender, false),
         _ => None,
     }
 }
@@ -115,7 +109,7 @@ fn neighbour(
     [&to.1[..], &mac.bytes(), &IPV6, &header, &source.octets(), &to.0.octets(), &message].concat()
 }
 
-fn neighbour_claim(packet: &[u8], mac: MacAddr) -> Option<ProbeReply> {
+fn read_neighbour(packet: &[u8], mac: MacAddr) -> Option<ProbeReply> {
     let (header, rest) = packet.split_first_chunk::<40>()?;
     let &[_, _, _, _, high, low, ICMPV6, HOPS, addresses @ ..] = header else { return None };
     let source = Ipv6Addr::from(*addresses.first_chunk::<16>()?);
@@ -202,14 +196,14 @@ mod tests {
     fn what_is_sent_is_understood() {
         for address in [ip("10.0.0.5"), ip("2001:db8::5")] {
             let mut frame = probe(address, MAC);
-            assert_eq!(claim(&frame), Some(ProbeReply { address, mac: MAC, probe: true }));
+            assert_eq!(read(&frame), Some(ProbeReply { address, mac: MAC, probe: true }));
             // Ethernet fills frames up.
             frame.resize(100, 0);
-            assert_eq!(claim(&frame), Some(ProbeReply { address, mac: MAC, probe: true }));
+            assert_eq!(read(&frame), Some(ProbeReply { address, mac: MAC, probe: true }));
             let frame = announcement(address, MAC);
-            assert_eq!(claim(&frame), Some(ProbeReply { address, mac: MAC, probe: false }));
+            assert_eq!(read(&frame), Some(ProbeReply { address, mac: MAC, probe: false }));
             for length in 0..frame.len() {
-                assert_eq!(claim(&frame[..length]), None, "{length}");
+                assert_eq!(read(&frame[..length]), None, "{length}");
             }
         }
     }
@@ -218,29 +212,29 @@ mod tests {
     fn answers_and_what_is_none() {
         let mut reply = announcement(ip("10.0.0.5"), MAC);
         reply[21] = 2;
-        assert_eq!(claim(&reply), Some(ProbeReply { address: ip("10.0.0.5"), mac: MAC, probe: false }));
+        assert_eq!(read(&reply), Some(ProbeReply { address: ip("10.0.0.5"), mac: MAC, probe: false }));
         for (place, value) in [(12, 0), (15, 2), (21, 3)] {
             let mut other = announcement(ip("10.0.0.5"), MAC);
             other[place] = value;
-            assert_eq!(claim(&other), None, "{place}");
+            assert_eq!(read(&other), None, "{place}");
         }
         // Another protocol, a hop on the way, a wrong checksum, a code that means nothing.
         for (place, value) in [(12, 0), (20, 17), (21, 254), (56, 0xff), (55, 1)] {
             let mut other = announcement(ip("2001:db8::5"), MAC);
             other[place] = value;
-            assert_eq!(claim(&other), None, "{place}");
+            assert_eq!(read(&other), None, "{place}");
         }
         // A host that looks for the address does not have it.
         let IpAddr::V6(target) = ip("2001:db8::5") else { unreachable!() };
         let from = "fe80::1".parse().unwrap();
         let asking = neighbour(MAC, from, solicited_node(target), [SOLICITATION, 0], target, &[]);
-        assert_eq!(claim(&asking), None);
+        assert_eq!(read(&asking), None);
     }
 
     proptest! {
         #[test]
         fn any_bytes(frame in proptest::collection::vec(any::<u8>(), 0..120)) {
-            claim(&frame);
+            read(&frame);
         }
     }
 }

@@ -39,7 +39,7 @@ impl LinkOptions {
     /// Names the key that is wrong.
     pub(crate) fn check(&self, driver: Driver) -> Result<()> {
         if self.bcqueuelen.is_some() && driver.kind() == Kind::Ipvlan {
-            return Err(Error::input("bcqueuelen: is no option of driver ipvlan")
+            return Err(Error::input("bcqueuelen: is not an option of driver ipvlan")
                 .hint("remove it, or change the driver"));
         }
         if self.source_macs.is_empty() {
@@ -119,8 +119,7 @@ impl FromStr for SysctlValue {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong =
-            |_| Error::input(format!("{text:?} is no value of a sysctl")).hint("write a whole number");
+        let wrong = |_| Error::input(format!("{text:?} is not a sysctl value")).hint("write a whole number");
         text.parse().map(Self).map_err(wrong)
     }
 }
@@ -158,7 +157,7 @@ mod tests {
     #[test]
     fn mistakes() {
         for (keys, message) in [
-            (r#""driver": "ipvlan", "bcqueuelen": 5"#, "bcqueuelen: is no option of driver ipvlan"),
+            (r#""driver": "ipvlan", "bcqueuelen": 5"#, "bcqueuelen: is not an option of driver ipvlan"),
             (
                 r#""driver": "macvlan", "source_macs": ["02:00:00:00:00:01"]"#,
                 "source_macs: macvlan mode bridge takes frames from all hosts",
@@ -175,7 +174,7 @@ mod tests {
             (r#""driver": "macvlan", "sysctls": {"arp_ignore": "1"}"#, "sysctls.arp_ignore: sysctl"),
             (
                 r#""driver": "macvlan", "sysctls": {"ipv4.rp_filter": "x"}"#,
-                "sysctls.ipv4.rp_filter: \"x\" is no value",
+                "sysctls.ipv4.rp_filter: \"x\" is not a sysctl value",
             ),
             (
                 r#""driver": "macvlan", "sysctls": {"ipv4.rp_filter": "1", "ipv4.rp_filter": "2"}"#,

@@ -15,24 +15,23 @@ use crate::net::value::as_text;
 pub struct MacAddr([u8; 6]);
 
 impl MacAddr {
-    /// The address made of these bytes, whatever they are: links carry what they carry.
+    /// Takes any bytes, because links may have any address.
     pub const fn from_bytes(bytes: [u8; 6]) -> Self {
         Self(bytes)
     }
 
-    /// The address that `text` stands for on the machine whose secret is `key`: always the same, a unicast one, and
-    /// locally administered (IEEE 802, 8.4), so that no hardware has it.
+    /// The address for `text` on the machine with the secret `key`. It is always the same, unicast, and locally
+    /// administered (IEEE 802, 8.4), so that no hardware has it.
     pub fn derived(key: [u8; 16], text: &str) -> Self {
         let [first, b, c, d, e, g, ..] = siphash(key, text).to_be_bytes();
         Self([first & 0xfc | 0x02, b, c, d, e, g])
     }
 
-    /// The six bytes in the order they are sent.
     pub fn bytes(self) -> [u8; 6] {
         self.0
     }
 
-    /// Whether a link can have this address: not multicast and not zero (the kernel's `is_valid_ether_addr`).
+    /// Whether a link can have this address: it is not multicast and not zero (the kernel's `is_valid_ether_addr`).
     pub fn is_unicast(self) -> bool {
         let [first, ..] = self.0;
         first & 1 == 0 && self.0 != [0; 6]

@@ -49,8 +49,8 @@ macro_rules! name {
 name! {
     /// The id of a container as its runtime knows it: 1 to 200 of `A-Za-z0-9_+.-`, not `.` or `..`.
     ///
-    /// The OCI runtime specification leaves the alphabet open; this is runc's (podman, containerd and CRI-O use
-    /// less of it). It names files of the ledger, so it must not leave its folder.
+    /// The OCI runtime specification leaves the alphabet open. This is runc's; podman, containerd and CRI-O use less of
+    /// it. Files of the ledger have this name, so it must not lead out of their folder.
     ContainerId, "container id", is_id, "use 1 to 200 letters, digits and _ + . -"
 }
 
@@ -70,8 +70,8 @@ name! {
 name! {
     /// The name of a network interface: 1 to 15 visible ASCII characters without `/`, `:` and `%`.
     ///
-    /// The kernel's `dev_valid_name` and, for `%`, `dev_alloc_name`; `all` and `default` are names of sysctl
-    /// folders and refused by the kernel too.
+    /// This is the kernel's `dev_valid_name` and, for `%`, `dev_alloc_name`. The kernel also refuses `all` and `default`,
+    /// which are sysctl folders.
     IfName, "interface name", is_ifname, "use 1 to 15 visible characters without / : and %"
 }
 
@@ -95,13 +95,13 @@ impl From<&ContainerId> for Identity {
 }
 
 impl IfName {
-    /// `eth0`, `eth1`, …: the name of the `index`th link of a container that asks for no name.
+    /// `eth0`, `eth1`, …: the default name of the link number `index` of a container.
     pub fn eth(index: usize) -> Self {
         Self(format!("eth{index}"))
     }
 
-    /// A name for a link on its way to its own, unique on this host while the process `pid` lives. No network name
-    /// has a `~`, so it is never that of a network's dummy link.
+    /// The temporary name of a link, unique on this host while the process `pid` runs. No network name has a `~`, so it is
+    /// never the name of a network's dummy link.
     pub fn temporary(pid: u32) -> Self {
         Self(format!("ul~{pid}"))
     }

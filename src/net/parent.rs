@@ -56,7 +56,7 @@ impl ParentSpec {
             Ok(number) if (1..=4094).contains(&number) && !id.starts_with('0') => {
                 Ok(Some(Self::Vlan { base, id: number, protocol }))
             }
-            _ => Err(Error::input(format!("parent {name}: {id} is no VLAN id"))
+            _ => Err(Error::input(format!("parent {name}: {id} is not a VLAN id"))
                 .hint("use 1 to 4094, without leading zeros: eth0.50 is VLAN 50 of eth0")),
         }
     }

@@ -51,7 +51,7 @@ impl Route {
     }
 
     /// Whether packets are forwarded. Any other route belongs to no link, and stays when a link is deleted.
-    pub(crate) fn leads_on(&self) -> bool {
+    pub(crate) fn is_unicast(&self) -> bool {
         self.kind == RouteType::Unicast
     }
 
@@ -87,7 +87,7 @@ impl Route {
     /// When it is not a route.
     pub(crate) fn short(text: &str) -> Result<Self> {
         let hint = "write DESTINATION@GATEWAY or DESTINATION@blackhole, then @METRIC and @onlink if need be";
-        Self::parse(text, '@').ok_or_else(|| Error::input(format!("{text:?} is no route")).hint(hint))
+        Self::parse(text, '@').ok_or_else(|| Error::input(format!("{text:?} is not a route")).hint(hint))
     }
 
     /// Whether its parts agree with each other, and whether `reaches` holds for its next hop, unless that is on the link.
@@ -97,17 +97,17 @@ impl Route {
     pub(crate) fn check(&self, reaches: impl Fn(IpAddr) -> bool) -> Result<()> {
         let to = self.to;
         let why = match self.via {
-            _ if to != to.trunc() => format!("has host bits set, {} has not", to.trunc()),
-            Some(via) if !self.leads_on() => format!("is {} and leads to {via}", self.kind),
+            _ if to != to.trunc() => format!("has host bits set: write {}", to.trunc()),
+            Some(via) if !self.is_unicast() => format!("is {} and leads to {via}", self.kind),
             None if self.onlink => "is onlink and has no next hop".to_owned(),
-            None if !self.leads_on() => return Ok(()),
+            None if !self.is_unicast() => return Ok(()),
             _ if self.is_default() => "is a default route: give the subnet a gateway instead".to_owned(),
             None => "has no next hop: write DESTINATION,GATEWAY".to_owned(),
             Some(via) if via.is_ipv4() != to.addr().is_ipv4() => {
                 format!("leads to {via}, of the other family")
             }
             Some(via) if via.is_unspecified() || via.is_multicast() || via.is_loopback() => {
-                format!("leads to {via}, which is no router")
+                format!("leads to {via}, which cannot be a router")
             }
             Some(via) if !self.onlink && !reaches(via) => {
                 format!("leads to {via}, which is in none of the subnets")
@@ -121,7 +121,7 @@ impl Route {
 impl fmt::Display for Route {
     /// As `ip route` shows it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.leads_on() {
+        if !self.is_unicast() {
             write!(f, "{} ", self.kind)?;
         }
         let to = self.to.to_string();
@@ -134,7 +134,7 @@ impl fmt::Display for Route {
 
 number! {
     /// The number of a routing table that is not the kernel's own: neither 0 nor default, main and local (253 to 255).
-    TableId, "u32" as u32, |id| !matches!(id, 0 | 253..=255), "routing table to be used",
+    TableId, "u32" as u32, |id| !matches!(id, 0 | 253..=255), "usable routing table",
     "use a number, best 1 to 252; 253 to 255 are the kernel's own"
 }
 
@@ -204,7 +204,7 @@ mod tests {
             assert_eq!(check(json), Ok(()), "{json}");
         }
         for (json, why) in [
-            (r#"{"to": "10.9.0.1/16", "type": "blackhole"}"#, "has host bits set, 10.9.0.0/16 has not"),
+            (r#"{"to": "10.9.0.1/16", "type": "blackhole"}"#, "has host bits set: write 10.9.0.0/16"),
             (
                 r#"{"to": "10.9.0.0/16", "via": "10.0.0.2"}"#,
                 "leads to 10.0.0.2, which is in none of the subnets",
@@ -212,7 +212,7 @@ mod tests {
             (r#"{"to": "10.9.0.0/16", "via": "::1"}"#, "leads to ::1, of the other family"),
             (
                 r#"{"to": "10.9.0.0/16", "via": "0.0.0.0", "onlink": true}"#,
-                "leads to 0.0.0.0, which is no router",
+                "leads to 0.0.0.0, which cannot be a router",
             ),
             (r#"{"to": "10.9.0.0/16"}"#, "has no next hop: write DESTINATION,GATEWAY"),
             (r#"{"to": "10.9.0.0/16", "onlink": true}"#, "is onlink and has no next hop"),

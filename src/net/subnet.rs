@@ -1,13 +1,14 @@
 //! A subnet of a network: which of its addresses may be allocated, and in which order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-pub(crate) use crate::net::address_range::AddressRange;
 use crate::net::special_purpose::not_for_hosts;
 
 /// One subnet of a network, with its gateway and the range that addresses are allocated from.
@@ -37,7 +38,7 @@ impl Subnet {
                 .hint(format!("write {}", net.trunc())));
         }
         if net.prefix_len() == 0 {
-            return Err(Error::input(format!("subnet {net} holds every address there is"))
+            return Err(Error::input(format!("subnet {net} has all addresses of its family"))
                 .hint("name the subnet of your LAN: underlay does not choose one"));
         }
         if let Some((block, what)) = not_for_hosts(net) {
@@ -95,6 +96,18 @@ impl Subnet {
         self.range
     }
 
+    /// `address` with the prefix length of the one of `subnets` that it is in.
+    ///
+    /// # Errors
+    /// When no container can have it.
+    pub(crate) fn host_in(subnets: &[Self], address: IpAddr) -> Result<IpNet> {
+        let subnet = subnets.iter().find(|subnet| subnet.net.contains(&address)).ok_or_else(|| {
+            Error::input(format!("address {address} is in none of the subnets"))
+                .hint("name an address of a subnet of this network")
+        })?;
+        subnet.host(address)
+    }
+
     /// `address` with the prefix length of this subnet.
     ///
     /// # Errors
@@ -144,9 +157,9 @@ impl Subnet {
         } else if self.is_structural(address) {
             Some("is not a host address of")
         } else if self.aux_addresses.values().any(|&aux| aux == address) {
-            Some("is set aside (aux address) in")
+            Some("is an aux address of")
         } else if self.next_hops.contains(&address) {
-            Some("is the next hop of a route, in")
+            Some("is the next hop of a route in")
         } else {
             None
         }
@@ -191,6 +204,52 @@ impl Subnet {
             IpNet::V4(_) => Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX)).into(),
             IpNet::V6(_) => Ipv6Addr::from_bits(number).into(),
         }
+    }
+}
+
+/// An inclusive range of addresses of one family, written `FIRST-LAST` or as a CIDR block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AddressRange {
+    pub(crate) first: IpAddr,
+    pub(crate) last: IpAddr,
+}
+
+impl AddressRange {
+    pub(crate) fn first(self) -> IpAddr {
+        self.first
+    }
+}
+
+impl FromStr for AddressRange {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::input(format!("address range {text:?} is not usable"))
+                .hint("write a CIDR block (192.168.32.128/25) or FIRST-LAST (192.168.32.10-192.168.32.99)")
+        };
+        if let Some((first, last)) = text.split_once('-') {
+            let address = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| wrong());
+            let (first, last) = (address(first)?, address(last)?);
+            if first.is_ipv4() != last.is_ipv4() || first > last {
+                return Err(Error::input(format!(
+                    "address range {first}-{last} is not ascending in one family"
+                )));
+            }
+            return Ok(Self { first, last });
+        }
+        let block: IpNet = text.parse().map_err(|_| wrong())?;
+        if block.trunc() != block {
+            return Err(Error::input(format!("address range {block} has host bits set"))
+                .hint(format!("write {}", block.trunc())));
+        }
+        Ok(Self { first: block.network(), last: block.broadcast() })
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
     }
 }
 

@@ -67,7 +67,7 @@ macro_rules! number {
 
         impl $name {
             fn refused(text: impl std::fmt::Display) -> crate::error::Error {
-                crate::error::Error::input(format!(concat!("{} is no ", $what), text)).hint($hint)
+                crate::error::Error::input(format!(concat!("{} is not a ", $what), text)).hint($hint)
             }
         }
 

@@ -1,4 +1,4 @@
-//! VLANs: their ids, ranges of them, and how their frames are tagged.
+//! VLANs: ids, ranges of ids, and the protocol of tags.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,18 +13,17 @@ number! {
     VlanId, "u16" as u16, |id| (1..=4094).contains(&id), "VLAN id", "use 1 to 4094"
 }
 
-/// Ids and ranges of ids, written `100-199,210`.
+/// Ids and ranges of ids, written as `100-199,210`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct VlanRanges(Vec<(VlanId, VlanId)>);
 
 impl VlanRanges {
-    /// Whether `id` is among them.
     pub fn contains(&self, id: VlanId) -> bool {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&id))
     }
 
-    /// The first one listed.
+    /// The first id that is listed.
     pub(crate) fn first(&self) -> Option<VlanId> {
         self.0.first().map(|(first, _)| *first)
     }
@@ -38,7 +37,7 @@ impl FromStr for VlanRanges {
             let (first, last) = item.split_once('-').unwrap_or((item, item));
             let (first, last): (VlanId, VlanId) = (first.trim().parse()?, last.trim().parse()?);
             if first > last {
-                return Err(Error::input(format!("VLANs {first}-{last} do not run upwards")));
+                return Err(Error::input(format!("VLANs {first}-{last} are not in ascending order")));
             }
             Ok((first, last))
         };
@@ -50,14 +49,11 @@ as_text!(VlanRanges);
 
 impl fmt::Display for VlanRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, (first, last)) in self.0.iter().enumerate() {
-            f.write_str(if at > 0 { "," } else { "" })?;
-            write!(f, "{first}")?;
-            if first != last {
-                write!(f, "-{last}")?;
-            }
-        }
-        Ok(())
+        let range = |(first, last): &(VlanId, VlanId)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        };
+        f.write_str(&self.0.iter().map(range).collect::<Vec<_>>().join(","))
     }
 }
 
@@ -65,7 +61,7 @@ words! {
     /// The EtherType of tagged frames (`IFLA_VLAN_PROTOCOL`), in the words of `ip link`.
     #[derive(Default)]
     VlanProtocol, "VLAN protocol", {
-        /// 0x8100: a VLAN of one's own network.
+        /// 0x8100: a VLAN of a local network.
         #[default]
         Dot1q = "802.1Q" | "802.1q",
         /// 0x88a8: the outer tag of a provider's network (QinQ, IEEE 802.1ad).

@@ -15,13 +15,13 @@ use crate::oci::annotations::{
 
 /// The annotations and devices of a container that asks for networks, before they are parsed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct RawRequest<'a> {
     networks: Option<&'a str>,
     annotations: &'a Annotations,
     devices: &'a [NetworkName],
 }
 
-impl<'a> Asked<'a> {
+impl<'a> RawRequest<'a> {
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn of(annotations: &'a Annotations) -> Option<Self> {
         Self::with_devices(annotations, &[])
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     fn said(settings: &Settings, annotations: &Annotations) -> String {
-        let checked = Asked::of(annotations).unwrap().check_size(settings);
+        let checked = RawRequest::of(annotations).unwrap().check_size(settings);
         checked.map_or_else(|error| error.to_string(), |()| "allowed".to_owned())
     }
 

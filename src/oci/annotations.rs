@@ -117,12 +117,11 @@ impl Attachment {
 pub(crate) fn attachments(text: &str) -> Result<Vec<Attachment>> {
     let attachments: Vec<Attachment> =
         if is_json(text) { json::read(text.trim().as_bytes())? } else { short_form(text)? };
-    if attachments.is_empty() {
-        return Err(
-            Error::input("names no network").hint("write NAME or NAME:ip=ADDRESS, or remove the annotation")
-        );
-    }
-    Ok(attachments)
+    if attachments.is_empty() { Err(names_none()) } else { Ok(attachments) }
+}
+
+fn names_none() -> Error {
+    Error::input("names no network").hint("write NAME or NAME:ip=ADDRESS; separate several by one ;")
 }
 
 /// Whether the annotation is JSON, and not the short form.
@@ -141,9 +140,7 @@ pub(crate) fn short_form(text: &str) -> Result<Vec<Attachment>> {
 /// Reads one item of the short form: `NAME[:key=value[,key=value]…]`. White space separates options too.
 fn short(item: &str) -> Result<Attachment> {
     if item.is_empty() {
-        return Err(
-            Error::input("names no network").hint("write NAME or NAME:ip=ADDRESS; separate several by one ;")
-        );
+        return Err(names_none());
     }
     let (name, options) = item.split_once(':').unwrap_or((item, ""));
     let mut attachment = Attachment::plain(name.parse()?);
@@ -151,11 +148,12 @@ fn short(item: &str) -> Result<Attachment> {
         return Err(Error::input(format!("{item:?} has no option after the colon")));
     }
     for option in options.split([',', ' ', '\t', '\n']).filter(|option| !option.is_empty()) {
-        let (key, value) = option.split_once('=').ok_or_else(|| {
-            Error::input(format!("option {option:?} of network {name} has no value")).hint("write key=value")
-        })?;
-        set(&mut attachment, key, value)
-            .map_err(|error| error.within(format!("option {key} of network {name}")))?;
+        let Some((key, value)) = option.split_once('=') else {
+            let text = format!("option {option:?} of network {name} has no value");
+            return Err(Error::input(text).hint("write key=value"));
+        };
+        let of = |error: Error| error.within(format!("option {key} of network {name}"));
+        set(&mut attachment, key, value).map_err(of)?;
     }
     Ok(attachment)
 }

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_for_nothing_is_left_alone() {
+    fn nothing_is_asked_and_nothing_changes() {
         for config in [
             "",
             "{",

@@ -337,7 +337,7 @@ mod tests {
             ("-o parent=a --subnet 10.0.0.1/24 n", "subnets: subnet 10.0.0.1/24 has host bits set"),
             ("-o parent=a -o mtu=big n", "option mtu: \"big\" is no number"),
             ("-o parent=a -o macvlan_mode=l2 n", "option macvlan_mode: unknown macvlan mode \"l2\""),
-            ("-o parent=a -o ipvlan_mode=l2 n", "ipvlan_mode: is no option of driver macvlan"),
+            ("-o parent=a -o ipvlan_mode=l2 n", "ipvlan_mode: is not an option of driver macvlan"),
             ("-o parent=a -o parent=b n", "option parent is given twice"),
             ("-o parent=a -o parnet=b n", "option \"parnet\" is not known"),
             ("-o parent n", "option \"parent\" has no value"),
@@ -355,7 +355,7 @@ mod tests {
             ),
             (
                 "--subnet 10.0.0.0/24 --route 10.1.0.1/16,10.0.0.1 n",
-                "routes: route to 10.1.0.1/16 has host bits set, 10.1.0.0/16 has not",
+                "routes: route to 10.1.0.1/16 has host bits set: write 10.1.0.0/16",
             ),
             (
                 "--subnet 10.0.0.0/24 --route 0.0.0.0/0,10.0.0.1 n",
@@ -370,7 +370,7 @@ mod tests {
                 "--require-annotation team=a --require-annotation team=b n",
                 "required annotation team is given twice",
             ),
-            ("-d ipvlan -o bclim=5 n", "bclim: is no option of driver ipvlan"),
+            ("-d ipvlan -o bclim=5 n", "bclim: is not an option of driver ipvlan"),
             ("-o no_default_route=maybe n", "option no_default_route: \"maybe\" is neither true nor false"),
         ] {
             assert_eq!(read(line).unwrap_err().to_string(), message, "{line}");

@@ -94,7 +94,7 @@ fn mistakes_name_their_key() {
         ),
         (
             r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "ipvlan_mode": "l2"}"#,
-            "ipvlan_mode: is no option of driver macvlan",
+            "ipvlan_mode: is not an option of driver macvlan",
         ),
         (
             r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtu": 67}"#,
@@ -190,14 +190,14 @@ fn bounds_of_numbers() {
     assert_eq!(read(r#""driver": "macvlan", "bclim": -1"#).unwrap().file.bclim, Some(-1));
     assert_eq!(
         read(r#""driver": "ipvlan", "bclim": -1"#).unwrap_err(),
-        "bclim: is no option of driver ipvlan"
+        "bclim: is not an option of driver ipvlan"
     );
     for (key, value) in [("ipvlan_mode", "l2"), ("ipvlan_flag", "private")] {
         let said = read(&format!(r#""driver": "macvlan", "{key}": "{value}""#)).unwrap_err();
-        assert_eq!(said, format!("{key}: is no option of driver macvlan"));
+        assert_eq!(said, format!("{key}: is not an option of driver macvlan"));
     }
     let said = read(r#""driver": "ipvlan", "macvlan_mode": "bridge""#).unwrap_err();
-    assert_eq!(said, "macvlan_mode: is no option of driver ipvlan");
+    assert_eq!(said, "macvlan_mode: is not an option of driver ipvlan");
 }
 
 /// The host would have it for good, and its owner never.
@@ -246,7 +246,7 @@ fn gateways_on_the_link() {
         ),
         (
             r#""gateway": "224.0.0.1", "onlink": true"#,
-            "route to 10.0.0.0/24 leads to 224.0.0.1, which is no router",
+            "route to 10.0.0.0/24 leads to 224.0.0.1, which cannot be a router",
         ),
     ] {
         let error = read(subnet).unwrap_err();
@@ -337,7 +337,7 @@ fn vlans_round_trip() {
 #[test]
 fn mistakes_with_vlans() {
     for (keys, asked, message) in [
-        (r#""parent": "eth0""#, Some(5), "network lan has no VLANs, so not 5 either"),
+        (r#""parent": "eth0""#, Some(5), "network lan has no VLAN 5"),
         (r#""parent": "eth0", "vlan": 5"#, Some(6), "network lan has no VLAN 6"),
         (r#""parent": "eth0", "vlans": "7-9""#, Some(6), "network lan has no VLAN 6"),
         (r#""parent": "eth0", "vlans": "7-9""#, None, "network lan has VLANs 7-9, and none is asked for"),
@@ -349,11 +349,11 @@ fn mistakes_with_vlans() {
     let hint = chosen(r#""parent": "eth0", "vlans": "7-9""#, None).unwrap_err();
     assert_eq!(hint.hint_text(), Some("ask for one, like lan:vlan=7"));
     for (keys, message) in [
-        (r#""parent": "eth0", "vlan": 0"#, "vlan: 0 is no VLAN id"),
-        (r#""parent": "eth0", "vlan": 4095"#, "vlan: 4095 is no VLAN id"),
-        (r#""parent": "eth0", "vlans": """#, "vlans: \"\" is no VLAN id"),
-        (r#""parent": "eth0", "vlans": "9-7""#, "vlans: VLANs 9-7 do not run upwards"),
-        (r#""parent": "eth0", "vlans": "7-""#, "vlans: \"\" is no VLAN id"),
+        (r#""parent": "eth0", "vlan": 0"#, "vlan: 0 is not a VLAN id"),
+        (r#""parent": "eth0", "vlan": 4095"#, "vlan: 4095 is not a VLAN id"),
+        (r#""parent": "eth0", "vlans": """#, "vlans: \"\" is not a VLAN id"),
+        (r#""parent": "eth0", "vlans": "9-7""#, "vlans: VLANs 9-7 are not in ascending order"),
+        (r#""parent": "eth0", "vlans": "7-""#, "vlans: \"\" is not a VLAN id"),
         (r#""parent": "eth0", "vlan": 5, "vlan_protocol": "x""#, "vlan_protocol: unknown variant `x`"),
     ] {
         let error = on_macvlan(keys).unwrap_err().to_string();

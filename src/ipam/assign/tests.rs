@@ -6,7 +6,7 @@ use crate::oci::annotations;
 
 fn requests(text: &str) -> Vec<Attachment> {
     let annotations = annotations::Annotations::from([(annotations::NETWORKS.to_owned(), text.to_owned())]);
-    crate::oci::annotation_set::Asked::of(&annotations).unwrap().read().unwrap().attachments
+    crate::oci::annotation_set::RawRequest::of(&annotations).unwrap().read().unwrap().attachments
 }
 
 #[track_caller]

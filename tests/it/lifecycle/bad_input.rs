@@ -45,12 +45,12 @@ fn stdin() {
             r#"{"id": "web", "pid": 1, "bun"#,
             "OCI state on stdin: EOF while parsing a string",
         );
-        refused(&bed, stage, "\u{1b}[31mred", "OCI state on stdin: is no JSON object");
+        refused(&bed, stage, "\u{1b}[31mred", "OCI state on stdin: is not a JSON object");
         refused(&bed, stage, b"{\"id\": \"\xff\xfe\"}", "OCI state on stdin: id: invalid unicode code point");
         refused(&bed, stage, vec![b' '; 64 << 20], "OCI state on stdin is larger than 16777216 bytes");
         let huge = format!(r#"{{"id": "web", "x": "{}"}}"#, "x".repeat(64 << 20));
         refused(&bed, stage, huge, "OCI state on stdin is larger than 16777216 bytes");
-        refused(&bed, stage, "[".repeat(1 << 20), "OCI state on stdin: is no JSON object");
+        refused(&bed, stage, "[".repeat(1 << 20), "OCI state on stdin: is not a JSON object");
         refused(&bed, stage, format!(r#"{{"id":{}"#, "[".repeat(1 << 20)), "OCI state on stdin: id");
         refused(&bed, stage, r#"{"id": "web"} {}"#, "OCI state on stdin: trailing characters");
     }
@@ -114,7 +114,7 @@ fn config_json() {
     for (text, message) in [
         ("", "config.json: EOF while parsing a value"),
         ("{", "config.json: EOF while parsing an object"),
-        ("[]", "config.json: is no JSON object"),
+        ("[]", "config.json: is not a JSON object"),
         (r#"{"annotations": []}"#, "config.json: annotations: invalid type: sequence, expected a map"),
         (r#"{"annotations": "x"}"#, "config.json: annotations: invalid type: string"),
         (

@@ -42,7 +42,7 @@ fn queues() {
     web.run("ip", "link set eth0 txqueuelen 500 type macvlan bcqueuelen 1500");
     assert_eq!(found(&bed), ["bcqueuelen 2000 / bcqueuelen 1500"]);
     let outcome = bed.outcome("network create -d ipvlan -o parent=eth0 -o bcqueuelen=5 wrong", "");
-    assert!(outcome.stderr.contains("bcqueuelen: is no option of driver ipvlan"), "{outcome:?}");
+    assert!(outcome.stderr.contains("bcqueuelen: is not an option of driver ipvlan"), "{outcome:?}");
 }
 
 fn sysctls() {
@@ -78,7 +78,7 @@ fn sysctls() {
             "ipv4.proxy_arp=1",
             "sysctl \"ipv4.proxy_arp\" is none that can be set for a link\nhint: use one of: ipv4.accept_redirects ",
         ),
-        ("ipv4.rp_filter=x", "sysctl ipv4.rp_filter: \"x\" is no value of a sysctl"),
+        ("ipv4.rp_filter=x", "sysctl ipv4.rp_filter: \"x\" is not a sysctl value"),
         ("ipv4.rp_filter", "sysctl \"ipv4.rp_filter\" has no value"),
     ] {
         let outcome = bed.outcome(&format!("network create -o parent=eth0 --sysctl {sysctl} wrong"), "");
