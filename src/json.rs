@@ -1,7 +1,6 @@
 //! Reading JSON so that an error names the key it is about.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
 
@@ -67,15 +66,10 @@ where
         fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> Result<Self::Value, A::Error> {
             let mut map: Self::Value = BTreeMap::new();
             while let Some((key, value)) = input.next_entry()? {
-                match map.entry(key) {
-                    Entry::Vacant(place) => _ = place.insert(value),
-                    Entry::Occupied(place) => {
-                        return Err(de::Error::custom(format!(
-                            "{:?} is given twice",
-                            place.key().to_string()
-                        )));
-                    }
+                if map.contains_key(&key) {
+                    return Err(de::Error::custom(format!("{:?} is given twice", key.to_string())));
                 }
+                map.insert(key, value);
             }
             Ok(map)
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::error::{Error, Kind, Result};
@@ -14,15 +15,11 @@ use crate::error::{Error, Kind, Result};
 pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     const { assert!(N <= 256) };
     let mut bytes = [0; N];
-    loop {
-        match getrandom(&mut bytes, GetRandomFlags::empty()) {
-            Ok(_) => return Ok(bytes),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => {
-                let error = io::Error::from(errno);
-                let text = format!("the kernel gives no random numbers: {error}");
-                return Err(Error::new(Kind::Kernel(errno.raw_os_error()), text));
-            }
+    match retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty())) {
+        Ok(_) => Ok(bytes),
+        Err(errno) => {
+            let text = format!("the kernel gives no random numbers: {}", io::Error::from(errno));
+            Err(Error::new(Kind::Kernel(errno.raw_os_error()), text))
         }
     }
 }

@@ -20,7 +20,6 @@ mod ps;
 mod runtime;
 
 use std::ffi::OsString;
-use std::mem::ManuallyDrop;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
@@ -156,8 +155,6 @@ fn run(cli: Cli) -> Result<()> {
         Command::Hook { .. } | Command::Announce { .. } => cli.folders.store(|_| None),
         _ => cli.folders.store(of_environment),
     };
-    // Never closed: the process exits right after, and the kernel closes everything at once.
-    let store = ManuallyDrop::new(store);
     match cli.command {
         Command::Hook { stage: Stage::CreateRuntime, network } => {
             hook::create_runtime(&store, network.as_ref())

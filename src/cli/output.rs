@@ -51,37 +51,14 @@ pub(super) fn usage(error: &clap::Error) {
 
 /// From now on, writes diagnostics to stderr: warnings, or what RUST_LOG says.
 pub(super) fn begin_log() {
-    if std::env::var_os(env_logger::DEFAULT_FILTER_ENV).is_some() {
-        env_logger::Builder::new()
-            .filter_level(LevelFilter::Warn)
-            .parse_default_env()
-            .format(|to, record| writeln!(to, "{}", diagnostic(record)))
-            .init();
-    } else if log::set_logger(&Warnings).is_ok() {
-        log::set_max_level(LevelFilter::Warn);
-    }
-}
-
-/// The log without RUST_LOG. To make a filter of env_logger would take longer than a hook.
-struct Warnings;
-
-impl log::Log for Warnings {
-    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.level() <= LevelFilter::Warn
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if self.enabled(record.metadata()) {
-            // A broken stderr is no reason to fail.
-            let _ = writeln!(io::stderr(), "{}", diagnostic(record));
-        }
-    }
-
-    fn flush(&self) {}
-}
-
-fn diagnostic(record: &log::Record<'_>) -> String {
-    format!("[{:<5}] {}", record.level(), printable::message(&record.args().to_string()))
+    env_logger::Builder::new()
+        .filter_level(LevelFilter::Warn)
+        .parse_default_env()
+        .format(|to, record| {
+            let text = printable::message(&record.args().to_string());
+            writeln!(to, "[{:<5}] {text}", record.level())
+        })
+        .init();
 }
 
 /// Prints one line to stdout. It is no error if a reader has closed the pipe.

@@ -26,7 +26,7 @@ use crate::net::vlan::{VlanId, VlanProtocol, VlanRanges};
 pub(crate) const VERSION: u32 = 1;
 
 /// A network as it is written.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NetworkFile {
     /// The format; [`VERSION`].
@@ -117,6 +117,11 @@ pub(crate) struct NetworkFile {
 }
 
 impl NetworkFile {
+    /// A network of `driver` of which nothing else is said.
+    pub(crate) fn new(driver: Kind) -> Self {
+        Self { version: VERSION, driver, ..Self::default() }
+    }
+
     /// What it says of the links besides.
     pub(crate) fn tuning(&self) -> LinkOptions {
         LinkOptions {
@@ -129,7 +134,7 @@ impl NetworkFile {
 }
 
 /// A subnet as it is written.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SubnetFile {
     /// CIDR without host bits.

@@ -38,13 +38,10 @@ impl Line {
         if name.starts_with('-') { self.text(keyword).word(name) } else { self.word(name) }
     }
 
-    /// `words`, and `value` as one word, if there is one.
+    /// `words` and the value as one word, for each of `values`.
     #[must_use]
-    pub(crate) fn option(self, words: &'static str, value: Option<impl Display>) -> Self {
-        match value {
-            Some(value) => self.text(words).word(value),
-            None => self,
-        }
+    pub(crate) fn option<T: Display>(self, words: &'static str, values: impl IntoIterator<Item = T>) -> Self {
+        values.into_iter().fold(self, |line, value| line.text(words).word(value))
     }
 
     /// One more word for each of `values`.
@@ -121,11 +118,8 @@ pub(crate) fn word(text: impl AsRef<OsStr>) -> String {
 
 /// Letters, digits and a few signs as they are, all others by their octal numbers.
 fn escaped(bytes: &[u8]) -> String {
-    let of = |&byte: &u8| match byte {
-        b'/' | b'.' | b'_' | b' ' => char::from(byte).to_string(),
-        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
-        byte => format!("\\{byte:03o}"),
-    };
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._ ".contains(&byte);
+    let of = |&byte: &u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("\\{byte:03o}") };
     bytes.iter().map(of).collect()
 }
 

@@ -1,34 +1,76 @@
-//! A network of another program as it becomes words of ours, and how its JSON is read.
+//! A network of another program as it becomes one of ours, and how its JSON is read.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 
 use serde_json::Value;
 
-/// A network that somebody else has defined.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use crate::config::driver_option;
+use crate::config::network_file::{NetworkFile, SubnetFile};
+use crate::error::{Error, Result};
+use crate::escape::shell::Line;
+use crate::net::name::NetworkName;
+use crate::net::route::Route;
+
+/// A network that another program has defined.
+#[derive(Clone, Debug)]
 pub(crate) struct Foreign {
     /// Its name.
-    pub name: String,
-    /// What makes the same network, behind `underlay network create`.
-    pub words: Vec<String>,
+    pub name: NetworkName,
+    /// The same network as ours.
+    pub file: NetworkFile,
+    /// The driver options among that, as they are written.
+    pub(super) options: Vec<String>,
     /// What of it underlay has not.
     pub lost: Vec<String>,
 }
 
 impl Foreign {
-    pub(super) fn say(&mut self, option: &str, value: impl Display) {
-        self.words.extend([option.to_owned(), value.to_string()]);
+    /// Sets a driver option.
+    pub(super) fn option(&mut self, key: &str, value: &str) -> Result<()> {
+        self.options.push(format!("{key}={value}"));
+        driver_option::set(&mut self.file, key, value)
     }
 
     pub(super) fn lose(&mut self, what: impl Display) {
         self.lost.push(what.to_string());
     }
 
-    pub(super) fn labels(&mut self, labels: &Value) {
-        for (key, value) in labels.as_object().into_iter().flatten() {
-            self.say("--label", format!("{key}={}", value.as_str().unwrap_or_default()));
+    /// The command that makes the same network.
+    pub(crate) fn command(&self) -> Line {
+        let mut line = Line::of("underlay network create -d").word(self.file.driver);
+        for SubnetFile { subnet, gateway, ip_range, aux_addresses, .. } in &self.file.subnets {
+            let aux = aux_addresses.iter().map(|(name, address)| format!("{name}={address}"));
+            line = line.text("--subnet").word(subnet).option("--gateway", gateway);
+            line = line.option("--ip-range", ip_range).option("--aux-address", aux);
         }
+        let route = |route: &Route| {
+            let way = route.via.map_or_else(|| route.kind.to_string(), |via| via.to_string());
+            let metric = route.metric.map(|metric| format!(",{metric}")).unwrap_or_default();
+            format!("{},{way}{metric}", route.to)
+        };
+        line = line.option("-o", &self.options).option("--route", self.file.routes.iter().map(route));
+        if self.file.internal {
+            line = line.text("--internal");
+        }
+        let labels = self.file.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        line.option("--label", labels).word(&self.name)
     }
+}
+
+/// The subnet of key `net`, with the router of key `gateway`.
+pub(super) fn subnet(value: &Value, net: &str, gateway: &str) -> Result<SubnetFile> {
+    let subnet = word(value, net).and_then(|net| net.parse().ok());
+    let subnet = subnet.ok_or_else(|| Error::input(format!("{value} is no subnet")))?;
+    // Some versions of Docker print it with the prefix length.
+    let gateway = word(value, gateway).and_then(|gateway| gateway.split('/').next());
+    let gateway = gateway.map(|text| address("gateway", text)).transpose()?;
+    Ok(SubnetFile { subnet, gateway, ..SubnetFile::default() })
+}
+
+/// The address that `text` is, of a `what`.
+pub(super) fn address(what: &str, text: &str) -> Result<IpAddr> {
+    text.parse().map_err(|_| Error::input(format!("{what} {text:?} is no address")))
 }
 
 /// The text of `key`, if there is any.

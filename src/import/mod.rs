@@ -1,20 +1,22 @@
-//! Networks of podman and Docker, as options of `underlay network create`.
+//! Networks of podman and Docker, read into network definitions.
 
 mod docker;
 mod foreign;
 mod podman;
 
 pub(crate) use foreign::Foreign;
-use foreign::word;
+use foreign::{is_true, members, word};
 use serde_json::Value;
 
+use crate::config::network_file::NetworkFile;
 use crate::error::{Error, Result};
+use crate::net::driver::Kind as Driver;
 
 /// What becomes of a definition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Import {
     /// It can be made.
-    Made(Foreign),
+    Made(Box<Foreign>),
     /// It is none of ours: why not.
     Skipped(String),
     /// It would be one of ours, and cannot be made.
@@ -38,28 +40,30 @@ pub(crate) fn networks(text: &str, uplink: Option<&str>) -> Result<Vec<Import>> 
 
 fn network(value: &Value, uplink: Option<&str>) -> Result<Import> {
     // Docker writes its keys in capitals.
-    let (name, driver, is_docker) = match (word(value, "Name"), word(value, "name")) {
-        (Some(name), _) => (name, word(value, "Driver"), true),
-        (None, Some(name)) => (name, word(value, "driver"), false),
-        (None, None) => {
-            return Err(Error::input("there is no network in it").hint(
-                "give files of /etc/containers/networks, or what `docker network inspect NAME` prints",
-            ));
-        }
+    let is_docker = word(value, "Name").is_some();
+    let [name, driver, internal, labels] = match is_docker {
+        true => ["Name", "Driver", "Internal", "Labels"],
+        false => ["name", "driver", "internal", "labels"],
     };
-    let driver = driver.unwrap_or("bridge");
-    if !matches!(driver, "macvlan" | "ipvlan") {
+    let name = word(value, name).ok_or_else(|| {
+        Error::input("there is no network in it")
+            .hint("give files of /etc/containers/networks, or what `docker network inspect NAME` prints")
+    })?;
+    let driver = word(value, driver).unwrap_or("bridge");
+    let Ok(kind) = driver.parse::<Driver>() else {
         return Ok(Import::Skipped(format!("network {name} has driver {driver}")));
-    }
-    let mut foreign = Foreign { name: name.to_owned(), words: Vec::new(), lost: Vec::new() };
-    foreign.say("-d", driver);
-    let read =
-        if is_docker { docker::read(value, &mut foreign) } else { podman::read(value, uplink, &mut foreign) };
+    };
+    // As `network create` refuses it.
+    let name_error = |error| Error::input(format!("invalid value '{name}' for '<NAME>': {error}"));
+    let read = name.parse().map_err(name_error).and_then(|name| {
+        let mut file = NetworkFile::new(kind);
+        file.internal = is_true(value, internal);
+        file.labels = members(value, labels).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let foreign = Foreign { name, file, options: Vec::new(), lost: Vec::new() };
+        if is_docker { docker::read(value, foreign) } else { podman::read(value, uplink, foreign) }
+    });
     Ok(match read {
-        Ok(()) => {
-            foreign.words.push(name.to_owned());
-            Import::Made(foreign)
-        }
+        Ok(foreign) => Import::Made(Box::new(foreign)),
         Err(error) => Import::Refused(error.within(format!("network {name}"))),
     })
 }

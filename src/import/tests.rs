@@ -3,9 +3,11 @@ use super::*;
 /// The line that makes a network, and what is lost; or why it is not made.
 fn read(text: &str) -> String {
     let shown = |import: Import| match import {
-        Import::Made(Foreign { words, lost, .. }) if lost.is_empty() => words.join(" "),
-        Import::Made(Foreign { words, lost, .. }) => {
-            format!("{} # {}", words.join(" "), lost.join("; "))
+        Import::Made(foreign) => {
+            let command = foreign.command().to_string();
+            let command = command.strip_prefix("underlay network create ").unwrap();
+            let lost = foreign.lost.join("; ");
+            if lost.is_empty() { command.to_owned() } else { format!("{command} # {lost}") }
         }
         Import::Skipped(why) => format!("skipped: {why}"),
         Import::Refused(error) => format!("refused: {error}"),
@@ -40,6 +42,14 @@ fn podmans() {
                 "routes": [{"destination": "10.1.0.0/16", "route_type": "blackhole"}]}"#,
             "-d macvlan --subnet 10.0.0.0/24 --ip-range 10.0.0.9-10.0.0.255 -o parent=eth0 \
              --route 10.1.0.0/16,blackhole a",
+        ),
+        (
+            r#"{"name": "a", "driver": "macvlan", "labels": {"-x": "it's, a=b"}}"#,
+            r"-d macvlan -o parent=eth7 --label '-x=it'\''s, a=b' a",
+        ),
+        (
+            r#"{"name": "a", "driver": "macvlan", "routes": [{"destination": "10.1.0.0/16", "gateway": "x"}]}"#,
+            r#"refused: network a: {"destination":"10.1.0.0/16","gateway":"x"}: invalid IP address syntax"#,
         ),
         (
             r#"{"name": "a", "driver": "macvlan", "ipam_options": {"driver": "dhcp"}}"#,

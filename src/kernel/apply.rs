@@ -52,9 +52,15 @@ pub(crate) fn attach(
     netns: &NetnsFile,
 ) -> Result<(Vec<CreatedLink>, Option<i32>)> {
     let mut made = Vec::with_capacity(plan.len());
-    let nsid = number(netns, host)?;
-    for LinkPlan { create, configure: steps } in plan {
-        let link = create_link(create, host, inside, netns)?;
+    let mut nsid = None;
+    for (index, LinkPlan { create, configure: steps }) in plan.iter().enumerate() {
+        // In one datagram with the first link.
+        let before =
+            (index == 0).then(|| message::set_nsid(netns.as_fd(), usual_number(netns))).transpose()?;
+        let (link, refusal) = create_link(create, before, host, inside, netns)?;
+        if index == 0 {
+            nsid = numbered(refusal, netns, host)?;
+        }
         // A seal says what the link is, so it is made when the link is there.
         let sealed = |mark: &Mark| key.map(|key| key.seal(mark.clone(), &link, &netns.describe(None)));
         configure(link.ifindex, steps, sealed, inside)?;
@@ -69,11 +75,20 @@ pub(crate) fn attach(
 /// # Errors
 /// When the kernel's answer is not understood.
 pub(crate) fn number(netns: &NetnsFile, host: &mut Socket) -> Result<Option<i32>> {
-    // As unique as the inode, so that it leads to no other namespace later. Small ones are the kernel's own choice, and
-    // are used again.
-    let nsid = (netns.inode() & 0x7fff_ffff) as i32;
-    match single(host, message::set_nsid(netns.as_fd(), nsid)?)? {
-        None => Ok(Some(nsid)),
+    let refusal = single(host, message::set_nsid(netns.as_fd(), usual_number(netns))?)?;
+    numbered(refusal, netns, host)
+}
+
+/// The number that is asked for: as unique as the inode, so that it leads to no other namespace later. Those that the
+/// kernel chooses are small, and are used again.
+fn usual_number(netns: &NetnsFile) -> i32 {
+    (netns.inode() & 0x7fff_ffff) as i32
+}
+
+/// The number that `netns` has, after the kernel has answered to `usual_number`.
+fn numbered(refusal: Option<Refusal>, netns: &NetnsFile, host: &mut Socket) -> Result<Option<i32>> {
+    match refusal {
+        None => Ok(Some(usual_number(netns))),
         // It has one: of another attach, or of an engine that has looked at a link of it.
         Some(Refusal { errno: libc::EEXIST, .. }) => host.nsid(netns),
         Some(refusal) => {
@@ -274,16 +289,20 @@ pub(super) fn await_local(addresses: impl IntoIterator<Item = IpAddr>, socket: &
 }
 
 /// Makes a link with its final name. Kernels before 6.15 compare that name with the host's links too; so when
-/// it is taken, the link is made under another name and renamed where only the container's links count.
+/// it is taken, the link is made under another name and renamed where only the container's links count. Returns the
+/// answer to the message `before` it, too.
 fn create_link(
     create: &CreateLink,
+    before: Option<Message>,
     host: &mut Socket,
     inside: &mut Socket,
     netns: &NetnsFile,
-) -> Result<Link> {
+) -> Result<(Link, Option<Refusal>)> {
     log::debug!("{create}");
     let mut born_as = create.name.clone();
-    let mut refusal = single(host, message::create_link(create, netns.as_fd())?)?;
+    let messages = before.into_iter().chain([message::create_link(create, netns.as_fd())?]).collect();
+    let mut answers = host.transact(messages)?;
+    let mut refusal = answers.pop().flatten();
     if refusal.as_ref().is_some_and(|refusal| refusal.errno == libc::EEXIST) {
         born_as = IfName::temporary(std::process::id());
         refusal = single(host, message::create_link(&create.named(born_as.clone()), netns.as_fd())?)?;
@@ -298,7 +317,7 @@ fn create_link(
             return Err(explain::create_link(create, &refusal));
         }
     }
-    Ok(link)
+    Ok((link, answers.pop().flatten()))
 }
 
 /// Sends all of `batch` at once. If the first failure is that a dying namespace still holds an address, what failed is

@@ -1,7 +1,5 @@
 //! The system's journal: systemd's, which has fields, or syslog.
 
-use std::mem::ManuallyDrop;
-
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with};
 
 use crate::escape::printable;
@@ -19,11 +17,9 @@ pub(crate) fn tell_journal(event: &Event) {
     // No waiting for a reader that is slow.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let Ok(socket) = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None) else { return };
-    // Never closed: the process exits soon, and the kernel closes everything at once.
-    let socket = ManuallyDrop::new(socket);
     let send = |path: &str, text: String| {
         let address = SocketAddrUnix::new(path)?;
-        sendto(&*socket, text.as_bytes(), SendFlags::NOSIGNAL, &address)
+        sendto(&socket, text.as_bytes(), SendFlags::NOSIGNAL, &address)
     };
     if send(JOURNAL, fields(event)).is_err() {
         let priority = (FACILITY << 3) | event.priority() as u8;

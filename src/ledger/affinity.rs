@@ -72,25 +72,16 @@ impl Store {
     /// When it cannot be written: then there may be none any more.
     pub(crate) fn write_hint(&self, path: &Path, text: &str) -> Result<()> {
         let failed = |error: io::Error| Error::io("create", path, &error);
-        let Some(bucket) = path.parent() else { return Ok(()) };
-        let made = match symlink(text, path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                file::make_folder(bucket, 0o700)?;
-                symlink(text, path)
-            }
-            made => made,
-        };
-        match made {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                remove(path)?;
-                match symlink(text, path) {
-                    // Another container of this identity was faster.
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                    made => made.map_err(failed),
-                }
-            }
-            Err(error) => Err(failed(error)),
+        let Err(error) = symlink(text, path) else { return Ok(()) };
+        match (error.kind(), path.parent()) {
+            (io::ErrorKind::NotFound, Some(bucket)) => file::make_folder(bucket, 0o700)?,
+            (io::ErrorKind::AlreadyExists, _) => remove(path)?,
+            _ => return Err(failed(error)),
+        }
+        match symlink(text, path) {
+            // Another container of this identity was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made.map_err(failed),
         }
     }
 

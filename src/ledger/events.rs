@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::mem::ManuallyDrop;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -77,10 +76,8 @@ impl Store {
             Ok(()) => open(),
             Err(_) => Err(error),
         })?;
-        // Left to the end of the process, of which this is the last but rarely.
-        let file = ManuallyDrop::new(file);
         // One write to a file opened for appending: lines of several hooks do not mix.
-        (&*file).write_all(format!("{line}\n").as_bytes())?;
+        (&file).write_all(format!("{line}\n").as_bytes())?;
         if is_time && file.metadata()?.len() > LIMIT {
             self.begin_anew(&file)?;
         }

@@ -311,6 +311,11 @@ impl Record {
         self.own().is_some_and(|own| own.state == State::Pending)
     }
 
+    /// The host's number for the namespace of the links, if all links are there and the number is known.
+    pub(crate) fn nsid(&self) -> Option<i32> {
+        self.own().filter(|own| own.state == State::Attached).and_then(|own| own.nsid)
+    }
+
     /// Returns true if the record was lost, and is written from the marks of links.
     pub(crate) fn is_rebuilt(&self) -> bool {
         self.own().is_some_and(|own| own.rebuilt)

@@ -1,5 +1,8 @@
 //! The story of the garbage collection: what the dead hold is taken back at once, not only when it is needed.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::error::{Error, Result};
 use crate::escape::shell::Line;
 use crate::kernel;
@@ -11,8 +14,12 @@ use crate::lifecycle::parents;
 use crate::lifecycle::release::{self, Remaining};
 use crate::lifecycle::repair;
 use crate::lifecycle::shared_netns;
+use crate::netlink::Socket;
 use crate::plan::host::HostOp;
 use crate::plan::{self, Removal};
+
+/// For how long a namespace that nothing leads to may still be there.
+const DYING: Duration = Duration::from_millis(200);
 
 /// What a collection came to.
 #[derive(Debug, Default)]
@@ -52,7 +59,7 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         let commands = if shared_netns::is_used(store, record)? {
             vec![format!("# what container {id} was attached to is passed on to one that shares it")]
         } else {
-            match release::remaining(record, &mut context.host_netlink) {
+            match remaining(record, &mut context.host_netlink) {
                 Ok(remaining) => commands(store, record, &remaining),
                 Err(error) => {
                     log::warn!("container {id}: {error}: it is left alone, and counts as alive");
@@ -97,6 +104,19 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         }
     }
     Ok(collected)
+}
+
+/// Where the links of `record` are. A namespace that nothing leads to is mostly one that the kernel is about to take apart:
+/// it is waited for a little, so that it is not told of.
+fn remaining(record: &Record, host: &mut Socket) -> Result<Remaining> {
+    let until = Instant::now() + DYING;
+    loop {
+        let remaining = release::remaining(record, host)?;
+        if !matches!(remaining, Remaining::Numbered(_)) || Instant::now() >= until {
+            return Ok(remaining);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// What deletes all that `record` holds, as commands; its links are `remaining`.

@@ -15,15 +15,16 @@ use crate::lifecycle::report::report;
 use crate::lifecycle::{affinity, host_access, parents, repair, shared_netns};
 use crate::net::link::Link;
 use crate::netlink::Socket;
-use crate::plan;
+use crate::plan::{self, Removal};
 
 /// Where links of a container may still be.
 pub(crate) enum Remaining {
     /// Nowhere: they are gone with their namespace, or by another's hand.
     Nowhere,
-    /// In this namespace, to which a path leads.
+    /// In this namespace, in which a process is, or to which this path leads.
     In(PathBuf, NetnsFile),
-    /// In a namespace to which nothing leads but the host's number for it: a descriptor or a socket keeps it.
+    /// In a namespace to which nothing leads but the host's number for it. A descriptor or a socket keeps it, or the kernel
+    /// has not taken it apart yet.
     Numbered(i32),
 }
 
@@ -32,34 +33,35 @@ pub(crate) enum Remaining {
 /// # Errors
 /// When it cannot be told whether they are there.
 pub(crate) fn remaining(record: &Record, host: &mut Socket) -> Result<Remaining> {
-    let Some(own) = record.own() else { return Ok(Remaining::Nowhere) };
-    let nsid = own.nsid.filter(|_| !record.is_pending());
+    let nsid = record.nsid();
     if let Some(nsid) = nsid {
         if kernel::remaining(&plan::detach(record), nsid, host)?.is_empty() {
             return Ok(Remaining::Nowhere);
         }
     }
-    match NetnsFile::of(&record.holder)? {
-        Some((path, netns)) => Ok(Remaining::In(path, netns)),
-        None => Ok(match (kernel::find_netns(&record.holder.netns)?, nsid) {
-            (Some((path, netns)), _) => Remaining::In(path, netns),
-            (None, Some(nsid)) => Remaining::Numbered(nsid),
-            (None, None) => Remaining::Nowhere,
-        }),
-    }
+    let found = match NetnsFile::of(&record.holder)? {
+        Some(found) => Some(found),
+        None => kernel::find_netns(&record.holder.netns)?,
+    };
+    Ok(match (found, nsid) {
+        (Some((path, netns)), _) => Remaining::In(path, netns),
+        (None, Some(nsid)) => Remaining::Numbered(nsid),
+        (None, None) => Remaining::Nowhere,
+    })
 }
 
-/// Whether the container of `record` lives, or its links are there without it: whatever keeps their namespace, they hold
-/// their addresses. If that cannot be told, they are in use: nothing is taken from a container that may live.
+/// Whether the container of `record` lives, or its links are in a namespace that something uses without it: there they
+/// hold their addresses. If that cannot be told, they are in use: nothing is taken from a container that may live.
 pub(crate) fn is_in_use(record: &Record, host: &mut Socket) -> bool {
     kernel::lives(&record.holder)
-        || remaining(record, host).map_or_else(
-            |error| {
-                log::warn!("container {}: {error}: it counts as alive", record.container);
-                true
-            },
-            |remaining| !matches!(remaining, Remaining::Nowhere),
-        )
+        || record.own().is_some()
+            && remaining(record, host).map_or_else(
+                |error| {
+                    log::warn!("container {}: {error}: it counts as alive", record.container);
+                    true
+                },
+                |remaining| matches!(remaining, Remaining::In(..)),
+            )
 }
 
 /// Hands the links of `record` over to a container that shares them, if there is one. Else: deletes the links, in
@@ -85,12 +87,7 @@ pub(crate) fn release(context: &mut Context<'_>, record: &Record) -> Result<bool
 }
 
 fn release_one(context: &mut Context<'_>, record: &Record) -> Result<()> {
-    let plan = plan::detach(record);
-    match remaining(record, &mut context.host_netlink)? {
-        Remaining::Nowhere => {}
-        Remaining::In(_, netns) => netns.inside(|| kernel::detach(&plan, &mut Socket::open()?))?,
-        Remaining::Numbered(nsid) => kernel::detach_from_host(&plan, nsid, &mut context.host_netlink)?,
-    }
+    delete_links(record, &mut context.host_netlink)?;
     let locked = context.lock()?;
     let host = &mut context.host_netlink;
     host_access::close(&locked, record, host)?;
@@ -101,6 +98,21 @@ fn release_one(context: &mut Context<'_>, record: &Record) -> Result<()> {
     drop(locked);
     affinity::refresh(context.store, record);
     Ok(())
+}
+
+/// Deletes the links of `record`, and what would outlive them.
+fn delete_links(record: &Record, host: &mut Socket) -> Result<()> {
+    let plan = plan::detach(record);
+    let has_persistent = plan.iter().any(|step| matches!(step, Removal::Persistent(_)));
+    // Links alone can be deleted from here. A namespace that is being taken apart needs no search for a way into it.
+    if let Some(nsid) = record.nsid().filter(|_| !has_persistent) {
+        return kernel::detach_from_host(&plan, nsid, host);
+    }
+    match remaining(record, host)? {
+        Remaining::Nowhere => Ok(()),
+        Remaining::In(_, netns) => netns.inside(|| kernel::detach(&plan, &mut Socket::open()?)),
+        Remaining::Numbered(nsid) => kernel::detach_from_host(&plan, nsid, host),
+    }
 }
 
 /// As [`release`], of a container that ended without poststop, which is reported.

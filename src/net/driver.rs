@@ -47,8 +47,10 @@ macro_rules! words {
 
 words! {
     /// Which kernel driver makes the links of a network (`IFLA_INFO_KIND`).
+    #[derive(Default)]
     Kind, "driver", {
         /// Every link has its own MAC address.
+        #[default]
         Macvlan = "macvlan",
         /// All links share the parent's MAC address.
         Ipvlan = "ipvlan",

@@ -1,16 +1,17 @@
 //! `underlay network create`: the options, in Docker's words, and the definition they spell.
 
-use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::IpAddr;
 
-use clap::{Args, FromArgMatches};
+use clap::Args;
 use ipnet::IpNet;
 
-use super::{conflicts, driver_option, reserve};
+use super::{conflicts, reserve};
 use crate::cli::{cdi, output};
+use crate::config::driver_option;
 use crate::config::host_access::HostAccess;
 use crate::config::network::Network;
-use crate::config::network_file::{NetworkFile, SubnetFile, VERSION};
+use crate::config::network_file::{NetworkFile, SubnetFile};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Locked, Store};
 use crate::lifecycle::context::Context;
@@ -18,6 +19,7 @@ use crate::lifecycle::host_access;
 use crate::lifecycle::parents;
 use crate::lifecycle::repair;
 use crate::net::driver::Kind as Driver;
+use crate::net::ipv6::Ipv6;
 use crate::net::name::NetworkName;
 use crate::net::route::Route;
 use crate::net::subnet::AddressRange;
@@ -72,52 +74,37 @@ pub(in crate::cli) struct Create {
     #[arg(long, value_name = "NAME=IP[,IP6][,MAC]")]
     reserve: Vec<String>,
     /// A note
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     label: Vec<String>,
     /// Name of the network
     name: NetworkName,
 }
 
 impl Create {
-    /// Reads the words of a command line behind `network create`.
+    /// The network that the options spell.
     ///
     /// # Errors
-    /// The first line of what clap says.
-    pub(super) fn of_words(words: &[String]) -> Result<Self> {
-        let command = Self::augment_args(clap::Command::new("create").no_binary_name(true));
-        let read = command.try_get_matches_from(words).and_then(|matches| Self::from_arg_matches(&matches));
-        read.map_err(|error| {
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            Error::new(Kind::Usage, first.trim_start_matches("error: "))
-        })
+    /// When they disagree.
+    pub(super) fn network(&self) -> Result<Network> {
+        Network::new(&self.name, file(self)?)
     }
 }
 
-/// The network that the options spell.
-///
-/// # Errors
-/// When they disagree.
-pub(super) fn network(options: &Create) -> Result<Network> {
-    Network::new(&options.name, file(options)?)
-}
-
-pub(super) fn create(store: &Store, options: &Create) -> Result<()> {
-    let network = network(options)?;
+pub(super) fn create(store: &Store, network: &Network) -> Result<()> {
     let mut context = Context::new(store)?;
     // Before anything is written: is the parent there, or can it be made?
-    parents::find(&network, &mut context.host_netlink)?;
-    host_access::refuse_foreign(&network, &mut context.host_netlink)?;
-    // Should the network not come to be, its parent is deleted unless something needs it.
+    parents::find(network, &mut context.host_netlink)?;
+    host_access::refuse_foreign(network, &mut context.host_netlink)?;
+    // If the network cannot be created, its parent is deleted unless something needs it.
     repair::recover(&mut context)?;
     let locked = context.lock()?;
     let host = &mut context.host_netlink;
     // One that was killed may have got no further than to define it.
-    conflicts::refuse(store, &network).inspect_err(|_| cdi::renew(&locked))?;
-    locked.create_network(&network)?;
-    if let Err(error) = make_parent(&locked, &network, host) {
+    conflicts::refuse(store, network).inspect_err(|_| cdi::renew(&locked))?;
+    locked.create_network(network)?;
+    if let Err(error) = make_parent(&locked, network, host) {
         locked.remove_network(&network.name)?;
-        parents::drop_unneeded_of(&locked, &network, host)?;
+        parents::drop_unneeded_of(&locked, network, host)?;
         return Err(error);
     }
     cdi::renew(&locked);
@@ -139,37 +126,33 @@ fn make_parent(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Res
 /// The definition that the options spell. Gateways, ranges and aux addresses belong to the subnet they lie in,
 /// in whatever order they are given.
 fn file(options: &Create) -> Result<NetworkFile> {
-    let subnet = |&subnet: &IpNet| SubnetFile {
-        subnet,
-        gateway: None,
-        onlink: false,
-        ip_range: None,
-        aux_addresses: BTreeMap::new(),
+    let subnet = |&subnet: &IpNet| SubnetFile { subnet, ..SubnetFile::default() };
+    let mut file = NetworkFile {
+        subnets: options.subnet.iter().map(subnet).collect(),
+        internal: options.internal,
+        ipv6: ipv6(options)?,
+        routes: options.route.iter().map(|text| route(text)).collect::<Result<_>>()?,
+        host_access: HostAccess::of_words(&options.host_access)?,
+        reservations: reserve::read(&options.reserve)?,
+        ..NetworkFile::new(options.driver)
     };
-    let mut subnets: Vec<SubnetFile> = options.subnet.iter().map(subnet).collect();
-    let inside = options.gateway.iter().map(|&gateway| (gateway, false));
-    for (gateway, onlink) in inside.chain(options.onlink_gateway.iter().map(|&gateway| (gateway, true))) {
+    let subnets = &mut file.subnets;
+    let inside = options.gateway.iter().map(|gateway| (gateway, false));
+    for (&gateway, onlink) in inside.chain(options.onlink_gateway.iter().map(|gateway| (gateway, true))) {
         let subnet = match onlink {
-            true => of_family(&mut subnets, gateway)?,
-            false => containing(&mut subnets, "gateway", gateway, &gateway)?,
+            true => of_family(subnets, gateway)?,
+            false => containing(subnets, "gateway", gateway, &gateway)?,
         };
         subnet.onlink = onlink;
         if let Some(other) = subnet.gateway.replace(gateway) {
-            return Err(Error::input(format!(
-                "subnet {} has two gateways, {other} and {gateway}",
-                subnet.subnet
-            ))
-            .hint("a container has one default route: choose one"));
+            return Err(two(subnet, "gateways", &other, &gateway)
+                .hint("a container has one default route: choose one"));
         }
     }
     for range in &options.ip_range {
-        let subnet = containing(&mut subnets, "address range", range.first(), range)?;
+        let subnet = containing(subnets, "address range", range.first(), range)?;
         if let Some(other) = subnet.ip_range.replace(range.to_string()) {
-            return Err(Error::input(format!(
-                "subnet {} has two ranges, {other} and {range}",
-                subnet.subnet
-            ))
-            .hint("give one range that spans both"));
+            return Err(two(subnet, "ranges", &other, range).hint("give one range that spans both"));
         }
     }
     for aux in &options.aux_address {
@@ -177,91 +160,63 @@ fn file(options: &Create) -> Result<NetworkFile> {
         let address = address
             .parse()
             .map_err(|_| Error::new(Kind::Usage, format!("aux address {aux}: {address:?} is no address")))?;
-        let subnet = containing(&mut subnets, "aux address", address, aux)?;
+        let subnet = containing(subnets, "aux address", address, aux)?;
         if let Some(other) = subnet.aux_addresses.insert(name.to_owned(), address) {
-            return Err(Error::new(
-                Kind::Usage,
-                format!("aux address {name} is given twice, {other} and {address}"),
-            ));
+            let text = format!("aux address {name} is given twice, {other} and {address}");
+            return Err(Error::new(Kind::Usage, text));
         }
     }
-    let no_subnet = !options.subnet.iter().any(|subnet| subnet.addr().is_ipv6());
-    let ipv6 = match options.ipv6.as_deref() {
-        Some("") if no_subnet => {
-            return Err(Error::input("--ipv6 is given, and no IPv6 subnet")
-                .hint("add --subnet with an IPv6 prefix, for underlay invents none; or write --ipv6=slaac"));
-        }
-        Some("") | None => None,
-        Some(kind) => Some(kind.parse().map_err(|error: Error| error.within("--ipv6"))?),
-    };
-    let mut file = NetworkFile {
-        version: VERSION,
-        name: None,
-        driver: options.driver,
-        parent: None,
-        vlan: None,
-        vlans: None,
-        vlan_protocol: None,
-        macvlan_mode: None,
-        ipvlan_mode: None,
-        ipvlan_flag: None,
-        mtu: None,
-        bclim: None,
-        txqueuelen: None,
-        bcqueuelen: None,
-        source_macs: Vec::new(),
-        sysctls: BTreeMap::new(),
-        conflict_detection: None,
-        announcements: None,
-        internal: options.internal,
-        no_default_route: false,
-        table: None,
-        metric: None,
-        ipv6,
-        subnets,
-        routes: options.route.iter().map(|text| route(text)).collect::<Result<_>>()?,
-        host_access: HostAccess::of_words(&options.host_access)?,
-        required_annotations: BTreeMap::new(),
-        reservations: reserve::read(&options.reserve)?,
-        labels: BTreeMap::new(),
-    };
-    for required in &options.require_annotation {
-        let (key, pattern) = pair("required annotation", required)?;
-        let pattern =
-            pattern.parse().map_err(|error: Error| error.within(format!("required annotation {key}")))?;
-        if file.required_annotations.insert(key.to_owned(), pattern).is_some() {
-            return Err(Error::new(Kind::Usage, format!("required annotation {key} is given twice")));
-        }
+    for (key, pattern) in pairs("required annotation", &options.require_annotation)? {
+        let of = |error: Error| error.within(format!("required annotation {key}"));
+        file.required_annotations.insert(key.to_owned(), pattern.parse().map_err(of)?);
     }
-    for sysctl in &options.sysctl {
-        let (key, value) = pair("sysctl", sysctl)?;
+    for (key, value) in pairs("sysctl", &options.sysctl)? {
         let of = |error: Error| error.within(format!("sysctl {key}"));
-        let value = value.to_owned().try_into().map_err(of)?;
-        if file.sysctls.insert(key.to_owned().try_into()?, value).is_some() {
-            return Err(Error::new(Kind::Usage, format!("sysctl {key} is given twice")));
-        }
+        file.sysctls.insert(key.to_owned().try_into()?, value.to_owned().try_into().map_err(of)?);
     }
     for label in &options.label {
         // Docker takes a label without a value.
         let (key, value) = label.split_once('=').unwrap_or((label, ""));
         file.labels.insert(key.to_owned(), value.to_owned());
     }
-    let mut given = Vec::new();
-    for option in &options.option {
-        let (key, value) = pair("option", option)?;
-        if given.contains(&key) {
-            return Err(Error::new(Kind::Usage, format!("option {key} is given twice")));
-        }
-        given.push(key);
+    for (key, value) in pairs("option", &options.option)? {
         driver_option::set(&mut file, key, value)?;
     }
     Ok(file)
+}
+
+/// What the option `--ipv6` asks for besides subnets.
+fn ipv6(options: &Create) -> Result<Option<Ipv6>> {
+    let has_subnet = options.subnet.iter().any(|subnet| subnet.addr().is_ipv6());
+    match options.ipv6.as_deref() {
+        Some("") if !has_subnet => Err(Error::input("--ipv6 is given, and no IPv6 subnet")
+            .hint("add --subnet with an IPv6 prefix, for underlay invents none; or write --ipv6=slaac")),
+        Some("") | None => Ok(None),
+        Some(kind) => kind.parse().map(Some).map_err(|error: Error| error.within("--ipv6")),
+    }
+}
+
+fn two(subnet: &SubnetFile, what: &str, one: &dyn Display, other: &dyn Display) -> Error {
+    Error::input(format!("subnet {} has two {what}, {one} and {other}", subnet.subnet))
 }
 
 fn pair<'a>(what: &str, text: &'a str) -> Result<(&'a str, &'a str)> {
     text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
         Error::new(Kind::Usage, format!("{what} {text:?} has no value")).hint("write NAME=VALUE")
     })
+}
+
+/// Each of `texts` as a pair, with keys that differ.
+fn pairs<'a>(what: &str, texts: &'a [String]) -> Result<Vec<(&'a str, &'a str)>> {
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for text in texts {
+        let (key, value) = pair(what, text)?;
+        if pairs.iter().any(|(other, _)| *other == key) {
+            return Err(Error::new(Kind::Usage, format!("{what} {key} is given twice")));
+        }
+        pairs.push((key, value));
+    }
+    Ok(pairs)
 }
 
 /// Reads `DST,GW[,METRIC][,onlink]`.
@@ -278,7 +233,7 @@ fn containing<'a>(
     subnets: &'a mut [SubnetFile],
     what: &str,
     address: IpAddr,
-    whole: &dyn std::fmt::Display,
+    whole: &dyn Display,
 ) -> Result<&'a mut SubnetFile> {
     subnets.iter_mut().find(|subnet| subnet.subnet.contains(&address)).ok_or_else(|| {
         Error::input(format!("{what} {whole} lies in none of the subnets"))
@@ -299,6 +254,7 @@ fn of_family(subnets: &mut [SubnetFile], gateway: IpAddr) -> Result<&mut SubnetF
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::import::{self, Import};
     use clap::Parser;
 
     #[derive(Parser)]
@@ -310,7 +266,7 @@ mod tests {
     fn read(line: &str) -> Result<Network> {
         let words = std::iter::once("create").chain(line.split_whitespace());
         let line = Line::try_parse_from(words).map_err(|error| Error::new(Kind::Usage, error.to_string()))?;
-        Network::new(&line.create.name, file(&line.create)?)
+        line.create.network()
     }
 
     #[test]
@@ -339,6 +295,23 @@ mod tests {
             "ipvlan mode l3 bridge"
         );
         assert_eq!(read("-o mode=vepa -o parent=a n").unwrap().driver.to_string(), "macvlan mode vepa");
+    }
+
+    #[test]
+    fn what_an_import_prints_makes_the_same() {
+        for sample in [
+            include_str!("../../import/samples/podman-macvlan.json"),
+            include_str!("../../import/samples/podman-ipvlan.json"),
+            include_str!("../../import/samples/docker-macvlan.json"),
+            r#"{"name": "a", "driver": "macvlan", "network_interface": "eth0", "labels": {"-x": "--internal"}}"#,
+        ] {
+            for import in import::networks(sample, None).unwrap() {
+                let Import::Made(foreign) = import else { panic!("{import:?}") };
+                let command = foreign.command().to_string();
+                let made = read(command.strip_prefix("underlay network create ").unwrap()).unwrap();
+                assert_eq!(made, Network::new(&foreign.name, foreign.file).unwrap(), "{command}");
+            }
+        }
     }
 
     #[test]

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::create::{self, Create};
+use super::create;
 use crate::cli::output;
 use crate::config::network::Network;
-use crate::error::{Error, Kind, Result};
-use crate::escape::shell;
+use crate::error::{Error, Result};
 use crate::import::{self, Foreign, Import as What};
 use crate::ledger::Store;
 use crate::netlink::Socket;
@@ -55,7 +54,7 @@ pub(super) fn import(store: &Store, options: &Import) -> Result<()> {
 }
 
 fn make(store: &Store, what: What, dry_run: bool) -> Result<()> {
-    let Foreign { name, words, lost } = match what {
+    let foreign = match what {
         What::Made(foreign) => foreign,
         What::Skipped(why) => {
             output::warning(&format!("{why}: skipped"));
@@ -63,34 +62,20 @@ fn make(store: &Store, what: What, dry_run: bool) -> Result<()> {
         }
         What::Refused(error) => return Err(error),
     };
-    // What was not typed is no wrong usage.
-    let of = |error: Error| {
-        let kind = if error.kind() == Kind::Usage { Kind::Input } else { error.kind() };
-        let same = Error::new(kind, format!("network {name}: {error}"));
-        error.hint_text().map_or(same.clone(), |hint| same.clone().hint(hint))
-    };
+    let Foreign { name, file, lost, .. } = &*foreign;
     for lost in lost {
         output::warning(&format!("network {name}: not carried over: {lost}"));
     }
-    let create = Create::of_words(&words).map_err(of)?;
-    let network = create::network(&create).map_err(of)?;
-    if store.has_network(&network.name)? && same(&store.network(&network.name)?, &network)? {
+    let of = |error: Error| error.within(format!("network {name}"));
+    let network = Network::new(name, file.clone()).map_err(of)?;
+    if store.has_network(name)? && store.network(name)? == network {
         output::warning(&format!("network {name} is there already, and the same"));
         return Ok(());
     }
     if dry_run {
-        let words: Vec<_> = words.iter().map(shell::word).collect();
-        return output::line(&format!("underlay network create {}", words.join(" ")));
+        return output::line(&foreign.command().to_string());
     }
-    create::create(store, &create).map_err(of)
-}
-
-/// Whether two definitions say the same.
-fn same(one: &Network, other: &Network) -> Result<bool> {
-    let text = |network: &Network| {
-        serde_json::to_vec_pretty(&network.to_file()).map_err(|error| Error::input(error.to_string()))
-    };
-    Ok(text(one)? == text(other)?)
+    create::create(store, &network).map_err(of)
 }
 
 /// podman's network files.

@@ -2,7 +2,6 @@
 
 mod conflicts;
 mod create;
-mod driver_option;
 mod import;
 pub(super) mod inspect;
 mod reserve;
@@ -58,7 +57,7 @@ pub(super) enum Command {
 
 pub(super) fn run(store: &Store, command: Command) -> Result<()> {
     match command {
-        Command::Create(options) => create::create(store, &options),
+        Command::Create(options) => create::create(store, &options.network()?),
         Command::Import(options) => import::import(store, &options),
         Command::Ls { quiet, listing } => list(store, quiet, listing.format),
         Command::Inspect { names, .. } => inspect::inspect(store, &names),

@@ -1,0 +1,56 @@
+//! `underlay network create -o`: options of the driver, in Docker's and podman's words.
+
+use std::str::FromStr;
+
+use crate::config::network_file::NetworkFile;
+use crate::error::{Error, Kind, Result};
+use crate::net::driver::Kind as Driver;
+use crate::net::name::IfName;
+
+/// Sets what one `-o KEY=VALUE` says.
+///
+/// # Errors
+/// When there is no such option, or it cannot have this value.
+pub(crate) fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
+    fn word<T: FromStr<Err = Error>>(place: &mut Option<T>, value: &str) -> Result<()> {
+        value.parse().map(|value| *place = Some(value))
+    }
+    fn number<T: FromStr>(place: &mut Option<T>, value: &str) -> Result<()> {
+        let wrong = |_| Error::input(format!("{value:?} is no number"));
+        value.parse().map(|number| *place = Some(number)).map_err(wrong)
+    }
+    let set = match (key, file.driver) {
+        // Docker: empty is none.
+        ("parent", _) if value.is_empty() => Ok(()),
+        ("parent", _) => word::<IfName>(&mut file.parent, value),
+        ("vlan", _) => word(&mut file.vlan, value),
+        ("vlans", _) => word(&mut file.vlans, value),
+        ("vlan_protocol", _) => word(&mut file.vlan_protocol, value),
+        // podman's spelling, the same for both drivers.
+        ("macvlan_mode", _) | ("mode", Driver::Macvlan) => word(&mut file.macvlan_mode, value),
+        ("ipvlan_mode", _) | ("mode", Driver::Ipvlan) => word(&mut file.ipvlan_mode, value),
+        ("ipvlan_flag", _) => word(&mut file.ipvlan_flag, value),
+        ("mtu" | "com.docker.network.driver.mtu", _) => number(&mut file.mtu, value),
+        ("table", _) => word(&mut file.table, value),
+        ("metric", _) => number(&mut file.metric, value),
+        ("txqueuelen", _) => number(&mut file.txqueuelen, value),
+        ("bcqueuelen", _) => number(&mut file.bcqueuelen, value),
+        ("source_macs", _) => {
+            let macs = value.split(',').map(|mac| mac.trim().parse());
+            macs.collect::<Result<_>>().map(|macs| file.source_macs = macs)
+        }
+        ("conflict_detection", _) => word(&mut file.conflict_detection, value),
+        ("announcements", _) => number(&mut file.announcements, value),
+        ("bclim", _) => number(&mut file.bclim, value),
+        ("ipv6", _) => word(&mut file.ipv6, value),
+        ("no_default_route", _) => {
+            let wrong = |_| Error::input(format!("{value:?} is neither true nor false"));
+            value.parse().map(|is| file.no_default_route = is).map_err(wrong)
+        }
+        _ => return Err(Error::new(Kind::Usage, format!("option {key:?} is not known")).hint(
+            "use parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, \
+             no_default_route, ipv6, bclim, txqueuelen, bcqueuelen, source_macs, conflict_detection, announcements",
+        )),
+    };
+    set.map_err(|error| error.within(format!("option {key}")))
+}
