@@ -63,7 +63,7 @@ fn ipvlan_flag(flag: IpvlanFlag) -> u16 {
 }
 
 /// Returns `type DRIVER mode MODE …` of a link to make.
-pub(super) fn write(driver: Driver, bclim: Option<i32>, options: &LinkOptions) -> Attribute<Ifla> {
+pub(super) fn encode(driver: Driver, bclim: Option<i32>, options: &LinkOptions) -> Attribute<Ifla> {
     let data = match driver {
         Driver::Macvlan { mode } => {
             let macs = options.source_macs.iter().map(|mac| attribute(IflaMacvlan::Macaddr, mac.bytes()));
@@ -94,7 +94,7 @@ pub(super) struct LinkInfo {
 }
 
 /// Reads the `IFLA_INFO_DATA` of a link of type `kind`; `None` if the driver or its mode is none of ours.
-pub(super) fn read(kind: &str, data: Attributes<'_>) -> Option<LinkInfo> {
+pub(super) fn decode(kind: &str, data: Attributes<'_>) -> Option<LinkInfo> {
     match kind.parse().ok()? {
         Kind::Macvlan => {
             let number = data.number(IflaMacvlan::Mode)?;
@@ -144,7 +144,7 @@ mod tests {
             .flat_map(|mode| IpvlanFlag::ALL.map(|flag| (Driver::Ipvlan { mode, flag }, None)));
         for (driver, bclim) in macvlan.into_iter().chain(ipvlan) {
             let mut bytes = Cursor::new(Vec::new());
-            write(driver, bclim, &LinkOptions::default()).unwrap().to_bytes(&mut bytes).unwrap();
+            encode(driver, bclim, &LinkOptions::default()).unwrap().to_bytes(&mut bytes).unwrap();
             assert_eq!(told(&bytes.into_inner()), (Some(driver), bclim), "{driver}");
         }
     }
@@ -156,7 +156,7 @@ mod tests {
             LinkOptions { bcqueuelen: Some(9), source_macs: macs.to_vec(), ..LinkOptions::default() };
         let mut bytes = Cursor::new(Vec::new());
         let driver = Driver::Macvlan { mode: MacvlanMode::Source };
-        write(driver, None, &tuning).unwrap().to_bytes(&mut bytes).unwrap();
+        encode(driver, None, &tuning).unwrap().to_bytes(&mut bytes).unwrap();
         let link = parse_link(&[&[0; 16], &bytes.into_inner()[..]].concat()).unwrap();
         assert_eq!(link.tuning, tuning);
     }

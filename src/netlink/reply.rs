@@ -113,7 +113,7 @@ pub(crate) fn parse_link(payload: &[u8]) -> Option<Link> {
     let flags = Iff::from_bits_retain(u32::from_ne_bytes([f0, f1, f2, f3]));
     let info = attributes.nested(Ifla::Linkinfo);
     let (kind, data) = (info.text(IflaInfo::Kind), info.nested(IflaInfo::Data));
-    let ours = kind.as_deref().and_then(|kind| link_info::read(kind, data)).unwrap_or_default();
+    let ours = kind.as_deref().and_then(|kind| link_info::decode(kind, data)).unwrap_or_default();
     // Other kinds have other attributes by these numbers.
     let vlan = if kind.as_deref() == Some("vlan") { data } else { Attributes::default() };
     let protocol = vlan.array(IflaVlan::Protocol).map(u16::from_be_bytes);
