@@ -32,7 +32,7 @@ pub(super) const RTNH_F_ONLINK: u32 = 4;
 pub(super) const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;
 
-/// The flags of what is to be made, and must not be there yet.
+/// The flags of a request that makes something, and fails if it exists.
 const NEW: NlmF = NlmF::CREATE.union(NlmF::EXCL).union(NlmF::ACK);
 
 /// `ip link show NAME`

@@ -117,7 +117,7 @@ pub(crate) fn parse_link(payload: &[u8]) -> Option<Link> {
     // Other kinds have other attributes by these numbers.
     let vlan = if kind.as_deref() == Some("vlan") { data } else { Attributes::default() };
     let protocol = vlan.array(IflaVlan::Protocol).map(u16::from_be_bytes);
-    // An id that is there and is no number means another namespace all the same.
+    // An id that is not a number means another namespace too.
     let nsid = attributes.value(Ifla::LinkNetnsid);
     let nsid = nsid.map(|bytes| bytes.try_into().map_or(-1, i32::from_ne_bytes));
     let below = attributes.number(Ifla::Link);

@@ -121,7 +121,8 @@ impl Socket {
 
     /// Returns true if the kernel takes packets to `address` as its own.
     pub(crate) fn is_local(&mut self, address: IpAddr) -> Result<bool> {
-        let answer = self.get(message::get_route(address)?, |payload| Some(routes::is_local(payload)))?;
+        let answer =
+            self.get(message::get_route(address)?, |payload| Some(routes::is_local_route(payload)))?;
         // A refusal: there is not even a route.
         Ok(answer.ok().flatten().unwrap_or_default())
     }
