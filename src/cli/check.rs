@@ -12,7 +12,7 @@ use crate::ledger::Store;
 /// Prints the differences. If there are any, that is an error, which sets the exit code.
 pub(super) fn check(store: &Store, container: Option<&str>, format: Format) -> Result<()> {
     let differences = match container {
-        Some(container) => check::container(store, &container::find(store, container)?)?,
+        Some(container) => check::container(store, &container::by_prefix(store, container)?)?,
         None => check::all(store)?,
     };
     if format == Format::Json {

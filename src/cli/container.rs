@@ -6,7 +6,7 @@ use crate::ledger::record::Record;
 use crate::net::name::ContainerId;
 
 /// Returns the record of the container whose id is `name`, or begins with it.
-pub(super) fn find(store: &Store, name: &str) -> Result<Record> {
+pub(super) fn by_prefix(store: &Store, name: &str) -> Result<Record> {
     let record = name.parse::<ContainerId>().ok().map(|id| store.record(&id)).transpose()?;
     if let Some(record) = record.flatten() {
         return Ok(record);

@@ -113,7 +113,7 @@ pub fn command() -> clap::Command {
 /// Runs the command in `args` (the first is the program's name) and returns its exit code: 0 done, 1 failed, 2 wrong usage.
 /// To be called first: it also does what Rust's own start would do.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
-    kernel::start();
+    kernel::init_process();
     let args: Vec<_> = args.into_iter().collect();
     if runtime::is_meant(&args) {
         return runtime::main(&args);

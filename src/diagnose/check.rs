@@ -121,7 +121,7 @@ fn links(
                 actual.addresses = contents.addresses_of(link.ifindex).to_vec();
                 actual.routes = contents.routes_of(link.ifindex, None).collect();
                 let asked = attached.tuning.sysctls.keys();
-                let told = asked.filter_map(|key| Some((key.clone(), kernel::sysctl(&link.name, key)?)));
+                let told = asked.filter_map(|key| Some((key.clone(), kernel::read_sysctl(&link.name, key)?)));
                 actual.sysctls = told.collect();
                 if let Some(table) = &attached.table {
                     actual.table_routes = contents.routes_of(link.ifindex, Some(table.id)).collect();

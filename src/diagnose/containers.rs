@@ -88,7 +88,7 @@ fn another(mac: MacAddr) -> MacAddr {
 
 /// The number that `key` is for `link` in the namespace of this thread: the greater of what `all` and the link say (ip-sysctl).
 fn sysctl(link: &str, key: &str) -> u8 {
-    let number = |name: &str| kernel::sysctl_of(name, key).unwrap_or_default();
+    let number = |name: &str| kernel::read_ipv4_sysctl(name, key).unwrap_or_default();
     number("all").max(number(link))
 }
 

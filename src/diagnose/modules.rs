@@ -17,7 +17,7 @@ use crate::net::parent::ParentSpec;
 /// # Errors
 /// When it does not tell its release.
 pub(crate) fn modules(networks: &[Defined]) -> Result<Vec<Finding>> {
-    let release = kernel::release()?;
+    let release = kernel::kernel_release()?;
     let mut types: BTreeSet<_> = networks.iter().flat_map(|one| needed(&one.network)).collect();
     types.retain(|kind| {
         let can = kernel::can_make(kind).inspect_err(|error| log::warn!("{kind} links: {error}"));

@@ -17,7 +17,6 @@ use crate::ledger::host_link::{HostLink, HostRoute};
 use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::netlink::explain;
-use crate::netlink::host_message;
 use crate::netlink::message;
 use crate::netlink::{Socket, refused};
 use crate::plan::CreateLink;
@@ -68,7 +67,7 @@ fn finish(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<Link> 
 /// Gives the host's link an address; what a dying namespace still holds of an ipvlan parent is waited for.
 fn add_address(link: &HostLink, ifindex: u32, address: IpAddr, host: &mut Socket) -> Result<()> {
     let until = Instant::now() + PATIENCE;
-    while let Some(refusal) = single(host, host_message::add_host_address(ifindex, address)?)? {
+    while let Some(refusal) = single(host, message::add_host_address(ifindex, address)?)? {
         if refusal.errno != libc::EADDRINUSE || Instant::now() >= until {
             let error =
                 refused(&format!("give the host's link {} the address {address}", link.name), &refusal);
@@ -139,7 +138,7 @@ pub(crate) fn add_host_routes(
     if routes.is_empty() {
         return Ok(());
     }
-    let messages = routes.iter().map(|route| host_message::add_host_route(ifindex, *route));
+    let messages = routes.iter().map(|route| message::add_host_route(ifindex, *route));
     let answers = host.transact(messages.collect::<Result<_>>()?)?;
     let mut known = None;
     for (route, refusal) in routes.iter().zip(answers) {
@@ -160,7 +159,7 @@ pub(crate) fn add_host_routes(
             )));
         }
         delete_host_routes(link, ifindex, &[route.to], host)?;
-        if let Some(refusal) = single(host, host_message::add_host_route(ifindex, *route)?)? {
+        if let Some(refusal) = single(host, message::add_host_route(ifindex, *route)?)? {
             return Err(refused(&format!("route {} by {link}", route.to), &refusal));
         }
     }
@@ -180,7 +179,7 @@ pub(crate) fn delete_host_routes(
     if routes.is_empty() {
         return Ok(());
     }
-    let messages = routes.iter().map(|&to| host_message::delete_host_route(ifindex, to));
+    let messages = routes.iter().map(|&to| message::delete_host_route(ifindex, to));
     let answers = host.transact(messages.collect::<Result<_>>()?)?;
     for (&to, refusal) in routes.iter().zip(answers) {
         log::debug!("{}", HostOp::DeleteRoute(link.clone(), to));

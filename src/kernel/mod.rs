@@ -1,5 +1,5 @@
-//! The door to the kernel: executes plans (`apply.rs`, `parent.rs`, `host_link.rs`), enters network namespaces, knows
-//! processes, sends and hears frames. The rtnetlink messages are in `netlink`.
+//! Access to the kernel: executes plans (`apply.rs`, `parent.rs`, `host_link.rs`), enters network namespaces, looks up
+//! processes, sends and receives frames. The rtnetlink messages are in `netlink`.
 
 mod apply;
 mod filter;
@@ -27,7 +27,7 @@ pub(crate) use parent::{delete_left, delete_parent, is_wireless, make_parent};
 pub(crate) use probe::Probes;
 pub(crate) use process::{Process, is_rootless, pid_namespace};
 pub(crate) use spawn::{detach_self, start_detached};
-pub(crate) use start::{restore_signals, start};
-pub(crate) use status::{can_make, release};
+pub(crate) use start::{init_process, restore_signals};
+pub(crate) use status::{can_make, kernel_release};
 pub(crate) use survey::{Survey, SurveyedLink, find_netns, survey};
-pub(crate) use sysctl::{sysctl, sysctl_of};
+pub(crate) use sysctl::{read_ipv4_sysctl, read_sysctl};

@@ -31,7 +31,7 @@ pub(super) fn unblock_signals() {
 
 /// Makes sure that the descriptors of stdin, stdout and stderr are used for nothing else, and that a write to a closed pipe,
 /// or beyond a limit, fails instead of ending the program. To be called before anything is opened or written.
-pub(crate) fn start() {
+pub(crate) fn init_process() {
     // Blocked and not ignored: a program that this one executes would inherit that they are ignored.
     if let Ok(before) = write_errors().thread_swap_mask(SigmaskHow::SIG_BLOCK) {
         let _ = BEFORE.set(before);

@@ -52,7 +52,7 @@ pub(crate) fn can_make(kind: &str) -> Result<bool> {
 }
 
 /// Returns the release of the running kernel (uname(2)).
-pub(crate) fn release() -> Result<String> {
+pub(crate) fn kernel_release() -> Result<String> {
     let path = "/proc/sys/kernel/osrelease";
     let text = fs::read_to_string(path).map_err(|error| Error::io("read", path.as_ref(), &error))?;
     Ok(text.trim().to_owned())

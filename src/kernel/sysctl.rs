@@ -19,13 +19,13 @@ fn write(path: &str, value: &str, hint: &str) -> Result<()> {
 }
 
 /// Returns the value of `sysctl` for `link`, if the kernel has it.
-pub(crate) fn sysctl(link: &str, sysctl: &Sysctl) -> Option<String> {
+pub(crate) fn read_sysctl(link: &str, sysctl: &Sysctl) -> Option<String> {
     let path = format!("/proc/sys/{}", sysctl.path(link));
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
 /// Returns the number `net.ipv4.conf.LINK.KEY`; `link` may be `all`.
-pub(crate) fn sysctl_of(link: &str, key: &str) -> Option<u8> {
+pub(crate) fn read_ipv4_sysctl(link: &str, key: &str) -> Option<u8> {
     fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{link}/{key}")).ok()?.trim().parse().ok()
 }
 

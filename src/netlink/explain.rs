@@ -10,7 +10,7 @@ use nix::libc::{
 use super::reply::Refusal;
 use crate::error::{Error, Kind};
 use crate::escape::shell::Line;
-use crate::net::driver::{Driver, Kind as DriverKind, MacvlanMode};
+use crate::net::driver::{Driver, MacvlanMode};
 use crate::net::parent::{MadeParent, ParentSpec};
 use crate::plan::host::HostOp;
 use crate::plan::{Configure, CreateLink, Removal};
@@ -72,7 +72,7 @@ pub(crate) fn create_link(create: &CreateLink, refusal: &Refusal) -> Error {
 pub(crate) fn configure(step: &Configure, refusal: &Refusal) -> Error {
     let (sentence, hint) = match (step, refusal.errno) {
         (Configure::AddAddress { address, .. }, EADDRINUSE) => (
-            format!("address {address} is in use on another {} link of the same parent", DriverKind::Ipvlan),
+            format!("address {address} is in use on another ipvlan link of the same parent"),
             "a container that underlay does not know of has it: ask for another address",
         ),
         (Configure::AddAddress { link, address }, EACCES) => (

@@ -62,7 +62,7 @@ fn read_payload(payload: &[u8]) {
     let _ = ways::parse(payload);
     let _ = reply::parse_nsid(payload);
     let _ = routes::parse_default_route(payload);
-    let _ = routes::is_local(payload);
+    let _ = routes::is_local_route(payload);
     let _ = neighbours::parse(payload);
 }
 

@@ -63,7 +63,7 @@ fn ipvlan_flag(flag: IpvlanFlag) -> u16 {
 }
 
 /// Returns `type DRIVER mode MODE …` of a link to make.
-pub(super) fn write(driver: Driver, bclim: Option<i32>, options: &LinkOptions) -> Attribute<Ifla> {
+pub(super) fn encode(driver: Driver, bclim: Option<i32>, options: &LinkOptions) -> Attribute<Ifla> {
     let data = match driver {
         Driver::Macvlan { mode } => {
             let macs = options.source_macs.iter().map(|mac| attribute(IflaMacvlan::Macaddr, mac.bytes()));
@@ -85,7 +85,7 @@ pub(super) fn write(driver: Driver, bclim: Option<i32>, options: &LinkOptions) -
     nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, driver.kind().to_string()), data])
 }
 
-/// What `IFLA_LINKINFO` tells of a link.
+/// The contents of `IFLA_LINKINFO`.
 #[derive(Default)]
 pub(super) struct LinkInfo {
     pub(super) driver: Option<Driver>,
@@ -93,8 +93,8 @@ pub(super) struct LinkInfo {
     pub(super) options: LinkOptions,
 }
 
-/// Reads the `IFLA_INFO_DATA` of a link of type `kind`; `None` if the driver or its mode is none of ours.
-pub(super) fn read(kind: &str, data: Attributes<'_>) -> Option<LinkInfo> {
+/// Decodes the `IFLA_INFO_DATA` of a link of type `kind`; `None` if it has not one of our drivers and modes.
+pub(super) fn decode(kind: &str, data: Attributes<'_>) -> Option<LinkInfo> {
     match kind.parse().ok()? {
         Kind::Macvlan => {
             let number = data.number(IflaMacvlan::Mode)?;
@@ -130,8 +130,8 @@ mod tests {
     use super::*;
     use crate::netlink::reply::parse_link;
 
-    /// What is told of a link whose `IFLA_LINKINFO` is `info`.
-    fn told(info: &[u8]) -> (Option<Driver>, Option<i32>) {
+    /// The driver and the limit for broadcasts of a link whose `IFLA_LINKINFO` is `info`.
+    fn decoded(info: &[u8]) -> (Option<Driver>, Option<i32>) {
         let link = parse_link(&[&[0; 16], info].concat()).unwrap();
         (link.driver, link.bclim)
     }
@@ -144,8 +144,8 @@ mod tests {
             .flat_map(|mode| IpvlanFlag::ALL.map(|flag| (Driver::Ipvlan { mode, flag }, None)));
         for (driver, bclim) in macvlan.into_iter().chain(ipvlan) {
             let mut bytes = Cursor::new(Vec::new());
-            write(driver, bclim, &LinkOptions::default()).unwrap().to_bytes(&mut bytes).unwrap();
-            assert_eq!(told(&bytes.into_inner()), (Some(driver), bclim), "{driver}");
+            encode(driver, bclim, &LinkOptions::default()).unwrap().to_bytes(&mut bytes).unwrap();
+            assert_eq!(decoded(&bytes.into_inner()), (Some(driver), bclim), "{driver}");
         }
     }
 
@@ -156,7 +156,7 @@ mod tests {
             LinkOptions { bcqueuelen: Some(9), source_macs: macs.to_vec(), ..LinkOptions::default() };
         let mut bytes = Cursor::new(Vec::new());
         let driver = Driver::Macvlan { mode: MacvlanMode::Source };
-        write(driver, None, &tuning).unwrap().to_bytes(&mut bytes).unwrap();
+        encode(driver, None, &tuning).unwrap().to_bytes(&mut bytes).unwrap();
         let link = parse_link(&[&[0; 16], &bytes.into_inner()[..]].concat()).unwrap();
         assert_eq!(link.tuning, tuning);
     }
@@ -171,7 +171,7 @@ mod tests {
         };
         let mode = |number: u8| [8, 0, 1, 0, number, 0, 0, 0];
         let private = Driver::Macvlan { mode: MacvlanMode::Private };
-        assert_eq!(told(&info(b"macvlan\0", &mode(1))), (Some(private), None));
+        assert_eq!(decoded(&info(b"macvlan\0", &mode(1))), (Some(private), None));
         for other in [
             info(b"macvlan\0", &mode(3)),
             info(b"macvlan\0", &[6, 0, 1, 0, 1, 0, 0, 0]),
@@ -180,7 +180,7 @@ mod tests {
             info(b"ipvlan\0\0", &[6, 0, 1, 0, 0, 0, 0, 0]),
             vec![],
         ] {
-            assert_eq!(told(&other), (None, None), "{other:?}");
+            assert_eq!(decoded(&other), (None, None), "{other:?}");
         }
     }
 }

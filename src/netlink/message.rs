@@ -1,5 +1,5 @@
 //! rtnetlink requests as bytes, built with neli's types. The doc comment of each function is the `ip` command that does the
-//! same.
+//! same. Functions with `host` in their names are for the host's own links.
 
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -11,11 +11,13 @@ use neli::consts::rtnl::{
     Rtprot,
 };
 use neli::rtnl::{FibmsgBuilder, IfaddrmsgBuilder, IfinfomsgBuilder, RtmsgBuilder};
+use nix::libc;
 
 use super::attr::{Attribute, attribute, nested, octets};
 use super::link_info;
 pub(crate) use super::nlmsg::Message;
 use crate::error::{Error, Result};
+use crate::ledger::host_link::HostRoute;
 use crate::net::name::IfName;
 use crate::net::route::{Route, RouteType, TableId};
 use crate::net::vlan::VlanProtocol;
@@ -30,8 +32,8 @@ pub(super) const RTNH_F_ONLINK: u32 = 4;
 pub(super) const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;
 
-/// The flags of what is to be made, and must not be there yet.
-pub(super) const NEW: NlmF = NlmF::CREATE.union(NlmF::EXCL).union(NlmF::ACK);
+/// The flags of a request that makes something, and fails if it exists.
+const NEW: NlmF = NlmF::CREATE.union(NlmF::EXCL).union(NlmF::ACK);
 
 /// `ip link show NAME`
 pub(crate) fn get_link_by_name(name: &IfName) -> Result<Message> {
@@ -56,7 +58,7 @@ pub(crate) fn dump_links() -> Result<Message> {
 /// Without statistics, which would be half of each answer.
 fn get_links(flags: NlmF, ifindex: u32, which: Option<Attribute<Ifla>>) -> Result<Message> {
     let filter = attribute(Ifla::ExtMask, RTEXT_FILTER_SKIP_STATS);
-    link(Rtm::Getlink, flags, ifindex, which.into_iter().chain([filter]))
+    link(Rtm::Getlink, flags, ifindex, which.into_iter().chain([filter]).collect())
 }
 
 /// `ip addr show`
@@ -115,15 +117,15 @@ pub(crate) fn create_parent(name: &IfName, kind: ParentKind) -> Result<Message> 
             let protocol = attribute(IflaVlan::Protocol, ether_type(protocol).to_be_bytes());
             let data = nested(IflaInfo::Data, [attribute(IflaVlan::Id, id), protocol]);
             let info = nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, "vlan"), data]);
-            link(Rtm::Newlink, NEW, 0, [name, attribute(Ifla::Link, base_index), info])
+            link(Rtm::Newlink, NEW, 0, vec![name, attribute(Ifla::Link, base_index), info])
         }
-        ParentKind::Dummy => link(Rtm::Newlink, NEW, 0, [name, link_type("dummy")]),
+        ParentKind::Dummy => link(Rtm::Newlink, NEW, 0, vec![name, link_type("dummy")]),
     }
 }
 
 /// `ip link add type KIND`, on no other link
 pub(crate) fn create_on_nothing(kind: &str) -> Result<Message> {
-    link(Rtm::Newlink, NEW, 0, [link_type(kind)])
+    link(Rtm::Newlink, NEW, 0, vec![link_type(kind)])
 }
 
 fn link_type(kind: &str) -> Attribute<Ifla> {
@@ -148,33 +150,33 @@ pub(crate) fn create_link(create: &CreateLink, netns: BorrowedFd<'_>) -> Result<
         Some(attribute(Ifla::Link, create.parent_index)),
         Some(attribute(Ifla::NetNsFd, netns.as_raw_fd())),
         Some(attribute(Ifla::Group, create.group)),
-        Some(link_info::write(create.driver, create.bclim, &create.options)),
+        Some(link_info::encode(create.driver, create.bclim, &create.options)),
         create.mac.map(|mac| attribute(Ifla::Address, mac.bytes())),
         create.mtu.map(|mtu| attribute(Ifla::Mtu, mtu)),
         create.options.txqueuelen.map(|length| attribute(Ifla::Txqlen, length)),
     ];
-    link(Rtm::Newlink, NEW, 0, attributes.into_iter().flatten())
+    link(Rtm::Newlink, NEW, 0, attributes.into_iter().flatten().collect())
 }
 
 /// `ip link set LINK name NAME`
 pub(crate) fn rename_link(ifindex: u32, name: &IfName) -> Result<Message> {
-    link(Rtm::Setlink, NlmF::ACK, ifindex, [attribute(Ifla::Ifname, name.as_str())])
+    link(Rtm::Setlink, NlmF::ACK, ifindex, vec![attribute(Ifla::Ifname, name.as_str())])
 }
 
 /// `ip link set LINK name NAME alias ALIAS`
 pub(crate) fn name_and_mark(ifindex: u32, name: &IfName, alias: &str) -> Result<Message> {
-    let attributes = [attribute(Ifla::Ifname, name.as_str()), ifalias(alias)];
+    let attributes = vec![attribute(Ifla::Ifname, name.as_str()), ifalias(alias)];
     link(Rtm::Setlink, NlmF::ACK, ifindex, attributes)
 }
 
 /// `ip link set LINK alias ALIAS`
 pub(crate) fn mark(ifindex: u32, alias: &str) -> Result<Message> {
-    link(Rtm::Setlink, NlmF::ACK, ifindex, [ifalias(alias)])
+    link(Rtm::Setlink, NlmF::ACK, ifindex, vec![ifalias(alias)])
 }
 
 /// `ip link set LINK alias ALIAS group default up`
 pub(crate) fn set_up(ifindex: u32, alias: &str) -> Result<Message> {
-    let attributes = [ifalias(alias), attribute(Ifla::Group, 0_u32)];
+    let attributes = vec![ifalias(alias), attribute(Ifla::Group, 0_u32)];
     Message::new(Rtm::Setlink, NlmF::ACK, ifinfomsg(ifindex, attributes)?.up().build())
 }
 
@@ -185,28 +187,42 @@ fn ifalias(alias: &str) -> Attribute<Ifla> {
 
 /// `ip link del LINK`
 pub(crate) fn delete_link(ifindex: u32) -> Result<Message> {
-    link(Rtm::Dellink, NlmF::ACK, ifindex, [])
+    link(Rtm::Dellink, NlmF::ACK, ifindex, Vec::new())
 }
 
 /// `ip link del LINK`, in the namespace that the host knows by `nsid`
 pub(crate) fn delete_link_in(nsid: i32, ifindex: u32) -> Result<Message> {
-    link(Rtm::Dellink, NlmF::ACK, ifindex, [attribute(Ifla::IfNetnsid, nsid)])
+    link(Rtm::Dellink, NlmF::ACK, ifindex, vec![attribute(Ifla::IfNetnsid, nsid)])
 }
 
 /// `ip addr add ADDRESS brd + dev LINK`, for IPv6 `ip addr add ADDRESS dev LINK nodad`
 pub(crate) fn add_address(ifindex: u32, address: IpNet) -> Result<Message> {
-    let bytes = octets(address.addr());
     let broadcast = match address {
         // A /31 or /32 has no broadcast address (RFC 3021).
-        IpNet::V4(net) if net.prefix_len() < 31 => Some(octets(net.broadcast().into())),
+        IpNet::V4(net) if net.prefix_len() < 31 => {
+            Some(attribute(Ifa::Broadcast, octets(net.broadcast().into())))
+        }
         _ => None,
     };
+    let flags = if address.addr().is_ipv6() { IfaF::NODAD } else { IfaF::empty() };
+    new_address(ifindex, address, flags, broadcast)
+}
+
+/// `ip addr add ADDRESS dev LINK noprefixroute`, for IPv6 `nodad` too: an address alone, without a route to others
+pub(crate) fn add_host_address(ifindex: u32, address: IpAddr) -> Result<Message> {
+    // In an attribute: the header has the lowest eight flags only.
+    let nodad = if address.is_ipv6() { libc::IFA_F_NODAD } else { 0 };
+    let flags = attribute(Ifa::Flags, libc::IFA_F_NOPREFIXROUTE | nodad);
+    new_address(ifindex, address.into(), IfaF::empty(), Some(flags))
+}
+
+fn new_address(ifindex: u32, net: IpNet, flags: IfaF, other: Option<Attribute<Ifa>>) -> Result<Message> {
+    let bytes = octets(net.addr());
     let attributes = [attribute(Ifa::Local, bytes.clone()), attribute(Ifa::Address, bytes)];
-    let attributes = attributes.into_iter().chain(broadcast.map(|bytes| attribute(Ifa::Broadcast, bytes)));
-    let request = ifaddrmsg(family(address), address.prefix_len())
-        .ifa_flags(if address.addr().is_ipv6() { IfaF::NODAD } else { IfaF::empty() })
+    let request = ifaddrmsg(family(net), net.prefix_len())
+        .ifa_flags(flags)
         .ifa_index(ifindex)
-        .rtattrs(attributes.collect::<Result<_>>()?);
+        .rtattrs(attributes.into_iter().chain(other).collect::<Result<_>>()?);
     Message::new(Rtm::Newaddr, NEW, request.build())
 }
 
@@ -220,7 +236,17 @@ pub(crate) fn delete_route(route: Route, table: Option<TableId>) -> Result<Messa
     self::route(Rtm::Delroute, NlmF::ACK, None, route, table, None)
 }
 
-pub(super) fn route(
+/// `ip route add TO dev LINK src SOURCE`
+pub(crate) fn add_host_route(ifindex: u32, HostRoute { to, source }: HostRoute) -> Result<Message> {
+    self::route(Rtm::Newroute, NEW, Some(ifindex), Route::new(to.into(), None), None, Some(source))
+}
+
+/// `ip route del TO dev LINK`
+pub(crate) fn delete_host_route(ifindex: u32, to: IpAddr) -> Result<Message> {
+    self::route(Rtm::Delroute, NlmF::ACK, Some(ifindex), Route::new(to.into(), None), None, None)
+}
+
+fn route(
     kind: Rtm,
     flags: NlmF,
     ifindex: Option<u32>,
@@ -279,19 +305,11 @@ fn rule(kind: Rtm, flags: NlmF, from: IpAddr, table: TableId) -> Result<Message>
     Message::new(kind, flags, request.build())
 }
 
-fn link(
-    kind: Rtm,
-    flags: NlmF,
-    ifindex: u32,
-    attributes: impl IntoIterator<Item = Attribute<Ifla>>,
-) -> Result<Message> {
+fn link(kind: Rtm, flags: NlmF, ifindex: u32, attributes: Vec<Attribute<Ifla>>) -> Result<Message> {
     Message::new(kind, flags, ifinfomsg(ifindex, attributes)?.build())
 }
 
-fn ifinfomsg(
-    ifindex: u32,
-    attributes: impl IntoIterator<Item = Attribute<Ifla>>,
-) -> Result<IfinfomsgBuilder> {
+fn ifinfomsg(ifindex: u32, attributes: Vec<Attribute<Ifla>>) -> Result<IfinfomsgBuilder> {
     let no_index = |_| Error::input(format!("ifindex {ifindex} is no link's number"));
     Ok(IfinfomsgBuilder::default()
         .ifi_family(RtAddrFamily::Unspecified)
@@ -300,7 +318,7 @@ fn ifinfomsg(
 }
 
 /// `struct ifaddrmsg`: all zero except for family and prefix length.
-pub(super) fn ifaddrmsg(family: RtAddrFamily, prefix_len: u8) -> IfaddrmsgBuilder {
+fn ifaddrmsg(family: RtAddrFamily, prefix_len: u8) -> IfaddrmsgBuilder {
     IfaddrmsgBuilder::default()
         .ifa_family(family)
         .ifa_prefixlen(prefix_len)
@@ -332,7 +350,7 @@ fn fibmsg(family: RtAddrFamily, prefix_len: u8) -> FibmsgBuilder {
         .fib_action(FrAct::Unspec)
 }
 
-pub(super) fn family(net: IpNet) -> RtAddrFamily {
+fn family(net: IpNet) -> RtAddrFamily {
     match net {
         IpNet::V4(_) => RtAddrFamily::Inet,
         IpNet::V6(_) => RtAddrFamily::Inet6,

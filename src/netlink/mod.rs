@@ -7,7 +7,6 @@ mod contents;
 pub(crate) mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
-pub(crate) mod host_message;
 mod link_info;
 pub(crate) mod message;
 mod neighbours;

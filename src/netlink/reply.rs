@@ -113,11 +113,11 @@ pub(crate) fn parse_link(payload: &[u8]) -> Option<Link> {
     let flags = Iff::from_bits_retain(u32::from_ne_bytes([f0, f1, f2, f3]));
     let info = attributes.nested(Ifla::Linkinfo);
     let (kind, data) = (info.text(IflaInfo::Kind), info.nested(IflaInfo::Data));
-    let ours = kind.as_deref().and_then(|kind| link_info::read(kind, data)).unwrap_or_default();
+    let ours = kind.as_deref().and_then(|kind| link_info::decode(kind, data)).unwrap_or_default();
     // Other kinds have other attributes by these numbers.
     let vlan = if kind.as_deref() == Some("vlan") { data } else { Attributes::default() };
     let protocol = vlan.array(IflaVlan::Protocol).map(u16::from_be_bytes);
-    // An id that is there and is no number means another namespace all the same.
+    // An id that is not a number means another namespace too.
     let nsid = attributes.value(Ifla::LinkNetnsid);
     let nsid = nsid.map(|bytes| bytes.try_into().map_or(-1, i32::from_ne_bytes));
     let below = attributes.number(Ifla::Link);

@@ -98,7 +98,7 @@ pub(crate) fn parse_default_route(payload: &[u8]) -> Option<Option<u32>> {
 }
 
 /// Returns true if the payload of `RTM_NEWROUTE` (`struct rtmsg`) is a route to an address of this namespace.
-pub(super) fn is_local(payload: &[u8]) -> bool {
+pub(super) fn is_local_route(payload: &[u8]) -> bool {
     payload.get(7) == Some(&RTN_LOCAL)
 }
 

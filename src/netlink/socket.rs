@@ -38,6 +38,9 @@ const DUMPS: usize = 5;
 /// The longest list that is kept, so that a namespace with many links or routes cannot fill the memory.
 const MOST: usize = 1 << 20;
 
+/// What the kernel has answered, or its refusal.
+type Answer<T> = Result<std::result::Result<T, Refusal>>;
+
 impl Socket {
     pub(crate) fn open() -> Result<Self> {
         let mut socket = Self::when_needed();
@@ -118,17 +121,14 @@ impl Socket {
 
     /// Returns true if the kernel takes packets to `address` as its own.
     pub(crate) fn is_local(&mut self, address: IpAddr) -> Result<bool> {
-        let answer = self.get(message::get_route(address)?, |payload| Some(routes::is_local(payload)))?;
+        let answer =
+            self.get(message::get_route(address)?, |payload| Some(routes::is_local_route(payload)))?;
         // A refusal: there is not even a route.
         Ok(answer.ok().flatten().unwrap_or_default())
     }
 
     /// Returns the one answer to `request`, or the kernel's refusal.
-    fn get<T>(
-        &mut self,
-        request: Message,
-        parse: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<std::result::Result<Option<T>, Refusal>> {
+    fn get<T>(&mut self, request: Message, parse: impl Fn(&[u8]) -> Option<T>) -> Answer<Option<T>> {
         let mut found = None;
         let answer = self.ask(request, |payload| {
             found = parse(payload);
@@ -175,11 +175,7 @@ impl Socket {
 
     /// Sends `request`, and hands each payload of the answer to `each`, until that returns true or the kernel says that it was
     /// the last. Returns whether a change has disturbed the answer, or the kernel's refusal.
-    fn ask(
-        &mut self,
-        request: Message,
-        mut each: impl FnMut(&[u8]) -> Result<bool>,
-    ) -> Result<std::result::Result<bool, Refusal>> {
+    fn ask(&mut self, request: Message, mut each: impl FnMut(&[u8]) -> Result<bool>) -> Answer<bool> {
         let sequence = self.send(vec![request])?;
         let (mut disturbed, mut refusal) = (false, None);
         self.receive(|reply| {

@@ -63,7 +63,7 @@ mod tests {
         Some((way.to.to_string(), way.via.iter().map(IpAddr::to_string).collect(), way.links))
     }
 
-    fn told(to: &str, via: &[&str], links: &[u32]) -> Option<(String, Vec<String>, Vec<u32>)> {
+    fn way(to: &str, via: &[&str], links: &[u32]) -> Option<(String, Vec<String>, Vec<u32>)> {
         Some((to.to_owned(), via.iter().map(|&via| via.to_owned()).collect(), links.to_vec()))
     }
 
@@ -77,21 +77,21 @@ mod tests {
         let oif = |link: u8| [8, 0, 4, 0, link, 0, 0, 0];
         let to = [8, 0, 1, 0, 10, 2, 0, 0];
         let gateway = [8, 0, 5, 0, 10, 0, 0, 1];
-        assert_eq!(parsed(&[&head(2, 0, 3, 1), &oif(7), &gateway]), told("0.0.0.0/0", &["10.0.0.1"], &[7]));
-        // What the kernel makes for an address, and what a router has sent, are ways too.
-        assert_eq!(parsed(&[&head(2, 16, 2, 1), &to, &oif(7)]), told("10.2.0.0/16", &[], &[7]));
-        assert_eq!(parsed(&[&head(10, 0, 9, 1), &oif(7)]), told("::/0", &[], &[7]));
+        assert_eq!(parsed(&[&head(2, 0, 3, 1), &oif(7), &gateway]), way("0.0.0.0/0", &["10.0.0.1"], &[7]));
+        // Routes that the kernel makes for an address, or that a router has advertised, count too.
+        assert_eq!(parsed(&[&head(2, 16, 2, 1), &to, &oif(7)]), way("10.2.0.0/16", &[], &[7]));
+        assert_eq!(parsed(&[&head(10, 0, 9, 1), &oif(7)]), way("::/0", &[], &[7]));
         let v6: Vec<u8> = [&[22, 0, 18, 0, 10, 0, 0xfe, 0x80][..], &[0; 13], &[1, 0, 0]].concat();
-        assert_eq!(parsed(&[&head(2, 16, 3, 1), &to, &v6, &oif(7)]), told("10.2.0.0/16", &["fe80::1"], &[7]));
+        assert_eq!(parsed(&[&head(2, 16, 3, 1), &to, &v6, &oif(7)]), way("10.2.0.0/16", &["fe80::1"], &[7]));
         let hop = |link: u8, last: u8| [[16, 0, 0, 0, link, 0, 0, 0], [8, 0, 5, 0, 10, 0, 0, last]].concat();
         let multipath = [vec![36, 0, 9, 0], hop(7, 1), hop(8, 2)].concat();
-        let both = told("10.2.0.0/16", &["10.0.0.1", "10.0.0.2"], &[7, 8]);
+        let both = way("10.2.0.0/16", &["10.0.0.1", "10.0.0.2"], &[7, 8]);
         assert_eq!(parsed(&[&head(2, 16, 3, 1), &to, &multipath]), both);
-        // One that says it is shorter or longer than it is ends it.
+        // A next hop with a wrong length ends the list.
         for length in [0, 4, 17] {
             let mut broken = multipath.clone();
             broken[20] = length;
-            let first = told("10.2.0.0/16", &["10.0.0.1"], &[7]);
+            let first = way("10.2.0.0/16", &["10.0.0.1"], &[7]);
             assert_eq!(parsed(&[&head(2, 16, 3, 1), &to, &broken]), first, "{length}");
         }
         for other in [head(2, 0, 3, 2), head(2, 0, 3, 6), head(7, 0, 3, 1), head(2, 33, 3, 1)] {

@@ -133,7 +133,7 @@ fn file(options: &Create) -> Result<NetworkFile> {
         ipv6: ipv6(options)?,
         routes: options.route.iter().map(|text| route(text)).collect::<Result<_>>()?,
         host_access: HostAccess::of_words(&options.host_access)?,
-        reservations: reserve::read(&options.reserve)?,
+        reservations: reserve::parse(&options.reserve)?,
         ..NetworkFile::new(options.driver)
     };
     let subnets = &mut file.subnets;

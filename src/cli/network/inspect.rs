@@ -162,7 +162,7 @@ pub(in crate::cli) fn segments<'a>(
         Ok(OnSegment {
             parent_link: ParentLink {
                 name,
-                state: state(link.as_ref()),
+                state: link_state(link.as_ref()),
                 made_by_underlay: link.as_ref().is_some_and(Link::is_made_parent),
                 mtu: link.as_ref().map(|link| link.mtu),
             },
@@ -177,7 +177,7 @@ pub(in crate::cli) fn segments<'a>(
     Ok((own, vlans.into_iter().map(on_segment).collect::<Result<_>>()?))
 }
 
-fn state(link: Option<&Link>) -> &'static str {
+fn link_state(link: Option<&Link>) -> &'static str {
     match link {
         None => "missing",
         Some(link) if link.up => "up",
@@ -192,7 +192,7 @@ fn host_link(store: &Store, network: &Network, host: &mut Socket) -> Result<Opti
     let addresses = store.host_link(&network.name)?.map(|known| known.addresses).unwrap_or_default();
     let (name, mark) = (host_link::name(&network.name), host_link::mark(&network.name));
     let link = host.link(&name)?.filter(|link| link.alias.as_ref() == Some(&mark));
-    Ok(Some(HostLink { state: state(link.as_ref()), name, addresses }))
+    Ok(Some(HostLink { state: link_state(link.as_ref()), name, addresses }))
 }
 
 fn users<'a>(record: &'a Record, network: &'a Network) -> impl Iterator<Item = User<'a>> {

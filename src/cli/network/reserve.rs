@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::net::lease_key::LeaseKey;
 
 /// Parses `NAME=ADDRESS[,ADDRESS…][,MAC]`. Options with the same name add up.
-pub(super) fn read(options: &[String]) -> Result<BTreeMap<String, Reservation>> {
+pub(super) fn parse(options: &[String]) -> Result<BTreeMap<String, Reservation>> {
     let mut reservations: BTreeMap<String, Reservation> = BTreeMap::new();
     for option in options {
         let wrong = || {
@@ -57,16 +57,16 @@ mod tests {
     }
 
     #[test]
-    fn reads() {
-        let read =
-            read(&options("db=10.0.0.9,2001:db8::9,02:00:00:00:00:09 web=10.0.0.8 db=10.0.0.7")).unwrap();
-        let db: Vec<_> = read["db"].claims().map(|claim| claim.to_string()).collect();
+    fn parses() {
+        let parsed =
+            parse(&options("db=10.0.0.9,2001:db8::9,02:00:00:00:00:09 web=10.0.0.8 db=10.0.0.7")).unwrap();
+        let db: Vec<_> = parsed["db"].claims().map(|claim| claim.to_string()).collect();
         assert_eq!(db, ["10.0.0.9", "2001:db8::9", "10.0.0.7", "02:00:00:00:00:09"]);
-        assert_eq!(read["web"].mac, None);
+        assert_eq!(parsed["web"].mac, None);
         for text in
             ["db", "db=", "db=x", "db=10.0.0.9,", "db=10.0.0.9/24", "db=02:00:00:00:00:09,02:00:00:00:00:08"]
         {
-            let error = super::read(&options(text)).unwrap_err();
+            let error = super::parse(&options(text)).unwrap_err();
             assert_eq!(error.to_string(), format!("reservation {text:?} is not usable"));
         }
     }
