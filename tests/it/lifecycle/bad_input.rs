@@ -77,8 +77,8 @@ fn state() {
         (json!(0), "pid 0 is no process"),
         (json!(-1), "pid -1 is no process"),
         (json!(i32::MAX), "process 2147483647 of the container is gone"),
-        (json!(1u64 << 40), "OCI state on stdin: invalid value"),
-        (json!("1"), "OCI state on stdin: invalid type: string"),
+        (json!(1u64 << 40), "OCI state on stdin: pid: invalid value"),
+        (json!("1"), "OCI state on stdin: pid: invalid type: string"),
     ] {
         refused(&bed, "createRuntime", with("pid", pid), message);
     }
