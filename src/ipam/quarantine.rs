@@ -38,7 +38,7 @@ impl Locked<'_> {
         let (segment, network) = (attached.segment, &attached.network);
         let place = Place { segment, wanted: asked, mac: attached.mac };
         let (container, identity, holder) = (&record.container, record.identity.as_ref(), &record.holder);
-        let subject = Subject { container, identity, holder, avoid_previous: false };
+        let subject = Subject { container, identity, holder, nsid: None, avoid_previous: false };
         let mut draft = Draft::new(LeaseTable::real(self), subject, present);
         draft.open_segment(segment, asked)?;
         if let Some(known) = draft.segments.get_mut(&segment) {

@@ -9,7 +9,7 @@ use crate::ipam::assign::{self, Wanted};
 use crate::ipam::lease_table::LeaseTable;
 use crate::ledger::Locked;
 use crate::ledger::host_link;
-use crate::ledger::record::{Attached, Holder, Links, Own, Record, Segment, State};
+use crate::ledger::record::{Attached, Holder, Links, Nsid, Own, Record, Segment, State};
 use crate::net::driver::Driver;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, Identity};
@@ -39,6 +39,8 @@ pub(crate) struct Subject<'a> {
     pub identity: Option<&'a Identity>,
     /// By what it is told whether it lives.
     pub holder: &'a Holder,
+    /// The number by which the host is going to know its namespace.
+    pub nsid: Option<Nsid>,
     /// Whether what it had before, or would have by its identity alone, is in use where the ledger does not see it.
     pub avoid_previous: bool,
 }
@@ -96,7 +98,13 @@ impl<'a> Draft<'a> {
         let mut attachments = self.attachments(wanted, lives)?;
         assign::routes(wanted, &mut attachments, self.present.default_routes);
         let Subject { container, identity, holder, .. } = self.subject;
-        let own = Own { state: State::Pending, made_for: None, rebuilt: false, nsid: None, attachments };
+        let own = Own {
+            state: State::Pending,
+            made_for: None,
+            rebuilt: false,
+            nsid: self.subject.nsid,
+            attachments,
+        };
         let record = Record {
             container: container.clone(),
             identity: identity.cloned(),

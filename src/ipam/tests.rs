@@ -48,8 +48,13 @@ impl Disk {
     /// Attaches the container `id`, whose process is `pid`, as far as the ledger is concerned; `lives` tells of others.
     fn attach(&self, id: &str, pid: i32, wanted: &Wanted, lives: bool) -> Result<Record> {
         let (container, holder, present) = (id.parse().unwrap(), holder(pid), Present::default());
-        let subject =
-            Subject { container: &container, identity: None, holder: &holder, avoid_previous: false };
+        let subject = Subject {
+            container: &container,
+            identity: None,
+            holder: &holder,
+            nsid: None,
+            avoid_previous: false,
+        };
         self.lock().reserve(subject, std::slice::from_ref(wanted), &present, |_| lives)
     }
 
@@ -158,7 +163,7 @@ fn a_release_leaves_what_is_anothers_by_now() {
     disk.attach("new", 8, &wanted("lan:ip=10.0.0.9,mac=02:00:00:00:00:09", MACVLAN, 2), true).unwrap();
     let held = disk.leases();
     assert_eq!(held, ["2/02:00:00:00:00:09 new", "2/10.0.0.9 new"]);
-    disk.lock().release(&old).unwrap();
+    disk.lock().release(&old, false).unwrap();
     assert_eq!(disk.leases(), held);
     assert!(disk.store.record(&old.container).unwrap().is_none(), "its record goes");
     // What is no lease of ours is left alone as well.
@@ -166,7 +171,7 @@ fn a_release_leaves_what_is_anothers_by_now() {
     let path = disk.store.lease_path(2, "10.0.0.7".parse().unwrap());
     fs::remove_file(&path).unwrap();
     symlink("../../elsewhere/web.json", &path).unwrap();
-    disk.lock().release(&web).unwrap();
+    disk.lock().release(&web, false).unwrap();
     assert!(disk.leases().contains(&"2/10.0.0.7 -".to_owned()), "{:?}", disk.leases());
 }
 
@@ -176,11 +181,11 @@ fn a_release_leaves_what_a_successor_has() {
     let disk = Disk::new();
     let asked = wanted("lan:ip=10.0.0.9", MACVLAN, 2);
     let old = disk.attach("web", 7, &asked, true).unwrap();
-    disk.lock().release(&old).unwrap();
+    disk.lock().release(&old, false).unwrap();
     assert_eq!(disk.leases(), Vec::<String>::new());
     let new = disk.attach("web", 8, &asked, true).unwrap();
     let held = disk.leases();
-    disk.lock().release(&old).unwrap();
+    disk.lock().release(&old, false).unwrap();
     assert_eq!(disk.leases(), held);
     assert_eq!(disk.store.record(&new.container).unwrap(), Some(new.clone()));
     // The same pid at another time, or in another namespace, is another one too.
@@ -189,10 +194,10 @@ fn a_release_leaves_what_a_successor_has() {
         Holder { pid_namespace: Some(1), ..new.holder.clone() },
         Holder { netns: holder(1).netns, ..new.holder.clone() },
     ] {
-        disk.lock().release(&Record { holder: other, ..new.clone() }).unwrap();
+        disk.lock().release(&Record { holder: other, ..new.clone() }, false).unwrap();
         assert_eq!(disk.leases(), held);
     }
-    disk.lock().release(&new).unwrap();
+    disk.lock().release(&new, false).unwrap();
     assert_eq!((disk.leases(), disk.store.record(&new.container).unwrap()), (vec![], None));
 }
 

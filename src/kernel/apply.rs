@@ -29,6 +29,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to pause between two tries.
 pub(super) const PAUSE: Duration = Duration::from_millis(2);
 
+/// `NETNSA_NSID_NOT_ASSIGNED` of linux/net_namespace.h: the kernel chooses.
+const ANY_NSID: i32 = -1;
+
 /// A link that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CreatedLink {
@@ -81,7 +84,7 @@ pub(crate) fn number(netns: &NetnsFile, host: &mut Socket) -> Result<Option<i32>
 
 /// The number that is asked for: as unique as the inode, so that it leads to no other namespace later. Those that the
 /// kernel chooses are small, and are used again.
-fn usual_number(netns: &NetnsFile) -> i32 {
+pub(crate) fn usual_number(netns: &NetnsFile) -> i32 {
     (netns.inode() & 0x7fff_ffff) as i32
 }
 
@@ -89,8 +92,15 @@ fn usual_number(netns: &NetnsFile) -> i32 {
 fn numbered(refusal: Option<Refusal>, netns: &NetnsFile, host: &mut Socket) -> Result<Option<i32>> {
     match refusal {
         None => Ok(Some(usual_number(netns))),
-        // It has one: of another attach, or of an engine that has looked at a link of it.
-        Some(Refusal { errno: libc::EEXIST, .. }) => host.nsid(netns),
+        // It has one, of another attach or of an engine that has looked at a link of it; or another namespace has this
+        // number, and the kernel chooses one.
+        Some(Refusal { errno: libc::EEXIST, .. }) => match host.nsid(netns)? {
+            Some(nsid) => Ok(Some(nsid)),
+            None => {
+                single(host, message::set_nsid(netns.as_fd(), ANY_NSID)?)?;
+                host.nsid(netns)
+            }
+        },
         Some(refusal) => {
             log::warn!("{}", refused("number the container's network namespace", &refusal));
             Ok(None)
@@ -173,17 +183,18 @@ fn find(ours: &OurLink, all: &mut Option<Vec<Link>>, inside: &mut Socket) -> Res
 }
 
 /// Carries out as much of the plan of a detach as can be done from the host, whose socket `host` is: deletes the links in
-/// the namespace `nsid`, into which nothing leads. Rules and routes go with the namespace.
+/// the namespace `nsid`, into which nothing leads. Rules and routes go with the namespace. Returns true if there were any.
 ///
 /// # Errors
 /// As [`detach`].
-pub(crate) fn detach_from_host(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<()> {
+pub(crate) fn detach_from_host(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<bool> {
     let mut outcome = Ok(());
-    for link in remaining(plan, nsid, host)? {
+    let found = remaining(plan, nsid, host)?;
+    for link in &found {
         let deleted = single(host, message::delete_link_in(nsid, link.ifindex)?)?;
         outcome = answered(deleted, link.ifindex).and(outcome);
     }
-    outcome
+    outcome.map(|()| !found.is_empty())
 }
 
 /// The links that `plan`, that of a detach, deletes, as far as they are in the namespace that the host knows by `nsid`.
@@ -192,9 +203,20 @@ pub(crate) fn detach_from_host(plan: &[Removal], nsid: i32, host: &mut Socket) -
 /// When the kernel does not tell.
 pub(crate) fn remaining(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<Vec<Link>> {
     let mut found = Vec::new();
+    // Of an attach that was cut short: its links may have any name.
+    let mut all = None;
     for step in plan {
-        let Removal::Link(ours @ OurLink { ifindex: Some(ifindex), .. }) = step else { continue };
-        found.extend(host.link_in(nsid, *ifindex)?.filter(|link| is_it(link, ours)));
+        let Removal::Link(ours) = step else { continue };
+        match ours.ifindex {
+            Some(ifindex) => found.extend(host.link_in(nsid, ifindex)?.filter(|link| is_it(link, ours))),
+            None => {
+                let all = match &mut all {
+                    Some(all) => all,
+                    none => none.insert(host.links_in(nsid)?),
+                };
+                found.extend(all.iter().find(|link| is_ours(link, ours)).cloned());
+            }
+        }
     }
     Ok(found)
 }
@@ -212,9 +234,14 @@ fn delete_persistent(step: &Removal, persistent: &Persistent, inside: &mut Socke
     }
 }
 
-/// Whether `link`, which has the number that was made, is that link; if not, it is somebody else's.
+/// Whether `link`, which has the number that was made, is that link; if not, it is somebody else's. A process in the
+/// container may have changed the mark, but what has the leased MAC address on that parent is the link that has the lease.
 fn is_it(link: &Link, ours: &OurLink) -> bool {
-    let is_it = is_ours(link, ours);
+    let is_as_made = ours.mac.is_some()
+        && link.mac == ours.mac
+        && link.kind.as_deref() == Some(&ours.kind.to_string())
+        && link.elsewhere.is_some_and(|parent| ours.parents.contains(&parent.ifindex));
+    let is_it = is_as_made || is_ours(link, ours);
     if !is_it {
         log::info!("link {} is not {}, which was made: left alone", link.name, ours.name);
     }
@@ -372,7 +399,7 @@ mod tests {
     fn whose_a_link_is() {
         let mark: Mark = "underlay:web:0:7:8:lan".parse().unwrap();
         let (name, kind) = ("eth0".parse().unwrap(), DriverKind::Macvlan);
-        let made = OurLink { name, ifindex: None, kind, mark: mark.clone() };
+        let made = OurLink { name, ifindex: None, kind, mark: mark.clone(), mac: None, parents: [2, 2] };
         let ours = Link {
             kind: Some("macvlan".to_owned()),
             alias: Some(mark.to_string()),

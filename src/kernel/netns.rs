@@ -83,7 +83,7 @@ impl NetnsFile {
     }
 
     /// Its inode, by which the kernel names it.
-    pub(super) fn inode(&self) -> u64 {
+    pub(crate) fn inode(&self) -> u64 {
         self.identity.1
     }
 

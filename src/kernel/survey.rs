@@ -55,6 +55,8 @@ impl SurveyedLink {
 /// What there is to see in all network namespaces but the host's.
 #[derive(Debug)]
 pub(crate) struct Survey {
+    /// The inode of the host's namespace.
+    pub host: u64,
     /// The marked links whose parents lie in the host's namespace.
     pub seen: Vec<SurveyedLink>,
     /// What leads to each namespace, by its inode.
@@ -82,7 +84,8 @@ pub(crate) fn survey(home: &NetnsFile) -> Result<Survey> {
     let (mut namespaces, is_listed) = namespaces()?;
     namespaces.remove(&home.inode());
     let all = namespaces.keys().copied().collect();
-    let mut survey = Survey { seen: Vec::new(), namespaces, is_listed, unread: BTreeSet::new() };
+    let host = home.inode();
+    let mut survey = Survey { host, seen: Vec::new(), namespaces, is_listed, unread: BTreeSet::new() };
     survey.look_again(&all, home);
     Ok(survey)
 }

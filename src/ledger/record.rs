@@ -56,11 +56,21 @@ pub(crate) struct Own {
     /// True if the record was lost and is written from the marks of the links. The container may have changed its links
     /// since, so such a record is not remembered.
     pub rebuilt: bool,
-    /// The number by which the host's network namespace knows that of the links (`NETNSA_NSID`), once they are there: it
-    /// leads to the links even if no process and no path leads to the namespace.
-    pub nsid: Option<i32>,
+    /// The number by which the host knows the namespace of the links. While the record is pending, it may not be that
+    /// namespace's number.
+    pub nsid: Option<Nsid>,
     /// In the order asked for.
     pub attachments: Vec<Attached>,
+}
+
+/// The number by which one network namespace knows another (`NETNSA_NSID`). It leads to the links there even if no process
+/// and no path leads to the namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Nsid {
+    /// The inode of the namespace that knows it, the host's at the time: another one has other numbers.
+    pub host: u64,
+    /// The number.
+    pub id: i32,
 }
 
 /// The container and the process that a link was made for: its mark names both.
@@ -101,7 +111,7 @@ struct Stored {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     rebuilt: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    nsid: Option<i32>,
+    nsid: Option<Nsid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     attachments: Option<Vec<Attached>>,
 }
@@ -311,9 +321,10 @@ impl Record {
         self.own().is_some_and(|own| own.state == State::Pending)
     }
 
-    /// The host's number for the namespace of the links, if all links are there and the number is known.
-    pub(crate) fn nsid(&self) -> Option<i32> {
-        self.own().filter(|own| own.state == State::Attached).and_then(|own| own.nsid)
+    /// The number by which the namespace with the inode `host` knows that of the links.
+    pub(crate) fn nsid(&self, host: u64) -> Option<i32> {
+        let nsid = self.own().and_then(|own| own.nsid)?;
+        (nsid.host == host).then_some(nsid.id)
     }
 
     /// Returns true if the record was lost, and is written from the marks of links.

@@ -74,13 +74,19 @@ impl Locked<'_> {
     }
 
     /// Gives back all that `record` holds, the record last: what is left by a kill in between is nobody's. Nothing,
-    /// if the container's id has another holder by now: it was given back before.
+    /// if the container's id has another holder by now: it was given back before. Returns the record as it is by now if it
+    /// has other links than `record`: nothing is given back then. If `may_answer`, the kernel may not have deleted the links yet.
     ///
     /// # Errors
     /// The record stays.
-    pub(crate) fn release(&self, record: &Record) -> Result<()> {
-        if self.store.record(&record.container)?.is_some_and(|now| now.holder != record.holder) {
-            return Ok(());
+    pub(crate) fn release(&self, record: &Record, may_answer: bool) -> Result<Option<Record>> {
+        if let Some(now) = self.store.record(&record.container)? {
+            if now.holder != record.holder {
+                return Ok(None);
+            }
+            if now.links != record.links {
+                return Ok(Some(now));
+            }
         }
         for attached in record.attachments() {
             for claim in attached.claims() {
@@ -92,9 +98,11 @@ impl Locked<'_> {
             let addresses: Vec<_> = attached.addresses.iter().map(|net| net.addr()).collect();
             self.free(attached.segment, &addresses);
         }
-        self.depart(record);
+        if may_answer {
+            self.depart(record);
+        }
         self.leave_namespace(record)?;
-        remove(&self.store.record_path(&record.container))
+        remove(&self.store.record_path(&record.container)).map(|()| None)
     }
 
     /// Writes the definition of a new network.

@@ -8,7 +8,7 @@ use crate::ipam::assign::{self, Wanted};
 use crate::ipam::previous::{self, Hint};
 use crate::ipam::reserve::{Present, Subject};
 use crate::kernel::{self, CreatedLink};
-use crate::ledger::record::{Links, Record, State};
+use crate::ledger::record::{Links, Nsid, Record, State};
 use crate::ledger::{Locked, Store};
 use crate::lifecycle::affinity;
 use crate::lifecycle::announce;
@@ -187,17 +187,21 @@ impl<'s> Attach<'_, 's> {
                     // Whether the hook that wrote a pending record still runs cannot be told: it is left alone.
                     return if old.is_pending() { Err(cut_short(&old)) } else { Ok(None) };
                 }
+                drop(locked);
                 if kernel::lives(&old.holder) {
+                    if shared_netns::hand_over_of_version_1(self.context, &old)? {
+                        continue;
+                    }
                     return Err(attached_already(&old));
                 }
-                drop(locked);
                 release::reclaim(self.context, &old)?;
                 continue;
             }
             self.refuse_removed(store)?;
             let wanted = self.wanted(&locked)?;
             host_access::refuse_elsewhere(store, &wanted, &mut self.context.host_netlink)?;
-            let subject = Subject { container, identity: identity.as_ref(), holder, avoid_previous };
+            let nsid = Some(self.nsid()?);
+            let subject = Subject { container, identity: identity.as_ref(), holder, nsid, avoid_previous };
             match locked.reserve(subject, &wanted, present, kernel::lives) {
                 Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !reclaimed => {
                     drop(locked);
@@ -209,6 +213,12 @@ impl<'s> Attach<'_, 's> {
                 reserved => return reserved.map(|record| Some((record, wanted))),
             }
         }
+    }
+
+    /// The number that the host's namespace gets for that of the container, if it can.
+    fn nsid(&self) -> Result<Nsid> {
+        let host = self.context.host_netns.get()?.inode();
+        Ok(Nsid { host, id: kernel::usual_number(&self.target.netns) })
     }
 
     /// Whether another address or MAC address than the previous ones would do.
@@ -283,12 +293,20 @@ impl<'s> Attach<'_, 's> {
             probing.settle(record, &made, probes, inside)?;
         }
         host_access::ensure(self.context, record, present, host_probes)?;
-        confirm(record, &made, nsid);
-        self.context.lock()?.write(record)
+        let host = self.context.host_netns.get()?.inode();
+        confirm(record, &made, nsid.map(|id| Nsid { host, id }));
+        let locked = self.context.lock()?;
+        // A poststop may have released the pending record meanwhile, and its addresses may be another's.
+        if !file::exists(&locked.store().record_path(&record.container))? {
+            release::delete_links(self.context, record)?;
+            let text = format!("container {} was stopped while it was attached", record.container);
+            return Err(Error::new(Kind::Taken, text));
+        }
+        locked.write(record)
     }
 }
 
-fn confirm(record: &mut Record, made: &[CreatedLink], nsid: Option<i32>) {
+fn confirm(record: &mut Record, made: &[CreatedLink], nsid: Option<Nsid>) {
     let Links::Own(own) = &mut record.links else { return };
     for (attached, made) in own.attachments.iter_mut().zip(made) {
         attached.ifindex = Some(made.ifindex);

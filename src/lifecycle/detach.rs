@@ -9,6 +9,7 @@ use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::release;
 use crate::lifecycle::repair;
+use crate::lifecycle::shared_netns;
 use crate::net::name::ContainerId;
 
 /// How long a container that was told to stop may take to be gone.
@@ -31,6 +32,9 @@ pub(crate) fn detach(context: &mut Context<'_>, id: &ContainerId) -> Result<Opti
         record => record?,
     };
     let Some(record) = record else { return Ok(None) };
+    if shared_netns::hand_over_of_version_1(context, &record)? {
+        return Ok(None);
+    }
     let until = Instant::now() + DYING;
     while kernel::lives(&record.holder) {
         if Instant::now() >= until {

@@ -74,7 +74,7 @@ pub(crate) fn preview(
     };
     let holder = Holder { pid: 0, start_time: 0, pid_namespace: kernel::pid_namespace(), netns };
     let identity = identity.as_ref();
-    let subject = Subject { container, identity, holder: &holder, avoid_previous: false };
+    let subject = Subject { container, identity, holder: &holder, nsid: None, avoid_previous: false };
     let (record, host_links) = store.preview(subject, &wanted, &present, kernel::lives)?;
 
     let mut lines: Vec<_> = record.attachments().iter().map(summary).collect();

@@ -14,7 +14,6 @@ use crate::lifecycle::parents;
 use crate::lifecycle::release::{self, Remaining};
 use crate::lifecycle::repair;
 use crate::lifecycle::shared_netns;
-use crate::netlink::Socket;
 use crate::plan::host::HostOp;
 use crate::plan::{self, Removal};
 
@@ -59,7 +58,7 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         let commands = if shared_netns::is_used(store, record)? {
             vec![format!("# what container {id} was attached to is passed on to one that shares it")]
         } else {
-            match remaining(record, &mut context.host_netlink) {
+            match remaining(context, record) {
                 Ok(remaining) => commands(store, record, &remaining),
                 Err(error) => {
                     log::warn!("container {id}: {error}: it is left alone, and counts as alive");
@@ -108,10 +107,10 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
 
 /// Where the links of `record` are. A namespace that nothing leads to is mostly one that the kernel is about to take apart:
 /// it is waited for a little, so that it is not told of.
-fn remaining(record: &Record, host: &mut Socket) -> Result<Remaining> {
+fn remaining(context: &mut Context<'_>, record: &Record) -> Result<Remaining> {
     let until = Instant::now() + DYING;
     loop {
-        let remaining = release::remaining(record, host)?;
+        let remaining = release::remaining(context, record)?;
         if !matches!(remaining, Remaining::Numbered(_)) || Instant::now() >= until {
             return Ok(remaining);
         }

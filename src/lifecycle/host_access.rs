@@ -233,7 +233,12 @@ pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> 
             }
         }
         // By its mark: its record may be unreadable for now.
-        let is_ours = |found: &Link| !own.is_empty() && host_link::is_of(&attached.network, found);
+        // Nor on another parent, where the address may be another container's.
+        let is_ours = |found: &Link| {
+            !own.is_empty()
+                && host_link::is_of(&attached.network, found)
+                && found.lower == Some(attached.segment)
+        };
         if let Some(found) = host.link(name)?.filter(is_ours) {
             kernel::delete_host_routes(name, found.ifindex, &own, host)?;
         }

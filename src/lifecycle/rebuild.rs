@@ -15,7 +15,7 @@ use crate::error::{Kind, Result};
 use crate::kernel::{self, NetnsFile, Survey, SurveyedLink};
 use crate::ledger::Store;
 use crate::ledger::host_link;
-use crate::ledger::record::{Attached, Holder, Links, MadeFor, Own, Record, State};
+use crate::ledger::record::{Attached, Holder, Links, MadeFor, Nsid, Own, Record, State};
 use crate::net::ipv6::Advertised;
 use crate::net::lease_key::LeaseKey;
 use crate::net::link_options::LinkOptions;
@@ -87,15 +87,15 @@ pub(crate) fn record(
         return Ok(None);
     }
     // The mark tells no identity: what is remembered of it stays as it is.
-    let nsid = links_netns(&holder, host)?;
+    let nsid = links_netns(&holder, known.survey.host, host)?;
     let own = Own { state: State::Attached, made_for, rebuilt: true, nsid, attachments };
     Ok(Some(Record { container: id.clone(), identity: None, holder, links: Links::Own(own) }))
 }
 
 /// The number by which the host knows the namespace of `holder`, if it is there.
-fn links_netns(holder: &Holder, host: &mut Socket) -> Result<Option<i32>> {
+fn links_netns(holder: &Holder, host_netns: u64, host: &mut Socket) -> Result<Option<Nsid>> {
     match NetnsFile::of(holder)? {
-        Some((_, netns)) => kernel::number(&netns, host),
+        Some((_, netns)) => Ok(kernel::number(&netns, host)?.map(|id| Nsid { host: host_netns, id })),
         None => Ok(None),
     }
 }

@@ -28,25 +28,29 @@ pub(crate) enum Remaining {
     Numbered(i32),
 }
 
-/// Finds the links of the container of `record`. `host` is a socket of the host's namespace.
+/// Finds the links of the container of `record`.
 ///
 /// # Errors
 /// When it cannot be told whether they are there.
-pub(crate) fn remaining(record: &Record, host: &mut Socket) -> Result<Remaining> {
+pub(crate) fn remaining(context: &mut Context<'_>, record: &Record) -> Result<Remaining> {
+    if record.own().is_none() {
+        return Ok(Remaining::Nowhere);
+    }
     let plan = plan::detach(record);
-    let has_links = match record.nsid() {
-        Some(nsid) => !kernel::remaining(&plan, nsid, host)?.is_empty(),
+    let nsid = record.nsid(context.host_netns.get()?.inode());
+    let has_links = match nsid {
+        Some(nsid) => !kernel::remaining(&plan, nsid, &mut context.host_netlink)?.is_empty(),
         None => true,
     };
-    // Rules and routes may be left without them.
-    if !has_links && !has_persistent(&plan) {
+    // The number of a pending record may not be that of its namespace. Rules and routes may be left without links.
+    if !has_links && !record.is_pending() && !has_persistent(&plan) {
         return Ok(Remaining::Nowhere);
     }
     let found = match NetnsFile::of(&record.holder)? {
         Some(found) => Some(found),
         None => kernel::find_netns(&record.holder.netns)?,
     };
-    Ok(match (found, record.nsid()) {
+    Ok(match (found, nsid) {
         (Some((path, netns)), _) => Remaining::In(path, netns),
         (None, Some(nsid)) if has_links => Remaining::Numbered(nsid),
         (None, _) => Remaining::Nowhere,
@@ -59,16 +63,15 @@ fn has_persistent(plan: &[Removal]) -> bool {
 
 /// Whether the container of `record` lives, or its links are in a namespace that something uses without it: there they
 /// hold their addresses. If that cannot be told, they are in use: nothing is taken from a container that may live.
-pub(crate) fn is_in_use(record: &Record, host: &mut Socket) -> bool {
+pub(crate) fn is_in_use(context: &mut Context<'_>, record: &Record) -> bool {
     kernel::lives(&record.holder)
-        || record.own().is_some()
-            && remaining(record, host).map_or_else(
-                |error| {
-                    log::warn!("container {}: {error}: it counts as alive", record.container);
-                    true
-                },
-                |remaining| matches!(remaining, Remaining::In(..)),
-            )
+        || remaining(context, record).map_or_else(
+            |error| {
+                log::warn!("container {}: {error}: it counts as alive", record.container);
+                true
+            },
+            |remaining| matches!(remaining, Remaining::In(..)),
+        )
 }
 
 /// Hands the links of `record` over to a container that shares them, if there is one. Else: deletes the links, in
@@ -83,41 +86,53 @@ pub(crate) fn release(context: &mut Context<'_>, record: &Record) -> Result<bool
     let mut is_released = false;
     let mut next = Some(record.clone());
     while let Some(record) = next {
-        if shared_netns::hand_over(context, &record)? {
-            break;
+        let Some(record) = shared_netns::hand_over(context, &record)? else { break };
+        next = release_one(context, &record)?;
+        // The record may have got the links of another container since it was read: they go too, or to the next one.
+        if next.is_none() {
+            is_released = true;
+            next = shared_netns::left_behind(context.store, &record)?;
         }
-        release_one(context, &record)?;
-        is_released = true;
-        next = shared_netns::left_behind(context.store, &record)?;
     }
     Ok(is_released)
 }
 
-fn release_one(context: &mut Context<'_>, record: &Record) -> Result<()> {
-    delete_links(record, &mut context.host_netlink)?;
+/// Returns the record as it is by now, if that has other links: it is not released then.
+fn release_one(context: &mut Context<'_>, record: &Record) -> Result<Option<Record>> {
+    let may_answer = !delete_links(context, record)?;
     let locked = context.lock()?;
     let host = &mut context.host_netlink;
     host_access::close(&locked, record, host)?;
-    locked.release(record)?;
+    let changed = locked.release(record, may_answer)?;
+    if changed.is_some() {
+        return Ok(changed);
+    }
     host_access::drop_unneeded_of(&locked, record, host)?;
     let mut parents = record.attachments().iter().map(|attached| &attached.parent);
     parents.try_for_each(|parent| parents::drop_unneeded(&locked, parent, host))?;
     drop(locked);
     affinity::refresh(context.store, record);
-    Ok(())
+    Ok(None)
 }
 
-/// Deletes the links of `record`, and what would outlive them.
-fn delete_links(record: &Record, host: &mut Socket) -> Result<()> {
+/// Deletes the links of `record`, and what would outlive them. Returns false if there was nothing: their namespace is gone,
+/// or about to go.
+///
+/// # Errors
+/// When a link cannot be deleted.
+pub(crate) fn delete_links(context: &mut Context<'_>, record: &Record) -> Result<bool> {
     let plan = plan::detach(record);
+    let nsid = record.nsid(context.host_netns.get()?.inode());
     // Links alone can be deleted from here. A namespace that is being taken apart needs no search for a way into it.
-    if let Some(nsid) = record.nsid().filter(|_| !has_persistent(&plan)) {
-        return kernel::detach_from_host(&plan, nsid, host);
+    if let Some(nsid) = nsid.filter(|_| !record.is_pending() && !has_persistent(&plan)) {
+        return kernel::detach_from_host(&plan, nsid, &mut context.host_netlink);
     }
-    match remaining(record, host)? {
-        Remaining::Nowhere => Ok(()),
-        Remaining::In(_, netns) => netns.inside(|| kernel::detach(&plan, &mut Socket::open()?)),
-        Remaining::Numbered(nsid) => kernel::detach_from_host(&plan, nsid, host),
+    match remaining(context, record)? {
+        Remaining::Nowhere => Ok(false),
+        Remaining::In(_, netns) => {
+            netns.inside(|| kernel::detach(&plan, &mut Socket::open()?)).map(|()| true)
+        }
+        Remaining::Numbered(nsid) => kernel::detach_from_host(&plan, nsid, &mut context.host_netlink),
     }
 }
 
@@ -151,7 +166,7 @@ pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[Wanted]) -> Resu
             any |= !mended.steps.is_empty();
         }
         for record in &leases.holders {
-            if is_in_use(record, &mut context.host_netlink) {
+            if is_in_use(context, record) {
                 continue;
             }
             log::info!("container {} ended without poststop: its addresses are reclaimed", record.container);
@@ -169,7 +184,7 @@ pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[Wanted]) -> Resu
 pub(crate) fn reclaim_previous(context: &mut Context<'_>, previous: &Hint, parent: &Link) {
     for claim in previous.claims() {
         let Some(record) = affinity::holder(context.store, parent.segment(), claim) else { continue };
-        if is_in_use(&record, &mut context.host_netlink) {
+        if is_in_use(context, &record) {
             continue;
         }
         log::info!("container {} ended without poststop: {claim} is reclaimed", record.container);

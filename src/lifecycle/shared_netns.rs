@@ -27,11 +27,13 @@ pub(crate) fn join(
     marked: &BTreeSet<ContainerId>,
 ) -> Result<Option<Record>> {
     let (store, netns) = (context.store, &target.holder.netns);
-    let own = |id: &ContainerId| store.record(id).ok().flatten().filter(|own| own.own().is_some());
-    if let Some(own) = own(&target.container).filter(|own| !kernel::lives(&own.holder)) {
-        // It comes again while others use its links: they are theirs by now, and it joins them.
-        if is_used(store, &own)? {
+    // It comes again while others use its links: they are theirs by now, and it joins them.
+    if let Some(own) = store.record(&target.container).ok().flatten() {
+        let is_over = !kernel::lives(&own.holder) && is_used(store, &own)?;
+        if is_over {
             hand_over(context, &own)?;
+        } else {
+            hand_over_of_version_1(context, &own)?;
         }
     }
     let locked = context.lock()?;
@@ -63,15 +65,14 @@ pub(crate) fn join(
     Ok(Some(joined))
 }
 
-/// A container that lives and shares the links of `record`, or has taken them over.
+/// A container that lives and shares the links of `record`, or has begun to take them over.
 fn heir<'a>(record: &Record, others: &'a [Record]) -> Option<&'a Record> {
     let has_taken_over = |other: &&Record| {
         other.container != record.container && other.own().is_some() && other.made_for() == record.made_for()
     };
     let shares = |other: &&Record| other.shared_with() == Some(&record.container);
-    let lives = |other: &&Record| kernel::lives(&other.holder);
-    let taken_over = others.iter().find(has_taken_over);
-    taken_over.or_else(|| others.iter().filter(shares).find(lives))
+    let living = || others.iter().filter(|other| kernel::lives(&other.holder));
+    living().find(has_taken_over).or_else(|| living().find(shares))
 }
 
 /// Whether a container that lives uses the links of `record`, and will take them over.
@@ -82,44 +83,66 @@ pub(crate) fn is_used(store: &Store, record: &Record) -> Result<bool> {
     Ok(record.own().is_some() && heir(record, &store.records_in(&record.holder.netns)?).is_some())
 }
 
-/// Hands the links of `record`, whose container has ended, over to a container that uses them too; returns true if there
-/// is one, and the record is gone. If not, no container can join any more.
+/// Hands the links of `record`, whose container has ended, over to a container that uses them too; returns `None` then, as
+/// it does if another process has released the record. Else no container can join any more, and the record as it is by
+/// now is returned.
 ///
 /// # Errors
 /// When the ledger cannot be read or written. What was begun is finished by the next call.
-pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<bool> {
-    let Some(own) = record.own() else { return Ok(false) };
+pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<Option<Record>> {
     let store = context.store;
-    if !store.is_shared(&record.holder.netns)? {
-        return Ok(false);
+    if record.own().is_none() || !store.is_shared(&record.holder.netns)? {
+        return Ok(Some(record.clone()));
     }
     let locked = context.lock()?;
     locked.index_namespaces()?;
-    let others = store.records_in(&record.holder.netns)?;
-    // Another process may have been quicker.
-    if store.record(&record.container)?.as_ref().map(|now| &now.holder) != Some(&record.holder) {
-        return Ok(true);
+    let now = store.record(&record.container)?.filter(|now| now.holder == record.holder);
+    let Some((now, own)) = now.as_ref().and_then(|now| Some((now, now.own()?))) else { return Ok(now) };
+    let others = store.records_in(&now.holder.netns)?;
+    if let Some(heir) = heir(now, &others) {
+        log::info!("container {} takes over the links of {}", heir.container, now.container);
+        let own = Own { made_for: Some(now.made_for()), ..own.clone() };
+        locked.transfer(now, &Record { links: Links::Own(own), ..heir.clone() }, &others)?;
+        return Ok(None);
     }
-    match heir(record, &others) {
-        Some(heir) => {
-            log::info!("container {} takes over the links of {}", heir.container, record.container);
-            let own = Own { made_for: Some(record.made_for()), ..own.clone() };
-            locked.transfer(record, &Record { links: Links::Own(own), ..heir.clone() }, &others)?;
-            Ok(true)
-        }
-        None if !record.is_pending() => {
-            locked.write(&record.pending())?;
-            Ok(false)
-        }
-        None => Ok(false),
+    let pending = now.pending();
+    if pending != *now {
+        locked.write(&pending)?;
     }
+    Ok(Some(pending))
 }
 
-/// The record whose links the container of `record`, which has ended, was the last to use, if it was.
+/// The record whose links the container of `record`, which has ended, was the last to use, if it was; or the record that
+/// is left of the one whose links it took over.
 ///
 /// # Errors
 /// When the ledger cannot be read.
 pub(crate) fn left_behind(store: &Store, record: &Record) -> Result<Option<Record>> {
-    let Some(first) = record.shared_with() else { return Ok(None) };
-    Ok(store.record(first)?.filter(|first| !kernel::lives(&first.holder)))
+    let made_for = record.own().and_then(|own| own.made_for.as_ref());
+    let Some(first) = record.shared_with().or(made_for.map(|made_for| &made_for.container)) else {
+        return Ok(None);
+    };
+    let is_left = |first: &Record| {
+        first.container != record.container
+            && !kernel::lives(&first.holder)
+            && made_for.is_none_or(|made_for| first.made_for() == *made_for)
+    };
+    Ok(store.record(first)?.filter(is_left))
+}
+
+/// Hands over links whose record version 1 has left with the container that has ended, but with the process of one that
+/// uses them; returns true if it was so.
+///
+/// # Errors
+/// As [`hand_over`].
+pub(crate) fn hand_over_of_version_1(context: &Context<'_>, record: &Record) -> Result<bool> {
+    let is_anothers =
+        |own: &Own| own.made_for.as_ref().is_some_and(|made_for| made_for.container == record.container);
+    if !record.own().is_some_and(is_anothers) {
+        return Ok(false);
+    }
+    let others = context.store.records_in(&record.holder.netns)?;
+    let has_its_process =
+        |other: &Record| other.shared_with() == Some(&record.container) && other.holder == record.holder;
+    Ok(others.iter().any(has_its_process) && hand_over(context, record)?.is_none())
 }

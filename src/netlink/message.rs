@@ -50,6 +50,11 @@ pub(crate) fn get_link_in(nsid: i32, ifindex: u32) -> Result<Message> {
     get_links(NlmF::empty(), ifindex, Some(attribute(Ifla::IfNetnsid, nsid)))
 }
 
+/// `ip link show`, in the namespace that the host knows by `nsid`
+pub(crate) fn dump_links_in(nsid: i32) -> Result<Message> {
+    get_links(NlmF::DUMP, 0, Some(attribute(Ifla::IfNetnsid, nsid)))
+}
+
 /// `ip link show`
 pub(crate) fn dump_links() -> Result<Message> {
     get_links(NlmF::DUMP, 0, None)

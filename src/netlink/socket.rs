@@ -97,6 +97,14 @@ impl Socket {
         self.dump(message::dump_links, reply::parse_link)
     }
 
+    /// Returns all links in the namespace that this socket's namespace knows by `nsid`; none if there is no such namespace.
+    pub(crate) fn links_in(&mut self, nsid: i32) -> Result<Vec<Link>> {
+        match self.dump(|| message::dump_links_in(nsid), reply::parse_link) {
+            Err(error) if error.kind() == Kind::Kernel(nix::libc::EINVAL) => Ok(Vec::new()),
+            links => links,
+        }
+    }
+
     /// Returns the addresses of all links.
     pub(crate) fn addresses(&mut self) -> Result<Vec<IpAddr>> {
         let all = self.dump(message::dump_addresses, reply::parse_address)?;

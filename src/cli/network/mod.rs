@@ -107,7 +107,6 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
     repair::recover(&mut context)?;
     loop {
         let locked = context.lock()?;
-        let host = &mut context.host_netlink;
         if !store.has_network(name)? {
             // A command that was killed may have removed the network only.
             cdi::renew(&locked);
@@ -128,10 +127,12 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
             let network = store.network(name).ok();
             locked.remove_network(name)?;
             cdi::renew(&locked);
-            host_access::drop_unneeded(&locked, name, host)?;
-            return network.map_or(Ok(()), |network| parents::drop_unneeded_of(&locked, &network, host));
+            host_access::drop_unneeded(&locked, name, &mut context.host_netlink)?;
+            return network.map_or(Ok(()), |network| {
+                parents::drop_unneeded_of(&locked, &network, &mut context.host_netlink)
+            });
         };
-        if let Some(user) = users.into_iter().find(|user| release::is_in_use(user, host)) {
+        if let Some(user) = users.into_iter().find(|user| release::is_in_use(&mut context, user)) {
             let text = format!("network {name} is in use by container {}", user.container);
             return Err(
                 Error::new(Kind::Taken, text).hint("stop it first; `underlay ps` shows what is attached")
