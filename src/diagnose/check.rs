@@ -129,7 +129,9 @@ fn links(
                 }
                 actual.link = Some(link);
             }
-            differences.extend(compare::attachment(&mark, attached, &actual));
+            // Of the container that has the link, which may not be the one that it was made for.
+            let found = compare::attachment(&mark, attached, &actual).into_iter();
+            differences.extend(found.map(|difference| difference.of(&record.container)));
         }
         Ok(differences)
     })

@@ -9,6 +9,7 @@ use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
+use crate::lifecycle::host_conflicts::Heard;
 use crate::lifecycle::host_reconcile;
 use crate::lifecycle::parents;
 use crate::lifecycle::release::{self, Remaining};
@@ -71,13 +72,12 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
             collected.done.extend(commands);
         }
     }
+    let heard = if dry_run { Heard::default() } else { host_reconcile::probe(context, &mended.records)? };
     let locked = context.lock()?;
-    let host = &mut context.host_netlink;
-    if dry_run
-        || collected.note(host_reconcile::settle(&locked, &context.settings, context.host_netns.get()?, host))
-    {
+    if dry_run || collected.note(host_reconcile::settle(&locked, context, heard)) {
         collected.done.extend(of_host);
     }
+    let host = &mut context.host_netlink;
     for (segment, address) in locked.expire(lifted, dry_run)? {
         collected.done.push(format!("# the quarantine of {address} on link number {segment} is over"));
     }

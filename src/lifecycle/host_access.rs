@@ -18,7 +18,7 @@ use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::Record;
 use crate::ledger::{Locked, Store};
 use crate::lifecycle::context::Context;
-use crate::lifecycle::host_conflicts::{Host, HostProbes};
+use crate::lifecycle::host_conflicts::{Heard, Host, HostProbes};
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::NetworkName;
@@ -89,10 +89,11 @@ pub(crate) fn ensure(
     if pending.attachments().iter().all(|attached| attached.host_link.is_none()) {
         return Ok(());
     }
+    // Before the lock: it may take some seconds.
+    let mut heard = probes.hear()?;
     let locked = context.lock()?;
     let (store, host) = (context.store, &mut context.host_netlink);
-    let (settings, netns) = (&context.settings, context.host_netns.get()?);
-    let mut place = Host { settings, netns, present, probes };
+    let place = Host { settings: &context.settings, netns: context.host_netns.get()?, present };
     for attached in pending.attachments().iter().filter(|attached| attached.host_link.is_some()) {
         let link = store.host_link(&attached.network)?.ok_or_else(|| {
             Error::new(
@@ -105,7 +106,7 @@ pub(crate) fn ensure(
                 let routes = link.open_routes_to(attached, &present.ways);
                 kernel::add_host_routes(&link.name, found.link.ifindex, &routes, host)?;
             }
-            None => make(&locked, &link, pending, &mut place, host)?,
+            None => make(&locked, &link, pending, &place, &mut heard, host)?,
         }
     }
     Ok(())
@@ -122,18 +123,18 @@ pub(crate) fn begin_probes(
 ) -> Result<HostProbes> {
     let used: Vec<_> = pending.attachments().iter().filter(|attached| attached.host_link.is_some()).collect();
     if used.is_empty() {
-        return Ok(HostProbes::new());
+        return Ok(HostProbes::default());
     }
     let (store, host) = (context.store, &mut context.host_netlink);
-    let (settings, netns) = (&context.settings, context.host_netns.get()?);
-    let mut place = Host { settings, netns, present, probes: HostProbes::new() };
+    let place = Host { settings: &context.settings, netns: context.host_netns.get()?, present };
+    let mut probes = HostProbes::default();
     for attached in used {
         let Some(link) = known(store, &attached.network)? else { continue };
         if !found(&link, host)?.is_some_and(|found| found.is_whole(&link)) {
-            place.begin(store, &link, host)?;
+            place.begin(store, &link, &mut probes, host)?;
         }
     }
-    Ok(place.probes)
+    Ok(probes)
 }
 
 /// What would be done on the host for a container that is going to be `record`, and to be reached by `link`.
@@ -170,10 +171,11 @@ fn make(
     locked: &Locked<'_>,
     link: &HostLink,
     first: &Record,
-    place: &mut Host<'_>,
+    place: &Host<'_>,
+    heard: &mut Heard,
     host: &mut Socket,
 ) -> Result<()> {
-    let made = make_link(locked, link, place, host)?;
+    let made = make_link(locked, link, place, heard, host)?;
     let (link, ways) = (&made, &place.present.ways);
     let add = |routes: &[_], host: &mut Socket| match made.ifindex {
         Some(ifindex) => kernel::add_host_routes(&link.name, ifindex, routes, host),
@@ -196,7 +198,8 @@ fn make(
 pub(super) fn make_link(
     locked: &Locked<'_>,
     link: &HostLink,
-    place: &mut Host<'_>,
+    place: &Host<'_>,
+    heard: &mut Heard,
     host: &mut Socket,
 ) -> Result<HostLink> {
     let unfinished = HostLink { ifindex: None, ..link.clone() };
@@ -204,7 +207,7 @@ pub(super) fn make_link(
         locked.write_host_link(&unfinished)?;
     }
     kernel::delete_host_link(&unfinished, host)?;
-    let unfinished = place.settle(locked, &unfinished, host)?;
+    let unfinished = place.settle(locked, &unfinished, heard, host)?;
     let made = kernel::make_host_link(&unfinished, place.netns, host)?;
     let mac = made.mac.filter(|_| link.driver.kind() == Driver::Macvlan);
     Ok(HostLink { ifindex: Some(made.ifindex), mac, ..unfinished })

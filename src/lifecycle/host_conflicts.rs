@@ -21,8 +21,27 @@ use crate::net::driver::Kind as Driver;
 use crate::net::name::NetworkName;
 use crate::netlink::Socket;
 
-/// Probes that are under way, by network.
-pub(crate) type HostProbes = BTreeMap<NetworkName, Probes>;
+/// Probes that are under way, by network, with the addresses that they are for.
+#[derive(Default)]
+pub(crate) struct HostProbes(BTreeMap<NetworkName, (Vec<IpAddr>, Probes)>);
+
+/// What probes have found, by network: for which addresses, and the first that another host has.
+#[derive(Default)]
+pub(crate) struct Heard(BTreeMap<NetworkName, (Vec<IpAddr>, Option<Conflict>)>);
+
+impl HostProbes {
+    /// Waits for the answers. This takes as long as the longest detection, and is not for the time with the lock.
+    ///
+    /// # Errors
+    /// When nothing can be sent or waited for.
+    pub(crate) fn hear(self) -> Result<Heard> {
+        let heard = self.0.into_iter().map(|(network, (addresses, mut probes))| {
+            let conflict = probes.next_conflict()?;
+            Ok((network, (addresses, conflict)))
+        });
+        heard.collect::<Result<_>>().map(Heard)
+    }
+}
 
 /// The host, where links of its own are made.
 pub(crate) struct Host<'a> {
@@ -32,8 +51,6 @@ pub(crate) struct Host<'a> {
     pub netns: &'a NetnsFile,
     /// What it has, and what it must not get in the way of.
     pub present: &'a Present,
-    /// Probes that were begun before.
-    pub probes: HostProbes,
 }
 
 impl Host<'_> {
@@ -42,7 +59,13 @@ impl Host<'_> {
     ///
     /// # Errors
     /// When no probe can be sent.
-    pub(crate) fn begin(&mut self, store: &Store, link: &HostLink, host: &mut Socket) -> Result<()> {
+    pub(crate) fn begin(
+        &self,
+        store: &Store,
+        link: &HostLink,
+        probes: &mut HostProbes,
+        host: &mut Socket,
+    ) -> Result<()> {
         let Some(network) = self.network(store, &link.network)? else { return Ok(()) };
         let Some(parent) = host.link_by_index(link.parent_index)? else { return Ok(()) };
         let (Some(detection), Some(mac)) = (network.detection_on(&parent), parent.mac) else { return Ok(()) };
@@ -50,32 +73,37 @@ impl Host<'_> {
         // The kernel hangs an ipvlan link on what is below the ipvlan link that is its parent.
         let below = if link.driver.kind() == Driver::Ipvlan { link.segment } else { link.parent_index };
         let wire = self.netns.inside(|| PacketSocket::open(below, mac, &link.addresses))?;
-        let mut probes = Probes::default();
-        probes.begin(0, wire, &link.addresses, detection)?;
-        self.probes.insert(link.network.clone(), probes);
+        let mut begun = Probes::default();
+        begun.begin(0, wire, &link.addresses, detection)?;
+        probes.0.insert(link.network.clone(), (link.addresses.clone(), begun));
         Ok(())
     }
 
-    /// Waits for the answers to the probes for the addresses of `link`. Where another host has one of them, the link gets
-    /// another. Returns the link with the addresses that it can have.
+    /// Returns `link` with addresses that no other host has, as far as `heard` tells. For others it probes now.
     ///
     /// # Errors
     /// [`Kind::Taken`] when an address that the network names is another host's, or too many others are.
     pub(crate) fn settle(
-        &mut self,
+        &self,
         locked: &Locked<'_>,
         link: &HostLink,
+        heard: &mut Heard,
         host: &mut Socket,
     ) -> Result<HostLink> {
         let store = locked.store();
         let mut link = link.clone();
         for _ in 0..=MAX_CONFLICTS {
-            if !self.probes.contains_key(&link.network) {
-                self.begin(store, &link, host)?;
-            }
             // Another process may have chosen other addresses since the probes were sent.
-            let Some(mut probes) = self.probes.remove(&link.network) else { return Ok(link) };
-            let Some(conflict) = probes.next_conflict()? else { return Ok(link) };
+            let known = heard.0.remove(&link.network).filter(|(addresses, _)| *addresses == link.addresses);
+            let conflict = match known {
+                Some((_, conflict)) => conflict,
+                None => {
+                    let mut probes = HostProbes::default();
+                    self.begin(store, &link, &mut probes, host)?;
+                    probes.hear()?.0.remove(&link.network).and_then(|(_, conflict)| conflict)
+                }
+            };
+            let Some(conflict) = conflict else { return Ok(link) };
             link = self.replace(locked, link, &conflict, host)?;
         }
         let text = format!("{MAX_CONFLICTS} addresses of network {} were in use on the LAN", link.network);

@@ -1,15 +1,15 @@
 //! The host's own links as the containers that live need them: what `gc` and `boot` make, and delete.
 
-use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
 use crate::escape::shell::Line;
 use crate::ipam;
-use crate::kernel::{self, NetnsFile};
+use crate::kernel;
 use crate::ledger::host_link::HostLink;
 use crate::ledger::record::Record;
 use crate::ledger::{Locked, Records, Store};
+use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access::{drop_unneeded, found, known, make_link};
-use crate::lifecycle::host_conflicts::{Host, HostProbes};
+use crate::lifecycle::host_conflicts::{Heard, Host, HostProbes};
 use crate::netlink::Socket;
 use crate::plan::host::{Changes, HostOp, Present};
 
@@ -75,24 +75,42 @@ fn changes<'a>(
     Ok(Some(changes))
 }
 
+/// Probes for the addresses of those of the host's links that [`settle`] will make, if no container ends until then.
+///
+/// # Errors
+/// When ledger or kernel cannot be read, or no probe can be sent.
+pub(crate) fn probe(context: &mut Context<'_>, records: &[Record]) -> Result<Heard> {
+    let (store, host) = (context.store, &mut context.host_netlink);
+    let present = ipam::reserve::Present::default();
+    let place = Host { settings: &context.settings, netns: context.host_netns.get()?, present: &present };
+    let mut probes = HostProbes::default();
+    for network in store.host_links()? {
+        let Some(link) = known(store, &network)? else { continue };
+        let is_used =
+            records.iter().any(|record| record.uses_host_link(&network) && kernel::lives(&record.holder));
+        let is_needed = is_used || store.keeps_host_link(&link);
+        if is_needed
+            && !found(&link, host).is_ok_and(|found| found.is_some_and(|found| found.is_whole(&link)))
+        {
+            place.begin(store, &link, &mut probes, host)?;
+        }
+    }
+    probes.hear()
+}
+
 /// Makes every one of the host's links such as the containers need it that live.
 ///
 /// # Errors
 /// When one cannot be made so.
-pub(crate) fn settle(
-    locked: &Locked<'_>,
-    settings: &Settings,
-    netns: &NetnsFile,
-    host: &mut Socket,
-) -> Result<()> {
-    let store = locked.store();
+pub(crate) fn settle(locked: &Locked<'_>, context: &mut Context<'_>, mut heard: Heard) -> Result<()> {
+    let (store, host) = (context.store, &mut context.host_netlink);
     let networks = store.host_links()?;
     if networks.is_empty() {
         return Ok(());
     }
     let (on_host, ways) = (host.addresses()?.into_iter().collect(), host.ways()?);
     let present = ipam::reserve::Present { on_host, ways, ..Default::default() };
-    let mut place = Host { settings, netns, present: &present, probes: HostProbes::new() };
+    let place = Host { settings: &context.settings, netns: context.host_netns.get()?, present: &present };
     for network in networks {
         drop_unneeded(locked, &network, host)?;
         let Some(mut link) = known(store, &network)? else { continue };
@@ -105,7 +123,7 @@ pub(crate) fn settle(
         let all_known = !store.is_in_doubt()? && unknown.is_empty();
         let Some(changes) = changes(&link, living.iter().copied(), all_known, host)? else { continue };
         if changes.make {
-            link = make_link(locked, &link, &mut place, host)?;
+            link = make_link(locked, &link, &place, &mut heard, host)?;
         }
         if let Some(ifindex) = link.ifindex {
             kernel::delete_host_routes(&link.name, ifindex, &changes.delete, host)?;

@@ -2,18 +2,20 @@
 //! there holds its addresses, and what is released is there no longer.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command};
 
-use crate::harness::bed::{Bed, Watched, finish, run};
+use crate::harness::bed::{Bed, Netns, Watched, finish, outcome, run};
 use crate::harness::container::Engine::{Bare, Podman};
 use crate::harness::container::{Container, wait};
 use crate::harness::need::Need;
 use crate::harness::podman::{self, podman};
 use crate::harness::rootfs::rootfs;
 use crate::harness::test::{Named, Test};
+use crate::harness::tracer::trace;
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 13] = [
+    let all: [Named; 19] = [
         ("by_a_process::macvlan", &[Need::Macvlan], || by_a_process("macvlan")),
         ("by_a_process::ipvlan", &[Need::Ipvlan], || by_a_process("ipvlan")),
         ("by_a_mount", &[Need::Macvlan], by_a_mount),
@@ -27,6 +29,12 @@ pub fn tests() -> Vec<Test> {
         ("without_poststop", &[Need::Macvlan], without_poststop),
         ("before_it_is_confirmed", &[Need::Macvlan], pending),
         ("by_a_record_of_version_1", &[Need::Macvlan], version_1),
+        ("by_one_that_version_1_handed_over_to", &[Need::Macvlan], handed_over_by_version_1),
+        ("by_one_that_stops_at_the_same_time", &[Need::Macvlan], both_stop),
+        ("with_a_number_of_somebody_else", &[Need::Macvlan], foreign_number),
+        ("seen_from_another_namespace", &[Need::Macvlan], other_host),
+        ("under_another_alias", &[Need::Macvlan], other_alias),
+        ("while_it_is_attached", &[Need::Macvlan], while_attached),
     ];
     all.map(|(name, needs, run)| Test::new(format!("in_use::{name}"), needs, run)).into()
 }
@@ -344,6 +352,140 @@ fn version_1() {
     assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
     web.stop();
     assert_eq!(joiner.links(), NONE);
+    assert_over(&bed);
+}
+
+/// Version 1 left the links with the record of the owner, and gave that the process of one that shares them.
+fn handed_over_by_version_1() {
+    let bed = bed("macvlan", "");
+    let pod = Netns::new("pod");
+    let start = |id| bed.container(Bare, id).networks(ASKED).in_netns(pod.path()).start().unwrap();
+    let (mut web, log) = (start("web"), start("log"));
+    let read = |id: &str| -> serde_json::Value {
+        let path = bed.path("run/containers").join(format!("{id}.json"));
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+    let (had, has) = (read(&web.id)["holder"].clone(), read(&log.id)["holder"].clone());
+    edit(&bed, &web.id, |record| {
+        record["version"] = 1.into();
+        record["marked_as"] = serde_json::json!([had["pid"], had["start_time"]]);
+        record["holder"] = has.clone();
+        record.as_object_mut().unwrap().remove("nsid");
+    });
+    web.kill();
+    let told = web.hook("poststop");
+    assert_eq!((told.code, &*told.stderr), (0, ""));
+    web.forget();
+    let [shown] = bed.ps().try_into().unwrap();
+    assert_eq!(shown["container"], log.id);
+    let web = start("web");
+    assert_eq!(bed.leases().len(), 1, "it shares the links again");
+    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    web.stop();
+    assert!(bed.answers("172.16.86.4"));
+    log.stop();
+    assert!(pod.link("eth0").is_none());
+    assert_over(&bed);
+}
+
+/// One that takes the links over while its own poststop waits gives them back all the same.
+fn both_stop() {
+    let bed = bed("macvlan", "");
+    let pod = Netns::new("pod");
+    let start = |id| bed.container(Bare, id).networks(ASKED).in_netns(pod.path()).start().unwrap();
+    let (mut web, mut log) = (start("web"), start("log"));
+    web.kill();
+    // Its process lives when its poststop begins, and the links become its own meanwhile.
+    std::thread::scope(|scope| {
+        let stops = scope.spawn(|| {
+            let state = log.state_at("poststop");
+            bed.outcome("hook poststop", state)
+        });
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert_eq!(web.hook("poststop").code, 0);
+        wait(|| bed.ps().len() == 1);
+        finish(Command::new("kill").args(["-9", &log.pid.to_string()])).unwrap();
+        let stopped = stops.join().unwrap();
+        assert_eq!((stopped.code, &*stopped.stderr), (0, ""));
+    });
+    log.kill();
+    web.forget();
+    log.forget();
+    assert!(pod.link("eth0").is_none());
+    assert_over(&bed);
+}
+
+/// The number that is asked for is another namespace's, or the container's namespace has one of its own.
+fn foreign_number() {
+    let bed = bed("macvlan", "");
+    for is_its_own in [true, false] {
+        let (pod, other) = (Netns::new("pod"), Netns::new("other"));
+        let number = std::fs::metadata(pod.path()).unwrap().ino() & 0x7fff_ffff;
+        let (netns, number) = if is_its_own { (&pod, 7) } else { (&other, number) };
+        bed.host.ip(&format!("netns set {} {number}", netns.name));
+        let mut web = bed.container(Bare, "web").networks(ASKED).in_netns(pod.path()).start().unwrap();
+        assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+        // Nothing but the number leads to it.
+        let kept = File::open(pod.path()).unwrap();
+        drop(pod);
+        web.kill();
+        assert!(bed.answers("172.16.86.4"));
+        web.stop();
+        assert!(!bed.answers("172.16.86.4"));
+        assert_over(&bed);
+        drop(kept);
+    }
+}
+
+/// A hook that is called in another network namespace than the attach knows no number, and goes by the path.
+fn other_host() {
+    let bed = bed("macvlan", "");
+    let (pod, other) = (Netns::new("pod"), Netns::new("other"));
+    let mut web = bed.container(Bare, "web").networks(ASKED).in_netns(pod.path()).start().unwrap();
+    web.kill();
+    let hook = bed.underlay("hook poststop");
+    // The words after `nsenter --net=…` of the host.
+    let mut command = other.command(hook.get_args().nth(1).unwrap());
+    command.args(hook.get_args().skip(2));
+    let stopped = outcome(&mut command, web.state_at("poststop").as_bytes());
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    web.forget();
+    assert!(pod.link("eth0").is_none());
+    assert_over(&bed);
+}
+
+/// A process in the container has written another alias: what has the leased MAC address is the link all the same.
+fn other_alias() {
+    let bed = bed("macvlan", "");
+    let web = bed.container(Bare, "web").networks(ASKED).start().unwrap();
+    let joiner = Joiner::new(&web);
+    joiner.run("ip", "link set eth0 alias mine");
+    web.stop();
+    assert_eq!(joiner.links(), NONE);
+    assert_over(&bed);
+}
+
+/// A poststop comes while the hook still attaches the container: what it has made by then goes, and what it makes after.
+fn while_attached() {
+    let bed = bed("macvlan", "");
+    let mut web = bed.container(Bare, "web").without_hooks().networks(ASKED).start().unwrap();
+    let joiner = Joiner::new(&web);
+    let create = bed.underlay("hook createRuntime");
+    let mut stopped = None;
+    let state = web.state_at("createRuntime");
+    // The pending record is there when the first frame or message goes out after it; the process is killed then.
+    let traced = trace(&create, state.as_bytes(), |call| {
+        if stopped.is_none() && call.sent().is_some() && !bed.records().is_empty() {
+            web.kill();
+            stopped = Some(bed.outcome("hook poststop", web.state_at("poststop")));
+        }
+        None
+    });
+    assert_ne!(traced.code(), Some(0), "the container is gone");
+    assert_eq!(stopped.unwrap().code, 0);
+    web.forget();
+    assert_eq!(joiner.links(), NONE);
+    bed.run("gc");
     assert_over(&bed);
 }
 
