@@ -183,18 +183,19 @@ fn find(ours: &OurLink, all: &mut Option<Vec<Link>>, inside: &mut Socket) -> Res
 }
 
 /// Carries out as much of the plan of a detach as can be done from the host, whose socket `host` is: deletes the links in
-/// the namespace `nsid`, into which nothing leads. Rules and routes go with the namespace. Returns true if there were any.
+/// the namespace `nsid`, into which nothing leads. Rules and routes go with the namespace. Returns true if
+/// the namespace is there.
 ///
 /// # Errors
 /// As [`detach`].
 pub(crate) fn detach_from_host(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<bool> {
     let mut outcome = Ok(());
-    let found = remaining(plan, nsid, host)?;
-    for link in &found {
+    let (found, is_there) = look(plan, nsid, host)?;
+    for link in found {
         let deleted = single(host, message::delete_link_in(nsid, link.ifindex)?)?;
         outcome = answered(deleted, link.ifindex).and(outcome);
     }
-    outcome.map(|()| !found.is_empty())
+    outcome.map(|()| is_there)
 }
 
 /// The links that `plan`, that of a detach, deletes, as far as they are in the namespace that the host knows by `nsid`.
@@ -202,23 +203,30 @@ pub(crate) fn detach_from_host(plan: &[Removal], nsid: i32, host: &mut Socket) -
 /// # Errors
 /// When the kernel does not tell.
 pub(crate) fn remaining(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<Vec<Link>> {
-    let mut found = Vec::new();
+    look(plan, nsid, host).map(|(found, _)| found)
+}
+
+/// As [`remaining`], and whether there is a link where one was made, ours or not: then the namespace is there.
+fn look(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<(Vec<Link>, bool)> {
+    let (mut found, mut is_there) = (Vec::new(), false);
     // Of an attach that was cut short: its links may have any name.
     let mut all = None;
     for step in plan {
         let Removal::Link(ours) = step else { continue };
-        match ours.ifindex {
-            Some(ifindex) => found.extend(host.link_in(nsid, ifindex)?.filter(|link| is_it(link, ours))),
-            None => {
-                let all = match &mut all {
-                    Some(all) => all,
-                    none => none.insert(host.links_in(nsid)?),
-                };
-                found.extend(all.iter().find(|link| is_ours(link, ours)).cloned());
-            }
+        if let Some(ifindex) = ours.ifindex {
+            let link = host.link_in(nsid, ifindex)?;
+            is_there |= link.is_some();
+            found.extend(link.filter(|link| is_it(link, ours)));
+            continue;
         }
+        let all = match &mut all {
+            Some(all) => all,
+            none => none.insert(host.links_in(nsid)?),
+        };
+        is_there |= !all.is_empty();
+        found.extend(all.iter().find(|link| is_ours(link, ours)).cloned());
     }
-    Ok(found)
+    Ok((found, is_there))
 }
 
 fn delete_persistent(step: &Removal, persistent: &Persistent, inside: &mut Socket) -> Result<()> {
@@ -234,14 +242,9 @@ fn delete_persistent(step: &Removal, persistent: &Persistent, inside: &mut Socke
     }
 }
 
-/// Whether `link`, which has the number that was made, is that link; if not, it is somebody else's. A process in the
-/// container may have changed the mark, but what has the leased MAC address on that parent is the link that has the lease.
+/// Whether `link`, which has the number that was made, is that link; if not, it is somebody else's.
 fn is_it(link: &Link, ours: &OurLink) -> bool {
-    let is_as_made = ours.mac.is_some()
-        && link.mac == ours.mac
-        && link.kind.as_deref() == Some(&ours.kind.to_string())
-        && link.elsewhere.is_some_and(|parent| ours.parents.contains(&parent.ifindex));
-    let is_it = is_as_made || is_ours(link, ours);
+    let is_it = is_ours(link, ours);
     if !is_it {
         log::info!("link {} is not {}, which was made: left alone", link.name, ours.name);
     }
@@ -399,7 +402,7 @@ mod tests {
     fn whose_a_link_is() {
         let mark: Mark = "underlay:web:0:7:8:lan".parse().unwrap();
         let (name, kind) = ("eth0".parse().unwrap(), DriverKind::Macvlan);
-        let made = OurLink { name, ifindex: None, kind, mark: mark.clone(), mac: None, parents: [2, 2] };
+        let made = OurLink { name, ifindex: None, kind, mark: mark.clone() };
         let ours = Link {
             kind: Some("macvlan".to_owned()),
             alias: Some(mark.to_string()),

@@ -10,7 +10,6 @@ use crate::ledger::record::{Attached, Record};
 use crate::net::driver::Kind;
 use crate::net::ipv6::{self, Advertised};
 use crate::net::link_options::{Sysctl, SysctlValue};
-use crate::net::mac::MacAddr;
 use crate::net::mark::Mark;
 use crate::net::name::IfName;
 use crate::net::route::{Route, Table, TableId};
@@ -107,10 +106,6 @@ pub(crate) struct OurLink {
     pub kind: Kind,
     /// The mark that it bears, or whose group it has.
     pub mark: Mark,
-    /// Its own MAC address, which is leased, if it has one.
-    pub mac: Option<MacAddr>,
-    /// Its parent, or what is below that in the kernel.
-    pub parents: [u32; 2],
 }
 
 /// What makes the links of `record`: each is made, addressed, set up, routed. If addresses are probed for, their links are
@@ -178,8 +173,7 @@ pub(crate) fn detach(record: &Record) -> Vec<Removal> {
     for (mark, attached) in record.marked().rev() {
         plan.extend(attached.lasting().map(Removal::Persistent));
         let (name, ifindex, kind) = (attached.ifname.clone(), attached.ifindex, attached.driver.kind());
-        let parents = [attached.parent_index, attached.segment];
-        plan.push(Removal::Link(OurLink { name, ifindex, kind, mark, mac: attached.own_mac(), parents }));
+        plan.push(Removal::Link(OurLink { name, ifindex, kind, mark }));
     }
     plan
 }

@@ -454,14 +454,19 @@ fn other_host() {
     assert_over(&bed);
 }
 
-/// A process in the container has written another alias: what has the leased MAC address is the link all the same.
+/// A process in the container has written another alias, so the link is left alone; then it is a host of the LAN like any
+/// other, whose address no container gets.
 fn other_alias() {
     let bed = bed("macvlan", "");
     let web = bed.container(Bare, "web").networks(ASKED).start().unwrap();
     let joiner = Joiner::new(&web);
     joiner.run("ip", "link set eth0 alias mine");
     web.stop();
-    assert_eq!(joiner.links(), NONE);
+    assert_eq!(joiner.links(), ["eth0"]);
+    bed.assert_nothing_held();
+    let refused = bed.container(Bare, "db").networks(ASKED).start().map(drop).unwrap_err();
+    assert!(refused.contains("address 172.16.86.4 of network pub_net is in use on the LAN"), "{refused}");
+    drop(joiner);
     assert_over(&bed);
 }
 
