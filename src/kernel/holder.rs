@@ -10,7 +10,7 @@ use crate::net::netns::Netns;
 
 /// Whether the process a container is known by still runs. Where that cannot be told, it does: nothing is ever taken
 /// from the living.
-pub(crate) fn lives(holder: &Holder) -> bool {
+pub(crate) fn is_alive(holder: &Holder) -> bool {
     if holder.pid_namespace.is_some() && holder.pid_namespace != pid_namespace() {
         return true;
     }
@@ -74,12 +74,12 @@ mod tests {
         let netns = Netns { device: 0, inode: 0, path: None };
         let (pid, start_time) = (process.pid(), process.start_time());
         let holder = Holder { pid, start_time, pid_namespace: pid_namespace(), netns };
-        assert!(lives(&holder));
-        assert!(!lives(&Holder { start_time: holder.start_time + 1, ..holder.clone() }), "a reused pid");
+        assert!(is_alive(&holder));
+        assert!(!is_alive(&Holder { start_time: holder.start_time + 1, ..holder.clone() }), "a reused pid");
         let dead = Holder { pid: i32::MAX, ..holder };
-        assert!(!lives(&dead));
-        assert!(!lives(&Holder { pid_namespace: None, ..dead.clone() }));
-        assert!(lives(&Holder { pid_namespace: Some(1), ..dead }), "who could tell from here?");
+        assert!(!is_alive(&dead));
+        assert!(!is_alive(&Holder { pid_namespace: None, ..dead.clone() }));
+        assert!(is_alive(&Holder { pid_namespace: Some(1), ..dead }), "who could tell from here?");
         for pid in [0, -1, i32::MAX] {
             assert!(Process::open(pid).is_err());
         }

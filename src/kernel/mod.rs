@@ -18,7 +18,7 @@ mod survey;
 mod sysctl;
 
 pub(crate) use apply::{CreatedLink, attach, detach, detach_from_host, number, remaining, reseal, settle};
-pub(crate) use holder::{is_in, lives};
+pub(crate) use holder::{is_alive, is_in};
 pub(crate) use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};
 pub(crate) use journal::tell_journal;
 pub(crate) use netns::NetnsFile;

@@ -49,7 +49,7 @@ pub(crate) fn keep(store: &Store, record: &Record, before: &Memory) {
         holder(store, segment, claim).is_some_and(|holder| {
             holder.container != record.container
                 && holder.identity() == identity
-                && kernel::lives(&holder.holder)
+                && kernel::is_alive(&holder.holder)
         })
     };
     let shared = record.attachments().iter().any(|attached| {

@@ -134,7 +134,7 @@ fn without_the_dead(
     let mut any = false;
     // A mark is only a way to a record, which must speak of this very namespace: a container can write any mark here, and
     // reaches none elsewhere.
-    for record in store.records_of(netns, left)?.iter().filter(|record| !kernel::lives(&record.holder)) {
+    for record in store.records_of(netns, left)?.iter().filter(|record| !kernel::is_alive(&record.holder)) {
         log::info!("container {} died in this namespace: its links are deleted", record.container);
         release::reclaim(context, record)?;
         any = true;
@@ -187,7 +187,7 @@ impl<'s> Attach<'_, 's> {
                     // Whether the hook that wrote a pending record still runs cannot be told: it is left alone.
                     return if old.is_pending() { Err(cut_short(&old)) } else { Ok(None) };
                 }
-                if kernel::lives(&old.holder) {
+                if kernel::is_alive(&old.holder) {
                     return Err(attached_already(&old));
                 }
                 drop(locked);
@@ -198,7 +198,7 @@ impl<'s> Attach<'_, 's> {
             let wanted = self.wanted(&locked)?;
             host_access::refuse_elsewhere(store, &wanted, &mut self.context.host_netlink)?;
             let subject = Subject { container, identity: identity.as_ref(), holder, avoid_previous };
-            match locked.reserve(subject, &wanted, present, kernel::lives) {
+            match locked.reserve(subject, &wanted, present, kernel::is_alive) {
                 Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !reclaimed => {
                     drop(locked);
                     reclaimed = true;

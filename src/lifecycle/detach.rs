@@ -32,7 +32,7 @@ pub(crate) fn detach(context: &mut Context<'_>, id: &ContainerId) -> Result<Opti
     };
     let Some(record) = record else { return Ok(None) };
     let until = Instant::now() + DYING;
-    while kernel::lives(&record.holder) {
+    while kernel::is_alive(&record.holder) {
         if Instant::now() >= until {
             let pid = record.holder.pid;
             return Err(Error::new(

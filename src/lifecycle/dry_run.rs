@@ -37,7 +37,7 @@ pub(crate) fn preview(
 ) -> Result<Vec<String>> {
     let store = context.store;
     let Admitted { identity, requests } = admitted;
-    if let Some(record) = store.record(container)?.filter(|record| kernel::lives(&record.holder)) {
+    if let Some(record) = store.record(container)?.filter(|record| kernel::is_alive(&record.holder)) {
         return Err(attach::attached_already(&record));
     }
     let host = &mut context.host_netlink;
@@ -75,7 +75,7 @@ pub(crate) fn preview(
     let holder = Holder { pid: 0, start_time: 0, pid_namespace: kernel::pid_namespace(), netns };
     let identity = identity.as_ref();
     let subject = Subject { container, identity, holder: &holder, avoid_previous: false };
-    let (record, host_links) = store.preview(subject, &wanted, &present, kernel::lives)?;
+    let (record, host_links) = store.preview(subject, &wanted, &present, kernel::is_alive)?;
 
     let mut lines: Vec<_> = record.attachments().iter().map(summary).collect();
     part(&mut lines, "on the host", &steps);

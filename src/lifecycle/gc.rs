@@ -54,7 +54,7 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     // A VLAN before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
     let of_host = host_reconcile::review(store, &mended.records, mended.in_doubt, &mut context.host_netlink)?;
-    for record in mended.records.iter().filter(|record| !kernel::lives(&record.holder)) {
+    for record in mended.records.iter().filter(|record| !kernel::is_alive(&record.holder)) {
         let id = &record.container;
         let commands = if shared_netns::is_used(store, record)? {
             vec![format!("# what container {id} was attached to is passed on to one that shares it")]
@@ -92,7 +92,7 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         Err(error) => collected.failed.push(error),
     }
     for name in made {
-        if mended.in_doubt || store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
+        if mended.in_doubt || store.needs_parent(&name, |record| kernel::is_alive(&record.holder))? {
             let Some(left) = parents::left_of(store, &name, host)? else { continue };
             if dry_run || collected.note(parents::sweep(&locked, &name, host)) {
                 collected.done.push(HostOp::DeleteParent(left).to_string());

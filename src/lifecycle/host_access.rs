@@ -61,7 +61,7 @@ pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Sock
         }
         let records = store.records()?.sound;
         let is_reached = |record: &Record| record.attachments().iter().any(|a| !link.routes_to(a).is_empty());
-        let needs = |record: &&Record| is_reached(record) && kernel::lives(&record.holder);
+        let needs = |record: &&Record| is_reached(record) && kernel::is_alive(&record.holder);
         if let Some(user) = records.iter().find(needs) {
             let text = format!(
                 "the host's link of network {} is on parent {}, where container {} needs it, not on {}",
@@ -182,7 +182,7 @@ fn make(
     add(&link.open_routes([first], ways), host)?;
     let others = locked.store().records()?.sound;
     for other in
-        others.iter().filter(|other| other.container != first.container && kernel::lives(&other.holder))
+        others.iter().filter(|other| other.container != first.container && kernel::is_alive(&other.holder))
     {
         // What is wrong with the route to one shall not keep the next from starting.
         if let Err(error) = add(&link.open_routes([other], ways), host) {

@@ -24,7 +24,7 @@ pub(crate) fn review(
     host: &mut Socket,
 ) -> Result<Vec<String>> {
     let mut steps = Vec::new();
-    let living: Vec<_> = records.iter().filter(|record| kernel::lives(&record.holder)).collect();
+    let living: Vec<_> = records.iter().filter(|record| kernel::is_alive(&record.holder)).collect();
     // Who knows what the records need that cannot be read? What is damaged is mended by then.
     let all_known = !in_doubt && !store.records()?.unknown.iter().any(|(_, kind)| kind.is_left_alone());
     for network in store.host_links()? {
@@ -97,7 +97,7 @@ pub(crate) fn settle(
         drop_unneeded(locked, &network, host)?;
         let Some(mut link) = known(store, &network)? else { continue };
         let Records { sound, unknown } = store.records()?;
-        let living: Vec<_> = sound.iter().filter(|record| kernel::lives(&record.holder)).collect();
+        let living: Vec<_> = sound.iter().filter(|record| kernel::is_alive(&record.holder)).collect();
         let is_used = living.iter().any(|record| record.uses_host_link(&network));
         if !is_used && !store.is_in_doubt()? && !store.keeps_host_link(&link) {
             continue;

@@ -51,17 +51,17 @@ pub(crate) fn record(
     host: &mut Socket,
 ) -> Result<Option<Record>> {
     // Of a container that died and one that was made after it by the same name, the latter.
-    let mut lives: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let mut by_process: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for &seen in seen.iter().filter(|seen| seen.alias.mark.container == *id) {
         match holder(known, seen, others) {
             Some((is_alive, holder)) => {
                 let Mark { start_time, pid, .. } = seen.alias.mark;
-                lives.entry((is_alive, start_time, pid)).or_default().push((seen, holder));
+                by_process.entry((is_alive, start_time, pid)).or_default().push((seen, holder));
             }
             None => log::warn!("link {} with the alias {} is not believed", seen.link.name, seen.alias),
         }
     }
-    let Some((_, links)) = lives.pop_last() else { return Ok(None) };
+    let Some((_, links)) = by_process.pop_last() else { return Ok(None) };
     let Some((_, holder)) = links.first().cloned() else { return Ok(None) };
     let mut links: Vec<&SurveyedLink> = links.into_iter().map(|(seen, _)| seen).collect();
     links.sort_by_key(|seen| seen.alias.mark.index);
@@ -107,7 +107,7 @@ fn holder(known: &Known<'_>, seen: &SurveyedLink, others: &[Record]) -> Option<(
     let Mark { pid, start_time, .. } = seen.alias.mark;
     let pid_namespace = kernel::pid_namespace();
     let made_for = Holder { pid, start_time, pid_namespace, netns: seen.netns.clone() };
-    if kernel::lives(&made_for) {
+    if kernel::is_alive(&made_for) {
         match kernel::is_in(&made_for) {
             Ok(is_here) => {
                 let is_its_own = is_here && !others.iter().any(|other| is_same(&other.holder, &made_for));

@@ -60,7 +60,7 @@ fn has_persistent(plan: &[Removal]) -> bool {
 /// Whether the container of `record` lives, or its links are in a namespace that something uses without it: there they
 /// hold their addresses. If that cannot be told, they are in use: nothing is taken from a container that may live.
 pub(crate) fn is_in_use(record: &Record, host: &mut Socket) -> bool {
-    kernel::lives(&record.holder)
+    kernel::is_alive(&record.holder)
         || record.own().is_some()
             && remaining(record, host).map_or_else(
                 |error| {
@@ -185,7 +185,7 @@ pub(crate) fn reclaim_previous(context: &mut Context<'_>, previous: &Hint, paren
 pub(crate) fn reclaim_host_links(context: &mut Context<'_>, record: &Record) -> Result<bool> {
     let mut any = false;
     for (link, users) in host_access::near(context.store, record, &mut context.host_netlink)? {
-        if !users.iter().any(|user| kernel::lives(&user.holder)) {
+        if !users.iter().any(|user| kernel::is_alive(&user.holder)) {
             for user in &users {
                 // The link is in the way as long as one of them stays, and then what was refused is told.
                 if let Err(error) = release(context, user) {

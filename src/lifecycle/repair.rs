@@ -214,7 +214,7 @@ fn records(
 /// one that has less.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Right {
-    lives: bool,
+    is_alive: bool,
     is_named: bool,
     is_remembered: bool,
     less: Reverse<usize>,
@@ -225,7 +225,7 @@ struct Right {
 fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
     let mut listed: BTreeMap<(u32, LeaseKey), (Right, &ContainerId)> = BTreeMap::new();
     for record in &mended.records {
-        let lives = kernel::lives(&record.holder);
+        let is_alive = kernel::is_alive(&record.holder);
         let remembered = match record.is_rebuilt() {
             true => affinity::recall(store, record.identity.as_ref(), &record.container).hints,
             false => Vec::new(),
@@ -237,7 +237,7 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
                 let is_remembered = remembered.iter().any(|(network, hint)| {
                     *network == attached.network && hint.claims().any(|had| had == claim)
                 });
-                let right = Right { lives, is_named, is_remembered, less };
+                let right = Right { is_alive, is_named, is_remembered, less };
                 let first = listed.entry((attached.segment, claim)).or_insert((right, &record.container));
                 if right > first.0 {
                     *first = (right, &record.container);
@@ -246,7 +246,7 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
         }
     }
     let mut steps = Vec::new();
-    for record in mended.records.iter().filter(|record| kernel::lives(&record.holder)) {
+    for record in mended.records.iter().filter(|record| kernel::is_alive(&record.holder)) {
         for attached in record.attachments() {
             for claim in attached.claims() {
                 let segment = attached.segment;

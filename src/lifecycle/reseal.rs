@@ -42,7 +42,7 @@ pub(crate) fn find(records: &[Record], seen: &[SurveyedLink], key: Option<&Key>)
             let link = seen.get(&place(holder.netns.device, holder.netns.inode, ifindex));
             let is_unsealed = |link: &&&SurveyedLink| link.alias.mark == mark && !link.is_proven(key);
             if link.filter(is_unsealed).is_some_and(|seen| is_as_made(attached, &seen.link))
-                && kernel::lives(holder)
+                && kernel::is_alive(holder)
             {
                 found.push(Reseal { mark, holder: holder.clone(), attached: attached.clone(), ifindex });
             }

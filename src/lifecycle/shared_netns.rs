@@ -28,7 +28,7 @@ pub(crate) fn join(
 ) -> Result<Option<Record>> {
     let (store, netns) = (context.store, &target.holder.netns);
     let own = |id: &ContainerId| store.record(id).ok().flatten().filter(|own| own.own().is_some());
-    if let Some(own) = own(&target.container).filter(|own| !kernel::lives(&own.holder)) {
+    if let Some(own) = own(&target.container).filter(|own| !kernel::is_alive(&own.holder)) {
         // It comes again while others use its links: they are theirs by now, and it joins them.
         if is_used(store, &own)? {
             hand_over(context, &own)?;
@@ -44,12 +44,13 @@ pub(crate) fn join(
     let mut near = others.iter().filter(|other| !other.is_pending());
     let Some(first) = near.find(|other| other.gives(requests)) else { return Ok(None) };
     // What a dead container holds alone is being released, or will be.
-    if !kernel::lives(&first.holder) && heir(first, &others).is_none() {
+    if !kernel::is_alive(&first.holder) && heir(first, &others).is_none() {
         return Ok(None);
     }
     let own = store.record(&target.container).ok().flatten();
-    if own.is_some_and(|own| own.own().is_some() || own.holder != target.holder && kernel::lives(&own.holder))
-    {
+    if own.is_some_and(|own| {
+        own.own().is_some() || own.holder != target.holder && kernel::is_alive(&own.holder)
+    }) {
         // It has, or had, links of its own: the attach tells.
         return Ok(None);
     }
@@ -69,9 +70,9 @@ fn heir<'a>(record: &Record, others: &'a [Record]) -> Option<&'a Record> {
         other.container != record.container && other.own().is_some() && other.made_for() == record.made_for()
     };
     let shares = |other: &&Record| other.shared_with() == Some(&record.container);
-    let lives = |other: &&Record| kernel::lives(&other.holder);
+    let is_alive = |other: &&Record| kernel::is_alive(&other.holder);
     let taken_over = others.iter().find(has_taken_over);
-    taken_over.or_else(|| others.iter().filter(shares).find(lives))
+    taken_over.or_else(|| others.iter().filter(shares).find(is_alive))
 }
 
 /// Whether a container that lives uses the links of `record`, and will take them over.
@@ -121,5 +122,5 @@ pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<bool> 
 /// When the ledger cannot be read.
 pub(crate) fn left_behind(store: &Store, record: &Record) -> Result<Option<Record>> {
     let Some(first) = record.shared_with() else { return Ok(None) };
-    Ok(store.record(first)?.filter(|first| !kernel::lives(&first.holder)))
+    Ok(store.record(first)?.filter(|first| !kernel::is_alive(&first.holder)))
 }
