@@ -172,7 +172,7 @@ impl<'s> Attach<'_, 's> {
                     log::warn!("{error}");
                     drop(locked);
                     repaired = true;
-                    repair::mend(self.context, false)?.warn();
+                    repair::repair(self.context, false)?.warn();
                     continue;
                 }
                 // What it said is lost. The runtime has made another container of that id, so it is over.

@@ -25,7 +25,7 @@ pub(crate) fn detach(context: &mut Context<'_>, id: &ContainerId) -> Result<Opti
     let record = match store.record(id) {
         Err(error) if error.kind() == Kind::Damaged => {
             log::warn!("{error}");
-            repair::mend(context, false)?.warn();
+            repair::repair(context, false)?.warn();
             store.record(id)?
         }
         record => record?,

@@ -45,16 +45,17 @@ impl Collected {
 /// When ledger or kernel cannot be read at all.
 pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Result<Collected> {
     let store = context.store;
-    let mended = repair::mend(context, dry_run)?;
-    let done = mended.steps.iter().map(ToString::to_string);
-    let done = done.chain(mended.seals.iter().map(ToString::to_string)).collect();
-    let mut collected = Collected { done, failed: mended.failed };
+    let repaired = repair::repair(context, dry_run)?;
+    let done = repaired.steps.iter().map(ToString::to_string);
+    let done = done.chain(repaired.seals.iter().map(ToString::to_string)).collect();
+    let mut collected = Collected { done, failed: repaired.failed };
     // What a dead container is the last to need goes with it, and is told of all the same.
     let mut made = store.made_parents()?;
     // A VLAN before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
-    let of_host = host_reconcile::review(store, &mended.records, mended.in_doubt, &mut context.host_netlink)?;
-    for record in mended.records.iter().filter(|record| !kernel::is_alive(&record.holder)) {
+    let of_host =
+        host_reconcile::review(store, &repaired.records, repaired.in_doubt, &mut context.host_netlink)?;
+    for record in repaired.records.iter().filter(|record| !kernel::is_alive(&record.holder)) {
         let id = &record.container;
         let commands = if shared_netns::is_used(store, record)? {
             vec![format!("# what container {id} was attached to is passed on to one that shares it")]
@@ -92,7 +93,7 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         Err(error) => collected.failed.push(error),
     }
     for name in made {
-        if mended.in_doubt || store.needs_parent(&name, |record| kernel::is_alive(&record.holder))? {
+        if repaired.in_doubt || store.needs_parent(&name, |record| kernel::is_alive(&record.holder))? {
             let Some(left) = parents::left_of(store, &name, host)? else { continue };
             if dry_run || collected.note(parents::sweep(&locked, &name, host)) {
                 collected.done.push(HostOp::DeleteParent(left).to_string());

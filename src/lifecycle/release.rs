@@ -146,9 +146,9 @@ pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[Wanted]) -> Resu
             context.store.leases(segment)?
         };
         if !leases.orphans.is_empty() || !leases.unknown.is_empty() {
-            let mended = repair::mend(context, false)?;
-            mended.warn();
-            any |= !mended.steps.is_empty();
+            let repaired = repair::repair(context, false)?;
+            repaired.warn();
+            any |= !repaired.steps.is_empty();
         }
         for record in &leases.holders {
             if is_in_use(record, &mut context.host_netlink) {

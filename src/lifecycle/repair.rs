@@ -27,10 +27,10 @@ use crate::netlink::Socket;
 /// Finds again what containers have, if the state folder is lost.
 ///
 /// # Errors
-/// As [`mend`].
+/// As [`repair`].
 pub(crate) fn recover(context: &mut Context<'_>) -> Result<()> {
     if context.store.is_lost()? {
-        mend(context, false)?.warn();
+        repair(context, false)?.warn();
     }
     Ok(())
 }
@@ -39,7 +39,7 @@ pub(crate) fn recover(context: &mut Context<'_>) -> Result<()> {
 ///
 /// # Errors
 /// When kernel or ledger cannot be read. What of it fails is among what is returned.
-pub(crate) fn mend(context: &mut Context<'_>, dry_run: bool) -> Result<Repaired> {
+pub(crate) fn repair(context: &mut Context<'_>, dry_run: bool) -> Result<Repaired> {
     let store = context.store;
     let key = match dry_run {
         true => store.known_key(),
@@ -55,29 +55,29 @@ pub(crate) fn mend(context: &mut Context<'_>, dry_run: bool) -> Result<Repaired>
     // Without the lock: it takes as long as there are namespaces, and who attaches meanwhile has a record first.
     let mut survey = kernel::survey(context.host_netns.get()?)?;
     let locked = context.lock()?;
-    let mut mended = find(&locked, context, &survey, key)?;
+    let mut repaired = find(&locked, context, &survey, key)?;
     // Who was detached meanwhile looks like one whose record is lost: his links go before his record.
-    let doubtful = mended.namespaces();
+    let doubtful = repaired.namespaces();
     if !doubtful.is_empty() {
         survey.look_again(&doubtful, context.host_netns.get()?);
-        mended = find(&locked, context, &survey, key)?;
+        repaired = find(&locked, context, &survey, key)?;
     }
-    let lost = was_lost || mended.has_lost();
+    let lost = was_lost || repaired.has_lost();
     if !dry_run {
-        do_all(&mut mended, &locked);
+        do_all(&mut repaired, &locked);
     }
     let before = store.folder()?.unwrap_or(Folder::Lost);
-    let after = before.recovered(lost, mended.failed.is_empty(), mended.all_found);
-    mended.in_doubt = after != Folder::Whole;
+    let after = before.recovered(lost, repaired.failed.is_empty(), repaired.all_found);
+    repaired.in_doubt = after != Folder::Whole;
     if !dry_run {
         locked.note(after)?;
     }
-    if mended.in_doubt {
+    if repaired.in_doubt {
         log::warn!("not all containers are found: what they may need on the host stays");
     }
     drop(locked);
     if seals {
-        mended.seals = reseal::find(&mended.records, &survey.seen, key);
+        repaired.seals = reseal::find(&repaired.records, &survey.seen, key);
     }
     if let Some(key) = key.filter(|_| !dry_run) {
         // Who ends meanwhile needs none.
@@ -85,9 +85,9 @@ pub(crate) fn mend(context: &mut Context<'_>, dry_run: bool) -> Result<Repaired>
             let done = reseal::apply(seal, key).inspect_err(|error| log::warn!("{seal}: {error}"));
             done.unwrap_or_default()
         };
-        mended.seals.retain(is_done);
+        repaired.seals.retain(is_done);
     }
-    Ok(mended)
+    Ok(repaired)
 }
 
 fn find(
@@ -97,27 +97,27 @@ fn find(
     key: Option<&Key>,
 ) -> Result<Repaired> {
     let Context { store, settings, host_netlink: host, .. } = context;
-    let mut mended = Repaired { all_found: survey.is_whole(), ..Repaired::default() };
+    let mut repaired = Repaired { all_found: survey.is_whole(), ..Repaired::default() };
     let proven: Vec<&SurveyedLink> = survey.seen.iter().filter(|seen| seen.is_proven(key)).collect();
-    records(store, settings, survey, &proven, host, &mut mended)?;
-    mended.all_found &= have_all(&mended.records, survey);
-    leases(store, survey, &mut mended)?;
-    parents(store, host, &mut mended)?;
-    repair_host::host_links(store, host, &mut mended)?;
-    mended.steps.extend(locked.left_over()?.into_iter().map(RepairStep::Remove));
-    Ok(mended)
+    records(store, settings, survey, &proven, host, &mut repaired)?;
+    repaired.all_found &= have_all(&repaired.records, survey);
+    leases(store, survey, &mut repaired)?;
+    parents(store, host, &mut repaired)?;
+    repair_host::host_links(store, host, &mut repaired)?;
+    repaired.steps.extend(locked.left_over()?.into_iter().map(RepairStep::Remove));
+    Ok(repaired)
 }
 
 /// Does what there is to do; what failed is no step then.
-fn do_all(mended: &mut Repaired, locked: &Locked<'_>) {
-    let mut done = Vec::with_capacity(mended.steps.len());
-    for step in mem::take(&mut mended.steps) {
+fn do_all(repaired: &mut Repaired, locked: &Locked<'_>) {
+    let mut done = Vec::with_capacity(repaired.steps.len());
+    for step in mem::take(&mut repaired.steps) {
         match apply(locked, &step) {
             Ok(()) => done.push(step),
-            Err(error) => mended.failed.push(error),
+            Err(error) => repaired.failed.push(error),
         }
     }
-    mended.steps = done;
+    repaired.steps = done;
 }
 
 /// Whether each mark names a container, in its namespace, whose links one of `records` holds.
@@ -160,7 +160,7 @@ fn records(
     survey: &Survey,
     proven: &[&SurveyedLink],
     host: &mut Socket,
-    mended: &mut Repaired,
+    repaired: &mut Repaired,
 ) -> Result<()> {
     let records = store.records()?;
     let known: BTreeSet<_> = records.sound.iter().map(|record| record.container.clone()).collect();
@@ -179,7 +179,7 @@ fn records(
     let is_taken_over = |seen: &&&SurveyedLink| taken_over.contains(&MadeFor::of(&seen.alias.mark));
     let missing = proven.iter().filter(|seen| !is_taken_over(seen)).map(|seen| &seen.alias.mark.container);
     let lost: BTreeSet<_> = damaged.iter().copied().chain(missing).collect();
-    mended.records = records.sound;
+    repaired.records = records.sound;
     let lost: Vec<_> =
         lost.into_iter().filter(|id| !known.contains(*id) && !left_alone.contains(*id)).collect();
     if lost.is_empty() {
@@ -189,7 +189,7 @@ fn records(
     let known = rebuild::Known { store, settings, on_host, survey };
     for id in lost {
         let path = store.record_path(id);
-        let rebuilt = rebuild::record(&known, id, proven, &mended.records, host);
+        let rebuilt = rebuild::record(&known, id, proven, &repaired.records, host);
         // What is wrong with one is no reason to leave the rest: it is not found for now.
         let rebuilt = rebuilt.unwrap_or_else(|error| {
             log::warn!("container {id}: {error}");
@@ -197,11 +197,11 @@ fn records(
         });
         match rebuilt {
             Some(record) => {
-                mended.steps.push(RepairStep::Record(Box::new(record.clone()), path));
-                mended.records.push(record);
+                repaired.steps.push(RepairStep::Record(Box::new(record.clone()), path));
+                repaired.records.push(record);
             }
             None if damaged.contains(id) && survey.is_whole() && !survey.shows(id) => {
-                mended.steps.push(RepairStep::Remove(path));
+                repaired.steps.push(RepairStep::Remove(path));
             }
             None => {}
         }
@@ -222,9 +222,9 @@ struct Right {
 
 /// Leases that records of living containers list and nobody has; then those that no record lists, but for those of
 /// containers that may be where nobody could look.
-fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
+fn leases(store: &Store, survey: &Survey, repaired: &mut Repaired) -> Result<()> {
     let mut listed: BTreeMap<(u32, LeaseKey), (Right, &ContainerId)> = BTreeMap::new();
-    for record in &mended.records {
+    for record in &repaired.records {
         let is_alive = kernel::is_alive(&record.holder);
         let remembered = match record.is_rebuilt() {
             true => affinity::recall(store, record.identity.as_ref(), &record.container).hints,
@@ -246,7 +246,7 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
         }
     }
     let mut steps = Vec::new();
-    for record in mended.records.iter().filter(|record| kernel::is_alive(&record.holder)) {
+    for record in repaired.records.iter().filter(|record| kernel::is_alive(&record.holder)) {
         for attached in record.attachments() {
             for claim in attached.claims() {
                 let segment = attached.segment;
@@ -263,7 +263,7 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
             let may_live = || -> Result<bool> {
                 let Some(id) = store.leased_to(segment, claim)? else { return Ok(false) };
                 let is_seen = !survey.is_whole() || survey.shows(&id);
-                Ok(is_seen && mended.records.iter().all(|record| record.container != id))
+                Ok(is_seen && repaired.records.iter().all(|record| record.container != id))
             };
             let is_left_alone = || -> Result<bool> {
                 let Some(id) = store.leased_to(segment, claim)? else { return Ok(false) };
@@ -275,13 +275,13 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
             }
         }
     }
-    mended.steps.extend(steps);
+    repaired.steps.extend(steps);
     Ok(())
 }
 
 /// Parents that bear our mark and are not written down; and what is written of parents that are gone and cannot be
 /// read.
-fn parents(store: &Store, host: &mut Socket, mended: &mut Repaired) -> Result<()> {
+fn parents(store: &Store, host: &mut Socket, repaired: &mut Repaired) -> Result<()> {
     let written: BTreeSet<IfName> = store.made_parents()?.into_iter().collect();
     let unread = |name: &IfName| match store.made_parent(name) {
         Err(error) if error.kind() == Kind::Damaged => Ok(true),
@@ -290,7 +290,7 @@ fn parents(store: &Store, host: &mut Socket, mended: &mut Repaired) -> Result<()
     };
     for name in &written {
         if unread(name)? && host.link(name)?.is_none_or(|link| !link.is_made_parent()) {
-            mended.steps.push(RepairStep::Remove(store.parent_path(name)));
+            repaired.steps.push(RepairStep::Remove(store.parent_path(name)));
         }
     }
     let links = host.links()?;
@@ -305,7 +305,7 @@ fn parents(store: &Store, host: &mut Socket, mended: &mut Repaired) -> Result<()
         let path = store.parent_path(&name);
         let ifindex = Some(link.ifindex);
         let parent = MadeParent { version: VERSION, name, recipe, born_as, ifindex };
-        mended.steps.push(RepairStep::Parent(parent, path));
+        repaired.steps.push(RepairStep::Parent(parent, path));
     }
     Ok(())
 }

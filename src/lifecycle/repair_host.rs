@@ -15,7 +15,7 @@ use crate::netlink::Socket;
 
 /// The host's links that bear our mark and are not written down, what is written of links that are gone and cannot be
 /// read, and the leases of those that are known.
-pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Repaired) -> Result<()> {
+pub(crate) fn host_links(store: &Store, host: &mut Socket, repaired: &mut Repaired) -> Result<()> {
     let links = host.links()?;
     let marked = |network: &NetworkName| {
         let mark = host_link::mark(network);
@@ -29,7 +29,7 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Repaired
             Ok(link) => sound.extend(link),
             Err(error) if error.kind().is_left_alone() => {}
             Err(error) if error.kind() == Kind::Damaged && marked(&network).is_none() => {
-                mended.steps.push(RepairStep::Remove(store.host_link_path(&network)));
+                repaired.steps.push(RepairStep::Remove(store.host_link_path(&network)));
             }
             Err(error) if error.kind() == Kind::Damaged => continue,
             Err(error) => return Err(error),
@@ -40,7 +40,7 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Repaired
         let Some(link) = marked(&network) else { continue };
         if let Some(link) = rebuild(store, &network, link, host)? {
             let path = store.host_link_path(&network);
-            mended.steps.push(RepairStep::HostLink(Box::new(link.clone()), path));
+            repaired.steps.push(RepairStep::HostLink(Box::new(link.clone()), path));
             sound.push(link);
         }
     }
@@ -49,8 +49,10 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Repaired
             let (segment, network) = (link.segment, link.network.clone());
             if matches!(store.holding(segment, claim)?, Holding::Nobody) {
                 let path = store.lease_path(segment, claim);
-                mended.steps.retain(|step| !matches!(step, RepairStep::Remove(removed) if *removed == path));
-                mended.steps.push(RepairStep::HostLease(segment, claim, network, path));
+                repaired
+                    .steps
+                    .retain(|step| !matches!(step, RepairStep::Remove(removed) if *removed == path));
+                repaired.steps.push(RepairStep::HostLease(segment, claim, network, path));
             }
         }
     }

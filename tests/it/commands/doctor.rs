@@ -66,7 +66,7 @@ fn ids_of(findings: &[Value]) -> Vec<String> {
 
 /// Runs a command of the doctor's as its reader would: in a shell on the host, `underlay` being this one.
 #[track_caller]
-fn mend(bed: &Bed, command: &str) {
+fn fix(bed: &Bed, command: &str) {
     let bin = bed.path("bin");
     if !bin.exists() {
         fs::create_dir(&bin).unwrap();
@@ -81,14 +81,14 @@ fn mend(bed: &Bed, command: &str) {
     assert_eq!(done.code, 0, "{command}: {done:?}");
 }
 
-/// Asserts that exactly `expected` is found, and that the commands named mend it all; returns the first sentence.
+/// Asserts that exactly `expected` is found, and that the named commands fix it all; returns the first sentence.
 #[track_caller]
 fn found_and_mended(bed: &Bed, expected: &[&str]) -> String {
     let found = findings(bed);
     assert_eq!(ids_of(&found), expected, "{found:#?}");
     let mine = found.iter().filter(|finding| finding["id"] != "kernel-module");
     for command in mine.clone().map(|finding| finding["command"].as_str()) {
-        mend(bed, command.unwrap_or_else(|| panic!("{found:#?} has no command")));
+        fix(bed, command.unwrap_or_else(|| panic!("{found:#?} has no command")));
     }
     assert_eq!(ids(bed), [""; 0], "after {found:#?}");
     mine.clone().next().unwrap()["what"].as_str().unwrap().to_owned()
@@ -141,7 +141,7 @@ fn link_types() {
 fn parents() {
     let bed = Bed::new();
     assert_eq!(ids(&bed), ["no-network"]);
-    mend(&bed, "underlay network create --subnet 172.16.86.0/24 -o parent=eth0 -o mtu=1400 lan");
+    fix(&bed, "underlay network create --subnet 172.16.86.0/24 -o parent=eth0 -o mtu=1400 lan");
     assert_eq!(ids(&bed), [""; 0]);
     bed.host.ip("link set eth0 down");
     assert_eq!(found_and_mended(&bed, &["parent-down"]), "parent link eth0 is down");
@@ -245,7 +245,7 @@ fn files() {
         assert_eq!(what, format!("{} belongs to user 1000, not to root", path.display()));
         assert_eq!(fs::metadata(&path).unwrap().permissions(), before);
     }
-    // What stands in a file is mended in an editor.
+    // What stands in a file is fixed in an editor.
     define(&bed, "bad", r#""driver": "macvlan", "mtuu": 5"#);
     bed.configure("underlay.json", "{");
     let found = findings(&bed);
@@ -283,14 +283,14 @@ fn the_ledger() {
     let finding = found.iter().find(|finding| finding["id"] == "state-dir").unwrap();
     assert!(!state.exists(), "looking makes nothing");
     let command = finding["command"].as_str().unwrap();
-    let mended = format!("{command} && {doctor}");
-    let page = outcome(bed.host.command("unshare").args(["--mount", "sh", "-c", &mended]), b"");
+    let fixed = format!("{command} && {doctor}");
+    let page = outcome(bed.host.command("unshare").args(["--mount", "sh", "-c", &fixed]), b"");
     let well = ["kernel", "networks", "parents", "containers", "hooks", "docker", "state"];
     let well: String = well.map(|subject| format!("{subject}: all is well\n")).concat();
     assert_eq!((page.code, page.stdout, page.stderr), (0, well, String::new()));
 }
 
-/// What no command mends is over when its cause is.
+/// A finding that no command fixes ends with its cause.
 fn the_ledger_unread() {
     let bed = Bed::with_pub_net("macvlan", "");
     let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
@@ -438,7 +438,7 @@ fn modules() {
     fs::write(helper, before.trim()).unwrap();
     assert_eq!(found.len(), 1, "{found:#?}");
     assert_eq!(found[0]["what"], format!("kernel {} has no ipvlan links", release.trim()));
-    mend(&bed, found[0]["command"].as_str().unwrap());
+    fix(&bed, found[0]["command"].as_str().unwrap());
     assert_eq!(findings(&bed), [Value::Null; 0]);
 }
 
