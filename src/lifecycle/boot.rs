@@ -54,7 +54,7 @@ fn prepare(context: &mut Context<'_>, name: &NetworkName) -> Result<Vec<String>>
     // As an attach does: a parent that is there must be fit, too.
     parents::find(&network, host)?;
     host_access::refuse_foreign(&network, host)?;
-    let (_, steps) = parents::foresee(&network, host)?;
+    let (_, steps) = parents::preview(&network, host)?;
     let parent = parents::ensure(&locked, &network, host)?;
     host_access::keep(&locked, &network, &parent)?;
     Ok(steps.iter().map(ToString::to_string).collect())

@@ -47,7 +47,7 @@ pub(crate) fn preview(
     for AttachmentRequest { network, .. } in requests {
         let (link, made) = match found.get(&network.parent) {
             Some(link) => (link.clone(), Vec::new()),
-            None => parents::foresee(network, host)?,
+            None => parents::preview(network, host)?,
         };
         links.push(link);
         steps.extend(made.into_iter().filter(|op| !steps.contains(op)).collect::<Vec<_>>());
@@ -82,7 +82,7 @@ pub(crate) fn preview(
     part(&mut lines, "in the container's network namespace", &in_container(&record));
     let mut on_host = Vec::new();
     for link in &host_links {
-        on_host.extend(host_access::foresee(link, &record, &present.ways, host)?);
+        on_host.extend(host_access::preview(link, &record, &present.ways, host)?);
     }
     part(&mut lines, "on the host", &on_host);
     Ok(lines)

@@ -54,7 +54,7 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     // A VLAN before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
     let of_host =
-        host_reconcile::review(store, &repaired.records, repaired.in_doubt, &mut context.host_netlink)?;
+        host_reconcile::preview(store, &repaired.records, repaired.in_doubt, &mut context.host_netlink)?;
     for record in repaired.records.iter().filter(|record| !kernel::is_alive(&record.holder)) {
         let id = &record.container;
         let commands = if shared_netns::is_used(store, record)? {

@@ -140,7 +140,7 @@ pub(crate) fn begin_probes(
 ///
 /// # Errors
 /// When somebody else's link has its name.
-pub(crate) fn foresee(
+pub(crate) fn preview(
     link: &HostLink,
     record: &Record,
     ways: &Ways,

@@ -17,7 +17,7 @@ use crate::plan::host::{Changes, HostOp, Present};
 ///
 /// # Errors
 /// When ledger or kernel cannot be read.
-pub(crate) fn review(
+pub(crate) fn preview(
     store: &Store,
     records: &[Record],
     in_doubt: bool,

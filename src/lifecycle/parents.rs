@@ -60,14 +60,14 @@ pub(crate) fn ensure(locked: &Locked<'_>, network: &Network, host: &mut Socket) 
 ///
 /// # Errors
 /// As [`find`].
-pub(crate) fn foresee(network: &Network, host: &mut Socket) -> Result<(Link, Vec<HostOp>)> {
+pub(crate) fn preview(network: &Network, host: &mut Socket) -> Result<(Link, Vec<HostOp>)> {
     let mut steps = Vec::new();
-    let link = foresee_link(&network.parent, network.recipe()?, &mut steps, host)?;
+    let link = preview_link(&network.parent, network.recipe()?, &mut steps, host)?;
     network.check_parent(&link)?;
     Ok((link, steps))
 }
 
-fn foresee_link(
+fn preview_link(
     name: &IfName,
     recipe: Option<ParentSpec>,
     steps: &mut Vec<HostOp>,
@@ -78,7 +78,7 @@ fn foresee_link(
     }
     let recipe = recipe.ok_or_else(|| missing(name))?;
     let base = match recipe.base() {
-        Some(base) => Some(foresee_link(base, ParentSpec::of_name(base)?, steps, host)?),
+        Some(base) => Some(preview_link(base, ParentSpec::of_name(base)?, steps, host)?),
         None => None,
     };
     steps.push(HostOp::MakeParent { name: name.clone(), recipe: recipe.clone() });
