@@ -126,11 +126,11 @@ fn bears(link: &Link, mark: &Mark) -> bool {
     alias.is_some_and(|alias| alias.mark == *mark)
 }
 
-/// Does what is left to do to a link that was made: the plan of [`plan::settle`](crate::plan::settle).
+/// Does what is left to do to a link that was made: the plan of [`plan::finish`](crate::plan::finish).
 ///
 /// # Errors
 /// That of the first step that failed.
-pub(crate) fn settle(steps: &[Configure], link: &CreatedLink, inside: &mut Socket) -> Result<()> {
+pub(crate) fn finish(steps: &[Configure], link: &CreatedLink, inside: &mut Socket) -> Result<()> {
     configure(link.ifindex, steps, |_| None, inside)
 }
 

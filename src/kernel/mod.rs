@@ -17,7 +17,7 @@ mod status;
 mod survey;
 mod sysctl;
 
-pub(crate) use apply::{CreatedLink, attach, detach, detach_from_host, number, remaining, reseal, settle};
+pub(crate) use apply::{CreatedLink, attach, detach, detach_from_host, finish, number, remaining, reseal};
 pub(crate) use holder::{is_alive, is_in};
 pub(crate) use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};
 pub(crate) use journal::tell_journal;

@@ -280,7 +280,7 @@ impl<'s> Attach<'_, 's> {
         let (plan, host) = (plan::attach(record), &mut context.host_netlink);
         let (made, nsid) = kernel::attach(&plan, key.ok(), host, inside, &self.target.netns)?;
         if record.is_probed() {
-            probing.settle(record, &made, probes, inside)?;
+            probing.resolve_conflicts(record, &made, probes, inside)?;
         }
         host_access::ensure(self.context, record, present, host_probes)?;
         confirm(record, &made, nsid);

@@ -62,7 +62,7 @@ impl Probing<'_, '_> {
     /// # Errors
     /// When an address that was asked for is somebody else's, or none can be found that is not. `record` is what the
     /// ledger says.
-    pub(crate) fn settle(
+    pub(crate) fn resolve_conflicts(
         &mut self,
         record: &mut Record,
         made: &[CreatedLink],
@@ -82,7 +82,7 @@ impl Probing<'_, '_> {
             self.resolve(record, &conflict, &mut probes, &mut conflicts)?;
         }
         for (index, (attached, made)) in record.attachments().iter().zip(made).enumerate() {
-            kernel::settle(&plan::settle(attached), made, inside)?;
+            kernel::finish(&plan::finish(attached), made, inside)?;
             if let Some(socket) = probes.socket(index).filter(|_| attached.announcements > 0) {
                 addresses(attached).into_iter().for_each(|address| socket.announce(address));
             }

@@ -76,7 +76,12 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     let locked = context.lock()?;
     let host = &mut context.host_netlink;
     if dry_run
-        || collected.note(host_reconcile::settle(&locked, &context.settings, context.host_netns.get()?, host))
+        || collected.note(host_reconcile::reconcile(
+            &locked,
+            &context.settings,
+            context.host_netns.get()?,
+            host,
+        ))
     {
         collected.done.extend(of_host);
     }

@@ -204,7 +204,7 @@ pub(super) fn make_link(
         locked.write_host_link(&unfinished)?;
     }
     kernel::delete_host_link(&unfinished, host)?;
-    let unfinished = place.settle(locked, &unfinished, host)?;
+    let unfinished = place.resolve_conflicts(locked, &unfinished, host)?;
     let made = kernel::make_host_link(&unfinished, place.netns, host)?;
     let mac = made.mac.filter(|_| link.driver.kind() == Driver::Macvlan);
     Ok(HostLink { ifindex: Some(made.ifindex), mac, ..unfinished })
@@ -251,7 +251,7 @@ pub(crate) fn drop_unneeded_of(locked: &Locked<'_>, record: &Record, host: &mut 
 }
 
 /// Has the host's link of `network` on `parent` stay from now on, with or without containers, if the definition names
-/// all its addresses: [`settle`] makes it. One whose addresses are picked comes with the first container: picked
+/// all its addresses: [`host_reconcile::reconcile`] makes it. One whose addresses are picked comes with the first container: picked
 /// before, they could be what a container had before the reboot.
 ///
 /// # Errors

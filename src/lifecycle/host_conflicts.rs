@@ -61,7 +61,7 @@ impl Host<'_> {
     ///
     /// # Errors
     /// [`Kind::Taken`] when an address that the network names is another host's, or too many others are.
-    pub(crate) fn settle(
+    pub(crate) fn resolve_conflicts(
         &mut self,
         locked: &Locked<'_>,
         link: &HostLink,

@@ -13,7 +13,7 @@ use crate::lifecycle::host_conflicts::{Host, HostProbes};
 use crate::netlink::Socket;
 use crate::plan::host::{Changes, HostOp, Present};
 
-/// What [`settle`] will do when the dead among `records` have been taken back, as commands that do the same.
+/// What [`reconcile`] will do when the dead among `records` have been taken back, as commands that do the same.
 ///
 /// # Errors
 /// When ledger or kernel cannot be read.
@@ -79,7 +79,7 @@ fn changes<'a>(
 ///
 /// # Errors
 /// When one cannot be made so.
-pub(crate) fn settle(
+pub(crate) fn reconcile(
     locked: &Locked<'_>,
     settings: &Settings,
     netns: &NetnsFile,

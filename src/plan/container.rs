@@ -109,7 +109,7 @@ pub(crate) struct OurLink {
 }
 
 /// What makes the links of `record`: each is made, addressed, set up, routed. If addresses are probed for, their links are
-/// made and set up without them, and [`settle`] does the rest.
+/// made and set up without them, and [`finish`] does the rest.
 pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
     let link = |(mark, attached): (Mark, &Attached)| {
         let create = CreateLink::of(attached, mark.group());
@@ -138,7 +138,7 @@ pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
 }
 
 /// What is left to do for `attached`, one of a record whose addresses have been probed for: routes depend on them all.
-pub(crate) fn settle(attached: &Attached) -> Vec<Configure> {
+pub(crate) fn finish(attached: &Attached) -> Vec<Configure> {
     let addresses = addresses(attached).filter(|_| attached.detection.is_some());
     addresses.chain(routes(attached)).collect()
 }
@@ -344,9 +344,9 @@ mod tests {
             plan[6..],
             ["ip addr add 10.1.0.0/31 dev eth1", "ip link set eth1 alias underlay:web:1:7:8:san up",]
         );
-        let settled: Vec<_> = record.attachments().iter().map(|attached| each(&settle(attached))).collect();
+        let finished: Vec<_> = record.attachments().iter().map(|attached| each(&finish(attached))).collect();
         assert_eq!(
-            settled[0],
+            finished[0],
             [
                 "ip addr add 10.0.0.9/24 brd 10.0.0.255 dev eth0",
                 "ip addr add 2001:db8::9/64 dev eth0 nodad",
@@ -355,7 +355,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            settled[1],
+            finished[1],
             [
                 "ip route add 10.2.0.0/16 metric 7 dev eth1",
                 "ip route add blackhole 10.9.0.0/16 protocol 117",
