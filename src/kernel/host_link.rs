@@ -23,20 +23,20 @@ use crate::plan::CreateLink;
 use crate::plan::host::HostOp;
 
 /// Makes `link` on the host, with its addresses, marked and up; what is left of it goes first. It bears its own name
-/// only when it is marked, so that a link of that name without the mark is never ours. `home` is the host's namespace.
+/// only when it is marked, so that a link of that name without the mark is never ours. `host_netns` is the host's namespace.
 ///
 /// # Errors
 /// The link is gone again.
-pub(crate) fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<Link> {
+pub(crate) fn make_host_link(link: &HostLink, host_netns: &NetnsFile, host: &mut Socket) -> Result<Link> {
     log::debug!("{}", HostOp::MakeLink(Box::new(link.clone())));
     delete_host_link(link, host)?;
     refuse_taken(link, host)?;
     let create = CreateLink::of_host(link);
     let born = create.named(link.born_as.clone());
-    if let Some(refusal) = single(host, message::create_link(&born, home.as_fd())?)? {
+    if let Some(refusal) = single(host, message::create_link(&born, host_netns.as_fd())?)? {
         return Err(explain::create_link(&create, &refusal));
     }
-    let made = finish(link, home, host);
+    let made = finish(link, host_netns, host);
     if made.is_err() {
         if let Err(error) = delete_host_link(link, host) {
             log::warn!("{} was made and could not be deleted: {error}", link.name);
@@ -45,11 +45,11 @@ pub(crate) fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socke
     made
 }
 
-fn finish(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<Link> {
+fn finish(link: &HostLink, host_netns: &NetnsFile, host: &mut Socket) -> Result<Link> {
     let gone = || Error::input(format!("{} was made and is gone", link.name));
     let Link { ifindex, .. } = host.link(&link.born_as)?.ok_or_else(gone)?;
     // The thread of a hook is in the container's namespace, and /proc/sys with it.
-    home.inside(|| behave(&link.sysctls(&link.born_as)))?;
+    host_netns.inside(|| behave(&link.sysctls(&link.born_as)))?;
     for &address in &link.addresses {
         add_address(link, ifindex, address, host)?;
     }

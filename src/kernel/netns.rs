@@ -50,13 +50,13 @@ impl NetnsFile {
         Self::open(path, |(device, _)| device == of_namespaces)
     }
 
-    /// The namespace with the inode `inode`, which the kernel names it by, if that is what `path` leads to; `home` is
+    /// The namespace with the inode `inode`, which the kernel names it by, if that is what `path` leads to; `host_netns` is
     /// any other.
     ///
     /// # Errors
     /// When that cannot be told.
-    pub(super) fn known(path: &Path, inode: u64, home: &Self) -> Result<Option<Self>> {
-        let known = (home.identity.0, inode);
+    pub(super) fn known(path: &Path, inode: u64, host_netns: &Self) -> Result<Option<Self>> {
+        let known = (host_netns.identity.0, inode);
         Self::open(path, |found| found == known)
     }
 

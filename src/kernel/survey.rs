@@ -72,18 +72,18 @@ enum Keeper {
     Process(PathBuf),
 }
 
-/// Looks into all namespaces that a process is in or a mount keeps, into one after the other. `home` is the host's.
+/// Looks into all namespaces that a process is in or a mount keeps, into one after the other. `host_netns` is the host's.
 ///
 /// One that cannot be read is warned of and left alone: who made it may have meant just that.
 ///
 /// # Errors
 /// When the kernel does not tell which there are.
-pub(crate) fn survey(home: &NetnsFile) -> Result<Survey> {
+pub(crate) fn survey(host_netns: &NetnsFile) -> Result<Survey> {
     let (mut namespaces, is_listed) = namespaces()?;
-    namespaces.remove(&home.inode());
+    namespaces.remove(&host_netns.inode());
     let all = namespaces.keys().copied().collect();
     let mut survey = Survey { seen: Vec::new(), namespaces, is_listed, unread: BTreeSet::new() };
-    survey.look_again(&all, home);
+    survey.look_again(&all, host_netns);
     Ok(survey)
 }
 
@@ -130,11 +130,11 @@ impl Survey {
     }
 
     /// Looks once more into the namespaces with these inodes, and forgets what was seen there.
-    pub(crate) fn look_again(&mut self, inodes: &BTreeSet<u64>, home: &NetnsFile) {
+    pub(crate) fn look_again(&mut self, inodes: &BTreeSet<u64>, host_netns: &NetnsFile) {
         self.seen.retain(|seen| !inodes.contains(&seen.netns.inode));
         for &inode in inodes {
             self.unread.remove(&inode);
-            match look(inode, self.namespaces.get(&inode).map_or(&[], Vec::as_slice), home) {
+            match look(inode, self.namespaces.get(&inode).map_or(&[], Vec::as_slice), host_netns) {
                 Ok(seen) => self.seen.extend(seen),
                 Err(error) => {
                     let error = error.within(format!("network namespace net:[{inode}]"));
@@ -147,14 +147,14 @@ impl Survey {
 }
 
 /// The marked links of a namespace; none if it is gone meanwhile.
-fn look(inode: u64, keepers: &[Keeper], home: &NetnsFile) -> Result<Vec<SurveyedLink>> {
+fn look(inode: u64, keepers: &[Keeper], host_netns: &NetnsFile) -> Result<Vec<SurveyedLink>> {
     let mut outcome = Ok(Vec::new());
     for keeper in keepers {
         let (Keeper::Mount(path) | Keeper::Process(path)) = keeper;
-        match NetnsFile::known(path, inode, home) {
+        match NetnsFile::known(path, inode, host_netns) {
             Ok(Some(netns)) => {
                 let kept = matches!(keeper, Keeper::Mount(_)).then_some(path.as_path());
-                return netns.inside(|| marked(&netns, kept, home));
+                return netns.inside(|| marked(&netns, kept, host_netns));
             }
             Ok(None) => {}
             Err(error) => outcome = Err(error),
@@ -164,7 +164,7 @@ fn look(inode: u64, keepers: &[Keeper], home: &NetnsFile) -> Result<Vec<Surveyed
 }
 
 /// The marked links of the namespace this thread is in.
-fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Vec<SurveyedLink>> {
+fn marked(netns: &NetnsFile, path: Option<&Path>, host_netns: &NetnsFile) -> Result<Vec<SurveyedLink>> {
     if has_loopback_alone()? {
         return Ok(Vec::new());
     }
@@ -175,8 +175,8 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Ve
         return Ok(Vec::new());
     }
     // Only who has a link of the host's makes others with parents there.
-    let home = inside.nsid(home)?;
-    marked.retain(|(_, parent, _)| Some(parent.nsid) == home);
+    let host_netns = inside.nsid(host_netns)?;
+    marked.retain(|(_, parent, _)| Some(parent.nsid) == host_netns);
     if marked.len() > MOST_LINKS {
         return Err(Error::input(format!("more than {MOST_LINKS} links bear marks of containers")));
     }
