@@ -254,7 +254,7 @@ impl<'s> Attach<'_, 's> {
         }
         let dropped = self.context.lock().and_then(|locked| {
             let host = &mut self.context.host_netlink;
-            made.try_for_each(|network| parents::drop_unneeded_of(&locked, network, host))
+            made.try_for_each(|network| parents::delete_unused_of(&locked, network, host))
         });
         if let Err(error) = dropped {
             log::warn!("{error}");

@@ -105,7 +105,7 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
             }
             continue;
         }
-        if dry_run || collected.note(parents::drop_unneeded(&locked, &name, host)) {
+        if dry_run || collected.note(parents::delete_unused(&locked, &name, host)) {
             collected.done.push(HostOp::DeleteParent(name).to_string());
         }
     }

@@ -79,7 +79,7 @@ pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Sock
 /// that would change where the host's packets go.
 ///
 /// # Errors
-/// When a link or route cannot be made; what was made is left for [`close`] and [`drop_unneeded`].
+/// When a link or route cannot be made; what was made is left for [`close`] and [`delete_unused`].
 pub(crate) fn ensure(
     context: &mut Context<'_>,
     pending: &Record,
@@ -245,9 +245,9 @@ pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> 
 ///
 /// # Errors
 /// When one cannot be deleted: it stays in the ledger.
-pub(crate) fn drop_unneeded_of(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> Result<()> {
+pub(crate) fn delete_unused_of(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> Result<()> {
     let used = record.attachments().iter().filter(|attached| attached.host_link.is_some());
-    used.map(|attached| &attached.network).try_for_each(|network| drop_unneeded(locked, network, host))
+    used.map(|attached| &attached.network).try_for_each(|network| delete_unused(locked, network, host))
 }
 
 /// Has the host's link of `network` on `parent` stay from now on, with or without containers, if the definition names
@@ -274,7 +274,7 @@ pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Res
 ///
 /// # Errors
 /// When it cannot be deleted: it stays in the ledger.
-pub(crate) fn drop_unneeded(locked: &Locked<'_>, network: &NetworkName, host: &mut Socket) -> Result<()> {
+pub(crate) fn delete_unused(locked: &Locked<'_>, network: &NetworkName, host: &mut Socket) -> Result<()> {
     let store = locked.store();
     let Some(link) = known(store, network)? else { return Ok(()) };
     if store.is_in_doubt()? || store.keeps_host_link(&link) || store.needs_host_link(network)? {

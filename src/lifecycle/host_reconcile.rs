@@ -8,7 +8,7 @@ use crate::kernel::{self, NetnsFile};
 use crate::ledger::host_link::HostLink;
 use crate::ledger::record::Record;
 use crate::ledger::{Locked, Records, Store};
-use crate::lifecycle::host_access::{drop_unneeded, found, known, make_link};
+use crate::lifecycle::host_access::{delete_unused, found, known, make_link};
 use crate::lifecycle::host_conflicts::{Host, HostProbes};
 use crate::netlink::Socket;
 use crate::plan::host::{Changes, HostOp, Present};
@@ -94,7 +94,7 @@ pub(crate) fn reconcile(
     let present = ipam::reserve::Present { on_host, ways, ..Default::default() };
     let mut place = Host { settings, netns, present: &present, probes: HostProbes::new() };
     for network in networks {
-        drop_unneeded(locked, &network, host)?;
+        delete_unused(locked, &network, host)?;
         let Some(mut link) = known(store, &network)? else { continue };
         let Records { sound, unknown } = store.records()?;
         let living: Vec<_> = sound.iter().filter(|record| kernel::is_alive(&record.holder)).collect();

@@ -48,7 +48,7 @@ fn can_make(name: &IfName, recipe: Option<ParentSpec>, host: &mut Socket) -> Res
 /// The parent of `network`, made where it is missing.
 ///
 /// # Errors
-/// As [`find`]; or when it cannot be made: what it was to stand on is left for [`drop_unneeded_of`].
+/// As [`find`]; or when it cannot be made: what it was to stand on is left for [`delete_unused_of`].
 pub(crate) fn ensure(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Result<Link> {
     let made = make(locked, &network.parent, network.recipe()?, host);
     let link = made.map_err(|error| error.within(format!("network {}", network.name)))?;
@@ -90,19 +90,19 @@ fn preview_link(
 ///
 /// # Errors
 /// When one cannot be deleted: it stays in the ledger.
-pub(crate) fn drop_unneeded_of(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Result<()> {
-    drop_unneeded(locked, &network.parent, host)?;
+pub(crate) fn delete_unused_of(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Result<()> {
+    delete_unused(locked, &network.parent, host)?;
     // A name that was made short does not tell what a link was to stand on that could not be made.
     let recipe = network.recipe().ok().flatten();
     let base = recipe.as_ref().and_then(ParentSpec::base);
-    base.map_or(Ok(()), |base| drop_unneeded(locked, base, host))
+    base.map_or(Ok(()), |base| delete_unused(locked, base, host))
 }
 
 /// Deletes the parent `name` and those it stands on, as far as underlay has made them and nobody needs them.
 ///
 /// # Errors
 /// When one cannot be deleted: it stays in the ledger.
-pub(crate) fn drop_unneeded(locked: &Locked<'_>, name: &IfName, host: &mut Socket) -> Result<()> {
+pub(crate) fn delete_unused(locked: &Locked<'_>, name: &IfName, host: &mut Socket) -> Result<()> {
     let store = locked.store();
     let mut next = Some(name.clone());
     while let Some(name) = next {

@@ -99,9 +99,9 @@ fn release_one(context: &mut Context<'_>, record: &Record) -> Result<()> {
     let host = &mut context.host_netlink;
     host_access::close(&locked, record, host)?;
     locked.release(record)?;
-    host_access::drop_unneeded_of(&locked, record, host)?;
+    host_access::delete_unused_of(&locked, record, host)?;
     let mut parents = record.attachments().iter().map(|attached| &attached.parent);
-    parents.try_for_each(|parent| parents::drop_unneeded(&locked, parent, host))?;
+    parents.try_for_each(|parent| parents::delete_unused(&locked, parent, host))?;
     drop(locked);
     affinity::refresh(context.store, record);
     Ok(())
@@ -194,7 +194,7 @@ pub(crate) fn reclaim_host_links(context: &mut Context<'_>, record: &Record) -> 
             }
         }
         let locked = context.lock()?;
-        host_access::drop_unneeded(&locked, &link.network, &mut context.host_netlink)?;
+        host_access::delete_unused(&locked, &link.network, &mut context.host_netlink)?;
         any |= context.host_netlink.link(&link.name)?.is_none();
     }
     Ok(any)

@@ -104,7 +104,7 @@ pub(super) fn create(store: &Store, network: &Network) -> Result<()> {
     locked.create_network(network)?;
     if let Err(error) = make_parent(&locked, network, host) {
         locked.remove_network(&network.name)?;
-        parents::drop_unneeded_of(&locked, network, host)?;
+        parents::delete_unused_of(&locked, network, host)?;
         return Err(error);
     }
     cdi::renew(&locked);

@@ -128,8 +128,8 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
             let network = store.network(name).ok();
             locked.remove_network(name)?;
             cdi::renew(&locked);
-            host_access::drop_unneeded(&locked, name, host)?;
-            return network.map_or(Ok(()), |network| parents::drop_unneeded_of(&locked, &network, host));
+            host_access::delete_unused(&locked, name, host)?;
+            return network.map_or(Ok(()), |network| parents::delete_unused_of(&locked, &network, host));
         };
         if let Some(user) = users.into_iter().find(|user| release::is_in_use(user, host)) {
             let text = format!("network {name} is in use by container {}", user.container);
