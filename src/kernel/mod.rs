@@ -23,7 +23,7 @@ pub(crate) use host_link::{add_host_routes, delete_host_link, delete_host_routes
 pub(crate) use journal::tell_journal;
 pub(crate) use netns::NetnsFile;
 pub(crate) use packet_socket::PacketSocket;
-pub(crate) use parent::{delete_left, delete_parent, is_wireless, make_parent};
+pub(crate) use parent::{delete_leftover, delete_parent, is_wireless, make_parent};
 pub(crate) use probe::Probes;
 pub(crate) use process::{Process, is_rootless, pid_namespace};
 pub(crate) use spawn::{detach_self, start_detached};

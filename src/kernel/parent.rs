@@ -71,7 +71,7 @@ pub(crate) fn is_wireless(link: &Link) -> bool {
 ///
 /// # Errors
 /// When it is there and cannot be deleted.
-pub(crate) fn delete_left(parent: &MadeParent, host: &mut Socket) -> Result<()> {
+pub(crate) fn delete_leftover(parent: &MadeParent, host: &mut Socket) -> Result<()> {
     match host.link(&parent.born_as)?.filter(|left| parent.has_left(left)) {
         Some(left) => {
             log::debug!("{}", HostOp::DeleteParent(parent.born_as.clone()));

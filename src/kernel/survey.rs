@@ -175,8 +175,8 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, host_netns: &NetnsFile) -> Res
         return Ok(Vec::new());
     }
     // Only who has a link of the host's makes others with parents there.
-    let host_netns = inside.nsid(host_netns)?;
-    marked.retain(|(_, parent, _)| Some(parent.nsid) == host_netns);
+    let host_nsid = inside.nsid(host_netns)?;
+    marked.retain(|(_, parent, _)| Some(parent.nsid) == host_nsid);
     if marked.len() > MOST_LINKS {
         return Err(Error::input(format!("more than {MOST_LINKS} links bear marks of containers")));
     }

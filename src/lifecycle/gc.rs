@@ -99,8 +99,8 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     }
     for name in made {
         if repaired.in_doubt || store.needs_parent(&name, |record| kernel::is_alive(&record.holder))? {
-            let Some(left) = parents::left_of(store, &name, host)? else { continue };
-            if dry_run || collected.note(parents::sweep(&locked, &name, host)) {
+            let Some(left) = parents::leftover(store, &name, host)? else { continue };
+            if dry_run || collected.note(parents::delete_leftover(&locked, &name, host)) {
                 collected.done.push(HostOp::DeleteParent(left).to_string());
             }
             continue;

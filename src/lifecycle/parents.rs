@@ -125,7 +125,7 @@ pub(crate) fn delete_unused(locked: &Locked<'_>, name: &IfName, host: &mut Socke
 ///
 /// # Errors
 /// When the kernel does not tell.
-pub(crate) fn left_of(store: &Store, name: &IfName, host: &mut Socket) -> Result<Option<IfName>> {
+pub(crate) fn leftover(store: &Store, name: &IfName, host: &mut Socket) -> Result<Option<IfName>> {
     let Some(parent) = known(store, name)? else { return Ok(None) };
     let left = host.link(&parent.born_as)?.filter(|left| parent.has_left(left));
     Ok(left.map(|_| parent.born_as))
@@ -135,8 +135,8 @@ pub(crate) fn left_of(store: &Store, name: &IfName, host: &mut Socket) -> Result
 ///
 /// # Errors
 /// When it cannot be deleted.
-pub(crate) fn sweep(locked: &Locked<'_>, name: &IfName, host: &mut Socket) -> Result<()> {
-    known(locked.store(), name)?.map_or(Ok(()), |parent| kernel::delete_left(&parent, host))
+pub(crate) fn delete_leftover(locked: &Locked<'_>, name: &IfName, host: &mut Socket) -> Result<()> {
+    known(locked.store(), name)?.map_or(Ok(()), |parent| kernel::delete_leftover(&parent, host))
 }
 
 fn verify(network: &Network, link: &Link, host: &mut Socket) -> Result<()> {
