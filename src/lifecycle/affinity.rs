@@ -14,7 +14,7 @@ use crate::net::name::{ContainerId, Identity, NetworkName};
 
 /// What is remembered of an identity.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Memory {
+pub(crate) struct Affinity {
     /// Where it is written, if it can be.
     path: Option<PathBuf>,
     /// As it is written.
@@ -24,7 +24,7 @@ pub(crate) struct Memory {
 }
 
 /// What is remembered of a container that is `identity`, or else its id. What cannot be read is as good as forgotten.
-pub(crate) fn recall(store: &Store, identity: Option<&Identity>, container: &ContainerId) -> Memory {
+pub(crate) fn load(store: &Store, identity: Option<&Identity>, container: &ContainerId) -> Affinity {
     let path =
         store.hint_path(identity, container).inspect_err(|error| log::warn!("{}", error.in_full())).ok();
     let read = |path: &Path| -> Result<_> {
@@ -34,12 +34,12 @@ pub(crate) fn recall(store: &Store, identity: Option<&Identity>, container: &Con
     };
     let read = path.as_deref().and_then(|path| read(path).inspect_err(|error| log::warn!("{error}")).ok());
     let (text, hints) = read.unwrap_or_default();
-    Memory { path, text, hints }
+    Affinity { path, text, hints }
 }
 
 /// Remembers what `record`, which is attached, has; `before` is what was remembered. Where several containers live
 /// under one identity, what the first of them has stays.
-pub(crate) fn keep(store: &Store, record: &Record, before: &Memory) {
+pub(crate) fn save(store: &Store, record: &Record, before: &Affinity) {
     let text = previous::write(record);
     if text.is_empty() || before.text.as_ref() == Some(&text) {
         return;
@@ -68,7 +68,7 @@ pub(crate) fn refresh(store: &Store, record: &Record) {
     if record.is_pending() || record.is_rebuilt() || text.is_empty() {
         return;
     }
-    let now = recall(store, record.identity.as_ref(), &record.container);
+    let now = load(store, record.identity.as_ref(), &record.container);
     let Some(path) = now.path else { return };
     if now.text.as_ref() == Some(&text) {
         store.renew_hint(&path).unwrap_or_else(|error| log::warn!("{error}"));

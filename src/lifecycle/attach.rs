@@ -44,8 +44,8 @@ pub(crate) fn attach(
     let (store, container) = (context.store, &target.container);
     let parents = host_facts::parents(requests, &mut context.host_netlink)?;
     repair::recover(context)?;
-    let memory = affinity::recall(store, target.identity.as_ref(), container);
-    let hints = previous::of(requests.iter().map(|request| &request.options), &memory.hints);
+    let affinity = affinity::load(store, target.identity.as_ref(), container);
+    let hints = previous::of(requests.iter().map(|request| &request.options), &affinity.hints);
     for (request, had) in requests.iter().zip(&hints) {
         if let Some(parent) = parents.get(&request.network.parent) {
             release::reclaim_previous(context, had, parent);
@@ -83,7 +83,7 @@ pub(crate) fn attach(
         let error = match attach.make(&mut record, &wanted, &present, &mut inside) {
             Ok(()) => {
                 announce::repeat(attach.context, &record);
-                affinity::keep(store, &record, &memory);
+                affinity::save(store, &record, &affinity);
                 return Ok(Some(record));
             }
             Err(error) => error,

@@ -54,8 +54,8 @@ pub(crate) fn preview(
     }
     let (netns, names, default_routes) = inside(path)?;
     let names = assign::names(requests.iter().map(|request| &request.options), &names)?;
-    let memory = affinity::recall(store, identity.as_ref(), container);
-    let hints = previous::of(requests.iter().map(|request| &request.options), &memory.hints);
+    let affinity = affinity::load(store, identity.as_ref(), container);
+    let hints = previous::of(requests.iter().map(|request| &request.options), &affinity.hints);
     let wanted: Vec<_> = requests
         .iter()
         .zip(links.into_iter().zip(names))

@@ -227,7 +227,7 @@ fn leases(store: &Store, survey: &Survey, repaired: &mut Repaired) -> Result<()>
     for record in &repaired.records {
         let is_alive = kernel::is_alive(&record.holder);
         let remembered = match record.is_rebuilt() {
-            true => affinity::recall(store, record.identity.as_ref(), &record.container).hints,
+            true => affinity::load(store, record.identity.as_ref(), &record.container).hints,
             false => Vec::new(),
         };
         let less = Reverse(record.attachments().iter().map(|attached| attached.addresses.len()).sum());
