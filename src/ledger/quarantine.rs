@@ -13,7 +13,7 @@ pub(crate) const PERIOD: u64 = 600;
 pub(crate) const PAUSE: u64 = 5;
 /// How long the link of a container that is gone may still answer, in seconds: the kernel takes its namespace apart when
 /// it comes to it.
-pub(crate) const GHOST: u64 = 10;
+pub(crate) const RELEASED: u64 = 10;
 /// No segment has more of either: of more, the oldest are forgotten.
 const MOST: usize = 256;
 
@@ -114,21 +114,21 @@ impl Hints {
     }
 
     /// Notes that the container whose link had `mac` is gone.
-    pub(crate) fn depart(&mut self, mac: MacAddr, now: u64) {
+    pub(crate) fn note_released(&mut self, mac: MacAddr, now: u64) {
         self.expire(now);
         if self.departed.len() < MOST {
-            self.departed.insert(mac, now.saturating_add(GHOST));
+            self.departed.insert(mac, now.saturating_add(RELEASED));
         }
     }
 
     /// Whether `mac` is that of a container's link that may still be there although the container is gone.
-    pub(crate) fn is_ghost(&self, mac: MacAddr, now: u64) -> bool {
-        self.departed.get(&mac).is_some_and(|&until| lasts(until, GHOST, now))
+    pub(crate) fn is_recently_released(&self, mac: MacAddr, now: u64) -> bool {
+        self.departed.get(&mac).is_some_and(|&until| lasts(until, RELEASED, now))
     }
 
     /// Forgets what is over, and returns the addresses that are free again.
     pub(crate) fn expire(&mut self, now: u64) -> Vec<IpAddr> {
-        self.departed.retain(|_, until| lasts(*until, GHOST, now));
+        self.departed.retain(|_, until| lasts(*until, RELEASED, now));
         let over = self.quarantine.iter().filter(|(_, quarantined)| !quarantined.lasts(now));
         let over: Vec<_> = over.map(|(&address, _)| address).collect();
         self.quarantine.retain(|address, _| !over.contains(address));
@@ -199,17 +199,20 @@ mod tests {
         (0..300).for_each(|number| hints.set_aside(&conflict(number), 1000 + u64::from(number)));
         assert_eq!(hints.quarantine.len(), MOST);
         assert!(hints.allow(conflict(43).address, 1300) && !hints.allow(conflict(44).address, 1300));
-        (0..300).for_each(|_| hints.depart(MAC, 1300));
+        (0..300).for_each(|_| hints.note_released(MAC, 1300));
         assert_eq!(hints.departed.len(), 1);
     }
 
     #[test]
-    fn ghosts() {
+    fn recently_released() {
         let mut hints = Hints::default();
-        hints.depart(MAC, 1000);
-        assert!(hints.is_ghost(MAC, 1000 + GHOST) && !hints.is_ghost(MAC, 1001 + GHOST));
-        assert!(!hints.is_ghost(MacAddr::from_bytes([2; 6]), 1000));
-        hints.depart(MacAddr::from_bytes([2; 6]), 1001 + GHOST);
+        hints.note_released(MAC, 1000);
+        assert!(
+            hints.is_recently_released(MAC, 1000 + RELEASED)
+                && !hints.is_recently_released(MAC, 1001 + RELEASED)
+        );
+        assert!(!hints.is_recently_released(MacAddr::from_bytes([2; 6]), 1000));
+        hints.note_released(MacAddr::from_bytes([2; 6]), 1001 + RELEASED);
         assert_eq!(hints.departed.len(), 1);
     }
 }

@@ -92,7 +92,7 @@ impl Locked<'_> {
             let addresses: Vec<_> = attached.addresses.iter().map(|net| net.addr()).collect();
             self.free(attached.segment, &addresses);
         }
-        self.depart(record);
+        self.note_released(record);
         self.leave_namespace(record)?;
         remove(&self.store.record_path(&record.container))
     }

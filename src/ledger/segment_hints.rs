@@ -53,21 +53,21 @@ impl Locked<'_> {
 
     /// Whether the link of a container of ours that is gone may have caused `conflict` on `segment`: the kernel may
     /// still be taking it apart.
-    pub(crate) fn is_ghost(&self, segment: u32, conflict: &Conflict) -> bool {
+    pub(crate) fn is_recently_released(&self, segment: u32, conflict: &Conflict) -> bool {
         let known = self.store.segment(segment).ok().flatten();
-        known.is_some_and(|known| known.hints.is_ghost(conflict.mac, now()))
+        known.is_some_and(|known| known.hints.is_recently_released(conflict.mac, now()))
     }
 
     /// Notes that the links of `record` are on their way out, where somebody may ask for their addresses. Only a hint:
     /// it may fail.
-    pub(crate) fn depart(&self, record: &Record) {
+    pub(crate) fn note_released(&self, record: &Record) {
         for attached in record.attachments().iter().filter(|attached| attached.detection.is_some()) {
             let Some(mac) = attached.mac.filter(|_| attached.driver.kind() == Driver::Macvlan) else {
                 continue;
             };
             let noted = self.store.segment(attached.segment).and_then(|known| {
                 let Some(mut known) = known else { return Ok(()) };
-                known.hints.depart(mac, now());
+                known.hints.note_released(mac, now());
                 self.write_segment(attached.segment, &known)
             });
             if let Err(error) = noted {

@@ -101,7 +101,7 @@ impl Probing<'_, '_> {
         let Conflict { attachment, address, mac } = *conflict;
         let Some(old) = record.attachments().get(attachment).cloned() else { return Ok(()) };
         let locked = self.context.lock()?;
-        if locked.is_ghost(old.segment, conflict) {
+        if locked.is_recently_released(old.segment, conflict) {
             log::info!("{mac} has {address}, a link of ours that the kernel is taking away");
             probes.ignore(mac);
             return Ok(());
