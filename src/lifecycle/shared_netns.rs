@@ -44,7 +44,7 @@ pub(crate) fn join(
     let mut near = others.iter().filter(|other| !other.is_pending());
     let Some(first) = near.find(|other| other.gives(requests)) else { return Ok(None) };
     // What a dead container holds alone is being released, or will be.
-    if !kernel::is_alive(&first.holder) && heir(first, &others).is_none() {
+    if !kernel::is_alive(&first.holder) && successor(first, &others).is_none() {
         return Ok(None);
     }
     let own = store.record(&target.container).ok().flatten();
@@ -65,7 +65,7 @@ pub(crate) fn join(
 }
 
 /// A container that lives and shares the links of `record`, or has taken them over.
-fn heir<'a>(record: &Record, others: &'a [Record]) -> Option<&'a Record> {
+fn successor<'a>(record: &Record, others: &'a [Record]) -> Option<&'a Record> {
     let has_taken_over = |other: &&Record| {
         other.container != record.container && other.own().is_some() && other.made_for() == record.made_for()
     };
@@ -80,7 +80,7 @@ fn heir<'a>(record: &Record, others: &'a [Record]) -> Option<&'a Record> {
 /// # Errors
 /// When the ledger cannot be read.
 pub(crate) fn is_used(store: &Store, record: &Record) -> Result<bool> {
-    Ok(record.own().is_some() && heir(record, &store.records_in(&record.holder.netns)?).is_some())
+    Ok(record.own().is_some() && successor(record, &store.records_in(&record.holder.netns)?).is_some())
 }
 
 /// Hands the links of `record`, whose container has ended, over to a container that uses them too; returns true if there
@@ -101,11 +101,11 @@ pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<bool> 
     if store.record(&record.container)?.as_ref().map(|now| &now.holder) != Some(&record.holder) {
         return Ok(true);
     }
-    match heir(record, &others) {
-        Some(heir) => {
-            log::info!("container {} takes over the links of {}", heir.container, record.container);
+    match successor(record, &others) {
+        Some(successor) => {
+            log::info!("container {} takes over the links of {}", successor.container, record.container);
             let own = Own { made_for: Some(record.made_for()), ..own.clone() };
-            locked.transfer(record, &Record { links: Links::Own(own), ..heir.clone() }, &others)?;
+            locked.transfer(record, &Record { links: Links::Own(own), ..successor.clone() }, &others)?;
             Ok(true)
         }
         None if !record.is_pending() => {
