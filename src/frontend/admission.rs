@@ -11,9 +11,6 @@ use crate::oci::annotations;
 
 /// What is asked for, with the definitions of the networks, as far as the operator permits it. Nothing is looked up for a
 /// container before that is known, so that a refusal tells nothing but the rule it comes from.
-///
-/// # Errors
-/// When the annotations are wrong, a network does not exist, or the container may not join it.
 pub(crate) fn admit(store: &Store, settings: &Settings, asked: RawRequest<'_>) -> Result<Admitted> {
     let of_settings = |error: Error| error.within(store.settings_path().display());
     asked.check_size(settings).map_err(of_settings)?;

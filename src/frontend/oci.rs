@@ -54,17 +54,11 @@ pub(crate) fn create_runtime(
 
 /// Detaches the container `id`, which has stopped. `None` if nothing is to be told: it holds nothing, or others of its
 /// namespace use its links.
-///
-/// # Errors
-/// As [`detach`].
 pub(crate) fn poststop(store: &Store, id: &ContainerId) -> Result<Option<Record>> {
     detach(&mut Context::for_removal(store), id)
 }
 
 /// What `createRuntime` would do for `container`, which `bundle` describes, as commands.
-///
-/// # Errors
-/// Those of [`create_runtime`].
 pub(crate) fn plan(store: &Store, container: &ContainerId, bundle: &Bundle) -> Result<Vec<String>> {
     let Some(asked) = bundle.raw_request() else {
         return Ok(vec!["# it asks for no network: the hook does nothing".to_owned()]);

@@ -21,9 +21,6 @@ pub(crate) fn is_alive(holder: &Holder) -> bool {
 }
 
 /// Whether the process a container is known by is in the network namespace it is known by.
-///
-/// # Errors
-/// When that cannot be told.
 pub(crate) fn is_in(holder: &Holder) -> Result<bool> {
     Ok(Process::open(holder.pid)?.netns()?.describe(None).is(&holder.netns))
 }
@@ -31,9 +28,6 @@ pub(crate) fn is_in(holder: &Holder) -> Result<bool> {
 impl NetnsFile {
     /// The namespace a record speaks of, and a path to it: through its holder, or the path that keeps it. `None` if
     /// neither leads there any more.
-    ///
-    /// # Errors
-    /// When that cannot be told.
     pub(crate) fn of(holder: &Holder) -> Result<Option<(PathBuf, Self)>> {
         let same = |netns: &Self| netns.describe(None).is(&holder.netns);
         let by_process = || match Process::open(holder.pid) {
@@ -49,9 +43,6 @@ impl NetnsFile {
     }
 
     /// The namespace `netns`, if that is what `path` leads to.
-    ///
-    /// # Errors
-    /// When that cannot be told.
     pub(super) fn at_path(path: &Path, netns: &Netns) -> Result<Option<Self>> {
         Self::open(path, |found| found == (netns.device, netns.inode))
     }

@@ -107,9 +107,6 @@ fn behave(settings: &[(String, &str)]) -> Result<()> {
 }
 
 /// Deletes the host's link and what is half made of it. A link that is somebody else's is left alone.
-///
-/// # Errors
-/// When it is there and cannot be deleted.
 pub(crate) fn delete_host_link(link: &HostLink, host: &mut Socket) -> Result<()> {
     for name in [&link.name, &link.born_as] {
         let Some(found) = host.link(name)? else { continue };
@@ -125,9 +122,6 @@ pub(crate) fn delete_host_link(link: &HostLink, host: &mut Socket) -> Result<()>
 }
 
 /// Adds routes by the host's link, whose number is `ifindex`. One that is there already is made anew.
-///
-/// # Errors
-/// When the host has a route to a container by another link.
 pub(crate) fn add_host_routes(
     link: &IfName,
     ifindex: u32,
@@ -167,9 +161,6 @@ pub(crate) fn add_host_routes(
 }
 
 /// Deletes routes by the host's link, whose number is `ifindex`; one that is gone is no error.
-///
-/// # Errors
-/// When one is there and cannot be deleted.
 pub(crate) fn delete_host_routes(
     link: &IfName,
     ifindex: u32,

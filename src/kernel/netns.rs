@@ -23,18 +23,12 @@ pub(crate) struct NetnsFile {
 
 impl NetnsFile {
     /// The namespace `file` stands for.
-    ///
-    /// # Errors
-    /// When its metadata cannot be read.
     pub(crate) fn new(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         Ok(Self { identity: (metadata.dev(), metadata.ino()), file })
     }
 
     /// The namespace of the calling thread.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
     pub(crate) fn own() -> Result<Self> {
         let path = Path::new("/proc/thread-self/ns/net");
         let own = File::open(path).and_then(Self::new);
@@ -42,9 +36,6 @@ impl NetnsFile {
     }
 
     /// The namespace that `path` keeps, if it keeps one.
-    ///
-    /// # Errors
-    /// When that cannot be told.
     pub(crate) fn at(path: &Path) -> Result<Option<Self>> {
         let (of_namespaces, _) = Self::own()?.identity;
         Self::open(path, |(device, _)| device == of_namespaces)
@@ -52,9 +43,6 @@ impl NetnsFile {
 
     /// The namespace with the inode `inode`, which the kernel names it by, if that is what `path` leads to; `host_netns` is
     /// any other.
-    ///
-    /// # Errors
-    /// When that cannot be told.
     pub(super) fn known(path: &Path, inode: u64, host_netns: &Self) -> Result<Option<Self>> {
         let known = (host_netns.identity.0, inode);
         Self::open(path, |found| found == known)
@@ -99,9 +87,6 @@ impl NetnsFile {
     }
 
     /// Puts the calling thread into this namespace, for the rest of its life.
-    ///
-    /// # Errors
-    /// When it cannot be entered.
     pub(crate) fn enter(&self) -> Result<()> {
         setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
             let error = io::Error::from(errno);
@@ -112,9 +97,6 @@ impl NetnsFile {
     }
 
     /// Runs `work` on a thread that enters this namespace and ends there, so that nothing ever has to come back.
-    ///
-    /// # Errors
-    /// Those of `work`, or when the namespace cannot be entered.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         on_thread(|| {
             self.enter()?;
@@ -123,9 +105,6 @@ impl NetnsFile {
     }
 
     /// Runs `work` on a thread in a new namespace, which ends with it and all that is made there.
-    ///
-    /// # Errors
-    /// Those of `work`, or when there can be no new namespace: CAP_SYS_ADMIN is needed.
     pub(super) fn thrown_away<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         on_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {

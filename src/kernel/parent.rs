@@ -68,9 +68,6 @@ pub(crate) fn is_wireless(link: &Link) -> bool {
 }
 
 /// Deletes what a killed process has left of `parent`, half made, if anything; the parent itself stays.
-///
-/// # Errors
-/// When it is there and cannot be deleted.
 pub(crate) fn delete_leftover(parent: &MadeParent, host: &mut Socket) -> Result<()> {
     match host.link(&parent.born_as)?.filter(|left| parent.has_left(left)) {
         Some(left) => {
@@ -82,9 +79,6 @@ pub(crate) fn delete_leftover(parent: &MadeParent, host: &mut Socket) -> Result<
 }
 
 /// Deletes `parent`, if it is still the link that was made.
-///
-/// # Errors
-/// When it is there and cannot be deleted.
 pub(crate) fn delete_parent(parent: &MadeParent, host: &mut Socket) -> Result<()> {
     for name in [&parent.name, &parent.born_as] {
         let Some(link) = host.link(name)? else { continue };

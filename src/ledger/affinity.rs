@@ -30,9 +30,6 @@ const BUCKET: usize = 256;
 
 impl Store {
     /// Where the hint of a container is.
-    ///
-    /// # Errors
-    /// When others than root can write to the data dir.
     pub(crate) fn hint_path(&self, identity: Option<&Identity>, container: &ContainerId) -> Result<PathBuf> {
         self.data_folder()?.map_or(Ok(()), |folder| trust::check_owner(&self.data_dir, folder))?;
         let [identities, containers] = FOLDERS;
@@ -45,9 +42,6 @@ impl Store {
     }
 
     /// The hint at `path`, if there is one.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub(crate) fn hint(&self, path: &Path) -> Result<Option<String>> {
         match fs::read_link(path) {
             Ok(text) => Ok(Some(text.to_string_lossy().into_owned())),
@@ -57,9 +51,6 @@ impl Store {
     }
 
     /// Makes the hint at `path`, which is there, the newest of its bucket.
-    ///
-    /// # Errors
-    /// When it cannot be changed.
     pub(crate) fn renew_hint(&self, path: &Path) -> Result<()> {
         let now = TimeSpec::UTIME_NOW;
         let renewed = utimensat(AT_FDCWD, path, &now, &now, UtimensatFlags::NoFollowSymlink);
@@ -86,9 +77,6 @@ impl Store {
     }
 
     /// Removes all hints.
-    ///
-    /// # Errors
-    /// When one is still there.
     pub(super) fn forget_hints(&self) -> Result<()> {
         for folder in FOLDERS.map(|name| self.data_dir.join(name)) {
             match fs::remove_dir_all(&folder) {
@@ -102,9 +90,6 @@ impl Store {
     }
 
     /// Removes the oldest hints of the bucket that that at `newest` is in, if there are too many.
-    ///
-    /// # Errors
-    /// When one cannot be removed.
     pub(crate) fn trim_hints(&self, newest: &Path) -> Result<()> {
         let mut hints = newest.parent().map(entries).transpose()?.unwrap_or_default();
         if hints.len() <= BUCKET {

@@ -6,9 +6,6 @@ use crate::net::name::ContainerId;
 
 impl Store {
     /// The files of the ledger that cannot be read, each by the error it gives.
-    ///
-    /// # Errors
-    /// When a folder cannot be read.
     pub(crate) fn damaged(&self) -> Result<Vec<Error>> {
         let containers = names_in::<ContainerId>(&self.containers_dir())?;
         let mut damaged: Vec<Error> = containers.iter().filter_map(|id| self.record(id).err()).collect();

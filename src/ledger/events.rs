@@ -112,9 +112,6 @@ impl Store {
     }
 
     /// The events that are remembered, the oldest first.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
     pub(crate) fn events(&self) -> Result<Vec<Recorded>> {
         let mut events = self.older_events();
         events.extend(read(file::read(&self.events_path(), 2 * LIMIT, Trust::Own))?);
@@ -122,9 +119,6 @@ impl Store {
     }
 
     /// How many events of each kind there were since the last boot.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
     pub(crate) fn event_totals(&self) -> Result<Totals> {
         let mut totals = self.forgotten().totals;
         count(&self.events()?, &mut totals);

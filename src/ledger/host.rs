@@ -35,9 +35,6 @@ impl Store {
     }
 
     /// The key, if there is one.
-    ///
-    /// # Errors
-    /// When it cannot be read, or others than root could.
     pub(crate) fn known_key(&self) -> Result<Option<&Key>> {
         Ok(self.host()?.map(|host| &host.key))
     }
@@ -114,9 +111,6 @@ impl<'a> Locked<'a> {
     /// machine that this one was cloned from, and so is what identities had, which is forgotten. The key stays, for links
     /// that are sealed with it may be there. Whether there was anything to do; with `dry_run` it is not done. This process
     /// derives MAC addresses as before.
-    ///
-    /// # Errors
-    /// When that cannot be done.
     pub(crate) fn follow_machine(&self, dry_run: bool) -> Result<bool> {
         self.follow(told_machine_id(), dry_run)
     }

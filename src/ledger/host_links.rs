@@ -13,9 +13,6 @@ use crate::net::name::{ContainerId, NetworkName};
 
 impl Store {
     /// What is known of the host's link of `network`, if it has or had one.
-    ///
-    /// # Errors
-    /// When its record is damaged.
     pub(crate) fn host_link(&self, network: &NetworkName) -> Result<Option<HostLink>> {
         let path = self.host_link_path(network);
         let Some(link) = self.read_state::<HostLink>(&path)? else { return Ok(None) };
@@ -28,17 +25,11 @@ impl Store {
     }
 
     /// The networks in which the host has or had a link.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
     pub(crate) fn host_links(&self) -> Result<Vec<NetworkName>> {
         names_in(&self.host_links_dir())
     }
 
     /// Whether a container holds addresses to which the host's link of `network` is to lead.
-    ///
-    /// # Errors
-    /// When records cannot be listed.
     pub(crate) fn needs_host_link(&self, network: &NetworkName) -> Result<bool> {
         for id in names_in::<ContainerId>(&self.containers_dir())? {
             match self.record(&id) {
@@ -67,9 +58,6 @@ impl Store {
     }
 
     /// The network in which the host holds `address` on `segment`, by the lease and the record of its link.
-    ///
-    /// # Errors
-    /// When the lease or the record cannot be read.
     pub(crate) fn host_holding(&self, segment: u32, claim: LeaseKey) -> Result<Option<NetworkName>> {
         let Some(network) = leased_to_host(&self.lease_path(segment, claim))? else { return Ok(None) };
         match self.host_link(&network) {
@@ -103,17 +91,11 @@ impl Store {
 
 impl Locked<'_> {
     /// Writes down the host's link of a network.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub(crate) fn write_host_link(&self, link: &HostLink) -> Result<()> {
         write_state(&self.store.host_link_path(&link.network), link)
     }
 
     /// Writes a lease that the record of a host's link lists, in place of what is there.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub(crate) fn write_host_lease(
         &self,
         segment: u32,

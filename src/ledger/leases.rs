@@ -38,35 +38,23 @@ pub(crate) enum Holding {
 
 impl Store {
     /// The ifindexes of all segments that have been used.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
     pub(crate) fn segments(&self) -> Result<Vec<u32>> {
         let paths = entries(&self.state_dir.join("segments"))?;
         Ok(paths.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
     }
 
     /// What is leased on `segment`.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
     pub(crate) fn held(&self, segment: u32) -> Result<Vec<LeaseKey>> {
         let names = file_names(&self.segment_dir(segment))?;
         Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
 
     /// The container that the lease of `claim` names; `None` if that is no lease of ours.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub(crate) fn leased_to(&self, segment: u32, claim: LeaseKey) -> Result<Option<ContainerId>> {
         leased_to(&self.lease_path(segment, claim))
     }
 
     /// Who holds `claim` on `segment`, which is leased.
-    ///
-    /// # Errors
-    /// When the lease or the record cannot be read.
     pub(crate) fn holding(&self, segment: u32, claim: LeaseKey) -> Result<Holding> {
         let Some(id) = self.leased_to(segment, claim)? else {
             return Ok(self.host_holding(segment, claim)?.map_or(Holding::Nobody, Holding::Host));
@@ -80,9 +68,6 @@ impl Store {
     }
 
     /// Who holds what on `segment`.
-    ///
-    /// # Errors
-    /// When a lease or record cannot be read.
     pub(crate) fn leases(&self, segment: u32) -> Result<Leases> {
         let mut leases = Leases::default();
         let mut holders: BTreeMap<ContainerId, Record> = BTreeMap::new();
@@ -108,9 +93,6 @@ impl Store {
 
 impl Locked<'_> {
     /// The files that killed processes have left half written.
-    ///
-    /// # Errors
-    /// When a folder cannot be read.
     pub(crate) fn left_over(&self) -> Result<Vec<PathBuf>> {
         let store = self.store;
         let mut folders = vec![store.networks_dir(), store.containers_dir(), store.parents_dir()];
@@ -133,9 +115,6 @@ impl Locked<'_> {
     }
 
     /// Makes the folder of a segment.
-    ///
-    /// # Errors
-    /// When it cannot be made.
     pub(crate) fn make_segment(&self, segment: u32) -> Result<()> {
         let folder = self.store.segment_dir(segment);
         if let Some(above) = folder.parent() {
@@ -145,9 +124,6 @@ impl Locked<'_> {
     }
 
     /// Writes a lease that the record of `container` lists, in place of what is there.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub(crate) fn write_lease(&self, segment: u32, claim: LeaseKey, container: &ContainerId) -> Result<()> {
         self.make_segment(segment)?;
         file::replace_link(&self.store.lease_path(segment, claim), &lease_target(container))

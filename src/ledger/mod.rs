@@ -109,9 +109,6 @@ impl Store {
     }
 
     /// The operator's settings, or the defaults.
-    ///
-    /// # Errors
-    /// When the file is there and wrong.
     pub(crate) fn settings(&self) -> Result<Settings> {
         trust::check_folder(&self.config_dir)?;
         let path = self.settings_path();
@@ -127,9 +124,6 @@ impl Store {
     }
 
     /// The definition of the network `name`.
-    ///
-    /// # Errors
-    /// When there is none, or its file is wrong.
     pub(crate) fn network(&self, name: &NetworkName) -> Result<Network> {
         let path = self.network_path(name);
         trust::check_folder(&self.networks_dir())?;
@@ -140,17 +134,11 @@ impl Store {
     }
 
     /// Whether there is a definition of the network `name`.
-    ///
-    /// # Errors
-    /// When that cannot be told.
     pub(crate) fn has_network(&self, name: &NetworkName) -> Result<bool> {
         file::exists(&self.network_path(name))
     }
 
     /// The names of all defined networks, in order. Files with other names are not ours.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
     pub(crate) fn network_names(&self) -> Result<Vec<NetworkName>> {
         names_in(&self.networks_dir())
     }
@@ -170,9 +158,6 @@ impl Store {
     }
 
     /// What all containers hold.
-    ///
-    /// # Errors
-    /// When a file or the folder cannot be read.
     pub(crate) fn records(&self) -> Result<Records> {
         let mut records = Records::default();
         for id in names_in::<ContainerId>(&self.containers_dir())? {

@@ -21,9 +21,6 @@ impl Store {
     }
 
     /// Makes the folder that is the list of namespaces. Without it all records are read.
-    ///
-    /// # Errors
-    /// When it cannot be made.
     pub(super) fn make_namespaces_dir(&self) -> Result<()> {
         file::make_subfolder(&self.namespaces_dir(), 0o700)
     }
@@ -39,18 +36,12 @@ impl Store {
     }
 
     /// Whether containers may share `netns`.
-    ///
-    /// # Errors
-    /// When that cannot be told.
     pub(crate) fn is_shared(&self, netns: &Netns) -> Result<bool> {
         // Without a list, all records tell.
         Ok(file::exists(&self.namespace_dir(netns))? || !file::exists(&self.namespaces_dir())?)
     }
 
     /// The records of containers in `netns` that others may join, as far as they can be read.
-    ///
-    /// # Errors
-    /// When a folder cannot be read.
     pub(crate) fn records_in(&self, netns: &Netns) -> Result<Vec<Record>> {
         // A version without the list has made the state folder.
         if !file::exists(&self.namespaces_dir())? {
@@ -63,9 +54,6 @@ impl Store {
     }
 
     /// The records of those of `containers` that are in `netns`, as far as they can be read.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
     pub(crate) fn records_of(
         &self,
         netns: &Netns,
@@ -84,9 +72,6 @@ impl Store {
     }
 
     /// The links of containers that have no record any more.
-    ///
-    /// # Errors
-    /// When a folder cannot be read.
     pub(super) fn stray_namespace_links(&self) -> Result<Vec<PathBuf>> {
         let mut stray = Vec::new();
         for folder in entries(&self.namespaces_dir())? {
@@ -102,9 +87,6 @@ impl Store {
 
 impl Locked<'_> {
     /// Makes the list of namespaces, where a version without it has made the state folder.
-    ///
-    /// # Errors
-    /// When that cannot be written.
     pub(crate) fn index_namespaces(&self) -> Result<()> {
         if file::exists(&self.store.namespaces_dir())? {
             return Ok(());
@@ -114,9 +96,6 @@ impl Locked<'_> {
     }
 
     /// Writes down in which namespace the container of `record` is, if others may join it.
-    ///
-    /// # Errors
-    /// When that cannot be written.
     pub(super) fn enter_namespace(&self, record: &Record) -> Result<()> {
         let Some(link) = self.store.namespace_link(record) else { return Ok(()) };
         let target = lease_target(&record.container);
@@ -130,9 +109,6 @@ impl Locked<'_> {
     }
 
     /// Forgets that the container of `record` is in its namespace.
-    ///
-    /// # Errors
-    /// When that cannot be removed.
     pub(super) fn leave_namespace(&self, record: &Record) -> Result<()> {
         let Some(link) = self.store.namespace_link(record) else { return Ok(()) };
         remove(&link)?;

@@ -10,25 +10,16 @@ use crate::net::parent::{MadeParent, ParentSpec};
 
 impl Store {
     /// What is known of the parent `name`, if underlay has made it.
-    ///
-    /// # Errors
-    /// When its record is damaged.
     pub(crate) fn made_parent(&self, name: &IfName) -> Result<Option<MadeParent>> {
         self.read_state(&self.parent_path(name))
     }
 
     /// The names of all parents that underlay has made.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
     pub(crate) fn made_parents(&self) -> Result<Vec<IfName>> {
         names_in(&self.parents_dir())
     }
 
     /// Whether a network, or a container whose record `counts`, needs the parent `name` or a link above it.
-    ///
-    /// # Errors
-    /// When definitions or records cannot be listed.
     pub(crate) fn needs_parent(&self, name: &IfName, counts: impl Fn(&Record) -> bool) -> Result<bool> {
         for network in self.network_names()? {
             let needs = match self.network(&network) {
@@ -90,17 +81,11 @@ impl Store {
 
 impl Locked<'_> {
     /// Writes down a parent that is about to be made, or is.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub(crate) fn write_parent(&self, parent: &MadeParent) -> Result<()> {
         write_state(&self.store.parent_path(&parent.name), parent)
     }
 
     /// Forgets a parent that is gone, or somebody else's.
-    ///
-    /// # Errors
-    /// When its record cannot be removed.
     pub(crate) fn forget_parent(&self, name: &IfName) -> Result<()> {
         remove(&self.store.parent_path(name))
     }

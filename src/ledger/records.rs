@@ -114,9 +114,6 @@ impl Locked<'_> {
     }
 
     /// Removes the definition of a network.
-    ///
-    /// # Errors
-    /// When it cannot be removed.
     pub(crate) fn remove_network(&self, name: &NetworkName) -> Result<()> {
         remove(&self.store.network_path(name))
     }

@@ -42,9 +42,6 @@ impl Locked<'_> {
     }
 
     /// Sets the address of `conflict` aside.
-    ///
-    /// # Errors
-    /// When that cannot be written.
     pub(crate) fn set_aside(&self, number: u32, conflict: &Conflict) -> Result<()> {
         let Some(mut segment) = self.store.segment(number).ok().flatten() else { return Ok(()) };
         segment.hints.set_aside(conflict, now());
@@ -78,9 +75,6 @@ impl Locked<'_> {
 
     /// Forgets the addresses whose quarantine is over, or, if it is to be `lifted`, all that are set aside; with `dry_run`
     /// it only tells. Returns them with their segments.
-    ///
-    /// # Errors
-    /// When the hints cannot be written.
     pub(crate) fn expire(&self, lifted: bool, dry_run: bool) -> Result<Vec<(u32, IpAddr)>> {
         let mut over = Vec::new();
         for number in self.store.segments()? {

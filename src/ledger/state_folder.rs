@@ -62,9 +62,6 @@ impl Folder {
 
 impl Locked<'_> {
     /// Notes what the state folder has now.
-    ///
-    /// # Errors
-    /// When its mode cannot be changed.
     pub(crate) fn note(&self, folder: Folder) -> Result<()> {
         let path = &self.store.state_dir;
         if self.store.folder()? == Some(folder) {
@@ -79,9 +76,6 @@ impl Locked<'_> {
 
 impl Store {
     /// Makes the folder.
-    ///
-    /// # Errors
-    /// When it cannot be made, or others than root can write to it.
     pub(crate) fn make_folder(&self) -> Result<()> {
         let made = self.made_path();
         // Before the folder: a kill in between costs a look around, and no loss that nobody sees.
@@ -126,9 +120,6 @@ impl Store {
 
     /// Whether the state folder was there since the last boot and is gone, with containers that may live, and nobody has
     /// looked for them yet.
-    ///
-    /// # Errors
-    /// When that cannot be told.
     pub(crate) fn is_lost(&self) -> Result<bool> {
         match self.folder()? {
             Some(folder) => Ok(folder == Folder::Lost),
@@ -137,9 +128,6 @@ impl Store {
     }
 
     /// Whether there may be containers that the ledger does not know: what they may need on the host stays.
-    ///
-    /// # Errors
-    /// When that cannot be told.
     pub(crate) fn is_in_doubt(&self) -> Result<bool> {
         Ok(self.folder()?.is_some_and(|folder| folder != Folder::Whole))
     }

@@ -37,9 +37,6 @@ pub(crate) fn repeat(context: &Context<'_>, record: &Record) {
 }
 
 /// Announces the addresses of the container `id`, as often as is left of what its record says.
-///
-/// # Errors
-/// When the ledger cannot be read.
 pub(crate) fn announce(store: &Store, id: &ContainerId) -> Result<()> {
     let mut known: Option<Record> = None;
     let mut done = 1;

@@ -28,9 +28,6 @@ pub(crate) struct Probing<'a, 's> {
 
 impl Probing<'_, '_> {
     /// Sends the first probes that go out by parents: the answers come while the links are made.
-    ///
-    /// # Errors
-    /// When a parent is gone.
     pub(crate) fn begin(&self, record: &Record) -> Result<Probes> {
         let mut probes = Probes::default();
         let by_parent = |attached: &&Attached| attached.driver.is_heard_on_parent();
@@ -58,10 +55,6 @@ impl Probing<'_, '_> {
 
     /// Probes from the links that were made, gives other addresses to `record` where there is a conflict, then the
     /// addresses to the links.
-    ///
-    /// # Errors
-    /// When an address that was asked for is somebody else's, or none can be found that is not. `record` is what the
-    /// ledger says.
     pub(crate) fn resolve_conflicts(
         &mut self,
         record: &mut Record,

@@ -26,9 +26,6 @@ pub(crate) struct HostNetns(OnceCell<NetnsFile>);
 
 impl HostNetns {
     /// The host's network namespace: that of the calling thread when this is called first.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
     pub(crate) fn get(&self) -> Result<&NetnsFile> {
         match self.0.get() {
             Some(netns) => Ok(netns),
@@ -39,9 +36,6 @@ impl HostNetns {
 
 impl<'a> Context<'a> {
     /// The context of the calling thread, which is in the host's network namespace.
-    ///
-    /// # Errors
-    /// When the settings cannot be read.
     pub(crate) fn new(store: &'a Store) -> Result<Self> {
         Ok(Self::with(store, store.settings()?))
     }
@@ -61,9 +55,6 @@ impl<'a> Context<'a> {
     }
 
     /// Locks the ledger.
-    ///
-    /// # Errors
-    /// When another process holds the lock for longer than the settings allow.
     pub(crate) fn lock(&self) -> Result<Locked<'a>> {
         self.store.lock(self.settings.lock_timeout())
     }

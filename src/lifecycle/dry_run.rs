@@ -26,9 +26,6 @@ use crate::plan::{self, LinkPlan};
 
 /// What an attach of `container` would do, as commands. `path` leads to its namespace, if that is made before it. Its
 /// process, and its namespace if that is not there yet, stand as 0.
-///
-/// # Errors
-/// Those that the hook would end with.
 pub(crate) fn preview(
     context: &mut Context<'_>,
     container: &ContainerId,

@@ -40,9 +40,6 @@ impl Collected {
 /// Mends the ledger; takes back what containers hold whose process is gone, also in namespaces that something keeps;
 /// makes the host's own links as those that live need them; and deletes parents that nobody needs. With `dry_run` it is
 /// left as it is. Addresses that are set aside because others have them are so no longer if they are to be `lifted`. What fails, and what one container has made of its own, is no reason to leave the rest.
-///
-/// # Errors
-/// When ledger or kernel cannot be read at all.
 pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Result<Collected> {
     let store = context.store;
     let repaired = repair::repair(context, dry_run)?;

@@ -112,9 +112,6 @@ pub(crate) fn ensure(
 }
 
 /// Begins to probe for the addresses of those of the host's links that `pending` is to be reached by, and that are missing.
-///
-/// # Errors
-/// When ledger or kernel cannot be read, or no probe can be sent.
 pub(crate) fn begin_probes(
     context: &mut Context<'_>,
     pending: &Record,
@@ -137,9 +134,6 @@ pub(crate) fn begin_probes(
 }
 
 /// What would be done on the host for a container that is going to be `record`, and to be reached by `link`.
-///
-/// # Errors
-/// When somebody else's link has its name.
 pub(crate) fn preview(
     link: &HostLink,
     record: &Record,
@@ -211,9 +205,6 @@ pub(super) fn make_link(
 }
 
 /// Deletes the host's routes to the container of `record`, as far as its addresses are still its own.
-///
-/// # Errors
-/// When one cannot be deleted.
 pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> Result<()> {
     let store = locked.store();
     // In doubt an address may be that of a container that is not found, which another was given until it was probed for.
@@ -253,9 +244,6 @@ pub(crate) fn delete_unused_of(locked: &Locked<'_>, record: &Record, host: &mut 
 /// Has the host's link of `network` on `parent` stay from now on, with or without containers, if the definition names
 /// all its addresses: [`host_reconcile::reconcile`] makes it. One whose addresses are picked comes with the first container: picked
 /// before, they could be what a container had before the reboot.
-///
-/// # Errors
-/// When an address is somebody else's, or the ledger cannot be written.
 pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Result<()> {
     if !network.names_host_addresses() {
         return Ok(());
@@ -296,9 +284,6 @@ pub(crate) fn is_in_the_way(error: &Error) -> bool {
 }
 
 /// The host's links on the parents of `record` that are there, each with the containers that use it.
-///
-/// # Errors
-/// When ledger or kernel cannot be read.
 pub(crate) fn near(
     store: &Store,
     record: &Record,

@@ -39,9 +39,6 @@ pub(crate) struct Host<'a> {
 impl Host<'_> {
     /// Begins to probe for the addresses of `link`, which is going to be made. Does nothing if the network wants no
     /// conflict detection, or there is no LAN to ask.
-    ///
-    /// # Errors
-    /// When no probe can be sent.
     pub(crate) fn begin(&mut self, store: &Store, link: &HostLink, host: &mut Socket) -> Result<()> {
         let Some(network) = self.network(store, &link.network)? else { return Ok(()) };
         let Some(parent) = host.link_by_index(link.parent_index)? else { return Ok(()) };

@@ -29,9 +29,6 @@ pub(crate) fn parents(requests: &[AttachmentRequest], host: &mut Socket) -> Resu
 }
 
 /// The addresses that no container can have, for the host has them, or is to have them.
-///
-/// # Errors
-/// When the kernel does not tell.
 pub(crate) fn on_host(requests: &[AttachmentRequest], host: &mut Socket) -> Result<BTreeSet<IpAddr>> {
     let mut on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
     let named = requests.iter().filter_map(|request| request.network.file.host_access.as_ref());
@@ -40,9 +37,6 @@ pub(crate) fn on_host(requests: &[AttachmentRequest], host: &mut Socket) -> Resu
 }
 
 /// The ways of the host, where it is to get routes to containers.
-///
-/// # Errors
-/// When the kernel does not tell.
 pub(crate) fn ways(requests: &[AttachmentRequest], host: &mut Socket) -> Result<Ways> {
     let networks = requests.iter().map(|request| &request.network);
     let reached = networks.filter(|network| network.file.host_access.is_some());

@@ -14,9 +14,6 @@ use crate::netlink::Socket;
 use crate::plan::host::{Changes, HostOp, Present};
 
 /// What [`reconcile`] will do when the dead among `records` have been taken back, as commands that do the same.
-///
-/// # Errors
-/// When ledger or kernel cannot be read.
 pub(crate) fn preview(
     store: &Store,
     records: &[Record],
@@ -76,9 +73,6 @@ fn changes<'a>(
 }
 
 /// Makes every one of the host's links such as the containers need it that live.
-///
-/// # Errors
-/// When one cannot be made so.
 pub(crate) fn reconcile(
     locked: &Locked<'_>,
     settings: &Settings,

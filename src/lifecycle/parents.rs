@@ -17,9 +17,6 @@ use crate::netlink::Socket;
 use crate::plan::host::HostOp;
 
 /// The parent of `network`, verified; `None` if it is missing, and [`ensure`] makes it.
-///
-/// # Errors
-/// When it is missing and not ours to make, or not fit for the network.
 pub(crate) fn find(network: &Network, host: &mut Socket) -> Result<Option<Link>> {
     match host.link(&network.parent)? {
         Some(link) => {
@@ -57,9 +54,6 @@ pub(crate) fn ensure(locked: &Locked<'_>, network: &Network, host: &mut Socket) 
 }
 
 /// The parent of `network` as it would be, and what would make it where it is missing.
-///
-/// # Errors
-/// As [`find`].
 pub(crate) fn preview(network: &Network, host: &mut Socket) -> Result<(Link, Vec<HostOp>)> {
     let mut steps = Vec::new();
     let link = preview_link(&network.parent, network.recipe()?, &mut steps, host)?;
@@ -122,9 +116,6 @@ pub(crate) fn delete_unused(locked: &Locked<'_>, name: &IfName, host: &mut Socke
 }
 
 /// What a killed process has left of the parent `name`, which stays: the name it bears.
-///
-/// # Errors
-/// When the kernel does not tell.
 pub(crate) fn leftover(store: &Store, name: &IfName, host: &mut Socket) -> Result<Option<IfName>> {
     let Some(parent) = known(store, name)? else { return Ok(None) };
     let left = host.link(&parent.born_as)?.filter(|left| parent.has_left(left));
@@ -132,9 +123,6 @@ pub(crate) fn leftover(store: &Store, name: &IfName, host: &mut Socket) -> Resul
 }
 
 /// Deletes what a killed process has left of the parent `name`; the lock keeps others from making it meanwhile.
-///
-/// # Errors
-/// When it cannot be deleted.
 pub(crate) fn delete_leftover(locked: &Locked<'_>, name: &IfName, host: &mut Socket) -> Result<()> {
     known(locked.store(), name)?.map_or(Ok(()), |parent| kernel::delete_leftover(&parent, host))
 }

@@ -40,9 +40,6 @@ pub(crate) struct Known<'a> {
 
 /// The record of `id`, of whose links `seen` are those with proven marks, beside all `others` that are known; `None` if
 /// there are none, if their parents are gone, or if nobody holds them any more.
-///
-/// # Errors
-/// When ledger or kernel cannot be read.
 pub(crate) fn record(
     known: &Known<'_>,
     id: &ContainerId,

@@ -25,9 +25,6 @@ use crate::net::seal::Key;
 use crate::netlink::Socket;
 
 /// Finds again what containers have, if the state folder is lost.
-///
-/// # Errors
-/// As [`repair`].
 pub(crate) fn recover(context: &mut Context<'_>) -> Result<()> {
     if context.store.is_lost()? {
         repair(context, false)?.warn();

@@ -52,9 +52,6 @@ pub(crate) fn find(records: &[Record], seen: &[SurveyedLink], key: Option<&Key>)
 }
 
 /// Seals it, if it still is what it was; whether it is.
-///
-/// # Errors
-/// When its namespace is gone, or the kernel refuses.
 pub(crate) fn apply(reseal: &Reseal, key: &Key) -> Result<bool> {
     let Reseal { mark, holder, attached, ifindex } = reseal;
     let gone = || Error::input(format!("the network namespace of container {} is gone", mark.container));

@@ -26,9 +26,6 @@ const RUNTIMES: [&str; 2] = ["runc", "crun"];
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Does what `arguments` ask of a runtime; `program` is this one. Returns only if that cannot be.
-///
-/// # Errors
-/// When the container asks for a network and cannot have the hooks, and when there is no runtime.
 pub(crate) fn run(store: &Store, program: &Program, call: &Call<'_>) -> Error {
     match prepare(store, program, call) {
         Ok(runtime) => {
@@ -87,9 +84,6 @@ fn add_hooks(path: &Path, program: &Program, call: &Call<'_>) -> Result<bool> {
 
 /// Tells the caller of the runtime why it failed, where runc would: containerd, and so Docker, show the last error of
 /// that log.
-///
-/// # Errors
-/// When that cannot be written.
 pub(crate) fn report(call: &Call<'_>, error: &Error) -> Result<()> {
     let Some(log) = call.log else { return Ok(()) };
     let message = printable::message(&format!("{NAME}: {error}"));

@@ -45,9 +45,6 @@ pub(crate) struct Admitted {
 impl Target {
     /// The container `container`, whose first process is `process`. `path` leads to its network namespace, if that was
     /// made before the container.
-    ///
-    /// # Errors
-    /// When the process is gone.
     pub(crate) fn new(
         container: ContainerId,
         identity: Option<Identity>,
