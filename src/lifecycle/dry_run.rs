@@ -135,7 +135,7 @@ fn probe_line(attached: &Attached) -> Option<String> {
 /// A comment on the announcements of `attached` that follow the first.
 fn announcement_line(attached: &Attached) -> Option<String> {
     let times = attached.announcements;
-    (times > 1).then(|| format!("# {} is announced {times} times, the first of them by now", attached.ifname))
+    (times > 1).then(|| format!("# {} is announced {times} times, the first time here", attached.ifname))
 }
 
 fn section(lines: &mut Vec<String>, title: &str, steps: &[impl Display]) {

@@ -1,7 +1,7 @@
-//! Conflict detection for the host's own links: no host of the LAN loses its address to one of them.
+//! Conflict detection for the host's own links: they get no address that another host on the LAN has.
 //!
-//! The probes go out by the parent, where the answers come: its link is not there yet. While a container is attached they
-//! go out with its own, so that nothing waits for them.
+//! The probes are sent from the parent, because the link does not exist yet. During an attach they are sent together
+//! with those of the container, so that they cost no extra time.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,43 +21,43 @@ use crate::net::driver::Kind as Driver;
 use crate::net::name::NetworkName;
 use crate::netlink::Socket;
 
-/// Probes that are under way, by network.
+/// Running probes, by network.
 pub(crate) type HostProbes = BTreeMap<NetworkName, Probes>;
 
-/// The host, where links of its own are made.
+/// The environment in which the host's own links are made.
 pub(crate) struct Host<'a> {
-    /// What networks do not say themselves.
+    /// Defaults of networks.
     pub settings: &'a Settings,
-    /// Its network namespace.
+    /// The host's network namespace.
     pub netns: &'a NetnsFile,
-    /// What it has, and what it must not get in the way of.
+    /// Host facts that restrict which addresses can be allocated.
     pub present: &'a Present,
-    /// Probes that were begun before.
+    /// Probes that [`Host::begin`] has started.
     pub probes: HostProbes,
 }
 
 impl Host<'_> {
-    /// Begins to probe for the addresses of `link`, which is going to be made. Does nothing if the network wants no
-    /// conflict detection, or there is no LAN to ask.
+    /// Begins conflict detection for the addresses of `link`, which is about to be made. Does nothing if the network has
+    /// it switched off, or if the parent has no LAN.
     pub(crate) fn begin(&mut self, store: &Store, link: &HostLink, host: &mut Socket) -> Result<()> {
         let Some(network) = self.network(store, &link.network)? else { return Ok(()) };
         let Some(parent) = host.link_by_index(link.parent_index)? else { return Ok(()) };
         let (Some(detection), Some(mac)) = (network.detection_on(&parent), parent.mac) else { return Ok(()) };
-        // A packet socket is of the namespace that it is opened in.
-        // The kernel hangs an ipvlan link on what is below the ipvlan link that is its parent.
+        // If the parent is itself an ipvlan link, the kernel attaches the new link to the link below it.
         let below = if link.driver.kind() == Driver::Ipvlan { link.segment } else { link.parent_index };
-        let wire = self.netns.inside(|| PacketSocket::open(below, mac, &link.addresses))?;
+        // A socket belongs to the namespace it is opened in.
+        let socket = self.netns.inside(|| PacketSocket::open(below, mac, &link.addresses))?;
         let mut probes = Probes::default();
-        probes.begin(0, wire, &link.addresses, detection)?;
+        probes.begin(0, socket, &link.addresses, detection)?;
         self.probes.insert(link.network.clone(), probes);
         Ok(())
     }
 
-    /// Waits for the answers to the probes for the addresses of `link`. Where another host has one of them, the link gets
-    /// another. Returns the link with the addresses that it can have.
+    /// Waits for the answers to the probes for the addresses of `link`, and replaces addresses in conflict. Returns the
+    /// link with addresses that are free.
     ///
     /// # Errors
-    /// [`Kind::Taken`] when an address that the network names is another host's, or too many others are.
+    /// [`Kind::Taken`] if another host has an address that the network names, or there are too many conflicts.
     pub(crate) fn resolve_conflicts(
         &mut self,
         locked: &Locked<'_>,
@@ -80,7 +80,7 @@ impl Host<'_> {
             .hint("name a free address in host_access, or set conflict_detection to off"))
     }
 
-    /// Gives `link` other addresses than that of `conflict`.
+    /// Replaces the address of `conflict`.
     fn replace(
         &self,
         locked: &Locked<'_>,

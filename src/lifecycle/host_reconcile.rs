@@ -1,4 +1,4 @@
-//! The host's own links as the containers that live need them: what `gc` and `boot` make, and delete.
+//! Reconciliation of the host's own links: `gc` and `boot` make them as living containers need them, and delete the others.
 
 use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
@@ -13,7 +13,7 @@ use crate::lifecycle::host_conflicts::{Host, HostProbes};
 use crate::netlink::Socket;
 use crate::plan::host::{Changes, HostOp, Present};
 
-/// What [`reconcile`] will do when the dead among `records` have been taken back, as commands that do the same.
+/// Returns what [`reconcile`] will do once the dead containers among `records` are reclaimed, as equivalent commands.
 pub(crate) fn preview(
     store: &Store,
     records: &[Record],
@@ -22,7 +22,7 @@ pub(crate) fn preview(
 ) -> Result<Vec<String>> {
     let mut steps = Vec::new();
     let living: Vec<_> = records.iter().filter(|record| kernel::is_alive(&record.holder)).collect();
-    // Who knows what the records need that cannot be read? What is damaged is mended by then.
+    // An unreadable record may need any link or route. Damaged ones do not count: they are repaired by then.
     let all_known = !in_doubt && !store.records()?.unknown.iter().any(|(_, kind)| kind.is_left_alone());
     for network in store.host_links()? {
         let Some(link) = known(store, &network)? else { continue };
@@ -47,8 +47,8 @@ pub(crate) fn preview(
     Ok(steps)
 }
 
-/// What makes the host's link as those `living` need it. `None` if the link of that name is not ours: it is left alone. So
-/// are routes that no known container needs, unless all are known.
+/// Returns the changes to `link` that the `living` containers need. Returns `None` if the link of that name is not ours: it
+/// is left alone. Routes that no known container needs are kept unless all containers are known.
 fn changes<'a>(
     link: &HostLink,
     living: impl IntoIterator<Item = &'a Record>,
@@ -72,7 +72,7 @@ fn changes<'a>(
     Ok(Some(changes))
 }
 
-/// Makes every one of the host's links such as the containers need it that live.
+/// Makes or changes each of the host's links as living containers need it.
 pub(crate) fn reconcile(
     locked: &Locked<'_>,
     settings: &Settings,

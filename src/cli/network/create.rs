@@ -109,7 +109,7 @@ pub(super) fn create(store: &Store, network: &Network) -> Result<()> {
     }
     cdi::renew(&locked);
     match locked.follow_machine(false) {
-        Ok(true) => log::warn!("the machine id is another one: what identities had is forgotten"),
+        Ok(true) => log::warn!("the machine id has changed: the addresses of identities are forgotten"),
         Ok(false) => {}
         Err(error) => log::warn!("{}", error.in_full()),
     }
