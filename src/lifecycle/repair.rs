@@ -1,5 +1,4 @@
-//! The story of a damaged ledger: what was lost is written anew from what the kernel tells, what makes no sense is
-//! removed.
+//! Repair of a damaged ledger: lost records are rebuilt from the kernel's state, and invalid files are removed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +23,7 @@ use crate::net::parent::{MadeParent, ParentSpec};
 use crate::net::seal::Key;
 use crate::netlink::Socket;
 
-/// Finds again what containers have, if the state folder is lost.
+/// Repairs the ledger if the state folder was lost.
 pub(crate) fn recover(context: &mut Context<'_>) -> Result<()> {
     if context.store.is_lost()? {
         repair(context, false)?.warn();
@@ -32,10 +31,7 @@ pub(crate) fn recover(context: &mut Context<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Repairs the ledger; with `dry_run` it only tells.
-///
-/// # Errors
-/// When kernel or ledger cannot be read. What of it fails is among what is returned.
+/// Repairs the ledger. A `dry_run` only finds the steps. Steps that fail are in [`Repaired::failed`].
 pub(crate) fn repair(context: &mut Context<'_>, dry_run: bool) -> Result<Repaired> {
     let store = context.store;
     let key = match dry_run {
@@ -43,17 +39,19 @@ pub(crate) fn repair(context: &mut Context<'_>, dry_run: bool) -> Result<Repaire
         false => store.key(context.settings.lock_timeout()).map(Some),
     };
     let was_lost = store.is_lost()?;
-    // Without a key nothing is proven, and what cannot be made is not promised either.
+    // Without a key no mark is proven, and no mark can be sealed, so a dry run lists no seals.
     let seals = key.is_ok();
     let key = key.unwrap_or_else(|error| {
         log::warn!("marks prove nothing: {}", error.in_full());
         None
     });
-    // Without the lock: it takes as long as there are namespaces, and who attaches meanwhile has a record first.
+    // Not under the lock: a survey of many namespaces takes long. An attach writes its record before it makes links, so
+    // that its container is never taken for one with a lost record.
     let mut survey = kernel::survey(context.host_netns.get()?)?;
     let locked = context.lock()?;
     let mut repaired = find(&locked, context, &survey, key)?;
-    // Who was detached meanwhile looks like one whose record is lost: his links go before his record.
+    // A container that was detached since the survey looks like one with a lost record. Its links were deleted before
+    // the record, so a second survey of its namespace does not show them.
     let doubtful = repaired.namespaces();
     if !doubtful.is_empty() {
         survey.look_again(&doubtful, context.host_netns.get()?);
@@ -77,7 +75,7 @@ pub(crate) fn repair(context: &mut Context<'_>, dry_run: bool) -> Result<Repaire
         repaired.seals = reseal::find(&repaired.records, &survey.seen, key);
     }
     if let Some(key) = key.filter(|_| !dry_run) {
-        // Who ends meanwhile needs none.
+        // A container that has ended since needs no seal.
         let is_done = |seal: &Reseal| {
             let done = reseal::apply(seal, key).inspect_err(|error| log::warn!("{seal}: {error}"));
             done.unwrap_or_default()
@@ -105,7 +103,7 @@ fn find(
     Ok(repaired)
 }
 
-/// Does what there is to do; what failed is no step then.
+/// Carries out the steps. Moves those that fail to the failures.
 fn do_all(repaired: &mut Repaired, locked: &Locked<'_>) {
     let mut done = Vec::with_capacity(repaired.steps.len());
     for step in mem::take(&mut repaired.steps) {
@@ -117,7 +115,7 @@ fn do_all(repaired: &mut Repaired, locked: &Locked<'_>) {
     repaired.steps = done;
 }
 
-/// Whether each mark names a container, in its namespace, whose links one of `records` holds.
+/// Returns true if for each mark, one of `records` holds the links of that container in that namespace.
 fn have_all(records: &[Record], survey: &Survey) -> bool {
     let place = |netns: &Netns| (netns.device, netns.inode);
     let known: BTreeSet<_> =
@@ -148,9 +146,9 @@ fn apply(locked: &Locked<'_>, step: &RepairStep) -> Result<()> {
     }
 }
 
-/// Damaged and missing records, as far as their containers' links are there, `proven` by their marks; a damaged one of a
-/// container without links is of no use, unless these may be where nobody could look. One that may be sound is left
-/// alone ([`Kind::is_left_alone`]).
+/// Finds damaged and missing records, and rebuilds them from links with `proven` marks. A damaged record of a container
+/// without links is removed, unless the links may be in a namespace that could not be surveyed. A record that may be sound
+/// is left alone ([`Kind::is_left_alone`]).
 fn records(
     store: &Store,
     settings: &Settings,
@@ -166,7 +164,7 @@ fn records(
         unknown.map(|(id, _)| id).collect::<BTreeSet<_>>()
     };
     let (left_alone, damaged) = (unknown(true), unknown(false));
-    // What another container has taken over is its own by now.
+    // The record of the successor holds links that were handed over.
     let taken_over: BTreeSet<_> = records
         .sound
         .iter()
@@ -187,7 +185,7 @@ fn records(
     for id in lost {
         let path = store.record_path(id);
         let rebuilt = rebuild::record(&known, id, proven, &repaired.records, host);
-        // What is wrong with one is no reason to leave the rest: it is not found for now.
+        // An error of one container must not keep the others from being repaired.
         let rebuilt = rebuilt.unwrap_or_else(|error| {
             log::warn!("container {id}: {error}");
             None
@@ -206,9 +204,9 @@ fn records(
     Ok(())
 }
 
-/// The right of a container to what its record lists. Of two, the living has it; of two that live, the one that the
-/// lease names. Of two whose records and leases were lost, the one that it is remembered of, which is root's word; else the
-/// one that has less.
+/// The priority of a container for a lease that several records list. A living container comes before a dead one, then
+/// the one that the lease names. If records and leases were lost, the one whose affinity has the address comes first, as
+/// only root writes that; else the one with fewer addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Right {
     is_alive: bool,
@@ -217,8 +215,8 @@ struct Right {
     less: Reverse<usize>,
 }
 
-/// Leases that records of living containers list and nobody has; then those that no record lists, but for those of
-/// containers that may be where nobody could look.
+/// Finds missing leases that records of living containers list, and leases that no record lists. A lease is kept if its
+/// container may be in a namespace that could not be surveyed.
 fn leases(store: &Store, survey: &Survey, repaired: &mut Repaired) -> Result<()> {
     let mut listed: BTreeMap<(u32, LeaseKey), (Right, &ContainerId)> = BTreeMap::new();
     for record in &repaired.records {
@@ -232,7 +230,7 @@ fn leases(store: &Store, survey: &Survey, repaired: &mut Repaired) -> Result<()>
             for claim in attached.claims() {
                 let is_named = store.leased_to(attached.segment, claim)?.as_ref() == Some(&record.container);
                 let is_remembered = remembered.iter().any(|(network, hint)| {
-                    *network == attached.network && hint.claims().any(|had| had == claim)
+                    *network == attached.network && hint.claims().any(|previous| previous == claim)
                 });
                 let right = Right { is_alive, is_named, is_remembered, less };
                 let first = listed.entry((attached.segment, claim)).or_insert((right, &record.container));
@@ -276,8 +274,7 @@ fn leases(store: &Store, survey: &Survey, repaired: &mut Repaired) -> Result<()>
     Ok(())
 }
 
-/// Parents that bear our mark and are not written down; and what is written of parents that are gone and cannot be
-/// read.
+/// Finds parents with our mark but without a record, and unreadable records of parents that do not exist.
 fn parents(store: &Store, host: &mut Socket, repaired: &mut Repaired) -> Result<()> {
     let written: BTreeSet<IfName> = store.made_parents()?.into_iter().collect();
     let unread = |name: &IfName| match store.made_parent(name) {
