@@ -29,13 +29,13 @@ use crate::netlink::{Socket, is_in_use};
 use crate::plan;
 use crate::plan::persistent;
 
-/// Attaches `target` to the networks of `requests`: to all of them, or to none. `None` if its container is attached
-/// already.
+/// Attaches `target` to the networks of `requests`: to all of them, or to none. Returns `None` if its container is
+/// attached already.
 ///
 /// The calling thread is in the namespace of `target` afterwards.
 ///
 /// # Errors
-/// The first thing that is wrong. No link, lease or record is left behind.
+/// No link, lease or record is left behind.
 pub(crate) fn attach(
     context: &mut Context<'_>,
     target: &Target,
@@ -46,9 +46,9 @@ pub(crate) fn attach(
     repair::recover(context)?;
     let affinity = affinity::load(store, target.identity.as_ref(), container);
     let hints = previous::of(requests.iter().map(|request| &request.options), &affinity.hints);
-    for (request, had) in requests.iter().zip(&hints) {
+    for (request, previous) in requests.iter().zip(&hints) {
         if let Some(parent) = parents.get(&request.network.parent) {
-            release::reclaim_previous(context, had, parent);
+            release::reclaim_previous(context, previous, parent);
         }
     }
     let on_host = host_facts::on_host(requests, &mut context.host_netlink)?;
@@ -60,7 +60,7 @@ pub(crate) fn attach(
     target.netns.enter()?;
     let mut inside = Socket::open()?;
     let links = inside.links()?;
-    // Into a namespace that the runtime made for this container no other has come yet.
+    // A namespace without a path was made by the runtime for this container: no other is in it yet.
     if target.holder.netns.path.is_some() {
         if let Some(joined) = shared_netns::join(context, target, requests, &marked(&links))? {
             return Ok(Some(joined));
@@ -99,7 +99,7 @@ pub(crate) fn attach(
                 continue;
             }
         } else if !avoid_previous && is_in_use(&error) && attach.can_differ() {
-            // A link that is not in the ledger, or is slow to go, has what this one had before: another will do.
+            // A link outside the ledger, or one that is still being deleted, has the previous address: avoid it.
             log::warn!("{error}; another one is taken");
             avoid_previous = true;
             continue;
@@ -108,7 +108,7 @@ pub(crate) fn attach(
     }
 }
 
-/// The containers that the marks of `links` name.
+/// Returns the containers that the marks of `links` name.
 fn marked(links: &[Link]) -> BTreeSet<ContainerId> {
     let alias = |link: &Link| link.alias.as_deref()?.parse::<Alias>().ok();
     links.iter().filter_map(|link| Some(alias(link)?.mark.container)).collect()
@@ -145,12 +145,12 @@ fn without_the_dead(
     Ok(links.into_iter().map(|link| link.name).collect())
 }
 
-/// What does not change while a container is attached.
+/// What stays the same during an attach.
 struct Attach<'a, 's> {
     context: &'a mut Context<'s>,
     target: &'a Target,
     requests: &'a [AttachmentRequest],
-    /// What the identity had before, by request.
+    /// The previous assignments of the identity, by request.
     hints: &'a [Hint],
     /// The names of the links, by request.
     names: &'a [IfName],
@@ -175,7 +175,7 @@ impl<'s> Attach<'_, 's> {
                     repair::repair(self.context, false)?.warn();
                     continue;
                 }
-                // What it said is lost. The runtime has made another container of that id, so it is over.
+                // The record is lost. The runtime has made a new container of that id, so the old one is dead.
                 Err(error) if error.kind() == Kind::Damaged => {
                     file::remove(&store.record_path(container))?;
                     None
@@ -184,7 +184,7 @@ impl<'s> Attach<'_, 's> {
             };
             if let Some(old) = old {
                 if old.holder == *holder {
-                    // Whether the hook that wrote a pending record still runs cannot be told: it is left alone.
+                    // The hook that wrote a pending record may still run: leave the record alone.
                     return if old.is_pending() { Err(cut_short(&old)) } else { Ok(None) };
                 }
                 if kernel::is_alive(&old.holder) {
@@ -211,25 +211,25 @@ impl<'s> Attach<'_, 's> {
         }
     }
 
-    /// Whether another address or MAC address than the previous ones would do.
+    /// Returns true if another address or MAC address than the previous ones is acceptable.
     fn can_differ(&self) -> bool {
-        self.requests.iter().zip(self.hints).any(|(AttachmentRequest { options, network, .. }, had)| {
-            !had.addresses.is_empty() || network.driver.has_own_mac() && options.mac.is_none()
+        self.requests.iter().zip(self.hints).any(|(AttachmentRequest { options, network, .. }, previous)| {
+            !previous.addresses.is_empty() || network.driver.has_own_mac() && options.mac.is_none()
         })
     }
 
-    /// A network may have been removed since its file was read; from now on it cannot be.
+    /// Checks again, now under the lock: a network may have been removed since its file was read.
     fn refuse_removed(&self, store: &Store) -> Result<()> {
         for AttachmentRequest { network, .. } in self.requests.iter().filter(|request| !request.is_inline) {
             if !store.has_network(&network.name)? {
-                let text = format!("network {} was removed meanwhile", network.name);
+                let text = format!("network {} was removed during the attach", network.name);
                 return Err(Error::new(Kind::NotFound, text));
             }
         }
         Ok(())
     }
 
-    /// What is wanted, with every parent there: those that underlay makes are made where they are missing.
+    /// Resolves the requests, and makes missing parents.
     fn wanted(&mut self, locked: &Locked<'_>) -> Result<Vec<Wanted>> {
         let host = &mut self.context.host_netlink;
         let all = self.requests.iter().zip(self.names).zip(self.hints);
@@ -245,7 +245,7 @@ impl<'s> Attach<'_, 's> {
         .collect()
     }
 
-    /// Deletes the parents that were made for nothing.
+    /// Deletes the parents that were made for an attach that fails.
     fn drop_parents(&mut self) {
         let networks = self.requests.iter().map(|request| &request.network);
         let mut made = networks.filter(|network| matches!(network.recipe(), Ok(Some(_)))).peekable();
@@ -292,7 +292,7 @@ fn confirm(record: &mut Record, made: &[CreatedLink], nsid: Option<i32>) {
     let Links::Own(own) = &mut record.links else { return };
     for (attached, made) in own.attachments.iter_mut().zip(made) {
         attached.ifindex = Some(made.ifindex);
-        // One of its own is leased.
+        // A link with its own MAC address has a leased one; others take over that of the parent.
         attached.mac = attached.mac.or(made.mac);
     }
     own.nsid = nsid;
@@ -309,5 +309,5 @@ pub(crate) fn attached_already(old: &Record) -> Error {
 fn cut_short(old: &Record) -> Error {
     let text = format!("an earlier attach of container {} was killed, or has not ended yet", old.container);
     Error::new(Kind::Taken, text)
-        .hint("stop the container and start it again: what was half made is taken back when it is gone")
+        .hint("stop the container and start it again: its links and addresses are reclaimed when it is gone")
 }

@@ -19,12 +19,12 @@ use crate::plan::{self, Removal};
 
 /// Where links of a container may still be.
 pub(crate) enum Remaining {
-    /// Nowhere: they are gone with their namespace, or by another's hand.
+    /// Nowhere: they were deleted with their namespace, or by another process.
     Nowhere,
     /// In this namespace, in which a process is, or to which this path leads.
     In(PathBuf, NetnsFile),
-    /// In a namespace to which nothing leads but the host's number for it. A descriptor or a socket keeps it, or the kernel
-    /// has not taken it apart yet.
+    /// In a namespace that only the host's number leads to. A descriptor or a socket keeps it, or the kernel has not
+    /// deleted it yet.
     Numbered(i32),
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn remaining(record: &Record, host: &mut Socket) -> Result<Remaining>
         Some(nsid) => !kernel::remaining(&plan, nsid, host)?.is_empty(),
         None => true,
     };
-    // Rules and routes may be left without them.
+    // Persistent rules and routes may remain without links.
     if !has_links && !has_persistent(&plan) {
         return Ok(Remaining::Nowhere);
     }
@@ -57,8 +57,8 @@ fn has_persistent(plan: &[Removal]) -> bool {
     plan.iter().any(|step| matches!(step, Removal::Persistent(_)))
 }
 
-/// Whether the container of `record` lives, or its links are in a namespace that something uses without it: there they
-/// hold their addresses. If that cannot be told, they are in use: nothing is taken from a container that may live.
+/// Returns true if the container of `record` is alive, or its links are in a namespace that something else uses, where
+/// they hold their addresses. If that is unknown, returns true: nothing is reclaimed from a container that may be alive.
 pub(crate) fn is_in_use(record: &Record, host: &mut Socket) -> bool {
     kernel::is_alive(&record.holder)
         || record.own().is_some()
@@ -157,7 +157,7 @@ pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[Wanted]) -> Resu
             log::info!("container {} ended without poststop: its addresses are reclaimed", record.container);
             match reclaim(context, record) {
                 Ok(()) => any = true,
-                // Another one's may do.
+                // The addresses of another dead container may be enough.
                 Err(error) => log::warn!("container {}: {error}", record.container),
             }
         }
@@ -187,7 +187,7 @@ pub(crate) fn reclaim_host_links(context: &mut Context<'_>, record: &Record) -> 
     for (link, users) in host_access::near(context.store, record, &mut context.host_netlink)? {
         if !users.iter().any(|user| kernel::is_alive(&user.holder)) {
             for user in &users {
-                // The link is in the way as long as one of them stays, and then what was refused is told.
+                // The link stays as long as one of them does; then the attach fails with its first error.
                 if let Err(error) = release(context, user) {
                     log::warn!("container {}: {error}", user.container);
                 }

@@ -3,7 +3,7 @@
 //!
 //! The first one is attached; its record holds the links. The record of each other names the first one. When a container
 //! ends that holds links which others use, one of these takes them over: its record holds them from then on. So links are
-//! always held by a container that lives, and are deleted with the last one.
+//! always held by a living container, and are deleted with the last one.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +29,7 @@ pub(crate) fn join(
     let (store, netns) = (context.store, &target.holder.netns);
     let own = |id: &ContainerId| store.record(id).ok().flatten().filter(|own| own.own().is_some());
     if let Some(own) = own(&target.container).filter(|own| !kernel::is_alive(&own.holder)) {
-        // It comes again while others use its links: they are theirs by now, and it joins them.
+        // The container is created again while others use its links: hand these over, and join.
         if is_used(store, &own)? {
             hand_over(context, &own)?;
         }
@@ -51,7 +51,7 @@ pub(crate) fn join(
     if own.is_some_and(|own| {
         own.own().is_some() || own.holder != target.holder && kernel::is_alive(&own.holder)
     }) {
-        // It has, or had, links of its own: the attach tells.
+        // It has, or had, links of its own: the attach reports that.
         return Ok(None);
     }
     let joined = Record {
@@ -64,7 +64,7 @@ pub(crate) fn join(
     Ok(Some(joined))
 }
 
-/// A container that lives and shares the links of `record`, or has taken them over.
+/// Returns a living container that shares the links of `record`, or the one that has taken them over.
 fn successor<'a>(record: &Record, others: &'a [Record]) -> Option<&'a Record> {
     let has_taken_over = |other: &&Record| {
         other.container != record.container && other.own().is_some() && other.made_for() == record.made_for()
@@ -75,7 +75,7 @@ fn successor<'a>(record: &Record, others: &'a [Record]) -> Option<&'a Record> {
     taken_over.or_else(|| others.iter().filter(shares).find(is_alive))
 }
 
-/// Whether a container that lives uses the links of `record`, and will take them over.
+/// Returns true if a living container uses the links of `record`, and will take them over.
 ///
 /// # Errors
 /// When the ledger cannot be read.
@@ -97,7 +97,7 @@ pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<bool> 
     let locked = context.lock()?;
     locked.index_namespaces()?;
     let others = store.records_in(&record.holder.netns)?;
-    // Another process may have been quicker.
+    // Another process may have handed them over.
     if store.record(&record.container)?.as_ref().map(|now| &now.holder) != Some(&record.holder) {
         return Ok(true);
     }
@@ -116,7 +116,7 @@ pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<bool> 
     }
 }
 
-/// The record whose links the container of `record`, which has ended, was the last to use, if it was.
+/// Returns the record of the links that the container of `record`, which has ended, was the last to share.
 ///
 /// # Errors
 /// When the ledger cannot be read.
