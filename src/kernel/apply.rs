@@ -372,7 +372,7 @@ mod tests {
             (Link { kind: Some("veth".to_owned()), ..unmarked.clone() }, false),
             (Link { group: 0, ..unmarked.clone() }, false),
             (Link { group: mark.group() ^ 2, ..unmarked.clone() }, false),
-            // A mark of another one tells more than the group.
+            // The mark of another link counts more than the group.
             (Link { alias: alias("underlay:web:1:7:8:lan"), ..unmarked.clone() }, false),
             (Link { alias: alias("underlay:web:0:7:9:lan"), ..ours.clone() }, false),
             (Link { alias: alias("mine"), ..unmarked.clone() }, false),

@@ -236,7 +236,7 @@ mod tests {
         two.lock(LONG).unwrap();
     }
 
-    /// A read lock, which who can only read the file can have, is in nobody's way: not of who comes, nor of who waits.
+    /// A read lock, which needs no write access, blocks neither new nor waiting processes.
     #[test]
     fn readers_lock_nobody_out() {
         let folder = folder();
@@ -253,7 +253,7 @@ mod tests {
             fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).map(|_| file)
         };
         for number in 0..3 {
-            // Who has given up may have it for an instant.
+            // The thread of a wait that timed out may have it for a moment.
             let _reader = loop {
                 if let Ok(reader) = read_lock(number) {
                     break reader;
@@ -263,7 +263,7 @@ mod tests {
             assert!(read_lock(number + 1).is_err(), "the writer has it");
             assert!(two.lock(Duration::from_millis(20)).is_err());
         }
-        // It gets the lock that a third waits for.
+        // The reader gets the lock that another writer waits for.
         let held = one.lock(LONG).unwrap();
         thread::scope(|scope| {
             let reader = scope.spawn(|| {
@@ -282,7 +282,7 @@ mod tests {
         assert!(path(4).exists() && !path(5).exists());
     }
 
-    /// Who reads is named, and what to do works.
+    /// The error names the reader, and its hint works.
     #[test]
     fn readers_use_up_all_files() {
         let folder = folder();
@@ -294,9 +294,9 @@ mod tests {
         };
         make_dead("lock".to_owned());
         (1..FILES).for_each(|number| make_dead(format!("lock.{number}")));
-        let error = |who: &str| {
+        let error = |culprit: &str| {
             let error = store.lock(LONG).unwrap_err();
-            let said = format!("run cannot be locked: {who} has locked its 1024 lock files for reading");
+            let said = format!("run cannot be locked: {culprit} has locked its 1024 lock files for reading");
             assert!(error.kind() == Kind::Busy && error.to_string().ends_with(&said), "{error}");
             error
         };
@@ -312,7 +312,7 @@ mod tests {
         store.lock(LONG).unwrap();
     }
 
-    /// Whatever has the name of the lock file is not in the way of all, nor is a file that others could lock.
+    /// Neither another kind of file in its place nor a file that others can lock blocks the ledger.
     #[test]
     fn something_else_in_its_place() {
         type Put<'a> = (&'a str, &'a dyn Fn(&Path));
@@ -337,13 +337,13 @@ mod tests {
             let held = one.lock(Duration::from_secs(1)).unwrap_or_else(|error| panic!("{what}: {error}"));
             assert!(two.lock(Duration::from_millis(20)).is_err(), "{what}");
             drop(held);
-            // The thread of the one that gave up may have it for an instant.
+            // The thread of the wait that timed out may have it for a moment.
             two.lock(LONG).unwrap();
             assert!(!folder.path().join("run/elsewhere").exists());
         }
     }
 
-    /// As with the whole state folder, who removes it lets another in; but nobody is locked out, and it is one again.
+    /// If the file or the state folder is removed, another process gets a lock too. Later there is one lock again.
     #[test]
     fn removed_while_it_is_held() {
         let folder = folder();
@@ -361,7 +361,7 @@ mod tests {
         drop(held);
     }
 
-    /// An older version has the folder locked: just after an upgrade it is waited for, and waits for us.
+    /// Just after an upgrade, this version and an older one, which locks the folder, wait for each other.
     #[test]
     fn versions_without_a_lock_file() {
         let folder = folder();
@@ -378,7 +378,7 @@ mod tests {
             FileExt::unlock(&before).unwrap();
             waits.join().unwrap().unwrap();
         });
-        // Whoever can only read the folder holds a process up once, and nobody else meanwhile; later not at all.
+        // A process that can only read the folder delays each process once, and later not at all.
         FileExt::try_lock_exclusive(&before).unwrap();
         let (one, two) = (self::store(&folder), self::store(&folder));
         let begin = Instant::now();

@@ -112,7 +112,7 @@ mod tests {
         }
     }
 
-    /// Of a file that nobody has locked none is told, and numbers of devices have two digits or more.
+    /// A file without locks has no holder. Device numbers have at least two digits.
     #[test]
     fn names_are_the_kernels() {
         let file = tempfile::tempfile().unwrap();

@@ -147,7 +147,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// A folder in place of one that is gone is known for that until somebody has looked for what it had.
+    /// A folder made in place of a lost one is known as such until a repair has run.
     #[test]
     fn lost_until_it_is_recovered() {
         let folder = tempfile::tempdir().unwrap();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_look_around_comes_to() {
+    fn state_after_a_repair() {
         use Folder::{InDoubt, Lost, Whole};
         for (before, lost, written, all_found, after) in [
             (Whole, false, true, true, Whole),

@@ -236,7 +236,7 @@ impl<'s> Attach<'_, 's> {
         all.map(|((AttachmentRequest { options, network, .. }, ifname), hint)| {
             let parent = match self.parents.get(&network.parent).filter(|link| !link.is_made_parent()) {
                 Some(parent) => parent.clone(),
-                // Found or made under the lock, so that it is not deleted meanwhile.
+                // Found or made under the lock, so that no other process deletes it.
                 None => parents::ensure(locked, network, host)?,
             };
             let (request, network, ifname) = (options.clone(), network.clone(), ifname.clone());
@@ -299,13 +299,13 @@ fn confirm(record: &mut Record, made: &[CreatedLink], nsid: Option<i32>) {
     own.state = State::Attached;
 }
 
-/// The error for a container whose id another one has, in `old`.
+/// Returns the error for a container whose id another one has, in `old`.
 pub(crate) fn attached_already(old: &Record) -> Error {
     let text = format!("container id {} is attached already, with pid {}", old.container, old.holder.pid);
     Error::new(Kind::Taken, text).hint("two runtimes use the same id: rename one container")
 }
 
-/// The error for a container that has a record of its own which was never confirmed.
+/// Returns the error for a container with a pending record of its own.
 fn cut_short(old: &Record) -> Error {
     let text = format!("an earlier attach of container {} was killed, or has not ended yet", old.container);
     Error::new(Kind::Taken, text)

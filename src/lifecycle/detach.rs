@@ -37,7 +37,7 @@ pub(crate) fn detach(context: &mut Context<'_>, id: &ContainerId) -> Result<Opti
             let pid = record.holder.pid;
             return Err(Error::new(
                 Kind::Taken,
-                format!("container {id} was stopped, but its process {pid} lives"),
+                format!("container {id} was stopped, but its process {pid} is alive"),
             )
             .hint("another runtime has a container of that id: it was left alone"));
         }

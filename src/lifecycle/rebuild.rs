@@ -56,7 +56,7 @@ pub(crate) fn record(
                 let Mark { start_time, pid, .. } = seen.alias.mark;
                 by_process.entry((is_alive, start_time, pid)).or_default().push((seen, holder));
             }
-            None => log::warn!("link {} with the alias {} is not believed", seen.link.name, seen.alias),
+            None => log::warn!("link {} with the alias {} is not trusted", seen.link.name, seen.alias),
         }
     }
     let Some((_, links)) = by_process.pop_last() else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! Release: links, the host's routes, addresses, and then what nothing else needs are given back. Whatever ends a
+//! Release: deletes links and the host's routes, releases addresses, then deletes what nothing else needs. Each end of a
 //! container comes here: its poststop, an attach that failed, `gc`, and an attach that needs what dead containers hold.
 
 use std::collections::BTreeSet;
@@ -31,7 +31,7 @@ pub(crate) enum Remaining {
 /// Finds the links of the container of `record`. `host` is a socket of the host's namespace.
 ///
 /// # Errors
-/// When it cannot be told whether they are there.
+/// It is unknown whether they exist.
 pub(crate) fn remaining(record: &Record, host: &mut Socket) -> Result<Remaining> {
     let plan = plan::detach(record);
     let has_links = match record.nsid() {
@@ -122,9 +122,6 @@ fn delete_links(record: &Record, host: &mut Socket) -> Result<()> {
 }
 
 /// As [`release`], of a container that ended without poststop, which is reported.
-///
-/// # Errors
-/// As [`release`].
 pub(crate) fn reclaim(context: &mut Context<'_>, record: &Record) -> Result<()> {
     if release(context, record)? {
         report(context.store, &Event::Reclaimed(record.into()));
@@ -134,9 +131,6 @@ pub(crate) fn reclaim(context: &mut Context<'_>, record: &Record) -> Result<()> 
 
 /// Reclaims what dead containers hold on the segments of `wanted`, and repairs leases without a holder. Returns true if
 /// there was anything.
-///
-/// # Errors
-/// When the ledger cannot be read or written.
 pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[Wanted]) -> Result<bool> {
     let segments: BTreeSet<u32> = wanted.iter().map(|wanted| wanted.parent.segment()).collect();
     let mut any = false;
@@ -177,11 +171,8 @@ pub(crate) fn reclaim_previous(context: &mut Context<'_>, previous: &Hint, paren
     }
 }
 
-/// Releases the dead containers for which alone there are links of the host on the parents of `record`, and so those
-/// links; returns true if one is gone.
-///
-/// # Errors
-/// When one cannot be deleted.
+/// Releases the dead containers that are the only users of host links on the parents of `record`, and so those links.
+/// Returns true if a link is gone.
 pub(crate) fn reclaim_host_links(context: &mut Context<'_>, record: &Record) -> Result<bool> {
     let mut any = false;
     for (link, users) in host_access::near(context.store, record, &mut context.host_netlink)? {

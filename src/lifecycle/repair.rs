@@ -68,7 +68,7 @@ pub(crate) fn repair(context: &mut Context<'_>, dry_run: bool) -> Result<Repaire
         locked.note(after)?;
     }
     if repaired.in_doubt {
-        log::warn!("not all containers are found: what they may need on the host stays");
+        log::warn!("not all containers are found: parents and host links that they may need stay");
     }
     drop(locked);
     if seals {
@@ -211,7 +211,7 @@ fn records(
 struct Right {
     is_alive: bool,
     is_named: bool,
-    is_remembered: bool,
+    has_affinity: bool,
     less: Reverse<usize>,
 }
 
@@ -221,7 +221,7 @@ fn leases(store: &Store, survey: &Survey, repaired: &mut Repaired) -> Result<()>
     let mut listed: BTreeMap<(u32, LeaseKey), (Right, &ContainerId)> = BTreeMap::new();
     for record in &repaired.records {
         let is_alive = kernel::is_alive(&record.holder);
-        let remembered = match record.is_rebuilt() {
+        let hints = match record.is_rebuilt() {
             true => affinity::load(store, record.identity.as_ref(), &record.container).hints,
             false => Vec::new(),
         };
@@ -229,10 +229,10 @@ fn leases(store: &Store, survey: &Survey, repaired: &mut Repaired) -> Result<()>
         for attached in record.attachments() {
             for claim in attached.claims() {
                 let is_named = store.leased_to(attached.segment, claim)?.as_ref() == Some(&record.container);
-                let is_remembered = remembered.iter().any(|(network, hint)| {
+                let has_affinity = hints.iter().any(|(network, hint)| {
                     *network == attached.network && hint.claims().any(|previous| previous == claim)
                 });
-                let right = Right { is_alive, is_named, is_remembered, less };
+                let right = Right { is_alive, is_named, has_affinity, less };
                 let first = listed.entry((attached.segment, claim)).or_insert((right, &record.container));
                 if right > first.0 {
                     *first = (right, &record.container);

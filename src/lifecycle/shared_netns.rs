@@ -17,9 +17,6 @@ use crate::net::name::ContainerId;
 
 /// Has the container of `target` share the links of another one in its namespace, if these are what it asks for. The
 /// marks of links in the namespace name the containers `marked`. Returns its record.
-///
-/// # Errors
-/// When the ledger cannot be read or written.
 pub(crate) fn join(
     context: &Context<'_>,
     target: &Target,
@@ -76,18 +73,12 @@ fn successor<'a>(record: &Record, others: &'a [Record]) -> Option<&'a Record> {
 }
 
 /// Returns true if a living container uses the links of `record`, and will take them over.
-///
-/// # Errors
-/// When the ledger cannot be read.
 pub(crate) fn is_used(store: &Store, record: &Record) -> Result<bool> {
     Ok(record.own().is_some() && successor(record, &store.records_in(&record.holder.netns)?).is_some())
 }
 
 /// Hands the links of `record`, whose container has ended, over to a container that uses them too; returns true if there
 /// is one, and the record is gone. If not, no container can join any more.
-///
-/// # Errors
-/// When the ledger cannot be read or written. What was begun is finished by the next call.
 pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<bool> {
     let Some(own) = record.own() else { return Ok(false) };
     let store = context.store;
@@ -117,9 +108,6 @@ pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<bool> 
 }
 
 /// Returns the record of the links that the container of `record`, which has ended, was the last to share.
-///
-/// # Errors
-/// When the ledger cannot be read.
 pub(crate) fn left_behind(store: &Store, record: &Record) -> Result<Option<Record>> {
     let Some(first) = record.shared_with() else { return Ok(None) };
     Ok(store.record(first)?.filter(|first| !kernel::is_alive(&first.holder)))
