@@ -9,8 +9,8 @@ use crate::net::name::NetworkName;
 use crate::oci::annotation_set::RawRequest;
 use crate::oci::annotations;
 
-/// Returns the requests with the definitions of their networks, if the operator permits all of them. The settings are checked
-/// before any network is looked up, so that a refusal reveals nothing but its rule.
+/// Returns the requests with the definitions of their networks, if the operator permits all of them. The
+/// settings are checked before any network is looked up, so that a refusal reveals nothing but its rule.
 pub(crate) fn admit(store: &Store, settings: &Settings, asked: RawRequest<'_>) -> Result<Admitted> {
     let of_settings = |error: Error| error.within(store.settings_path().display());
     asked.check_size(settings).map_err(of_settings)?;
@@ -48,8 +48,8 @@ pub(crate) fn admit(store: &Store, settings: &Settings, asked: RawRequest<'_>) -
     Ok(Admitted { identity: request.identity, requests })
 }
 
-/// Returns the definition of the network `name`, if the container may use it. The error for a missing network lists only
-/// those that the container may use.
+/// Returns the definition of the network `name`, if the container may use it. The error for a missing network
+/// lists only those that the container may use.
 fn defined(store: &Store, settings: &Settings, asked: RawRequest<'_>, name: &NetworkName) -> Result<Network> {
     let admits = |name: &NetworkName| {
         settings.allow_network(name).is_ok()

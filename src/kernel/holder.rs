@@ -8,8 +8,8 @@ use crate::error::{Kind, Result};
 use crate::ledger::record::Holder;
 use crate::net::netns::Netns;
 
-/// Returns true if the process of a container still runs, or if that is unknown: nothing is reclaimed from a container that
-/// may be alive.
+/// Returns true if the process of a container still runs, or if that is unknown: nothing is reclaimed from a
+/// container that may be alive.
 pub(crate) fn is_alive(holder: &Holder) -> bool {
     if holder.pid_namespace.is_some() && holder.pid_namespace != pid_namespace() {
         return true;
@@ -26,8 +26,8 @@ pub(crate) fn is_in(holder: &Holder) -> Result<bool> {
 }
 
 impl NetnsFile {
-    /// Returns the namespace of `holder`, and a path to it: by the process, else by the path that keeps it. Returns `None` if
-    /// neither leads there any more.
+    /// Returns the namespace of `holder`, and a path to it: by the process, else by the path that keeps it.
+    /// Returns `None` if neither leads there any more.
     pub(crate) fn of(holder: &Holder) -> Result<Option<(PathBuf, Self)>> {
         let same = |netns: &Self| netns.describe(None).is(&holder.netns);
         let by_process = || match Process::open(holder.pid) {

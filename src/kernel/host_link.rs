@@ -22,8 +22,9 @@ use crate::netlink::{Socket, refused};
 use crate::plan::CreateLink;
 use crate::plan::host::HostOp;
 
-/// Makes `link` on the host, with its addresses, marked and up. Deletes an older one first. The link gets its name together
-/// with the mark, so that a link of that name without the mark is never ours. After an error the link is deleted.
+/// Makes `link` on the host, with its addresses, marked and up. Deletes an older one first. The link gets its
+/// name together with the mark, so that a link of that name without the mark is never ours. After an error
+/// the link is deleted.
 pub(crate) fn make_host_link(link: &HostLink, host_netns: &NetnsFile, host: &mut Socket) -> Result<Link> {
     log::debug!("{}", HostOp::MakeLink(Box::new(link.clone())));
     delete_host_link(link, host)?;
@@ -61,7 +62,8 @@ fn finish(link: &HostLink, host_netns: &NetnsFile, host: &mut Socket) -> Result<
     host.link_by_index(ifindex)?.ok_or_else(gone)
 }
 
-/// Adds an address to the host's link. Retries while a dying namespace still holds the address on an ipvlan parent.
+/// Adds an address to the host's link. Retries while a dying namespace still holds the address on an ipvlan
+/// parent.
 fn add_address(link: &HostLink, ifindex: u32, address: IpAddr, host: &mut Socket) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     while let Some(refusal) = single(host, message::add_host_address(ifindex, address)?)? {
@@ -87,7 +89,8 @@ fn refuse_taken(link: &HostLink, host: &mut Socket) -> Result<()> {
         .hint("name an address in host_access that the host does not have, or none to have one picked"))
 }
 
-/// Writes `settings` in the namespace of this thread. Sysctls that the kernel lacks, or that are read-only, are skipped.
+/// Writes `settings` in the namespace of this thread. Sysctls that the kernel lacks, or that are read-only,
+/// are skipped.
 fn set_sysctls(settings: &[(String, &str)]) -> Result<()> {
     for (setting, value) in settings {
         let path = format!("/proc/sys/net/{setting}");
@@ -118,8 +121,8 @@ pub(crate) fn delete_host_link(link: &HostLink, host: &mut Socket) -> Result<()>
     Ok(())
 }
 
-/// Adds routes by the host's link with the number `ifindex`. An existing one is replaced. It is an error if the host has a
-/// route to a container by another link.
+/// Adds routes by the host's link with the number `ifindex`. An existing one is replaced. It is an error if
+/// the host has a route to a container by another link.
 pub(crate) fn add_host_routes(
     link: &IfName,
     ifindex: u32,

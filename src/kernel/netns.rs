@@ -41,14 +41,15 @@ impl NetnsFile {
         Self::open(path, |(device, _)| device == of_namespaces)
     }
 
-    /// Returns the namespace with the inode `inode`, if `path` leads to it; `host_netns` has the same device number.
+    /// Returns the namespace with the inode `inode`, if `path` leads to it; `host_netns` has the same device
+    /// number.
     pub(super) fn known(path: &Path, inode: u64, host_netns: &Self) -> Result<Option<Self>> {
         let known = (host_netns.identity.0, inode);
         Self::open(path, |found| found == known)
     }
 
-    /// Opens the file at `path` if `is_it` accepts its device and inode. Nothing else is opened, except with `O_PATH`: opening
-    /// a pipe may block, and opening a tape or watchdog has side effects.
+    /// Opens the file at `path` if `is_it` accepts its device and inode. Nothing else is opened, except with
+    /// `O_PATH`: opening a pipe may block, and opening a tape or watchdog has side effects.
     pub(super) fn open(path: &Path, is_it: impl Fn((u64, u64)) -> bool) -> Result<Option<Self>> {
         let looked_at =
             OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).and_then(Self::new);
@@ -93,7 +94,8 @@ impl NetnsFile {
         })
     }
 
-    /// Runs `work` on a new thread in this namespace. The thread ends there, so that no thread has to return to its namespace.
+    /// Runs `work` on a new thread in this namespace. The thread ends there, so that no thread has to return
+    /// to its namespace.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         on_thread(|| {
             self.enter()?;
@@ -101,7 +103,8 @@ impl NetnsFile {
         })
     }
 
-    /// Runs `work` on a new thread in a new namespace, which the kernel deletes afterwards with all its links.
+    /// Runs `work` on a new thread in a new namespace, which the kernel deletes afterwards with all its
+    /// links.
     pub(super) fn thrown_away<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         on_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {

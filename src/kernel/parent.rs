@@ -12,8 +12,8 @@ use crate::netlink::explain;
 use crate::netlink::message::{self, ParentKind};
 use crate::plan::host::HostOp;
 
-/// Makes `parent` on the host, marks it as ours and sets it up. It gets its name together with the mark, so that a link of
-/// that name without the mark is never ours. After an error the link is deleted.
+/// Makes `parent` on the host, marks it as ours and sets it up. It gets its name together with the mark, so
+/// that a link of that name without the mark is never ours. After an error the link is deleted.
 pub(crate) fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut Socket) -> Result<Link> {
     let op = HostOp::MakeParent { name: parent.name.clone(), recipe: parent.recipe.clone() };
     log::debug!("{op}");
@@ -58,7 +58,8 @@ fn finish(op: &HostOp, link: &Link, parent: &MadeParent, host: &mut Socket) -> R
     link.ok_or_else(|| Error::input(format!("{} was made and is gone", parent.name)))
 }
 
-/// Returns true if the host's `link` is wireless. Only sysfs says that. Links with an `IFLA_INFO_KIND` are virtual.
+/// Returns true if the host's `link` is wireless. Only sysfs says that. Links with an `IFLA_INFO_KIND` are
+/// virtual.
 pub(crate) fn is_wireless(link: &Link) -> bool {
     link.kind.is_none() && Path::new("/sys/class/net").join(&link.name).join("phy80211").exists()
 }

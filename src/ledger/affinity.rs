@@ -1,9 +1,9 @@
 //! Affinity hints: the previous assignments of identities, below the data dir, which survives a reboot.
 //!
-//! A hint is a symbolic link `identities/BUCKET/IDENTITY` or, for a container without an identity, `containers/BUCKET/ID`.
-//! Its text is the [hint](crate::ipam::previous). A link is made in one system call, so it is never half written, and needs
-//! neither lock nor fsync. The oldest hints of a bucket are removed at times. So containers with ever new ids do not fill
-//! the disk, and do not displace the hints of identities.
+//! A hint is a symbolic link `identities/BUCKET/IDENTITY` or, for a container without an identity,
+//! `containers/BUCKET/ID`. Its text is the [hint](crate::ipam::previous). A link is made in one system call,
+//! so it is never half written, and needs neither lock nor fsync. The oldest hints of a bucket are removed at
+//! times. So containers with ever new ids do not fill the disk, and do not displace the hints of identities.
 
 use std::fs;
 use std::io;
@@ -57,8 +57,8 @@ impl Store {
         renewed.map_err(|errno| Error::io("renew", path, &errno.into()))
     }
 
-    /// Writes the hint at `path`, in place of an older one. It is then the newest of its bucket. After an error there may be
-    /// no hint at all.
+    /// Writes the hint at `path`, in place of an older one. It is then the newest of its bucket. After an
+    /// error there may be no hint at all.
     pub(crate) fn write_hint(&self, path: &Path, text: &str) -> Result<()> {
         let failed = |error: io::Error| Error::io("create", path, &error);
         let Err(error) = symlink(text, path) else { return Ok(()) };

@@ -1,8 +1,8 @@
-//! Allocation bitmaps of crowded pools: a bit for each address, set if it is leased. So a free address is found without
-//! trying all.
+//! Allocation bitmaps of crowded pools: a bit for each address, set if it is leased. So a free address is
+//! found without trying all.
 //!
-//! A bitmap is made when many addresses in a row were leased, and kept from then on. It is only a hint; the leases decide.
-//! If it has no free address left, it is made anew from the leases.
+//! A bitmap is made when many addresses in a row were leased, and kept from then on. It is only a hint; the
+//! leases decide. If it has no free address left, it is made anew from the leases.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -28,8 +28,8 @@ pub(crate) struct Bitmap {
 }
 
 impl Bitmap {
-    /// Returns the bitmap of the pool of `subnet`. Makes it from the leases if it is missing or `fresh` is true. Returns
-    /// `None` for a pool that is too large.
+    /// Returns the bitmap of the pool of `subnet`. Makes it from the leases if it is missing or `fresh` is
+    /// true. Returns `None` for a pool that is too large.
     pub(crate) fn open(store: &Store, segment: u32, subnet: &Subnet, fresh: bool) -> Result<Option<Self>> {
         let (first, last) = subnet.pool();
         let count = last - first + 1;

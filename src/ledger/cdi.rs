@@ -16,8 +16,8 @@ impl Store {
 }
 
 impl Locked<'_> {
-    /// Writes the CDI file with a device for each network, or removes it if there is no network. Returns true if it exists
-    /// then. After an error the old file is unchanged.
+    /// Writes the CDI file with a device for each network, or removes it if there is no network. Returns true
+    /// if it exists then. After an error the old file is unchanged.
     pub(crate) fn write_cdi(&self, program: &Program) -> Result<bool> {
         let path = self.store.cdi_path();
         match cdi::spec(&self.store.network_names()?, program) {

@@ -1,5 +1,5 @@
-//! The event log: a line of JSON for each event, in a file of bounded size. It exists because runtimes discard the stderr
-//! of a hook (crun) or show it only on failure (runc).
+//! The event log: a line of JSON for each event, in a file of bounded size. It exists because runtimes
+//! discard the stderr of a hook (crun) or show it only on failure (runc).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -89,8 +89,8 @@ impl Store {
             let same = |other: fs::Metadata| Ok::<_, io::Error>(other.ino() == file.metadata()?.ino());
             fs::metadata(self.events_path()).and_then(same)
         };
-        // Under the ledger's lock, so that one process rotates at a time. A process that does not get the lock does not
-        // wait: a later event rotates.
+        // Under the ledger's lock, so that one process rotates at a time. A process that does not get the
+        // lock does not wait: a later event rotates.
         let Ok(Some(_locked)) = self.try_lock() else { return Ok(()) };
         if !is_current()? {
             return Ok(());

@@ -1,9 +1,11 @@
-//! The host's secrets: the key that seals marks of links, and the machine id that MAC addresses are derived from. Both are
-//! the text of one symbolic link, `DATA_DIR/host`, so that an attach reads them by one readlink(2).
+//! The host's secrets: the key that seals marks of links, and the machine id that MAC addresses are derived
+//! from. Both are the text of one symbolic link, `DATA_DIR/host`, so that an attach reads them by one
+//! readlink(2).
 //!
-//! The link is made once, under the ledger's lock, and replaced as a whole, so that concurrent or killed hooks leave a valid
-//! one or none. A process that can read the link knows the key, so it counts only if the data dir is private to root. If the
-//! link is lost, a new key is made, and `underlay gc` seals the marks of all links in the ledger again.
+//! The link is made once, under the ledger's lock, and replaced as a whole, so that concurrent or killed
+//! hooks leave a valid one or none. A process that can read the link knows the key, so it counts only if the
+//! data dir is private to root. If the link is lost, a new key is made, and `underlay gc` seals the marks of
+//! all links in the ledger again.
 
 use std::fs;
 use std::io;
@@ -23,8 +25,8 @@ use crate::net::seal::Key;
 const MACHINE_ID: &str = "/etc/machine-id";
 
 impl Store {
-    /// Returns the key, and makes it if there is none; `timeout` is for the lock. After an error marks prove nothing, but
-    /// containers start.
+    /// Returns the key, and makes it if there is none; `timeout` is for the lock. After an error marks prove
+    /// nothing, but containers start.
     pub(crate) fn key(&self, timeout: Duration) -> Result<&Key> {
         match self.known_key()? {
             Some(key) => Ok(key),
@@ -37,8 +39,8 @@ impl Store {
         Ok(self.host()?.map(|host| &host.key))
     }
 
-    /// Returns the key from which MAC addresses of links on `parent` are derived: the machine id, else the MAC address of
-    /// `parent`, which is unique on its segment too.
+    /// Returns the key from which MAC addresses of links on `parent` are derived: the machine id, else the
+    /// MAC address of `parent`, which is unique on its segment too.
     pub(crate) fn machine_key(&self, parent: &Link) -> MachineId {
         let machine = match self.host() {
             Ok(Some(host)) => host.machine,
@@ -80,7 +82,8 @@ impl Store {
         }
     }
 
-    /// Returns the hint for a data dir that is not private. Others may know the key or have made it, so it is replaced.
+    /// Returns the hint for a data dir that is not private. Others may know the key or have made it, so it is
+    /// replaced.
     fn make_private(&self) -> String {
         let folder = shell::path(&self.data_dir);
         let host = shell::path(&self.host_path());
@@ -104,17 +107,18 @@ impl<'a> Locked<'a> {
         store.host()?.ok_or_else(|| Error::input(format!("{} was written and is gone", path.display())))
     }
 
-    /// Updates the machine id of the link if this host has another one: the link came with an image or a clone of another
-    /// machine. The affinity of identities came with it, and is forgotten. The key stays, because links that are sealed with
-    /// it may exist. Returns true if the machine id has changed; a `dry_run` changes nothing. This process still derives MAC
-    /// addresses from the old id.
+    /// Updates the machine id of the link if this host has another one: the link came with an image or a
+    /// clone of another machine. The affinity of identities came with it, and is forgotten. The key stays,
+    /// because links that are sealed with it may exist. Returns true if the machine id has changed; a
+    /// `dry_run` changes nothing. This process still derives MAC addresses from the old id.
     pub(crate) fn follow_machine(&self, dry_run: bool) -> Result<bool> {
         self.follow(known_machine_id(), dry_run)
     }
 
     fn follow(&self, now: Option<MachineId>, dry_run: bool) -> Result<bool> {
         let store = self.store;
-        // An error is reported where the key is needed. Without a machine id, nothing says that this is another machine.
+        // An error is reported where the key is needed. Without a machine id, nothing says that this is
+        // another machine.
         let (Ok(Some(host)), Some(now)) = (store.read_host(), now) else { return Ok(false) };
         if host.machine == Some(now) {
             return Ok(false);

@@ -17,8 +17,8 @@ use crate::net::ways::Ways;
 /// The prefix of the alias of a host's link; the network's name follows.
 const MARK: &str = "underlay:host:";
 
-/// The record of the host's link of a network: `host_links/NETWORK.json`. The link exists while containers use it. Its
-/// addresses are leased until the network is removed.
+/// The record of the host's link of a network: `host_links/NETWORK.json`. The link exists while containers
+/// use it. Its addresses are leased until the network is removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HostLink {
     /// The format; [`crate::ledger::record::VERSION`].
@@ -73,10 +73,11 @@ impl HostLink {
 
     /// Returns its sysctls below `net/`; `link` is its current name.
     ///
-    /// By default the kernel answers ARP requests for any of the host's addresses on any link, so the LAN would see each
-    /// of them with two MAC addresses. With `arp_filter` this link answers only hosts that the kernel has routes to by it,
-    /// and with `arp_announce` it sends the address that they know. Router advertisements are for the parent. When the
-    /// link is set up, the kernel announces its addresses (`arp_notify`, `ndisc_notify`).
+    /// By default the kernel answers ARP requests for any of the host's addresses on any link, so the LAN
+    /// would see each of them with two MAC addresses. With `arp_filter` this link answers only hosts that the
+    /// kernel has routes to by it, and with `arp_announce` it sends the address that they know. Router
+    /// advertisements are for the parent. When the link is set up, the kernel announces its addresses
+    /// (`arp_notify`, `ndisc_notify`).
     pub(crate) fn sysctls(&self, link: &IfName) -> [(String, &'static str); 6] {
         let disable_ipv6 = if self.addresses.iter().any(IpAddr::is_ipv6) { "0" } else { "1" };
         [
@@ -133,8 +134,8 @@ impl HostLink {
         attached.flat_map(|attached| self.open_routes_to(attached, ways)).collect()
     }
 
-    /// Returns true if its addresses are what `network` wants now: the ones it names, else one in a subnet for each of its
-    /// families.
+    /// Returns true if its addresses are what `network` wants now: the ones it names, else one in a subnet
+    /// for each of its families.
     pub(crate) fn suits(&self, network: &Network) -> bool {
         let Some(access) = &network.file.host_access else { return false };
         [true, false].into_iter().all(|is_v4| {

@@ -43,7 +43,8 @@ impl Store {
         Ok(false)
     }
 
-    /// Returns true if `link` stays without containers: it is kept, and matches the definition of its network.
+    /// Returns true if `link` stays without containers: it is kept, and matches the definition of its
+    /// network.
     pub(crate) fn keeps_host_link(&self, link: &HostLink) -> bool {
         link.kept
             && match self.network(&link.network) {
@@ -57,7 +58,8 @@ impl Store {
             }
     }
 
-    /// Returns the network in which the host holds `claim` on `segment`, by the lease and the record of its link.
+    /// Returns the network in which the host holds `claim` on `segment`, by the lease and the record of its
+    /// link.
     pub(crate) fn host_holding(&self, segment: u32, claim: LeaseKey) -> Result<Option<NetworkName>> {
         let Some(network) = leased_to_host(&self.lease_path(segment, claim))? else { return Ok(None) };
         match self.host_link(&network) {

@@ -44,12 +44,12 @@ impl Drop for Locked<'_> {
 }
 
 impl Store {
-    /// Waits for the lock, at most for `timeout`. Only a process that can write to the state folder can hold it: see
-    /// [`lock_file`](super::lock_file).
+    /// Waits for the lock, at most for `timeout`. Only a process that can write to the state folder can hold
+    /// it: see [`lock_file`](super::lock_file).
     ///
     /// # Errors
-    /// [`Kind::Busy`] after the timeout, and at once if this process holds the lock; [`Kind::Input`] if others than root
-    /// can write to the folder.
+    /// [`Kind::Busy`] after the timeout, and at once if this process holds the lock; [`Kind::Input`] if
+    /// others than root can write to the folder.
     pub(crate) fn lock(&self, timeout: Duration) -> Result<Locked<'_>> {
         self.lock_within(timeout)?.map_err(|refused| self.explain(&refused, timeout))
     }
@@ -90,8 +90,8 @@ impl Store {
         let mut folder = None;
         if file.age(&self.state_dir.join(LOCK)).is_some_and(|age| age <= UPGRADE) {
             folder = lock_as_before(&self.state_dir);
-            // A process that can only read the folder can lock it, too. Wait for it once only, and without the lock, so that
-            // it does not block other processes.
+            // A process that can only read the folder can lock it, too. Wait for it once only, and without
+            // the lock, so that it does not block other processes.
             if folder.is_none() && !self.has_waited.swap(true, Ordering::Relaxed) {
                 file.unlock();
                 wait_as_before(&self.state_dir);
@@ -160,8 +160,8 @@ const COURTESY: Duration = Duration::from_secs(1);
 /// The time between two tries.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Locks the state folder (flock(2)), as versions without a lock file do: such a process may still run just after an
-/// upgrade. Returns `None` if another process has locked it. The next version can do without.
+/// Locks the state folder (flock(2)), as versions without a lock file do: such a process may still run just
+/// after an upgrade. Returns `None` if another process has locked it. The next version can do without.
 fn lock_as_before(path: &Path) -> Option<File> {
     let folder = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path).ok()?;
     FileExt::try_lock_exclusive(&folder).is_ok().then_some(folder)
@@ -343,7 +343,8 @@ mod tests {
         }
     }
 
-    /// If the file or the state folder is removed, another process gets a lock too. Later there is one lock again.
+    /// If the file or the state folder is removed, another process gets a lock too. Later there is one lock
+    /// again.
     #[test]
     fn removed_while_it_is_held() {
         let folder = folder();

@@ -1,16 +1,18 @@
-//! Lock files of the ledger, in the state folder: `lock`, then `lock.1`, `lock.2`, … The lock is a write lock of an open
-//! file description (`F_OFD_SETLK`, fcntl(2)). Only a process that can write the file can have it, and the kernel releases
-//! it when the process exits.
+//! Lock files of the ledger, in the state folder: `lock`, then `lock.1`, `lock.2`, … The lock is a write lock
+//! of an open file description (`F_OFD_SETLK`, fcntl(2)). Only a process that can write the file can have it,
+//! and the kernel releases it when the process exits.
 //!
-//! A process that can only read the file can block it by a read lock, or by a lease (`F_SETLEASE`), which delays each
-//! open. Then the next file becomes the lock. No file is renamed or removed: a file is marked as dead by its mode, and
-//! stays so until a boot empties /run. Anything but a regular file of root's is skipped.
+//! A process that can only read the file can block it by a read lock, or by a lease (`F_SETLEASE`), which
+//! delays each open. Then the next file becomes the lock. No file is renamed or removed: a file is marked as
+//! dead by its mode, and stays so until a boot empties /run. Anything but a regular file of root's is
+//! skipped.
 //!
-//! Two processes never hold the lock at the same time. A write lock counts only if the file is not dead after it was
-//! locked. A process that finds a dead file goes on to the next only when no writer has it: it gets a read lock, or the
-//! kernel reports a lease, which exists only while no process has the file open for writing. So the process whose lock
-//! counted has released it, and no later lock of that file counts. It does not matter which process marks a file, when, how
-//! often, or where it is killed: marking is one system call, and needs no lock.
+//! Two processes never hold the lock at the same time. A write lock counts only if the file is not dead after
+//! it was locked. A process that finds a dead file goes on to the next only when no writer has it: it gets a
+//! read lock, or the kernel reports a lease, which exists only while no process has the file open for
+//! writing. So the process whose lock counted has released it, and no later lock of that file counts. It does
+//! not matter which process marks a file, when, how often, or where it is killed: marking is one system call,
+//! and needs no lock.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -29,8 +31,8 @@ use crate::fs::trust;
 
 /// The number of lock files.
 pub(super) const FILES: u32 = 1024;
-/// The mode of a dead file: the sticky bit has no meaning on a file (inode(7)). Setting it needs no disk space and no file
-/// open for writing, and does not wait for a lease.
+/// The mode of a dead file: the sticky bit has no meaning on a file (inode(7)). Setting it needs no disk
+/// space and no file open for writing, and does not wait for a lease.
 const DEAD: u32 = libc::S_ISVTX | 0o600;
 /// How long to wait before the wait is logged.
 const PATIENCE: Duration = Duration::from_millis(900);
@@ -79,8 +81,8 @@ enum Waited {
 /// The lock, or why there is none.
 pub(super) type Acquired = Result<LockFile, Refused>;
 
-/// Locks the first file that is not dead, and waits for `timeout` at most. `first` is the path of the first file, `known` the
-/// file of the previous lock.
+/// Locks the first file that is not dead, and waits for `timeout` at most. `first` is the path of the first
+/// file, `known` the file of the previous lock.
 pub(super) fn acquire(first: &Path, known: Option<LockFile>, timeout: Duration) -> io::Result<Acquired> {
     let until = Instant::now() + timeout;
     if let Some(file) = known {
@@ -137,7 +139,8 @@ impl LockFile {
                     modified: metadata.modified().ok(),
                 }))
             }
-            // A link, a folder, a socket, a device; or a dead file with a lease, so that no process has it locked.
+            // A link, a folder, a socket, a device; or a dead file with a lease, so that no process has it
+            // locked.
             Err(error) => match error.raw_os_error() {
                 Some(libc::ELOOP | libc::EISDIR | libc::ENXIO | libc::EAGAIN) => Ok(None),
                 _ => Err(error),
@@ -145,7 +148,8 @@ impl LockFile {
         }
     }
 
-    /// Returns how long ago the file at `first` was made: nothing is ever written to it. Later files are younger.
+    /// Returns how long ago the file at `first` was made: nothing is ever written to it. Later files are
+    /// younger.
     pub(super) fn age(&self, first: &Path) -> Option<Duration> {
         let made = match self.path == first {
             true => self.modified,
@@ -207,8 +211,9 @@ impl LockFile {
         }
     }
 
-    /// Waits in the kernel's queue, because polling would let later processes go first. fcntl(2) has no timeout, so a thread
-    /// waits. If it gets the lock after the timeout, it closes the file, which releases the lock.
+    /// Waits in the kernel's queue, because polling would let later processes go first. fcntl(2) has no
+    /// timeout, so a thread waits. If it gets the lock after the timeout, it closes the file, which releases
+    /// the lock.
     fn wait(&self, kind: i32, until: Instant) -> io::Result<Waited> {
         let begin = Instant::now();
         let (sender, receiver) = mpsc::channel();
@@ -240,8 +245,8 @@ impl LockFile {
     }
 }
 
-/// Marks the file at `path` as dead; it cannot be opened because a reader has a lease. An `O_PATH` descriptor does not wait
-/// for the lease.
+/// Marks the file at `path` as dead; it cannot be opened because a reader has a lease. An `O_PATH` descriptor
+/// does not wait for the lease.
 fn mark_leased(path: &Path) -> io::Result<()> {
     let there = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
     let metadata = there.metadata()?;

@@ -1,5 +1,5 @@
-//! The process that has a file locked, found in /proc: each open file lists its locks there (proc_pid_fdinfo(5)), while
-//! fcntl(2) does not name the holder of a lock (`F_OFD_GETLK`).
+//! The process that has a file locked, found in /proc: each open file lists its locks there
+//! (proc_pid_fdinfo(5)), while fcntl(2) does not name the holder of a lock (`F_OFD_GETLK`).
 
 use std::fmt::{self, Display};
 use std::fs::{self, File, Metadata};
@@ -51,9 +51,9 @@ impl Display for Process {
     }
 }
 
-/// Returns a process that has one of `files` locked (fcntl(2)). Returns `None` if none is found: the process is in another
-/// pid namespace, /proc is not readable, the file system reports another `st_dev` for files than for itself (btrfs,
-/// overlayfs), or [`LIMIT`] is over.
+/// Returns a process that has one of `files` locked (fcntl(2)). Returns `None` if none is found: the process
+/// is in another pid namespace, /proc is not readable, the file system reports another `st_dev` for files
+/// than for itself (btrfs, overlayfs), or [`LIMIT`] is over.
 pub(super) fn holder(files: &[FileId]) -> Option<Process> {
     let names: Vec<_> = files.iter().map(FileId::to_string).collect();
     let until = Instant::now() + LIMIT;
@@ -78,7 +78,8 @@ fn head(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// Returns true if `fdinfo` lists a lock of one of `files`, as in `lock: 1: OFDLCK ADVISORY WRITE -1 fe:00:77 0 EOF`.
+/// Returns true if `fdinfo` lists a lock of one of `files`, as in `lock: 1: OFDLCK ADVISORY WRITE -1 fe:00:77
+/// 0 EOF`.
 fn has_locked(fdinfo: &str, files: &[String]) -> bool {
     fdinfo.lines().any(|line| match line.split_ascii_whitespace().collect::<Vec<_>>().as_slice() {
         // A lease delays each open. An flock(2) lock blocks nothing, so it does not count.

@@ -1,9 +1,9 @@
-//! Access to our files: settings and networks below the config dir, the ledger below the state dir, hints below the data
-//! dir, and the CDI file of engines below the CDI dir.
+//! Access to our files: settings and networks below the config dir, the ledger below the state dir, hints
+//! below the data dir, and the CDI file of engines below the CDI dir.
 //!
-//! `Store` reads. `Locked` is a `Store` with the lock, and writes. `record.rs`, `host_link.rs`, `quarantine.rs` and
-//! `event.rs` define the content of the files; `records.rs`, `leases.rs`, `host_links.rs`, `segment_hints.rs` and
-//! `events.rs` read and write them.
+//! `Store` reads. `Locked` is a `Store` with the lock, and writes. `record.rs`, `host_link.rs`,
+//! `quarantine.rs` and `event.rs` define the content of the files; `records.rs`, `leases.rs`,
+//! `host_links.rs`, `segment_hints.rs` and `events.rs` read and write them.
 
 mod affinity;
 pub(crate) mod bitmap;
@@ -246,7 +246,8 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(file_names(folder)?.into_iter().map(|name| folder.join(name)).collect())
 }
 
-/// Returns the names of all entries of `folder`, in order. There may be very many, and names compare faster than paths.
+/// Returns the names of all entries of `folder`, in order. There may be very many, and names compare faster
+/// than paths.
 fn file_names(folder: &Path) -> Result<Vec<OsString>> {
     let failed = |error: io::Error| Error::io("read", folder, &error);
     let entries = match fs::read_dir(folder) {

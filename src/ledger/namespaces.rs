@@ -1,6 +1,6 @@
-//! Index of network namespaces that several containers can share: `namespaces/DEVICE-INODE/ID`, a symbolic link to the
-//! record. So the records of a pod are found without reading all records. A namespace that the runtime makes for one
-//! container, and that has no path, is not in the index.
+//! Index of network namespaces that several containers can share: `namespaces/DEVICE-INODE/ID`, a symbolic
+//! link to the record. So the records of a pod are found without reading all records. A namespace that the
+//! runtime makes for one container, and that has no path, is not in the index.
 
 use std::fs;
 use std::io;

@@ -19,7 +19,8 @@ impl Store {
         names_in(&self.parents_dir())
     }
 
-    /// Returns true if a network, or a container whose record `counts`, needs the parent `name` or a link above it.
+    /// Returns true if a network, or a container whose record `counts`, needs the parent `name` or a link
+    /// above it.
     pub(crate) fn needs_parent(&self, name: &IfName, counts: impl Fn(&Record) -> bool) -> Result<bool> {
         for network in self.network_names()? {
             let needs = match self.network(&network) {

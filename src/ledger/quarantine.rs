@@ -1,4 +1,5 @@
-//! Quarantine: addresses that another host answered for are not allocated for a while. It is part of the hints of a segment.
+//! Quarantine: addresses that another host answered for are not allocated for a while. It is part of the
+//! hints of a segment.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +12,8 @@ use crate::net::mac::MacAddr;
 pub(crate) const PERIOD: u64 = 600;
 /// How long no container tries a quarantined address again, in seconds, even if no other address is left.
 pub(crate) const PAUSE: u64 = 5;
-/// How long the link of a dead container may still answer, in seconds: the kernel deletes its namespace asynchronously.
+/// How long the link of a dead container may still answer, in seconds: the kernel deletes its namespace
+/// asynchronously.
 pub(crate) const RELEASED: u64 = 10;
 /// The most entries of each kind on a segment.
 const MOST: usize = 256;

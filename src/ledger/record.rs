@@ -49,14 +49,14 @@ pub(crate) enum Links {
 pub(crate) struct Own {
     /// How far the attach has come.
     pub state: State,
-    /// The container and process that the marks of the links name, if they were made for another container of the
-    /// namespace, which has ended.
+    /// The container and process that the marks of the links name, if they were made for another container of
+    /// the namespace, which has ended.
     pub made_for: Option<MadeFor>,
-    /// True if the record was rebuilt from the marks of the links. The container may have changed its links before, so such
-    /// a record is not saved as affinity.
+    /// True if the record was rebuilt from the marks of the links. The container may have changed its links
+    /// before, so such a record is not saved as affinity.
     pub rebuilt: bool,
-    /// The host's number for the namespace of the links (`NETNSA_NSID`), once they exist. It leads to the links even if no
-    /// process and no path leads to the namespace.
+    /// The host's number for the namespace of the links (`NETNSA_NSID`), once they exist. It leads to the
+    /// links even if no process and no path leads to the namespace.
     pub nsid: Option<i32>,
     /// In the order of the annotation.
     pub attachments: Vec<Attached>,
@@ -79,8 +79,8 @@ impl MadeFor {
     }
 }
 
-/// The file of a record. Version 1 wrote `marked_as`, which names no container, and wrote `state` and an empty list of
-/// attachments beside `shares`.
+/// The file of a record. Version 1 wrote `marked_as`, which names no container, and wrote `state` and an
+/// empty list of attachments beside `shares`.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u32,
@@ -165,7 +165,8 @@ pub(crate) enum State {
 pub(crate) struct Holder {
     /// The pid of its first process in the pid namespace of the runtime.
     pub pid: i32,
-    /// The start time of that process, in clock ticks since boot (proc_pid_stat(5), field 22). It tells a reused pid apart.
+    /// The start time of that process, in clock ticks since boot (proc_pid_stat(5), field 22). It tells a
+    /// reused pid apart.
     pub start_time: u64,
     /// The inode of that pid namespace: in another one the process has another pid, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

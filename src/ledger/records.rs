@@ -1,8 +1,9 @@
 //! Records and leases: which container holds which address and MAC address.
 //!
-//! A container's record is `containers/ID.json`. A lease is a symbolic link `segments/IFINDEX/CLAIM` to the record of the
-//! container that holds the address or MAC address. One system call makes it, and fails if it exists, so a lease is never
-//! half written. Its target is the record of the holder. So the cost of a lease does not depend on the number of leases.
+//! A container's record is `containers/ID.json`. A lease is a symbolic link `segments/IFINDEX/CLAIM` to the
+//! record of the container that holds the address or MAC address. One system call makes it, and fails if it
+//! exists, so a lease is never half written. Its target is the record of the holder. So the cost of a lease
+//! does not depend on the number of leases.
 
 use std::path::PathBuf;
 
@@ -47,9 +48,9 @@ impl Locked<'_> {
         written
     }
 
-    /// Transfers links and leases from one container to another: writes the record `to`, the leases, and the records of
-    /// `others` that share the links, and then removes the record `from`. A killed or failed transfer is finished by the next
-    /// call; until then, both records list the leases.
+    /// Transfers links and leases from one container to another: writes the record `to`, the leases, and the
+    /// records of `others` that share the links, and then removes the record `from`. A killed or failed
+    /// transfer is finished by the next call; until then, both records list the leases.
     pub(crate) fn transfer(&self, from: &Record, to: &Record, others: &[Record]) -> Result<()> {
         self.write(to)?;
         for attached in to.attachments() {
@@ -67,8 +68,8 @@ impl Locked<'_> {
         remove(&self.store.record_path(&from.container))
     }
 
-    /// Releases the leases of `record`, and then the record, which stays after an error. Does nothing if the container's id
-    /// has another holder: the record was released before.
+    /// Releases the leases of `record`, and then the record, which stays after an error. Does nothing if the
+    /// container's id has another holder: the record was released before.
     pub(crate) fn release(&self, record: &Record) -> Result<()> {
         if self.store.record(&record.container)?.is_some_and(|now| now.holder != record.holder) {
             return Ok(());

@@ -1,4 +1,5 @@
-//! Hints on a segment: quarantined addresses, and recently released links, which may still answer. Losing them does no harm.
+//! Hints on a segment: quarantined addresses, and recently released links, which may still answer. Losing
+//! them does no harm.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -47,14 +48,15 @@ impl Locked<'_> {
         self.write_segment(number, &segment)
     }
 
-    /// Returns true if a recently released link of ours may have caused `conflict` on `segment`: the kernel may still be
-    /// deleting it.
+    /// Returns true if a recently released link of ours may have caused `conflict` on `segment`: the kernel
+    /// may still be deleting it.
     pub(crate) fn is_recently_released(&self, segment: u32, conflict: &Conflict) -> bool {
         let known = self.store.segment(segment).ok().flatten();
         known.is_some_and(|known| known.hints.is_recently_released(conflict.mac, now()))
     }
 
-    /// Notes that the links of `record` with conflict detection are released. It is only a hint, so a failure is logged.
+    /// Notes that the links of `record` with conflict detection are released. It is only a hint, so a failure
+    /// is logged.
     pub(crate) fn note_released(&self, record: &Record) {
         for attached in record.attachments().iter().filter(|attached| attached.detection.is_some()) {
             let Some(mac) = attached.mac.filter(|_| attached.driver.kind() == Driver::Macvlan) else {
@@ -71,8 +73,8 @@ impl Locked<'_> {
         }
     }
 
-    /// Ends the expired quarantines, or all of them if `lifted`. Returns their addresses with the segments. A `dry_run`
-    /// changes nothing.
+    /// Ends the expired quarantines, or all of them if `lifted`. Returns their addresses with the segments. A
+    /// `dry_run` changes nothing.
     pub(crate) fn expire(&self, lifted: bool, dry_run: bool) -> Result<Vec<(u32, IpAddr)>> {
         let mut over = Vec::new();
         for number in self.store.segments()? {

@@ -46,8 +46,8 @@ impl Folder {
         }
     }
 
-    /// Returns the state after a repair: `lost` if a container was missing, `written` if all that was found was written, and
-    /// `all_found` if no container can have been missed.
+    /// Returns the state after a repair: `lost` if a container was missing, `written` if all that was found
+    /// was written, and `all_found` if no container can have been missed.
     pub(crate) fn recovered(self, lost: bool, written: bool, all_found: bool) -> Self {
         match (self, written, all_found) {
             (_, true, true) => Self::Whole,
@@ -95,7 +95,8 @@ impl Store {
         self.make_namespaces_dir()
     }
 
-    /// Returns the state of the folder, if it exists, or an error if it is not root's alone. It is read only once.
+    /// Returns the state of the folder, if it exists, or an error if it is not root's alone. It is read only
+    /// once.
     pub(crate) fn folder(&self) -> Result<Option<Folder>> {
         let path = &self.state_dir;
         let mut known = self.known_folder();
@@ -125,13 +126,14 @@ impl Store {
         }
     }
 
-    /// Returns true if there may be containers that the ledger does not know: parents and host links they may need stay.
+    /// Returns true if there may be containers that the ledger does not know: parents and host links they may
+    /// need stay.
     pub(crate) fn is_in_doubt(&self) -> Result<bool> {
         Ok(self.folder()?.is_some_and(|folder| folder != Folder::Whole))
     }
 
-    /// Returns the path of an empty file beside the state folder, which shows that the folder was made. Both are on the same
-    /// tmpfs, so a boot removes both.
+    /// Returns the path of an empty file beside the state folder, which shows that the folder was made. Both
+    /// are on the same tmpfs, so a boot removes both.
     fn made_path(&self) -> PathBuf {
         let mut name = self.state_dir.clone().into_os_string();
         name.push(".made");

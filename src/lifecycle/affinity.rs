@@ -1,5 +1,5 @@
-//! Affinity: the previous addresses of an identity are loaded when it comes again, and saved when it is attached
-//! and when it stops. Containers start and stop also if that fails.
+//! Affinity: the previous addresses of an identity are loaded when it comes again, and saved when it is
+//! attached and when it stops. Containers start and stop also if that fails.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,7 +23,8 @@ pub(crate) struct Affinity {
     pub(crate) hints: Vec<(NetworkName, Hint)>,
 }
 
-/// Loads the affinity of `identity`, or of the container's id if it has none. An unreadable hint counts as missing.
+/// Loads the affinity of `identity`, or of the container's id if it has none. An unreadable hint counts as
+/// missing.
 pub(crate) fn load(store: &Store, identity: Option<&Identity>, container: &ContainerId) -> Affinity {
     let path =
         store.hint_path(identity, container).inspect_err(|error| log::warn!("{}", error.in_full())).ok();
@@ -37,8 +38,8 @@ pub(crate) fn load(store: &Store, identity: Option<&Identity>, container: &Conta
     Affinity { path, text, hints }
 }
 
-/// Saves the assignments of `record`, which is attached, in place of `previous`. If several containers run under one
-/// identity, the hint of the first one stays.
+/// Saves the assignments of `record`, which is attached, in place of `previous`. If several containers run
+/// under one identity, the hint of the first one stays.
 pub(crate) fn save(store: &Store, record: &Record, previous: &Affinity) {
     let text = previous::write(record);
     if text.is_empty() || previous.text.as_ref() == Some(&text) {
@@ -61,9 +62,9 @@ pub(crate) fn save(store: &Store, record: &Record, previous: &Affinity) {
     }
 }
 
-/// Saves the assignments of `record`, whose container has ended, again: the hint may have been trimmed since the
-/// attach. The hint of another container of the identity is not replaced. A rebuilt record is not saved, because it
-/// has addresses on the word of the container.
+/// Saves the assignments of `record`, whose container has ended, again: the hint may have been trimmed since
+/// the attach. The hint of another container of the identity is not replaced. A rebuilt record is not saved,
+/// because it has addresses on the word of the container.
 pub(crate) fn refresh(store: &Store, record: &Record) {
     let text = previous::write(record);
     if record.is_pending() || record.is_rebuilt() || text.is_empty() {
@@ -88,7 +89,8 @@ fn write(store: &Store, path: &Path, text: &str) {
     }
 }
 
-/// Returns true at random, one time in sixteen, so that a user who creates containers cannot choose the moment.
+/// Returns true at random, one time in sixteen, so that a user who creates containers cannot choose the
+/// moment.
 fn is_time_to_trim() -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.subsec_micros() % 16 == 0

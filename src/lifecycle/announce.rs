@@ -1,8 +1,9 @@
-//! Announcements: neighbours learn the MAC address of a container's addresses, also those that miss the first frame.
+//! Announcements: neighbours learn the MAC address of a container's addresses, also those that miss the first
+//! frame.
 //!
-//! The first announcement is sent during the attach. The hook starts a process in the host's namespace for the
-//! others, so that the container does not wait for them. That process reads the ledger before each announcement: a
-//! detached container is not announced.
+//! The first announcement is sent during the attach. The hook starts a process in the host's namespace for
+//! the others, so that the container does not wait for them. That process reads the ledger before each
+//! announcement: a detached container is not announced.
 
 use std::net::IpAddr;
 use std::thread;
@@ -19,8 +20,8 @@ use crate::net::name::ContainerId;
 /// (`net.ipv4.neigh.LINK.locktime`).
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Starts the process that repeats the announcements of `record`, if its network asks for more than one. A failure is
-/// logged only, because the addresses have been announced once.
+/// Starts the process that repeats the announcements of `record`, if its network asks for more than one. A
+/// failure is logged only, because the addresses have been announced once.
 pub(crate) fn repeat(context: &Context<'_>, record: &Record) {
     if times(record) < 2 {
         return;

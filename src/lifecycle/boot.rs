@@ -1,7 +1,7 @@
 //! Boot: recreates parents and the host's own links after a reboot, before the first container needs them.
 //!
-//! Nothing depends on it, because an attach creates what is missing. But a service of the host may need an address or
-//! a sub-interface earlier, and the operator learns of a missing parent.
+//! Nothing depends on it, because an attach creates what is missing. But a service of the host may need an
+//! address or a sub-interface earlier, and the operator learns of a missing parent.
 
 use crate::error::{Error, Result};
 use crate::ledger::Store;
@@ -21,14 +21,16 @@ pub(crate) struct Boot {
     pub failed: Vec<Error>,
 }
 
-/// Makes the parents of all networks, VLANs and dummies, as the first attach would. Marks the host's own links with
-/// fixed addresses as kept ([`host_access::keep`]). Then collects the garbage, which also makes these links.
+/// Makes the parents of all networks, VLANs and dummies, as the first attach would. Marks the host's own
+/// links with fixed addresses as kept ([`host_access::keep`]). Then collects the garbage, which also makes
+/// these links.
 ///
 /// # Errors
 /// Settings, networks or kernel cannot be read at all. An error of one network is in [`Boot::failed`].
 pub(crate) fn boot(store: &Store) -> Result<Boot> {
     let mut context = Context::new(store)?;
-    // First: links made from a ledger that has lost its containers would take the place of the links they use.
+    // First: links made from a ledger that has lost its containers would take the place of the links they
+    // use.
     repair::recover(&mut context)?;
     let mut boot = Boot::default();
     for name in store.network_names()? {

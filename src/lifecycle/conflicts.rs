@@ -27,8 +27,8 @@ pub(crate) struct Probing<'a, 's> {
 }
 
 impl Probing<'_, '_> {
-    /// Sends the first probes of attachments that are probed from their parent. The answers arrive while the links
-    /// are made.
+    /// Sends the first probes of attachments that are probed from their parent. The answers arrive while the
+    /// links are made.
     pub(crate) fn begin(&self, record: &Record) -> Result<Probes> {
         let mut probes = Probes::default();
         let by_parent = |attached: &&Attached| attached.driver.is_heard_on_parent();
@@ -37,7 +37,8 @@ impl Probing<'_, '_> {
             self.context.host_netns.get()?.inside(|| {
                 for (index, attached) in probed(record).filter(|(_, attached)| by_parent(attached)) {
                     let mac = self.wanted.get(index).and_then(|wanted| wanted.parent.mac);
-                    // If the parent is itself an ipvlan link, the kernel attaches the new link to the link below it.
+                    // If the parent is itself an ipvlan link, the kernel attaches the new link to the link
+                    // below it.
                     let parent = match attached.driver.kind() {
                         Driver::Ipvlan => attached.segment,
                         Driver::Macvlan => attached.parent_index,
@@ -54,9 +55,9 @@ impl Probing<'_, '_> {
         Ok(probes)
     }
 
-    /// Sends the probes of the other attachments from the links that were made. Replaces addresses of `record` that
-    /// are in conflict. Then adds the addresses to the links and announces them. On an error, `record` is still what the
-    /// ledger has.
+    /// Sends the probes of the other attachments from the links that were made. Replaces addresses of
+    /// `record` that are in conflict. Then adds the addresses to the links and announces them. On an error,
+    /// `record` is still what the ledger has.
     pub(crate) fn resolve_conflicts(
         &mut self,
         record: &mut Record,
@@ -134,8 +135,8 @@ impl Probing<'_, '_> {
         Ok(())
     }
 
-    /// Returns the record with another address. Deletes the host's routes to the container first; they are made when
-    /// all addresses are final.
+    /// Returns the record with another address. Deletes the host's routes to the container first; they are
+    /// made when all addresses are final.
     fn replace(&mut self, locked: &Locked<'_>, record: &Record, conflict: &Conflict) -> Result<Record> {
         host_access::close(locked, record, &mut self.context.host_netlink)?;
         locked.replace(record, self.wanted, conflict, self.present)

@@ -37,8 +37,8 @@ impl<'a> Context<'a> {
         Ok(Self::with(store, store.settings()?))
     }
 
-    /// As [`Context::new`], with the defaults if the settings cannot be read. Wrong settings stop the next attach, but
-    /// they must not keep links and leases of ended containers.
+    /// As [`Context::new`], with the defaults if the settings cannot be read. Wrong settings stop the next
+    /// attach, but they must not keep links and leases of ended containers.
     pub(crate) fn for_removal(store: &'a Store) -> Self {
         let settings = store.settings().unwrap_or_else(|error| {
             log::warn!("{error}");

@@ -14,12 +14,12 @@ use crate::net::name::ContainerId;
 /// How long the process of a stopped container may take to exit.
 const DYING: Duration = Duration::from_secs(1);
 
-/// Detaches the container `id`: deletes its links if they outlive it, then releases its addresses. Returns `None` if
-/// it holds nothing, or if other containers of its namespace keep using its links.
+/// Detaches the container `id`: deletes its links if they outlive it, then releases its addresses. Returns
+/// `None` if it holds nothing, or if other containers of its namespace keep using its links.
 ///
 /// # Errors
-/// Links or files that could not be removed stay in the ledger. [`Kind::Taken`] if the process of the record is alive:
-/// another container has the same id.
+/// Links or files that could not be removed stay in the ledger. [`Kind::Taken`] if the process of the record
+/// is alive: another container has the same id.
 pub(crate) fn detach(context: &mut Context<'_>, id: &ContainerId) -> Result<Option<Record>> {
     let store = context.store;
     let record = match store.record(id) {

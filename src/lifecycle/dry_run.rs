@@ -25,7 +25,8 @@ use crate::netlink::Socket;
 use crate::plan::{self, LinkPlan};
 
 /// Returns what an attach of `container` would do, as commands, or the error of the hook. `path` leads to its
-/// namespace, if that exists before the container. The process is 0, and so is a namespace that does not exist yet.
+/// namespace, if that exists before the container. The process is 0, and so is a namespace that does not
+/// exist yet.
 pub(crate) fn preview(
     context: &mut Context<'_>,
     container: &ContainerId,

@@ -37,9 +37,9 @@ impl Collected {
     }
 }
 
-/// Repairs the ledger; reclaims what dead containers hold, also in namespaces that something keeps; makes the host's
-/// own links as living containers need them; and deletes unused parents. A `dry_run` changes nothing. `lifted` ends all
-/// quarantines. A failure does not keep the rest from being collected.
+/// Repairs the ledger; reclaims what dead containers hold, also in namespaces that something keeps; makes the
+/// host's own links as living containers need them; and deletes unused parents. A `dry_run` changes nothing.
+/// `lifted` ends all quarantines. A failure does not keep the rest from being collected.
 pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Result<Collected> {
     let store = context.store;
     let repaired = repair::repair(context, dry_run)?;
@@ -109,8 +109,8 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     Ok(collected)
 }
 
-/// Finds the links of `record`. The kernel is usually about to delete a namespace that nothing leads to: waits a little,
-/// so that it is not reported.
+/// Finds the links of `record`. The kernel is usually about to delete a namespace that nothing leads to:
+/// waits a little, so that it is not reported.
 fn remaining(record: &Record, host: &mut Socket) -> Result<Remaining> {
     let until = Instant::now() + DYING;
     loop {

@@ -1,9 +1,9 @@
-//! Lifecycle of host access: the host's own link on the parent is made with the first container of a network and
-//! deleted with the last. It has a route to each container.
+//! Lifecycle of host access: the host's own link on the parent is made with the first container of a network
+//! and deleted with the last. It has a route to each container.
 //!
-//! As with parents, all kernel work is done under the ledger's lock: the users of the link are read from the ledger and
-//! must not change in between. `ifindex` is written last, when the link is complete. Without it, or when the link was
-//! changed, the link is made anew.
+//! As with parents, all kernel work is done under the ledger's lock: the users of the link are read from the
+//! ledger and must not change in between. `ifindex` is written last, when the link is complete. Without it,
+//! or when the link was changed, the link is made anew.
 
 use std::net::IpAddr;
 
@@ -46,7 +46,8 @@ fn foreign(network: &NetworkName, link: &Link) -> Error {
     Error::new(Kind::Taken, text).hint("rename it, or remove host_access from the network")
 }
 
-/// Returns an error if running containers need the host's link of a network on another parent than the network has now.
+/// Returns an error if running containers need the host's link of a network on another parent than the
+/// network has now.
 pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Socket) -> Result<()> {
     for Wanted { network, parent, .. } in
         wanted.iter().filter(|wanted| wanted.network.file.host_access.is_some())
@@ -73,7 +74,8 @@ pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Sock
     Ok(())
 }
 
-/// Makes the missing host links of `pending`, and the routes to it, except those that would redirect packets of the host.
+/// Makes the missing host links of `pending`, and the routes to it, except those that would redirect packets
+/// of the host.
 ///
 /// # Errors
 /// What was made before the error is left for [`close`] and [`delete_unused`].
@@ -204,7 +206,8 @@ pub(super) fn make_link(
 /// Deletes the host's routes to those addresses of `record` that the container still holds.
 pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> Result<()> {
     let store = locked.store();
-    // In doubt, an address may belong to a container that was not found: `record` had it only until it was probed for.
+    // In doubt, an address may belong to a container that was not found: `record` had it only until it was
+    // probed for.
     if record.attachments().iter().all(|attached| attached.host_link.is_none()) || store.is_in_doubt()? {
         return Ok(());
     }
@@ -229,15 +232,17 @@ pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> 
     Ok(())
 }
 
-/// Deletes the host links of `record` that no other container needs. One that cannot be deleted stays in the ledger.
+/// Deletes the host links of `record` that no other container needs. One that cannot be deleted stays in the
+/// ledger.
 pub(crate) fn delete_unused_of(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> Result<()> {
     let used = record.attachments().iter().filter(|attached| attached.host_link.is_some());
     used.map(|attached| &attached.network).try_for_each(|network| delete_unused(locked, network, host))
 }
 
-/// Marks the host's link of `network` on `parent` as kept, with or without containers, if the definition names all its
-/// addresses. [`reconcile`](super::host_reconcile::reconcile) makes it. A link with allocated addresses is made with the
-/// first container: allocated earlier, they could be addresses that a container had before the reboot.
+/// Marks the host's link of `network` on `parent` as kept, with or without containers, if the definition
+/// names all its addresses. [`reconcile`](super::host_reconcile::reconcile) makes it. A link with allocated
+/// addresses is made with the first container: allocated earlier, they could be addresses that a container
+/// had before the reboot.
 pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Result<()> {
     if !network.names_host_addresses() {
         return Ok(());
@@ -251,8 +256,8 @@ pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Res
     }
 }
 
-/// Deletes the host's link of `network` if no container needs it, known or unknown. Releases its addresses if the
-/// network does not exist any more. A link that cannot be deleted stays in the ledger.
+/// Deletes the host's link of `network` if no container needs it, known or unknown. Releases its addresses if
+/// the network does not exist any more. A link that cannot be deleted stays in the ledger.
 pub(crate) fn delete_unused(locked: &Locked<'_>, network: &NetworkName, host: &mut Socket) -> Result<()> {
     let store = locked.store();
     let Some(link) = known(store, network)? else { return Ok(()) };
@@ -269,7 +274,8 @@ pub(crate) fn delete_unused(locked: &Locked<'_>, network: &NetworkName, host: &m
     locked.write_host_link(&HostLink { ifindex: None, ..link })
 }
 
-/// Returns true if a host link can be the cause of `error`: the kernel wants all links of a parent to be of one kind.
+/// Returns true if a host link can be the cause of `error`: the kernel wants all links of a parent to be of
+/// one kind.
 pub(crate) fn is_in_the_way(error: &Error) -> bool {
     matches!(error.kind(), Kind::Kernel(nix::libc::EBUSY | nix::libc::EINVAL))
 }
@@ -293,8 +299,8 @@ pub(crate) fn near(
     Ok(near)
 }
 
-/// Returns the record of the host's link of `network`. An unreadable one counts as missing: the next `gc` rebuilds it
-/// from the mark of the link.
+/// Returns the record of the host's link of `network`. An unreadable one counts as missing: the next `gc`
+/// rebuilds it from the mark of the link.
 pub(super) fn known(store: &Store, network: &NetworkName) -> Result<Option<HostLink>> {
     match store.host_link(network) {
         Err(error) if error.kind().is_of_one_file() => {

@@ -1,7 +1,7 @@
 //! Conflict detection for the host's own links: they get no address that another host on the LAN has.
 //!
-//! The probes are sent from the parent, because the link does not exist yet. During an attach they are sent together
-//! with those of the container, so that they cost no extra time.
+//! The probes are sent from the parent, because the link does not exist yet. During an attach they are sent
+//! together with those of the container, so that they cost no extra time.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,8 +37,8 @@ pub(crate) struct Host<'a> {
 }
 
 impl Host<'_> {
-    /// Begins conflict detection for the addresses of `link`, which is about to be made. Does nothing if the network has
-    /// it switched off, or if the parent has no LAN.
+    /// Begins conflict detection for the addresses of `link`, which is about to be made. Does nothing if the
+    /// network has it switched off, or if the parent has no LAN.
     pub(crate) fn begin(&mut self, store: &Store, link: &HostLink, host: &mut Socket) -> Result<()> {
         let Some(network) = self.network(store, &link.network)? else { return Ok(()) };
         let Some(parent) = host.link_by_index(link.parent_index)? else { return Ok(()) };
@@ -53,11 +53,12 @@ impl Host<'_> {
         Ok(())
     }
 
-    /// Waits for the answers to the probes for the addresses of `link`, and replaces addresses in conflict. Returns the
-    /// link with addresses that are free.
+    /// Waits for the answers to the probes for the addresses of `link`, and replaces addresses in conflict.
+    /// Returns the link with addresses that are free.
     ///
     /// # Errors
-    /// [`Kind::Taken`] if another host has an address that the network names, or there are too many conflicts.
+    /// [`Kind::Taken`] if another host has an address that the network names, or there are too many
+    /// conflicts.
     pub(crate) fn resolve_conflicts(
         &mut self,
         locked: &Locked<'_>,

@@ -1,4 +1,5 @@
-//! Reconciliation of the host's own links: `gc` and `boot` make them as living containers need them, and delete the others.
+//! Reconciliation of the host's own links: `gc` and `boot` make them as living containers need them, and
+//! delete the others.
 
 use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
@@ -13,7 +14,8 @@ use crate::lifecycle::host_conflicts::{Host, HostProbes};
 use crate::netlink::Socket;
 use crate::plan::host::{Changes, HostOp, Present};
 
-/// Returns what [`reconcile`] will do once the dead containers among `records` are reclaimed, as equivalent commands.
+/// Returns what [`reconcile`] will do once the dead containers among `records` are reclaimed, as equivalent
+/// commands.
 pub(crate) fn preview(
     store: &Store,
     records: &[Record],
@@ -47,8 +49,9 @@ pub(crate) fn preview(
     Ok(steps)
 }
 
-/// Returns the changes to `link` that the `living` containers need. Returns `None` if the link of that name is not ours: it
-/// is left alone. Routes that no known container needs are kept unless all containers are known.
+/// Returns the changes to `link` that the `living` containers need. Returns `None` if the link of that name
+/// is not ours: it is left alone. Routes that no known container needs are kept unless all containers are
+/// known.
 fn changes<'a>(
     link: &HostLink,
     living: impl IntoIterator<Item = &'a Record>,

@@ -1,7 +1,7 @@
 //! Lifecycle of parents: they are found on the host, made if their name says how, and deleted when unused.
 //!
-//! Parents are made and deleted under the ledger's lock: the users of a parent are read from the ledger and must not
-//! change in between.
+//! Parents are made and deleted under the ledger's lock: the users of a parent are read from the ledger and
+//! must not change in between.
 
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
@@ -78,8 +78,8 @@ fn preview_link(
     Ok(recipe.link(name, base.as_ref()))
 }
 
-/// Deletes the unused parents of `network` that underlay has made: the network was removed, or an attach failed. One that
-/// cannot be deleted stays in the ledger.
+/// Deletes the unused parents of `network` that underlay has made: the network was removed, or an attach
+/// failed. One that cannot be deleted stays in the ledger.
 pub(crate) fn delete_unused_of(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Result<()> {
     delete_unused(locked, &network.parent, host)?;
     // A shortened name does not say which base a VLAN has, so the definition says it.
@@ -88,8 +88,8 @@ pub(crate) fn delete_unused_of(locked: &Locked<'_>, network: &Network, host: &mu
     base.map_or(Ok(()), |base| delete_unused(locked, base, host))
 }
 
-/// Deletes the parent `name` and those below it, as far as underlay has made them and they are unused. One that cannot be
-/// deleted stays in the ledger.
+/// Deletes the parent `name` and those below it, as far as underlay has made them and they are unused. One
+/// that cannot be deleted stays in the ledger.
 pub(crate) fn delete_unused(locked: &Locked<'_>, name: &IfName, host: &mut Socket) -> Result<()> {
     let store = locked.store();
     let mut next = Some(name.clone());
@@ -116,7 +116,8 @@ pub(crate) fn leftover(store: &Store, name: &IfName, host: &mut Socket) -> Resul
     Ok(left.map(|_| parent.born_as))
 }
 
-/// Deletes the half-made parent `name` of a killed process. The lock keeps other processes from making it at that time.
+/// Deletes the half-made parent `name` of a killed process. The lock keeps other processes from making it at
+/// that time.
 pub(crate) fn delete_leftover(locked: &Locked<'_>, name: &IfName, host: &mut Socket) -> Result<()> {
     known(locked.store(), name)?.map_or(Ok(()), |parent| kernel::delete_leftover(&parent, host))
 }
@@ -192,7 +193,8 @@ fn record(
     Ok(parent)
 }
 
-/// Returns the record of a parent of ours. An unreadable one counts as missing: the next `gc` rebuilds it from the mark.
+/// Returns the record of a parent of ours. An unreadable one counts as missing: the next `gc` rebuilds it
+/// from the mark.
 fn known(store: &Store, name: &IfName) -> Result<Option<MadeParent>> {
     match store.made_parent(name) {
         Err(error) if error.kind().is_of_one_file() => {

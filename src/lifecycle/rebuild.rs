@@ -1,9 +1,9 @@
 //! Rebuilding a lost record of a container from the marks of its links.
 //!
-//! A proven mark says which container and process a link was made for, and with which MAC address. A process inside the
-//! container may have given the link anything else. So a rebuilt record gets the addresses that leases say it holds.
-//! Of the others it gets only those that its network could have assigned and that nothing else holds. It gets no route
-//! on the host that is not there already.
+//! A proven mark says which container and process a link was made for, and with which MAC address. A process
+//! inside the container may have given the link anything else. So a rebuilt record gets the addresses that
+//! leases say it holds. Of the others it gets only those that its network could have assigned and that
+//! nothing else holds. It gets no route on the host that is not there already.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -39,8 +39,9 @@ pub(crate) struct Known<'a> {
     pub(crate) survey: &'a Survey,
 }
 
-/// Rebuilds the record of `id` from `seen`, links with proven marks; `others` are all known records. Returns `None` if it
-/// has no link there, if the parents are gone, or if neither a process nor a path leads to its namespace.
+/// Rebuilds the record of `id` from `seen`, links with proven marks; `others` are all known records. Returns
+/// `None` if it has no link there, if the parents are gone, or if neither a process nor a path leads to its
+/// namespace.
 pub(crate) fn record(
     known: &Known<'_>,
     id: &ContainerId,
@@ -98,9 +99,9 @@ fn links_netns(holder: &Holder, host: &mut Socket) -> Result<Option<i32>> {
     }
 }
 
-/// Returns the holder of the container of `seen`, and whether it is alive: the process that the link was made for, else
-/// the oldest process in its namespace, as another one of a pod. Returns `None` if there is neither and no path keeps the
-/// namespace.
+/// Returns the holder of the container of `seen`, and whether it is alive: the process that the link was made
+/// for, else the oldest process in its namespace, such as one of its pod. Returns `None` if there is neither
+/// and no path keeps the namespace.
 fn holder(known: &Known<'_>, seen: &SurveyedLink, others: &[Record]) -> Option<(bool, Holder)> {
     let Mark { pid, start_time, .. } = seen.alias.mark;
     let pid_namespace = kernel::pid_namespace();
@@ -150,8 +151,8 @@ fn attached(
     };
     let segment = parent.segment();
     let has = |claim: LeaseKey| -> Result<bool> {
-        // If two containers have the address and both records are lost, nothing says which one holds it. Both records
-        // keep it, so that no other container gets it; `repair` decides which one gets the lease.
+        // If two containers have the address and both records are lost, nothing says which one holds it. Both
+        // records keep it, so that no other container gets it; `repair` decides which one gets the lease.
         if others.iter().any(|other| !other.is_rebuilt() && other.holds(segment, claim)) {
             return Ok(false);
         }
@@ -202,8 +203,8 @@ fn attached(
     }))
 }
 
-/// Returns true if `network` could have assigned `claim` to `container` by its definition: the address is in a subnet, and
-/// is not reserved for anything else.
+/// Returns true if `network` could have assigned `claim` to `container` by its definition: the address is in
+/// a subnet, and is not reserved for anything else.
 fn could_give(network: &Network, claim: LeaseKey, container: &ContainerId) -> bool {
     let reserved_for = network.reservations.holder(claim);
     let is_others = reserved_for.is_some_and(|identity| *identity != Identity::from(container));
@@ -215,9 +216,9 @@ fn could_give(network: &Network, claim: LeaseKey, container: &ContainerId) -> bo
     !is_others && claim.address().is_none_or(is_free)
 }
 
-/// Returns the name of the host's link of the network `name`, if the host has a route by it to one of `addresses`. The
-/// container has added the addresses without a route itself: they are removed from `addresses`, so that no route is made
-/// on its word.
+/// Returns the name of the host's link of the network `name`, if the host has a route by it to one of
+/// `addresses`. The container has added the addresses without a route itself: they are removed from
+/// `addresses`, so that no route is made on its word.
 fn host_link(name: &NetworkName, addresses: &mut Vec<IpNet>, host: &mut Socket) -> Result<Option<IfName>> {
     let ifname = host_link::name(name);
     let Some(link) = host.link(&ifname)?.filter(|link| host_link::is_of(name, link)) else { return Ok(None) };

@@ -1,4 +1,5 @@
-//! Repair of a damaged ledger: lost records are rebuilt from the kernel's state, and invalid files are removed.
+//! Repair of a damaged ledger: lost records are rebuilt from the kernel's state, and invalid files are
+//! removed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,13 +46,13 @@ pub(crate) fn repair(context: &mut Context<'_>, dry_run: bool) -> Result<Repaire
         log::warn!("marks prove nothing: {}", error.in_full());
         None
     });
-    // Not under the lock: a survey of many namespaces takes long. An attach writes its record before it makes links, so
-    // that its container is never taken for one with a lost record.
+    // Not under the lock: a survey of many namespaces takes long. An attach writes its record before it makes
+    // links, so that its container is never taken for one with a lost record.
     let mut survey = kernel::survey(context.host_netns.get()?)?;
     let locked = context.lock()?;
     let mut repaired = find(&locked, context, &survey, key)?;
-    // A container that was detached since the survey looks like one with a lost record. Its links were deleted before
-    // the record, so a second survey of its namespace does not show them.
+    // A container that was detached since the survey looks like one with a lost record. Its links were
+    // deleted before the record, so a second survey of its namespace does not show them.
     let doubtful = repaired.namespaces();
     if !doubtful.is_empty() {
         survey.look_again(&doubtful, context.host_netns.get()?);
@@ -146,9 +147,9 @@ fn apply(locked: &Locked<'_>, step: &RepairStep) -> Result<()> {
     }
 }
 
-/// Finds damaged and missing records, and rebuilds them from links with `proven` marks. A damaged record of a container
-/// without links is removed, unless the links may be in a namespace that could not be surveyed. A record that may be sound
-/// is left alone ([`Kind::is_left_alone`]).
+/// Finds damaged and missing records, and rebuilds them from links with `proven` marks. A damaged record of a
+/// container without links is removed, unless the links may be in a namespace that could not be surveyed. A
+/// record that may be sound is left alone ([`Kind::is_left_alone`]).
 fn records(
     store: &Store,
     settings: &Settings,
@@ -204,9 +205,9 @@ fn records(
     Ok(())
 }
 
-/// The priority of a container for a lease that several records list. A living container comes before a dead one, then
-/// the one that the lease names. If records and leases were lost, the one whose affinity has the address comes first, as
-/// only root writes that; else the one with fewer addresses.
+/// The priority of a container for a lease that several records list. A living container comes before a dead
+/// one, then the one that the lease names. If records and leases were lost, the one whose affinity has the
+/// address comes first, as only root writes that; else the one with fewer addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Right {
     is_alive: bool,
@@ -215,8 +216,8 @@ struct Right {
     less: Reverse<usize>,
 }
 
-/// Finds missing leases that records of living containers list, and leases that no record lists. A lease is kept if its
-/// container may be in a namespace that could not be surveyed.
+/// Finds missing leases that records of living containers list, and leases that no record lists. A lease is
+/// kept if its container may be in a namespace that could not be surveyed.
 fn leases(store: &Store, survey: &Survey, repaired: &mut Repaired) -> Result<()> {
     let mut listed: BTreeMap<(u32, LeaseKey), (Right, &ContainerId)> = BTreeMap::new();
     for record in &repaired.records {

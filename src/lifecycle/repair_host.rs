@@ -13,8 +13,8 @@ use crate::net::link::Link;
 use crate::net::name::{IfName, NetworkName};
 use crate::netlink::Socket;
 
-/// Finds host links with our mark but without a record, unreadable records of links that do not exist, and missing
-/// leases of known links.
+/// Finds host links with our mark but without a record, unreadable records of links that do not exist, and
+/// missing leases of known links.
 pub(crate) fn host_links(store: &Store, host: &mut Socket, repaired: &mut Repaired) -> Result<()> {
     let links = host.links()?;
     let marked = |network: &NetworkName| {
@@ -82,8 +82,8 @@ fn rebuild(store: &Store, network: &NetworkName, link: &Link, host: &mut Socket)
         born_as: IfName::temporary(std::process::id()),
         // A link that boot has made must not be deleted with the last container.
         kept: store.network(network).is_ok_and(|network| network.names_host_addresses()),
-        // The link was complete except for routes when it was marked. Made anew, it would lack routes to containers that
-        // are not found.
+        // The link was complete except for routes when it was marked. Made anew, it would lack routes to
+        // containers that are not found.
         ifindex: Some(link.ifindex),
     }))
 }

@@ -62,7 +62,8 @@ pub(crate) struct Repaired {
     pub(crate) records: Vec<Record>,
     /// True if `records` covers all containers whose marked links were seen.
     pub(crate) all_found: bool,
-    /// True if there may be containers that the ledger does not know: parents and host links they may need stay.
+    /// True if there may be containers that the ledger does not know: parents and host links they may need
+    /// stay.
     pub(crate) in_doubt: bool,
     /// The marks that are sealed.
     pub(crate) seals: Vec<Reseal>,

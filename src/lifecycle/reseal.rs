@@ -1,5 +1,5 @@
-//! Sealing marks that are not proven although the ledger knows their links: a version without seals has made the link, or
-//! the key was lost. The mark is sealed as the ledger has it.
+//! Sealing marks that are not proven although the ledger knows their links: a version without seals has made
+//! the link, or the key was lost. The mark is sealed as the ledger has it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,7 +59,8 @@ pub(crate) fn apply(reseal: &Reseal, key: &Key) -> Result<bool> {
     netns.inside(|| kernel::reseal(mark, *ifindex, key, &netns, |link| is_as_made(attached, link)))
 }
 
-/// Returns true if `link` has the parent and MAC address of the ledger. A seal proves both, so they must be right.
+/// Returns true if `link` has the parent and MAC address of the ledger. A seal proves both, so they must be
+/// right.
 pub(crate) fn is_as_made(attached: &Attached, link: &Link) -> bool {
     let parents = [attached.parent_index, attached.segment];
     link.driver.is_some_and(|driver| driver.kind() == attached.driver.kind())

@@ -1,5 +1,5 @@
-//! `underlay-runtime`: a wrapper of an OCI runtime. It adds our hooks to containers that ask for networks, then executes
-//! the runtime.
+//! `underlay-runtime`: a wrapper of an OCI runtime. It adds our hooks to containers that ask for networks,
+//! then executes the runtime.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -69,8 +69,8 @@ fn prepare(store: &Store, program: &Program, call: &Call<'_>) -> Result<PathBuf>
     }
 }
 
-/// Adds the hooks to the config.json at `path`, if the container asks for a network and has none of them. Returns true if
-/// they were added. The runtime reports a config.json that cannot be read.
+/// Adds the hooks to the config.json at `path`, if the container asks for a network and has none of them.
+/// Returns true if they were added. The runtime reports a config.json that cannot be read.
 fn add_hooks(path: &Path, program: &Program, call: &Call<'_>) -> Result<bool> {
     let Ok(config) = ForeignFile::read(path, oci::LIMIT) else { return Ok(false) };
     let of_config = |error: Error| error.within(path.display());
@@ -82,7 +82,8 @@ fn add_hooks(path: &Path, program: &Program, call: &Call<'_>) -> Result<bool> {
     Ok(true)
 }
 
-/// Writes the error to the log file of the call, as runc does: containerd and Docker show the last error of that log.
+/// Writes the error to the log file of the call, as runc does: containerd and Docker show the last error of
+/// that log.
 pub(crate) fn report(call: &Call<'_>, error: &Error) -> Result<()> {
     let Some(log) = call.log else { return Ok(()) };
     let message = printable::message(&format!("{NAME}: {error}"));

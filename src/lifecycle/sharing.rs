@@ -1,4 +1,5 @@
-//! Comparison of a container's links with the requests of another one in its network namespace, which can share them.
+//! Comparison of a container's links with the requests of another one in its network namespace, which can
+//! share them.
 
 use crate::config::network::Network;
 use crate::ledger::record::{Attached, Record};

@@ -41,8 +41,8 @@ pub(crate) struct Admitted {
 }
 
 impl Target {
-    /// Returns the target for a container with the first process `process`. `path` leads to its network namespace, if
-    /// that was made before the container.
+    /// Returns the target for a container with the first process `process`. `path` leads to its network
+    /// namespace, if that was made before the container.
     pub(crate) fn new(
         container: ContainerId,
         identity: Option<Identity>,

@@ -88,8 +88,8 @@ pub(crate) struct OurLink {
     pub mark: Mark,
 }
 
-/// Returns the plan that makes the links of `record`: each is made, gets its addresses, is set up, and gets its routes. With
-/// conflict detection, links are set up without addresses, and [`finish`] adds these.
+/// Returns the plan that makes the links of `record`: each is made, gets its addresses, is set up, and gets
+/// its routes. With conflict detection, links are set up without addresses, and [`finish`] adds these.
 pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
     let link = |(mark, attached): (Mark, &Attached)| {
         let create = CreateLink::of(attached, mark.group());
@@ -117,7 +117,8 @@ pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
     record.marked().map(link).collect()
 }
 
-/// Returns the rest of the plan for `attached` after conflict detection. Routes depend on all addresses, so they come last.
+/// Returns the rest of the plan for `attached` after conflict detection. Routes depend on all addresses, so
+/// they come last.
 pub(crate) fn finish(attached: &Attached) -> Vec<Configure> {
     let addresses = addresses(attached).filter(|_| attached.detection.is_some());
     addresses.chain(routes(attached)).collect()
@@ -146,8 +147,8 @@ fn notify(attached: &Attached) -> impl Iterator<Item = Configure> {
     families.map(|is_v4| Configure::SetNotify { link: attached.ifname.clone(), is_v4 })
 }
 
-/// Returns the plan that deletes the links of `record`, last link first. What outlives a link is deleted before it, because
-/// the link shows that the container was there.
+/// Returns the plan that deletes the links of `record`, last link first. What outlives a link is deleted
+/// before it, because the link shows that the container was there.
 pub(crate) fn detach(record: &Record) -> Vec<Removal> {
     let mut plan = Vec::new();
     for (mark, attached) in record.marked().rev() {

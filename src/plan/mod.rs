@@ -1,5 +1,5 @@
-//! Plans: steps as values. `kernel` carries them out. `line` returns the equivalent command, which `plan`, `gc --dry-run`
-//! and `boot` print.
+//! Plans: steps as values. `kernel` carries them out. `line` returns the equivalent command, which `plan`,
+//! `gc --dry-run` and `boot` print.
 //!
 //! `container.rs` is about a container's network namespace, `host.rs` about the host's.
 

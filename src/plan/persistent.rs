@@ -1,5 +1,5 @@
-//! Persistent rules and routes: rules, and routes without a next hop as blackhole, outlive the links of a container. In a
-//! namespace that something keeps they would stay for ever.
+//! Persistent rules and routes: rules, and routes without a next hop as blackhole, outlive the links of a
+//! container. In a namespace that something keeps they would stay for ever.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,8 +10,9 @@ use crate::ledger::record::{Attached, Record};
 use crate::net::route::{Route, TableId};
 use crate::oci::annotations::Attachment;
 
-/// The protocol of our rules and routes (`FRA_PROTOCOL`, `rtm_protocol`): a number that is unused in linux/rtnetlink.h and
-/// iproute2's rt_protos. It takes the place of a mark; the ledger says which container they belong to.
+/// The protocol of our rules and routes (`FRA_PROTOCOL`, `rtm_protocol`): a number that is unused in
+/// linux/rtnetlink.h and iproute2's rt_protos. It takes the place of a mark; the ledger says which container
+/// they belong to.
 pub(crate) const PROTOCOL: u8 = 117;
 
 /// A rule or route that outlives its link.
@@ -76,8 +77,8 @@ pub(crate) fn is_wanted(request: &Attachment, network: &Network) -> bool {
 }
 
 impl Record {
-    /// Returns [`Kind::Taken`] if one of `others` has a persistent rule or route in the same namespace that the kernel cannot
-    /// tell from one of this container.
+    /// Returns [`Kind::Taken`] if one of `others` has a persistent rule or route in the same namespace that
+    /// the kernel cannot tell from one of this container.
     pub(crate) fn refuse_shared(&self, others: &[Self]) -> Result<()> {
         let same = |other: &&Self| self.holder.netns.is(&other.holder.netns);
         let others: Vec<_> = others.iter().filter(same).filter(|o| o.container != self.container).collect();

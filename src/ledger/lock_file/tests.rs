@@ -155,7 +155,8 @@ fn one_displaces() {
     }
 }
 
-/// Neither readers that lock each next file nor a process that marks files at any time lets two writers in at once.
+/// Neither readers that lock each next file nor a process that marks files at any time lets two writers in at
+/// once.
 #[test]
 fn readers_let_no_two_in() {
     let (_folder, first) = folder();
