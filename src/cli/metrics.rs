@@ -73,7 +73,7 @@ fn of_networks(store: &Store) -> Result<[Samples; 4]> {
             record.attachments().iter().filter(|attached| attached.network == name).count() as u64
         };
         let (alive, dead): (Vec<_>, Vec<_>) =
-            records.iter().partition(|record| kernel::lives(&record.holder));
+            records.iter().partition(|record| kernel::is_alive(&record.holder));
         for (state, records) in [("alive", alive), ("dead", dead)] {
             let labels = labels(&[("network", &name), ("state", &state)]);
             attachments.push((labels, records.into_iter().map(count).sum()));

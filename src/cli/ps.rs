@@ -39,7 +39,7 @@ impl<'a> Known<'a> {
             holder: &record.holder,
             shares: record.shared_with(),
             attachments: first.unwrap_or(record).attachments(),
-            alive: kernel::lives(&record.holder),
+            alive: kernel::is_alive(&record.holder),
         }
     }
 

@@ -69,7 +69,7 @@ fn of_container(
 ) -> Result<Vec<Difference>> {
     let id = &record.container;
     let missing = |what, expected: String| vec![Difference::missing(what, expected).of(id)];
-    if !kernel::lives(&record.holder) {
+    if !kernel::is_alive(&record.holder) {
         return Ok(missing(What::Process, record.holder.pid.to_string()));
     }
     let within = |error: Error| error.within(format!("container {id}"));
@@ -171,7 +171,7 @@ fn parents(store: &Store, links: &[Link]) -> Result<Vec<Difference>> {
             let hint = "`underlay gc` deletes what is left half made";
             differences.push(extra(left.describe(), &parent.born_as, hint));
         }
-        if store.needs_parent(name, |record| kernel::lives(&record.holder))? {
+        if store.needs_parent(name, |record| kernel::is_alive(&record.holder))? {
             let base = parent.recipe.base().and_then(link);
             differences.extend(compare::made_parent(&parent, link(name), base));
         } else {
@@ -201,8 +201,9 @@ fn unrecorded(store: &Store, survey: &Survey, records: &[Record]) -> Vec<Differe
         let (pid, start_time) = (mark.pid, mark.start_time);
         let holder = Holder { pid, start_time, pid_namespace: None, netns: netns.clone() };
         // The links of a container that was stopped meanwhile go with it.
-        let is_held =
-            netns.path.is_some() || kernel::lives(&holder) || survey.first_process_in(netns.inode).is_some();
+        let is_held = netns.path.is_some()
+            || kernel::is_alive(&holder)
+            || survey.first_process_in(netns.inode).is_some();
         // A damaged record is a difference of its own.
         let is_lost =
             !known.contains(&MadeFor::of(mark)) && matches!(store.record(&mark.container), Ok(None));

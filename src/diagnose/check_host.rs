@@ -39,7 +39,7 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
             }
         }
         let records = store.records()?;
-        let uses = |record: &&Record| record.uses_host_link(network) && kernel::lives(&record.holder);
+        let uses = |record: &&Record| record.uses_host_link(network) && kernel::is_alive(&record.holder);
         let living: Vec<_> = records.sound.iter().filter(uses).collect();
         let may_be_needed = !records.unknown.is_empty() || store.is_in_doubt()?;
         if living.is_empty() && !may_be_needed && !store.keeps_host_link(&link) {

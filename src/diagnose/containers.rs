@@ -28,7 +28,7 @@ pub(crate) fn containers(
     let mut findings = Vec::new();
     // A ledger that cannot be read is a finding of its own.
     let records = store.records().map(|records| records.sound).unwrap_or_default();
-    for record in records.iter().filter(|record| kernel::lives(&record.holder)) {
+    for record in records.iter().filter(|record| kernel::is_alive(&record.holder)) {
         findings.extend(duplicates(record, links, &addresses));
         if record.attachments().len() > 1 {
             match filtered_inside(record) {

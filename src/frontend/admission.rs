@@ -1,4 +1,4 @@
-//! Admission: may the container join the networks that it asks for, and do they exist?
+//! Admission: checks that the networks of a request exist and that the container may join them.
 
 use crate::config::network::Network;
 use crate::config::settings::Settings;
@@ -9,11 +9,8 @@ use crate::net::name::NetworkName;
 use crate::oci::annotation_set::RawRequest;
 use crate::oci::annotations;
 
-/// What is asked for, with the definitions of the networks, as far as the operator permits it. Nothing is looked up for a
-/// container before that is known, so that a refusal tells nothing but the rule it comes from.
-///
-/// # Errors
-/// When the annotations are wrong, a network does not exist, or the container may not join it.
+/// Returns the requests with the definitions of their networks, if the operator permits all of them. The
+/// settings are checked before any network is looked up, so that a refusal reveals nothing but its rule.
 pub(crate) fn admit(store: &Store, settings: &Settings, asked: RawRequest<'_>) -> Result<Admitted> {
     let of_settings = |error: Error| error.within(store.settings_path().display());
     asked.check_size(settings).map_err(of_settings)?;
@@ -51,8 +48,8 @@ pub(crate) fn admit(store: &Store, settings: &Settings, asked: RawRequest<'_>) -
     Ok(Admitted { identity: request.identity, requests })
 }
 
-/// The definition of the network `name`, if the container may use it. Where there is none, the container hears of
-/// those it may use.
+/// Returns the definition of the network `name`, if the container may use it. The error for a missing network
+/// lists only those that the container may use.
 fn defined(store: &Store, settings: &Settings, asked: RawRequest<'_>, name: &NetworkName) -> Result<Network> {
     let admits = |name: &NetworkName| {
         settings.allow_network(name).is_ok()

@@ -1,5 +1,5 @@
-//! The ways in: each turns its caller's words into a [`Target`](crate::lifecycle::target::Target) and the networks that it
-//! is to be attached to, and hands them to `lifecycle`. `oci.rs` serves the hooks of OCI runtimes.
+//! Front ends: each turns the input of its caller into a [`Target`](crate::lifecycle::target::Target) and its
+//! networks, and passes them to `lifecycle`. `oci.rs` serves the hooks of OCI runtimes.
 
 pub(crate) mod admission;
 pub(crate) mod oci;

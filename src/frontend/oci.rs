@@ -17,14 +17,15 @@ use crate::lifecycle::target::{Admitted, Target};
 use crate::net::name::{ContainerId, NetworkName};
 use crate::oci::{self, Bundle};
 
-/// Attaches a container that is being created to the networks that it asks for: to all of them, or to none. It asks by
-/// annotations and by CDI devices. A device has hooks of its own, with the network that it stands for: `device`. `None` if
-/// the container asks for none, and nothing but the state and the bundle has been read, or if it is attached already.
+/// Attaches a container that is being created to the networks that it asks for: to all of them, or to none.
+/// It asks by annotations and by CDI devices. Each device has its own hook with its network, `device`.
+/// Returns `None` if the container is attached already, or asks for no network; then only the state and the
+/// bundle have been read.
 ///
 /// The calling thread is in the container's network namespace afterwards.
 ///
 /// # Errors
-/// The first thing that is wrong. No link, lease or record is left behind.
+/// No link, lease or record is left behind.
 pub(crate) fn create_runtime(
     store: &Store,
     state: &oci::Created,
@@ -42,7 +43,8 @@ pub(crate) fn create_runtime(
         match is_done(store, &target, device) {
             Ok(true) => return Ok(None),
             Ok(false) => {}
-            // The container dies of it, and another of its hooks has attached it: all or nothing.
+            // Another hook of the container has attached it. The error ends the container, so the attach is
+            // undone.
             Err(error) => {
                 undo(&mut context, &target.container);
                 return Err(error);
@@ -52,19 +54,13 @@ pub(crate) fn create_runtime(
     attach(&mut context, &target, &requests)
 }
 
-/// Detaches the container `id`, which has stopped. `None` if nothing is to be told: it holds nothing, or others of its
-/// namespace use its links.
-///
-/// # Errors
-/// As [`detach`].
+/// Detaches the stopped container `id`. Returns `None` if it holds nothing, or if others of its namespace use
+/// its links.
 pub(crate) fn poststop(store: &Store, id: &ContainerId) -> Result<Option<Record>> {
     detach(&mut Context::for_removal(store), id)
 }
 
-/// What `createRuntime` would do for `container`, which `bundle` describes, as commands.
-///
-/// # Errors
-/// Those of [`create_runtime`].
+/// Returns what `createRuntime` would do for `container` with `bundle`, as commands.
 pub(crate) fn plan(store: &Store, container: &ContainerId, bundle: &Bundle) -> Result<Vec<String>> {
     let Some(asked) = bundle.raw_request() else {
         return Ok(vec!["# it asks for no network: the hook does nothing".to_owned()]);
@@ -75,10 +71,9 @@ pub(crate) fn plan(store: &Store, container: &ContainerId, bundle: &Bundle) -> R
     dry_run::preview(&mut context, container, netns, &admitted)
 }
 
-/// Whether another hook of this container, of which there is one for each device, has attached it to all networks.
-///
-/// # Errors
-/// When it was not attached to the network of `device`: that hook did not know of it.
+/// Returns true if another hook of this container has attached it to all networks: there is one hook for each
+/// device. It is an error if the container is attached without the network of `device`, which the other hook
+/// did not see.
 fn is_done(store: &Store, target: &Target, device: Option<&NetworkName>) -> Result<bool> {
     // A record that cannot be read is repaired later.
     let record = store.record(&target.container).ok().flatten();
@@ -96,8 +91,8 @@ fn is_done(store: &Store, target: &Target, device: Option<&NetworkName>) -> Resu
     }
 }
 
-/// Releases what another hook of this container has attached. A failure is told only: the container is dead then, and its
-/// record is reclaimed as that of any dead container.
+/// Releases what another hook of this container has attached. A failure is logged only, because the record is
+/// reclaimed as that of any dead container.
 fn undo(context: &mut Context<'_>, container: &ContainerId) {
     let released = context.store.record(container).and_then(|record| match record {
         Some(record) => release::release(context, &record).map(drop),

@@ -1,4 +1,4 @@
-//! Carries out a plan, and undoes it when a step fails.
+//! Carries out the plans of an attach and of a detach.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
@@ -23,10 +23,10 @@ use crate::netlink::{explain, refused};
 use crate::plan::persistent::Persistent;
 use crate::plan::{Configure, CreateLink, LinkPlan, OurLink, Removal};
 
-/// For how long the kernel is waited for where it does something by and by: it takes namespaces apart some time
-/// after their last process is gone, usually within 100 ms.
+/// How long to wait where the kernel works asynchronously: it deletes namespaces some time after their last process
+/// exits, usually within 100 ms.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-/// How long to pause between two tries.
+/// The pause between two tries.
 pub(super) const PAUSE: Duration = Duration::from_millis(2);
 
 /// `NETNSA_NSID_NOT_ASSIGNED` of linux/net_namespace.h: the kernel chooses.
@@ -35,9 +35,8 @@ const ANY_NSID: i32 = -1;
 /// A link that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CreatedLink {
-    /// Its number in the container.
+    /// Its ifindex in the container.
     pub ifindex: u32,
-    /// Its MAC address.
     pub mac: Option<MacAddr>,
 }
 
@@ -57,14 +56,14 @@ pub(crate) fn attach(
     let mut made = Vec::with_capacity(plan.len());
     let mut nsid = None;
     for (index, LinkPlan { create, configure: steps }) in plan.iter().enumerate() {
-        // In one datagram with the first link.
+        // Sent in one datagram with the first link.
         let before =
             (index == 0).then(|| message::set_nsid(netns.as_fd(), usual_number(netns))).transpose()?;
         let (link, refusal) = create_link(create, before, host, inside, netns)?;
         if index == 0 {
             nsid = numbered(refusal, netns, host)?;
         }
-        // A seal says what the link is, so it is made when the link is there.
+        // The seal covers properties of the link, so it is made when the link exists.
         let sealed = |mark: &Mark| key.map(|key| key.seal(mark.clone(), &link, &netns.describe(None)));
         configure(link.ifindex, steps, sealed, inside)?;
         made.push(CreatedLink { ifindex: link.ifindex, mac: link.mac });
@@ -72,11 +71,8 @@ pub(crate) fn attach(
     Ok((made, nsid))
 }
 
-/// The number by which the host's namespace, that of the socket `host`, knows `netns`. The kernel keeps it as long as
-/// both are there, whatever keeps them. `None` if it cannot be had.
-///
-/// # Errors
-/// When the kernel's answer is not understood.
+/// Returns the number by which the host's namespace, that of the socket `host`, knows `netns`. The kernel keeps it as
+/// long as both namespaces exist. Returns `None` if the kernel refuses one.
 pub(crate) fn number(netns: &NetnsFile, host: &mut Socket) -> Result<Option<i32>> {
     let refusal = single(host, message::set_nsid(netns.as_fd(), usual_number(netns))?)?;
     numbered(refusal, netns, host)
@@ -88,7 +84,7 @@ pub(crate) fn usual_number(netns: &NetnsFile) -> i32 {
     (netns.inode() & 0x7fff_ffff) as i32
 }
 
-/// The number that `netns` has, after the kernel has answered to `usual_number`.
+/// Returns the number of `netns` after the kernel's answer to the request for `usual_number`.
 fn numbered(refusal: Option<Refusal>, netns: &NetnsFile, host: &mut Socket) -> Result<Option<i32>> {
     match refusal {
         None => Ok(Some(usual_number(netns))),
@@ -108,11 +104,8 @@ fn numbered(refusal: Option<Refusal>, netns: &NetnsFile, host: &mut Socket) -> R
     }
 }
 
-/// Seals the mark `mark` of the link `ifindex`, in the namespace `netns` that this thread is in, if it bears that very
-/// mark, and is `expected` otherwise; whether it is.
-///
-/// # Errors
-/// When the kernel refuses.
+/// Seals the mark `mark` of the link `ifindex` in this thread's namespace, `netns`, if the link has that mark and is
+/// `expected`. Returns true if it was sealed.
 pub(crate) fn reseal(
     mark: &Mark,
     ifindex: u32,
@@ -130,29 +123,23 @@ pub(crate) fn reseal(
     }
 }
 
-/// Whether the alias of `link` is `mark`, whatever its seal.
+/// Returns true if the alias of `link` is `mark`, with any seal.
 fn bears(link: &Link, mark: &Mark) -> bool {
     let alias = link.alias.as_deref().and_then(|alias| alias.parse::<Alias>().ok());
     alias.is_some_and(|alias| alias.mark == *mark)
 }
 
-/// Does what is left to do to a link that was made: the plan of [`plan::settle`](crate::plan::settle).
-///
-/// # Errors
-/// That of the first step that failed.
-pub(crate) fn settle(steps: &[Configure], link: &CreatedLink, inside: &mut Socket) -> Result<()> {
+/// Carries out the plan of [`plan::finish`](crate::plan::finish) for a link that was made.
+pub(crate) fn finish(steps: &[Configure], link: &CreatedLink, inside: &mut Socket) -> Result<()> {
     configure(link.ifindex, steps, |_| None, inside)
 }
 
-/// Carries out the plan of a detach, from inside the container's namespace: deletes each link that is still
-/// there and is ours by kind and mark, or by kind and the mark's group if it was never marked. A link that is somebody
-/// else's is left alone. Rules and routes that outlive links go if their protocol is ours.
-///
-/// # Errors
-/// That of the last thing that could not be deleted; the others are deleted all the same.
+/// Carries out the plan of a detach in the container's namespace. Deletes each link that still exists and is ours by
+/// kind and mark, or by kind and the mark's group if it was never marked. Other links are left alone. Persistent rules
+/// and routes are deleted if their protocol is ours. An error does not keep the rest from being deleted.
 pub(crate) fn detach(plan: &[Removal], inside: &mut Socket) -> Result<()> {
     let mut outcome = Ok(());
-    // Of an attach that was cut short: its links may have any name.
+    // Needed after a killed attach only: its links may have any name.
     let mut all = None;
     for step in plan {
         let done = match step {
@@ -170,7 +157,7 @@ pub(crate) fn detach(plan: &[Removal], inside: &mut Socket) -> Result<()> {
     outcome
 }
 
-/// The link that `ours` says, in the namespace of `inside`. `all` are the links there, once they are needed.
+/// Returns the link `ours` in the namespace of `inside`. `all` caches the links there.
 fn find(ours: &OurLink, all: &mut Option<Vec<Link>>, inside: &mut Socket) -> Result<Option<Link>> {
     if let Some(ifindex) = ours.ifindex {
         return Ok(inside.link_by_index(ifindex)?.filter(|link| is_it(link, ours)));
@@ -198,10 +185,7 @@ pub(crate) fn detach_from_host(plan: &[Removal], nsid: i32, host: &mut Socket) -
     outcome.map(|()| is_there)
 }
 
-/// The links that `plan`, that of a detach, deletes, as far as they are in the namespace that the host knows by `nsid`.
-///
-/// # Errors
-/// When the kernel does not tell.
+/// Returns the links of the detach plan `plan` that exist in the namespace `nsid`.
 pub(crate) fn remaining(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<Vec<Link>> {
     look(plan, nsid, host).map(|(found, _)| found)
 }
@@ -236,13 +220,13 @@ fn delete_persistent(step: &Removal, persistent: &Persistent, inside: &mut Socke
         Persistent::Route { route, table } => message::delete_route(*route, *table)?,
     };
     match single(inside, message)? {
-        // Gone already, never made, or not ours; or there is no IPv6 here.
+        // Deleted before, never made, or not ours; or the namespace has no IPv6.
         Some(Refusal { errno: libc::ENOENT | libc::ESRCH | libc::EAFNOSUPPORT, .. }) | None => Ok(()),
         Some(refusal) => Err(explain::removal(step, &refusal)),
     }
 }
 
-/// Whether `link`, which has the number that was made, is that link; if not, it is somebody else's.
+/// Returns true if `link`, which has the recorded number, is the link that was made.
 fn is_it(link: &Link, ours: &OurLink) -> bool {
     let is_it = is_ours(link, ours);
     if !is_it {
@@ -253,14 +237,14 @@ fn is_it(link: &Link, ours: &OurLink) -> bool {
 
 fn is_ours(link: &Link, OurLink { kind, mark, .. }: &OurLink) -> bool {
     let known = match &link.alias {
-        // The ledger says the same: that needs no proof.
+        // The ledger has the same mark, so no seal is needed.
         Some(_) => bears(link, mark),
         None => link.group == mark.group(),
     };
     known && link.kind.as_deref() == Some(&kind.to_string())
 }
 
-/// Does `steps` to the link `ifindex`, which was made. Its mark gets the seal that `sealed` gives.
+/// Carries out `steps` on the link `ifindex`. `sealed` seals its mark.
 fn configure(
     ifindex: u32,
     steps: &[Configure],
@@ -297,8 +281,8 @@ fn configure(
     await_addresses(steps, inside)
 }
 
-/// Waits until the container can be spoken to at its IPv6 addresses: the kernel makes their local routes in a
-/// work queue of its own (addrconf_dad_work), though nothing is detected, and drops what comes in before.
+/// Waits until the container can receive at its IPv6 addresses. The kernel makes their local routes in a work queue
+/// (addrconf_dad_work), even without duplicate address detection, and drops packets that arrive before.
 fn await_addresses(steps: &[Configure], inside: &mut Socket) -> Result<()> {
     let address = |step: &Configure| match step {
         Configure::AddAddress { address: IpNet::V6(address), .. } => Some(address.addr().into()),
@@ -307,7 +291,7 @@ fn await_addresses(steps: &[Configure], inside: &mut Socket) -> Result<()> {
     await_local(steps.iter().filter_map(address), inside)
 }
 
-/// Waits until packets to `addresses` are taken in.
+/// Waits until the namespace of `socket` receives packets to `addresses`.
 pub(super) fn await_local(addresses: impl IntoIterator<Item = IpAddr>, socket: &mut Socket) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     for address in addresses {
@@ -318,9 +302,9 @@ pub(super) fn await_local(addresses: impl IntoIterator<Item = IpAddr>, socket: &
     Ok(())
 }
 
-/// Makes a link with its final name. Kernels before 6.15 compare that name with the host's links too; so when
-/// it is taken, the link is made under another name and renamed where only the container's links count. Returns the
-/// answer to the message `before` it, too.
+/// Makes a link with its final name. Kernels before 6.15 compare that name with the host's links too. If it is taken,
+/// the link is made with a temporary name and renamed in the container. Also returns the answer to the message
+/// `before` it.
 fn create_link(
     create: &CreateLink,
     before: Option<Message>,
@@ -329,20 +313,20 @@ fn create_link(
     netns: &NetnsFile,
 ) -> Result<(Link, Option<Refusal>)> {
     log::debug!("{create}");
-    let mut born_as = create.name.clone();
+    let mut temp_name = create.name.clone();
     let messages = before.into_iter().chain([message::create_link(create, netns.as_fd())?]).collect();
     let mut answers = host.transact(messages)?;
     let mut refusal = answers.pop().flatten();
     if refusal.as_ref().is_some_and(|refusal| refusal.errno == libc::EEXIST) {
-        born_as = IfName::temporary(std::process::id());
-        refusal = single(host, message::create_link(&create.named(born_as.clone()), netns.as_fd())?)?;
+        temp_name = IfName::temporary(std::process::id());
+        refusal = single(host, message::create_link(&create.named(temp_name.clone()), netns.as_fd())?)?;
     }
     if let Some(refusal) = refusal {
         return Err(explain::create_link(create, &refusal));
     }
-    let link = inside.link(&born_as)?;
-    let link = link.ok_or_else(|| Error::input(format!("link {born_as} was made and is gone")))?;
-    if born_as != create.name {
+    let link = inside.link(&temp_name)?;
+    let link = link.ok_or_else(|| Error::input(format!("link {temp_name} was made and is gone")))?;
+    if temp_name != create.name {
         if let Some(refusal) = single(inside, message::rename_link(link.ifindex, &create.name)?)? {
             return Err(explain::create_link(create, &refusal));
         }
@@ -350,8 +334,8 @@ fn create_link(
     Ok((link, answers.pop().flatten()))
 }
 
-/// Sends all of `batch` at once. If the first failure is that a dying namespace still holds an address, what failed is
-/// sent again for a while: what came after it may have failed only for want of it.
+/// Sends all of `batch` at once. If the first failure is that a dying namespace still holds an address, all failed
+/// messages are sent again for a while: later ones may have failed only because of the first.
 fn run_batch(batch: Vec<(&Configure, Message)>, inside: &mut Socket) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     let mut rest = batch;
@@ -374,15 +358,15 @@ fn run_batch(batch: Vec<(&Configure, Message)>, inside: &mut Socket) -> Result<(
     Ok(())
 }
 
-/// Deletes a link; one that is gone is no error.
+/// Deletes a link. A missing one is not an error.
 pub(super) fn delete(ifindex: u32, inside: &mut Socket) -> Result<()> {
     answered(single(inside, message::delete_link(ifindex)?)?, ifindex)
 }
 
-/// What the kernel says to the deletion of a link.
+/// Interprets the kernel's answer to the deletion of a link.
 fn answered(refusal: Option<Refusal>, ifindex: u32) -> Result<()> {
     match refusal {
-        // Gone with its namespace, or by another's hand.
+        // Deleted with its namespace, or by another process.
         Some(Refusal { errno: libc::ENODEV | libc::EINVAL, .. }) | None => Ok(()),
         Some(refusal) => Err(refused(&format!("delete link {ifindex}"), &refusal)),
     }
@@ -421,7 +405,7 @@ mod tests {
             (Link { kind: Some("veth".to_owned()), ..unmarked.clone() }, false),
             (Link { group: 0, ..unmarked.clone() }, false),
             (Link { group: mark.group() ^ 2, ..unmarked.clone() }, false),
-            // A mark of another one tells more than the group.
+            // The mark of another link counts more than the group.
             (Link { alias: alias("underlay:web:1:7:8:lan"), ..unmarked.clone() }, false),
             (Link { alias: alias("underlay:web:0:7:9:lan"), ..ours.clone() }, false),
             (Link { alias: alias("mine"), ..unmarked.clone() }, false),

@@ -1,4 +1,4 @@
-//! What a container is known by: whether it lives, and the network namespace it is in.
+//! Holders of containers: whether the process is alive, and its network namespace.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +8,9 @@ use crate::error::{Kind, Result};
 use crate::ledger::record::Holder;
 use crate::net::netns::Netns;
 
-/// Whether the process a container is known by still runs. Where that cannot be told, it does: nothing is ever taken
-/// from the living.
-pub(crate) fn lives(holder: &Holder) -> bool {
+/// Returns true if the process of a container still runs, or if that is unknown: nothing is reclaimed from a
+/// container that may be alive.
+pub(crate) fn is_alive(holder: &Holder) -> bool {
     if holder.pid_namespace.is_some() && holder.pid_namespace != pid_namespace() {
         return true;
     }
@@ -20,20 +20,14 @@ pub(crate) fn lives(holder: &Holder) -> bool {
     }
 }
 
-/// Whether the process a container is known by is in the network namespace it is known by.
-///
-/// # Errors
-/// When that cannot be told.
+/// Returns true if the process of a container is in the network namespace of its record.
 pub(crate) fn is_in(holder: &Holder) -> Result<bool> {
     Ok(Process::open(holder.pid)?.netns()?.describe(None).is(&holder.netns))
 }
 
 impl NetnsFile {
-    /// The namespace a record speaks of, and a path to it: through its holder, or the path that keeps it. `None` if
-    /// neither leads there any more.
-    ///
-    /// # Errors
-    /// When that cannot be told.
+    /// Returns the namespace of `holder`, and a path to it: by the process, else by the path that keeps it.
+    /// Returns `None` if neither leads there any more.
     pub(crate) fn of(holder: &Holder) -> Result<Option<(PathBuf, Self)>> {
         let same = |netns: &Self| netns.describe(None).is(&holder.netns);
         let by_process = || match Process::open(holder.pid) {
@@ -48,10 +42,7 @@ impl NetnsFile {
         Ok(Self::at_path(path, &holder.netns)?.map(|netns| (path.clone(), netns)))
     }
 
-    /// The namespace `netns`, if that is what `path` leads to.
-    ///
-    /// # Errors
-    /// When that cannot be told.
+    /// Returns the namespace `netns`, if `path` leads to it.
     pub(super) fn at_path(path: &Path, netns: &Netns) -> Result<Option<Self>> {
         Self::open(path, |found| found == (netns.device, netns.inode))
     }
@@ -74,12 +65,12 @@ mod tests {
         let netns = Netns { device: 0, inode: 0, path: None };
         let (pid, start_time) = (process.pid(), process.start_time());
         let holder = Holder { pid, start_time, pid_namespace: pid_namespace(), netns };
-        assert!(lives(&holder));
-        assert!(!lives(&Holder { start_time: holder.start_time + 1, ..holder.clone() }), "a reused pid");
+        assert!(is_alive(&holder));
+        assert!(!is_alive(&Holder { start_time: holder.start_time + 1, ..holder.clone() }), "a reused pid");
         let dead = Holder { pid: i32::MAX, ..holder };
-        assert!(!lives(&dead));
-        assert!(!lives(&Holder { pid_namespace: None, ..dead.clone() }));
-        assert!(lives(&Holder { pid_namespace: Some(1), ..dead }), "who could tell from here?");
+        assert!(!is_alive(&dead));
+        assert!(!is_alive(&Holder { pid_namespace: None, ..dead.clone() }));
+        assert!(is_alive(&Holder { pid_namespace: Some(1), ..dead }), "a pid of another pid namespace");
         for pid in [0, -1, i32::MAX] {
             assert!(Process::open(pid).is_err());
         }

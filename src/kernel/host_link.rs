@@ -22,21 +22,19 @@ use crate::netlink::{Socket, refused};
 use crate::plan::CreateLink;
 use crate::plan::host::HostOp;
 
-/// Makes `link` on the host, with its addresses, marked and up; what is left of it goes first. It bears its own name
-/// only when it is marked, so that a link of that name without the mark is never ours. `home` is the host's namespace.
-///
-/// # Errors
-/// The link is gone again.
-pub(crate) fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<Link> {
+/// Makes `link` on the host, with its addresses, marked and up. Deletes an older one first. The link gets its
+/// name together with the mark, so that a link of that name without the mark is never ours. After an error
+/// the link is deleted.
+pub(crate) fn make_host_link(link: &HostLink, host_netns: &NetnsFile, host: &mut Socket) -> Result<Link> {
     log::debug!("{}", HostOp::MakeLink(Box::new(link.clone())));
     delete_host_link(link, host)?;
     refuse_taken(link, host)?;
     let create = CreateLink::of_host(link);
-    let born = create.named(link.born_as.clone());
-    if let Some(refusal) = single(host, message::create_link(&born, home.as_fd())?)? {
+    let temporary = create.named(link.born_as.clone());
+    if let Some(refusal) = single(host, message::create_link(&temporary, host_netns.as_fd())?)? {
         return Err(explain::create_link(&create, &refusal));
     }
-    let made = finish(link, home, host);
+    let made = finish(link, host_netns, host);
     if made.is_err() {
         if let Err(error) = delete_host_link(link, host) {
             log::warn!("{} was made and could not be deleted: {error}", link.name);
@@ -45,11 +43,11 @@ pub(crate) fn make_host_link(link: &HostLink, home: &NetnsFile, host: &mut Socke
     made
 }
 
-fn finish(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<Link> {
+fn finish(link: &HostLink, host_netns: &NetnsFile, host: &mut Socket) -> Result<Link> {
     let gone = || Error::input(format!("{} was made and is gone", link.name));
     let Link { ifindex, .. } = host.link(&link.born_as)?.ok_or_else(gone)?;
-    // The thread of a hook is in the container's namespace, and /proc/sys with it.
-    home.inside(|| behave(&link.sysctls(&link.born_as)))?;
+    // The thread of a hook is in the container's namespace, and so is its /proc/sys.
+    host_netns.inside(|| set_sysctls(&link.sysctls(&link.born_as)))?;
     for &address in &link.addresses {
         add_address(link, ifindex, address, host)?;
     }
@@ -64,7 +62,8 @@ fn finish(link: &HostLink, home: &NetnsFile, host: &mut Socket) -> Result<Link> 
     host.link_by_index(ifindex)?.ok_or_else(gone)
 }
 
-/// Gives the host's link an address; what a dying namespace still holds of an ipvlan parent is waited for.
+/// Adds an address to the host's link. Retries while a dying namespace still holds the address on an ipvlan
+/// parent.
 fn add_address(link: &HostLink, ifindex: u32, address: IpAddr, host: &mut Socket) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     while let Some(refusal) = single(host, message::add_host_address(ifindex, address)?)? {
@@ -80,7 +79,7 @@ fn add_address(link: &HostLink, ifindex: u32, address: IpAddr, host: &mut Socket
     Ok(())
 }
 
-/// The host's own address is not to be had twice.
+/// Returns an error if another link of the host has one of the addresses.
 fn refuse_taken(link: &HostLink, host: &mut Socket) -> Result<()> {
     let taken = host.addresses()?.into_iter().find(|address| link.addresses.contains(address));
     let Some(address) = taken else { return Ok(()) };
@@ -90,8 +89,9 @@ fn refuse_taken(link: &HostLink, host: &mut Socket) -> Result<()> {
         .hint("name an address in host_access that the host does not have, or none to have one picked"))
 }
 
-/// Sets `settings`, of the host's link, in the namespace this thread is in.
-fn behave(settings: &[(String, &str)]) -> Result<()> {
+/// Writes `settings` in the namespace of this thread. Sysctls that the kernel lacks, or that are read-only,
+/// are skipped.
+fn set_sysctls(settings: &[(String, &str)]) -> Result<()> {
     for (setting, value) in settings {
         let path = format!("/proc/sys/net/{setting}");
         match fs::write(&path, value) {
@@ -106,14 +106,11 @@ fn behave(settings: &[(String, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the host's link and what is half made of it. A link that is somebody else's is left alone.
-///
-/// # Errors
-/// When it is there and cannot be deleted.
+/// Deletes the host's link, complete or half made. A link that is not ours is left alone.
 pub(crate) fn delete_host_link(link: &HostLink, host: &mut Socket) -> Result<()> {
     for name in [&link.name, &link.born_as] {
         let Some(found) = host.link(name)? else { continue };
-        // Unmarked, it may bear the name it was born with and no other.
+        // A link without a mark is ours only if it has the temporary name.
         if link.is(&found) || found.name == link.born_as.as_str() {
             log::debug!("{}", HostOp::DeleteLink(name.clone()));
             delete(found.ifindex, host)?;
@@ -124,17 +121,15 @@ pub(crate) fn delete_host_link(link: &HostLink, host: &mut Socket) -> Result<()>
     Ok(())
 }
 
-/// Adds routes by the host's link, whose number is `ifindex`. One that is there already is made anew.
-///
-/// # Errors
-/// When the host has a route to a container by another link.
+/// Adds routes by the host's link with the number `ifindex`. An existing one is replaced. It is an error if
+/// the host has a route to a container by another link.
 pub(crate) fn add_host_routes(
     link: &IfName,
     ifindex: u32,
     routes: &[HostRoute],
     host: &mut Socket,
 ) -> Result<()> {
-    // An empty datagram is no message, and has no answer.
+    // The kernel does not answer an empty datagram.
     if routes.is_empty() {
         return Ok(());
     }
@@ -166,10 +161,7 @@ pub(crate) fn add_host_routes(
     Ok(())
 }
 
-/// Deletes routes by the host's link, whose number is `ifindex`; one that is gone is no error.
-///
-/// # Errors
-/// When one is there and cannot be deleted.
+/// Deletes routes by the host's link with the number `ifindex`. A missing one is not an error.
 pub(crate) fn delete_host_routes(
     link: &IfName,
     ifindex: u32,

@@ -18,14 +18,14 @@ mod survey;
 mod sysctl;
 
 pub(crate) use apply::{
-    CreatedLink, attach, detach, detach_from_host, number, remaining, reseal, settle, usual_number,
+    CreatedLink, attach, detach, detach_from_host, finish, number, remaining, reseal, usual_number,
 };
-pub(crate) use holder::{is_in, lives};
+pub(crate) use holder::{is_alive, is_in};
 pub(crate) use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};
 pub(crate) use journal::tell_journal;
 pub(crate) use netns::NetnsFile;
 pub(crate) use packet_socket::PacketSocket;
-pub(crate) use parent::{delete_left, delete_parent, is_wireless, make_parent};
+pub(crate) use parent::{delete_leftover, delete_parent, is_wireless, make_parent};
 pub(crate) use probe::Probes;
 pub(crate) use process::{Process, is_rootless, pid_namespace};
 pub(crate) use spawn::{detach_self, start_detached};

@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use crate::error::{Error, Kind, Result};
 use crate::net::netns::Netns;
 
-/// An open network namespace: it stays what it is, and alive, as long as this is held.
+/// An open network namespace. The descriptor keeps it alive, so its inode is not reused.
 #[derive(Debug)]
 pub(crate) struct NetnsFile {
     file: File,
@@ -22,46 +22,34 @@ pub(crate) struct NetnsFile {
 }
 
 impl NetnsFile {
-    /// The namespace `file` stands for.
-    ///
-    /// # Errors
-    /// When its metadata cannot be read.
+    /// Returns the namespace of `file`.
     pub(crate) fn new(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         Ok(Self { identity: (metadata.dev(), metadata.ino()), file })
     }
 
-    /// The namespace of the calling thread.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
+    /// Returns the namespace of the calling thread.
     pub(crate) fn own() -> Result<Self> {
         let path = Path::new("/proc/thread-self/ns/net");
         let own = File::open(path).and_then(Self::new);
         own.map_err(|error| Error::io("open", path, &error))
     }
 
-    /// The namespace that `path` keeps, if it keeps one.
-    ///
-    /// # Errors
-    /// When that cannot be told.
+    /// Returns the namespace at `path`, if there is one.
     pub(crate) fn at(path: &Path) -> Result<Option<Self>> {
         let (of_namespaces, _) = Self::own()?.identity;
         Self::open(path, |(device, _)| device == of_namespaces)
     }
 
-    /// The namespace with the inode `inode`, which the kernel names it by, if that is what `path` leads to; `home` is
-    /// any other.
-    ///
-    /// # Errors
-    /// When that cannot be told.
-    pub(super) fn known(path: &Path, inode: u64, home: &Self) -> Result<Option<Self>> {
-        let known = (home.identity.0, inode);
+    /// Returns the namespace with the inode `inode`, if `path` leads to it; `host_netns` has the same device
+    /// number.
+    pub(super) fn known(path: &Path, inode: u64, host_netns: &Self) -> Result<Option<Self>> {
+        let known = (host_netns.identity.0, inode);
         Self::open(path, |found| found == known)
     }
 
-    /// What `path` leads to, if `is_it` says so of its device and inode. Nothing else is opened (`O_PATH`): to open a
-    /// pipe, a tape or a watchdog may wait, wind or bite.
+    /// Opens the file at `path` if `is_it` accepts its device and inode. Nothing else is opened, except with
+    /// `O_PATH`: opening a pipe may block, and opening a tape or watchdog has side effects.
     pub(super) fn open(path: &Path, is_it: impl Fn((u64, u64)) -> bool) -> Result<Option<Self>> {
         let looked_at =
             OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).and_then(Self::new);
@@ -69,12 +57,12 @@ impl NetnsFile {
             if !is_it(found.identity) {
                 return Ok(None);
             }
-            // The very same, whatever the path leads to by now.
+            // By the descriptor, because `path` may lead to another file by now.
             File::open(format!("/proc/self/fd/{}", found.file.as_raw_fd())).and_then(Self::new).map(Some)
         });
         match opened {
             Ok(found) => Ok(found),
-            // It leads nowhere, or to itself: certainly to no namespace, whoever put it there.
+            // Dangling, or a loop of symbolic links: not a namespace.
             Err(error) => match error.raw_os_error() {
                 Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH | libc::ELOOP) => Ok(None),
                 _ => Err(Error::io("open", path, &error)),
@@ -87,21 +75,17 @@ impl NetnsFile {
         self.identity.1
     }
 
-    /// Whether this is `other`.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.identity == other.identity
     }
 
-    /// Its identity, with the path that keeps it, if any.
+    /// Returns its identity, with the path that keeps it, if any.
     pub(crate) fn describe(&self, path: Option<&Path>) -> Netns {
         let (device, inode) = self.identity;
         Netns { device, inode, path: path.map(Path::to_owned) }
     }
 
-    /// Puts the calling thread into this namespace, for the rest of its life.
-    ///
-    /// # Errors
-    /// When it cannot be entered.
+    /// Moves the calling thread into this namespace, where it stays.
     pub(crate) fn enter(&self) -> Result<()> {
         setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
             let error = io::Error::from(errno);
@@ -111,10 +95,8 @@ impl NetnsFile {
         })
     }
 
-    /// Runs `work` on a thread that enters this namespace and ends there, so that nothing ever has to come back.
-    ///
-    /// # Errors
-    /// Those of `work`, or when the namespace cannot be entered.
+    /// Runs `work` on a new thread in this namespace. The thread ends there, so that no thread has to return
+    /// to its namespace.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         on_thread(|| {
             self.enter()?;
@@ -122,10 +104,8 @@ impl NetnsFile {
         })
     }
 
-    /// Runs `work` on a thread in a new namespace, which ends with it and all that is made there.
-    ///
-    /// # Errors
-    /// Those of `work`, or when there can be no new namespace: CAP_SYS_ADMIN is needed.
+    /// Runs `work` on a new thread in a new namespace, which the kernel deletes afterwards with all its
+    /// links.
     pub(super) fn thrown_away<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         on_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
@@ -143,7 +123,7 @@ impl AsFd for NetnsFile {
     }
 }
 
-/// Runs `work` on a thread of its own.
+/// Runs `work` on a new thread.
 fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let failed = |error: io::Error| {
         let kind = Kind::Kernel(error.raw_os_error().unwrap_or_default());

@@ -12,11 +12,8 @@ use crate::netlink::explain;
 use crate::netlink::message::{self, ParentKind};
 use crate::plan::host::HostOp;
 
-/// Makes `parent` on the host, marks it as ours and sets it up. It bears its own name only when it is marked, so
-/// that a link of that name without the mark is never ours.
-///
-/// # Errors
-/// The link is gone again.
+/// Makes `parent` on the host, marks it as ours and sets it up. It gets its name together with the mark, so
+/// that a link of that name without the mark is never ours. After an error the link is deleted.
 pub(crate) fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut Socket) -> Result<Link> {
     let op = HostOp::MakeParent { name: parent.name.clone(), recipe: parent.recipe.clone() };
     log::debug!("{op}");
@@ -27,7 +24,7 @@ pub(crate) fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut S
         (ParentSpec::Vlan { .. }, None) => return Err(Error::input(format!("{} has no base", parent.name))),
         (ParentSpec::Dummy, _) => ParentKind::Dummy,
     };
-    // What a killed process has left.
+    // Left by a killed process.
     if let Some(left) = host.link(&parent.born_as)? {
         delete(left.ifindex, host)?;
     }
@@ -61,17 +58,14 @@ fn finish(op: &HostOp, link: &Link, parent: &MadeParent, host: &mut Socket) -> R
     link.ok_or_else(|| Error::input(format!("{} was made and is gone", parent.name)))
 }
 
-/// Whether the host's `link` is a wireless one. rtnetlink does not tell; sysfs does, of those without a driver of their
-/// own (`IFLA_INFO_KIND`).
+/// Returns true if the host's `link` is wireless. Only sysfs says that. Links with an `IFLA_INFO_KIND` are
+/// virtual.
 pub(crate) fn is_wireless(link: &Link) -> bool {
     link.kind.is_none() && Path::new("/sys/class/net").join(&link.name).join("phy80211").exists()
 }
 
-/// Deletes what a killed process has left of `parent`, half made, if anything; the parent itself stays.
-///
-/// # Errors
-/// When it is there and cannot be deleted.
-pub(crate) fn delete_left(parent: &MadeParent, host: &mut Socket) -> Result<()> {
+/// Deletes a half-made `parent` that a killed process has left. The parent itself stays.
+pub(crate) fn delete_leftover(parent: &MadeParent, host: &mut Socket) -> Result<()> {
     match host.link(&parent.born_as)?.filter(|left| parent.has_left(left)) {
         Some(left) => {
             log::debug!("{}", HostOp::DeleteParent(parent.born_as.clone()));
@@ -82,13 +76,10 @@ pub(crate) fn delete_left(parent: &MadeParent, host: &mut Socket) -> Result<()> 
 }
 
 /// Deletes `parent`, if it is still the link that was made.
-///
-/// # Errors
-/// When it is there and cannot be deleted.
 pub(crate) fn delete_parent(parent: &MadeParent, host: &mut Socket) -> Result<()> {
     for name in [&parent.name, &parent.born_as] {
         let Some(link) = host.link(name)? else { continue };
-        // Unmarked, it may bear the name it was born with and no other.
+        // A link without a mark is ours only if it has the temporary name.
         if parent.is(&link) || link.name == parent.born_as.as_str() {
             log::debug!("{}", HostOp::DeleteParent(name.clone()));
             delete(link.ifindex, host)?;

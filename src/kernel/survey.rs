@@ -1,4 +1,4 @@
-//! All the links of containers that the kernel has, in whatever namespace.
+//! Survey of all network namespaces: finds the links with marks of containers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -20,39 +20,38 @@ use crate::net::route::{Route, Table};
 use crate::net::seal::{Alias, Key};
 use crate::netlink::Socket;
 
-/// Who has CAP_NET_ADMIN in a namespace makes as many links there, addresses and routes as he likes. No attach makes more
-/// than this: what is beyond is none of ours.
+/// A process with CAP_NET_ADMIN in a namespace can make any number of links, addresses and routes there. No attach makes
+/// more than this, so the rest is not ours.
 const MOST_LINKS: usize = 256;
 const MOST_ADDRESSES: usize = 1024;
 const MOST_ROUTES: usize = 256;
 
-/// A link that bears the mark of a container, with all that a record says of it.
+/// A link with the mark of a container, and the properties that a record has.
 #[derive(Clone, Debug)]
 pub(crate) struct SurveyedLink {
-    /// Whose it says it is.
+    /// Its mark and seal.
     pub alias: Alias,
-    /// The namespace it lies in, with a path that keeps it, if there is one.
+    /// Its namespace, with a path that keeps it, if there is one.
     pub netns: Netns,
-    /// The link itself.
     pub link: Link,
-    /// The number of its parent on the host.
+    /// The ifindex of its parent on the host.
     pub parent_index: u32,
-    /// Its addresses that were given to keep.
+    /// Its permanent addresses.
     pub addresses: Vec<IpNet>,
     /// Its routes besides those the addresses make.
     pub routes: Vec<Route>,
-    /// The routes of its own, if there are any.
+    /// Its own routing table, if it has one.
     pub table: Option<Table>,
 }
 
 impl SurveyedLink {
-    /// Whether underlay has marked it, and nobody has changed what it says since.
+    /// Returns true if underlay has sealed its mark, and neither mark nor link has changed.
     pub(crate) fn is_proven(&self, key: Option<&Key>) -> bool {
         key.is_some_and(|key| key.proves(&self.alias, &self.link, &self.netns))
     }
 }
 
-/// What there is to see in all network namespaces but the host's.
+/// The marked links and the processes of all network namespaces except the host's.
 #[derive(Debug)]
 pub(crate) struct Survey {
     /// The inode of the host's namespace.
@@ -61,9 +60,9 @@ pub(crate) struct Survey {
     pub seen: Vec<SurveyedLink>,
     /// What leads to each namespace, by its inode.
     namespaces: BTreeMap<u64, Vec<Keeper>>,
-    /// Whether these are all.
+    /// True if `namespaces` lists all.
     is_listed: bool,
-    /// Those that could not be looked into.
+    /// The namespaces that could not be surveyed.
     unread: BTreeSet<u64>,
 }
 
@@ -74,26 +73,20 @@ enum Keeper {
     Process(PathBuf),
 }
 
-/// Looks into all namespaces that a process is in or a mount keeps, into one after the other. `home` is the host's.
+/// Surveys all namespaces with a process or a mount, one after the other. `host_netns` is the host's.
 ///
-/// One that cannot be read is warned of and left alone: who made it may have meant just that.
-///
-/// # Errors
-/// When the kernel does not tell which there are.
-pub(crate) fn survey(home: &NetnsFile) -> Result<Survey> {
+/// A namespace that cannot be read is logged and left alone: its owner may have made it unreadable on purpose.
+pub(crate) fn survey(host_netns: &NetnsFile) -> Result<Survey> {
     let (mut namespaces, is_listed) = namespaces()?;
-    namespaces.remove(&home.inode());
+    namespaces.remove(&host_netns.inode());
     let all = namespaces.keys().copied().collect();
-    let host = home.inode();
+    let host = host_netns.inode();
     let mut survey = Survey { host, seen: Vec::new(), namespaces, is_listed, unread: BTreeSet::new() };
-    survey.look_again(&all, home);
+    survey.look_again(&all, host_netns);
     Ok(survey)
 }
 
-/// The namespace `netns`, and a path to it, if a process is in it or a mount keeps it: looked for among all that there are.
-///
-/// # Errors
-/// When the kernel does not tell which there are.
+/// Searches all processes and mounts for the namespace `netns`, and returns it with a path to it.
 pub(crate) fn find_netns(netns: &Netns) -> Result<Option<(PathBuf, NetnsFile)>> {
     let (mut namespaces, _) = namespaces()?;
     for Keeper::Mount(path) | Keeper::Process(path) in namespaces.remove(&netns.inode).unwrap_or_default() {
@@ -105,18 +98,17 @@ pub(crate) fn find_netns(netns: &Netns) -> Result<Option<(PathBuf, NetnsFile)>> 
 }
 
 impl Survey {
-    /// Whether nothing can have escaped it.
+    /// Returns true if the survey is complete.
     pub(crate) fn is_whole(&self) -> bool {
         self.is_listed && self.unread.is_empty()
     }
 
-    /// Whether a mark names `container`. Proven or not, it may be the only sign of one that lives.
+    /// Returns true if a mark names `container`. Even without a proof, it may be the only sign of a living container.
     pub(crate) fn shows(&self, container: &ContainerId) -> bool {
         self.seen.iter().any(|seen| seen.alias.mark.container == *container)
     }
 
-    /// The process that has been for the longest time in the namespace with this inode, and when it started; `None` if
-    /// there is none.
+    /// Returns the oldest process in the namespace with this inode, and its start time; `None` if there is none.
     pub(crate) fn first_process_in(&self, inode: u64) -> Option<(i32, u64)> {
         let keepers = self.namespaces.get(&inode).map_or(&[][..], Vec::as_slice);
         let pid = |keeper: &Keeper| match keeper {
@@ -125,23 +117,23 @@ impl Survey {
         };
         let found = keepers.iter().filter_map(pid).filter_map(|pid| {
             let process = Process::open(pid).ok()?;
-            // It may have gone elsewhere since.
+            // It may have left the namespace since.
             let is_there = process.netns().is_ok_and(|netns| netns.inode() == inode);
             is_there.then_some((process.start_time(), pid))
         });
         found.min().map(|(start_time, pid)| (pid, start_time))
     }
 
-    /// Looks once more into the namespaces with these inodes, and forgets what was seen there.
-    pub(crate) fn look_again(&mut self, inodes: &BTreeSet<u64>, home: &NetnsFile) {
+    /// Surveys the namespaces with these inodes again, in place of the earlier result.
+    pub(crate) fn look_again(&mut self, inodes: &BTreeSet<u64>, host_netns: &NetnsFile) {
         self.seen.retain(|seen| !inodes.contains(&seen.netns.inode));
         for &inode in inodes {
             self.unread.remove(&inode);
-            match look(inode, self.namespaces.get(&inode).map_or(&[], Vec::as_slice), home) {
+            match look(inode, self.namespaces.get(&inode).map_or(&[], Vec::as_slice), host_netns) {
                 Ok(seen) => self.seen.extend(seen),
                 Err(error) => {
                     let error = error.within(format!("network namespace net:[{inode}]"));
-                    log::warn!("{error}: it is left alone, and whoever is in it counts as alive");
+                    log::warn!("{error}: it is left alone, and its containers count as alive");
                     self.unread.insert(inode);
                 }
             }
@@ -149,15 +141,15 @@ impl Survey {
     }
 }
 
-/// The marked links of a namespace; none if it is gone meanwhile.
-fn look(inode: u64, keepers: &[Keeper], home: &NetnsFile) -> Result<Vec<SurveyedLink>> {
+/// Returns the marked links of a namespace; none if it is gone.
+fn look(inode: u64, keepers: &[Keeper], host_netns: &NetnsFile) -> Result<Vec<SurveyedLink>> {
     let mut outcome = Ok(Vec::new());
     for keeper in keepers {
         let (Keeper::Mount(path) | Keeper::Process(path)) = keeper;
-        match NetnsFile::known(path, inode, home) {
+        match NetnsFile::known(path, inode, host_netns) {
             Ok(Some(netns)) => {
                 let kept = matches!(keeper, Keeper::Mount(_)).then_some(path.as_path());
-                return netns.inside(|| marked(&netns, kept, home));
+                return netns.inside(|| marked(&netns, kept, host_netns));
             }
             Ok(None) => {}
             Err(error) => outcome = Err(error),
@@ -166,8 +158,8 @@ fn look(inode: u64, keepers: &[Keeper], home: &NetnsFile) -> Result<Vec<Surveyed
     outcome
 }
 
-/// The marked links of the namespace this thread is in.
-fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Vec<SurveyedLink>> {
+/// Returns the marked links of this thread's namespace.
+fn marked(netns: &NetnsFile, path: Option<&Path>, host_netns: &NetnsFile) -> Result<Vec<SurveyedLink>> {
     if has_loopback_alone()? {
         return Ok(Vec::new());
     }
@@ -177,17 +169,17 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Ve
     if marked.is_empty() {
         return Ok(Vec::new());
     }
-    // Only who has a link of the host's makes others with parents there.
-    let home = inside.nsid(home)?;
-    marked.retain(|(_, parent, _)| Some(parent.nsid) == home);
+    // Only a process that controls a link of the host can make links with parents there.
+    let host_nsid = inside.nsid(host_netns)?;
+    marked.retain(|(_, parent, _)| Some(parent.nsid) == host_nsid);
     if marked.len() > MOST_LINKS {
         return Err(Error::input(format!("more than {MOST_LINKS} links bear marks of containers")));
     }
     let contents = inside.contents(&marked.iter().map(|(_, _, link)| link.ifindex).collect())?;
-    // What leads nowhere tells not whose it is, but where there is but one to have it.
+    // A blackhole route names no link. It can be attributed only if one container uses the namespace.
     let first = marked.first().map(|(alias, ..)| alias.mark.container.clone());
     let alone = marked.iter().all(|(alias, ..)| Some(&alias.mark.container) == first.as_ref());
-    // Of two rules from one address the first holds; there may be as many as somebody likes.
+    // The first of several rules from one address applies.
     let rules: BTreeMap<_, _> = contents.rules().iter().rev().copied().collect();
     let mut seen = Vec::new();
     for (alias, parent, link) in marked {
@@ -209,8 +201,8 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Ve
     Ok(seen)
 }
 
-/// Whether the namespace this thread is in has no link but `lo`, as many have while containers are made. rtnetlink would
-/// wait for its lock to say so, for which whoever makes a container queues; proc_net(5) needs none.
+/// Returns true if this thread's namespace has no link but `lo`, as is common while containers are made. rtnetlink would
+/// wait for its lock, which each start of a container needs; proc_net(5) needs none.
 fn has_loopback_alone() -> Result<bool> {
     let path = Path::new("/proc/thread-self/net/dev");
     let text = fs::read_to_string(path).map_err(|error| Error::io("read", path, &error))?;
@@ -220,8 +212,8 @@ fn has_loopback_alone() -> Result<bool> {
 /// Lines of `/proc/net/dev` before the links.
 const HEADINGS: usize = 2;
 
-/// The network namespaces there are, by inode, with what leads to each: mounts, then processes; and whether that of no
-/// process is kept from us.
+/// Returns the network namespaces by inode, each with the mounts and then the processes that lead to it; and true if the
+/// namespace of every process could be read.
 fn namespaces() -> Result<(BTreeMap<u64, Vec<Keeper>>, bool)> {
     let mut is_listed = true;
     let mut found: BTreeMap<u64, Vec<Keeper>> = BTreeMap::new();
@@ -240,7 +232,7 @@ fn namespaces() -> Result<(BTreeMap<u64, Vec<Keeper>>, bool)> {
         let path = entry.path().join("ns/net");
         match leads_to(&path) {
             Ok(inode) => note(&mut found, inode, path),
-            // Gone meanwhile; or its first thread has ended, and others have not.
+            // The process has exited, or only its first thread has.
             Err(error) if is_absent(&error) => {
                 let pid = entry.file_name().to_string_lossy().parse().unwrap_or_default();
                 for path in process::threads(pid).into_iter().map(|thread| entry.path().join(thread)) {
@@ -249,7 +241,7 @@ fn namespaces() -> Result<(BTreeMap<u64, Vec<Keeper>>, bool)> {
             }
             Err(error) => {
                 is_listed = false;
-                // A security module may say so of many.
+                // A security module may deny access to many processes.
                 if error.kind() != io::ErrorKind::PermissionDenied {
                     log::warn!("{}", Error::io("read", &path, &error));
                 }
@@ -259,7 +251,7 @@ fn namespaces() -> Result<(BTreeMap<u64, Vec<Keeper>>, bool)> {
     Ok((found, is_listed))
 }
 
-/// The inode of the network namespace that `path` in /proc leads to.
+/// Returns the inode of the network namespace that `path` in /proc leads to.
 fn leads_to(path: &Path) -> io::Result<Option<u64>> {
     fs::read_link(path).map(|name| inode(name.as_os_str().as_encoded_bytes()))
 }
@@ -274,19 +266,19 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
-/// The inode and path of a network namespace, if that is what a line of proc_pid_mountinfo(5) mounts.
+/// Returns the inode and path of a network namespace, if a line of proc_pid_mountinfo(5) mounts one.
 fn mounted(line: &[u8]) -> Option<(u64, PathBuf)> {
     let mut fields = line.split(|&byte| byte == b' ').skip(3);
     let (root, path) = (fields.next()?, fields.next()?);
     Some((inode(root)?, PathBuf::from(OsString::from_vec(unescape(path)))))
 }
 
-/// N of `net:[N]`, as the kernel names a network namespace.
+/// Returns N of `net:[N]`, the kernel's name of a network namespace.
 fn inode(name: &[u8]) -> Option<u64> {
     std::str::from_utf8(name.strip_prefix(b"net:[")?.strip_suffix(b"]")?).ok()?.parse().ok()
 }
 
-/// The path in a field of mountinfo, where white space and backslashes stand as `\ooo`.
+/// Returns the path in a field of mountinfo, where white space and backslashes are written as `\ooo`.
 fn unescape(mut field: &[u8]) -> Vec<u8> {
     let mut path = Vec::with_capacity(field.len());
     while let Some((&first, rest)) = field.split_first() {

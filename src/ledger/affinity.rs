@@ -1,9 +1,9 @@
-//! What identities had, over stops and reboots: below the data dir, and nowhere else.
+//! Affinity hints: the previous assignments of identities, below the data dir, which survives a reboot.
 //!
-//! A hint is a symbolic link, `identities/BUCKET/IDENTITY` or, where the container does not say what it is,
-//! `containers/BUCKET/ID`, and its text is the [hint](crate::ipam::previous). So it is made in one system call and never half
-//! written, needs no lock, and no fsync to be whole after a power cut. Now and then the oldest of a bucket make way:
-//! containers with a new id each time fill no disk, and displace nobody who says what it is.
+//! A hint is a symbolic link `identities/BUCKET/IDENTITY` or, for a container without an identity,
+//! `containers/BUCKET/ID`. Its text is the [hint](crate::ipam::previous). A link is made in one system call,
+//! so it is never half written, and needs neither lock nor fsync. The oldest hints of a bucket are removed at
+//! times. So containers with ever new ids do not fill the disk, and do not displace the hints of identities.
 
 use std::fs;
 use std::io;
@@ -21,18 +21,15 @@ use crate::fs::trust;
 use crate::hash::fnv1a;
 use crate::net::name::{ContainerId, Identity};
 
-/// Where the hints of identities are, and those of containers that do not say what they are.
+/// The folders of hints: of identities, and of containers without one.
 const FOLDERS: [&str; 2] = ["identities", "containers"];
-/// How many buckets there are for identities, and as many for container ids.
+/// The number of buckets in each folder.
 const BUCKETS: u64 = 64;
-/// How many hints are left in a bucket that is trimmed.
+/// The number of hints that trimming leaves in a bucket.
 const BUCKET: usize = 256;
 
 impl Store {
-    /// Where the hint of a container is.
-    ///
-    /// # Errors
-    /// When others than root can write to the data dir.
+    /// Returns the path of a container's hint, or an error if others than root can write to the data dir.
     pub(crate) fn hint_path(&self, identity: Option<&Identity>, container: &ContainerId) -> Result<PathBuf> {
         self.data_folder()?.map_or(Ok(()), |folder| trust::check_owner(&self.data_dir, folder))?;
         let [identities, containers] = FOLDERS;
@@ -44,10 +41,7 @@ impl Store {
         Ok(self.data_dir.join(folder).join(bucket).join(name))
     }
 
-    /// The hint at `path`, if there is one.
-    ///
-    /// # Errors
-    /// When it cannot be read.
+    /// Returns the hint at `path`, if there is one.
     pub(crate) fn hint(&self, path: &Path) -> Result<Option<String>> {
         match fs::read_link(path) {
             Ok(text) => Ok(Some(text.to_string_lossy().into_owned())),
@@ -56,20 +50,15 @@ impl Store {
         }
     }
 
-    /// Makes the hint at `path`, which is there, the newest of its bucket.
-    ///
-    /// # Errors
-    /// When it cannot be changed.
+    /// Makes the existing hint at `path` the newest of its bucket.
     pub(crate) fn renew_hint(&self, path: &Path) -> Result<()> {
         let now = TimeSpec::UTIME_NOW;
         let renewed = utimensat(AT_FDCWD, path, &now, &now, UtimensatFlags::NoFollowSymlink);
         renewed.map_err(|errno| Error::io("renew", path, &errno.into()))
     }
 
-    /// Writes the hint at `path`, in place of what is there; it is the newest of its bucket then.
-    ///
-    /// # Errors
-    /// When it cannot be written: then there may be none any more.
+    /// Writes the hint at `path`, in place of an older one. It is then the newest of its bucket. After an
+    /// error there may be no hint at all.
     pub(crate) fn write_hint(&self, path: &Path, text: &str) -> Result<()> {
         let failed = |error: io::Error| Error::io("create", path, &error);
         let Err(error) = symlink(text, path) else { return Ok(()) };
@@ -85,10 +74,6 @@ impl Store {
         }
     }
 
-    /// Removes all hints.
-    ///
-    /// # Errors
-    /// When one is still there.
     pub(super) fn forget_hints(&self) -> Result<()> {
         for folder in FOLDERS.map(|name| self.data_dir.join(name)) {
             match fs::remove_dir_all(&folder) {
@@ -101,17 +86,14 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the oldest hints of the bucket that that at `newest` is in, if there are too many.
-    ///
-    /// # Errors
-    /// When one cannot be removed.
+    /// Removes the oldest hints of the bucket of `newest`, if there are too many.
     pub(crate) fn trim_hints(&self, newest: &Path) -> Result<()> {
         let mut hints = newest.parent().map(entries).transpose()?.unwrap_or_default();
         if hints.len() <= BUCKET {
             return Ok(());
         }
         hints.retain(|hint| hint != newest);
-        // One that is gone meanwhile is the oldest there is.
+        // A hint that has disappeared sorts as the oldest.
         hints.sort_by_cached_key(|hint| {
             fs::symlink_metadata(hint).and_then(|metadata| metadata.modified()).ok()
         });

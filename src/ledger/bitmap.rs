@@ -1,7 +1,8 @@
-//! Maps of crowded pools: a bit for each address, set if it is held, so that a free one is found without trying all.
+//! Allocation bitmaps of crowded pools: a bit for each address, set if it is leased. So a free address is
+//! found without trying all.
 //!
-//! A map is made when many addresses in a row were held, and kept from then on. It is a hint: the leases say who holds
-//! what. Where it calls a free address held, that is found when there is no other, and the map is made anew.
+//! A bitmap is made when many addresses in a row were leased, and kept from then on. It is only a hint; the
+//! leases decide. If it has no free address left, it is made anew from the leases.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -12,23 +13,23 @@ use crate::fs::file::{self, Trust};
 use crate::net::lease_key::LeaseKey;
 use crate::net::subnet::{Subnet, number};
 
-/// The most addresses that a pool with a map has.
+/// The size of the largest pool that gets a bitmap.
 const MOST: u128 = 65_536;
 
-/// Which addresses of a pool are held.
+/// The leased addresses of a pool.
 #[derive(Clone, Debug)]
 pub(crate) struct Bitmap {
     path: PathBuf,
     first: IpAddr,
     count: u128,
     bits: Vec<u8>,
-    /// Whether it was made from the leases just now.
+    /// True if it was just made from the leases.
     pub(crate) fresh: bool,
 }
 
 impl Bitmap {
-    /// The map of the pool of `subnet`; with `fresh`, or where there is none, made from the leases. `None` for a pool
-    /// that is too large for one.
+    /// Returns the bitmap of the pool of `subnet`. Makes it from the leases if it is missing or `fresh` is
+    /// true. Returns `None` for a pool that is too large.
     pub(crate) fn open(store: &Store, segment: u32, subnet: &Subnet, fresh: bool) -> Result<Option<Self>> {
         let (first, last) = subnet.pool();
         let count = last - first + 1;
@@ -52,7 +53,7 @@ impl Bitmap {
         Ok(Some(map))
     }
 
-    /// The place of `address`: its byte and bit.
+    /// Returns the byte and bit of `address`.
     fn place(&self, address: IpAddr) -> Option<(usize, u8)> {
         let is_same_family = address.is_ipv4() == self.first.is_ipv4();
         let at = number(address)
@@ -73,11 +74,11 @@ impl Bitmap {
     }
 
     pub(crate) fn write(&self) {
-        // The folder of the segment's is made with the file, the one above here.
+        // `replace` makes the folder of the segment, but not the one above it.
         let above = self.path.parent().and_then(Path::parent);
         let written = above.map_or(Ok(()), |above| file::make_subfolder(above, 0o700));
         let written = written.and_then(|()| file::replace(&self.path, &self.bits));
-        // One that is older would mislead.
+        // An outdated bitmap would be wrong, so it is removed.
         if let Err(error) = written.or_else(|_| remove(&self.path)) {
             log::debug!("{error}");
         }
@@ -91,7 +92,7 @@ impl Store {
 }
 
 impl Locked<'_> {
-    /// Notes in the maps of `segment` that nobody holds `addresses` any more.
+    /// Marks `addresses` as free in the bitmaps of `segment`.
     pub(crate) fn free(&self, segment: u32, addresses: &[IpAddr]) {
         let paths = entries(&self.store.maps_dir(segment)).unwrap_or_default();
         for path in paths {

@@ -1,4 +1,4 @@
-//! The CDI file: what Docker, podman and CRI-O read to know our networks as devices.
+//! The CDI file, by which Docker, podman and CRI-O know our networks as devices.
 
 use std::path::PathBuf;
 
@@ -10,23 +10,19 @@ use crate::oci::cdi;
 use crate::oci::hooks::Program;
 
 impl Store {
-    /// Where the CDI file is.
     pub(crate) fn cdi_path(&self) -> PathBuf {
         self.cdi_dir.join("underlay.json")
     }
 }
 
 impl Locked<'_> {
-    /// Writes the CDI file anew, with a device for each network there is, or removes it where there is none; whether it
-    /// is there now.
-    ///
-    /// # Errors
-    /// The old file, if any, stays.
+    /// Writes the CDI file with a device for each network, or removes it if there is no network. Returns true
+    /// if it exists then. After an error the old file is unchanged.
     pub(crate) fn write_cdi(&self, program: &Program) -> Result<bool> {
         let path = self.store.cdi_path();
         match cdi::spec(&self.store.network_names()?, program) {
             Some(spec) => {
-                // Root's engines run it: whoever can change it would be root.
+                // Engines run it as root, so only root may be able to change it.
                 trust::check_program(&program.path)?;
                 file::publish(&path, &to_json(&spec)?).map(|()| true)
             }

@@ -1,14 +1,11 @@
-//! What of the ledger cannot be read.
+//! Unreadable files of the ledger.
 
 use super::{Store, names_in};
 use crate::error::{Error, Result};
 use crate::net::name::ContainerId;
 
 impl Store {
-    /// The files of the ledger that cannot be read, each by the error it gives.
-    ///
-    /// # Errors
-    /// When a folder cannot be read.
+    /// Returns the error of each unreadable file of the ledger.
     pub(crate) fn damaged(&self) -> Result<Vec<Error>> {
         let containers = names_in::<ContainerId>(&self.containers_dir())?;
         let mut damaged: Vec<Error> = containers.iter().filter_map(|id| self.record(id).err()).collect();

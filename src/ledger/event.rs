@@ -1,4 +1,4 @@
-//! What operators are told of, in a record that stays as it is: docs/reference/commands.md.
+//! Events. Their format is stable: docs/reference/commands.md.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,47 +13,44 @@ use crate::ledger::record::Record;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, IfName, NetworkName};
 
-/// Something that has happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(crate) enum Event {
-    /// A container has its links.
+    /// A container was attached.
     Attached(Container),
-    /// A container that has stopped has none any more.
+    /// A stopped container was detached.
     Detached(Container),
-    /// What a container had that died without a word was taken back.
+    /// Links and leases of a container that exited without poststop were reclaimed.
     Reclaimed(Container),
-    /// Another host on the LAN has an address that a container, or the host's own link, was to get.
+    /// Another host on the LAN has an address that was allocated to a container or to the host's own link.
     Conflict {
         /// The container's id; `None` for the host's own link.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         container: Option<ContainerId>,
-        /// The network the address is of.
         network: NetworkName,
-        /// The address.
         address: IpAddr,
-        /// Whose it is.
+        /// The MAC address of the other host.
         mac: MacAddr,
     },
     /// The hook has failed.
     Failed {
-        /// At which stage of the OCI runtime specification.
+        /// The stage of the OCI runtime specification.
         stage: String,
-        /// The container's id as the runtime gives it, if it does.
+        /// The container's id as the runtime gives it, if known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         container: Option<String>,
-        /// Why.
+        /// The error message.
         error: String,
-        /// What to do.
+        /// The hint of the error.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hint: Option<String>,
     },
 }
 
-/// A container with what it has, or had.
+/// A container with its links.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Container {
-    /// Its id.
     pub container: ContainerId,
     /// Its links, in order.
     pub attachments: Vec<Attachment>,
@@ -62,18 +59,16 @@ pub(crate) struct Container {
 /// A link of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attachment {
-    /// The network it is of.
     pub network: NetworkName,
     /// Its name in the container.
     pub ifname: IfName,
-    /// Its MAC address, if that is known.
+    /// Its MAC address, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
-    /// Its addresses.
     pub addresses: Vec<IpNet>,
 }
 
-/// How much an event matters, as syslog(3) counts.
+/// The priority of an event, by the numbers of syslog(3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Priority {
     /// `LOG_ERR`
@@ -97,10 +92,10 @@ impl From<&Record> for Container {
 }
 
 impl Event {
-    /// The words for all kinds of events, as [`Event::kind`] gives them.
+    /// The names of all kinds, as [`Event::kind`] returns them.
     pub(crate) const KINDS: [&str; 5] = ["attached", "detached", "reclaimed", "conflict", "failed"];
 
-    /// The failure of the hook at `stage`, of a container if its id could be read.
+    /// Returns the event for a failure of the hook at `stage`; `container` is its id, if it could be read.
     pub(crate) fn failed(stage: &str, container: Option<&str>, error: &Error) -> Self {
         Self::Failed {
             stage: stage.to_owned(),
@@ -110,7 +105,7 @@ impl Event {
         }
     }
 
-    /// The word for its kind.
+    /// Returns the name of its kind.
     pub(crate) fn kind(&self) -> &'static str {
         let [attached, detached, reclaimed, conflict, failed] = Self::KINDS;
         match self {
@@ -122,7 +117,6 @@ impl Event {
         }
     }
 
-    /// How much it matters.
     pub(crate) fn priority(&self) -> Priority {
         match self {
             Self::Attached(_) | Self::Detached(_) => Priority::Info,
@@ -131,22 +125,22 @@ impl Event {
         }
     }
 
-    /// The id of the container it is about.
+    /// Returns the id of its container, if it has one.
     pub(crate) fn container(&self) -> Option<&str> {
         match self {
-            Self::Attached(had) | Self::Detached(had) | Self::Reclaimed(had) => Some(had.container.as_str()),
+            Self::Attached(of) | Self::Detached(of) | Self::Reclaimed(of) => Some(of.container.as_str()),
             Self::Conflict { container, .. } => container.as_ref().map(ContainerId::as_str),
             Self::Failed { container, .. } => container.as_deref(),
         }
     }
 
-    /// The networks it is about, each once, in order.
+    /// Returns its networks, each once, in order.
     pub(crate) fn networks(&self) -> Vec<&NetworkName> {
         match self {
-            Self::Attached(had) | Self::Detached(had) | Self::Reclaimed(had) => {
-                let mut told = BTreeSet::new();
-                let all = had.attachments.iter().map(|one| &one.network);
-                all.filter(|network| told.insert(*network)).collect()
+            Self::Attached(of) | Self::Detached(of) | Self::Reclaimed(of) => {
+                let mut seen = BTreeSet::new();
+                let all = of.attachments.iter().map(|one| &one.network);
+                all.filter(|network| seen.insert(*network)).collect()
             }
             Self::Conflict { network, .. } => vec![network],
             Self::Failed { .. } => Vec::new(),
@@ -155,12 +149,12 @@ impl Event {
 }
 
 impl fmt::Display for Event {
-    /// One line, if no text in it has several.
+    /// One line, unless a text in it has several.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Attached(had) | Self::Detached(had) | Self::Reclaimed(had) => {
-                write!(f, "{} {}", self.kind(), had.container)?;
-                for Attachment { network, ifname, addresses, .. } in &had.attachments {
+            Self::Attached(of) | Self::Detached(of) | Self::Reclaimed(of) => {
+                write!(f, "{} {}", self.kind(), of.container)?;
+                for Attachment { network, ifname, addresses, .. } in &of.attachments {
                     write!(f, " {network}:{ifname}")?;
                     addresses.iter().try_for_each(|address| write!(f, ",{address}"))?;
                 }
@@ -198,7 +192,7 @@ mod tests {
             mac: Some("02:00:00:00:00:01".parse().unwrap()),
             addresses: vec!["10.0.0.9/24".parse().unwrap(), "2001:db8::9/64".parse().unwrap()],
         };
-        let had = Container { container: "web".parse().unwrap(), attachments: vec![attachment] };
+        let container = Container { container: "web".parse().unwrap(), attachments: vec![attachment] };
         let error = Error::new(Kind::NotFound, "network x does not exist").hint("create it");
         let conflict = |container: Option<&str>| Event::Conflict {
             container: container.map(|id| id.parse().unwrap()),
@@ -209,12 +203,12 @@ mod tests {
         let had_text = r#""container":"web","attachments":[{"network":"lan","ifname":"eth0","mac":"02:00:00:00:00:01","addresses":["10.0.0.9/24","2001:db8::9/64"]}]"#;
         for (event, json, text) in [
             (
-                Event::Attached(had.clone()),
+                Event::Attached(container.clone()),
                 format!(r#"{{"event":"attached",{had_text}}}"#),
                 "attached web lan:eth0,10.0.0.9/24,2001:db8::9/64",
             ),
             (
-                Event::Reclaimed(had),
+                Event::Reclaimed(container),
                 format!(r#"{{"event":"reclaimed",{had_text}}}"#),
                 "reclaimed web lan:eth0,10.0.0.9/24,2001:db8::9/64",
             ),

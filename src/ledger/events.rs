@@ -1,5 +1,5 @@
-//! The events: a line of JSON each, in a file that is bounded. Runtimes throw a hook's stderr away (crun) or show it
-//! only on failure (runc).
+//! The event log: a line of JSON for each event, in a file of bounded size. It exists because runtimes
+//! discard the stderr of a hook (crun) or show it only on failure (runc).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -16,25 +16,24 @@ use crate::escape::printable;
 use crate::fs::file::{self, Trust};
 use crate::ledger::event::Event;
 
-/// The file is begun anew when it is larger; one older file is kept.
+/// The size at which the file is rotated; one older file is kept.
 const LIMIT: u64 = 1024 * 1024;
-/// A file is looked after at one event of so many: it can be this much larger than its limit.
+/// The size is checked at one event of so many, so the file can exceed its limit by that much.
 const SELDOM: u32 = 16;
 
 /// An event with its time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Recorded<E = Event> {
-    /// When it happened (RFC 3339, seconds, UTC).
+    /// RFC 3339, seconds, UTC.
     pub time: String,
-    /// What happened.
     #[serde(flatten)]
     pub event: E,
 }
 
-/// How many events of each kind there were, by [`Event::kind`].
+/// The number of events by [`Event::kind`].
 pub(crate) type Totals = BTreeMap<String, u64>;
 
-/// How many of each there were in files that are gone.
+/// The totals of deleted files.
 #[derive(Default, Serialize, Deserialize)]
 struct Forgotten {
     version: u32,
@@ -54,11 +53,11 @@ impl Store {
         self.state_dir.join("events.json")
     }
 
-    /// Adds `event` to the record. One that cannot be written is no reason to fail: what went wrong is on stderr too.
+    /// Adds `event` to the log. A failure is ignored, because an error is on stderr too.
     pub(crate) fn record_event(&self, event: &Event) {
         let now = SystemTime::now();
         let time = humantime::format_rfc3339_seconds(now).to_string();
-        // By chance: whoever makes events cannot choose it.
+        // At random, so that a user who causes events cannot choose the moment.
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let is_time = since.subsec_micros() % SELDOM == 0;
         let written = serde_json::to_string(&Recorded { time, event })
@@ -69,7 +68,7 @@ impl Store {
         }
     }
 
-    /// Adds a line, and looks after the file if `is_time`.
+    /// Adds a line, and checks the size of the file if `is_time`.
     fn add_line(&self, line: &str, is_time: bool) -> io::Result<()> {
         let open = || file::open_to_append(&self.events_path());
         let file = open().or_else(|error| match self.make_folder() {
@@ -79,18 +78,19 @@ impl Store {
         // One write to a file opened for appending: lines of several hooks do not mix.
         (&file).write_all(format!("{line}\n").as_bytes())?;
         if is_time && file.metadata()?.len() > LIMIT {
-            self.begin_anew(&file)?;
+            self.rotate(&file)?;
         }
         Ok(())
     }
 
-    /// Makes `file` the older file. Whoever has it open adds to that.
-    fn begin_anew(&self, file: &File) -> io::Result<()> {
+    /// Makes `file` the older file. Processes that have it open still add to it.
+    fn rotate(&self, file: &File) -> io::Result<()> {
         let is_current = || {
             let same = |other: fs::Metadata| Ok::<_, io::Error>(other.ino() == file.metadata()?.ino());
             fs::metadata(self.events_path()).and_then(same)
         };
-        // Under the ledger's lock, which only who writes can have: another does it at this moment, or has just done it.
+        // Under the ledger's lock, so that one process rotates at a time. A process that does not get the
+        // lock does not wait: a later event rotates.
         let Ok(Some(_locked)) = self.try_lock() else { return Ok(()) };
         if !is_current()? {
             return Ok(());
@@ -103,7 +103,7 @@ impl Store {
     }
 
     fn forgotten(&self) -> Forgotten {
-        // Damaged, it is begun anew: counters may, as after a boot.
+        // A damaged file counts as empty: counters may restart, as after a boot.
         self.read_state(&self.forgotten_path()).ok().flatten().unwrap_or_default()
     }
 
@@ -111,20 +111,14 @@ impl Store {
         read(file::read(&self.older_events_path(), 2 * LIMIT, Trust::Own)).unwrap_or_default()
     }
 
-    /// The events that are remembered, the oldest first.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
+    /// Returns the logged events, oldest first.
     pub(crate) fn events(&self) -> Result<Vec<Recorded>> {
         let mut events = self.older_events();
         events.extend(read(file::read(&self.events_path(), 2 * LIMIT, Trust::Own))?);
         Ok(events)
     }
 
-    /// How many events of each kind there were since the last boot.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
+    /// Returns the number of events of each kind since the last boot.
     pub(crate) fn event_totals(&self) -> Result<Totals> {
         let mut totals = self.forgotten().totals;
         count(&self.events()?, &mut totals);
@@ -132,7 +126,7 @@ impl Store {
     }
 }
 
-/// The lines that are events; what others have written, or a newer version, is passed over.
+/// Returns the lines that are events. Unknown lines, as of a newer version, are skipped.
 fn read(content: Result<Option<Vec<u8>>>) -> Result<Vec<Recorded>> {
     let content = content?.unwrap_or_default();
     Ok(content.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
@@ -161,9 +155,9 @@ mod tests {
         let mut number = 1;
         while number < 1_500 || size(store.forgotten_path()) == 0 {
             number += 1;
-            // Else chance decides when.
+            // Deterministic here, at random in `record_event`.
             store.add_line(line.trim_end(), number % u64::from(SELDOM) == 0).unwrap();
-            assert!(number < 20_000, "it is never begun anew");
+            assert!(number < 20_000, "it is never rotated");
         }
         assert!(size(store.events_path()) < 2 * LIMIT && size(store.older_events_path()) < 2 * LIMIT);
         assert!((store.events().unwrap().len() as u64) < number);

@@ -1,9 +1,11 @@
-//! What this host is: the key that the marks of its links are sealed with, and the machine id that MAC addresses are derived
-//! from. Both are the text of one symbolic link, `DATA_DIR/host`, so that an attach has them by one readlink(2).
+//! The host's secrets: the key that seals marks of links, and the machine id that MAC addresses are derived
+//! from. Both are the text of one symbolic link, `DATA_DIR/host`, so that an attach reads them by one
+//! readlink(2).
 //!
-//! It is made once, under the ledger's lock, and replaced as a whole: two hooks make one, and one that is killed leaves
-//! none. Who can read the link knows the key, so it counts only in a data dir that is for root alone. Nothing breaks when
-//! it is lost: another one is made, and `underlay gc` seals the marks of all that is in the ledger.
+//! The link is made once, under the ledger's lock, and replaced as a whole, so that concurrent or killed
+//! hooks leave a valid one or none. A process that can read the link knows the key, so it counts only if the
+//! data dir is private to root. If the link is lost, a new key is made, and `underlay gc` seals the marks of
+//! all links in the ledger again.
 
 use std::fs;
 use std::io;
@@ -19,14 +21,12 @@ use crate::fs::trust;
 use crate::net::link::Link;
 use crate::net::seal::Key;
 
-/// machine-id(5): made once for each installation, the same after each boot.
+/// machine-id(5): unique for each installation, and the same after each boot.
 const MACHINE_ID: &str = "/etc/machine-id";
 
 impl Store {
-    /// The key, made where there is none; `timeout` is for the lock.
-    ///
-    /// # Errors
-    /// When it cannot be had: then marks prove nothing, and containers start all the same.
+    /// Returns the key, and makes it if there is none; `timeout` is for the lock. After an error marks prove
+    /// nothing, but containers start.
     pub(crate) fn key(&self, timeout: Duration) -> Result<&Key> {
         match self.known_key()? {
             Some(key) => Ok(key),
@@ -34,21 +34,18 @@ impl Store {
         }
     }
 
-    /// The key, if there is one.
-    ///
-    /// # Errors
-    /// When it cannot be read, or others than root could.
+    /// Returns the key, if there is one. It is an error if others than root could read it.
     pub(crate) fn known_key(&self) -> Result<Option<&Key>> {
         Ok(self.host()?.map(|host| &host.key))
     }
 
-    /// What MAC addresses of links on `parent` are derived by: the machine id; where there is none, the MAC address of
-    /// `parent`, which is unique on its segment too.
+    /// Returns the key from which MAC addresses of links on `parent` are derived: the machine id, else the
+    /// MAC address of `parent`, which is unique on its segment too.
     pub(crate) fn machine_key(&self, parent: &Link) -> MachineId {
         let machine = match self.host() {
             Ok(Some(host)) => host.machine,
-            // Why it does not count is told where the key is needed.
-            Ok(None) | Err(_) => told_machine_id(),
+            // The error is reported where the key is needed.
+            Ok(None) | Err(_) => known_machine_id(),
         };
         machine.unwrap_or_else(|| {
             log::info!("there is no machine id: MAC addresses are derived from the parent's");
@@ -59,12 +56,11 @@ impl Store {
         })
     }
 
-    /// Where it is written.
     pub(crate) fn host_path(&self) -> PathBuf {
         self.data_dir.join("host")
     }
 
-    /// What this host is, if that is written and counts.
+    /// Returns key and machine id, if they are written and the data dir is private.
     fn host(&self) -> Result<Option<&Host>> {
         if let Some(host) = self.host.get() {
             return Ok(Some(host));
@@ -78,7 +74,7 @@ impl Store {
         let path = self.host_path();
         match fs::read_link(&path) {
             Ok(text) => Ok(text.to_str().and_then(Host::of_text)),
-            // None, or something else in its place.
+            // Missing, or not a symbolic link.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
                 Ok(None)
             }
@@ -86,7 +82,8 @@ impl Store {
         }
     }
 
-    /// What makes the data dir private. Whoever could read or write in it may know the key, or have made it.
+    /// Returns the hint for a data dir that is not private. Others may know the key or have made it, so it is
+    /// replaced.
     fn make_private(&self) -> String {
         let folder = shell::path(&self.data_dir);
         let host = shell::path(&self.host_path());
@@ -95,7 +92,7 @@ impl Store {
 }
 
 impl<'a> Locked<'a> {
-    /// What this host is, written where nobody has written it yet, or something that makes no sense.
+    /// Writes the link if it is missing or invalid.
     fn make_host(&self) -> Result<&'a Host> {
         let store = self.store;
         file::make_folder(&store.data_dir, 0o700)?;
@@ -104,33 +101,30 @@ impl<'a> Locked<'a> {
             return Ok(host);
         }
         let path = store.host_path();
-        // Even a folder: a link cannot take its place.
+        // A folder, which a link cannot replace, is removed too.
         file::remove(&path)?;
-        file::replace_link(&path, Path::new(&Host::new(told_machine_id())?.text()))?;
+        file::replace_link(&path, Path::new(&Host::new(known_machine_id())?.text()))?;
         store.host()?.ok_or_else(|| Error::input(format!("{} was written and is gone", path.display())))
     }
 
-    /// Goes by the machine id that this host has by now, where the link tells another one: it is an image's, or that of the
-    /// machine that this one was cloned from, and so is what identities had, which is forgotten. The key stays, for links
-    /// that are sealed with it may be there. Whether there was anything to do; with `dry_run` it is not done. This process
-    /// derives MAC addresses as before.
-    ///
-    /// # Errors
-    /// When that cannot be done.
+    /// Updates the machine id of the link if this host has another one: the link came with an image or a
+    /// clone of another machine. The affinity of identities came with it, and is forgotten. The key stays,
+    /// because links that are sealed with it may exist. Returns true if the machine id has changed; a
+    /// `dry_run` changes nothing. This process still derives MAC addresses from the old id.
     pub(crate) fn follow_machine(&self, dry_run: bool) -> Result<bool> {
-        self.follow(told_machine_id(), dry_run)
+        self.follow(known_machine_id(), dry_run)
     }
 
     fn follow(&self, now: Option<MachineId>, dry_run: bool) -> Result<bool> {
         let store = self.store;
-        // What does not count is told where the key is needed. Without a machine id nothing says that this is another
-        // machine.
+        // An error is reported where the key is needed. Without a machine id, nothing says that this is
+        // another machine.
         let (Ok(Some(host)), Some(now)) = (store.read_host(), now) else { return Ok(false) };
         if host.machine == Some(now) {
             return Ok(false);
         }
         if !dry_run {
-            // First: who is killed in between begins anew.
+            // First, so that after a kill in between the next call does both.
             store.forget_hints()?;
             let host = Host { machine: Some(now), ..host };
             file::replace_link(&store.host_path(), Path::new(&host.text()))?;
@@ -139,8 +133,8 @@ impl<'a> Locked<'a> {
     }
 }
 
-/// The machine id, if there is one that can be read.
-fn told_machine_id() -> Option<MachineId> {
+/// Returns the machine id, if it can be read.
+fn known_machine_id() -> Option<MachineId> {
     machine_id().inspect_err(|error| log::info!("{error}")).ok().flatten()
 }
 

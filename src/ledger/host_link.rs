@@ -1,4 +1,4 @@
-//! The host's own link of a network, by which the host and the containers talk to each other.
+//! The host's own link of a network, by which the host and its containers reach each other.
 
 use std::net::IpAddr;
 
@@ -14,71 +14,70 @@ use crate::net::mac::MacAddr;
 use crate::net::name::{IfName, NetworkName};
 use crate::net::ways::Ways;
 
-/// What the alias of a host's link begins with; the network's name follows.
+/// The prefix of the alias of a host's link; the network's name follows.
 const MARK: &str = "underlay:host:";
 
-/// The host's link of one network: `host_links/NETWORK.json`. The link is there while containers of the network are;
-/// its addresses are kept until the network is removed.
+/// The record of the host's link of a network: `host_links/NETWORK.json`. The link exists while containers
+/// use it. Its addresses are leased until the network is removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HostLink {
     /// The format; [`crate::ledger::record::VERSION`].
     pub version: u32,
-    /// The network.
     pub network: NetworkName,
-    /// Its name.
     pub name: IfName,
-    /// What it is: the same as the containers' links.
+    /// The same as that of the containers' links.
     pub driver: Driver,
     /// The parent's name when it was made.
     pub parent: IfName,
     /// The parent's ifindex when it was made.
     pub parent_index: u32,
-    /// The link whose ifindex names the layer-2 segment on which its addresses are leased.
+    /// The ifindex of the layer-2 segment on which its addresses are leased.
     pub segment: u32,
     /// Its MTU, if not the parent's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// Its MAC address, once it has had one: it keeps it.
+    /// Its MAC address, once it was made: it keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
     /// Its addresses, at most one of each family.
     pub addresses: Vec<IpAddr>,
-    /// The name it bears until it has all but its routes, should it never come to that.
+    /// The temporary name, which it has until it is complete except for routes.
     pub born_as: IfName,
-    /// Whether it stays without a container that needs it, as long as its network wants it so: it was made at boot.
+    /// True if it stays without containers, as long as its network wants that: boot has made it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,
-    /// Its number, once it is there with the routes to all containers.
+    /// Its ifindex, once it is complete with the routes to all containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifindex: Option<u32>,
 }
 
-/// A route of the host's to a container, by the host's link.
+/// A route of the host to a container, by the host's link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct HostRoute {
     /// The container's address.
     pub to: IpAddr,
-    /// The address of the host's link, which packets to the container come from.
+    /// The source address of packets to the container.
     pub source: IpAddr,
 }
 
 impl HostLink {
-    /// The alias that marks it as ours (`IFLA_IFALIAS`).
+    /// Returns the alias that marks it as ours (`IFLA_IFALIAS`).
     pub(crate) fn mark(&self) -> String {
         mark(&self.network)
     }
 
-    /// Whether `link` is the host's link of this network: mark and kind say so.
+    /// Returns true if `link` is the host's link of this network by mark and kind.
     pub(crate) fn is(&self, link: &Link) -> bool {
         is_of(&self.network, link)
     }
 
-    /// The sysctls below `net/` that are set of it, `link` being its name at the time.
+    /// Returns its sysctls below `net/`; `link` is its current name.
     ///
-    /// The kernel answers ARP requests for any of the host's addresses by any of its links, so that the LAN would see
-    /// each of them with two MAC addresses. By this link it shall speak to those alone that it has routes to
-    /// (`arp_filter`), and of the address that they know (`arp_announce`). What routers advertise is for the parent.
-    /// When it is set up, the kernel announces its addresses (`arp_notify`, `ndisc_notify`).
+    /// By default the kernel answers ARP requests for any of the host's addresses on any link, so the LAN
+    /// would see each of them with two MAC addresses. With `arp_filter` this link answers only hosts that the
+    /// kernel has routes to by it, and with `arp_announce` it sends the address that they know. Router
+    /// advertisements are for the parent. When the link is set up, the kernel announces its addresses
+    /// (`arp_notify`, `ndisc_notify`).
     pub(crate) fn sysctls(&self, link: &IfName) -> [(String, &'static str); 6] {
         let disable_ipv6 = if self.addresses.iter().any(IpAddr::is_ipv6) { "0" } else { "1" };
         [
@@ -91,19 +90,19 @@ impl HostLink {
         ]
     }
 
-    /// Whether `link` is the one that was made, whole, and nobody has changed it since.
+    /// Returns true if `link` is the one that was made, is complete and was not changed.
     pub(crate) fn is_whole(&self, link: &Link) -> bool {
         self.is(link) && self.ifindex == Some(link.ifindex) && link.up && self.is_placed(link)
     }
 
-    /// Whether `link` has the right type and parent.
+    /// Returns true if `link` has the right type and parent.
     pub(crate) fn is_placed(&self, link: &Link) -> bool {
         link.driver == Some(self.driver) && link.lower == Some(self.segment)
     }
 
-    /// The routes to the addresses of `attached`, if that is a container's attachment to this network.
+    /// Returns the routes to the addresses of `attached`, if that is an attachment to this network.
     pub(crate) fn routes_to(&self, attached: &Attached) -> Vec<HostRoute> {
-        // What hangs on a parent that was there before is not reached by the link on this one.
+        // A link on the previous parent of the network cannot be reached by a link on this one.
         let is_reached = attached.host_link.as_ref() == Some(&self.name) && attached.segment == self.segment;
         if !is_reached || attached.network != self.network {
             return Vec::new();
@@ -115,7 +114,7 @@ impl HostLink {
         attached.addresses.iter().filter_map(|address| route(address.addr())).collect()
     }
 
-    /// The routes to the addresses of `attached` that lead none of the host's `ways` elsewhere.
+    /// Returns the routes to the addresses of `attached` that redirect none of the host's `ways`.
     pub(crate) fn open_routes_to(&self, attached: &Attached, ways: &Ways) -> Vec<HostRoute> {
         let on = [attached.parent_index, attached.segment];
         let subnet = |to: IpAddr| attached.addresses.iter().find(|net| net.addr() == to).map(IpNet::trunc);
@@ -125,7 +124,7 @@ impl HostLink {
         routes
     }
 
-    /// The open routes to all that `records` hold in this network.
+    /// Returns the open routes to the addresses of `records` in this network.
     pub(crate) fn open_routes<'a>(
         &self,
         records: impl IntoIterator<Item = &'a Record>,
@@ -135,8 +134,8 @@ impl HostLink {
         attached.flat_map(|attached| self.open_routes_to(attached, ways)).collect()
     }
 
-    /// Whether its addresses are such as `network` wants now: those it names, and one in a subnet for each family
-    /// that it has.
+    /// Returns true if its addresses are what `network` wants now: the ones it names, else one in a subnet
+    /// for each of its families.
     pub(crate) fn suits(&self, network: &Network) -> bool {
         let Some(access) = &network.file.host_access else { return false };
         [true, false].into_iter().all(|is_v4| {
@@ -151,33 +150,33 @@ impl HostLink {
 }
 
 impl Record {
-    /// Whether the host is to have routes to this container by its link of `network`.
+    /// Returns true if the host has routes to this container by its link of `network`.
     pub(crate) fn uses_host_link(&self, network: &NetworkName) -> bool {
         self.attachments().iter().any(|attached| attached.network == *network && attached.host_link.is_some())
     }
 }
 
-/// The name of the host's link of `network`: `ulh-NETWORK`, or a hash where that is too long.
+/// Returns the name of the host's link of `network`: `ulh-NETWORK`, or with a hash if that is too long.
 pub(crate) fn name(network: &NetworkName) -> IfName {
     let text = network.as_str();
     let short =
         if text.len() <= 11 { format!("ulh-{text}") } else { format!("ulh-{:011x}", fnv1a(text) >> 20) };
-    // Network names have no character that interface names lack, and 15 are not too many.
+    // Each character of a network name is allowed in an interface name, and 15 bytes are not too long.
     short.parse().unwrap_or_else(|_| IfName::eth(0))
 }
 
-/// The alias that marks the host's link of `network`.
+/// Returns the alias that marks the host's link of `network`.
 pub(crate) fn mark(network: &NetworkName) -> String {
     format!("{MARK}{network}")
 }
 
-/// Whether `link` is the host's link of `network`: mark and kind say so.
+/// Returns true if `link` is the host's link of `network` by mark and kind.
 pub(crate) fn is_of(network: &NetworkName, link: &Link) -> bool {
     link.alias.as_deref() == Some(&mark(network))
         && matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"))
 }
 
-/// The network whose host's link bears this alias.
+/// Returns the network whose host's link has this alias.
 pub(crate) fn network_of(alias: &str) -> Option<NetworkName> {
     alias.strip_prefix(MARK)?.parse().ok()
 }

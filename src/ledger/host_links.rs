@@ -1,4 +1,4 @@
-//! The ledger's list of the host's own links: `host_links/NETWORK.json`, and the leases of their addresses.
+//! Records of the host's own links, `host_links/NETWORK.json`, and the leases of their addresses.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,10 +12,7 @@ use crate::net::lease_key::LeaseKey;
 use crate::net::name::{ContainerId, NetworkName};
 
 impl Store {
-    /// What is known of the host's link of `network`, if it has or had one.
-    ///
-    /// # Errors
-    /// When its record is damaged.
+    /// Returns the record of the host's link of `network`, if there is one.
     pub(crate) fn host_link(&self, network: &NetworkName) -> Result<Option<HostLink>> {
         let path = self.host_link_path(network);
         let Some(link) = self.read_state::<HostLink>(&path)? else { return Ok(None) };
@@ -27,24 +24,18 @@ impl Store {
         Ok(Some(link))
     }
 
-    /// The networks in which the host has or had a link.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
+    /// Returns the networks with a record of a host's link.
     pub(crate) fn host_links(&self) -> Result<Vec<NetworkName>> {
         names_in(&self.host_links_dir())
     }
 
-    /// Whether a container holds addresses to which the host's link of `network` is to lead.
-    ///
-    /// # Errors
-    /// When records cannot be listed.
+    /// Returns true if a container uses the host's link of `network`.
     pub(crate) fn needs_host_link(&self, network: &NetworkName) -> Result<bool> {
         for id in names_in::<ContainerId>(&self.containers_dir())? {
             match self.record(&id) {
                 Ok(Some(record)) if record.uses_host_link(network) => return Ok(true),
                 Ok(_) => {}
-                // Who knows what it needs?
+                // An unreadable record may refer to the link: keep it.
                 Err(error) if error.kind().is_of_one_file() => return Ok(true),
                 Err(error) => return Err(error),
             }
@@ -52,13 +43,14 @@ impl Store {
         Ok(false)
     }
 
-    /// Whether `link` stays without a container that needs it: it is kept, and what its network wants now.
+    /// Returns true if `link` stays without containers: it is kept, and matches the definition of its
+    /// network.
     pub(crate) fn keeps_host_link(&self, link: &HostLink) -> bool {
         link.kept
             && match self.network(&link.network) {
                 Ok(network) => link.suits(&network),
                 Err(error) if error.kind() == Kind::NotFound => false,
-                // A definition that is wrong, or cannot be read for now, may mean it.
+                // An invalid or unreadable definition may refer to the link.
                 Err(error) => {
                     ::log::warn!("{error}");
                     true
@@ -66,10 +58,8 @@ impl Store {
             }
     }
 
-    /// The network in which the host holds `address` on `segment`, by the lease and the record of its link.
-    ///
-    /// # Errors
-    /// When the lease or the record cannot be read.
+    /// Returns the network in which the host holds `claim` on `segment`, by the lease and the record of its
+    /// link.
     pub(crate) fn host_holding(&self, segment: u32, claim: LeaseKey) -> Result<Option<NetworkName>> {
         let Some(network) = leased_to_host(&self.lease_path(segment, claim))? else { return Ok(None) };
         match self.host_link(&network) {
@@ -85,7 +75,7 @@ impl Store {
         }
     }
 
-    /// The files of the ledger that are the record of `link` and its leases.
+    /// Returns the paths of the record of `link` and its leases.
     pub(crate) fn paths_of_host_link(&self, link: &HostLink) -> Vec<PathBuf> {
         let leases = link.addresses.iter().map(|&address| self.lease_path(link.segment, address.into()));
         leases.chain([self.host_link_path(&link.network)]).collect()
@@ -95,25 +85,17 @@ impl Store {
         self.state_dir.join("host_links")
     }
 
-    /// Where the host's link of `network` is written down.
     pub(crate) fn host_link_path(&self, network: &NetworkName) -> PathBuf {
         self.host_links_dir().join(format!("{network}.json"))
     }
 }
 
 impl Locked<'_> {
-    /// Writes down the host's link of a network.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub(crate) fn write_host_link(&self, link: &HostLink) -> Result<()> {
         write_state(&self.store.host_link_path(&link.network), link)
     }
 
-    /// Writes a lease that the record of a host's link lists, in place of what is there.
-    ///
-    /// # Errors
-    /// When it cannot be written.
+    /// Writes a lease of the host's link of `network`, in place of another one.
     pub(crate) fn write_host_lease(
         &self,
         segment: u32,
@@ -124,16 +106,13 @@ impl Locked<'_> {
         file::replace_link(&self.store.lease_path(segment, claim), &host_lease_target(network))
     }
 
-    /// Gives back the addresses of the host's link, and forgets it.
-    ///
-    /// # Errors
-    /// The record stays.
+    /// Releases the addresses of the host's link, then removes its record.
     pub(crate) fn forget_host_link(&self, link: &HostLink) -> Result<()> {
         self.release_host(link, |_| true)?;
         remove(&self.store.host_link_path(&link.network))
     }
 
-    /// Removes the leases of those addresses of `link` that are `given_back`.
+    /// Removes the leases of those addresses of `link` for which `given_back` is true.
     pub(crate) fn release_host(&self, link: &HostLink, given_back: impl Fn(&IpAddr) -> bool) -> Result<()> {
         for &address in link.addresses.iter().filter(|address| given_back(address)) {
             let path = self.store.lease_path(link.segment, address.into());

@@ -1,4 +1,4 @@
-//! What this host is, as the link says it: the key of the seals, and the machine id.
+//! The text of the `host` link: the key of the seals, and the machine id.
 
 use crate::error::Result;
 use crate::net::seal::{KEY, Key};
@@ -7,21 +7,21 @@ use crate::random::random;
 /// 128 bits, never all zero.
 pub(super) type MachineId = [u8; 16];
 
-/// What the link says.
+/// The content of the link.
 #[derive(Clone, Debug)]
 pub(super) struct Host {
     pub(super) key: Key,
-    /// As it was when the link was written; `None` where there was none.
+    /// The machine id when the link was written, if there was one.
     pub(super) machine: Option<MachineId>,
 }
 
 impl Host {
-    /// One with a key that nobody knows.
+    /// Returns a host with a new random key.
     pub(super) fn new(machine: Option<MachineId>) -> Result<Self> {
         Ok(Self { key: Key::new(random::<KEY>()?), machine })
     }
 
-    /// The key and, behind a `-`, the machine id, if there is one: 32 hexadecimal digits each.
+    /// Returns the key, a `-`, and the machine id if there is one: 32 hexadecimal digits each.
     pub(super) fn text(&self) -> String {
         format!("{}-{}", hex(self.key.bytes()), self.machine.map(hex).unwrap_or_default())
     }
@@ -46,7 +46,7 @@ fn of_hex(text: &str) -> Option<[u8; 16]> {
     Some(number.to_be_bytes())
 }
 
-/// A machine id that is not all zero.
+/// Parses a machine id; all zero is invalid.
 pub(super) fn machine_id_of(text: &str) -> Option<MachineId> {
     of_hex(text).filter(|id| *id != [0; 16])
 }

@@ -8,31 +8,32 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::net::name::{ContainerId, NetworkName};
 
-/// What a lease of the container `id` points to.
+/// Returns the target of a lease of the container `id`.
 pub(crate) fn lease_target(id: &ContainerId) -> PathBuf {
     PathBuf::from(format!("../../containers/{id}.json"))
 }
 
-/// What a lease of the host's link of `network` points to.
+/// Returns the target of a lease of the host's link of `network`.
 pub(crate) fn host_lease_target(network: &NetworkName) -> PathBuf {
     PathBuf::from(format!("../../host_links/{network}.json"))
 }
 
-/// The container that the lease at `path` names; `None` if it is no lease of ours.
+/// Returns the container that the lease at `path` names; `None` if it is not a lease of a container.
 pub(crate) fn leased_to(path: &Path) -> Result<Option<ContainerId>> {
     named(path, lease_target)
 }
 
-/// The network whose host's link the lease at `path` names; `None` if it is no such lease.
+/// Returns the network whose host's link the lease at `path` names; `None` if it is not such a lease.
 pub(crate) fn leased_to_host(path: &Path) -> Result<Option<NetworkName>> {
     named(path, host_lease_target)
 }
 
-/// The name in what the link at `path` points to, if that is the `target` of a lease of that name.
+/// Returns the name in the target of the link at `path`, if that is exactly the `target` of a lease of that
+/// name.
 fn named<T: FromStr>(path: &Path, target: impl Fn(&T) -> PathBuf) -> Result<Option<T>> {
     let found = match fs::read_link(path) {
         Ok(found) => found,
-        // Gone, or no symbolic link.
+        // Missing, or not a symbolic link.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
             return Ok(None);
         }

@@ -1,4 +1,4 @@
-//! The ledger by segments: what is leased on the link of each, and by whom.
+//! Leases by segment, with their holders.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,61 +12,49 @@ use crate::ledger::record::Record;
 use crate::net::lease_key::LeaseKey;
 use crate::net::name::{ContainerId, NetworkName};
 
-/// The leases of a segment by who holds them.
+/// The leases of a segment by holder.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leases {
-    /// Nobody's.
+    /// Leases without a holder.
     pub orphans: Vec<LeaseKey>,
-    /// The containers whose records cannot be made out.
+    /// Leases of containers with unreadable records.
     pub unknown: Vec<(LeaseKey, ContainerId)>,
-    /// The records of all other holders.
+    /// The records of all other containers with leases.
     pub holders: Vec<Record>,
 }
 
-/// Who holds a lease.
+/// The holder of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Holding {
-    /// This container, whose record lists what is leased.
+    /// This container: its record lists the lease.
     Container(Box<Record>),
-    /// This container, whose record cannot be made out.
+    /// This container, whose record cannot be read.
     Unknown(ContainerId),
     /// The host, by its own link of this network.
     Host(NetworkName),
-    /// Nobody: the record is gone, or says otherwise. Left by a process that was killed.
+    /// No holder: no record lists the lease. A killed process has left it.
     Nobody,
 }
 
 impl Store {
-    /// The ifindexes of all segments that have been used.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
+    /// Returns the numbers of all segments that have been used.
     pub(crate) fn segments(&self) -> Result<Vec<u32>> {
         let paths = entries(&self.state_dir.join("segments"))?;
         Ok(paths.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
     }
 
-    /// What is leased on `segment`.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
+    /// Returns all leases on `segment`.
     pub(crate) fn held(&self, segment: u32) -> Result<Vec<LeaseKey>> {
         let names = file_names(&self.segment_dir(segment))?;
         Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
 
-    /// The container that the lease of `claim` names; `None` if that is no lease of ours.
-    ///
-    /// # Errors
-    /// When it cannot be read.
+    /// Returns the container that the lease of `claim` names; `None` if there is no lease of a container.
     pub(crate) fn leased_to(&self, segment: u32, claim: LeaseKey) -> Result<Option<ContainerId>> {
         leased_to(&self.lease_path(segment, claim))
     }
 
-    /// Who holds `claim` on `segment`, which is leased.
-    ///
-    /// # Errors
-    /// When the lease or the record cannot be read.
+    /// Returns the holder of `claim` on `segment`, which is leased.
     pub(crate) fn holding(&self, segment: u32, claim: LeaseKey) -> Result<Holding> {
         let Some(id) = self.leased_to(segment, claim)? else {
             return Ok(self.host_holding(segment, claim)?.map_or(Holding::Nobody, Holding::Host));
@@ -79,15 +67,12 @@ impl Store {
         }
     }
 
-    /// Who holds what on `segment`.
-    ///
-    /// # Errors
-    /// When a lease or record cannot be read.
+    /// Returns the leases on `segment` by holder.
     pub(crate) fn leases(&self, segment: u32) -> Result<Leases> {
         let mut leases = Leases::default();
         let mut holders: BTreeMap<ContainerId, Record> = BTreeMap::new();
         for claim in self.held(segment)? {
-            // A container has several: its record is read once.
+            // A container has several leases, but its record is read once.
             let known = self.leased_to(segment, claim)?.and_then(|id| holders.get(&id));
             if known.is_some_and(|record| record.holds(segment, claim)) {
                 continue;
@@ -107,10 +92,7 @@ impl Store {
 }
 
 impl Locked<'_> {
-    /// The files that killed processes have left half written.
-    ///
-    /// # Errors
-    /// When a folder cannot be read.
+    /// Returns the temporary files that killed processes have left.
     pub(crate) fn left_over(&self) -> Result<Vec<PathBuf>> {
         let store = self.store;
         let mut folders = vec![store.networks_dir(), store.containers_dir(), store.parents_dir()];
@@ -121,9 +103,9 @@ impl Locked<'_> {
             found.extend(entries(&folder)?.into_iter().filter(|path| file::is_temporary(path)));
         }
         found.extend(store.stray_namespace_links()?);
-        // Where others have files too.
+        // These folders may have files of other programs.
         let events = store.state_dir.join("events.json");
-        // Where the data dir cannot be looked at, who needs the key tells.
+        // An unreadable data dir is reported where the key is needed.
         let host = store.data_folder().ok().flatten().map(|_| store.host_path());
         for path in [events, store.cdi_path()].into_iter().chain(host) {
             let there = path.parent().map(entries).transpose()?.unwrap_or_default();
@@ -132,10 +114,6 @@ impl Locked<'_> {
         Ok(found)
     }
 
-    /// Makes the folder of a segment.
-    ///
-    /// # Errors
-    /// When it cannot be made.
     pub(crate) fn make_segment(&self, segment: u32) -> Result<()> {
         let folder = self.store.segment_dir(segment);
         if let Some(above) = folder.parent() {
@@ -144,10 +122,7 @@ impl Locked<'_> {
         file::make_subfolder(&folder, 0o700)
     }
 
-    /// Writes a lease that the record of `container` lists, in place of what is there.
-    ///
-    /// # Errors
-    /// When it cannot be written.
+    /// Writes a lease of `container`, in place of another one.
     pub(crate) fn write_lease(&self, segment: u32, claim: LeaseKey, container: &ContainerId) -> Result<()> {
         self.make_segment(segment)?;
         file::replace_link(&self.store.lease_path(segment, claim), &lease_target(container))

@@ -1,4 +1,4 @@
-//! The ledger's lock: holding a [`Locked`] is the only way to change anything.
+//! The ledger's lock: only a [`Locked`] can change the ledger.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,7 +20,7 @@ use super::lock_holder::{FileId, holder};
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell;
 
-/// The store while no other process changes it. Dropping it gives the lock back.
+/// The store while no other process can change it. Dropping it releases the lock.
 #[derive(Debug)]
 pub(crate) struct Locked<'a> {
     pub(super) store: &'a Store,
@@ -29,7 +29,6 @@ pub(crate) struct Locked<'a> {
 }
 
 impl<'a> Locked<'a> {
-    /// The store that is locked.
     pub(crate) fn store(&self) -> &'a Store {
         self.store
     }
@@ -45,17 +44,17 @@ impl Drop for Locked<'_> {
 }
 
 impl Store {
-    /// Waits for the lock, at most for `timeout`. Only who can write to the state folder can have it: see
-    /// [`lock_file`](super::lock_file).
+    /// Waits for the lock, at most for `timeout`. Only a process that can write to the state folder can hold
+    /// it: see [`lock_file`](super::lock_file).
     ///
     /// # Errors
-    /// [`Kind::Busy`] when the time is over, and at once when this process has it; [`Kind::Input`] when others than root
-    /// can write to the folder.
+    /// [`Kind::Busy`] after the timeout, and at once if this process holds the lock; [`Kind::Input`] if
+    /// others than root can write to the folder.
     pub(crate) fn lock(&self, timeout: Duration) -> Result<Locked<'_>> {
         self.lock_within(timeout)?.map_err(|refused| self.explain(&refused, timeout))
     }
 
-    /// The lock, if nobody has it at this moment.
+    /// Returns the lock if it is free.
     pub(super) fn try_lock(&self) -> Result<Option<Locked<'_>>> {
         Ok(self.lock_within(Duration::ZERO)?.ok())
     }
@@ -78,7 +77,7 @@ impl Store {
         acquired
     }
 
-    /// The lock file, and the folder as long as a version may run that knows of no such file.
+    /// Locks the lock file, and also the folder, as long as a version without a lock file may run.
     fn lock_both(
         &self,
         known: Option<LockFile>,
@@ -91,8 +90,8 @@ impl Store {
         let mut folder = None;
         if file.age(&self.state_dir.join(LOCK)).is_some_and(|age| age <= UPGRADE) {
             folder = lock_as_before(&self.state_dir);
-            // Whoever can read the folder can lock it: it is waited for once, and without the lock, so that it holds up no
-            // other.
+            // A process that can only read the folder can lock it, too. Wait for it once only, and without
+            // the lock, so that it does not block other processes.
             if folder.is_none() && !self.has_waited.swap(true, Ordering::Relaxed) {
                 file.unlock();
                 wait_as_before(&self.state_dir);
@@ -112,7 +111,7 @@ impl Store {
         }
         let path = self.state_dir.join(LOCK);
         let acquired = match acquire(&path, known, timeout) {
-            // Somebody has removed the folder since it was found.
+            // The folder was removed since it was found.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.make_folder()?;
                 acquire(&path, None, timeout)
@@ -124,23 +123,24 @@ impl Store {
 
     fn explain(&self, refused: &Refused, timeout: Duration) -> Error {
         let folder = self.state_dir.display();
-        let who =
+        let culprit =
             |files: &[FileId]| holder(files).map_or("another process".to_owned(), |one| one.to_string());
         match refused {
             Refused::Busy(file) => {
-                let who = who(std::slice::from_ref(file));
-                let text = format!("{folder} was locked by {who} for {} ms", timeout.as_millis());
-                Error::new(Kind::Busy, text)
-                    .hint("see what it is doing, and try again; `lock_timeout_ms` is how long is waited")
+                let holder = culprit(std::slice::from_ref(file));
+                let text = format!("{folder} was locked by {holder} for {} ms", timeout.as_millis());
+                Error::new(Kind::Busy, text).hint(
+                    "see what it is doing, and try again; `lock_timeout_ms` sets how long underlay waits",
+                )
             }
             Refused::UsedUp(dead) => {
                 let text = format!(
                     "{folder} cannot be locked: {} has locked its {FILES} lock files for reading",
-                    who(dead)
+                    culprit(dead)
                 );
                 let files = shell::path(&self.state_dir.join("lock."));
                 Error::new(Kind::Busy, text)
-                    .hint(format!("end what can read that folder; then `rm {files}*`"))
+                    .hint(format!("end the processes that can read that folder; then `rm {files}*`"))
             }
         }
     }
@@ -153,26 +153,29 @@ impl Store {
 /// The first lock file.
 const LOCK: &str = "lock";
 
-/// How long after the lock file was made a process of a version may run that knows of none.
+/// How long after the lock file was made a process of a version without a lock file may still run.
 const UPGRADE: Duration = Duration::from_secs(300);
-/// How long such a one is waited for: it holds the lock for some milliseconds.
+/// How long to wait for such a process: it holds the lock for some milliseconds.
 const COURTESY: Duration = Duration::from_secs(1);
-/// How often it is looked for.
+/// The time between two tries.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Before there was a lock file, the state folder was the lock (flock(2)): where a process of that time may run, just after
-/// an upgrade, it is locked too. `None` if somebody else has it. The next version does without.
+/// Locks the state folder (flock(2)), as versions without a lock file do: such a process may still run just
+/// after an upgrade. Returns `None` if another process has locked it. The next version can do without.
 fn lock_as_before(path: &Path) -> Option<File> {
     let folder = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path).ok()?;
     FileExt::try_lock_exclusive(&folder).is_ok().then_some(folder)
 }
 
-/// Waits until nobody has the folder locked as before, or for as long as such a process would take.
+/// Waits until the folder is not locked any more, at most as long as a process of such a version would take.
 fn wait_as_before(path: &Path) {
     let until = Instant::now() + COURTESY;
     while lock_as_before(path).is_none() {
         if Instant::now() >= until {
-            log::warn!("{} is locked as before the lock file: not waited for", path.display());
+            log::warn!(
+                "{} is locked with flock(2), as an older version does: not waiting for it",
+                path.display()
+            );
             return;
         }
         thread::sleep(PAUSE);
@@ -233,7 +236,7 @@ mod tests {
         two.lock(LONG).unwrap();
     }
 
-    /// A read lock, which who can only read the file can have, is in nobody's way: not of who comes, nor of who waits.
+    /// A read lock, which needs no write access, blocks neither new nor waiting processes.
     #[test]
     fn readers_lock_nobody_out() {
         let folder = folder();
@@ -250,7 +253,7 @@ mod tests {
             fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).map(|_| file)
         };
         for number in 0..3 {
-            // Who has given up may have it for an instant.
+            // The thread of a wait that timed out may have it for a moment.
             let _reader = loop {
                 if let Ok(reader) = read_lock(number) {
                     break reader;
@@ -260,7 +263,7 @@ mod tests {
             assert!(read_lock(number + 1).is_err(), "the writer has it");
             assert!(two.lock(Duration::from_millis(20)).is_err());
         }
-        // It gets the lock that a third waits for.
+        // The reader gets the lock that another writer waits for.
         let held = one.lock(LONG).unwrap();
         thread::scope(|scope| {
             let reader = scope.spawn(|| {
@@ -279,7 +282,7 @@ mod tests {
         assert!(path(4).exists() && !path(5).exists());
     }
 
-    /// Who reads is named, and what to do works.
+    /// The error names the reader, and its hint works.
     #[test]
     fn readers_use_up_all_files() {
         let folder = folder();
@@ -291,9 +294,9 @@ mod tests {
         };
         make_dead("lock".to_owned());
         (1..FILES).for_each(|number| make_dead(format!("lock.{number}")));
-        let error = |who: &str| {
+        let error = |culprit: &str| {
             let error = store.lock(LONG).unwrap_err();
-            let said = format!("run cannot be locked: {who} has locked its 1024 lock files for reading");
+            let said = format!("run cannot be locked: {culprit} has locked its 1024 lock files for reading");
             assert!(error.kind() == Kind::Busy && error.to_string().ends_with(&said), "{error}");
             error
         };
@@ -309,7 +312,7 @@ mod tests {
         store.lock(LONG).unwrap();
     }
 
-    /// Whatever has the name of the lock file is not in the way of all, nor is a file that others could lock.
+    /// Neither another kind of file in its place nor a file that others can lock blocks the ledger.
     #[test]
     fn something_else_in_its_place() {
         type Put<'a> = (&'a str, &'a dyn Fn(&Path));
@@ -334,13 +337,14 @@ mod tests {
             let held = one.lock(Duration::from_secs(1)).unwrap_or_else(|error| panic!("{what}: {error}"));
             assert!(two.lock(Duration::from_millis(20)).is_err(), "{what}");
             drop(held);
-            // The thread of the one that gave up may have it for an instant.
+            // The thread of the wait that timed out may have it for a moment.
             two.lock(LONG).unwrap();
             assert!(!folder.path().join("run/elsewhere").exists());
         }
     }
 
-    /// As with the whole state folder, who removes it lets another in; but nobody is locked out, and it is one again.
+    /// If the file or the state folder is removed, another process gets a lock too. Later there is one lock
+    /// again.
     #[test]
     fn removed_while_it_is_held() {
         let folder = folder();
@@ -358,7 +362,7 @@ mod tests {
         drop(held);
     }
 
-    /// An older version has the folder locked: just after an upgrade it is waited for, and waits for us.
+    /// Just after an upgrade, this version and an older one, which locks the folder, wait for each other.
     #[test]
     fn versions_without_a_lock_file() {
         let folder = folder();
@@ -375,7 +379,7 @@ mod tests {
             FileExt::unlock(&before).unwrap();
             waits.join().unwrap().unwrap();
         });
-        // Whoever can only read the folder holds a process up once, and nobody else meanwhile; later not at all.
+        // A process that can only read the folder delays each process once, and later not at all.
         FileExt::try_lock_exclusive(&before).unwrap();
         let (one, two) = (self::store(&folder), self::store(&folder));
         let begin = Instant::now();

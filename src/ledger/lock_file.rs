@@ -1,16 +1,18 @@
-//! The files by which the ledger is locked, in the state folder: `lock`, and after it `lock.1`, `lock.2`, … The lock is a
-//! write lock of an open file description (`F_OFD_SETLK`, fcntl(2)), which only who can write the file can have, and
-//! which the kernel gives back with the process.
+//! Lock files of the ledger, in the state folder: `lock`, then `lock.1`, `lock.2`, … The lock is a write lock
+//! of an open file description (`F_OFD_SETLK`, fcntl(2)). Only a process that can write the file can have it,
+//! and the kernel releases it when the process exits.
 //!
-//! Who can only read a file can be in the way by a read lock, or by a lease (`F_SETLEASE`), which holds up who opens it.
-//! Then the next file is the lock. Nothing is renamed or removed: a file is marked as dead, by its mode, and stays so
-//! until the boot that empties /run. What is no regular file of root's is passed over.
+//! A process that can only read the file can block it by a read lock, or by a lease (`F_SETLEASE`), which
+//! delays each open. Then the next file becomes the lock. No file is renamed or removed: a file is marked as
+//! dead by its mode, and stays so until a boot empties /run. Anything but a regular file of root's is
+//! skipped.
 //!
-//! No two have the lock at one time. A write lock counts only if the file is not dead after it was locked. Who meets a
-//! dead file goes on to the next once no writer has it: he gets a read lock, or the kernel says that all who open it are
-//! held up by a lease, which is given only where nobody has the file open for writing. So whose lock has counted has given
-//! it back, and no other of that file will count. It does not matter who marks a file, when, how often, nor where one is
-//! killed: to mark takes one system call, and needs no lock.
+//! Two processes never hold the lock at the same time. A write lock counts only if the file is not dead after
+//! it was locked. A process that finds a dead file goes on to the next only when no writer has it: it gets a
+//! read lock, or the kernel reports a lease, which exists only while no process has the file open for
+//! writing. So the process whose lock counted has released it, and no later lock of that file counts. It does
+//! not matter which process marks a file, when, how often, or where it is killed: marking is one system call,
+//! and needs no lock.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -27,29 +29,29 @@ use nix::libc;
 use super::lock_holder::FileId;
 use crate::fs::trust;
 
-/// How many files there are, one after the other.
+/// The number of lock files.
 pub(super) const FILES: u32 = 1024;
-/// The mode of a file that is dead: the sticky bit means nothing on a file (inode(7)). To set it takes no space, no file
-/// that is open for writing, and waits for no lease.
+/// The mode of a dead file: the sticky bit has no meaning on a file (inode(7)). Setting it needs no disk
+/// space and no file open for writing, and does not wait for a lease.
 const DEAD: u32 = libc::S_ISVTX | 0o600;
-/// How long to wait without a word.
+/// How long to wait before the wait is logged.
 const PATIENCE: Duration = Duration::from_millis(900);
-/// How often who waits looks whether a reader is in the way.
+/// How often a waiting process checks whether a reader blocks the file.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Where a store has its lock file.
+/// The lock file of a store.
 #[derive(Debug, Default)]
 pub(super) enum Slot {
     /// Not opened yet.
     #[default]
     Closed,
-    /// Open, and the state folder was looked at.
+    /// Open, and the state folder was checked.
     Open(LockFile),
     /// In a [`Locked`](super::Locked).
     Taken,
 }
 
-/// One of the files, as it was when it was opened: for writing, unless it is dead.
+/// One of the files in its state when it was opened: for writing, unless it is dead.
 #[derive(Debug)]
 pub(super) struct LockFile {
     file: File,
@@ -62,13 +64,13 @@ pub(super) struct LockFile {
 /// Why there is no lock.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// Another has had the file locked until the time was over.
+    /// Another process had the file locked until the timeout.
     Busy(FileId),
-    /// These are dead, and there are no more.
+    /// All files are dead.
     UsedUp(Vec<FileId>),
 }
 
-/// What came of waiting.
+/// The outcome of waiting.
 enum Waited {
     Locked,
     /// The file is not the lock any more.
@@ -79,8 +81,8 @@ enum Waited {
 /// The lock, or why there is none.
 pub(super) type Acquired = Result<LockFile, Refused>;
 
-/// Locks the first of the files, whose name is `first`, that is not dead, at most waiting for `timeout`; `known` is the
-/// one that was the lock before.
+/// Locks the first file that is not dead, and waits for `timeout` at most. `first` is the path of the first
+/// file, `known` the file of the previous lock.
 pub(super) fn acquire(first: &Path, known: Option<LockFile>, timeout: Duration) -> io::Result<Acquired> {
     let until = Instant::now() + timeout;
     if let Some(file) = known {
@@ -117,7 +119,7 @@ fn name(first: &Path, number: u32) -> PathBuf {
 }
 
 impl LockFile {
-    /// The file at `path`, which is made if need be; `None` if nobody can have the lock by what is there.
+    /// Opens the file at `path`, and makes it if it is missing. Returns `None` if it cannot serve as a lock.
     fn find(path: PathBuf) -> io::Result<Option<Self>> {
         let opened = match options().write(true).create(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -137,7 +139,8 @@ impl LockFile {
                     modified: metadata.modified().ok(),
                 }))
             }
-            // A link, a folder, a socket, a device; a dead file that nobody can open, so that nobody has it locked.
+            // A link, a folder, a socket, a device; or a dead file with a lease, so that no process has it
+            // locked.
             Err(error) => match error.raw_os_error() {
                 Some(libc::ELOOP | libc::EISDIR | libc::ENXIO | libc::EAGAIN) => Ok(None),
                 _ => Err(error),
@@ -145,7 +148,8 @@ impl LockFile {
         }
     }
 
-    /// How long ago the first of them, `first`, was made: nobody writes to it. Those that take its place are younger.
+    /// Returns how long ago the file at `first` was made: nothing is ever written to it. Later files are
+    /// younger.
     pub(super) fn age(&self, first: &Path) -> Option<Duration> {
         let made = match self.path == first {
             true => self.modified,
@@ -154,7 +158,7 @@ impl LockFile {
         SystemTime::now().duration_since(made?).ok()
     }
 
-    /// Marks the file as dead, if a reader has it locked.
+    /// Marks the file as dead if a reader has it locked. Returns true if it did.
     fn displace(&self) -> io::Result<bool> {
         let mut found = lock(libc::F_WRLCK);
         fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut found))?;
@@ -174,13 +178,12 @@ impl LockFile {
         }
     }
 
-    /// Gives the lock back.
     pub(super) fn unlock(&self) {
-        // Of a descriptor that is open it cannot fail.
+        // It cannot fail on an open descriptor.
         let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock(libc::F_UNLCK)));
     }
 
-    /// Whether the file has its name, and is not dead.
+    /// Returns true if the path still leads to this file, and the file is not dead.
     fn is_current(&self) -> io::Result<bool> {
         match fs::symlink_metadata(&self.path) {
             Ok(named) => Ok(FileId::of(&named) == self.id && !is_dead(&named)),
@@ -189,12 +192,12 @@ impl LockFile {
         }
     }
 
-    /// Whether who waits for the file would wait in vain; a reader that is in the way is displaced.
+    /// Returns true if waiting for the file is in vain. Marks the file as dead if a reader blocks it.
     fn has_moved(&self) -> io::Result<bool> {
         Ok(!self.is_dead && (!self.is_current()? || self.displace()?))
     }
 
-    /// Locks the file for writing; one that is dead for reading, which tells that no writer has it.
+    /// Locks the file for writing, or a dead file for reading, which proves that no writer has it.
     fn lock(&self, until: Instant) -> io::Result<Waited> {
         let kind = if self.is_dead { libc::F_RDLCK } else { libc::F_WRLCK };
         if self.try_lock(kind)? {
@@ -208,18 +211,19 @@ impl LockFile {
         }
     }
 
-    /// Waits in the kernel's queue, where nobody is overtaken, as polling would do. fcntl(2) knows no time limit, so a
-    /// thread waits; if it comes too late, it closes the description it has locked and ends.
+    /// Waits in the kernel's queue, because polling would let later processes go first. fcntl(2) has no
+    /// timeout, so a thread waits. If it gets the lock after the timeout, it closes the file, which releases
+    /// the lock.
     fn wait(&self, kind: i32, until: Instant) -> io::Result<Waited> {
         let begin = Instant::now();
         let (sender, receiver) = mpsc::channel();
         let file = self.file.try_clone()?;
         thread::Builder::new().spawn(move || {
             let locked = fcntl(&file, FcntlArg::F_OFD_SETLKW(&lock(kind)));
-            // Nobody listens any more: the lock goes with the file.
+            // After the timeout there is no receiver: the lock is released with the file.
             let _ = sender.send(locked.map_err(io::Error::from));
         })?;
-        let mut is_told = false;
+        let mut is_logged = false;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match receiver.recv_timeout(left.min(LOOK)) {
@@ -233,16 +237,16 @@ impl LockFile {
             if left.is_zero() {
                 return Ok(Waited::TooLong);
             }
-            if !is_told && begin.elapsed() >= PATIENCE {
-                is_told = true;
+            if !is_logged && begin.elapsed() >= PATIENCE {
+                is_logged = true;
                 log::warn!("waiting for the ledger, which another process has locked");
             }
         }
     }
 }
 
-/// Marks the file at `path` as dead, which cannot be opened for the lease that a reader has. It is reached by a descriptor
-/// that is not open (`O_PATH`), for which nobody waits.
+/// Marks the file at `path` as dead; it cannot be opened because a reader has a lease. An `O_PATH` descriptor
+/// does not wait for the lease.
 fn mark_leased(path: &Path) -> io::Result<()> {
     let there = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
     let metadata = there.metadata()?;
@@ -254,10 +258,10 @@ fn mark_leased(path: &Path) -> io::Result<()> {
 }
 
 fn log_dead(path: &Path) {
-    log::warn!("{} is the lock no more: a process has it locked that may only read it", path.display());
+    log::warn!("{} is not the lock any more: a process that can only read it has locked it", path.display());
 }
 
-/// Whether it is a file of ours that nobody else can write, and so lock.
+/// Returns true if it is a regular file that only root can write, and so lock.
 fn is_sound(path: &Path, metadata: &Metadata) -> bool {
     metadata.is_file() && trust::check_owner(path, metadata).is_ok()
 }
@@ -272,7 +276,7 @@ fn options() -> OpenOptions {
     options
 }
 
-/// Of the whole file.
+/// Returns the argument of fcntl(2) for the whole file.
 fn lock(kind: i32) -> libc::flock {
     libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
 }

@@ -1,5 +1,5 @@
-//! Who has a file locked, by the kernel's word: /proc tells of each open file which locks it has
-//! (proc_pid_fdinfo(5)), while the lock itself does not tell who has it (`F_OFD_GETLK`, fcntl(2)).
+//! The process that has a file locked, found in /proc: each open file lists its locks there
+//! (proc_pid_fdinfo(5)), while fcntl(2) does not name the holder of a lock (`F_OFD_GETLK`).
 
 use std::fmt::{self, Display};
 use std::fs::{self, File, Metadata};
@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 
 use nix::sys::stat::{major, minor};
 
-/// How long it is looked for, among all open files of this machine.
+/// How long to search all open files of this machine.
 const LIMIT: Duration = Duration::from_millis(500);
-/// As much is read of what the kernel tells of an open file: the locks come first.
+/// How much is read of a file in fdinfo: the locks come first.
 const HEAD: u64 = 4096;
 
-/// Which file it is: its device (`st_dev`) and inode number.
+/// The device (`st_dev`) and inode number of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId {
     device: u64,
     inode: u64,
 }
 
-/// A process, as /proc numbers it, and the name of its program.
+/// A process by its pid in /proc, and the name of its program.
 #[derive(Debug)]
 pub(super) struct Process {
     pid: u32,
@@ -35,7 +35,7 @@ impl FileId {
     }
 }
 
-/// As the kernel names it where it lists locks (proc_locks(5)).
+/// As the kernel names it in lists of locks (proc_locks(5)).
 impl Display for FileId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:02x}:{:02x}:{}", major(self.device), minor(self.device), self.inode)
@@ -51,22 +51,22 @@ impl Display for Process {
     }
 }
 
-/// A process that has one of `files` locked (fcntl(2)). `None` where it cannot be told: in another pid namespace, without
-/// the right to look, on a file system whose files have another `st_dev` than itself (btrfs, overlayfs), after
-/// [`LIMIT`].
+/// Returns a process that has one of `files` locked (fcntl(2)). Returns `None` if none is found: the process
+/// is in another pid namespace, /proc is not readable, the file system reports another `st_dev` for files
+/// than for itself (btrfs, overlayfs), or [`LIMIT`] is over.
 pub(super) fn holder(files: &[FileId]) -> Option<Process> {
     let names: Vec<_> = files.iter().map(FileId::to_string).collect();
     let until = Instant::now() + LIMIT;
     let mut pids =
         fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let pid = pids.find(|pid: &u32| {
-        // Whose process is gone meanwhile has none locked.
+        // A process that has exited since has no locks.
         let open = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
         let mut open = open.take_while(|_| Instant::now() < until);
-        open.any(|file| head(&file.path()).is_ok_and(|told| has_locked(&told, &names)))
+        open.any(|file| head(&file.path()).is_ok_and(|fdinfo| has_locked(&fdinfo, &names)))
     })?;
     let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    // A process chooses its name: what a shell or a reader of markdown would make something of is not shown.
+    // A process chooses its own name: replace characters that a shell or a markdown reader would interpret.
     let is_plain = |c: char| c.is_ascii_alphanumeric() || " ._:/@+-".contains(c);
     let command = command.trim_end().chars().map(|c| if is_plain(c) { c } else { '?' }).collect();
     Some(Process { pid, command })
@@ -78,10 +78,11 @@ fn head(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// Whether `fdinfo` tells of a lock of a file that is named in `files`: `lock: 1: OFDLCK ADVISORY WRITE -1 fe:00:77 0 EOF`.
+/// Returns true if `fdinfo` lists a lock of one of `files`, as in `lock: 1: OFDLCK ADVISORY WRITE -1 fe:00:77
+/// 0 EOF`.
 fn has_locked(fdinfo: &str, files: &[String]) -> bool {
     fdinfo.lines().any(|line| match line.split_ascii_whitespace().collect::<Vec<_>>().as_slice() {
-        // A lease, which is in the way of opening; but no flock(2), which is in nobody's.
+        // A lease delays each open. An flock(2) lock blocks nothing, so it does not count.
         ["lock:", _, "OFDLCK" | "POSIX" | "LEASE", _, _, _, file, ..] => {
             files.iter().any(|name| name == file)
         }
@@ -112,7 +113,7 @@ mod tests {
         }
     }
 
-    /// Of a file that nobody has locked none is told, and numbers of devices have two digits or more.
+    /// A file without locks has no holder. Device numbers have at least two digits.
     #[test]
     fn names_are_the_kernels() {
         let file = tempfile::tempfile().unwrap();

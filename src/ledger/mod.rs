@@ -1,9 +1,9 @@
-//! The door to our files: settings and networks under the config dir, the ledger under the state dir, hints under the
-//! data dir, and what engines read under the CDI dir.
+//! Access to our files: settings and networks below the config dir, the ledger below the state dir, hints
+//! below the data dir, and the CDI file of engines below the CDI dir.
 //!
-//! `Store` reads; `Locked` is a `Store` with the lock, and writes. `record.rs`, `host_link.rs`, `quarantine.rs` and
-//! `event.rs` have what is in the files; `records.rs`, `leases.rs`, `host_links.rs`, `segment_hints.rs` and `events.rs`
-//! read and write them.
+//! `Store` reads. `Locked` is a `Store` with the lock, and writes. `record.rs`, `host_link.rs`,
+//! `quarantine.rs` and `event.rs` define the content of the files; `records.rs`, `leases.rs`,
+//! `host_links.rs`, `segment_hints.rs` and `events.rs` read and write them.
 
 mod affinity;
 pub(crate) mod bitmap;
@@ -53,22 +53,22 @@ pub(crate) use lock::Locked;
 use lock_file::Slot;
 pub(crate) use state_folder::Folder;
 
-/// No file of ours is larger.
+/// The maximum size of our files.
 const LIMIT: u64 = 4 * 1024 * 1024;
 
-/// What to do about a damaged file of the ledger.
-const REBUILD: &str = "`underlay gc` writes it anew from what the kernel tells";
+/// The hint for a damaged file of the ledger.
+const REBUILD: &str = "`underlay gc` rebuilds it from the kernel's state";
 
-/// What is written of all containers.
+/// The records of all containers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Records {
-    /// The records that can be read.
+    /// The readable records.
     pub sound: Vec<Record>,
-    /// The containers whose records cannot, with the kind of the error.
+    /// The containers with unreadable records, and the kind of the error.
     pub unknown: Vec<(ContainerId, Kind)>,
 }
 
-/// What every file of the ledger begins with.
+/// The common field of all files of the ledger.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
@@ -82,18 +82,18 @@ pub(crate) struct Store {
     data_dir: PathBuf,
     cdi_dir: PathBuf,
     lock: Mutex<Slot>,
-    /// Whether a version that locks the folder itself was waited for.
+    /// True after the wait for a version that locks the folder itself.
     has_waited: AtomicBool,
-    /// What the state folder was like when it was found, and found to be root's.
+    /// The state folder, once it was found to belong to root.
     folder: Mutex<Option<Folder>>,
-    /// Whose the data dir is, from when it was found.
+    /// The metadata of the data dir, once it was found.
     data_folder: OnceLock<Metadata>,
-    /// What this host is, from when that is first needed.
+    /// Key and machine id, once they were read.
     host: OnceLock<Host>,
 }
 
 impl Store {
-    /// The files below these folders, which need not exist.
+    /// Returns the store of these folders, which need not exist.
     pub(crate) fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf, cdi_dir: PathBuf) -> Self {
         Self {
             config_dir,
@@ -108,10 +108,7 @@ impl Store {
         }
     }
 
-    /// The operator's settings, or the defaults.
-    ///
-    /// # Errors
-    /// When the file is there and wrong.
+    /// Returns the operator's settings, or the defaults if there is no file.
     pub(crate) fn settings(&self) -> Result<Settings> {
         trust::check_folder(&self.config_dir)?;
         let path = self.settings_path();
@@ -121,15 +118,11 @@ impl Store {
         }
     }
 
-    /// Where the settings are.
     pub(crate) fn settings_path(&self) -> PathBuf {
         self.config_dir.join("underlay.json")
     }
 
-    /// The definition of the network `name`.
-    ///
-    /// # Errors
-    /// When there is none, or its file is wrong.
+    /// Returns the definition of the network `name`.
     pub(crate) fn network(&self, name: &NetworkName) -> Result<Network> {
         let path = self.network_path(name);
         trust::check_folder(&self.networks_dir())?;
@@ -139,26 +132,19 @@ impl Store {
         }
     }
 
-    /// Whether there is a definition of the network `name`.
-    ///
-    /// # Errors
-    /// When that cannot be told.
     pub(crate) fn has_network(&self, name: &NetworkName) -> Result<bool> {
         file::exists(&self.network_path(name))
     }
 
-    /// The names of all defined networks, in order. Files with other names are not ours.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
+    /// Returns the names of all defined networks, in order. Files with invalid names are not ours.
     pub(crate) fn network_names(&self) -> Result<Vec<NetworkName>> {
         names_in(&self.networks_dir())
     }
 
-    /// What the container `id` holds, if anything.
+    /// Returns the record of the container `id`, if there is one.
     ///
     /// # Errors
-    /// When its record cannot be made out: [`Kind::is_of_one_file`].
+    /// [`Kind::is_of_one_file`] if the record is unreadable.
     pub(crate) fn record(&self, id: &ContainerId) -> Result<Option<Record>> {
         let Some(record) = self.read_state::<Record>(&self.record_path(id))? else { return Ok(None) };
         if record.container != *id {
@@ -169,10 +155,7 @@ impl Store {
         Ok(Some(record))
     }
 
-    /// What all containers hold.
-    ///
-    /// # Errors
-    /// When a file or the folder cannot be read.
+    /// Returns the records of all containers.
     pub(crate) fn records(&self) -> Result<Records> {
         let mut records = Records::default();
         for id in names_in::<ContainerId>(&self.containers_dir())? {
@@ -188,12 +171,12 @@ impl Store {
         Ok(records)
     }
 
-    /// The folder of settings and networks, that of the ledger, and that of what is remembered.
+    /// Returns the config dir, the state dir and the data dir.
     pub(crate) fn dirs(&self) -> [&Path; 3] {
         [&self.config_dir, &self.state_dir, &self.data_dir]
     }
 
-    /// Whose the data dir is, if there is one; once it is found, it is not looked at again.
+    /// Returns the metadata of the data dir, if it exists. It is read only once.
     fn data_folder(&self) -> Result<Option<&Metadata>> {
         if let Some(metadata) = self.data_folder.get() {
             return Ok(Some(metadata));
@@ -228,7 +211,6 @@ impl Store {
         self.config_dir.join("networks")
     }
 
-    /// Where the definition of the network `name` is.
     pub(crate) fn network_path(&self, name: &NetworkName) -> PathBuf {
         self.networks_dir().join(format!("{name}.json"))
     }
@@ -237,13 +219,12 @@ impl Store {
         self.state_dir.join("containers")
     }
 
-    /// The record of the container `id`.
     pub(crate) fn record_path(&self, id: &ContainerId) -> PathBuf {
         self.containers_dir().join(format!("{id}.json"))
     }
 }
 
-/// The error for a network that is not there, with the `others` to choose from.
+/// Returns the error for a network that does not exist; `others` are existing ones.
 pub(crate) fn no_such_network(name: &NetworkName, others: &[NetworkName]) -> Error {
     let others: Vec<_> = others.iter().map(NetworkName::as_str).collect();
     Error::new(Kind::NotFound, format!("network {name} does not exist")).hint(match others.as_slice() {
@@ -252,7 +233,7 @@ pub(crate) fn no_such_network(name: &NetworkName, others: &[NetworkName]) -> Err
     })
 }
 
-/// The names of type `T` that have a `.json` file in `folder`, in order.
+/// Returns the valid names of `.json` files in `folder`, in order.
 fn names_in<T: TryFrom<String> + Ord>(folder: &Path) -> Result<Vec<T>> {
     let name = |file: &OsString| T::try_from(file.to_str()?.strip_suffix(".json")?.to_owned()).ok();
     let mut names: Vec<T> = file_names(folder)?.iter().filter_map(name).collect();
@@ -260,12 +241,13 @@ fn names_in<T: TryFrom<String> + Ord>(folder: &Path) -> Result<Vec<T>> {
     Ok(names)
 }
 
-/// What `folder` holds, in order; nothing if it does not exist.
+/// Returns the paths of all entries of `folder`, in order; none if it does not exist.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(file_names(folder)?.into_iter().map(|name| folder.join(name)).collect())
 }
 
-/// The names of what `folder` holds, in order. There may be very many: paths are compared part by part, names are not.
+/// Returns the names of all entries of `folder`, in order. There may be very many, and names compare faster
+/// than paths.
 fn file_names(folder: &Path) -> Result<Vec<OsString>> {
     let failed = |error: io::Error| Error::io("read", folder, &error);
     let entries = match fs::read_dir(folder) {
@@ -279,7 +261,7 @@ fn file_names(folder: &Path) -> Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// Writes a file of the ledger, in a folder that is made if need be.
+/// Writes a file of the ledger, and makes its folder if it is missing.
 fn write_state(path: &Path, value: &impl Serialize) -> Result<()> {
     file::replace(path, &to_json(value)?)
 }
@@ -287,7 +269,7 @@ fn write_state(path: &Path, value: &impl Serialize) -> Result<()> {
 pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::input(error.to_string()))?;
     text.push(b'\n');
-    // What could not be read again is not written.
+    // A file above the limit could not be read again.
     if text.len() as u64 > LIMIT {
         return Err(Error::input(format!(
             "{} bytes are too many for one file, {LIMIT} are possible",

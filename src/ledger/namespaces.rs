@@ -1,6 +1,6 @@
-//! Which containers are in a network namespace that others may join: `namespaces/DEVICE-INODE/ID`, a symbolic link to the
-//! record, so that nobody reads all records to find those of a pod. A namespace that the runtime makes for one container,
-//! and that no path leads to, is in none.
+//! Index of network namespaces that several containers can share: `namespaces/DEVICE-INODE/ID`, a symbolic
+//! link to the record. So the records of a pod are found without reading all records. A namespace that the
+//! runtime makes for one container, and that has no path, is not in the index.
 
 use std::fs;
 use std::io;
@@ -20,10 +20,7 @@ impl Store {
         self.state_dir.join("namespaces")
     }
 
-    /// Makes the folder that is the list of namespaces. Without it all records are read.
-    ///
-    /// # Errors
-    /// When it cannot be made.
+    /// Makes the folder of the index. Without it all records are read.
     pub(super) fn make_namespaces_dir(&self) -> Result<()> {
         file::make_subfolder(&self.namespaces_dir(), 0o700)
     }
@@ -32,27 +29,21 @@ impl Store {
         self.namespaces_dir().join(format!("{}-{}", netns.device, netns.inode))
     }
 
-    /// Where it is written that the container of `record` is in its namespace, if others may join it.
+    /// Returns the path of the container's link in the index, if others can join its namespace.
     pub(crate) fn namespace_link(&self, record: &Record) -> Option<PathBuf> {
         let netns = &record.holder.netns;
         netns.path.as_ref().map(|_| self.namespace_dir(netns).join(record.container.as_str()))
     }
 
-    /// Whether containers may share `netns`.
-    ///
-    /// # Errors
-    /// When that cannot be told.
+    /// Returns true if containers may share `netns`.
     pub(crate) fn is_shared(&self, netns: &Netns) -> Result<bool> {
-        // Without a list, all records tell.
+        // Without an index, only the records say.
         Ok(file::exists(&self.namespace_dir(netns))? || !file::exists(&self.namespaces_dir())?)
     }
 
-    /// The records of containers in `netns` that others may join, as far as they can be read.
-    ///
-    /// # Errors
-    /// When a folder cannot be read.
+    /// Returns the readable records of containers in the indexed namespace `netns`.
     pub(crate) fn records_in(&self, netns: &Netns) -> Result<Vec<Record>> {
-        // A version without the list has made the state folder.
+        // A version without the index has made the state folder.
         if !file::exists(&self.namespaces_dir())? {
             let mut records = self.records()?.sound;
             records.retain(|record| record.holder.netns.is(netns));
@@ -62,10 +53,7 @@ impl Store {
         self.records_of(netns, names.iter().filter_map(|name| name.to_str()?.parse().ok()))
     }
 
-    /// The records of those of `containers` that are in `netns`, as far as they can be read.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
+    /// Returns the readable records of those of `containers` that are in `netns`.
     pub(crate) fn records_of(
         &self,
         netns: &Netns,
@@ -75,7 +63,7 @@ impl Store {
         for id in containers {
             match self.record(&id) {
                 Ok(record) => records.extend(record.filter(|record| record.holder.netns.is(netns))),
-                // Whatever it says, it keeps no other container from starting here.
+                // An unreadable record must not keep another container from starting.
                 Err(error) if error.kind().is_of_one_file() => ::log::warn!("{error}"),
                 Err(error) => return Err(error),
             }
@@ -83,10 +71,7 @@ impl Store {
         Ok(records)
     }
 
-    /// The links of containers that have no record any more.
-    ///
-    /// # Errors
-    /// When a folder cannot be read.
+    /// Returns the index links of containers without a record.
     pub(super) fn stray_namespace_links(&self) -> Result<Vec<PathBuf>> {
         let mut stray = Vec::new();
         for folder in entries(&self.namespaces_dir())? {
@@ -101,10 +86,7 @@ impl Store {
 }
 
 impl Locked<'_> {
-    /// Makes the list of namespaces, where a version without it has made the state folder.
-    ///
-    /// # Errors
-    /// When that cannot be written.
+    /// Makes the index, if a version without it has made the state folder.
     pub(crate) fn index_namespaces(&self) -> Result<()> {
         if file::exists(&self.store.namespaces_dir())? {
             return Ok(());
@@ -113,10 +95,7 @@ impl Locked<'_> {
         self.store.records()?.sound.iter().try_for_each(|record| self.enter_namespace(record))
     }
 
-    /// Writes down in which namespace the container of `record` is, if others may join it.
-    ///
-    /// # Errors
-    /// When that cannot be written.
+    /// Adds the container of `record` to the index, if others can join its namespace.
     pub(super) fn enter_namespace(&self, record: &Record) -> Result<()> {
         let Some(link) = self.store.namespace_link(record) else { return Ok(()) };
         let target = lease_target(&record.container);
@@ -129,14 +108,11 @@ impl Locked<'_> {
         symlink(&target, &link).or_else(there).map_err(|error| Error::io("create", &link, &error))
     }
 
-    /// Forgets that the container of `record` is in its namespace.
-    ///
-    /// # Errors
-    /// When that cannot be removed.
+    /// Removes the container of `record` from the index.
     pub(super) fn leave_namespace(&self, record: &Record) -> Result<()> {
         let Some(link) = self.store.namespace_link(record) else { return Ok(()) };
         remove(&link)?;
-        // Others may be in it.
+        // The folder may not be empty: other containers are in the namespace.
         let _ = link.parent().map(fs::remove_dir);
         Ok(())
     }

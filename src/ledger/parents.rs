@@ -1,4 +1,4 @@
-//! The ledger's list of parents that underlay has made: `parents/NAME.json`.
+//! Records of parents that underlay has made: `parents/NAME.json`.
 
 use std::path::PathBuf;
 
@@ -9,26 +9,18 @@ use crate::net::name::IfName;
 use crate::net::parent::{MadeParent, ParentSpec};
 
 impl Store {
-    /// What is known of the parent `name`, if underlay has made it.
-    ///
-    /// # Errors
-    /// When its record is damaged.
+    /// Returns the record of the parent `name`, if underlay has made it.
     pub(crate) fn made_parent(&self, name: &IfName) -> Result<Option<MadeParent>> {
         self.read_state(&self.parent_path(name))
     }
 
-    /// The names of all parents that underlay has made.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
+    /// Returns the names of all parents that underlay has made.
     pub(crate) fn made_parents(&self) -> Result<Vec<IfName>> {
         names_in(&self.parents_dir())
     }
 
-    /// Whether a network, or a container whose record `counts`, needs the parent `name` or a link above it.
-    ///
-    /// # Errors
-    /// When definitions or records cannot be listed.
+    /// Returns true if a network, or a container whose record `counts`, needs the parent `name` or a link
+    /// above it.
     pub(crate) fn needs_parent(&self, name: &IfName, counts: impl Fn(&Record) -> bool) -> Result<bool> {
         for network in self.network_names()? {
             let needs = match self.network(&network) {
@@ -38,7 +30,7 @@ impl Store {
                         || base.is_some_and(|base| self.stands_on(&base, name))
                 }
                 Err(error) if error.kind() == Kind::NotFound => false,
-                // A definition that is wrong, or cannot be read for now, may mean it.
+                // An invalid or unreadable definition may refer to the parent.
                 Err(error) => {
                     ::log::warn!("{error}");
                     true
@@ -49,7 +41,7 @@ impl Store {
             }
         }
         let records = self.records()?;
-        // Who knows what they need?
+        // An unreadable record may refer to the parent: keep it.
         if !records.unknown.is_empty() {
             return Ok(true);
         }
@@ -57,24 +49,24 @@ impl Store {
         Ok(counted.flat_map(|record| record.attachments()).any(|a| self.stands_on(&a.parent, name)))
     }
 
-    /// Whether `parent` is the link `base`, or a VLAN above it.
+    /// Returns true if `parent` is the link `base`, or a VLAN above it.
     fn stands_on(&self, parent: &IfName, base: &IfName) -> bool {
         self.below(parent).any(|link| link == *base)
     }
 
-    /// How many links there are below the parent `name`, as far as is known.
+    /// Returns the number of links in the stack of the parent `name`, as far as it is known.
     pub(crate) fn height(&self, name: &IfName) -> usize {
         self.below(name).count()
     }
 
-    /// The parent `name` and what it stands on: as it was made, else as its name says.
+    /// Returns the parent `name` and the links below it: by its record, else by its name.
     fn below(&self, name: &IfName) -> impl Iterator<Item = IfName> {
         let base = |name: &IfName| {
             let made = self.made_parent(name).ok().flatten().map(|parent| parent.recipe);
             let recipe = made.or_else(|| ParentSpec::of_name(name).ok().flatten())?;
             recipe.base().cloned()
         };
-        // The kernel stacks no more than eight (MAX_NEST_DEV), whatever a damaged file says.
+        // The kernel stacks eight links at most (MAX_NEST_DEV), whatever a damaged file says.
         std::iter::successors(Some(name.clone()), base).take(8)
     }
 
@@ -82,25 +74,16 @@ impl Store {
         self.state_dir.join("parents")
     }
 
-    /// Where the parent `name` is written down.
     pub(crate) fn parent_path(&self, name: &IfName) -> PathBuf {
         self.parents_dir().join(format!("{name}.json"))
     }
 }
 
 impl Locked<'_> {
-    /// Writes down a parent that is about to be made, or is.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub(crate) fn write_parent(&self, parent: &MadeParent) -> Result<()> {
         write_state(&self.store.parent_path(&parent.name), parent)
     }
 
-    /// Forgets a parent that is gone, or somebody else's.
-    ///
-    /// # Errors
-    /// When its record cannot be removed.
     pub(crate) fn forget_parent(&self, name: &IfName) -> Result<()> {
         remove(&self.store.parent_path(name))
     }

@@ -1,4 +1,5 @@
-//! Addresses that somebody else was seen to have: set aside for a while, in the ledger's hints on their segment.
+//! Quarantine: addresses that another host answered for are not allocated for a while. It is part of the
+//! hints of a segment.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,61 +8,60 @@ use serde::{Deserialize, Serialize};
 
 use crate::net::mac::MacAddr;
 
-/// How long an address is set aside, in seconds: as long as dnsmasq does after a DHCPDECLINE.
+/// How long a quarantine lasts, in seconds: as long as in dnsmasq after a DHCPDECLINE.
 pub(crate) const PERIOD: u64 = 600;
-/// How long nobody asks again whether an address that is set aside is free by now, in seconds, however few there are.
+/// How long no container tries a quarantined address again, in seconds, even if no other address is left.
 pub(crate) const PAUSE: u64 = 5;
-/// How long the link of a container that is gone may still answer, in seconds: the kernel takes its namespace apart when
-/// it comes to it.
-pub(crate) const GHOST: u64 = 10;
-/// No segment has more of either: of more, the oldest are forgotten.
+/// How long the link of a dead container may still answer, in seconds: the kernel deletes its namespace
+/// asynchronously.
+pub(crate) const RELEASED: u64 = 10;
+/// The most entries of each kind on a segment.
 const MOST: usize = 256;
 
-/// An address of a container's attachment that somebody else has.
+/// An address of an attachment that another host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Conflict {
-    /// Which of the attachments.
+    /// The index of the attachment.
     pub attachment: usize,
-    /// The address.
     pub address: IpAddr,
-    /// Whose it is.
+    /// The MAC address of the other host.
     pub mac: MacAddr,
 }
 
-/// Why an address is not handed out for a while.
+/// The quarantine of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Quarantined {
-    /// Who has it.
+    /// The MAC address of the other host.
     pub mac: MacAddr,
-    /// Until when, in seconds since 1970.
+    /// The end, in seconds since 1970.
     pub until: u64,
 }
 
-/// What is known of a segment's addresses besides the leases. Times are in seconds since 1970.
+/// Hints on the addresses of a segment. Times are in seconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Hints {
-    /// Addresses that others were seen to have.
+    /// Addresses that other hosts answered for.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub quarantine: BTreeMap<IpAddr, Quarantined>,
-    /// The MAC addresses of links whose containers are gone, and until when they may still answer.
+    /// MAC addresses of recently released links, and until when these may still answer.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub departed: BTreeMap<MacAddr, u64>,
 }
 
-/// Whether `until` is still to come; after a clock that was set back nothing lasts longer than it was meant to.
+/// Returns true if `until` is in the future, but no more than `period`: the clock may have been set back.
 fn lasts(until: u64, period: u64, now: u64) -> bool {
     (now..=now.saturating_add(period)).contains(&until)
 }
 
 impl Quarantined {
-    /// Whether the address is set aside at `now`.
+    /// Returns true if the quarantine lasts at `now`.
     pub(crate) fn lasts(&self, now: u64) -> bool {
         lasts(self.until, PERIOD, now)
     }
 }
 
-/// How many of the addresses that are set aside each host was seen to have.
+/// Returns the number of quarantined addresses by host.
 pub(crate) fn by_host<'a>(all: impl IntoIterator<Item = &'a Quarantined>) -> BTreeMap<MacAddr, usize> {
     let mut hosts = BTreeMap::new();
     for entry in all {
@@ -70,7 +70,7 @@ pub(crate) fn by_host<'a>(all: impl IntoIterator<Item = &'a Quarantined>) -> BTr
     hosts
 }
 
-/// The hosts of [`by_host`] in words, the one with most first, and no more than three.
+/// Returns the hosts of [`by_host`] as text: the three with most addresses, and the sum of the others.
 pub(crate) fn in_words(hosts: &BTreeMap<MacAddr, usize>) -> String {
     const NAMED: usize = 3;
     let mut hosts: Vec<_> = hosts.iter().collect();
@@ -83,12 +83,12 @@ pub(crate) fn in_words(hosts: &BTreeMap<MacAddr, usize>) -> String {
 }
 
 impl Hints {
-    /// Whether `address` may be picked at `now`.
+    /// Returns true if `address` may be allocated at `now`.
     pub(crate) fn allow(&self, address: IpAddr, now: u64) -> bool {
         self.quarantine.get(&address).is_none_or(|quarantined| !quarantined.lasts(now))
     }
 
-    /// Sets aside the address of `conflict`.
+    /// Quarantines the address of `conflict`.
     pub(crate) fn set_aside(&mut self, conflict: &Conflict, now: u64) {
         self.expire(now);
         let until = now.saturating_add(PERIOD);
@@ -100,7 +100,7 @@ impl Hints {
         }
     }
 
-    /// The addresses that are set aside, for long enough to be asked for again: the oldest first.
+    /// Returns the quarantined addresses that may be tried again, oldest first.
     pub(crate) fn by_age(&self, now: u64) -> Vec<IpAddr> {
         let is_due = |entry: &Quarantined| entry.lasts(now) && entry.until + PAUSE <= now + PERIOD;
         let mut due: Vec<_> = self.quarantine.iter().filter(|(_, entry)| is_due(entry)).collect();
@@ -108,27 +108,27 @@ impl Hints {
         due.into_iter().map(|(&address, _)| address).collect()
     }
 
-    /// Forgets who was seen to have addresses, and returns these.
+    /// Ends all quarantines, and returns their addresses.
     pub(crate) fn lift(&mut self) -> Vec<IpAddr> {
         std::mem::take(&mut self.quarantine).into_keys().collect()
     }
 
-    /// Notes that the container whose link had `mac` is gone.
-    pub(crate) fn depart(&mut self, mac: MacAddr, now: u64) {
+    /// Notes that the link with `mac` was released.
+    pub(crate) fn note_released(&mut self, mac: MacAddr, now: u64) {
         self.expire(now);
         if self.departed.len() < MOST {
-            self.departed.insert(mac, now.saturating_add(GHOST));
+            self.departed.insert(mac, now.saturating_add(RELEASED));
         }
     }
 
-    /// Whether `mac` is that of a container's link that may still be there although the container is gone.
-    pub(crate) fn is_ghost(&self, mac: MacAddr, now: u64) -> bool {
-        self.departed.get(&mac).is_some_and(|&until| lasts(until, GHOST, now))
+    /// Returns true if `mac` is that of a recently released link, which may still exist.
+    pub(crate) fn is_recently_released(&self, mac: MacAddr, now: u64) -> bool {
+        self.departed.get(&mac).is_some_and(|&until| lasts(until, RELEASED, now))
     }
 
-    /// Forgets what is over, and returns the addresses that are free again.
+    /// Removes expired entries, and returns the addresses whose quarantine is over.
     pub(crate) fn expire(&mut self, now: u64) -> Vec<IpAddr> {
-        self.departed.retain(|_, until| lasts(*until, GHOST, now));
+        self.departed.retain(|_, until| lasts(*until, RELEASED, now));
         let over = self.quarantine.iter().filter(|(_, quarantined)| !quarantined.lasts(now));
         let over: Vec<_> = over.map(|(&address, _)| address).collect();
         self.quarantine.retain(|address, _| !over.contains(address));
@@ -199,17 +199,20 @@ mod tests {
         (0..300).for_each(|number| hints.set_aside(&conflict(number), 1000 + u64::from(number)));
         assert_eq!(hints.quarantine.len(), MOST);
         assert!(hints.allow(conflict(43).address, 1300) && !hints.allow(conflict(44).address, 1300));
-        (0..300).for_each(|_| hints.depart(MAC, 1300));
+        (0..300).for_each(|_| hints.note_released(MAC, 1300));
         assert_eq!(hints.departed.len(), 1);
     }
 
     #[test]
-    fn ghosts() {
+    fn recently_released() {
         let mut hints = Hints::default();
-        hints.depart(MAC, 1000);
-        assert!(hints.is_ghost(MAC, 1000 + GHOST) && !hints.is_ghost(MAC, 1001 + GHOST));
-        assert!(!hints.is_ghost(MacAddr::from_bytes([2; 6]), 1000));
-        hints.depart(MacAddr::from_bytes([2; 6]), 1001 + GHOST);
+        hints.note_released(MAC, 1000);
+        assert!(
+            hints.is_recently_released(MAC, 1000 + RELEASED)
+                && !hints.is_recently_released(MAC, 1001 + RELEASED)
+        );
+        assert!(!hints.is_recently_released(MacAddr::from_bytes([2; 6]), 1000));
+        hints.note_released(MacAddr::from_bytes([2; 6]), 1001 + RELEASED);
         assert_eq!(hints.departed.len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The ledger's records: what a container holds, and by what it is known.
+//! Records: what a container holds, and the process and namespace that identify it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,15 +22,14 @@ use crate::net::route::{Route, Table};
 /// The version of the records that this program writes. It reads all that are not newer.
 pub(crate) const VERSION: u32 = 2;
 
-/// What one container has: `containers/ID.json`.
+/// The record of a container: `containers/ID.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub(crate) struct Record {
-    /// The container.
     pub container: ContainerId,
     /// The identity under which the container gets the same addresses again, if not its id.
     pub identity: Option<Identity>,
-    /// The process that shows whether the container lives.
+    /// The process that shows whether the container is alive.
     pub holder: Holder,
     /// The links that the container uses.
     pub links: Links,
@@ -45,16 +44,16 @@ pub(crate) enum Links {
     SharedWith(ContainerId),
 }
 
-/// The links of a container, and what is leased for them.
+/// The container's own links, and what is leased for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Own {
     /// How far the attach has come.
     pub state: State,
-    /// The container and process that the marks of the links name, if they were made for another container of the
-    /// namespace, which has ended.
+    /// The container and process that the marks of the links name, if they were made for another container of
+    /// the namespace, which has ended.
     pub made_for: Option<MadeFor>,
-    /// True if the record was lost and is written from the marks of the links. The container may have changed its links
-    /// since, so such a record is not remembered.
+    /// True if the record was rebuilt from the marks of the links. The container may have changed its links
+    /// before, so such a record is not saved as affinity.
     pub rebuilt: bool,
     /// The number by which the host knows the namespace of the links. While the record is pending, it may not be that
     /// namespace's number.
@@ -76,7 +75,6 @@ pub(crate) struct Nsid {
 /// The container and the process that a link was made for: its mark names both.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct MadeFor {
-    /// The container.
     pub container: ContainerId,
     /// Its first process.
     pub pid: i32,
@@ -85,14 +83,14 @@ pub(crate) struct MadeFor {
 }
 
 impl MadeFor {
-    /// What `mark` says.
+    /// Returns the container and process of `mark`.
     pub(crate) fn of(mark: &Mark) -> Self {
         Self { container: mark.container.clone(), pid: mark.pid, start_time: mark.start_time }
     }
 }
 
-/// The file of a record. Version 1 wrote `marked_as`, which names no container, and wrote `state` and an empty list of
-/// attachments beside `shares`.
+/// The file of a record. Version 1 wrote `marked_as`, which names no container, and wrote `state` and an
+/// empty list of attachments beside `shares`.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u32,
@@ -166,20 +164,21 @@ impl From<Record> for Stored {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
-    /// Addresses are held; links may or may not exist.
+    /// Addresses are leased; links may or may not exist.
     Pending,
-    /// Everything is in place.
+    /// Complete.
     Attached,
 }
 
-/// The process and network namespace a container is known by.
+/// The process and network namespace that identify a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Holder {
-    /// Its first process, as the runtime's namespace counts.
+    /// The pid of its first process in the pid namespace of the runtime.
     pub pid: i32,
-    /// When that process started, in clock ticks since boot (proc_pid_stat(5), field 22): a reused pid differs.
+    /// The start time of that process, in clock ticks since boot (proc_pid_stat(5), field 22). It tells a
+    /// reused pid apart.
     pub start_time: u64,
-    /// Inode of the pid namespace in which it has that pid: in another it has another, or none.
+    /// The inode of that pid namespace: in another one the process has another pid, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid_namespace: Option<u64>,
     /// Its network namespace.
@@ -189,19 +188,17 @@ pub(crate) struct Holder {
 /// One link of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attached {
-    /// The network it belongs to.
     pub network: NetworkName,
-    /// What it is.
     pub driver: Driver,
     /// The parent's name when it was made.
     pub parent: IfName,
     /// The parent's ifindex when it was made.
     pub parent_index: u32,
-    /// The link whose ifindex names the layer-2 segment: nearly always the parent.
+    /// The ifindex that names the layer-2 segment: nearly always that of the parent.
     pub segment: u32,
     /// Its name in the container.
     pub ifname: IfName,
-    /// Its number in the container, once it exists.
+    /// Its ifindex in the container, once it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifindex: Option<u32>,
     /// Its MAC address: its own, or the parent's, once it exists.
@@ -213,72 +210,72 @@ pub(crate) struct Attached {
     /// Its limit for unqueued broadcasts, if not the kernel's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bclim: Option<i32>,
-    /// What it has been given besides.
+    /// Its other options.
     #[serde(flatten)]
     pub tuning: LinkOptions,
     /// The host's link of the network, by which the host is to have a route to each of its addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_link: Option<IfName>,
-    /// How its addresses are probed for before it gets them, if they are.
+    /// The conflict detection of its addresses, if it is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detection: Option<Detection>,
-    /// How often its addresses are announced.
+    /// The number of announcements of its addresses.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub announcements: u32,
-    /// What it takes from router advertisements, if it has IPv6.
+    /// What it accepts from router advertisements, if it has IPv6.
     #[serde(default, skip_serializing_if = "Advertised::is_nothing")]
     pub advertised: Advertised,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
     /// Its routes besides those the addresses make.
     pub routes: Vec<Route>,
-    /// The routes of its own, if there are any.
+    /// Its own routing table, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<Table>,
 }
 
-/// What is known of a layer-2 segment: `segments/IFINDEX/segment.json`.
+/// The state of a layer-2 segment: `segments/IFINDEX/segment.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Segment {
     /// The format; [`VERSION`].
     pub version: u32,
     /// The name of the parent when last used.
     pub parent: IfName,
-    /// The mode and flag its ipvlan links had last: the kernel keeps one for all of them.
+    /// The last mode and flag of its ipvlan links: the kernel has one for all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipvlan: Option<(IpvlanMode, IpvlanFlag)>,
-    /// The address handed out last, by pool.
+    /// The last allocated address, by pool.
     pub cursors: BTreeMap<String, IpAddr>,
-    /// Addresses set aside, and links that may still answer.
+    /// Quarantined addresses, and recently released links.
     #[serde(flatten)]
     pub hints: Hints,
 }
 
 impl Attached {
-    /// Whether its link has IPv6.
+    /// Returns true if its link has IPv6.
     pub(crate) fn has_ipv6(&self) -> bool {
         self.advertised.slaac.is_some() || self.addresses.iter().any(|net| net.addr().is_ipv6())
     }
 
-    /// Takes away what it has of routes.
+    /// Removes its routes, also those from router advertisements.
     pub(crate) fn clear_routes(&mut self) {
         self.routes.clear();
         self.advertised.default_route = false;
     }
 
-    /// Its MAC address, if nobody else on the segment may have it.
+    /// Returns its MAC address, if it must be unique on the segment.
     pub(crate) fn own_mac(&self) -> Option<MacAddr> {
         self.mac.filter(|_| self.driver.has_own_mac())
     }
 
-    /// All that is leased for it.
+    /// Returns the keys of its leases.
     pub(crate) fn claims(&self) -> impl Iterator<Item = LeaseKey> {
         self.addresses.iter().map(|net| net.addr().into()).chain(self.own_mac().map(LeaseKey::from))
     }
 }
 
 impl Record {
-    /// The container's own links, if it shares those of no other.
+    /// Returns the container's own links, unless it uses those of another one.
     pub(crate) fn own(&self) -> Option<&Own> {
         match &self.links {
             Links::Own(own) => Some(own),
@@ -286,7 +283,7 @@ impl Record {
         }
     }
 
-    /// The container whose links this one uses, if they are not its own.
+    /// Returns the container whose links this one uses, if they are not its own.
     pub(crate) fn shared_with(&self) -> Option<&ContainerId> {
         match &self.links {
             Links::Own(_) => None,
@@ -294,12 +291,11 @@ impl Record {
         }
     }
 
-    /// What is held for the container. Nothing is held for one that uses the links of another.
+    /// Returns the container's own attachments; none if it uses the links of another container.
     pub(crate) fn attachments(&self) -> &[Attached] {
         self.own().map_or(&[], |own| &own.attachments)
     }
 
-    /// The same, to be changed.
     pub(crate) fn attachments_mut(&mut self) -> &mut [Attached] {
         match &mut self.links {
             Links::Own(own) => &mut own.attachments,
@@ -307,7 +303,7 @@ impl Record {
         }
     }
 
-    /// The same, as that of a container whose links may be missing.
+    /// Returns the record as pending: its links may be missing.
     pub(crate) fn pending(&self) -> Self {
         let mut pending = self.clone();
         if let Links::Own(own) = &mut pending.links {
@@ -327,27 +323,27 @@ impl Record {
         (nsid.host == host).then_some(nsid.id)
     }
 
-    /// Returns true if the record was lost, and is written from the marks of links.
+    /// Returns true if the record was rebuilt from the marks of links.
     pub(crate) fn is_rebuilt(&self) -> bool {
         self.own().is_some_and(|own| own.rebuilt)
     }
 
-    /// The identity under which the container gets the same addresses again.
+    /// Returns the identity under which the container gets the same addresses again.
     pub(crate) fn identity(&self) -> Identity {
         self.identity.clone().unwrap_or_else(|| Identity::from(&self.container))
     }
 
-    /// Whether this container holds `claim` on `segment`.
+    /// Returns true if this container holds `claim` on `segment`.
     pub(crate) fn holds(&self, segment: u32, claim: LeaseKey) -> bool {
         self.attachments().iter().any(|a| a.segment == segment && a.claims().any(|held| held == claim))
     }
 
-    /// Whether addresses of this container are probed for.
+    /// Returns true if an attachment has conflict detection.
     pub(crate) fn is_probed(&self) -> bool {
         self.attachments().iter().any(|attached| attached.detection.is_some())
     }
 
-    /// The container and process that the marks of its links name.
+    /// Returns the container and process that the marks of its links name.
     pub(crate) fn made_for(&self) -> MadeFor {
         let own = || MadeFor {
             container: self.container.clone(),
@@ -357,7 +353,7 @@ impl Record {
         self.own().and_then(|own| own.made_for.clone()).unwrap_or_else(own)
     }
 
-    /// Each attachment with the mark of its link.
+    /// Returns each attachment with the mark of its link.
     pub(crate) fn marked(&self) -> impl DoubleEndedIterator<Item = (Mark, &Attached)> + ExactSizeIterator {
         let MadeFor { container, pid, start_time } = self.made_for();
         self.attachments().iter().enumerate().map(move |(index, attached)| {
@@ -368,7 +364,7 @@ impl Record {
 }
 
 impl Segment {
-    /// A segment nothing is known of yet.
+    /// Returns the state of a new segment.
     pub(crate) fn new(parent: IfName) -> Self {
         Self { version: VERSION, parent, ipvlan: None, cursors: BTreeMap::new(), hints: Hints::default() }
     }

@@ -1,8 +1,9 @@
-//! The ledger: who holds which address and MAC address.
+//! Records and leases: which container holds which address and MAC address.
 //!
-//! A container's record is `containers/ID.json`. A lease is a symbolic link `segments/IFINDEX/CLAIM` to the record of
-//! the container that holds the address or MAC address: made in one system call that fails if it is held, never half
-//! written, and reading it shows its holder's record. So the cost of a lease does not depend on how many there are.
+//! A container's record is `containers/ID.json`. A lease is a symbolic link `segments/IFINDEX/CLAIM` to the
+//! record of the container that holds the address or MAC address. One system call makes it, and fails if it
+//! exists, so a lease is never half written. Its target is the record of the holder. So the cost of a lease
+//! does not depend on the number of leases.
 
 use std::path::PathBuf;
 
@@ -20,12 +21,11 @@ impl Store {
         self.state_dir.join("segments").join(segment.to_string())
     }
 
-    /// The lease of `claim` on `segment`.
     pub(crate) fn lease_path(&self, segment: u32, claim: LeaseKey) -> PathBuf {
         self.segment_dir(segment).join(claim.to_string())
     }
 
-    /// The files of the ledger that are `record` and its leases.
+    /// Returns the paths of `record` and its leases.
     pub(crate) fn paths_of(&self, record: &Record) -> Vec<PathBuf> {
         let leases = record
             .attachments()
@@ -36,12 +36,9 @@ impl Store {
 }
 
 impl Locked<'_> {
-    /// Writes the record of a container.
-    ///
-    /// # Errors
-    /// The old record, if any, stays.
+    /// Writes the record of a container. After an error the old record, if any, is unchanged.
     pub(crate) fn write(&self, record: &Record) -> Result<()> {
-        // Before the record: what fails leaves none.
+        // Before the record, so that a failure leaves no record without an index link.
         self.enter_namespace(record)?;
         let path = self.store.record_path(&record.container);
         let written = write_state(&path, record);
@@ -51,11 +48,9 @@ impl Locked<'_> {
         written
     }
 
-    /// Has the container of `to` hold what that of `from` held: record, leases, those of `others` that share it, and the
-    /// record of `from` last. What a kill leaves is finished by the next call: until then, both records list what is leased.
-    ///
-    /// # Errors
-    /// The record of `from` stays.
+    /// Transfers links and leases from one container to another: writes the record `to`, the leases, and the
+    /// records of `others` that share the links, and then removes the record `from`. A killed or failed
+    /// transfer is finished by the next call; until then, both records list the leases.
     pub(crate) fn transfer(&self, from: &Record, to: &Record, others: &[Record]) -> Result<()> {
         self.write(to)?;
         for attached in to.attachments() {
@@ -99,7 +94,7 @@ impl Locked<'_> {
             self.free(attached.segment, &addresses);
         }
         if may_answer {
-            self.depart(record);
+            self.note_released(record);
         }
         self.leave_namespace(record)?;
         remove(&self.store.record_path(&record.container)).map(|()| None)
@@ -108,7 +103,7 @@ impl Locked<'_> {
     /// Writes the definition of a new network.
     ///
     /// # Errors
-    /// [`Kind::Taken`] when there is one of that name.
+    /// [`Kind::Taken`] if there is one of that name.
     pub(crate) fn create_network(&self, network: &Network) -> Result<()> {
         let path = self.store.network_path(&network.name);
         if let Some(folder) = path.parent() {
@@ -121,10 +116,6 @@ impl Locked<'_> {
             .hint(format!("see it with `underlay network inspect {}`", network.name)))
     }
 
-    /// Removes the definition of a network.
-    ///
-    /// # Errors
-    /// When it cannot be removed.
     pub(crate) fn remove_network(&self, name: &NetworkName) -> Result<()> {
         remove(&self.store.network_path(name))
     }

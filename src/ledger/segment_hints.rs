@@ -1,5 +1,5 @@
-//! The ledger's hints on a segment: addresses set aside because somebody else has them, and links that may still answer
-//! although their containers are gone. They may be lost without harm.
+//! Hints on a segment: quarantined addresses, and recently released links, which may still answer. Losing
+//! them does no harm.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -26,10 +26,10 @@ impl Store {
         self.read_state(&self.segment_path(segment))
     }
 
-    /// The addresses of `segment` that are set aside now.
+    /// Returns the quarantined addresses of `segment`.
     pub(crate) fn quarantined(&self, segment: u32) -> Vec<(IpAddr, Quarantined)> {
         let now = now();
-        // What is damaged is told of elsewhere.
+        // A damaged file is reported elsewhere.
         let known = self.segment(segment).ok().flatten();
         let all = known.map(|known| known.hints.quarantine).unwrap_or_default();
         all.into_iter().filter(|(_, quarantined)| quarantined.lasts(now)).collect()
@@ -41,33 +41,30 @@ impl Locked<'_> {
         file::replace(&self.store.segment_path(number), &to_json(segment)?)
     }
 
-    /// Sets the address of `conflict` aside.
-    ///
-    /// # Errors
-    /// When that cannot be written.
+    /// Quarantines the address of `conflict`.
     pub(crate) fn set_aside(&self, number: u32, conflict: &Conflict) -> Result<()> {
         let Some(mut segment) = self.store.segment(number).ok().flatten() else { return Ok(()) };
         segment.hints.set_aside(conflict, now());
         self.write_segment(number, &segment)
     }
 
-    /// Whether the link of a container of ours that is gone may have caused `conflict` on `segment`: the kernel may
-    /// still be taking it apart.
-    pub(crate) fn is_ghost(&self, segment: u32, conflict: &Conflict) -> bool {
+    /// Returns true if a recently released link of ours may have caused `conflict` on `segment`: the kernel
+    /// may still be deleting it.
+    pub(crate) fn is_recently_released(&self, segment: u32, conflict: &Conflict) -> bool {
         let known = self.store.segment(segment).ok().flatten();
-        known.is_some_and(|known| known.hints.is_ghost(conflict.mac, now()))
+        known.is_some_and(|known| known.hints.is_recently_released(conflict.mac, now()))
     }
 
-    /// Notes that the links of `record` are on their way out, where somebody may ask for their addresses. Only a hint:
-    /// it may fail.
-    pub(crate) fn depart(&self, record: &Record) {
+    /// Notes that the links of `record` with conflict detection are released. It is only a hint, so a failure
+    /// is logged.
+    pub(crate) fn note_released(&self, record: &Record) {
         for attached in record.attachments().iter().filter(|attached| attached.detection.is_some()) {
             let Some(mac) = attached.mac.filter(|_| attached.driver.kind() == Driver::Macvlan) else {
                 continue;
             };
             let noted = self.store.segment(attached.segment).and_then(|known| {
                 let Some(mut known) = known else { return Ok(()) };
-                known.hints.depart(mac, now());
+                known.hints.note_released(mac, now());
                 self.write_segment(attached.segment, &known)
             });
             if let Err(error) = noted {
@@ -76,11 +73,8 @@ impl Locked<'_> {
         }
     }
 
-    /// Forgets the addresses whose quarantine is over, or, if it is to be `lifted`, all that are set aside; with `dry_run`
-    /// it only tells. Returns them with their segments.
-    ///
-    /// # Errors
-    /// When the hints cannot be written.
+    /// Ends the expired quarantines, or all of them if `lifted`. Returns their addresses with the segments. A
+    /// `dry_run` changes nothing.
     pub(crate) fn expire(&self, lifted: bool, dry_run: bool) -> Result<Vec<(u32, IpAddr)>> {
         let mut over = Vec::new();
         for number in self.store.segments()? {

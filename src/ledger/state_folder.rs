@@ -1,4 +1,4 @@
-//! The state folder: found, made, and known to be in place of one that is lost.
+//! The state folder: it is found or made, and a lost one is detected.
 
 use std::fs;
 use std::io;
@@ -11,18 +11,18 @@ use crate::error::{Error, Result};
 use crate::fs::file;
 use crate::fs::trust;
 
-/// What a state folder has.
+/// How complete the records of a state folder are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Folder {
     /// The records of all containers since the boot.
     Whole,
-    /// Those that were found after it was lost, and perhaps not all.
+    /// The records that a repair has found after a loss, perhaps not all.
     InDoubt,
-    /// Nothing of one that is lost, in whose place it was made: nobody has looked for it yet.
+    /// No records: the folder was made in place of a lost one, and no repair has run yet.
     Lost,
 }
 
-/// The mode of a state folder, and the bits that tell what it has: they come with the folder itself, and cost no look.
+/// The mode of a state folder. Its upper bits are the [`Folder`], so that one stat(2) is enough.
 const MODE: u32 = 0o700;
 /// `S_ISVTX`: [`Folder::Lost`].
 const LOST: u32 = 0o1000;
@@ -46,12 +46,12 @@ impl Folder {
         }
     }
 
-    /// What it has after somebody has looked for all containers: whether one was missing (`lost`), whether all that was
-    /// found is written (`written`), and whether that is all there is (`all_found`).
+    /// Returns the state after a repair: `lost` if a container was missing, `written` if all that was found
+    /// was written, and `all_found` if no container can have been missed.
     pub(crate) fn recovered(self, lost: bool, written: bool, all_found: bool) -> Self {
         match (self, written, all_found) {
             (_, true, true) => Self::Whole,
-            // The next attach tries once more.
+            // The next attach repairs again.
             (_, false, _) if lost => Self::Lost,
             (Self::Whole, _, _) if !lost => Self::Whole,
             (Self::Lost, false, _) => Self::Lost,
@@ -61,10 +61,7 @@ impl Folder {
 }
 
 impl Locked<'_> {
-    /// Notes what the state folder has now.
-    ///
-    /// # Errors
-    /// When its mode cannot be changed.
+    /// Writes the state of the folder.
     pub(crate) fn note(&self, folder: Folder) -> Result<()> {
         let path = &self.store.state_dir;
         if self.store.folder()? == Some(folder) {
@@ -78,13 +75,9 @@ impl Locked<'_> {
 }
 
 impl Store {
-    /// Makes the folder.
-    ///
-    /// # Errors
-    /// When it cannot be made, or others than root can write to it.
     pub(crate) fn make_folder(&self) -> Result<()> {
         let made = self.made_path();
-        // Before the folder: a kill in between costs a look around, and no loss that nobody sees.
+        // Before the folder: a kill in between costs a needless repair, but hides no loss.
         let folder = match file::make(&made, 0o600) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Folder::Lost,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -98,11 +91,12 @@ impl Store {
         file::make_subfolder(&self.state_dir, folder.mode())?;
         *self.known_folder() = None;
         self.folder()?;
-        // There are no records that it would lack.
+        // There are no records yet, so the index is complete.
         self.make_namespaces_dir()
     }
 
-    /// What the state folder has, which is root's alone; once it is found, it is not looked for again.
+    /// Returns the state of the folder, if it exists, or an error if it is not root's alone. It is read only
+    /// once.
     pub(crate) fn folder(&self) -> Result<Option<Folder>> {
         let path = &self.state_dir;
         let mut known = self.known_folder();
@@ -124,11 +118,7 @@ impl Store {
         self.folder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the state folder was there since the last boot and is gone, with containers that may live, and nobody has
-    /// looked for them yet.
-    ///
-    /// # Errors
-    /// When that cannot be told.
+    /// Returns true if the state folder was lost since the boot, and no repair has run yet.
     pub(crate) fn is_lost(&self) -> Result<bool> {
         match self.folder()? {
             Some(folder) => Ok(folder == Folder::Lost),
@@ -136,15 +126,14 @@ impl Store {
         }
     }
 
-    /// Whether there may be containers that the ledger does not know: what they may need on the host stays.
-    ///
-    /// # Errors
-    /// When that cannot be told.
+    /// Returns true if there may be containers that the ledger does not know: parents and host links they may
+    /// need stay.
     pub(crate) fn is_in_doubt(&self) -> Result<bool> {
         Ok(self.folder()?.is_some_and(|folder| folder != Folder::Whole))
     }
 
-    /// Beside the state folder, an empty file that tells that it was made: on the same tmpfs, so a boot forgets both.
+    /// Returns the path of an empty file beside the state folder, which shows that the folder was made. Both
+    /// are on the same tmpfs, so a boot removes both.
     fn made_path(&self) -> PathBuf {
         let mut name = self.state_dir.clone().into_os_string();
         name.push(".made");
@@ -160,7 +149,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// A folder in place of one that is gone is known for that until somebody has looked for what it had.
+    /// A folder made in place of a lost one is known as such until a repair has run.
     #[test]
     fn lost_until_it_is_recovered() {
         let folder = tempfile::tempdir().unwrap();
@@ -184,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_look_around_comes_to() {
+    fn state_after_a_repair() {
         use Folder::{InDoubt, Lost, Whole};
         for (before, lost, written, all_found, after) in [
             (Whole, false, true, true, Whole),

@@ -1,5 +1,5 @@
-//! The story of a memory: what an identity had is looked up when it comes again, and written down when it is attached
-//! and when it stops. Whatever goes wrong with that, containers start and stop all the same.
+//! Affinity: the previous addresses of an identity are loaded when it comes again, and saved when it is
+//! attached and when it stops. Containers start and stop also if that fails.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,19 +12,20 @@ use crate::ledger::record::Record;
 use crate::net::lease_key::LeaseKey;
 use crate::net::name::{ContainerId, Identity, NetworkName};
 
-/// What is remembered of an identity.
+/// The previous assignments of an identity.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Memory {
-    /// Where it is written, if it can be.
+pub(crate) struct Affinity {
+    /// The file of the hint; `None` if the data dir cannot be trusted.
     path: Option<PathBuf>,
-    /// As it is written.
+    /// The text of the hint.
     text: Option<String>,
-    /// What it had, by network.
+    /// The hints by network.
     pub(crate) hints: Vec<(NetworkName, Hint)>,
 }
 
-/// What is remembered of a container that is `identity`, or else its id. What cannot be read is as good as forgotten.
-pub(crate) fn recall(store: &Store, identity: Option<&Identity>, container: &ContainerId) -> Memory {
+/// Loads the affinity of `identity`, or of the container's id if it has none. An unreadable hint counts as
+/// missing.
+pub(crate) fn load(store: &Store, identity: Option<&Identity>, container: &ContainerId) -> Affinity {
     let path =
         store.hint_path(identity, container).inspect_err(|error| log::warn!("{}", error.in_full())).ok();
     let read = |path: &Path| -> Result<_> {
@@ -34,14 +35,14 @@ pub(crate) fn recall(store: &Store, identity: Option<&Identity>, container: &Con
     };
     let read = path.as_deref().and_then(|path| read(path).inspect_err(|error| log::warn!("{error}")).ok());
     let (text, hints) = read.unwrap_or_default();
-    Memory { path, text, hints }
+    Affinity { path, text, hints }
 }
 
-/// Remembers what `record`, which is attached, has; `before` is what was remembered. Where several containers live
-/// under one identity, what the first of them has stays.
-pub(crate) fn keep(store: &Store, record: &Record, before: &Memory) {
+/// Saves the assignments of `record`, which is attached, in place of `previous`. If several containers run
+/// under one identity, the hint of the first one stays.
+pub(crate) fn save(store: &Store, record: &Record, previous: &Affinity) {
     let text = previous::write(record);
-    if text.is_empty() || before.text.as_ref() == Some(&text) {
+    if text.is_empty() || previous.text.as_ref() == Some(&text) {
         return;
     }
     let identity = record.identity();
@@ -49,30 +50,31 @@ pub(crate) fn keep(store: &Store, record: &Record, before: &Memory) {
         holder(store, segment, claim).is_some_and(|holder| {
             holder.container != record.container
                 && holder.identity() == identity
-                && kernel::lives(&holder.holder)
+                && kernel::is_alive(&holder.holder)
         })
     };
     let shared = record.attachments().iter().any(|attached| {
-        let had = before.hints.iter().filter(|(network, _)| *network == attached.network);
-        had.flat_map(|(_, hint)| hint.claims()).any(|claim| is_anothers(attached.segment, claim))
+        let hints = previous.hints.iter().filter(|(network, _)| *network == attached.network);
+        hints.flat_map(|(_, hint)| hint.claims()).any(|claim| is_anothers(attached.segment, claim))
     });
-    if let Some(path) = before.path.as_deref().filter(|_| !shared) {
+    if let Some(path) = previous.path.as_deref().filter(|_| !shared) {
         write(store, path, &text);
     }
 }
 
-/// Remembers anew what `record` has had to its end: it may have been forgotten over others meanwhile. What another
-/// container of its identity has left is not replaced. Not of a record that was lost: what it had is what a container says.
+/// Saves the assignments of `record`, whose container has ended, again: the hint may have been trimmed since
+/// the attach. The hint of another container of the identity is not replaced. A rebuilt record is not saved,
+/// because it has addresses on the word of the container.
 pub(crate) fn refresh(store: &Store, record: &Record) {
     let text = previous::write(record);
     if record.is_pending() || record.is_rebuilt() || text.is_empty() {
         return;
     }
-    let now = recall(store, record.identity.as_ref(), &record.container);
-    let Some(path) = now.path else { return };
-    if now.text.as_ref() == Some(&text) {
+    let current = load(store, record.identity.as_ref(), &record.container);
+    let Some(path) = current.path else { return };
+    if current.text.as_ref() == Some(&text) {
         store.renew_hint(&path).unwrap_or_else(|error| log::warn!("{error}"));
-    } else if now.text.is_none() {
+    } else if current.text.is_none() {
         write(store, &path, &text);
     }
 }
@@ -87,13 +89,14 @@ fn write(store: &Store, path: &Path, text: &str) {
     }
 }
 
-/// One time in sixteen, by chance: whoever makes containers cannot choose it.
+/// Returns true at random, one time in sixteen, so that a user who creates containers cannot choose the
+/// moment.
 fn is_time_to_trim() -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.subsec_micros() % 16 == 0
 }
 
-/// Who holds `claim`, as far as that can be made out.
+/// Returns the record of the container that holds `claim`, if it can be read.
 pub(crate) fn holder(store: &Store, segment: u32, claim: LeaseKey) -> Option<Record> {
     let id = store.leased_to(segment, claim).ok()??;
     store.record(&id).ok()?

@@ -1,8 +1,9 @@
-//! The story of the announcements: where the addresses of a container are now, said again to those who missed it.
+//! Announcements: neighbours learn the MAC address of a container's addresses, also those that miss the first
+//! frame.
 //!
-//! The first is made while the container is attached. The others come from a process of their own, so that nobody waits
-//! for them: it is started by the hook, lives in the host's namespace, does nothing but sleep, and looks into the ledger
-//! before each: what is detached meanwhile, is announced no more.
+//! The first announcement is sent during the attach. The hook starts a process in the host's namespace for
+//! the others, so that the container does not wait for them. That process reads the ledger before each
+//! announcement: a detached container is not announced.
 
 use std::net::IpAddr;
 use std::thread;
@@ -19,8 +20,8 @@ use crate::net::name::ContainerId;
 /// (`net.ipv4.neigh.LINK.locktime`).
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Starts the process that announces the addresses of `record` again, if they are to be. It is no reason to fail if that
-/// cannot be: they have been announced once.
+/// Starts the process that repeats the announcements of `record`, if its network asks for more than one. A
+/// failure is logged only, because the addresses have been announced once.
 pub(crate) fn repeat(context: &Context<'_>, record: &Record) {
     if times(record) < 2 {
         return;
@@ -36,10 +37,7 @@ pub(crate) fn repeat(context: &Context<'_>, record: &Record) {
     }
 }
 
-/// Announces the addresses of the container `id`, as often as is left of what its record says.
-///
-/// # Errors
-/// When the ledger cannot be read.
+/// Sends the remaining announcements of the container `id`, at intervals.
 pub(crate) fn announce(store: &Store, id: &ContainerId) -> Result<()> {
     let mut known: Option<Record> = None;
     let mut done = 1;
@@ -48,18 +46,18 @@ pub(crate) fn announce(store: &Store, id: &ContainerId) -> Result<()> {
         let Some(record) = store.record(id)?.filter(|record| !record.is_pending()) else {
             return Ok(());
         };
-        // Another container may go by the same id.
+        // A new container may have the same id.
         if known.as_ref().is_some_and(|known| known.holder != record.holder) {
             return Ok(());
         }
         if times(&record) <= done {
             return Ok(());
         }
-        // Held for no longer than it takes: when the container is gone, its namespace shall be too.
+        // Closed after each announcement: an open descriptor would keep the namespace after the container.
         let Some((_, netns)) = NetnsFile::of(&record.holder)? else { return Ok(()) };
         netns.inside(|| {
             let due = record.attachments().iter().filter(|attached| attached.announcements > done);
-            due.for_each(say);
+            due.for_each(send);
             Ok(())
         })?;
         drop(netns);
@@ -68,12 +66,12 @@ pub(crate) fn announce(store: &Store, id: &ContainerId) -> Result<()> {
     }
 }
 
-/// Announces what `attached` has, from inside its namespace, as far as that is possible.
-fn say(attached: &Attached) {
+/// Announces the addresses of `attached` from inside its namespace. Failures are logged only.
+fn send(attached: &Attached) {
     let (Some(ifindex), Some(mac)) = (attached.ifindex, attached.mac) else { return };
     let addresses: Vec<IpAddr> = attached.addresses.iter().map(|net| net.addr()).collect();
     match PacketSocket::open(ifindex, mac, &addresses) {
-        Ok(wire) => addresses.into_iter().for_each(|address| wire.announce(address)),
+        Ok(socket) => addresses.into_iter().for_each(|address| socket.announce(address)),
         Err(error) => log::debug!("{error}"),
     }
 }

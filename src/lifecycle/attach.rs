@@ -29,13 +29,13 @@ use crate::netlink::{Socket, is_in_use};
 use crate::plan;
 use crate::plan::persistent;
 
-/// Attaches `target` to the networks of `requests`: to all of them, or to none. `None` if its container is attached
-/// already.
+/// Attaches `target` to the networks of `requests`: to all of them, or to none. Returns `None` if its container is
+/// attached already.
 ///
 /// The calling thread is in the namespace of `target` afterwards.
 ///
 /// # Errors
-/// The first thing that is wrong. No link, lease or record is left behind.
+/// No link, lease or record is left behind.
 pub(crate) fn attach(
     context: &mut Context<'_>,
     target: &Target,
@@ -44,11 +44,11 @@ pub(crate) fn attach(
     let (store, container) = (context.store, &target.container);
     let parents = host_facts::parents(requests, &mut context.host_netlink)?;
     repair::recover(context)?;
-    let memory = affinity::recall(store, target.identity.as_ref(), container);
-    let hints = previous::of(requests.iter().map(|request| &request.options), &memory.hints);
-    for (request, had) in requests.iter().zip(&hints) {
+    let affinity = affinity::load(store, target.identity.as_ref(), container);
+    let hints = previous::of(requests.iter().map(|request| &request.options), &affinity.hints);
+    for (request, previous) in requests.iter().zip(&hints) {
         if let Some(parent) = parents.get(&request.network.parent) {
-            release::reclaim_previous(context, had, parent);
+            release::reclaim_previous(context, previous, parent);
         }
     }
     let on_host = host_facts::on_host(requests, &mut context.host_netlink)?;
@@ -60,7 +60,7 @@ pub(crate) fn attach(
     target.netns.enter()?;
     let mut inside = Socket::open()?;
     let links = inside.links()?;
-    // Into a namespace that the runtime made for this container no other has come yet.
+    // A namespace without a path was made by the runtime for this container: no other is in it yet.
     if target.holder.netns.path.is_some() {
         if let Some(joined) = shared_netns::join(context, target, requests, &marked(&links))? {
             return Ok(Some(joined));
@@ -83,7 +83,7 @@ pub(crate) fn attach(
         let error = match attach.make(&mut record, &wanted, &present, &mut inside) {
             Ok(()) => {
                 announce::repeat(attach.context, &record);
-                affinity::keep(store, &record, &memory);
+                affinity::save(store, &record, &affinity);
                 return Ok(Some(record));
             }
             Err(error) => error,
@@ -99,7 +99,7 @@ pub(crate) fn attach(
                 continue;
             }
         } else if !avoid_previous && is_in_use(&error) && attach.can_differ() {
-            // A link that is not in the ledger, or is slow to go, has what this one had before: another will do.
+            // A link outside the ledger, or one that is still being deleted, has the previous address: avoid it.
             log::warn!("{error}; another one is taken");
             avoid_previous = true;
             continue;
@@ -108,7 +108,7 @@ pub(crate) fn attach(
     }
 }
 
-/// The containers that the marks of `links` name.
+/// Returns the containers that the marks of `links` name.
 fn marked(links: &[Link]) -> BTreeSet<ContainerId> {
     let alias = |link: &Link| link.alias.as_deref()?.parse::<Alias>().ok();
     links.iter().filter_map(|link| Some(alias(link)?.mark.container)).collect()
@@ -134,7 +134,7 @@ fn without_the_dead(
     let mut any = false;
     // A mark is only a way to a record, which must speak of this very namespace: a container can write any mark here, and
     // reaches none elsewhere.
-    for record in store.records_of(netns, left)?.iter().filter(|record| !kernel::lives(&record.holder)) {
+    for record in store.records_of(netns, left)?.iter().filter(|record| !kernel::is_alive(&record.holder)) {
         log::info!("container {} died in this namespace: its links are deleted", record.container);
         release::reclaim(context, record)?;
         any = true;
@@ -145,12 +145,12 @@ fn without_the_dead(
     Ok(links.into_iter().map(|link| link.name).collect())
 }
 
-/// What does not change while a container is attached.
+/// What stays the same during an attach.
 struct Attach<'a, 's> {
     context: &'a mut Context<'s>,
     target: &'a Target,
     requests: &'a [AttachmentRequest],
-    /// What the identity had before, by request.
+    /// The previous assignments of the identity, by request.
     hints: &'a [Hint],
     /// The names of the links, by request.
     names: &'a [IfName],
@@ -172,10 +172,10 @@ impl<'s> Attach<'_, 's> {
                     log::warn!("{error}");
                     drop(locked);
                     repaired = true;
-                    repair::mend(self.context, false)?.warn();
+                    repair::repair(self.context, false)?.warn();
                     continue;
                 }
-                // What it said is lost. The runtime has made another container of that id, so it is over.
+                // The record is lost. The runtime has made a new container of that id, so the old one is dead.
                 Err(error) if error.kind() == Kind::Damaged => {
                     file::remove(&store.record_path(container))?;
                     None
@@ -184,11 +184,11 @@ impl<'s> Attach<'_, 's> {
             };
             if let Some(old) = old {
                 if old.holder == *holder {
-                    // Whether the hook that wrote a pending record still runs cannot be told: it is left alone.
+                    // The hook that wrote a pending record may still run: leave the record alone.
                     return if old.is_pending() { Err(cut_short(&old)) } else { Ok(None) };
                 }
                 drop(locked);
-                if kernel::lives(&old.holder) {
+                if kernel::is_alive(&old.holder) {
                     if shared_netns::hand_over_of_version_1(self.context, &old)? {
                         continue;
                     }
@@ -202,7 +202,7 @@ impl<'s> Attach<'_, 's> {
             host_access::refuse_elsewhere(store, &wanted, &mut self.context.host_netlink)?;
             let nsid = Some(self.nsid()?);
             let subject = Subject { container, identity: identity.as_ref(), holder, nsid, avoid_previous };
-            match locked.reserve(subject, &wanted, present, kernel::lives) {
+            match locked.reserve(subject, &wanted, present, kernel::is_alive) {
                 Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !reclaimed => {
                     drop(locked);
                     reclaimed = true;
@@ -223,30 +223,30 @@ impl<'s> Attach<'_, 's> {
 
     /// Whether another address or MAC address than the previous ones would do.
     fn can_differ(&self) -> bool {
-        self.requests.iter().zip(self.hints).any(|(AttachmentRequest { options, network, .. }, had)| {
-            !had.addresses.is_empty() || network.driver.has_own_mac() && options.mac.is_none()
+        self.requests.iter().zip(self.hints).any(|(AttachmentRequest { options, network, .. }, previous)| {
+            !previous.addresses.is_empty() || network.driver.has_own_mac() && options.mac.is_none()
         })
     }
 
-    /// A network may have been removed since its file was read; from now on it cannot be.
+    /// Checks again, now under the lock: a network may have been removed since its file was read.
     fn refuse_removed(&self, store: &Store) -> Result<()> {
         for AttachmentRequest { network, .. } in self.requests.iter().filter(|request| !request.is_inline) {
             if !store.has_network(&network.name)? {
-                let text = format!("network {} was removed meanwhile", network.name);
+                let text = format!("network {} was removed during the attach", network.name);
                 return Err(Error::new(Kind::NotFound, text));
             }
         }
         Ok(())
     }
 
-    /// What is wanted, with every parent there: those that underlay makes are made where they are missing.
+    /// Resolves the requests, and makes missing parents.
     fn wanted(&mut self, locked: &Locked<'_>) -> Result<Vec<Wanted>> {
         let host = &mut self.context.host_netlink;
         let all = self.requests.iter().zip(self.names).zip(self.hints);
         all.map(|((AttachmentRequest { options, network, .. }, ifname), hint)| {
             let parent = match self.parents.get(&network.parent).filter(|link| !link.is_made_parent()) {
                 Some(parent) => parent.clone(),
-                // Found or made under the lock, so that it is not deleted meanwhile.
+                // Found or made under the lock, so that no other process deletes it.
                 None => parents::ensure(locked, network, host)?,
             };
             let (request, network, ifname) = (options.clone(), network.clone(), ifname.clone());
@@ -255,7 +255,7 @@ impl<'s> Attach<'_, 's> {
         .collect()
     }
 
-    /// Deletes the parents that were made for nothing.
+    /// Deletes the parents that were made for an attach that fails.
     fn drop_parents(&mut self) {
         let networks = self.requests.iter().map(|request| &request.network);
         let mut made = networks.filter(|network| matches!(network.recipe(), Ok(Some(_)))).peekable();
@@ -264,7 +264,7 @@ impl<'s> Attach<'_, 's> {
         }
         let dropped = self.context.lock().and_then(|locked| {
             let host = &mut self.context.host_netlink;
-            made.try_for_each(|network| parents::drop_unneeded_of(&locked, network, host))
+            made.try_for_each(|network| parents::delete_unused_of(&locked, network, host))
         });
         if let Err(error) = dropped {
             log::warn!("{error}");
@@ -290,7 +290,7 @@ impl<'s> Attach<'_, 's> {
         let (plan, host) = (plan::attach(record), &mut context.host_netlink);
         let (made, nsid) = kernel::attach(&plan, key.ok(), host, inside, &self.target.netns)?;
         if record.is_probed() {
-            probing.settle(record, &made, probes, inside)?;
+            probing.resolve_conflicts(record, &made, probes, inside)?;
         }
         host_access::ensure(self.context, record, present, host_probes)?;
         let host = self.context.host_netns.get()?.inode();
@@ -310,22 +310,22 @@ fn confirm(record: &mut Record, made: &[CreatedLink], nsid: Option<Nsid>) {
     let Links::Own(own) = &mut record.links else { return };
     for (attached, made) in own.attachments.iter_mut().zip(made) {
         attached.ifindex = Some(made.ifindex);
-        // One of its own is leased.
+        // A link with its own MAC address has a leased one; others take over that of the parent.
         attached.mac = attached.mac.or(made.mac);
     }
     own.nsid = nsid;
     own.state = State::Attached;
 }
 
-/// The error for a container whose id another one has, in `old`.
+/// Returns the error for a container whose id another one has, in `old`.
 pub(crate) fn attached_already(old: &Record) -> Error {
     let text = format!("container id {} is attached already, with pid {}", old.container, old.holder.pid);
     Error::new(Kind::Taken, text).hint("two runtimes use the same id: rename one container")
 }
 
-/// The error for a container that has a record of its own which was never confirmed.
+/// Returns the error for a container with a pending record of its own.
 fn cut_short(old: &Record) -> Error {
     let text = format!("an earlier attach of container {} was killed, or has not ended yet", old.container);
     Error::new(Kind::Taken, text)
-        .hint("stop the container and start it again: what was half made is taken back when it is gone")
+        .hint("stop the container and start it again: its links and addresses are reclaimed when it is gone")
 }

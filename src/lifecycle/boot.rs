@@ -1,7 +1,7 @@
-//! The story of a boot: what of the networks lies on the host is made again, before the first container asks for it.
+//! Boot: recreates parents and the host's own links after a reboot, before the first container needs them.
 //!
-//! Nothing depends on it: an attach makes what it misses. But a service of the host's may want an address or a
-//! sub-interface earlier than that, and an operator wants to hear of a parent that is missing.
+//! Nothing depends on it, because an attach creates what is missing. But a service of the host may need an
+//! address or a sub-interface earlier, and the operator learns of a missing parent.
 
 use crate::error::{Error, Result};
 use crate::ledger::Store;
@@ -12,23 +12,25 @@ use crate::lifecycle::parents;
 use crate::lifecycle::repair;
 use crate::net::name::NetworkName;
 
-/// What a boot came to.
+/// The outcome of a boot.
 #[derive(Debug, Default)]
 pub(crate) struct Boot {
-    /// What was done, as commands that do the same.
+    /// The changes, as equivalent commands.
     pub done: Vec<String>,
-    /// What was not, of one network each; the others are as they should be.
+    /// One error for each network that failed.
     pub failed: Vec<Error>,
 }
 
-/// Makes the parents of all networks that have to be made, VLANs and dummies, as the first attach would; has the host's
-/// own links that need no container stay ([`host_access::keep`]); and collects the garbage, which makes these links too.
+/// Makes the parents of all networks, VLANs and dummies, as the first attach would. Marks the host's own
+/// links with fixed addresses as kept ([`host_access::keep`]). Then collects the garbage, which also makes
+/// these links.
 ///
 /// # Errors
-/// When settings, networks or kernel cannot be read at all. What is wrong with one network is among what failed.
+/// Settings, networks or kernel cannot be read at all. An error of one network is in [`Boot::failed`].
 pub(crate) fn boot(store: &Store) -> Result<Boot> {
     let mut context = Context::new(store)?;
-    // What is made by a ledger that knows of no container would take the place of what they need.
+    // First: links made from a ledger that has lost its containers would take the place of the links they
+    // use.
     repair::recover(&mut context)?;
     let mut boot = Boot::default();
     for name in store.network_names()? {
@@ -51,10 +53,10 @@ fn prepare(context: &mut Context<'_>, name: &NetworkName) -> Result<Vec<String>>
     let network = context.store.network(name)?;
     let locked = context.lock()?;
     let host = &mut context.host_netlink;
-    // As an attach does: a parent that is there must be fit, too.
+    // As an attach does: an existing parent must be usable, too.
     parents::find(&network, host)?;
     host_access::refuse_foreign(&network, host)?;
-    let (_, steps) = parents::foresee(&network, host)?;
+    let (_, steps) = parents::preview(&network, host)?;
     let parent = parents::ensure(&locked, &network, host)?;
     host_access::keep(&locked, &network, &parent)?;
     Ok(steps.iter().map(ToString::to_string).collect())

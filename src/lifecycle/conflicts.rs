@@ -1,4 +1,4 @@
-//! The story of the probes: nobody gets an address that somebody else on the LAN has.
+//! Conflict detection for containers: no container gets an address that another host on the LAN has.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ use crate::net::driver::Kind as Driver;
 use crate::netlink::Socket;
 use crate::plan;
 
-/// What does not change while the addresses of a container are probed for.
+/// What stays the same during the conflict detection for one container.
 pub(crate) struct Probing<'a, 's> {
     pub(crate) context: &'a mut Context<'s>,
     pub(crate) wanted: &'a [Wanted],
@@ -27,27 +27,26 @@ pub(crate) struct Probing<'a, 's> {
 }
 
 impl Probing<'_, '_> {
-    /// Sends the first probes that go out by parents: the answers come while the links are made.
-    ///
-    /// # Errors
-    /// When a parent is gone.
+    /// Sends the first probes of attachments that are probed from their parent. The answers arrive while the
+    /// links are made.
     pub(crate) fn begin(&self, record: &Record) -> Result<Probes> {
         let mut probes = Probes::default();
         let by_parent = |attached: &&Attached| attached.driver.is_heard_on_parent();
         if probed(record).any(|(_, attached)| by_parent(&attached)) {
-            // Sockets are of the namespace they are opened in.
+            // A socket belongs to the namespace it is opened in.
             self.context.host_netns.get()?.inside(|| {
                 for (index, attached) in probed(record).filter(|(_, attached)| by_parent(attached)) {
                     let mac = self.wanted.get(index).and_then(|wanted| wanted.parent.mac);
-                    // The kernel hangs an ipvlan link on what is below the ipvlan link that is its parent.
+                    // If the parent is itself an ipvlan link, the kernel attaches the new link to the link
+                    // below it.
                     let parent = match attached.driver.kind() {
                         Driver::Ipvlan => attached.segment,
                         Driver::Macvlan => attached.parent_index,
                     };
                     if let (Some(mac), Some(detection)) = (mac, attached.detection) {
                         let addresses = addresses(attached);
-                        let wire = PacketSocket::open(parent, mac, &addresses)?;
-                        probes.begin(index, wire, &addresses, detection)?;
+                        let socket = PacketSocket::open(parent, mac, &addresses)?;
+                        probes.begin(index, socket, &addresses, detection)?;
                     }
                 }
                 Ok(())
@@ -56,13 +55,10 @@ impl Probing<'_, '_> {
         Ok(probes)
     }
 
-    /// Probes from the links that were made, gives other addresses to `record` where there is a conflict, then the
-    /// addresses to the links.
-    ///
-    /// # Errors
-    /// When an address that was asked for is somebody else's, or none can be found that is not. `record` is what the
-    /// ledger says.
-    pub(crate) fn settle(
+    /// Sends the probes of the other attachments from the links that were made. Replaces addresses of
+    /// `record` that are in conflict. Then adds the addresses to the links and announces them. On an error,
+    /// `record` is still what the ledger has.
+    pub(crate) fn resolve_conflicts(
         &mut self,
         record: &mut Record,
         made: &[CreatedLink],
@@ -82,7 +78,7 @@ impl Probing<'_, '_> {
             self.resolve(record, &conflict, &mut probes, &mut conflicts)?;
         }
         for (index, (attached, made)) in record.attachments().iter().zip(made).enumerate() {
-            kernel::settle(&plan::settle(attached), made, inside)?;
+            kernel::finish(&plan::finish(attached), made, inside)?;
             if let Some(socket) = probes.socket(index).filter(|_| attached.announcements > 0) {
                 addresses(attached).into_iter().for_each(|address| socket.announce(address));
             }
@@ -90,7 +86,7 @@ impl Probing<'_, '_> {
         Ok(())
     }
 
-    /// Gives another address to the container, and has that probed for.
+    /// Replaces the address of `conflict`, and probes for the new one.
     fn resolve(
         &mut self,
         record: &mut Record,
@@ -101,8 +97,8 @@ impl Probing<'_, '_> {
         let Conflict { attachment, address, mac } = *conflict;
         let Some(old) = record.attachments().get(attachment).cloned() else { return Ok(()) };
         let locked = self.context.lock()?;
-        if locked.is_ghost(old.segment, conflict) {
-            log::info!("{mac} has {address}, a link of ours that the kernel is taking away");
+        if locked.is_recently_released(old.segment, conflict) {
+            log::info!("{mac} has {address}: a link of ours that the kernel is still deleting");
             probes.ignore(mac);
             return Ok(());
         }
@@ -116,7 +112,7 @@ impl Probing<'_, '_> {
                 ),
             )
             .hint(format!(
-                "set an ip_range apart that others leave alone; `underlay network inspect {}` shows who has what",
+                "set an ip_range that no other host uses; `underlay network inspect {}` shows who has which address",
                 old.network
             )));
         }
@@ -139,14 +135,15 @@ impl Probing<'_, '_> {
         Ok(())
     }
 
-    /// The record with another address. What the host reaches the container by comes back with its last one.
+    /// Returns the record with another address. Deletes the host's routes to the container first; they are
+    /// made when all addresses are final.
     fn replace(&mut self, locked: &Locked<'_>, record: &Record, conflict: &Conflict) -> Result<Record> {
         host_access::close(locked, record, &mut self.context.host_netlink)?;
         locked.replace(record, self.wanted, conflict, self.present)
     }
 }
 
-/// The attachments whose addresses are probed for, by number.
+/// The attachments with conflict detection, by index.
 fn probed(record: &Record) -> impl Iterator<Item = (usize, &Attached)> {
     record.attachments().iter().enumerate().filter(|(_, attached)| attached.detection.is_some())
 }

@@ -1,4 +1,4 @@
-//! What everything in the life of a container needs: our files, the settings, and the host's network namespace.
+//! The context of each operation: files, settings, and the host's network namespace.
 
 use std::cell::OnceCell;
 
@@ -8,27 +8,21 @@ use crate::kernel::NetnsFile;
 use crate::ledger::{Locked, Store};
 use crate::netlink::Socket;
 
-/// Our files, the operator's settings, and the ways to the host's network namespace.
+/// Files, settings, and access to the host's network namespace.
 pub(crate) struct Context<'a> {
-    /// Our files.
     pub store: &'a Store,
-    /// The operator's settings.
     pub settings: Settings,
-    /// The host's network namespace.
     pub host_netns: HostNetns,
     /// A netlink socket in the host's network namespace.
     pub host_netlink: Socket,
 }
 
-/// The host's network namespace, opened when it is needed first.
+/// The host's network namespace, opened on first use.
 #[derive(Default)]
 pub(crate) struct HostNetns(OnceCell<NetnsFile>);
 
 impl HostNetns {
-    /// The host's network namespace: that of the calling thread when this is called first.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
+    /// Returns the host's network namespace: that of the thread that calls this first.
     pub(crate) fn get(&self) -> Result<&NetnsFile> {
         match self.0.get() {
             Some(netns) => Ok(netns),
@@ -38,16 +32,13 @@ impl HostNetns {
 }
 
 impl<'a> Context<'a> {
-    /// The context of the calling thread, which is in the host's network namespace.
-    ///
-    /// # Errors
-    /// When the settings cannot be read.
+    /// Returns the context of the calling thread, which is in the host's network namespace.
     pub(crate) fn new(store: &'a Store) -> Result<Self> {
         Ok(Self::with(store, store.settings()?))
     }
 
-    /// As [`Context::new`], with the defaults if the settings cannot be read: that hinders the next attach, but what has
-    /// ended is still removed.
+    /// As [`Context::new`], with the defaults if the settings cannot be read. Wrong settings stop the next
+    /// attach, but they must not keep links and leases of ended containers.
     pub(crate) fn for_removal(store: &'a Store) -> Self {
         let settings = store.settings().unwrap_or_else(|error| {
             log::warn!("{error}");
@@ -60,10 +51,6 @@ impl<'a> Context<'a> {
         Self { store, settings, host_netns: HostNetns::default(), host_netlink: Socket::when_needed() }
     }
 
-    /// Locks the ledger.
-    ///
-    /// # Errors
-    /// When another process holds the lock for longer than the settings allow.
     pub(crate) fn lock(&self) -> Result<Locked<'a>> {
         self.store.lock(self.settings.lock_timeout())
     }

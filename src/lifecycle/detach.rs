@@ -1,4 +1,4 @@
-//! Detach: a container that has stopped gives back its links and addresses.
+//! Detach: a stopped container releases its links and addresses.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,21 +12,21 @@ use crate::lifecycle::repair;
 use crate::lifecycle::shared_netns;
 use crate::net::name::ContainerId;
 
-/// How long a container that was told to stop may take to be gone.
+/// How long the process of a stopped container may take to exit.
 const DYING: Duration = Duration::from_secs(1);
 
-/// Detaches the container `id`: deletes its links if they outlive it, then releases its addresses. `None` if it holds
-/// nothing, because it never did or was detached before, or if other containers of its namespace go on with its links.
+/// Detaches the container `id`: deletes its links if they outlive it, then releases its addresses. Returns
+/// `None` if it holds nothing, or if other containers of its namespace keep using its links.
 ///
 /// # Errors
-/// When links or files could not be removed; what is left stays in the ledger. [`Kind::Taken`] when the holder
-/// of the record lives: then another container goes by the same id.
+/// Links or files that could not be removed stay in the ledger. [`Kind::Taken`] if the process of the record
+/// is alive: another container has the same id.
 pub(crate) fn detach(context: &mut Context<'_>, id: &ContainerId) -> Result<Option<Record>> {
     let store = context.store;
     let record = match store.record(id) {
         Err(error) if error.kind() == Kind::Damaged => {
             log::warn!("{error}");
-            repair::mend(context, false)?.warn();
+            repair::repair(context, false)?.warn();
             store.record(id)?
         }
         record => record?,
@@ -36,12 +36,12 @@ pub(crate) fn detach(context: &mut Context<'_>, id: &ContainerId) -> Result<Opti
         return Ok(None);
     }
     let until = Instant::now() + DYING;
-    while kernel::lives(&record.holder) {
+    while kernel::is_alive(&record.holder) {
         if Instant::now() >= until {
             let pid = record.holder.pid;
             return Err(Error::new(
                 Kind::Taken,
-                format!("container {id} was stopped, but its process {pid} lives"),
+                format!("container {id} was stopped, but its process {pid} is alive"),
             )
             .hint("another runtime has a container of that id: it was left alone"));
         }

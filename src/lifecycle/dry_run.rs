@@ -1,4 +1,4 @@
-//! Dry run: what an attach would do now, with nothing done and nothing written.
+//! Dry run of an attach: makes the same decisions, changes nothing, writes nothing.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -24,11 +24,9 @@ use crate::net::route::DefaultRoutes;
 use crate::netlink::Socket;
 use crate::plan::{self, LinkPlan};
 
-/// What an attach of `container` would do, as commands. `path` leads to its namespace, if that is made before it. Its
-/// process, and its namespace if that is not there yet, stand as 0.
-///
-/// # Errors
-/// Those that the hook would end with.
+/// Returns what an attach of `container` would do, as commands, or the error of the hook. `path` leads to its
+/// namespace, if that exists before the container. The process is 0, and so is a namespace that does not
+/// exist yet.
 pub(crate) fn preview(
     context: &mut Context<'_>,
     container: &ContainerId,
@@ -37,7 +35,7 @@ pub(crate) fn preview(
 ) -> Result<Vec<String>> {
     let store = context.store;
     let Admitted { identity, requests } = admitted;
-    if let Some(record) = store.record(container)?.filter(|record| kernel::lives(&record.holder)) {
+    if let Some(record) = store.record(container)?.filter(|record| kernel::is_alive(&record.holder)) {
         return Err(attach::attached_already(&record));
     }
     let host = &mut context.host_netlink;
@@ -47,15 +45,15 @@ pub(crate) fn preview(
     for AttachmentRequest { network, .. } in requests {
         let (link, made) = match found.get(&network.parent) {
             Some(link) => (link.clone(), Vec::new()),
-            None => parents::foresee(network, host)?,
+            None => parents::preview(network, host)?,
         };
         links.push(link);
         steps.extend(made.into_iter().filter(|op| !steps.contains(op)).collect::<Vec<_>>());
     }
-    let (netns, names, default_routes) = inside(path)?;
+    let (netns, names, default_routes) = namespace(path)?;
     let names = assign::names(requests.iter().map(|request| &request.options), &names)?;
-    let memory = affinity::recall(store, identity.as_ref(), container);
-    let hints = previous::of(requests.iter().map(|request| &request.options), &memory.hints);
+    let affinity = affinity::load(store, identity.as_ref(), container);
+    let hints = previous::of(requests.iter().map(|request| &request.options), &affinity.hints);
     let wanted: Vec<_> = requests
         .iter()
         .zip(links.into_iter().zip(names))
@@ -75,26 +73,26 @@ pub(crate) fn preview(
     let holder = Holder { pid: 0, start_time: 0, pid_namespace: kernel::pid_namespace(), netns };
     let identity = identity.as_ref();
     let subject = Subject { container, identity, holder: &holder, nsid: None, avoid_previous: false };
-    let (record, host_links) = store.preview(subject, &wanted, &present, kernel::lives)?;
+    let (record, host_links) = store.preview(subject, &wanted, &present, kernel::is_alive)?;
 
     let mut lines: Vec<_> = record.attachments().iter().map(summary).collect();
-    part(&mut lines, "on the host", &steps);
-    part(&mut lines, "in the container's network namespace", &in_container(&record));
+    section(&mut lines, "on the host", &steps);
+    section(&mut lines, "in the container's network namespace", &in_container(&record));
     let mut on_host = Vec::new();
     for link in &host_links {
-        on_host.extend(host_access::foresee(link, &record, &present.ways, host)?);
+        on_host.extend(host_access::preview(link, &record, &present.ways, host)?);
     }
-    part(&mut lines, "on the host", &on_host);
+    section(&mut lines, "on the host", &on_host);
     Ok(lines)
 }
 
-/// The namespace at `path`, the names of its links, and whether it has default routes; a new one has none.
-fn inside(path: Option<&Path>) -> Result<(Netns, BTreeSet<String>, DefaultRoutes)> {
+/// Returns the namespace at `path`, the names of its links, and its default routes. A new one has `lo` alone.
+fn namespace(path: Option<&Path>) -> Result<(Netns, BTreeSet<String>, DefaultRoutes)> {
     match path.map(NetnsFile::at).transpose()?.flatten() {
         Some(netns) => netns.inside(|| {
-            let mut inside = Socket::open()?;
-            let names = inside.links()?.into_iter().map(|link| link.name).collect();
-            Ok((netns.describe(path), names, inside.default_routes()?))
+            let mut socket = Socket::open()?;
+            let names = socket.links()?.into_iter().map(|link| link.name).collect();
+            Ok((netns.describe(path), names, socket.default_routes()?))
         }),
         None => {
             let netns = Netns { device: 0, inode: 0, path: path.map(Path::to_owned) };
@@ -117,31 +115,31 @@ fn in_container(record: &Record) -> Vec<String> {
     let mut lines: Vec<_> =
         plan::attach(record).iter().flat_map(LinkPlan::lines).map(|line| line.to_string()).collect();
     if record.is_probed() {
-        lines.extend(record.attachments().iter().filter_map(question));
-        lines.extend(record.attachments().iter().flat_map(plan::settle).map(|op| op.to_string()));
+        lines.extend(record.attachments().iter().filter_map(probe_line));
+        lines.extend(record.attachments().iter().flat_map(plan::finish).map(|op| op.to_string()));
     }
-    lines.extend(record.attachments().iter().filter_map(repeated));
+    lines.extend(record.attachments().iter().filter_map(announcement_line));
     lines
 }
 
-/// What the LAN is asked.
-fn question(attached: &Attached) -> Option<String> {
+/// A comment on the conflict detection of `attached`.
+fn probe_line(attached: &Attached) -> Option<String> {
     let addresses: Vec<_> = attached.addresses.iter().map(|net| net.addr().to_string()).collect();
     let time = match attached.detection? {
         Detection::Off => return None,
         Detection::For(ms) => format!("within {ms} ms"),
         Detection::Rfc => "in the times of RFC 5227".to_owned(),
     };
-    Some(format!("# if somebody answers for {} {time}, another address is taken", addresses.join(" or ")))
+    Some(format!("# if another host answers for {} {time}, another address is taken", addresses.join(" or ")))
 }
 
-/// What is said again by a process of its own, once the container is attached.
-fn repeated(attached: &Attached) -> Option<String> {
+/// A comment on the announcements of `attached` that follow the first.
+fn announcement_line(attached: &Attached) -> Option<String> {
     let times = attached.announcements;
-    (times > 1).then(|| format!("# {} is announced {times} times, the first of them by now", attached.ifname))
+    (times > 1).then(|| format!("# {} is announced {times} times, the first time here", attached.ifname))
 }
 
-fn part(lines: &mut Vec<String>, title: &str, steps: &[impl Display]) {
+fn section(lines: &mut Vec<String>, title: &str, steps: &[impl Display]) {
     if !steps.is_empty() {
         lines.push(format!("# {title}"));
         lines.extend(steps.iter().map(ToString::to_string));

@@ -1,4 +1,4 @@
-//! The story of the garbage collection: what the dead hold is taken back at once, not only when it is needed.
+//! Garbage collection: reclaims what dead containers hold at once, not only when an attach needs it.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,46 +18,44 @@ use crate::lifecycle::shared_netns;
 use crate::plan::host::HostOp;
 use crate::plan::{self, Removal};
 
-/// For how long a namespace that nothing leads to may still be there.
+/// How long the kernel may take to delete a namespace that nothing leads to.
 const DYING: Duration = Duration::from_millis(200);
 
-/// What a collection came to.
+/// The outcome of a collection.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
-    /// What was done, as commands that do the same.
+    /// The changes, as equivalent commands.
     pub done: Vec<String>,
-    /// What could not be done: it stays in the ledger.
+    /// What failed: it stays in the ledger.
     pub failed: Vec<Error>,
 }
 
 impl Collected {
-    /// Notes what failed; whether nothing did.
+    /// Records a failure. Returns true if there was none.
     fn note(&mut self, outcome: Result<()>) -> bool {
         outcome.map_err(|error| self.failed.push(error)).is_ok()
     }
 }
 
-/// Mends the ledger; takes back what containers hold whose process is gone, also in namespaces that something keeps;
-/// makes the host's own links as those that live need them; and deletes parents that nobody needs. With `dry_run` it is
-/// left as it is. Addresses that are set aside because others have them are so no longer if they are to be `lifted`. What fails, and what one container has made of its own, is no reason to leave the rest.
-///
-/// # Errors
-/// When ledger or kernel cannot be read at all.
+/// Repairs the ledger; reclaims what dead containers hold, also in namespaces that something keeps; makes the
+/// host's own links as living containers need them; and deletes unused parents. A `dry_run` changes nothing.
+/// `lifted` ends all quarantines. A failure does not keep the rest from being collected.
 pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Result<Collected> {
     let store = context.store;
-    let mended = repair::mend(context, dry_run)?;
-    let done = mended.steps.iter().map(ToString::to_string);
-    let done = done.chain(mended.seals.iter().map(ToString::to_string)).collect();
-    let mut collected = Collected { done, failed: mended.failed };
-    // What a dead container is the last to need goes with it, and is told of all the same.
+    let repaired = repair::repair(context, dry_run)?;
+    let done = repaired.steps.iter().map(ToString::to_string);
+    let done = done.chain(repaired.seals.iter().map(ToString::to_string)).collect();
+    let mut collected = Collected { done, failed: repaired.failed };
+    // Listed first: a parent that a dead container is the last to use goes with it, and is reported too.
     let mut made = store.made_parents()?;
-    // A VLAN before the link below it.
+    // A VLAN goes before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
-    let of_host = host_reconcile::review(store, &mended.records, mended.in_doubt, &mut context.host_netlink)?;
-    for record in mended.records.iter().filter(|record| !kernel::lives(&record.holder)) {
+    let of_host =
+        host_reconcile::preview(store, &repaired.records, repaired.in_doubt, &mut context.host_netlink)?;
+    for record in repaired.records.iter().filter(|record| !kernel::is_alive(&record.holder)) {
         let id = &record.container;
         let commands = if shared_netns::is_used(store, record)? {
-            vec![format!("# what container {id} was attached to is passed on to one that shares it")]
+            vec![format!("# the links of container {id} are handed over to one that shares them")]
         } else {
             match remaining(context, record) {
                 Ok(remaining) => commands(store, record, &remaining),
@@ -72,7 +70,7 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
             collected.done.extend(commands);
         }
     }
-    let heard = if dry_run { Heard::default() } else { host_reconcile::probe(context, &mended.records)? };
+    let heard = if dry_run { Heard::default() } else { host_reconcile::probe(context, &repaired.records)? };
     let locked = context.lock()?;
     if dry_run || collected.note(host_reconcile::settle(&locked, context, heard)) {
         collected.done.extend(of_host);
@@ -84,21 +82,21 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     match locked.follow_machine(dry_run) {
         Ok(true) => {
             let path = store.host_path();
-            let line = "the machine id is another one: what identities had is forgotten";
-            collected.done.push(format!("# write {} anew, for {line}", path.display()));
+            let reason = "the machine id has changed: the addresses of identities are forgotten";
+            collected.done.push(format!("# write {} anew: {reason}", path.display()));
         }
         Ok(false) => {}
         Err(error) => collected.failed.push(error),
     }
     for name in made {
-        if mended.in_doubt || store.needs_parent(&name, |record| kernel::lives(&record.holder))? {
-            let Some(left) = parents::left_of(store, &name, host)? else { continue };
-            if dry_run || collected.note(parents::sweep(&locked, &name, host)) {
+        if repaired.in_doubt || store.needs_parent(&name, |record| kernel::is_alive(&record.holder))? {
+            let Some(left) = parents::leftover(store, &name, host)? else { continue };
+            if dry_run || collected.note(parents::delete_leftover(&locked, &name, host)) {
                 collected.done.push(HostOp::DeleteParent(left).to_string());
             }
             continue;
         }
-        if dry_run || collected.note(parents::drop_unneeded(&locked, &name, host)) {
+        if dry_run || collected.note(parents::delete_unused(&locked, &name, host)) {
             collected.done.push(HostOp::DeleteParent(name).to_string());
         }
     }
@@ -118,7 +116,7 @@ fn remaining(context: &mut Context<'_>, record: &Record) -> Result<Remaining> {
     }
 }
 
-/// What deletes all that `record` holds, as commands; its links are `remaining`.
+/// The commands that delete all that `record` holds; `remaining` says where its links are.
 fn commands(store: &Store, record: &Record, remaining: &Remaining) -> Vec<String> {
     let of_links = plan::detach(record);
     let mut commands: Vec<_> = match remaining {

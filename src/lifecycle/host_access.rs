@@ -1,9 +1,9 @@
-//! The story of the host's side: a link of its own on the parent, made with the first container of a network and
-//! deleted with the last, and a route to each container by it.
+//! Lifecycle of host access: the host's own link on the parent is made with the first container of a network
+//! and deleted with the last. It has a route to each container.
 //!
-//! As with parents, all of that is done under the ledger's lock: who needs the link is read from the ledger, and must
-//! not change meanwhile. That it has all that belongs to it is written down last (`ifindex`); until then, or when
-//! somebody has changed it, it is made anew.
+//! As with parents, all kernel work is done under the ledger's lock: the users of the link are read from the
+//! ledger and must not change in between. `ifindex` is written last, when the link is complete. Without it,
+//! or when the link was changed, the link is made anew.
 
 use std::net::IpAddr;
 
@@ -26,8 +26,7 @@ use crate::net::ways::Ways;
 use crate::netlink::Socket;
 use crate::plan::host::{HostOp, Present};
 
-/// # Errors
-/// When the host has a link of the name that its own link in `network` is to have, and that is somebody else's.
+/// Returns an error if a link that is not ours has the name of the host's link of `network`.
 pub(crate) fn refuse_foreign(network: &Network, host: &mut Socket) -> Result<()> {
     if network.file.host_access.is_none() {
         return Ok(());
@@ -47,8 +46,8 @@ fn foreign(network: &NetworkName, link: &Link) -> Error {
     Error::new(Kind::Taken, text).hint("rename it, or remove host_access from the network")
 }
 
-/// # Errors
-/// When the host's link of a network is on another parent than the network has now, where running containers need it.
+/// Returns an error if running containers need the host's link of a network on another parent than the
+/// network has now.
 pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Socket) -> Result<()> {
     for Wanted { network, parent, .. } in
         wanted.iter().filter(|wanted| wanted.network.file.host_access.is_some())
@@ -61,7 +60,7 @@ pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Sock
         }
         let records = store.records()?.sound;
         let is_reached = |record: &Record| record.attachments().iter().any(|a| !link.routes_to(a).is_empty());
-        let needs = |record: &&Record| is_reached(record) && kernel::lives(&record.holder);
+        let needs = |record: &&Record| is_reached(record) && kernel::is_alive(&record.holder);
         if let Some(user) = records.iter().find(needs) {
             let text = format!(
                 "the host's link of network {} is on parent {}, where container {} needs it, not on {}",
@@ -75,11 +74,11 @@ pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Sock
     Ok(())
 }
 
-/// Makes the host's links that `pending` is to be reached by, where they are missing, and the routes to it, except those
-/// that would change where the host's packets go.
+/// Makes the missing host links of `pending`, and the routes to it, except those that would redirect packets
+/// of the host.
 ///
 /// # Errors
-/// When a link or route cannot be made; what was made is left for [`close`] and [`drop_unneeded`].
+/// What was made before the error is left for [`close`] and [`delete_unused`].
 pub(crate) fn ensure(
     context: &mut Context<'_>,
     pending: &Record,
@@ -112,10 +111,7 @@ pub(crate) fn ensure(
     Ok(())
 }
 
-/// Begins to probe for the addresses of those of the host's links that `pending` is to be reached by, and that are missing.
-///
-/// # Errors
-/// When ledger or kernel cannot be read, or no probe can be sent.
+/// Begins conflict detection for the addresses of the missing host links of `pending`.
 pub(crate) fn begin_probes(
     context: &mut Context<'_>,
     pending: &Record,
@@ -137,11 +133,8 @@ pub(crate) fn begin_probes(
     Ok(probes)
 }
 
-/// What would be done on the host for a container that is going to be `record`, and to be reached by `link`.
-///
-/// # Errors
-/// When somebody else's link has its name.
-pub(crate) fn foresee(
+/// Returns what [`ensure`] would do for `record` and its host link `link`.
+pub(crate) fn preview(
     link: &HostLink,
     record: &Record,
     ways: &Ways,
@@ -156,7 +149,7 @@ pub(crate) fn foresee(
         .collect())
 }
 
-/// The host's link as it is, but for its routes; `None` if it is missing.
+/// Returns the host's link as it is in the kernel, without its routes; `None` if it is missing.
 pub(super) fn found(link: &HostLink, host: &mut Socket) -> Result<Option<Present>> {
     let Some(found) = host.link(&link.name)? else { return Ok(None) };
     if !link.is(&found) {
@@ -166,7 +159,7 @@ pub(super) fn found(link: &HostLink, host: &mut Socket) -> Result<Option<Present
     Ok(Some(Present::new(found, addresses.iter().map(IpNet::addr), &[])))
 }
 
-/// Makes the host's link, with routes to `first` and to all others that live.
+/// Makes the host's link, with routes to `first` and to all other living containers.
 fn make(
     locked: &Locked<'_>,
     link: &HostLink,
@@ -184,9 +177,9 @@ fn make(
     add(&link.open_routes([first], ways), host)?;
     let others = locked.store().records()?.sound;
     for other in
-        others.iter().filter(|other| other.container != first.container && kernel::lives(&other.holder))
+        others.iter().filter(|other| other.container != first.container && kernel::is_alive(&other.holder))
     {
-        // What is wrong with the route to one shall not keep the next from starting.
+        // A failed route to one container must not keep another from starting.
         if let Err(error) = add(&link.open_routes([other], ways), host) {
             log::warn!("container {}: {error}", other.container);
         }
@@ -194,7 +187,7 @@ fn make(
     locked.write_host_link(&made)
 }
 
-/// Makes the host's link anew. It is written down what has become of it; not yet that it is whole.
+/// Makes the host's link anew. Its record is written, but not yet as complete.
 pub(super) fn make_link(
     locked: &Locked<'_>,
     link: &HostLink,
@@ -213,17 +206,15 @@ pub(super) fn make_link(
     Ok(HostLink { ifindex: Some(made.ifindex), mac, ..unfinished })
 }
 
-/// Deletes the host's routes to the container of `record`, as far as its addresses are still its own.
-///
-/// # Errors
-/// When one cannot be deleted.
+/// Deletes the host's routes to those addresses of `record` that the container still holds.
 pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> Result<()> {
     let store = locked.store();
-    // In doubt an address may be that of a container that is not found, which another was given until it was probed for.
+    // In doubt, an address may belong to a container that was not found: `record` had it only until it was
+    // probed for.
     if record.attachments().iter().all(|attached| attached.host_link.is_none()) || store.is_in_doubt()? {
         return Ok(());
     }
-    // Somebody has given it back before, and the id is used again.
+    // Another process has released the record, and the id is used again.
     if store.record(&record.container)?.is_some_and(|now| now.holder != record.holder) {
         return Ok(());
     }
@@ -249,27 +240,23 @@ pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> 
     Ok(())
 }
 
-/// Deletes the host's links by which `record` was reached, as far as no other container needs them.
-///
-/// # Errors
-/// When one cannot be deleted: it stays in the ledger.
-pub(crate) fn drop_unneeded_of(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> Result<()> {
+/// Deletes the host links of `record` that no other container needs. One that cannot be deleted stays in the
+/// ledger.
+pub(crate) fn delete_unused_of(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> Result<()> {
     let used = record.attachments().iter().filter(|attached| attached.host_link.is_some());
-    used.map(|attached| &attached.network).try_for_each(|network| drop_unneeded(locked, network, host))
+    used.map(|attached| &attached.network).try_for_each(|network| delete_unused(locked, network, host))
 }
 
-/// Has the host's link of `network` on `parent` stay from now on, with or without containers, if the definition names
-/// all its addresses: [`settle`] makes it. One whose addresses are picked comes with the first container: picked
-/// before, they could be what a container had before the reboot.
-///
-/// # Errors
-/// When an address is somebody else's, or the ledger cannot be written.
+/// Marks the host's link of `network` on `parent` as kept, with or without containers, if the definition
+/// names all its addresses. [`reconcile`](super::host_reconcile::reconcile) makes it. A link with allocated
+/// addresses is made with the first container: allocated earlier, they could be addresses that a container
+/// had before the reboot.
 pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Result<()> {
     if !network.names_host_addresses() {
         return Ok(());
     }
     locked.make_segment(parent.segment())?;
-    // What the host has and knows matters to those that are picked.
+    // Host facts matter only to allocated addresses.
     locked.reserve_host_link(network, parent, &ipam::reserve::Present::default())?;
     match known(locked.store(), &network.name)? {
         Some(link) if !link.kept => locked.write_host_link(&HostLink { kept: true, ..link }),
@@ -277,12 +264,9 @@ pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Res
     }
 }
 
-/// Deletes the host's link of `network` if no container needs it, and none may that nobody knows of. Its addresses are given
-/// back if there is no such network any more.
-///
-/// # Errors
-/// When it cannot be deleted: it stays in the ledger.
-pub(crate) fn drop_unneeded(locked: &Locked<'_>, network: &NetworkName, host: &mut Socket) -> Result<()> {
+/// Deletes the host's link of `network` if no container needs it, known or unknown. Releases its addresses if
+/// the network does not exist any more. A link that cannot be deleted stays in the ledger.
+pub(crate) fn delete_unused(locked: &Locked<'_>, network: &NetworkName, host: &mut Socket) -> Result<()> {
     let store = locked.store();
     let Some(link) = known(store, network)? else { return Ok(()) };
     if store.is_in_doubt()? || store.keeps_host_link(&link) || store.needs_host_link(network)? {
@@ -298,15 +282,13 @@ pub(crate) fn drop_unneeded(locked: &Locked<'_>, network: &NetworkName, host: &m
     locked.write_host_link(&HostLink { ifindex: None, ..link })
 }
 
-/// Whether an attach failed for what a host's link can be the reason of: the kernel wants links of one kind on a parent.
+/// Returns true if a host link can be the cause of `error`: the kernel wants all links of a parent to be of
+/// one kind.
 pub(crate) fn is_in_the_way(error: &Error) -> bool {
     matches!(error.kind(), Kind::Kernel(nix::libc::EBUSY | nix::libc::EINVAL))
 }
 
-/// The host's links on the parents of `record` that are there, each with the containers that use it.
-///
-/// # Errors
-/// When ledger or kernel cannot be read.
+/// Returns the existing host links on the parents of `record`, each with the containers that use it.
 pub(crate) fn near(
     store: &Store,
     record: &Record,
@@ -325,7 +307,8 @@ pub(crate) fn near(
     Ok(near)
 }
 
-/// What is written of the host's link of `network`; nothing, if that cannot be read: the next `gc` tells by the mark.
+/// Returns the record of the host's link of `network`. An unreadable one counts as missing: the next `gc`
+/// rebuilds it from the mark of the link.
 pub(super) fn known(store: &Store, network: &NetworkName) -> Result<Option<HostLink>> {
     match store.host_link(network) {
         Err(error) if error.kind().is_of_one_file() => {

@@ -1,7 +1,7 @@
-//! Conflict detection for the host's own links: no host of the LAN loses its address to one of them.
+//! Conflict detection for the host's own links: they get no address that another host on the LAN has.
 //!
-//! The probes go out by the parent, where the answers come: its link is not there yet. While a container is attached they
-//! go out with its own, so that nothing waits for them.
+//! The probes are sent from the parent, because the link does not exist yet. During an attach they are sent
+//! together with those of the container, so that they cost no extra time.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -43,13 +43,13 @@ impl HostProbes {
     }
 }
 
-/// The host, where links of its own are made.
+/// The environment in which the host's own links are made.
 pub(crate) struct Host<'a> {
-    /// What networks do not say themselves.
+    /// Defaults of networks.
     pub settings: &'a Settings,
-    /// Its network namespace.
+    /// The host's network namespace.
     pub netns: &'a NetnsFile,
-    /// What it has, and what it must not get in the way of.
+    /// Host facts that restrict which addresses can be allocated.
     pub present: &'a Present,
 }
 
@@ -69,8 +69,7 @@ impl Host<'_> {
         let Some(network) = self.network(store, &link.network)? else { return Ok(()) };
         let Some(parent) = host.link_by_index(link.parent_index)? else { return Ok(()) };
         let (Some(detection), Some(mac)) = (network.detection_on(&parent), parent.mac) else { return Ok(()) };
-        // A packet socket is of the namespace that it is opened in.
-        // The kernel hangs an ipvlan link on what is below the ipvlan link that is its parent.
+        // If the parent is itself an ipvlan link, the kernel attaches the new link to the link below it.
         let below = if link.driver.kind() == Driver::Ipvlan { link.segment } else { link.parent_index };
         let wire = self.netns.inside(|| PacketSocket::open(below, mac, &link.addresses))?;
         let mut begun = Probes::default();
@@ -111,7 +110,7 @@ impl Host<'_> {
             .hint("name a free address in host_access, or set conflict_detection to off"))
     }
 
-    /// Gives `link` other addresses than that of `conflict`.
+    /// Replaces the address of `conflict`.
     fn replace(
         &self,
         locked: &Locked<'_>,

@@ -1,4 +1,4 @@
-//! What an attach has to know of the host: parents, addresses, routes, neighbours.
+//! Host facts that an attach depends on: parents, addresses, routes, neighbours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::net::subnet::Subnet;
 use crate::net::ways::Ways;
 use crate::netlink::Socket;
 
-/// The parents of `networks` that are there, each fit for its network.
+/// Returns the existing parents of the networks of `requests`, each verified.
 pub(crate) fn parents(requests: &[AttachmentRequest], host: &mut Socket) -> Result<BTreeMap<IfName, Link>> {
     let mut parents: BTreeMap<IfName, Link> = BTreeMap::new();
     for AttachmentRequest { network, .. } in requests {
@@ -28,10 +28,7 @@ pub(crate) fn parents(requests: &[AttachmentRequest], host: &mut Socket) -> Resu
     Ok(parents)
 }
 
-/// The addresses that no container can have, for the host has them, or is to have them.
-///
-/// # Errors
-/// When the kernel does not tell.
+/// Returns the addresses that no container can have, because the host has them or will get them.
 pub(crate) fn on_host(requests: &[AttachmentRequest], host: &mut Socket) -> Result<BTreeSet<IpAddr>> {
     let mut on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
     let named = requests.iter().filter_map(|request| request.network.file.host_access.as_ref());
@@ -39,10 +36,7 @@ pub(crate) fn on_host(requests: &[AttachmentRequest], host: &mut Socket) -> Resu
     Ok(on_host)
 }
 
-/// The ways of the host, where it is to get routes to containers.
-///
-/// # Errors
-/// When the kernel does not tell.
+/// Returns the host's routes that overlap subnets with host access.
 pub(crate) fn ways(requests: &[AttachmentRequest], host: &mut Socket) -> Result<Ways> {
     let networks = requests.iter().map(|request| &request.network);
     let reached = networks.filter(|network| network.file.host_access.is_some());
@@ -53,7 +47,7 @@ pub(crate) fn ways(requests: &[AttachmentRequest], host: &mut Socket) -> Result<
     Ok(host.ways()?.about(&subnets))
 }
 
-/// Who is known on the parents where addresses are probed for.
+/// Returns the neighbour tables of parents with conflict detection.
 pub(crate) fn neighbours(
     requests: &[AttachmentRequest],
     parents: &BTreeMap<IfName, Link>,

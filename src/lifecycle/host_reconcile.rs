@@ -1,4 +1,5 @@
-//! The host's own links as the containers that live need them: what `gc` and `boot` make, and delete.
+//! Reconciliation of the host's own links: `gc` and `boot` make them as living containers need them, and
+//! delete the others.
 
 use crate::error::{Kind, Result};
 use crate::escape::shell::Line;
@@ -8,24 +9,22 @@ use crate::ledger::host_link::HostLink;
 use crate::ledger::record::Record;
 use crate::ledger::{Locked, Records, Store};
 use crate::lifecycle::context::Context;
-use crate::lifecycle::host_access::{drop_unneeded, found, known, make_link};
+use crate::lifecycle::host_access::{delete_unused, found, known, make_link};
 use crate::lifecycle::host_conflicts::{Heard, Host, HostProbes};
 use crate::netlink::Socket;
 use crate::plan::host::{Changes, HostOp, Present};
 
-/// What [`settle`] will do when the dead among `records` have been taken back, as commands that do the same.
-///
-/// # Errors
-/// When ledger or kernel cannot be read.
-pub(crate) fn review(
+/// Returns what [`reconcile`] will do once the dead containers among `records` are reclaimed, as equivalent
+/// commands.
+pub(crate) fn preview(
     store: &Store,
     records: &[Record],
     in_doubt: bool,
     host: &mut Socket,
 ) -> Result<Vec<String>> {
     let mut steps = Vec::new();
-    let living: Vec<_> = records.iter().filter(|record| kernel::lives(&record.holder)).collect();
-    // Who knows what the records need that cannot be read? What is damaged is mended by then.
+    let living: Vec<_> = records.iter().filter(|record| kernel::is_alive(&record.holder)).collect();
+    // An unreadable record may need any link or route. Damaged ones do not count: they are repaired by then.
     let all_known = !in_doubt && !store.records()?.unknown.iter().any(|(_, kind)| kind.is_left_alone());
     for network in store.host_links()? {
         let Some(link) = known(store, &network)? else { continue };
@@ -50,8 +49,9 @@ pub(crate) fn review(
     Ok(steps)
 }
 
-/// What makes the host's link as those `living` need it. `None` if the link of that name is not ours: it is left alone. So
-/// are routes that no known container needs, unless all are known.
+/// Returns the changes to `link` that the `living` containers need. Returns `None` if the link of that name
+/// is not ours: it is left alone. Routes that no known container needs are kept unless all containers are
+/// known.
 fn changes<'a>(
     link: &HostLink,
     living: impl IntoIterator<Item = &'a Record>,
@@ -87,7 +87,7 @@ pub(crate) fn probe(context: &mut Context<'_>, records: &[Record]) -> Result<Hea
     for network in store.host_links()? {
         let Some(link) = known(store, &network)? else { continue };
         let is_used =
-            records.iter().any(|record| record.uses_host_link(&network) && kernel::lives(&record.holder));
+            records.iter().any(|record| record.uses_host_link(&network) && kernel::is_alive(&record.holder));
         let is_needed = is_used || store.keeps_host_link(&link);
         if is_needed
             && !found(&link, host).is_ok_and(|found| found.is_some_and(|found| found.is_whole(&link)))
@@ -112,10 +112,10 @@ pub(crate) fn settle(locked: &Locked<'_>, context: &mut Context<'_>, mut heard: 
     let present = ipam::reserve::Present { on_host, ways, ..Default::default() };
     let place = Host { settings: &context.settings, netns: context.host_netns.get()?, present: &present };
     for network in networks {
-        drop_unneeded(locked, &network, host)?;
+        delete_unused(locked, &network, host)?;
         let Some(mut link) = known(store, &network)? else { continue };
         let Records { sound, unknown } = store.records()?;
-        let living: Vec<_> = sound.iter().filter(|record| kernel::lives(&record.holder)).collect();
+        let living: Vec<_> = sound.iter().filter(|record| kernel::is_alive(&record.holder)).collect();
         let is_used = living.iter().any(|record| record.uses_host_link(&network));
         if !is_used && !store.is_in_doubt()? && !store.keeps_host_link(&link) {
             continue;

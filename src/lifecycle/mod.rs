@@ -1,7 +1,8 @@
-//! What happens to a container, from its start to its end, and to what it leaves. Each file reads from top to bottom.
+//! Lifecycle of containers, parents and the host's own links. Each file reads from top to bottom.
 //!
-//! `attach.rs` is `createRuntime`, `detach.rs` is `poststop`; `release.rs` is the one way back, also of an attach that
-//! fails. `repair.rs` repairs the ledger; `gc.rs`, `boot.rs`, `dry_run.rs` and `runtime_wrapper.rs` are commands.
+//! `attach.rs` is `createRuntime`, `detach.rs` is `poststop`. `release.rs` undoes an attach, also one that
+//! fails. `repair.rs` repairs the ledger. `gc.rs`, `boot.rs`, `dry_run.rs` and `runtime_wrapper.rs` are
+//! commands.
 
 pub(crate) mod affinity;
 pub(crate) mod announce;

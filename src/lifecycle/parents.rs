@@ -1,8 +1,7 @@
-//! The story of the parents: found on the host, made where their name says how, and deleted when nobody needs
-//! them any more.
+//! Lifecycle of parents: they are found on the host, made if their name says how, and deleted when unused.
 //!
-//! Making and deleting one is the only kernel work done under the ledger's lock: who needs a parent is read from
-//! the ledger, and must not change meanwhile.
+//! Parents are made and deleted under the ledger's lock: the users of a parent are read from the ledger and
+//! must not change in between.
 
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
@@ -16,10 +15,7 @@ use crate::net::parent::{MadeParent, ParentSpec};
 use crate::netlink::Socket;
 use crate::plan::host::HostOp;
 
-/// The parent of `network`, verified; `None` if it is missing, and [`ensure`] makes it.
-///
-/// # Errors
-/// When it is missing and not ours to make, or not fit for the network.
+/// Returns the parent of `network`, verified; `None` if it is missing and [`ensure`] can make it.
 pub(crate) fn find(network: &Network, host: &mut Socket) -> Result<Option<Link>> {
     match host.link(&network.parent)? {
         Some(link) => {
@@ -35,7 +31,7 @@ pub(crate) fn find(network: &Network, host: &mut Socket) -> Result<Option<Link>>
     }
 }
 
-/// Whether `recipe`, that of the parent `name`, ends at a link that is there.
+/// Returns an error if the parent `name` cannot be made: the link at the bottom of its stack does not exist.
 fn can_make(name: &IfName, recipe: Option<ParentSpec>, host: &mut Socket) -> Result<()> {
     match recipe {
         None => Err(missing(name)),
@@ -45,10 +41,10 @@ fn can_make(name: &IfName, recipe: Option<ParentSpec>, host: &mut Socket) -> Res
     }
 }
 
-/// The parent of `network`, made where it is missing.
+/// Returns the parent of `network`, and makes it if it is missing.
 ///
 /// # Errors
-/// As [`find`]; or when it cannot be made: what it was to stand on is left for [`drop_unneeded_of`].
+/// Links that were made for it before the error are left for [`delete_unused_of`].
 pub(crate) fn ensure(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Result<Link> {
     let made = make(locked, &network.parent, network.recipe()?, host);
     let link = made.map_err(|error| error.within(format!("network {}", network.name)))?;
@@ -56,18 +52,15 @@ pub(crate) fn ensure(locked: &Locked<'_>, network: &Network, host: &mut Socket) 
     Ok(link)
 }
 
-/// The parent of `network` as it would be, and what would make it where it is missing.
-///
-/// # Errors
-/// As [`find`].
-pub(crate) fn foresee(network: &Network, host: &mut Socket) -> Result<(Link, Vec<HostOp>)> {
+/// Returns the parent of `network` as [`ensure`] would, and the operations that would make it.
+pub(crate) fn preview(network: &Network, host: &mut Socket) -> Result<(Link, Vec<HostOp>)> {
     let mut steps = Vec::new();
-    let link = foresee_link(&network.parent, network.recipe()?, &mut steps, host)?;
+    let link = preview_link(&network.parent, network.recipe()?, &mut steps, host)?;
     network.check_parent(&link)?;
     Ok((link, steps))
 }
 
-fn foresee_link(
+fn preview_link(
     name: &IfName,
     recipe: Option<ParentSpec>,
     steps: &mut Vec<HostOp>,
@@ -78,31 +71,26 @@ fn foresee_link(
     }
     let recipe = recipe.ok_or_else(|| missing(name))?;
     let base = match recipe.base() {
-        Some(base) => Some(foresee_link(base, ParentSpec::of_name(base)?, steps, host)?),
+        Some(base) => Some(preview_link(base, ParentSpec::of_name(base)?, steps, host)?),
         None => None,
     };
     steps.push(HostOp::MakeParent { name: name.clone(), recipe: recipe.clone() });
     Ok(recipe.link(name, base.as_ref()))
 }
 
-/// Deletes the parents of `network`, which is gone or could not be attached to, as far as underlay has made them and
-/// nobody needs them.
-///
-/// # Errors
-/// When one cannot be deleted: it stays in the ledger.
-pub(crate) fn drop_unneeded_of(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Result<()> {
-    drop_unneeded(locked, &network.parent, host)?;
-    // A name that was made short does not tell what a link was to stand on that could not be made.
+/// Deletes the unused parents of `network` that underlay has made: the network was removed, or an attach
+/// failed. One that cannot be deleted stays in the ledger.
+pub(crate) fn delete_unused_of(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Result<()> {
+    delete_unused(locked, &network.parent, host)?;
+    // A shortened name does not say which base a VLAN has, so the definition says it.
     let recipe = network.recipe().ok().flatten();
     let base = recipe.as_ref().and_then(ParentSpec::base);
-    base.map_or(Ok(()), |base| drop_unneeded(locked, base, host))
+    base.map_or(Ok(()), |base| delete_unused(locked, base, host))
 }
 
-/// Deletes the parent `name` and those it stands on, as far as underlay has made them and nobody needs them.
-///
-/// # Errors
-/// When one cannot be deleted: it stays in the ledger.
-pub(crate) fn drop_unneeded(locked: &Locked<'_>, name: &IfName, host: &mut Socket) -> Result<()> {
+/// Deletes the parent `name` and those below it, as far as underlay has made them and they are unused. One
+/// that cannot be deleted stays in the ledger.
+pub(crate) fn delete_unused(locked: &Locked<'_>, name: &IfName, host: &mut Socket) -> Result<()> {
     let store = locked.store();
     let mut next = Some(name.clone());
     while let Some(name) = next {
@@ -113,7 +101,7 @@ pub(crate) fn drop_unneeded(locked: &Locked<'_>, name: &IfName, host: &mut Socke
                 locked.forget_parent(&name)?;
                 Some(parent.recipe)
             }
-            // It may be one that could not be made, on one that was.
+            // The parent may have failed after its base was made.
             None => ParentSpec::of_name(&name).ok().flatten(),
         };
         next = recipe.as_ref().and_then(ParentSpec::base).cloned();
@@ -121,26 +109,21 @@ pub(crate) fn drop_unneeded(locked: &Locked<'_>, name: &IfName, host: &mut Socke
     Ok(())
 }
 
-/// What a killed process has left of the parent `name`, which stays: the name it bears.
-///
-/// # Errors
-/// When the kernel does not tell.
-pub(crate) fn left_of(store: &Store, name: &IfName, host: &mut Socket) -> Result<Option<IfName>> {
+/// Returns the temporary name of a half-made parent `name`, if a killed process has left one.
+pub(crate) fn leftover(store: &Store, name: &IfName, host: &mut Socket) -> Result<Option<IfName>> {
     let Some(parent) = known(store, name)? else { return Ok(None) };
     let left = host.link(&parent.born_as)?.filter(|left| parent.has_left(left));
     Ok(left.map(|_| parent.born_as))
 }
 
-/// Deletes what a killed process has left of the parent `name`; the lock keeps others from making it meanwhile.
-///
-/// # Errors
-/// When it cannot be deleted.
-pub(crate) fn sweep(locked: &Locked<'_>, name: &IfName, host: &mut Socket) -> Result<()> {
-    known(locked.store(), name)?.map_or(Ok(()), |parent| kernel::delete_left(&parent, host))
+/// Deletes the half-made parent `name` of a killed process. The lock keeps other processes from making it at
+/// that time.
+pub(crate) fn delete_leftover(locked: &Locked<'_>, name: &IfName, host: &mut Socket) -> Result<()> {
+    known(locked.store(), name)?.map_or(Ok(()), |parent| kernel::delete_leftover(&parent, host))
 }
 
 fn verify(network: &Network, link: &Link, host: &mut Socket) -> Result<()> {
-    // A name that is nearly a VLAN's is a name like any other once the link is there.
+    // An invalid VLAN name is an ordinary name if the link exists.
     if let Ok(Some(recipe)) = network.recipe() {
         let base = recipe.base().map(|base| host.link(base)).transpose()?.flatten();
         recipe.verify(link, base.as_ref())?;
@@ -155,7 +138,7 @@ fn verify(network: &Network, link: &Link, host: &mut Socket) -> Result<()> {
     Ok(())
 }
 
-/// The link `name`, made by `recipe` where it is missing, with what it stands on.
+/// Returns the link `name`. If it is missing, makes it by `recipe`, with the links below it.
 fn make(locked: &Locked<'_>, name: &IfName, recipe: Option<ParentSpec>, host: &mut Socket) -> Result<Link> {
     let found = host.link(name)?;
     let recipe = match (recipe, &found) {
@@ -173,7 +156,7 @@ fn make(locked: &Locked<'_>, name: &IfName, recipe: Option<ParentSpec>, host: &m
         let is_left_alone =
             || locked.store().made_parent(name).is_err_and(|error| error.kind().is_left_alone());
         if link.is_made_parent() && !is_left_alone() {
-            // The state folder may have been emptied: the mark tells.
+            // The state folder may have been emptied: the mark says that underlay has made it.
             record(locked, name, recipe, Some(link.ifindex))?;
         }
         return Ok(link);
@@ -190,7 +173,7 @@ fn make(locked: &Locked<'_>, name: &IfName, recipe: Option<ParentSpec>, host: &m
     made
 }
 
-/// Writes down a parent of ours, unless it is written down already.
+/// Writes the record of a parent of ours, unless it is there.
 fn record(
     locked: &Locked<'_>,
     name: &IfName,
@@ -204,13 +187,14 @@ fn record(
     }
     let born_as = IfName::temporary(std::process::id());
     let parent = MadeParent { version: VERSION, name: name.clone(), recipe, born_as, ifindex };
-    // What cannot be read may be a folder, whose place a file does not take.
+    // An unreadable record may be a folder, which a file cannot replace.
     locked.forget_parent(name)?;
     locked.write_parent(&parent)?;
     Ok(parent)
 }
 
-/// What is written of a parent of ours; nothing, if that cannot be read: the next `gc` tells by the mark.
+/// Returns the record of a parent of ours. An unreadable one counts as missing: the next `gc` rebuilds it
+/// from the mark.
 fn known(store: &Store, name: &IfName) -> Result<Option<MadeParent>> {
     match store.made_parent(name) {
         Err(error) if error.kind().is_of_one_file() => {

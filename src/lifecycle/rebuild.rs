@@ -1,8 +1,9 @@
-//! A container's record that was lost, as the marks of its links tell it.
+//! Rebuilding a lost record of a container from the marks of its links.
 //!
-//! A mark that is proven tells whose a link is, by which process, and which MAC address it was made with. What else the
-//! link has, a process inside may have given it. So a record gets the addresses that leases say are its own, and else
-//! those alone that it could have been given and nobody else has; and of the host no more than it has already.
+//! A proven mark says which container and process a link was made for, and with which MAC address. A process
+//! inside the container may have given the link anything else. So a rebuilt record gets the addresses that
+//! leases say it holds. Of the others it gets only those that its network could have assigned and that
+//! nothing else holds. It gets no route on the host that is not there already.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -23,26 +24,24 @@ use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
 use crate::netlink::Socket;
 
-/// The addresses and routes of a record that is written anew, at most.
+/// The most addresses and routes of a rebuilt record.
 const MOST: usize = 4096;
 
-/// What is known when a record is written anew.
+/// What rebuilding is based on.
 pub(crate) struct Known<'a> {
-    /// The ledger, as far as it is left.
+    /// The remaining ledger.
     pub(crate) store: &'a Store,
-    /// What networks do not say themselves.
+    /// Defaults of networks.
     pub(crate) settings: &'a Settings,
     /// The addresses of the host.
     pub(crate) on_host: BTreeSet<IpAddr>,
-    /// Who is in which namespace.
+    /// The processes and marked links of all namespaces.
     pub(crate) survey: &'a Survey,
 }
 
-/// The record of `id`, of whose links `seen` are those with proven marks, beside all `others` that are known; `None` if
-/// there are none, if their parents are gone, or if nobody holds them any more.
-///
-/// # Errors
-/// When ledger or kernel cannot be read.
+/// Rebuilds the record of `id` from `seen`, links with proven marks; `others` are all known records. Returns
+/// `None` if it has no link there, if the parents are gone, or if neither a process nor a path leads to its
+/// namespace.
 pub(crate) fn record(
     known: &Known<'_>,
     id: &ContainerId,
@@ -50,33 +49,33 @@ pub(crate) fn record(
     others: &[Record],
     host: &mut Socket,
 ) -> Result<Option<Record>> {
-    // Of a container that died and one that was made after it by the same name, the latter.
-    let mut lives: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    // If a container died and a new one has the same id, the record is that of the new one.
+    let mut by_process: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for &seen in seen.iter().filter(|seen| seen.alias.mark.container == *id) {
         match holder(known, seen, others) {
             Some((is_alive, holder)) => {
                 let Mark { start_time, pid, .. } = seen.alias.mark;
-                lives.entry((is_alive, start_time, pid)).or_default().push((seen, holder));
+                by_process.entry((is_alive, start_time, pid)).or_default().push((seen, holder));
             }
-            None => log::warn!("link {} with the alias {} is not believed", seen.link.name, seen.alias),
+            None => log::warn!("link {} with the alias {} is not trusted", seen.link.name, seen.alias),
         }
     }
-    let Some((_, links)) = lives.pop_last() else { return Ok(None) };
+    let Some((_, links)) = by_process.pop_last() else { return Ok(None) };
     let Some((_, holder)) = links.first().cloned() else { return Ok(None) };
     let mut links: Vec<&SurveyedLink> = links.into_iter().map(|(seen, _)| seen).collect();
     links.sort_by_key(|seen| seen.alias.mark.index);
-    // An attach that was begun again has sealed the same mark twice: one link is believed.
+    // A repeated attach has sealed the same mark twice: one of the links counts.
     links.dedup_by_key(|seen| seen.alias.mark.index);
     let made_for = links.first().map(|seen| MadeFor::of(&seen.alias.mark));
     let made_for = made_for.filter(|made| (made.pid, made.start_time) != (holder.pid, holder.start_time));
     let mut attachments = Vec::with_capacity(links.len());
     let mut size = 0;
     for (index, seen) in links.into_iter().enumerate() {
-        // The mark of a link says which attachment it is: behind a gap it would be another.
+        // The mark has the index of the attachment, which would be wrong behind a gap.
         if seen.alias.mark.index != index {
             break;
         }
-        // What no attach has made is not written either: it would be more than one file can hold.
+        // No attach makes so many, and the file would exceed its limit.
         size += seen.addresses.len() + seen.routes.len();
         if size > MOST {
             break;
@@ -100,20 +99,20 @@ fn links_netns(holder: &Holder, host_netns: u64, host: &mut Socket) -> Result<Op
     }
 }
 
-/// The process by which it is told whether the container of `seen` lives, and whether it does: the one that it was made
-/// for, or else the first of those that are in its namespace now, as others of a pod are. `None` if there is nobody, and
-/// nobody would ever take back what is lost.
+/// Returns the holder of the container of `seen`, and whether it is alive: the process that the link was made
+/// for, else the oldest process in its namespace, such as one of its pod. Returns `None` if there is neither
+/// and no path keeps the namespace.
 fn holder(known: &Known<'_>, seen: &SurveyedLink, others: &[Record]) -> Option<(bool, Holder)> {
     let Mark { pid, start_time, .. } = seen.alias.mark;
     let pid_namespace = kernel::pid_namespace();
     let made_for = Holder { pid, start_time, pid_namespace, netns: seen.netns.clone() };
-    if kernel::lives(&made_for) {
+    if kernel::is_alive(&made_for) {
         match kernel::is_in(&made_for) {
             Ok(is_here) => {
                 let is_its_own = is_here && !others.iter().any(|other| is_same(&other.holder, &made_for));
                 return is_its_own.then_some((true, made_for));
             }
-            // It ends at this moment.
+            // The process is just exiting.
             Err(error) if error.kind() == Kind::NotFound => {}
             Err(error) => {
                 log::warn!("{error}");
@@ -147,24 +146,24 @@ fn attached(
     let network = match known.store.network(name) {
         Ok(network) => Some(known.settings.complete(network)),
         Err(error) if error.kind() == Kind::NotFound => None,
-        // Without it the record would lack what it could have been given.
+        // Without the definition, the record would lack addresses that the network could have assigned.
         Err(error) => return Err(error),
     };
     let segment = parent.segment();
     let has = |claim: LeaseKey| -> Result<bool> {
-        // What two have whose records are lost cannot be told from whose it is: both keep it, and the lease is that of
-        // whom it is remembered of. Nobody else gets it.
+        // If two containers have the address and both records are lost, nothing says which one holds it. Both
+        // records keep it, so that no other container gets it; `repair` decides which one gets the lease.
         if others.iter().any(|other| !other.is_rebuilt() && other.holds(segment, claim)) {
             return Ok(false);
         }
-        // A lease is root's own word.
+        // A lease can be trusted: only root writes it.
         if let Some(of) = known.store.leased_to(segment, claim)? {
             return Ok(of == *container);
         }
         let of_host = claim.address().is_some_and(|address| known.on_host.contains(&address))
             || known.store.host_holding(segment, claim)?.is_some()
             || seen.link.mac == parent.mac && claim.address().is_none();
-        // The MAC address is sealed, and needs no network to say so.
+        // The seal covers the MAC address, so it needs no definition of the network.
         let could_give = |network| could_give(network, claim, container);
         Ok(!of_host && network.as_ref().map_or(claim.address().is_none(), could_give))
     };
@@ -172,7 +171,7 @@ fn attached(
     for &address in &seen.addresses {
         if has(address.addr().into())? {
             let subnet = network.as_ref().and_then(|network| network.subnet_of(address.addr()));
-            // A prefix length of the container's own would make another subnet of it.
+            // A process in the container may have changed the prefix length.
             addresses.push(subnet.and_then(|subnet| subnet.host(address.addr()).ok()).unwrap_or(address));
         }
     }
@@ -196,7 +195,7 @@ fn attached(
         host_link,
         detection: network.as_ref().and_then(|network| network.detection_on(&parent)),
         announcements: network.as_ref().map_or(0, Network::announced),
-        // Set once, when the link was made.
+        // Takes effect only when a link is made.
         advertised: Advertised::default(),
         addresses,
         routes: seen.routes.clone(),
@@ -204,8 +203,8 @@ fn attached(
     }))
 }
 
-/// Whether `network` could have given `claim` to `container`, as far as its definition says: an address of a subnet that
-/// is set aside for nobody.
+/// Returns true if `network` could have assigned `claim` to `container` by its definition: the address is in
+/// a subnet, and is not reserved for anything else.
 fn could_give(network: &Network, claim: LeaseKey, container: &ContainerId) -> bool {
     let reserved_for = network.reservations.holder(claim);
     let is_others = reserved_for.is_some_and(|identity| *identity != Identity::from(container));
@@ -217,9 +216,9 @@ fn could_give(network: &Network, claim: LeaseKey, container: &ContainerId) -> bo
     !is_others && claim.address().is_none_or(is_free)
 }
 
-/// The name of the host's link of the network `name`, if the host has a route by it to one of `addresses`: that is root's.
-/// None is made on the word of a container: those that the host could have a route to, and has none, it has added itself,
-/// and are taken out of `addresses`.
+/// Returns the name of the host's link of the network `name`, if the host has a route by it to one of
+/// `addresses`. The container has added the addresses without a route itself: they are removed from
+/// `addresses`, so that no route is made on its word.
 fn host_link(name: &NetworkName, addresses: &mut Vec<IpNet>, host: &mut Socket) -> Result<Option<IfName>> {
     let ifname = host_link::name(name);
     let Some(link) = host.link(&ifname)?.filter(|link| host_link::is_of(name, link)) else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! Release: links, the host's routes, addresses, and then what nothing else needs are given back. Whatever ends a
+//! Release: deletes links and the host's routes, releases addresses, then deletes what nothing else needs. Each end of a
 //! container comes here: its poststop, an attach that failed, `gc`, and an attach that needs what dead containers hold.
 
 use std::collections::BTreeSet;
@@ -19,12 +19,12 @@ use crate::plan::{self, Removal};
 
 /// Where links of a container may still be.
 pub(crate) enum Remaining {
-    /// Nowhere: they are gone with their namespace, or by another's hand.
+    /// Nowhere: they were deleted with their namespace, or by another process.
     Nowhere,
     /// In this namespace, in which a process is, or to which this path leads.
     In(PathBuf, NetnsFile),
-    /// In a namespace to which nothing leads but the host's number for it. A descriptor or a socket keeps it, or the kernel
-    /// has not taken it apart yet.
+    /// In a namespace that only the host's number leads to. A descriptor or a socket keeps it, or the kernel has not
+    /// deleted it yet.
     Numbered(i32),
 }
 
@@ -64,7 +64,7 @@ fn has_persistent(plan: &[Removal]) -> bool {
 /// Whether the container of `record` lives, or its links are in a namespace that something uses without it: there they
 /// hold their addresses. If that cannot be told, they are in use: nothing is taken from a container that may live.
 pub(crate) fn is_in_use(context: &mut Context<'_>, record: &Record) -> bool {
-    kernel::lives(&record.holder)
+    kernel::is_alive(&record.holder)
         || remaining(context, record).map_or_else(
             |error| {
                 log::warn!("container {}: {error}: it counts as alive", record.container);
@@ -107,9 +107,9 @@ fn release_one(context: &mut Context<'_>, record: &Record) -> Result<Option<Reco
     if changed.is_some() {
         return Ok(changed);
     }
-    host_access::drop_unneeded_of(&locked, record, host)?;
+    host_access::delete_unused_of(&locked, record, host)?;
     let mut parents = record.attachments().iter().map(|attached| &attached.parent);
-    parents.try_for_each(|parent| parents::drop_unneeded(&locked, parent, host))?;
+    parents.try_for_each(|parent| parents::delete_unused(&locked, parent, host))?;
     drop(locked);
     affinity::refresh(context.store, record);
     Ok(None)
@@ -137,9 +137,6 @@ pub(crate) fn delete_links(context: &mut Context<'_>, record: &Record) -> Result
 }
 
 /// As [`release`], of a container that ended without poststop, which is reported.
-///
-/// # Errors
-/// As [`release`].
 pub(crate) fn reclaim(context: &mut Context<'_>, record: &Record) -> Result<()> {
     if release(context, record)? {
         report(context.store, &Event::Reclaimed(record.into()));
@@ -149,9 +146,6 @@ pub(crate) fn reclaim(context: &mut Context<'_>, record: &Record) -> Result<()> 
 
 /// Reclaims what dead containers hold on the segments of `wanted`, and repairs leases without a holder. Returns true if
 /// there was anything.
-///
-/// # Errors
-/// When the ledger cannot be read or written.
 pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[Wanted]) -> Result<bool> {
     let segments: BTreeSet<u32> = wanted.iter().map(|wanted| wanted.parent.segment()).collect();
     let mut any = false;
@@ -161,9 +155,9 @@ pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[Wanted]) -> Resu
             context.store.leases(segment)?
         };
         if !leases.orphans.is_empty() || !leases.unknown.is_empty() {
-            let mended = repair::mend(context, false)?;
-            mended.warn();
-            any |= !mended.steps.is_empty();
+            let repaired = repair::repair(context, false)?;
+            repaired.warn();
+            any |= !repaired.steps.is_empty();
         }
         for record in &leases.holders {
             if is_in_use(context, record) {
@@ -172,7 +166,7 @@ pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[Wanted]) -> Resu
             log::info!("container {} ended without poststop: its addresses are reclaimed", record.container);
             match reclaim(context, record) {
                 Ok(()) => any = true,
-                // Another one's may do.
+                // The addresses of another dead container may be enough.
                 Err(error) => log::warn!("container {}: {error}", record.container),
             }
         }
@@ -192,24 +186,21 @@ pub(crate) fn reclaim_previous(context: &mut Context<'_>, previous: &Hint, paren
     }
 }
 
-/// Releases the dead containers for which alone there are links of the host on the parents of `record`, and so those
-/// links; returns true if one is gone.
-///
-/// # Errors
-/// When one cannot be deleted.
+/// Releases the dead containers that are the only users of host links on the parents of `record`, and so those links.
+/// Returns true if a link is gone.
 pub(crate) fn reclaim_host_links(context: &mut Context<'_>, record: &Record) -> Result<bool> {
     let mut any = false;
     for (link, users) in host_access::near(context.store, record, &mut context.host_netlink)? {
-        if !users.iter().any(|user| kernel::lives(&user.holder)) {
+        if !users.iter().any(|user| kernel::is_alive(&user.holder)) {
             for user in &users {
-                // The link is in the way as long as one of them stays, and then what was refused is told.
+                // The link stays as long as one of them does; then the attach fails with its first error.
                 if let Err(error) = release(context, user) {
                     log::warn!("container {}: {error}", user.container);
                 }
             }
         }
         let locked = context.lock()?;
-        host_access::drop_unneeded(&locked, &link.network, &mut context.host_netlink)?;
+        host_access::delete_unused(&locked, &link.network, &mut context.host_netlink)?;
         any |= context.host_netlink.link(&link.name)?.is_none();
     }
     Ok(any)

@@ -1,4 +1,4 @@
-//! The story of a damaged ledger: what was lost is written anew from what the kernel tells, what makes no sense is
+//! Repair of a damaged ledger: lost records are rebuilt from the kernel's state, and invalid files are
 //! removed.
 
 use std::cmp::Reverse;
@@ -24,70 +24,66 @@ use crate::net::parent::{MadeParent, ParentSpec};
 use crate::net::seal::Key;
 use crate::netlink::Socket;
 
-/// Finds again what containers have, if the state folder is lost.
-///
-/// # Errors
-/// As [`mend`].
+/// Repairs the ledger if the state folder was lost.
 pub(crate) fn recover(context: &mut Context<'_>) -> Result<()> {
     if context.store.is_lost()? {
-        mend(context, false)?.warn();
+        repair(context, false)?.warn();
     }
     Ok(())
 }
 
-/// Repairs the ledger; with `dry_run` it only tells.
-///
-/// # Errors
-/// When kernel or ledger cannot be read. What of it fails is among what is returned.
-pub(crate) fn mend(context: &mut Context<'_>, dry_run: bool) -> Result<Repaired> {
+/// Repairs the ledger. A `dry_run` only finds the steps. Steps that fail are in [`Repaired::failed`].
+pub(crate) fn repair(context: &mut Context<'_>, dry_run: bool) -> Result<Repaired> {
     let store = context.store;
     let key = match dry_run {
         true => store.known_key(),
         false => store.key(context.settings.lock_timeout()).map(Some),
     };
     let was_lost = store.is_lost()?;
-    // Without a key nothing is proven, and what cannot be made is not promised either.
+    // Without a key no mark is proven, and no mark can be sealed, so a dry run lists no seals.
     let seals = key.is_ok();
     let key = key.unwrap_or_else(|error| {
         log::warn!("marks prove nothing: {}", error.in_full());
         None
     });
-    // Without the lock: it takes as long as there are namespaces, and who attaches meanwhile has a record first.
+    // Not under the lock: a survey of many namespaces takes long. An attach writes its record before it makes
+    // links, so that its container is never taken for one with a lost record.
     let mut survey = kernel::survey(context.host_netns.get()?)?;
     let locked = context.lock()?;
-    let mut mended = find(&locked, context, &survey, key)?;
-    // Who was detached meanwhile looks like one whose record is lost: his links go before his record.
-    let doubtful = mended.namespaces();
+    let mut repaired = find(&locked, context, &survey, key)?;
+    // A container that was detached since the survey looks like one with a lost record. Its links were
+    // deleted before the record, so a second survey of its namespace does not show them.
+    let doubtful = repaired.namespaces();
     if !doubtful.is_empty() {
         survey.look_again(&doubtful, context.host_netns.get()?);
-        mended = find(&locked, context, &survey, key)?;
+        repaired = find(&locked, context, &survey, key)?;
     }
-    let lost = was_lost || mended.has_lost();
+    let lost = was_lost || repaired.has_lost();
     if !dry_run {
-        do_all(&mut mended, &locked);
+        do_all(&mut repaired, &locked);
     }
     let before = store.folder()?.unwrap_or(Folder::Lost);
-    let after = before.recovered(lost, mended.failed.is_empty(), mended.all_found);
-    mended.in_doubt = after != Folder::Whole;
+    let after = before.recovered(lost, repaired.failed.is_empty(), repaired.all_found);
+    repaired.in_doubt = after != Folder::Whole;
     if !dry_run {
         locked.note(after)?;
     }
-    if mended.in_doubt {
-        log::warn!("not all containers are found: what they may need on the host stays");
+    if repaired.in_doubt {
+        log::warn!("not all containers are found: parents and host links that they may need stay");
     }
     drop(locked);
     if seals {
-        mended.seals = reseal::find(&mended.records, &survey.seen, key);
+        repaired.seals = reseal::find(&repaired.records, &survey.seen, key);
     }
     if let Some(key) = key.filter(|_| !dry_run) {
-        // Who ends meanwhile needs none.
+        // A container that has ended since needs no seal.
         let is_done = |seal: &Reseal| {
             let done = reseal::apply(seal, key).inspect_err(|error| log::warn!("{seal}: {error}"));
             done.unwrap_or_default()
         };
-        mended.seals.retain(is_done);
+        repaired.seals.retain(is_done);
     }
-    Ok(mended)
+    Ok(repaired)
 }
 
 fn find(
@@ -97,30 +93,30 @@ fn find(
     key: Option<&Key>,
 ) -> Result<Repaired> {
     let Context { store, settings, host_netlink: host, .. } = context;
-    let mut mended = Repaired { all_found: survey.is_whole(), ..Repaired::default() };
+    let mut repaired = Repaired { all_found: survey.is_whole(), ..Repaired::default() };
     let proven: Vec<&SurveyedLink> = survey.seen.iter().filter(|seen| seen.is_proven(key)).collect();
-    records(store, settings, survey, &proven, host, &mut mended)?;
-    mended.all_found &= have_all(&mended.records, survey);
-    leases(store, survey, &mut mended)?;
-    parents(store, host, &mut mended)?;
-    repair_host::host_links(store, host, &mut mended)?;
-    mended.steps.extend(locked.left_over()?.into_iter().map(RepairStep::Remove));
-    Ok(mended)
+    records(store, settings, survey, &proven, host, &mut repaired)?;
+    repaired.all_found &= have_all(&repaired.records, survey);
+    leases(store, survey, &mut repaired)?;
+    parents(store, host, &mut repaired)?;
+    repair_host::host_links(store, host, &mut repaired)?;
+    repaired.steps.extend(locked.left_over()?.into_iter().map(RepairStep::Remove));
+    Ok(repaired)
 }
 
-/// Does what there is to do; what failed is no step then.
-fn do_all(mended: &mut Repaired, locked: &Locked<'_>) {
-    let mut done = Vec::with_capacity(mended.steps.len());
-    for step in mem::take(&mut mended.steps) {
+/// Carries out the steps. Moves those that fail to the failures.
+fn do_all(repaired: &mut Repaired, locked: &Locked<'_>) {
+    let mut done = Vec::with_capacity(repaired.steps.len());
+    for step in mem::take(&mut repaired.steps) {
         match apply(locked, &step) {
             Ok(()) => done.push(step),
-            Err(error) => mended.failed.push(error),
+            Err(error) => repaired.failed.push(error),
         }
     }
-    mended.steps = done;
+    repaired.steps = done;
 }
 
-/// Whether each mark names a container, in its namespace, whose links one of `records` holds.
+/// Returns true if for each mark, one of `records` holds the links of that container in that namespace.
 fn have_all(records: &[Record], survey: &Survey) -> bool {
     let place = |netns: &Netns| (netns.device, netns.inode);
     let known: BTreeSet<_> =
@@ -151,16 +147,16 @@ fn apply(locked: &Locked<'_>, step: &RepairStep) -> Result<()> {
     }
 }
 
-/// Damaged and missing records, as far as their containers' links are there, `proven` by their marks; a damaged one of a
-/// container without links is of no use, unless these may be where nobody could look. One that may be sound is left
-/// alone ([`Kind::is_left_alone`]).
+/// Finds damaged and missing records, and rebuilds them from links with `proven` marks. A damaged record of a
+/// container without links is removed, unless the links may be in a namespace that could not be surveyed. A
+/// record that may be sound is left alone ([`Kind::is_left_alone`]).
 fn records(
     store: &Store,
     settings: &Settings,
     survey: &Survey,
     proven: &[&SurveyedLink],
     host: &mut Socket,
-    mended: &mut Repaired,
+    repaired: &mut Repaired,
 ) -> Result<()> {
     let records = store.records()?;
     let known: BTreeSet<_> = records.sound.iter().map(|record| record.container.clone()).collect();
@@ -169,7 +165,7 @@ fn records(
         unknown.map(|(id, _)| id).collect::<BTreeSet<_>>()
     };
     let (left_alone, damaged) = (unknown(true), unknown(false));
-    // What another container has taken over is its own by now.
+    // The record of the successor holds links that were handed over.
     let taken_over: BTreeSet<_> = records
         .sound
         .iter()
@@ -179,7 +175,7 @@ fn records(
     let is_taken_over = |seen: &&&SurveyedLink| taken_over.contains(&MadeFor::of(&seen.alias.mark));
     let missing = proven.iter().filter(|seen| !is_taken_over(seen)).map(|seen| &seen.alias.mark.container);
     let lost: BTreeSet<_> = damaged.iter().copied().chain(missing).collect();
-    mended.records = records.sound;
+    repaired.records = records.sound;
     let lost: Vec<_> =
         lost.into_iter().filter(|id| !known.contains(*id) && !left_alone.contains(*id)).collect();
     if lost.is_empty() {
@@ -189,19 +185,19 @@ fn records(
     let known = rebuild::Known { store, settings, on_host, survey };
     for id in lost {
         let path = store.record_path(id);
-        let rebuilt = rebuild::record(&known, id, proven, &mended.records, host);
-        // What is wrong with one is no reason to leave the rest: it is not found for now.
+        let rebuilt = rebuild::record(&known, id, proven, &repaired.records, host);
+        // An error of one container must not keep the others from being repaired.
         let rebuilt = rebuilt.unwrap_or_else(|error| {
             log::warn!("container {id}: {error}");
             None
         });
         match rebuilt {
             Some(record) => {
-                mended.steps.push(RepairStep::Record(Box::new(record.clone()), path));
-                mended.records.push(record);
+                repaired.steps.push(RepairStep::Record(Box::new(record.clone()), path));
+                repaired.records.push(record);
             }
             None if damaged.contains(id) && survey.is_whole() && !survey.shows(id) => {
-                mended.steps.push(RepairStep::Remove(path));
+                repaired.steps.push(RepairStep::Remove(path));
             }
             None => {}
         }
@@ -209,35 +205,35 @@ fn records(
     Ok(())
 }
 
-/// The right of a container to what its record lists. Of two, the living has it; of two that live, the one that the
-/// lease names. Of two whose records and leases were lost, the one that it is remembered of, which is root's word; else the
-/// one that has less.
+/// The priority of a container for a lease that several records list. A living container comes before a dead
+/// one, then the one that the lease names. If records and leases were lost, the one whose affinity has the
+/// address comes first, as only root writes that; else the one with fewer addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Right {
-    lives: bool,
+    is_alive: bool,
     is_named: bool,
-    is_remembered: bool,
+    has_affinity: bool,
     less: Reverse<usize>,
 }
 
-/// Leases that records of living containers list and nobody has; then those that no record lists, but for those of
-/// containers that may be where nobody could look.
-fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
+/// Finds missing leases that records of living containers list, and leases that no record lists. A lease is
+/// kept if its container may be in a namespace that could not be surveyed.
+fn leases(store: &Store, survey: &Survey, repaired: &mut Repaired) -> Result<()> {
     let mut listed: BTreeMap<(u32, LeaseKey), (Right, &ContainerId)> = BTreeMap::new();
-    for record in &mended.records {
-        let lives = kernel::lives(&record.holder);
-        let remembered = match record.is_rebuilt() {
-            true => affinity::recall(store, record.identity.as_ref(), &record.container).hints,
+    for record in &repaired.records {
+        let is_alive = kernel::is_alive(&record.holder);
+        let hints = match record.is_rebuilt() {
+            true => affinity::load(store, record.identity.as_ref(), &record.container).hints,
             false => Vec::new(),
         };
         let less = Reverse(record.attachments().iter().map(|attached| attached.addresses.len()).sum());
         for attached in record.attachments() {
             for claim in attached.claims() {
                 let is_named = store.leased_to(attached.segment, claim)?.as_ref() == Some(&record.container);
-                let is_remembered = remembered.iter().any(|(network, hint)| {
-                    *network == attached.network && hint.claims().any(|had| had == claim)
+                let has_affinity = hints.iter().any(|(network, hint)| {
+                    *network == attached.network && hint.claims().any(|previous| previous == claim)
                 });
-                let right = Right { lives, is_named, is_remembered, less };
+                let right = Right { is_alive, is_named, has_affinity, less };
                 let first = listed.entry((attached.segment, claim)).or_insert((right, &record.container));
                 if right > first.0 {
                     *first = (right, &record.container);
@@ -246,7 +242,7 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
         }
     }
     let mut steps = Vec::new();
-    for record in mended.records.iter().filter(|record| kernel::lives(&record.holder)) {
+    for record in repaired.records.iter().filter(|record| kernel::is_alive(&record.holder)) {
         for attached in record.attachments() {
             for claim in attached.claims() {
                 let segment = attached.segment;
@@ -263,7 +259,7 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
             let may_live = || -> Result<bool> {
                 let Some(id) = store.leased_to(segment, claim)? else { return Ok(false) };
                 let is_seen = !survey.is_whole() || survey.shows(&id);
-                Ok(is_seen && mended.records.iter().all(|record| record.container != id))
+                Ok(is_seen && repaired.records.iter().all(|record| record.container != id))
             };
             let is_left_alone = || -> Result<bool> {
                 let Some(id) = store.leased_to(segment, claim)? else { return Ok(false) };
@@ -275,13 +271,12 @@ fn leases(store: &Store, survey: &Survey, mended: &mut Repaired) -> Result<()> {
             }
         }
     }
-    mended.steps.extend(steps);
+    repaired.steps.extend(steps);
     Ok(())
 }
 
-/// Parents that bear our mark and are not written down; and what is written of parents that are gone and cannot be
-/// read.
-fn parents(store: &Store, host: &mut Socket, mended: &mut Repaired) -> Result<()> {
+/// Finds parents with our mark but without a record, and unreadable records of parents that do not exist.
+fn parents(store: &Store, host: &mut Socket, repaired: &mut Repaired) -> Result<()> {
     let written: BTreeSet<IfName> = store.made_parents()?.into_iter().collect();
     let unread = |name: &IfName| match store.made_parent(name) {
         Err(error) if error.kind() == Kind::Damaged => Ok(true),
@@ -290,7 +285,7 @@ fn parents(store: &Store, host: &mut Socket, mended: &mut Repaired) -> Result<()
     };
     for name in &written {
         if unread(name)? && host.link(name)?.is_none_or(|link| !link.is_made_parent()) {
-            mended.steps.push(RepairStep::Remove(store.parent_path(name)));
+            repaired.steps.push(RepairStep::Remove(store.parent_path(name)));
         }
     }
     let links = host.links()?;
@@ -305,7 +300,7 @@ fn parents(store: &Store, host: &mut Socket, mended: &mut Repaired) -> Result<()
         let path = store.parent_path(&name);
         let ifindex = Some(link.ifindex);
         let parent = MadeParent { version: VERSION, name, recipe, born_as, ifindex };
-        mended.steps.push(RepairStep::Parent(parent, path));
+        repaired.steps.push(RepairStep::Parent(parent, path));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The host's own links in a damaged ledger: written anew as their marks tell them.
+//! Repair of the records of the host's own links: they are rebuilt from the marks of the links.
 
 use std::collections::BTreeSet;
 
@@ -13,9 +13,9 @@ use crate::net::link::Link;
 use crate::net::name::{IfName, NetworkName};
 use crate::netlink::Socket;
 
-/// The host's links that bear our mark and are not written down, what is written of links that are gone and cannot be
-/// read, and the leases of those that are known.
-pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Repaired) -> Result<()> {
+/// Finds host links with our mark but without a record, unreadable records of links that do not exist, and
+/// missing leases of known links.
+pub(crate) fn host_links(store: &Store, host: &mut Socket, repaired: &mut Repaired) -> Result<()> {
     let links = host.links()?;
     let marked = |network: &NetworkName| {
         let mark = host_link::mark(network);
@@ -29,7 +29,7 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Repaired
             Ok(link) => sound.extend(link),
             Err(error) if error.kind().is_left_alone() => {}
             Err(error) if error.kind() == Kind::Damaged && marked(&network).is_none() => {
-                mended.steps.push(RepairStep::Remove(store.host_link_path(&network)));
+                repaired.steps.push(RepairStep::Remove(store.host_link_path(&network)));
             }
             Err(error) if error.kind() == Kind::Damaged => continue,
             Err(error) => return Err(error),
@@ -40,7 +40,7 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Repaired
         let Some(link) = marked(&network) else { continue };
         if let Some(link) = rebuild(store, &network, link, host)? {
             let path = store.host_link_path(&network);
-            mended.steps.push(RepairStep::HostLink(Box::new(link.clone()), path));
+            repaired.steps.push(RepairStep::HostLink(Box::new(link.clone()), path));
             sound.push(link);
         }
     }
@@ -49,15 +49,17 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, mended: &mut Repaired
             let (segment, network) = (link.segment, link.network.clone());
             if matches!(store.holding(segment, claim)?, Holding::Nobody) {
                 let path = store.lease_path(segment, claim);
-                mended.steps.retain(|step| !matches!(step, RepairStep::Remove(removed) if *removed == path));
-                mended.steps.push(RepairStep::HostLease(segment, claim, network, path));
+                repaired
+                    .steps
+                    .retain(|step| !matches!(step, RepairStep::Remove(removed) if *removed == path));
+                repaired.steps.push(RepairStep::HostLease(segment, claim, network, path));
             }
         }
     }
     Ok(())
 }
 
-/// The record of the host's link of `network` as `link`, which bears its mark, tells it.
+/// Rebuilds the record of the host's link of `network` from `link`, which has its mark.
 fn rebuild(store: &Store, network: &NetworkName, link: &Link, host: &mut Socket) -> Result<Option<HostLink>> {
     let (Some(driver), Some(segment)) = (link.driver, link.lower) else { return Ok(None) };
     let Some(lower) = host.link_by_index(segment)? else { return Ok(None) };
@@ -78,9 +80,10 @@ fn rebuild(store: &Store, network: &NetworkName, link: &Link, host: &mut Socket)
         mac: link.mac.filter(|_| driver.kind() == Driver::Macvlan),
         addresses,
         born_as: IfName::temporary(std::process::id()),
-        // What was made at boot is not to go with the last container; a reboot makes it again, if anything does.
+        // A link that boot has made must not be deleted with the last container.
         kept: store.network(network).is_ok_and(|network| network.names_host_addresses()),
-        // It is marked when it has all but its routes. Made anew it would have none to containers that are not found.
+        // The link was complete except for routes when it was marked. Made anew, it would lack routes to
+        // containers that are not found.
         ifindex: Some(link.ifindex),
     }))
 }

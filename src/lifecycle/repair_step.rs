@@ -1,4 +1,4 @@
-//! What mends the ledger, as values.
+//! Steps of a repair of the ledger, as values.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,20 +13,20 @@ use crate::net::lease_key::LeaseKey;
 use crate::net::name::{ContainerId, NetworkName};
 use crate::net::parent::MadeParent;
 
-/// One thing that mends the ledger, shown as a command of the shell where there is one.
+/// One step, shown as a shell command if there is one.
 #[derive(Clone, Debug)]
 pub(crate) enum RepairStep {
-    /// Writes a container's record as the marks of its links tell it.
+    /// Writes a container's record, rebuilt from the marks of its links.
     Record(Box<Record>, PathBuf),
     /// Writes a lease that a record of a living container lists.
     Lease(u32, LeaseKey, ContainerId, PathBuf),
-    /// Writes down a parent whose mark says that underlay has made it.
+    /// Writes the record of a parent that has our mark.
     Parent(MadeParent, PathBuf),
-    /// Writes down the host's link of a network, as its mark tells it.
+    /// Writes the record of the host's link of a network, rebuilt from its mark.
     HostLink(Box<HostLink>, PathBuf),
     /// Writes a lease that the record of the host's link lists.
     HostLease(u32, LeaseKey, NetworkName, PathBuf),
-    /// Removes a lease, record or half-written file that is nobody's.
+    /// Removes a lease or record without an owner, or a half-written file.
     Remove(PathBuf),
 }
 
@@ -53,37 +53,38 @@ impl fmt::Display for RepairStep {
     }
 }
 
-/// What there was to mend, and what the records are then.
+/// The outcome of a repair.
 #[derive(Debug, Default)]
 pub(crate) struct Repaired {
-    /// What is done, in order, but for what failed.
+    /// The steps in order, without those that failed.
     pub(crate) steps: Vec<RepairStep>,
-    /// All records that can be read.
+    /// All readable and rebuilt records.
     pub(crate) records: Vec<Record>,
-    /// Whether these are the records of all containers that underlay has attached, as far as their links tell.
+    /// True if `records` covers all containers whose marked links were seen.
     pub(crate) all_found: bool,
-    /// Whether there may be containers that the ledger does not know: what they may need on the host stays.
+    /// True if there may be containers that the ledger does not know: parents and host links they may need
+    /// stay.
     pub(crate) in_doubt: bool,
-    /// The marks that are sealed besides.
+    /// The marks that are sealed.
     pub(crate) seals: Vec<Reseal>,
-    /// Why what failed did.
+    /// The errors of steps that failed.
     pub(crate) failed: Vec<Error>,
 }
 
 impl Repaired {
-    /// Tells what failed, where the rest is enough.
+    /// Logs the failures, for callers that go on without those steps.
     pub(crate) fn warn(&self) {
         self.failed.iter().for_each(|error| log::warn!("{error}"));
     }
 
-    /// Whether something was missing in the ledger.
+    /// Returns true if the ledger had lost a record.
     pub(crate) fn has_lost(&self) -> bool {
         self.steps.iter().any(|step| {
             matches!(step, RepairStep::Record(..) | RepairStep::Parent(..) | RepairStep::HostLink(..))
         })
     }
 
-    /// The namespaces of the records that are to be written anew.
+    /// Returns the inodes of the namespaces of rebuilt records.
     pub(crate) fn namespaces(&self) -> BTreeSet<u64> {
         let inode = |step: &RepairStep| match step {
             RepairStep::Record(record, _) => Some(record.holder.netns.inode),

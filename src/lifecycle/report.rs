@@ -1,10 +1,10 @@
-//! The story of a report: what has happened is written down, and told to the system's journal.
+//! Reporting: events go to the ledger's event log and to the system journal.
 
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::event::Event;
 
-/// Reports `event`, as far as that can be done: nothing depends on it.
+/// Reports `event`. Nothing depends on it, so failures are ignored.
 pub(crate) fn report(store: &Store, event: &Event) {
     store.record_event(event);
     kernel::tell_journal(event);

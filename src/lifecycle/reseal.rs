@@ -1,5 +1,5 @@
-//! The story of marks that are not proven though the ledger knows their links: of links that a version without seals has
-//! made, or one with a key that is lost. They are sealed as the ledger has them.
+//! Sealing marks that are not proven although the ledger knows their links: a version without seals has made
+//! the link, or the key was lost. The mark is sealed as the ledger has it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +27,7 @@ impl fmt::Display for Reseal {
     }
 }
 
-/// The links of living containers among `records` that bear their mark without a seal of `key`.
+/// Returns the links of living containers among `records` whose marks have no seal of `key`.
 pub(crate) fn find(records: &[Record], seen: &[SurveyedLink], key: Option<&Key>) -> Vec<Reseal> {
     let place = |device: u64, inode: u64, ifindex: u32| (device, inode, ifindex);
     let seen: BTreeMap<_, &SurveyedLink> = seen
@@ -42,7 +42,7 @@ pub(crate) fn find(records: &[Record], seen: &[SurveyedLink], key: Option<&Key>)
             let link = seen.get(&place(holder.netns.device, holder.netns.inode, ifindex));
             let is_unsealed = |link: &&&SurveyedLink| link.alias.mark == mark && !link.is_proven(key);
             if link.filter(is_unsealed).is_some_and(|seen| is_as_made(attached, &seen.link))
-                && kernel::lives(holder)
+                && kernel::is_alive(holder)
             {
                 found.push(Reseal { mark, holder: holder.clone(), attached: attached.clone(), ifindex });
             }
@@ -51,10 +51,7 @@ pub(crate) fn find(records: &[Record], seen: &[SurveyedLink], key: Option<&Key>)
     found
 }
 
-/// Seals it, if it still is what it was; whether it is.
-///
-/// # Errors
-/// When its namespace is gone, or the kernel refuses.
+/// Seals the mark if the link has not changed. Returns true if it was sealed.
 pub(crate) fn apply(reseal: &Reseal, key: &Key) -> Result<bool> {
     let Reseal { mark, holder, attached, ifindex } = reseal;
     let gone = || Error::input(format!("the network namespace of container {} is gone", mark.container));
@@ -62,7 +59,8 @@ pub(crate) fn apply(reseal: &Reseal, key: &Key) -> Result<bool> {
     netns.inside(|| kernel::reseal(mark, *ifindex, key, &netns, |link| is_as_made(attached, link)))
 }
 
-/// Whether `link` is on the parent and has the MAC address that the ledger says: a seal vouches for these.
+/// Returns true if `link` has the parent and MAC address of the ledger. A seal proves both, so they must be
+/// right.
 pub(crate) fn is_as_made(attached: &Attached, link: &Link) -> bool {
     let parents = [attached.parent_index, attached.segment];
     link.driver.is_some_and(|driver| driver.kind() == attached.driver.kind())

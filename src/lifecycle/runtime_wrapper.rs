@@ -1,5 +1,5 @@
-//! The story of `underlay-runtime`: stands before an OCI runtime, gives the containers that ask for networks our hooks,
-//! and becomes the runtime.
+//! `underlay-runtime`: a wrapper of an OCI runtime. It adds our hooks to containers that ask for networks,
+//! then executes the runtime.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -19,16 +19,13 @@ use crate::oci::hooks::Program;
 use crate::oci::inject;
 use crate::oci::runtime_args::Call;
 
-/// The name by which this program is the wrapper.
+/// The program name that selects the wrapper.
 pub(crate) const NAME: &str = "underlay-runtime";
-/// Runtimes, the first that is there is taken, and where they are looked for: not in PATH, which is the caller's.
+/// Runtimes in order of preference, and the folders that are searched. PATH is not: the caller controls it.
 const RUNTIMES: [&str; 2] = ["runc", "crun"];
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// Does what `arguments` ask of a runtime; `program` is this one. Returns only if that cannot be.
-///
-/// # Errors
-/// When the container asks for a network and cannot have the hooks, and when there is no runtime.
+/// Executes the runtime for `call`; `program` is this program. Returns only on an error.
 pub(crate) fn run(store: &Store, program: &Program, call: &Call<'_>) -> Error {
     match prepare(store, program, call) {
         Ok(runtime) => {
@@ -40,13 +37,13 @@ pub(crate) fn run(store: &Store, program: &Program, call: &Call<'_>) -> Error {
     }
 }
 
-/// The runtime to become, with the hooks in place.
+/// Adds the hooks, and returns the path of the runtime.
 fn prepare(store: &Store, program: &Program, call: &Call<'_>) -> Result<PathBuf> {
     let config = call.bundle.map(oci::config_path);
     let asks = config.as_deref().map(|path| add_hooks(path, program, call)).transpose()?.unwrap_or(false);
     let runtime = match store.settings() {
         Ok(settings) => settings.runtime,
-        // The hook will not work with such settings either; what else containers need of a runtime they get.
+        // The hook would fail with such settings, too. Containers without networks start all the same.
         Err(error) if asks => return Err(error),
         Err(error) => {
             log::warn!("{error}");
@@ -72,8 +69,8 @@ fn prepare(store: &Store, program: &Program, call: &Call<'_>) -> Result<PathBuf>
     }
 }
 
-/// Puts the hooks into the config.json at `path`, if the container asks for a network and has not got them; whether it
-/// has got them now. A config.json that cannot be read is for the runtime to complain of.
+/// Adds the hooks to the config.json at `path`, if the container asks for a network and has none of them.
+/// Returns true if they were added. The runtime reports a config.json that cannot be read.
 fn add_hooks(path: &Path, program: &Program, call: &Call<'_>) -> Result<bool> {
     let Ok(config) = ForeignFile::read(path, oci::LIMIT) else { return Ok(false) };
     let of_config = |error: Error| error.within(path.display());
@@ -85,11 +82,8 @@ fn add_hooks(path: &Path, program: &Program, call: &Call<'_>) -> Result<bool> {
     Ok(true)
 }
 
-/// Tells the caller of the runtime why it failed, where runc would: containerd, and so Docker, show the last error of
+/// Writes the error to the log file of the call, as runc does: containerd and Docker show the last error of
 /// that log.
-///
-/// # Errors
-/// When that cannot be written.
 pub(crate) fn report(call: &Call<'_>, error: &Error) -> Result<()> {
     let Some(log) = call.log else { return Ok(()) };
     let message = printable::message(&format!("{NAME}: {error}"));

@@ -3,7 +3,7 @@
 //!
 //! The first one is attached; its record holds the links. The record of each other names the first one. When a container
 //! ends that holds links which others use, one of these takes them over: its record holds them from then on. So links are
-//! always held by a container that lives, and are deleted with the last one.
+//! always held by a living container, and are deleted with the last one.
 
 use std::collections::BTreeSet;
 
@@ -17,9 +17,6 @@ use crate::net::name::ContainerId;
 
 /// Has the container of `target` share the links of another one in its namespace, if these are what it asks for. The
 /// marks of links in the namespace name the containers `marked`. Returns its record.
-///
-/// # Errors
-/// When the ledger cannot be read or written.
 pub(crate) fn join(
     context: &Context<'_>,
     target: &Target,
@@ -29,7 +26,7 @@ pub(crate) fn join(
     let (store, netns) = (context.store, &target.holder.netns);
     // It comes again while others use its links: they are theirs by now, and it joins them.
     if let Some(own) = store.record(&target.container).ok().flatten() {
-        let is_over = !kernel::lives(&own.holder) && is_used(store, &own)?;
+        let is_over = !kernel::is_alive(&own.holder) && is_used(store, &own)?;
         if is_over {
             hand_over(context, &own)?;
         } else {
@@ -46,13 +43,14 @@ pub(crate) fn join(
     let mut near = others.iter().filter(|other| !other.is_pending());
     let Some(first) = near.find(|other| other.gives(requests)) else { return Ok(None) };
     // What a dead container holds alone is being released, or will be.
-    if !kernel::lives(&first.holder) && heir(first, &others).is_none() {
+    if !kernel::is_alive(&first.holder) && successor(first, &others).is_none() {
         return Ok(None);
     }
     let own = store.record(&target.container).ok().flatten();
-    if own.is_some_and(|own| own.own().is_some() || own.holder != target.holder && kernel::lives(&own.holder))
-    {
-        // It has, or had, links of its own: the attach tells.
+    if own.is_some_and(|own| {
+        own.own().is_some() || own.holder != target.holder && kernel::is_alive(&own.holder)
+    }) {
+        // It has, or had, links of its own: the attach reports that.
         return Ok(None);
     }
     let joined = Record {
@@ -66,21 +64,18 @@ pub(crate) fn join(
 }
 
 /// A container that lives and shares the links of `record`, or has begun to take them over.
-fn heir<'a>(record: &Record, others: &'a [Record]) -> Option<&'a Record> {
+fn successor<'a>(record: &Record, others: &'a [Record]) -> Option<&'a Record> {
     let has_taken_over = |other: &&Record| {
         other.container != record.container && other.own().is_some() && other.made_for() == record.made_for()
     };
     let shares = |other: &&Record| other.shared_with() == Some(&record.container);
-    let living = || others.iter().filter(|other| kernel::lives(&other.holder));
+    let living = || others.iter().filter(|other| kernel::is_alive(&other.holder));
     living().find(has_taken_over).or_else(|| living().find(shares))
 }
 
-/// Whether a container that lives uses the links of `record`, and will take them over.
-///
-/// # Errors
-/// When the ledger cannot be read.
+/// Returns true if a living container uses the links of `record`, and will take them over.
 pub(crate) fn is_used(store: &Store, record: &Record) -> Result<bool> {
-    Ok(record.own().is_some() && heir(record, &store.records_in(&record.holder.netns)?).is_some())
+    Ok(record.own().is_some() && successor(record, &store.records_in(&record.holder.netns)?).is_some())
 }
 
 /// Hands the links of `record`, whose container has ended, over to a container that uses them too; returns `None` then, as
@@ -99,10 +94,10 @@ pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<Option
     let now = store.record(&record.container)?.filter(|now| now.holder == record.holder);
     let Some((now, own)) = now.as_ref().and_then(|now| Some((now, now.own()?))) else { return Ok(now) };
     let others = store.records_in(&now.holder.netns)?;
-    if let Some(heir) = heir(now, &others) {
-        log::info!("container {} takes over the links of {}", heir.container, now.container);
+    if let Some(successor) = successor(now, &others) {
+        log::info!("container {} takes over the links of {}", successor.container, now.container);
         let own = Own { made_for: Some(now.made_for()), ..own.clone() };
-        locked.transfer(now, &Record { links: Links::Own(own), ..heir.clone() }, &others)?;
+        locked.transfer(now, &Record { links: Links::Own(own), ..successor.clone() }, &others)?;
         return Ok(None);
     }
     let pending = now.pending();
@@ -124,7 +119,7 @@ pub(crate) fn left_behind(store: &Store, record: &Record) -> Result<Option<Recor
     };
     let is_left = |first: &Record| {
         first.container != record.container
-            && !kernel::lives(&first.holder)
+            && !kernel::is_alive(&first.holder)
             && made_for.is_none_or(|made_for| first.made_for() == *made_for)
     };
     Ok(store.record(first)?.filter(is_left))

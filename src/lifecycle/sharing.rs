@@ -1,4 +1,5 @@
-//! Whether a container is attached to what another one of its network namespace asks for, so that they can share it.
+//! Comparison of a container's links with the requests of another one in its network namespace, which can
+//! share them.
 
 use crate::config::network::Network;
 use crate::ledger::record::{Attached, Record};
@@ -6,7 +7,7 @@ use crate::lifecycle::target::AttachmentRequest;
 use crate::oci::annotations::Attachment;
 
 impl Record {
-    /// Whether the links of this container are what `requests` ask for.
+    /// Returns true if the links of this container are what `requests` ask for.
     pub(crate) fn gives(&self, requests: &[AttachmentRequest]) -> bool {
         let mut pairs = self.attachments().iter().zip(requests);
         self.attachments().len() == requests.len()
@@ -15,7 +16,7 @@ impl Record {
 }
 
 impl Attached {
-    /// Whether this link is one of `network` with all that is `asked` for.
+    /// Returns true if this link is in `network` and has all that is `asked` for.
     fn gives(&self, asked: &Attachment, network: &Network) -> bool {
         let has = |address| self.addresses.iter().any(|has| has.addr() == address);
         let in_table = self.table.iter().flat_map(|table| &table.routes);
@@ -89,7 +90,7 @@ mod tests {
             "lan:route=10.7.0.0/16@10.0.0.2;san",
             "lan:table=101;san:table=102",
             "lan:source-mac=02:00:00:00:00:0a;san",
-            // Which attachment gives the default route, the first container has said.
+            // The first container has decided which attachment has the default route.
             "lan:gw-priority=-1;san:gw-priority=9",
         ] {
             assert!(gives(asked), "{asked}");
@@ -103,7 +104,7 @@ mod tests {
             "lan;san;san",
             "san;lan",
             "lan;wan",
-            // Of the same parent.
+            // On the same parent.
             "lan;dmz",
             "lan:vlan=6;san",
             "lan:ip=10.0.0.8;san",
@@ -116,7 +117,7 @@ mod tests {
             "lan;san:route=10.7.0.0/16@10.0.0.2",
             "lan:table=102;san",
             "lan:default-route=no;san",
-            // Its default route is in its table alone.
+            // The default route is only in its table.
             "lan;san:default-route=no",
             "lan:source-mac=02:00:00:00:00:0b;san",
         ] {
@@ -124,7 +125,7 @@ mod tests {
         }
     }
 
-    /// Without a table, or where the parent has been changed in the definition since.
+    /// Without a table, or with a parent that was changed in the definition.
     #[test]
     fn what_has_changed() {
         let mut record: Record = serde_json::from_str(RECORD).unwrap();

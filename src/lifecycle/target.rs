@@ -1,4 +1,4 @@
-//! What is attached to what: a network namespace, with the container that it is for, and the networks that are asked for.
+//! The target of an attach: a network namespace, its container, and the networks that the container asks for.
 
 use std::path::Path;
 
@@ -12,13 +12,12 @@ use crate::oci::annotations::Attachment;
 /// A network namespace that gets links, and the container that they are for.
 #[derive(Debug)]
 pub(crate) struct Target {
-    /// The container.
     pub container: ContainerId,
     /// The identity under which it gets the same addresses again, if not its id.
     pub identity: Option<Identity>,
-    /// The process that shows whether the container lives, and the namespace by inode.
+    /// The process that shows whether the container is alive, and the namespace by inode.
     pub holder: Holder,
-    /// The namespace itself.
+    /// The namespace itself, open.
     pub netns: NetnsFile,
 }
 
@@ -27,27 +26,23 @@ pub(crate) struct Target {
 pub(crate) struct AttachmentRequest {
     /// What the container asks for.
     pub options: Attachment,
-    /// The network.
     pub network: Network,
     /// True if the container defines the network itself, by an annotation.
     pub is_inline: bool,
 }
 
-/// All that a container asks for, and is permitted.
+/// All permitted requests of a container.
 #[derive(Clone, Debug)]
 pub(crate) struct Admitted {
     /// The identity under which it gets the same addresses again, if not its id.
     pub identity: Option<Identity>,
-    /// In the order asked for; never empty.
+    /// In the order of the annotation; never empty.
     pub requests: Vec<AttachmentRequest>,
 }
 
 impl Target {
-    /// The container `container`, whose first process is `process`. `path` leads to its network namespace, if that was
-    /// made before the container.
-    ///
-    /// # Errors
-    /// When the process is gone.
+    /// Returns the target for a container with the first process `process`. `path` leads to its network
+    /// namespace, if that was made before the container.
     pub(crate) fn new(
         container: ContainerId,
         identity: Option<Identity>,
@@ -64,8 +59,7 @@ impl Target {
         Ok(Self { container, identity, holder, netns })
     }
 
-    /// # Errors
-    /// When the container is in the host's network namespace, `host`.
+    /// Returns an error if the container is in the host's network namespace, `host`.
     pub(crate) fn refuse_host(&self, host: &NetnsFile) -> Result<()> {
         if self.netns.is(host) {
             return Err(Error::input("the container shares the host's network namespace")

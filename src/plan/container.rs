@@ -1,4 +1,4 @@
-//! What an attach and a detach do in the container's network namespace, as values in the order in which they are done.
+//! Plans for the container's network namespace: the steps of an attach and of a detach, in order.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,75 +21,56 @@ use crate::plan::{ip, set_up};
 /// One link of an attach: it is made, and then configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LinkPlan {
-    /// Makes the link.
     pub create: CreateLink,
-    /// What is done to it then.
     pub configure: Vec<Configure>,
 }
 
-/// What is done to a link that was made. Links are named, so that a plan can be shown before anything exists.
+/// A step that configures a link. Links are named, so that a plan can be shown before they exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Configure {
     /// Switches IPv6 on or off (`net.ipv6.conf.LINK.disable_ipv6`), before the link is set up.
     SetIpv6 {
-        /// The link.
         link: IfName,
-        /// What it takes from routers; `None` switches IPv6 off.
+        /// What it accepts from router advertisements; `None` switches IPv6 off.
         advertised: Option<Advertised>,
     },
     /// Sets a sysctl.
-    SetSysctl {
-        /// The link.
-        link: IfName,
-        /// The sysctl.
-        sysctl: Sysctl,
-        /// Its value.
-        value: SysctlValue,
-    },
+    SetSysctl { link: IfName, sysctl: Sysctl, value: SysctlValue },
     /// Has the kernel announce the addresses of one family once, when the link is set up
     /// (`net.ipv4.conf.LINK.arp_notify`, `net.ipv6.conf.LINK.ndisc_notify`).
     SetNotify {
-        /// The link.
         link: IfName,
-        /// IPv4, or else IPv6.
+        /// IPv4, else IPv6.
         is_v4: bool,
     },
     /// Adds an address; IPv6 without duplicate address detection, so that it can be used at once.
     AddAddress {
-        /// The link.
         link: IfName,
         /// The address with its prefix length.
         address: IpNet,
     },
     /// Marks the link as ours and sets it up.
     SetUp {
-        /// The link.
         link: IfName,
-        /// The mark; its seal is made when the link is there.
+        /// The mark; it is sealed when the link exists.
         alias: Alias,
     },
     /// Adds a route.
     AddRoute {
         /// The link it leaves by.
         link: IfName,
-        /// The route.
         route: Route,
         /// Its table, if not the main one.
         table: Option<TableId>,
     },
-    /// Adds a rule: what leaves from an address takes the routes of a table.
-    AddRule {
-        /// The address.
-        from: IpAddr,
-        /// The table.
-        table: TableId,
-    },
+    /// Adds a rule: packets from an address use the routes of a table.
+    AddRule { from: IpAddr, table: TableId },
 }
 
 /// One step of a detach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Removal {
-    /// Deletes a rule or route that does not go with a link, if its protocol is ours.
+    /// Deletes a rule or route that outlives its link, if its protocol is ours.
     Persistent(Persistent),
     /// Deletes a link, if kind and mark are ours.
     Link(OurLink),
@@ -98,23 +79,22 @@ pub(crate) enum Removal {
 /// A link that was made for a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OurLink {
-    /// Its name when it was made, or to be made.
+    /// Its name in the record.
     pub name: IfName,
-    /// Its number; unknown if the attach was cut short.
+    /// Its ifindex; unknown if the attach was killed.
     pub ifindex: Option<u32>,
-    /// Its type.
     pub kind: Kind,
-    /// The mark that it bears, or whose group it has.
+    /// Its mark; a link that is not marked yet has the device group of the mark.
     pub mark: Mark,
 }
 
-/// What makes the links of `record`: each is made, addressed, set up, routed. If addresses are probed for, their links are
-/// made and set up without them, and [`settle`] does the rest.
+/// Returns the plan that makes the links of `record`: each is made, gets its addresses, is set up, and gets
+/// its routes. With conflict detection, links are set up without addresses, and [`finish`] adds these.
 pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
     let link = |(mark, attached): (Mark, &Attached)| {
         let create = CreateLink::of(attached, mark.group());
         let link = &attached.ifname;
-        // Without an IPv6 address of ours the container gets one from a router only if it is to.
+        // Without a leased IPv6 address, IPv6 is on only if the network wants an address from a router.
         let advertised = attached.has_ipv6().then_some(attached.advertised);
         let mut configure = vec![Configure::SetIpv6 { link: link.clone(), advertised }];
         if attached.detection.is_none() {
@@ -137,8 +117,9 @@ pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
     record.marked().map(link).collect()
 }
 
-/// What is left to do for `attached`, one of a record whose addresses have been probed for: routes depend on them all.
-pub(crate) fn settle(attached: &Attached) -> Vec<Configure> {
+/// Returns the rest of the plan for `attached` after conflict detection. Routes depend on all addresses, so
+/// they come last.
+pub(crate) fn finish(attached: &Attached) -> Vec<Configure> {
     let addresses = addresses(attached).filter(|_| attached.detection.is_some());
     addresses.chain(routes(attached)).collect()
 }
@@ -148,7 +129,7 @@ fn addresses(attached: &Attached) -> impl Iterator<Item = Configure> {
     attached.addresses.iter().map(address)
 }
 
-/// The routes of `attached`, and its rules: those depend on routes.
+/// The routes of `attached`, and then its rules, which depend on them.
 fn routes(attached: &Attached) -> impl Iterator<Item = Configure> {
     let add = |&route: &Route, table| Configure::AddRoute { link: attached.ifname.clone(), route, table };
     let main = attached.routes.iter().map(move |route| add(route, None));
@@ -166,8 +147,8 @@ fn notify(attached: &Attached) -> impl Iterator<Item = Configure> {
     families.map(|is_v4| Configure::SetNotify { link: attached.ifname.clone(), is_v4 })
 }
 
-/// What deletes the links of `record`: the last one first, each after what would outlive it, for by its link a container is
-/// known to have been there.
+/// Returns the plan that deletes the links of `record`, last link first. What outlives a link is deleted
+/// before it, because the link shows that the container was there.
 pub(crate) fn detach(record: &Record) -> Vec<Removal> {
     let mut plan = Vec::new();
     for (mark, attached) in record.marked().rev() {
@@ -179,14 +160,14 @@ pub(crate) fn detach(record: &Record) -> Vec<Removal> {
 }
 
 impl LinkPlan {
-    /// The commands that do the same in the container.
+    /// Returns the equivalent commands in the container.
     pub(crate) fn lines(&self) -> impl Iterator<Item = Line> {
         std::iter::once(self.create.line()).chain(self.configure.iter().map(Configure::line))
     }
 }
 
 impl Configure {
-    /// The command of iproute2, or sysctl, that does the same in the container.
+    /// Returns the equivalent command of iproute2 or sysctl in the container.
     pub(crate) fn line(&self) -> Line {
         match self {
             Self::SetIpv6 { link, advertised } => {
@@ -228,7 +209,7 @@ impl Configure {
 }
 
 impl Removal {
-    /// The command of iproute2 that does the same in the container.
+    /// Returns the equivalent command of iproute2 in the container.
     pub(crate) fn line(&self) -> Line {
         match self {
             Self::Persistent(persistent) => {
@@ -344,9 +325,9 @@ mod tests {
             plan[6..],
             ["ip addr add 10.1.0.0/31 dev eth1", "ip link set eth1 alias underlay:web:1:7:8:san up",]
         );
-        let settled: Vec<_> = record.attachments().iter().map(|attached| each(&settle(attached))).collect();
+        let finished: Vec<_> = record.attachments().iter().map(|attached| each(&finish(attached))).collect();
         assert_eq!(
-            settled[0],
+            finished[0],
             [
                 "ip addr add 10.0.0.9/24 brd 10.0.0.255 dev eth0",
                 "ip addr add 2001:db8::9/64 dev eth0 nodad",
@@ -355,7 +336,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            settled[1],
+            finished[1],
             [
                 "ip route add 10.2.0.0/16 metric 7 dev eth1",
                 "ip route add blackhole 10.9.0.0/16 protocol 117",

@@ -1,4 +1,4 @@
-//! The making of a macvlan or ipvlan link, a container's or the host's own.
+//! Creation of a macvlan or ipvlan link, of a container or the host.
 
 use std::fmt;
 
@@ -10,12 +10,11 @@ use crate::net::link_options::LinkOptions;
 use crate::net::mac::MacAddr;
 use crate::net::name::IfName;
 
-/// Makes a link, down, with all that a link can be made with.
+/// Makes a link, down, with all options that apply at creation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CreateLink {
-    /// Its name.
     pub name: IfName,
-    /// The parent's name, for people.
+    /// The parent's name, for the shown command.
     pub parent: IfName,
     /// The parent's ifindex on the host.
     pub parent_index: u32,
@@ -27,14 +26,14 @@ pub(crate) struct CreateLink {
     pub mtu: Option<u32>,
     /// Its limit for unqueued broadcasts, if not the kernel's.
     pub bclim: Option<i32>,
-    /// What it is given besides; sysctls come later.
+    /// Its other options; sysctls are set later.
     pub options: LinkOptions,
-    /// The device group by which a container's link is known until it is marked.
+    /// The device group that identifies a container's link until it is marked.
     pub group: u32,
 }
 
 impl CreateLink {
-    /// The link of `attached`.
+    /// Returns the step for the link of `attached`.
     pub(crate) fn of(attached: &Attached, group: u32) -> Self {
         Self {
             name: attached.ifname.clone(),
@@ -49,7 +48,7 @@ impl CreateLink {
         }
     }
 
-    /// The host's own link `link`.
+    /// Returns the step for the host's own link `link`.
     pub(crate) fn of_host(link: &HostLink) -> Self {
         Self {
             name: link.name.clone(),
@@ -64,13 +63,13 @@ impl CreateLink {
         }
     }
 
-    /// The same under another name, until it can have its own.
+    /// Returns the step with another name.
     #[must_use]
     pub(crate) fn named(&self, name: IfName) -> Self {
         Self { name, ..self.clone() }
     }
 
-    /// The command of iproute2 that does the same.
+    /// Returns the equivalent command of iproute2.
     pub(crate) fn line(&self) -> Line {
         let Self { name, parent, driver, mac, mtu, bclim, options, .. } = self;
         let line = Line::of("ip link add link").word(parent).text("name").word(name);

@@ -1,4 +1,4 @@
-//! What is done in the host's network namespace: to parents, and to the host's own links and its routes to containers.
+//! Plans for the host's network namespace: parents, the host's own links, and routes to containers.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,15 +17,10 @@ use crate::plan::{CreateLink, ip, set_up};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HostOp {
     /// Makes a parent, marks it as ours and sets it up.
-    MakeParent {
-        /// Its name.
-        name: IfName,
-        /// What it is.
-        recipe: ParentSpec,
-    },
+    MakeParent { name: IfName, recipe: ParentSpec },
     /// Deletes a parent that underlay has made.
     DeleteParent(IfName),
-    /// Makes the host's link anew: with its addresses, marked and up; what is left of an older one goes.
+    /// Makes the host's link anew, with its addresses, marked and up. Deletes an older one first.
     MakeLink(Box<HostLink>),
     /// Deletes the host's link, and its routes with it.
     DeleteLink(IfName),
@@ -35,19 +30,17 @@ pub(crate) enum HostOp {
     DeleteRoute(IfName, IpAddr),
 }
 
-/// The host's link as it is.
+/// The host's link as it is in the kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct Present {
-    /// The link of its name.
     pub link: Link,
-    /// Its addresses.
     pub addresses: Vec<IpAddr>,
-    /// The containers' addresses it has routes to.
+    /// The addresses of containers that it has routes to.
     pub routes: BTreeSet<IpAddr>,
 }
 
 impl Present {
-    /// What is known of the host's link `link`, whose routes are `routes`.
+    /// Returns the state of `link` with its addresses and `routes`.
     pub(crate) fn new(link: Link, addresses: impl IntoIterator<Item = IpAddr>, routes: &[Route]) -> Self {
         let to = |route: &Route| {
             (route.via.is_none() && route.to.prefix_len() == route.to.max_prefix_len())
@@ -57,7 +50,7 @@ impl Present {
         Self { link, addresses: addresses.into_iter().collect(), routes }
     }
 
-    /// Whether this is the link that was made, with all that belongs to it but its routes.
+    /// Returns true if this is the link that was made, complete except for routes.
     pub(crate) fn is_whole(&self, link: &HostLink) -> bool {
         let same = |one: &[IpAddr], other: &[IpAddr]| one.iter().all(|address| other.contains(address));
         link.is_whole(&self.link)
@@ -66,19 +59,19 @@ impl Present {
     }
 }
 
-/// What makes the host's link such that it has the routes that are wanted, and no others.
+/// The changes that give the host's link exactly the wanted routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
-    /// True if the link is made anew, and has no routes then.
+    /// True if the link is made anew, without routes.
     pub make: bool,
-    /// The routes that go.
+    /// The routes to delete.
     pub delete: Vec<IpAddr>,
-    /// The routes that are added.
+    /// The routes to add.
     pub add: Vec<HostRoute>,
 }
 
 impl Changes {
-    /// What makes `link`, which is `present`, such that it has the routes `wanted`.
+    /// Returns the changes that give `link` the routes `wanted`; `present` is its state.
     pub(crate) fn of(link: &HostLink, wanted: &[HostRoute], present: Option<&Present>) -> Self {
         let Some(present) = present.filter(|present| present.is_whole(link)) else {
             return Self { make: true, delete: Vec::new(), add: wanted.to_vec() };
@@ -89,7 +82,7 @@ impl Changes {
         Self { make: false, delete, add }
     }
 
-    /// The operations on `link`, in the order in which they are done.
+    /// Returns the operations on `link`, in order.
     pub(crate) fn ops(&self, link: &HostLink) -> Vec<HostOp> {
         let make = self.make.then(|| HostOp::MakeLink(Box::new(link.clone())));
         let delete = self.delete.iter().map(|&to| HostOp::DeleteRoute(link.name.clone(), to));
@@ -99,7 +92,7 @@ impl Changes {
 }
 
 impl HostOp {
-    /// The commands of iproute2 (and sysctl) that do the same on the host.
+    /// Returns the equivalent commands of iproute2 and sysctl on the host.
     pub(crate) fn line(&self) -> Line {
         match self {
             Self::MakeParent { name, recipe } => {

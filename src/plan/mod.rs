@@ -1,5 +1,5 @@
-//! What is to be done, as values. `kernel` does it, and `line` writes the command that does the same: `plan`,
-//! `gc --dry-run` and `boot` print that.
+//! Plans: steps as values. `kernel` carries them out. `line` returns the equivalent command, which `plan`,
+//! `gc --dry-run` and `boot` print.
 //!
 //! `container.rs` is about a container's network namespace, `host.rs` about the host's.
 
@@ -17,7 +17,7 @@ use crate::net::name::IfName;
 pub(crate) use container::*;
 pub(crate) use create_link::CreateLink;
 
-/// `ip`, for the family of `address`; IPv4 needs no option.
+/// Returns `ip` for the family of `address`; IPv4 needs no option.
 fn ip(address: IpAddr) -> Line {
     if address.is_ipv4() { Line::of("ip") } else { Line::of("ip -6") }
 }

@@ -1,5 +1,5 @@
-//! What a container has besides its links, and what does not go with them: rules, and routes that lead nowhere. A
-//! namespace that something keeps would have them for ever.
+//! Persistent rules and routes: rules, and routes without a next hop as blackhole, outlive the links of a
+//! container. In a namespace that something keeps they would stay for ever.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,23 +10,18 @@ use crate::ledger::record::{Attached, Record};
 use crate::net::route::{Route, TableId};
 use crate::oci::annotations::Attachment;
 
-/// By which the kernel knows that a rule or route is ours (`FRA_PROTOCOL`, `rtm_protocol`): a number nobody has taken
-/// in linux/rtnetlink.h or iproute2's rt_protos. It takes the place of a link's mark: the ledger says whose it is.
+/// The protocol of our rules and routes (`FRA_PROTOCOL`, `rtm_protocol`): a number that is unused in
+/// linux/rtnetlink.h and iproute2's rt_protos. It takes the place of a mark; the ledger says which container
+/// they belong to.
 pub(crate) const PROTOCOL: u8 = 117;
 
-/// Something that outlives the links of a container.
+/// A rule or route that outlives its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Persistent {
-    /// What leaves from an address takes the routes of a table.
-    Rule {
-        /// The address.
-        from: IpAddr,
-        /// The table.
-        table: TableId,
-    },
-    /// A route that leads nowhere.
+    /// Packets from an address use the routes of a table.
+    Rule { from: IpAddr, table: TableId },
+    /// A blackhole, unreachable or prohibit route.
     Route {
-        /// The route.
         route: Route,
         /// Its table, if not the main one.
         table: Option<TableId>,
@@ -34,7 +29,7 @@ pub(crate) enum Persistent {
 }
 
 impl Persistent {
-    /// Whether the kernel could take one for the other when it is to delete it.
+    /// Returns true if the kernel cannot tell the two apart when it deletes one.
     fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Route { route, table }, Self::Route { route: like, table: same }) => {
@@ -59,7 +54,7 @@ impl fmt::Display for Persistent {
 }
 
 impl Attached {
-    /// What it has that outlives its link, in the order it is made.
+    /// Returns its persistent rules and routes, in the order in which they are made.
     pub(crate) fn lasting(&self) -> impl Iterator<Item = Persistent> {
         let nowhere = |route: &&Route| !route.is_unicast();
         let main = self.routes.iter().filter(nowhere).map(|&route| Persistent::Route { route, table: None });
@@ -75,23 +70,21 @@ impl Attached {
     }
 }
 
-/// Whether an attachment that is asked for comes to anything of the sort.
+/// Returns true if the requested attachment will have persistent rules or routes.
 pub(crate) fn is_wanted(request: &Attachment, network: &Network) -> bool {
     let mut routes = request.routes.iter().chain(&network.file.routes);
     request.table.or(network.file.table).is_some() || routes.any(|route| !route.is_unicast())
 }
 
 impl Record {
-    /// Whether what it has that outlives its links is its own alone in its namespace, where `others` are too.
-    ///
-    /// # Errors
-    /// [`Kind::Taken`]: what one of them has could not be told from it.
+    /// Returns [`Kind::Taken`] if one of `others` has a persistent rule or route in the same namespace that
+    /// the kernel cannot tell from one of this container.
     pub(crate) fn refuse_shared(&self, others: &[Self]) -> Result<()> {
         let same = |other: &&Self| self.holder.netns.is(&other.holder.netns);
         let others: Vec<_> = others.iter().filter(same).filter(|o| o.container != self.container).collect();
         for own in self.attachments().iter().flat_map(Attached::lasting) {
             let has = |other: &&&Self| {
-                other.attachments().iter().flat_map(Attached::lasting).any(|lasting| lasting.is_like(&own))
+                other.attachments().iter().flat_map(Attached::lasting).any(|other| other.is_like(&own))
             };
             if let Some(other) = others.iter().find(has) {
                 let text = format!(
@@ -124,9 +117,9 @@ mod tests {
     #[test]
     fn what_lasts() {
         let record = record("web", 5, r#"{"to": "10.9.0.0/16", "type": "blackhole"}"#, 101);
-        let lasting: Vec<_> = record.attachments()[0].lasting().map(|lasting| lasting.to_string()).collect();
+        let persistent: Vec<_> = record.attachments()[0].lasting().map(|one| one.to_string()).collect();
         assert_eq!(
-            lasting,
+            persistent,
             [
                 "blackhole 10.9.0.0/16",
                 "blackhole 10.9.0.0/16 table 101",

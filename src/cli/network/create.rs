@@ -104,12 +104,12 @@ pub(super) fn create(store: &Store, network: &Network) -> Result<()> {
     locked.create_network(network)?;
     if let Err(error) = make_parent(&locked, network, host) {
         locked.remove_network(&network.name)?;
-        parents::drop_unneeded_of(&locked, network, host)?;
+        parents::delete_unused_of(&locked, network, host)?;
         return Err(error);
     }
     cdi::renew(&locked);
     match locked.follow_machine(false) {
-        Ok(true) => log::warn!("the machine id is another one: what identities had is forgotten"),
+        Ok(true) => log::warn!("the machine id has changed: the addresses of identities are forgotten"),
         Ok(false) => {}
         Err(error) => log::warn!("{}", error.in_full()),
     }

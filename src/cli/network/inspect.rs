@@ -196,7 +196,7 @@ fn host_link(store: &Store, network: &Network, host: &mut Socket) -> Result<Opti
 }
 
 fn users<'a>(record: &'a Record, network: &'a Network) -> impl Iterator<Item = User<'a>> {
-    let alive = kernel::lives(&record.holder);
+    let alive = kernel::is_alive(&record.holder);
     let attachments = record.attachments().iter().filter(|attached| attached.network == network.name);
     attachments.map(move |attached| User {
         container: &record.container,

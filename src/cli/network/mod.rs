@@ -127,9 +127,9 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
             let network = store.network(name).ok();
             locked.remove_network(name)?;
             cdi::renew(&locked);
-            host_access::drop_unneeded(&locked, name, &mut context.host_netlink)?;
+            host_access::delete_unused(&locked, name, &mut context.host_netlink)?;
             return network.map_or(Ok(()), |network| {
-                parents::drop_unneeded_of(&locked, &network, &mut context.host_netlink)
+                parents::delete_unused_of(&locked, &network, &mut context.host_netlink)
             });
         };
         if let Some(user) = users.into_iter().find(|user| release::is_in_use(&mut context, user)) {

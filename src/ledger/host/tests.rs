@@ -1,4 +1,4 @@
-//! The link by which a host knows itself: made once, believed where nobody else can read it, and followed to another machine.
+//! The `host` link is made once, trusted only if it is private, and updated on another machine.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::sync::Barrier;
@@ -18,7 +18,7 @@ fn store(folder: &Path) -> Store {
     Store::new("/none".into(), folder.join("run"), folder.join("data"), "/none".into())
 }
 
-/// The key of a store that was opened just now, made where there is none.
+/// The key of a newly opened store, made if there is none.
 fn made(folder: &Path) -> Result<[u8; KEY]> {
     store(folder).key(TIMEOUT).map(Key::bytes)
 }
@@ -27,7 +27,7 @@ fn known(folder: &Path) -> Result<Option<[u8; KEY]>> {
     Ok(store(folder).known_key()?.map(Key::bytes))
 }
 
-/// A folder whose data dir has a link with this text.
+/// Returns a folder whose data dir has a link with this text.
 fn written(text: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     file::make_folder(&folder.path().join("data"), 0o700).unwrap();
@@ -94,31 +94,31 @@ fn made_once_for_root_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     assert_eq!(known(path).unwrap(), None);
-    assert_eq!(names(path), [""; 0], "who only asks makes nothing");
+    assert_eq!(names(path), [""; 0], "reading makes nothing");
     let first = made(path).unwrap();
     assert_ne!(first, [0; KEY]);
     assert_eq!(fs::metadata(path.join("data")).unwrap().mode() & 0o7777, 0o700);
     assert_eq!((made(path).unwrap(), known(path).unwrap()), (first, Some(first)));
-    // The ledger may go, and what is remembered.
+    // The loss of ledger and affinity does not matter.
     fs::remove_dir_all(path.join("run")).unwrap();
     store(path).forget_hints().unwrap();
     assert_eq!(made(path).unwrap(), first);
     assert_eq!(names(&path.join("data")), ["host"], "and nothing else is left");
-    // What a kill has left of it.
+    // Left by a killed process.
     let left = path.join("data/#host~1-0");
     symlink("half", &left).unwrap();
-    assert_eq!(store(path).lock(TIMEOUT).unwrap().left_over().unwrap(), [left], "gc takes it away");
+    assert_eq!(store(path).lock(TIMEOUT).unwrap().left_over().unwrap(), [left], "gc removes it");
     fs::remove_dir_all(path.join("data")).unwrap();
-    assert_ne!(made(path).unwrap(), first, "another one, which nobody knows");
+    assert_ne!(made(path).unwrap(), first, "another, random one");
 }
 
-/// Whatever else has its name makes no key, and is replaced by one.
+/// An invalid link or another kind of file is no key, and is replaced.
 #[test]
 fn nonsense_is_replaced() {
     for nonsense in nonsense() {
         let folder = written(&nonsense);
         assert_eq!(known(folder.path()).unwrap(), None, "{nonsense}");
-        assert_eq!(text(folder.path()), nonsense, "who only asks changes nothing");
+        assert_eq!(text(folder.path()), nonsense, "reading changes nothing");
         let key = made(folder.path()).unwrap();
         assert_eq!(known(folder.path()).unwrap(), Some(key), "{nonsense}");
     }
@@ -136,7 +136,7 @@ fn nonsense_is_replaced() {
         let key = made(folder.path()).unwrap();
         assert_eq!(known(folder.path()).unwrap(), Some(key), "{number}");
     }
-    // But for what somebody wants.
+    // Except a folder with content.
     let folder = written("x");
     fs::remove_file(folder.path().join("data/host")).unwrap();
     fs::create_dir_all(folder.path().join("data/host/full")).unwrap();
@@ -162,7 +162,7 @@ fn all_who_come_at_once_have_the_same() {
     }
 }
 
-/// What others could read or write is not believed, and not replaced either: the operator is told what to do.
+/// A link that others can read or write is neither trusted nor replaced. The error says how to fix it.
 #[test]
 fn no_secret() {
     let folder = written(&format!("{KEY_TEXT}-{ID}"));
@@ -190,7 +190,7 @@ fn no_secret() {
     }
 }
 
-/// The parent's MAC address takes the place of a machine id that there is not, wherever /etc has one by now.
+/// Without a machine id in the link, the parent's MAC address is used, even if /etc has a machine id.
 #[test]
 fn without_a_machine_id() {
     let folder = written(&format!("{KEY_TEXT}-"));
@@ -200,7 +200,7 @@ fn without_a_machine_id() {
     assert_eq!(store(folder.path()).machine_key(&parent), expected);
 }
 
-/// An image that was cloned: another machine id, the same key, and nothing of what identities had.
+/// A cloned image gets another machine id, keeps the key, and loses the affinity of identities.
 #[test]
 fn another_machine() {
     for before in [ID, ""] {
@@ -210,7 +210,7 @@ fn another_machine() {
         store.write_hint(&hint, "lan:ip=10.0.0.9").unwrap();
         let locked = store.lock(TIMEOUT).unwrap();
         let follow = |now: &str, dry_run| locked.follow(machine_id_of(now), dry_run).unwrap();
-        assert!(!follow("", false) && !follow(before, false), "nothing says that it is another one");
+        assert!(!follow("", false) && !follow(before, false), "the same machine, as far as known");
         assert!(follow(OTHER, true));
         assert_eq!(text(path), format!("{KEY_TEXT}-{before}"));
         assert!(store.hint(&hint).unwrap().is_some());
@@ -219,7 +219,7 @@ fn another_machine() {
         assert_eq!(names(&path.join("data")), ["host"]);
         assert_eq!(self::store(path).machine_key(&eth0()), machine_id_of(OTHER).unwrap());
     }
-    // What is not there is not made.
+    // A missing link is not made.
     let folder = tempfile::tempdir().unwrap();
     assert!(!store(folder.path()).lock(TIMEOUT).unwrap().follow(machine_id_of(ID), false).unwrap());
     assert!(!folder.path().join("data").exists());

@@ -52,7 +52,7 @@ fn what_is_dead_counts_no_more() {
     assert!(now(&first, None).is_ok() && now(&first, Some(held)).is_ok());
 }
 
-/// Whose lock has counted keeps it, though the file was marked meanwhile.
+/// A process whose lock counts keeps it, even if the file is marked as dead afterwards.
 #[test]
 fn who_has_a_dead_one_is_waited_for() {
     let (_folder, first) = folder();
@@ -78,7 +78,7 @@ fn what_a_writer_has_is_not_marked() {
     assert!(is_busy(&now(&first, None), &held) && is_busy(&acquire(&first, None, LOOK * 3).unwrap(), &held));
     assert!(!found(&first).is_dead);
     held.unlock();
-    assert!(!found(&first).displace().unwrap(), "nobody is in the way");
+    assert!(!found(&first).displace().unwrap(), "no reader blocks it");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn what_is_no_lock_file_is_passed_over() {
     assert!(is_busy(&now(&first, None), &held));
 }
 
-/// Whoever displaces a reader may be killed after each step.
+/// A process that displaces a reader may be killed after each step.
 #[test]
 fn killed_after_each_step() {
     type Step<'a> = (&'a str, &'a dyn Fn(&Path));
@@ -131,7 +131,7 @@ fn killed_after_each_step() {
     }
 }
 
-/// Of many that displace the same at one time one has the lock.
+/// If many processes displace the same file at once, one has the lock.
 #[test]
 fn one_displaces() {
     for _ in 0..500 {
@@ -155,7 +155,8 @@ fn one_displaces() {
     }
 }
 
-/// Readers that lock whatever file comes next let no two writers in at once, nor does who marks files at any time.
+/// Neither readers that lock each next file nor a process that marks files at any time lets two writers in at
+/// once.
 #[test]
 fn readers_let_no_two_in() {
     let (_folder, first) = folder();
@@ -206,7 +207,7 @@ fn readers_let_no_two_in() {
         assert!(all.iter().all(Result::is_ok));
     });
     assert_eq!(entered.into_inner(), 480);
-    assert!(name(&first, 1).exists(), "nobody was in the way");
+    assert!(name(&first, 1).exists(), "no reader blocked it");
 }
 
 #[test]

@@ -346,7 +346,7 @@ fn cloned_image() {
     let (own, key) = (had(), text()[..33].to_owned());
     assert_eq!((bed.run("boot"), had()), (String::new(), own.clone()), "the same machine");
     let line = format!(
-        "# write {} anew, for the machine id is another one: what identities had is forgotten\n",
+        "# write {} anew: the machine id has changed: the addresses of identities are forgotten\n",
         bed.path("data/host").display()
     );
     assert_eq!(run(&ids[0], "gc --dry-run"), line);

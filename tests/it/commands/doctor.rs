@@ -66,7 +66,7 @@ fn ids_of(findings: &[Value]) -> Vec<String> {
 
 /// Runs a command of the doctor's as its reader would: in a shell on the host, `underlay` being this one.
 #[track_caller]
-fn mend(bed: &Bed, command: &str) {
+fn fix(bed: &Bed, command: &str) {
     let bin = bed.path("bin");
     if !bin.exists() {
         fs::create_dir(&bin).unwrap();
@@ -81,14 +81,14 @@ fn mend(bed: &Bed, command: &str) {
     assert_eq!(done.code, 0, "{command}: {done:?}");
 }
 
-/// Asserts that exactly `expected` is found, and that the commands named mend it all; returns the first sentence.
+/// Asserts that exactly `expected` is found, and that the named commands fix it all; returns the first sentence.
 #[track_caller]
-fn found_and_mended(bed: &Bed, expected: &[&str]) -> String {
+fn found_and_fixed(bed: &Bed, expected: &[&str]) -> String {
     let found = findings(bed);
     assert_eq!(ids_of(&found), expected, "{found:#?}");
     let mine = found.iter().filter(|finding| finding["id"] != "kernel-module");
     for command in mine.clone().map(|finding| finding["command"].as_str()) {
-        mend(bed, command.unwrap_or_else(|| panic!("{found:#?} has no command")));
+        fix(bed, command.unwrap_or_else(|| panic!("{found:#?} has no command")));
     }
     assert_eq!(ids(bed), [""; 0], "after {found:#?}");
     mine.clone().next().unwrap()["what"].as_str().unwrap().to_owned()
@@ -141,10 +141,10 @@ fn link_types() {
 fn parents() {
     let bed = Bed::new();
     assert_eq!(ids(&bed), ["no-network"]);
-    mend(&bed, "underlay network create --subnet 172.16.86.0/24 -o parent=eth0 -o mtu=1400 lan");
+    fix(&bed, "underlay network create --subnet 172.16.86.0/24 -o parent=eth0 -o mtu=1400 lan");
     assert_eq!(ids(&bed), [""; 0]);
     bed.host.ip("link set eth0 down");
-    assert_eq!(found_and_mended(&bed, &["parent-down"]), "parent link eth0 is down");
+    assert_eq!(found_and_fixed(&bed, &["parent-down"]), "parent link eth0 is down");
     bed.host.ip("link set eth0 mtu 1300");
     let file = format!("change {}: ", bed.path("etc/networks/lan.json").display());
     let raise = format!("{file}use at most 1300, or raise it with `ip link set eth0 mtu 1400`");
@@ -187,11 +187,11 @@ fn addresses_of_the_host() {
     let web = web.start().unwrap();
     assert_eq!(ids(&bed), [""; 0]);
     bed.host.ip("addr add 172.16.86.10/24 dev eth0");
-    let what = found_and_mended(&bed, &["duplicate-address"]);
+    let what = found_and_fixed(&bed, &["duplicate-address"]);
     assert_eq!(what, format!("address 172.16.86.10 of container {} is the host's too, on eth0", web.id));
     assert!(bed.host.ip("addr show dev eth0").contains("172.16.86.250/24"));
     bed.host.ip("link add twin address 02:00:00:00:00:09 type veth peer name far");
-    let what = found_and_mended(&bed, &["duplicate-mac"]);
+    let what = found_and_fixed(&bed, &["duplicate-mac"]);
     assert_eq!(
         what,
         format!("MAC address 02:00:00:00:00:09 of container {} is that of the host's twin, too", web.id)
@@ -216,18 +216,18 @@ fn filters() {
     let all = |value: u8, key: &str| format!("-qw net.ipv4.conf.all.{key}={value}");
     web.run("sysctl", &all(0, "rp_filter"));
     web.run("sysctl", "-qw net.ipv4.conf.eth1.rp_filter=1");
-    let what = found_and_mended(&bed, &["rp-filter"]);
+    let what = found_and_fixed(&bed, &["rp-filter"]);
     assert!(what.starts_with(&format!("link eth1 of container {} drops", web.id)), "{what}");
     web.run("sysctl", &all(1, "rp_filter"));
     assert_eq!(ids(&bed), [""; 0], "the greater counts");
     web.run("sysctl", "-qw net.ipv4.conf.eth1.rp_filter=0");
-    found_and_mended(&bed, &["rp-filter"]);
+    found_and_fixed(&bed, &["rp-filter"]);
     let twice = bed.container(Bare, "twice").networks("pub_net;pub_net").start().unwrap();
-    let what = found_and_mended(&bed, &["arp-flux"]);
+    let what = found_and_fixed(&bed, &["arp-flux"]);
     assert!(what.starts_with(&format!("links eth0 and eth1 of container {} are", twice.id)), "{what}");
 
     bed.host.try_run("sysctl", &all(1, "arp_ignore")).unwrap();
-    let what = found_and_mended(&bed, &["host-arp-ignore"]);
+    let what = found_and_fixed(&bed, &["host-arp-ignore"]);
     assert!(what.ends_with("(arp_ignore 1)"), "{what}");
 }
 
@@ -241,11 +241,11 @@ fn files() {
         let before = fs::metadata(&path).unwrap().permissions();
         fs::set_permissions(&path, Permissions::from_mode(before.mode() | 0o022)).unwrap();
         chown(&path, Some(1000), None).unwrap();
-        let what = found_and_mended(&bed, &["owner", "mode"]);
+        let what = found_and_fixed(&bed, &["owner", "mode"]);
         assert_eq!(what, format!("{} belongs to user 1000, not to root", path.display()));
         assert_eq!(fs::metadata(&path).unwrap().permissions(), before);
     }
-    // What stands in a file is mended in an editor.
+    // What stands in a file is fixed in an editor.
     define(&bed, "bad", r#""driver": "macvlan", "mtuu": 5"#);
     bed.configure("underlay.json", "{");
     let found = findings(&bed);
@@ -265,7 +265,7 @@ fn the_ledger() {
     let what = findings(&bed).pop().unwrap()["what"].to_string();
     assert!(what.contains("garbage collection is due: rm ") && what.contains(", and 2 more"), "{what}");
     assert_eq!((bed.leases(), bed.records()), before, "nothing was changed");
-    found_and_mended(&bed, &["left-over"]);
+    found_and_fixed(&bed, &["left-over"]);
     bed.assert_nothing_held();
 
     // On a disk, and on a tmpfs that is there for this one shell.
@@ -283,14 +283,14 @@ fn the_ledger() {
     let finding = found.iter().find(|finding| finding["id"] == "state-dir").unwrap();
     assert!(!state.exists(), "looking makes nothing");
     let command = finding["command"].as_str().unwrap();
-    let mended = format!("{command} && {doctor}");
-    let page = outcome(bed.host.command("unshare").args(["--mount", "sh", "-c", &mended]), b"");
+    let fixed = format!("{command} && {doctor}");
+    let page = outcome(bed.host.command("unshare").args(["--mount", "sh", "-c", &fixed]), b"");
     let well = ["kernel", "networks", "parents", "containers", "hooks", "docker", "state"];
     let well: String = well.map(|subject| format!("{subject}: all is well\n")).concat();
     assert_eq!((page.code, page.stdout, page.stderr), (0, well, String::new()));
 }
 
-/// What no command mends is over when its cause is.
+/// A finding that no command fixes ends with its cause.
 fn the_ledger_unread() {
     let bed = Bed::with_pub_net("macvlan", "");
     let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
@@ -340,7 +340,7 @@ fn hooks() {
     program(&bed, "usr/bin/underlay", "");
     program(&bed, "usr/bin/podman", "");
     let default = bed.path("root/usr/share/containers/oci/hooks.d");
-    let what = found_and_mended(&bed, &["hook-missing", "hook-missing"]);
+    let what = found_and_fixed(&bed, &["hook-missing", "hook-missing"]);
     assert_eq!(what, format!("podman has no hook for createRuntime in {}", default.display()));
     // What was written is what is shipped.
     for name in ["underlay-createRuntime.json", "underlay-poststop.json"] {
@@ -369,13 +369,13 @@ fn hooks() {
     let file = default.join("underlay-poststop.json");
     let good = fs::read_to_string(&file).unwrap();
     fs::write(&file, "{").unwrap();
-    found_and_mended(&bed, &["hook-missing"]);
+    found_and_fixed(&bed, &["hook-missing"]);
     assert_eq!(fs::read_to_string(&file).unwrap(), good);
     fs::write(&file, good.replace("/usr/bin", "/opt")).unwrap();
-    let what = found_and_mended(&bed, &["hook-program"]);
+    let what = found_and_fixed(&bed, &["hook-program"]);
     assert!(what.starts_with(&format!("there is no {}", bed.path("root/opt/underlay").display())), "{what}");
     fs::set_permissions(bed.path("root/usr/bin/underlay"), Permissions::from_mode(0o644)).unwrap();
-    found_and_mended(&bed, &["hook-program", "hook-program"]);
+    found_and_fixed(&bed, &["hook-program", "hook-program"]);
 }
 
 /// Of another system nothing is run: it is looked at, and no more.
@@ -405,16 +405,16 @@ fn programs() {
     define(&bed, "lan", r#""driver": "macvlan", "parent": "eth0""#);
     program(&bed, "usr/bin/underlay", "");
     program(&bed, "usr/bin/podman", "");
-    found_and_mended(&bed, &["hook-missing", "hook-missing"]);
+    found_and_fixed(&bed, &["hook-missing", "hook-missing"]);
     fs::set_permissions(bed.path("root/usr/bin/underlay"), Permissions::from_mode(0o775)).unwrap();
-    let what = found_and_mended(&bed, &["program-of-others", "program-of-others"]);
+    let what = found_and_fixed(&bed, &["program-of-others", "program-of-others"]);
     assert!(
         what.contains("/usr/bin/underlay can be written by others than root (mode 0775), and "),
         "{what}"
     );
     // A folder above it is as good.
     chown(bed.path("root/usr"), Some(1000), None).unwrap();
-    let what = found_and_mended(&bed, &["program-of-others", "program-of-others"]);
+    let what = found_and_fixed(&bed, &["program-of-others", "program-of-others"]);
     assert!(what.contains("root/usr belongs to user 1000, not to root, and "), "{what}");
     let device = r#"{"devices": [{"containerEdits": {"hooks": [{"path": "/home/u/underlay"}]}}]}"#;
     write(&bed, "etc/cdi/underlay.json", device);
@@ -438,7 +438,7 @@ fn modules() {
     fs::write(helper, before.trim()).unwrap();
     assert_eq!(found.len(), 1, "{found:#?}");
     assert_eq!(found[0]["what"], format!("kernel {} has no ipvlan links", release.trim()));
-    mend(&bed, found[0]["command"].as_str().unwrap());
+    fix(&bed, found[0]["command"].as_str().unwrap());
     assert_eq!(findings(&bed), [Value::Null; 0]);
 }
 

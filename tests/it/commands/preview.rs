@@ -132,7 +132,7 @@ fn nothing_is_written() {
     for line in [
         "# eth0 in network lan, on eth0: 172.16.86.2/24 ",
         "ip link add link eth0 name eth0 address ",
-        "# if somebody answers for 172.16.86.2 within 100 ms, another address is taken",
+        "# if another host answers for 172.16.86.2 within 100 ms, another address is taken",
         "ip route add default via 172.16.86.1 dev eth0",
         "ip link add link eth0 name ulh-lan type macvlan mode bridge",
         "ip route add 172.16.86.2 dev ulh-lan src 172.16.86.3",

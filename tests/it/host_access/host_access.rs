@@ -280,7 +280,7 @@ fn two_networks() {
 fn at_once() {
     let bed = Watched::new();
     create(&bed, "");
-    // The ledger is mended before its first use; that is another test's subject.
+    // The ledger is repaired before its first use; that is another test's subject.
     start(&bed, "before").stop();
     let bed_of = &*bed;
     thread::scope(|scope| {

@@ -156,13 +156,13 @@ pub fn lost_ledger() {
     let web = start(&bed, "web");
     let leases = bed.leases();
     let path = bed.path("run/host_links/pub_net.json");
-    let mend: [(&str, &dyn Fn()); 4] = [
+    let losses: [(&str, &dyn Fn()); 4] = [
         ("record", &|| fs::remove_file(&path).unwrap()),
         ("damaged", &|| fs::write(&path, "{").unwrap()),
         ("leases", &|| fs::remove_dir_all(bed.path("run/segments")).unwrap()),
         ("all", &|| fs::remove_dir_all(bed.path("run")).unwrap()),
     ];
-    for (what, lose) in mend {
+    for (what, lose) in losses {
         lose();
         assert_eq!(bed.outcome("check", "").code, 1, "{what}");
         bed.run("gc");

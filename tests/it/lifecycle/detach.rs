@@ -110,7 +110,7 @@ fn lives() {
     let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
     let before = (web.ip("addr"), web.routes("-4"), bed.leases(), bed.macs(), bed.ps());
     let refused = web.hook("poststop");
-    let expected = format!("container {} was stopped, but its process {} lives", web.id, web.pid);
+    let expected = format!("container {} was stopped, but its process {} is alive", web.id, web.pid);
     // If a poststop fails, runc skips the hooks of others.
     assert!(refused.code == 0 && refused.stderr.contains(&expected), "{refused:?}");
     assert!(refused.stderr.contains("hint: another runtime has a container of that id"), "{refused:?}");

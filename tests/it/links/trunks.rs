@@ -182,8 +182,8 @@ fn long_names() {
     assert_eq!(bed.run("check"), "");
     // Lost, it is written down anew from what the kernel tells.
     fs::remove_dir_all(bed.path("run/parents")).unwrap();
-    let mended = bed.run("gc");
-    assert!(mended.contains(&format!("VLAN 1234 of {base}.1")), "{mended}");
+    let repaired = bed.run("gc");
+    assert!(repaired.contains(&format!("VLAN 1234 of {base}.1")), "{repaired}");
     assert_eq!((bed.run("gc"), bed.run("check")), (String::new(), String::new()));
     // The container needs what its parent stands on, network or not.
     fs::remove_file(bed.path("etc/networks/lan.json")).unwrap();

@@ -366,13 +366,13 @@ fn checked() {
     std::fs::write(bed.path("run/containers").join(format!("{}.json", web.id)), "{").unwrap();
     bed.run("gc");
     assert_eq!(bed.run("check"), "");
-    let (mut expected, mut mended) = (before, attachments(&bed, &web));
-    for attached in [&mut expected, &mut mended] {
+    let (mut expected, mut repaired) = (before, attachments(&bed, &web));
+    for attached in [&mut expected, &mut repaired] {
         for key in ["/routes", "/table/routes"] {
             attached.pointer_mut(key).unwrap().as_array_mut().unwrap().sort_by_key(ToString::to_string);
         }
     }
-    assert_eq!(mended, expected);
+    assert_eq!(repaired, expected);
 }
 
 fn attachments(bed: &Bed, container: &Container<'_>) -> serde_json::Value {

@@ -107,7 +107,7 @@ fn another() {
     assert_eq!(host_routes(&bed).len(), 1);
 }
 
-/// An attach that mends the ledger believes no more than gc does.
+/// An attach that repairs the ledger believes no more than gc does.
 fn by_attach() {
     let bed = Bed::with_pub_net("macvlan", "--host-access");
     let evil = bed.container(Bare, "evil").networks("pub_net").start().unwrap();
