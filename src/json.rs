@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 pub(crate) fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
     match text.trim_ascii_start().first() {
         Some(b'{') | None => read(text),
-        Some(_) => Err(Error::input("is no JSON object")),
+        Some(_) => Err(Error::input("is not a JSON object")),
     }
 }
 

@@ -1,56 +1,57 @@
-//! The setting `conflict_detection`: whether, how long and when a network is asked who else has an address.
+//! The setting `conflict_detection`: whether and when the LAN is asked if another host has an address.
 
-use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::{self, Deserializer, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::net::driver::Driver;
+use crate::net::value::at_most;
 
-/// How often a network is asked for one address (RFC 5227, PROBE_NUM).
+/// The number of probes for one address (RFC 5227, PROBE_NUM).
 pub(crate) const PROBES: usize = 3;
-/// How many conflicts a container survives (RFC 5227, MAX_CONFLICTS).
+/// The number of conflicts after which an attach fails (RFC 5227, MAX_CONFLICTS).
 pub(crate) const MAX_CONFLICTS: usize = 10;
-/// How often a container's addresses are announced, one second apart, where nothing else is said: as Docker does.
+/// How often a container's addresses are announced by default, one second apart, as Docker does.
 pub(crate) const ANNOUNCEMENTS: u32 = 3;
 /// The most announcements that can be asked for.
 const MOST_ANNOUNCEMENTS: u32 = 10;
-/// The longest time that can be asked for, in milliseconds: RFC 5227's own takes 7 seconds at most.
+/// The longest time that can be asked for, in milliseconds: that of RFC 5227 is at most 7 seconds.
 const LONGEST: u32 = 10_000;
 
-/// How long the answers to probes are waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How long underlay waits for answers to probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", expecting = "expected \"off\", \"rfc\" or milliseconds from 1 to 10000")]
 pub(crate) enum Detection {
-    /// No probes.
+    /// There are no probes.
     Off,
-    /// Probes within so many milliseconds.
-    For(u32),
     /// The times of RFC 5227 (section 1.1): four to seven seconds.
     Rfc,
+    /// So many milliseconds.
+    #[serde(untagged)]
+    For(#[serde(deserialize_with = "milliseconds")] u32),
 }
 
 impl Default for Detection {
-    /// Hosts answer within a millisecond, busy ones and those behind a radio link within some ten; 100 ms leave time for
-    /// the second probe's answer where the first was lost.
+    /// Hosts answer within a millisecond, busy ones and those behind a radio link within some ten. 100 ms leave time for
+    /// the answer to the second probe if the first is lost.
     fn default() -> Self {
         Self::For(100)
     }
 }
 
-/// When the probes for an address are sent, and until when their answers are waited for, from the beginning.
+/// When the probes for an address are sent, and how long underlay waits for answers, from the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Schedule {
-    /// The times of the probes.
     pub probes: [Duration; PROBES],
-    /// The end.
     pub end: Duration,
 }
 
 impl Detection {
-    /// When to probe; `chance` is any number, by which hosts that start together do not probe together.
+    /// When to probe. `chance` is a random number, so that hosts which start together do not probe together.
     pub(crate) fn schedule(self, chance: u64) -> Schedule {
         let ms = |ms: u64| Duration::from_millis(ms);
         match self {
@@ -69,28 +70,11 @@ impl Detection {
             }
         }
     }
-}
 
-impl FromStr for Detection {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "off" => Ok(Self::Off),
-            "rfc" => Ok(Self::Rfc),
-            _ => text.parse().ok().and_then(Self::of_ms).ok_or_else(|| {
-                Error::input(format!("{text:?} is no time for conflict detection"))
-                    .hint(format!("use off, rfc, or milliseconds from 1 to {LONGEST}"))
-            }),
-        }
-    }
-}
-
-impl Detection {
-    /// Whether others on the LAN of links of `driver` could answer, which hang on a dummy link if `on_dummy`.
+    /// Whether other hosts could answer probes of links of `driver`, whose parent is a dummy link if `on_dummy`.
     ///
     /// # Errors
-    /// Says why nobody could.
+    /// Says why none could.
     pub(crate) fn check(self, driver: Driver, on_dummy: bool) -> Result<()> {
         let why = match self {
             Self::Off => return Ok(()),
@@ -100,67 +84,31 @@ impl Detection {
         };
         Err(Error::input(format!("conflict_detection: {why}")).hint("leave it out, or set it to off"))
     }
+}
 
-    fn of_ms(ms: u32) -> Option<Self> {
-        (1..=LONGEST).contains(&ms).then_some(Self::For(ms))
+impl FromStr for Detection {
+    type Err = Error;
+
+    /// Reads what JSON has, without quotes.
+    fn from_str(text: &str) -> Result<Self> {
+        let json = text.parse::<u32>().map_or_else(|_| json!(text), |ms| json!(ms));
+        serde_json::from_value(json).map_err(|_| {
+            Error::input(format!("{text:?} is not a time for conflict detection"))
+                .hint(format!("use off, rfc, or milliseconds from 1 to {LONGEST}"))
+        })
     }
 }
 
-impl fmt::Display for Detection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Off => f.write_str("off"),
-            Self::For(ms) => write!(f, "{ms}"),
-            Self::Rfc => f.write_str("rfc"),
-        }
-    }
-}
-
-impl Serialize for Detection {
-    fn serialize<S: Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::For(ms) => output.serialize_u32(*ms),
-            other => output.collect_str(other),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Detection {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Words;
-
-        impl Visitor<'_> for Words {
-            type Value = Detection;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "\"off\", \"rfc\" or milliseconds from 1 to {LONGEST}")
-            }
-
-            fn visit_u64<E: de::Error>(self, ms: u64) -> Result<Detection, E> {
-                let known = u32::try_from(ms).ok().and_then(Detection::of_ms);
-                known.ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(ms), &self))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Detection, E> {
-                match text {
-                    "off" => Ok(Detection::Off),
-                    "rfc" => Ok(Detection::Rfc),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
-                }
-            }
-        }
-
-        input.deserialize_any(Words)
-    }
+fn milliseconds<'de, D: Deserializer<'de>>(input: D) -> Result<u32, D::Error> {
+    let ms = u32::deserialize(input)?;
+    // serde replaces the text by that of the enum.
+    if (1..=LONGEST).contains(&ms) { Ok(ms) } else { Err(D::Error::custom("out of range")) }
 }
 
 /// # Errors
 /// When they are too many.
 pub(crate) fn check_announcements(count: u32) -> Result<()> {
-    if count <= MOST_ANNOUNCEMENTS {
-        return Ok(());
-    }
-    Err(Error::input(format!("announcements: {count} are too many, {MOST_ANNOUNCEMENTS} are possible")))
+    at_most("announcements", count as usize, MOST_ANNOUNCEMENTS as usize)
 }
 
 #[cfg(test)]
@@ -183,7 +131,7 @@ mod tests {
         }
         for text in ["", "0", "10001", "on", "-1", "5ms"] {
             let said = text.parse::<Detection>().unwrap_err().to_string();
-            assert_eq!(said, format!("{text:?} is no time for conflict detection"));
+            assert_eq!(said, format!("{text:?} is not a time for conflict detection"));
         }
         for json in ["0", "10001", "-1", "\"on\"", "\"5\"", "true", "null", "[]"] {
             let said = serde_json::from_str::<Detection>(json).unwrap_err().to_string();
@@ -212,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_could_answer() {
+    fn no_host_could_answer() {
         let network = |extra: &str| {
             let text = format!(r#"{{"version": 1, "conflict_detection": 5, "announcements": 2, {extra}}}"#);
             Network::from_json(&"lan".parse().unwrap(), text.as_bytes())
@@ -234,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_asked() {
+    fn which_networks_probe() {
         let network = |keys: &str| {
             let text = format!(r#"{{"version": 1, {keys}}}"#);
             Network::from_json(&"lan".parse().unwrap(), text.as_bytes()).unwrap()
@@ -247,7 +195,7 @@ mod tests {
             (macvlan, Some(Detection::Rfc), of_kind("vlan"), Some(Detection::Rfc)),
             (macvlan, Some(Detection::Off), eth0(), None),
             (macvlan, None, eth0(), None),
-            // Nobody could answer.
+            // No host could answer.
             (macvlan, five, Link { up: false, ..eth0() }, None),
             (macvlan, five, of_kind("dummy"), None),
             (r#""driver": "macvlan""#, five, of_kind("veth"), None),
@@ -256,7 +204,8 @@ mod tests {
             (r#""driver": "ipvlan", "ipvlan_mode": "l3s", "parent": "eth0""#, five, eth0(), None),
         ] {
             // As the settings say where the definition does not.
-            let network = Network { conflict_detection: wanted, announcements: Some(2), ..network(keys) };
+            let mut network = network(keys);
+            (network.file.conflict_detection, network.file.announcements) = (wanted, Some(2));
             assert_eq!(network.detection_on(&parent), expected, "{keys} {wanted:?} {parent:?}");
             assert_eq!(network.announced(), if keys.contains("l3") { 0 } else { 2 }, "{keys}");
         }

@@ -1,5 +1,4 @@
-//! The format of network files and inline annotations: a network as it is written, before its parts are checked
-//! against each other.
+//! The format of network files and of networks in annotations, before the parts are checked against each other.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,21 +21,20 @@ use crate::net::route::{Route, TableId};
 use crate::net::subnet::{AddressRange, Subnet};
 use crate::net::vlan::{VlanId, VlanProtocol, VlanRanges};
 
-/// The version of the network file format this program reads and writes.
+/// The version of the network file format that this program reads and writes.
 pub(crate) const VERSION: u32 = 1;
 
 /// A network as it is written.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NetworkFile {
     /// The format; [`VERSION`].
     pub version: u32,
-    /// The name, which must be that of the file or annotation it stands in.
+    /// The name; if given, it is that of the file or annotation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<NetworkName>,
-    /// macvlan or ipvlan.
     pub driver: Kind,
-    /// The parent link.
+    /// The link that links of containers are made on; without it a dummy link of the network's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<IfName>,
     /// The VLAN of the parent.
@@ -45,73 +43,72 @@ pub(crate) struct NetworkFile {
     /// The VLANs that a container may ask for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vlans: Option<VlanRanges>,
-    /// How the frames of these VLANs are tagged; 802.1Q without it.
+    /// How the frames of these VLANs are tagged; 802.1Q by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vlan_protocol: Option<VlanProtocol>,
-    /// Mode of a macvlan network; bridge without it.
+    /// The mode of a macvlan network; bridge by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub macvlan_mode: Option<MacvlanMode>,
-    /// Mode of an ipvlan network; l2 without it.
+    /// The mode of an ipvlan network; l2 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipvlan_mode: Option<IpvlanMode>,
-    /// Flag of an ipvlan network; bridge without it.
+    /// The flag of an ipvlan network; bridge by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipvlan_flag: Option<IpvlanFlag>,
-    /// MTU in bytes.
+    /// The MTU in bytes; the parent's by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// Receivers of a broadcast that are served without a queue.
+    /// How many receivers get a broadcast at once, without a queue (`IFLA_MACVLAN_BC_CUTOFF`, kernel 6.4; -1: all).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bclim: Option<i32>,
-    /// Frames that wait to be sent.
+    /// The length of the transmit queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub txqueuelen: Option<u32>,
-    /// Broadcasts that wait to be handed on.
+    /// The length of the broadcast queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bcqueuelen: Option<u32>,
-    /// In mode source: whose frames come in.
+    /// In mode source: the hosts whose frames come in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub source_macs: Vec<MacAddr>,
     /// Sysctls of the links.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
     pub sysctls: BTreeMap<Sysctl, SysctlValue>,
-    /// How addresses are probed for before they are used.
+    /// How conflicts are detected before an address is used; without it as the settings say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflict_detection: Option<Detection>,
-    /// How often addresses are announced.
+    /// How often addresses are announced; without it as the settings say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub announcements: Option<u32>,
-    /// No default route: no way out.
+    /// Whether containers get no default route, because the network is isolated.
     #[serde(default)]
     pub internal: bool,
-    /// No default route: another network gives it.
+    /// Whether containers get no default route, because another network gives it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_default_route: bool,
-    /// The table of the routes of each link alone.
+    /// The table of the routes of each link, for packets from its addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<TableId>,
-    /// Metric of default routes.
+    /// The metric of default routes; without it the kernel's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
-    /// IPv6 besides addresses of the subnets.
+    /// The IPv6 of the links besides addresses of the subnets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<Ipv6>,
-    /// The subnets.
     #[serde(default)]
     pub subnets: Vec<SubnetFile>,
-    /// Routes besides the default route.
+    /// Routes besides the default route. Containers get those whose next hop their subnets reach.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
-    /// The host has a link of its own to talk to the containers.
+    /// Whether the host can talk to the containers, by a link of its own.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "host_access::read")]
     pub host_access: Option<HostAccess>,
-    /// Patterns of annotations a container must have, by key.
+    /// The annotations that a container must have to use the network: patterns by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
     pub required_annotations: BTreeMap<String, Pattern>,
-    /// What is kept for one identity each.
+    /// What is reserved, by identity.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
     pub reservations: BTreeMap<String, Reservation>,
-    /// Notes.
+    /// The operator's notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
     pub labels: BTreeMap<String, String>,
 }
@@ -122,8 +119,7 @@ impl NetworkFile {
         Self { version: VERSION, driver, ..Self::default() }
     }
 
-    /// What it says of the links besides.
-    pub(crate) fn tuning(&self) -> LinkOptions {
+    pub(crate) fn link_options(&self) -> LinkOptions {
         LinkOptions {
             txqueuelen: self.txqueuelen,
             bcqueuelen: self.bcqueuelen,
@@ -134,21 +130,21 @@ impl NetworkFile {
 }
 
 /// A subnet as it is written.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SubnetFile {
-    /// CIDR without host bits.
+    /// The prefix, without host bits.
     pub subnet: IpNet,
-    /// The router.
+    /// The next hop of the default route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
-    /// Whether the router is on the link, though not in the subnet.
+    /// Whether the gateway is on the link, though not in the subnet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub onlink: bool,
-    /// CIDR or FIRST-LAST.
+    /// The range that addresses are allocated from: CIDR or FIRST-LAST.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_range: Option<String>,
-    /// Addresses never handed out, by name.
+    /// Addresses that are never allocated, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
     pub aux_addresses: BTreeMap<String, IpAddr>,
 }
@@ -160,29 +156,14 @@ impl SubnetFile {
     /// When they disagree.
     pub(crate) fn check(&self) -> Result<Subnet> {
         let range: Option<AddressRange> = self.ip_range.as_deref().map(str::parse).transpose()?;
-        let aux = self.aux_addresses.clone();
+        let (net, aux) = (self.subnet, self.aux_addresses.clone());
         if !self.onlink {
-            return Subnet::new(self.subnet, self.gateway, range, aux);
+            return Subnet::new(net, self.gateway, range, aux);
         }
         let Some(gateway) = self.gateway else {
-            return Err(Error::input(format!(
-                "subnet {} has an onlink gateway, and no gateway",
-                self.subnet
-            )));
+            return Err(Error::input(format!("subnet {net} has an onlink gateway, and no gateway")));
         };
-        Route { onlink: true, ..Route::new(self.subnet.trunc(), Some(gateway)) }.check(|_| true)?;
-        Ok(Subnet::new(self.subnet, None, range, aux)?.with_onlink_gateway(gateway))
-    }
-}
-
-impl From<&Subnet> for SubnetFile {
-    fn from(subnet: &Subnet) -> Self {
-        Self {
-            subnet: subnet.net(),
-            gateway: subnet.gateway(),
-            onlink: subnet.has_onlink_gateway(),
-            ip_range: subnet.range().map(|range| range.to_string()),
-            aux_addresses: subnet.aux_addresses().clone(),
-        }
+        Route { onlink: true, ..Route::new(net.trunc(), Some(gateway)) }.check(|_| true)?;
+        Ok(Subnet::new(net, None, range, aux)?.with_onlink_gateway(gateway))
     }
 }

@@ -1,4 +1,4 @@
-//! Shell-style patterns, in which settings and network definitions say what is allowed.
+//! Shell patterns, by which settings and networks say what is allowed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::net::value::as_text;
 
-/// A pattern that a whole text matches or not, case and all: `*` is any number of characters, `?` is one, `[ab]` and
-/// `[a-z]` one of these, `[!ab]` one that is none of these; `[*]` is the star itself. `/` and a leading dot are
-/// characters like any other.
+/// A case-sensitive pattern for a whole text: `*` is any number of characters, `?` is one, `[ab]` and `[a-z]` one of these,
+/// `[!ab]` any other one, and `[*]` the star itself. `/` and a leading dot are characters like any other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Pattern(glob::Pattern);
@@ -32,7 +32,7 @@ impl FromStr for Pattern {
         if text.is_empty() {
             return Err(wrong("it is empty"));
         }
-        // In paths it would mean any number of folders.
+        // glob takes it for any number of folders.
         if text.contains("**") {
             return Err(wrong("it has two stars in a row"));
         }
@@ -40,19 +40,7 @@ impl FromStr for Pattern {
     }
 }
 
-impl TryFrom<String> for Pattern {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<Pattern> for String {
-    fn from(pattern: Pattern) -> Self {
-        pattern.0.as_str().to_owned()
-    }
-}
+as_text!(Pattern);
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

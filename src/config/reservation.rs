@@ -1,4 +1,4 @@
-//! Reservations of a network: what one identity alone can have, also while nobody has it.
+//! Reservations of a network: addresses and MAC addresses that only one identity gets.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,31 +11,29 @@ use crate::net::lease_key::LeaseKey;
 use crate::net::mac::MacAddr;
 use crate::net::name::Identity;
 use crate::net::subnet::Subnet;
+use crate::net::value::at_most;
 
-/// No network has more reservations, nor a reservation more addresses: far more than a file may hold that is read at
-/// each start of a container.
+/// The most reservations of a network, and addresses of a reservation. The file is read at each start of a container.
 pub(crate) const MOST: usize = 4096;
 
-/// What is reserved for one identity, as it is written.
+/// What is reserved for one identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Reservation {
-    /// The addresses it gets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
-    /// The MAC address of its link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
 }
 
 impl Reservation {
-    /// All that is reserved.
+    /// Everything that is reserved.
     pub(crate) fn claims(&self) -> impl Iterator<Item = LeaseKey> {
         self.addresses.iter().copied().map(LeaseKey::from).chain(self.mac.map(LeaseKey::from))
     }
 }
 
-/// The reservations of a network that agree with its subnets and with each other.
+/// The reservations of a network, which agree with its subnets and with each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reservations {
     by_identity: BTreeMap<Identity, Reservation>,
@@ -43,7 +41,7 @@ pub(crate) struct Reservations {
 }
 
 impl Reservations {
-    /// Checks what is written against the driver and the subnets of its network.
+    /// Checks the reservations of `file` against the driver and the subnets of the network.
     ///
     /// # Errors
     /// Names the identity, and what it cannot have.
@@ -53,33 +51,38 @@ impl Reservations {
         subnets: &[Subnet],
     ) -> Result<Self> {
         let mut reservations = Self::default();
-        let most = file.values().map(|reservation| reservation.addresses.len()).max().unwrap_or_default();
-        if let Some(count) = [file.len(), most].into_iter().find(|&count| count > MOST) {
-            return Err(Error::input(format!("{count} are too many, {MOST} are possible")));
-        }
+        at_most("reservations", file.len(), MOST)?;
         for (name, reservation) in file {
-            let within = |error: Error| error.within(name);
-            let identity: Identity = name.parse().map_err(within)?;
-            if reservation.claims().next().is_none() {
-                return Err(within(Error::input("reserves nothing").hint("give addresses, a mac, or both")));
-            }
-            if let Some(mac) = reservation.mac {
-                check_mac(mac, driver).map_err(within)?;
-            }
-            for &address in &reservation.addresses {
-                check_address(address, subnets).map_err(within)?;
-            }
-            for claim in reservation.claims() {
-                if let Some(other) = reservations.holders.insert(claim, identity.clone()) {
-                    return Err(within(
-                        Error::input(format!("{claim} is reserved for {other} already"))
-                            .hint("reserve each address and MAC address once"),
-                    ));
-                }
-            }
-            reservations.by_identity.insert(identity, reservation.clone());
+            let added = reservations.add(name, reservation, driver, subnets);
+            added.map_err(|error| error.within(format!("reservations: {name}")))?;
         }
         Ok(reservations)
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        reservation: &Reservation,
+        driver: Driver,
+        subnets: &[Subnet],
+    ) -> Result<()> {
+        let identity: Identity = name.parse()?;
+        at_most("addresses", reservation.addresses.len(), MOST)?;
+        if reservation.claims().next().is_none() {
+            return Err(Error::input("reserves nothing").hint("give addresses, a mac, or both"));
+        }
+        reservation.mac.map_or(Ok(()), |mac| check_mac(mac, driver))?;
+        for address in &reservation.addresses {
+            Subnet::host_in(subnets, *address).map_err(|error| error.hint("reserve another address"))?;
+        }
+        for claim in reservation.claims() {
+            if let Some(other) = self.holders.insert(claim, identity.clone()) {
+                return Err(Error::input(format!("{claim} is already reserved for {other}"))
+                    .hint("reserve each address and MAC address once"));
+            }
+        }
+        self.by_identity.insert(identity, reservation.clone());
+        Ok(())
     }
 
     /// What is reserved for `identity`.
@@ -87,21 +90,14 @@ impl Reservations {
         self.by_identity.get(identity)
     }
 
-    /// For whom `claim` is reserved.
+    /// The identity that `claim` is reserved for.
     pub(crate) fn holder(&self, claim: LeaseKey) -> Option<&Identity> {
         self.holders.get(&claim)
     }
 
-    /// All addresses that are reserved, each with its identity.
+    /// All reserved addresses, each with its identity.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = (IpAddr, &Identity)> {
         self.holders.iter().filter_map(|(claim, identity)| Some((claim.address()?, identity)))
-    }
-
-    /// As they are written to a file.
-    pub(crate) fn to_file(&self) -> BTreeMap<String, Reservation> {
-        let written =
-            |(identity, reservation): (&Identity, &Reservation)| (identity.to_string(), reservation.clone());
-        self.by_identity.iter().map(written).collect()
     }
 }
 
@@ -111,20 +107,10 @@ fn check_mac(mac: MacAddr, driver: Driver) -> Result<()> {
             .hint("use a unicast address, best a locally administered one like 02:00:00:00:00:01"));
     }
     if !driver.has_own_mac() {
-        return Err(Error::input(format!(
-            "{driver} links have the parent's MAC address, none can have {mac}"
-        ))
-        .hint("reserve addresses only, or use a macvlan network"));
+        let text = format!("{driver} links have the parent's MAC address, none can have {mac}");
+        return Err(Error::input(text).hint("reserve addresses only, or use a macvlan network"));
     }
     Ok(())
-}
-
-fn check_address(address: IpAddr, subnets: &[Subnet]) -> Result<()> {
-    let subnet = subnets.iter().find(|subnet| subnet.net().contains(&address)).ok_or_else(|| {
-        Error::input(format!("address {address} is in none of the subnets"))
-            .hint("reserve an address of a subnet of this network")
-    })?;
-    subnet.host(address).map(drop).map_err(|error| error.hint("reserve another address"))
 }
 
 #[cfg(test)]
@@ -148,7 +134,7 @@ mod tests {
     fn whose_is_what() {
         let text = r#"{"db": {"addresses": ["10.0.0.9", "2001:db8::9"], "mac": "02:00:00:00:00:09"}, "web": {"addresses": ["10.0.0.8"]}}"#;
         let network = read(MACVLAN, text).unwrap();
-        let again = serde_json::to_string(&network.to_file()).unwrap();
+        let again = serde_json::to_string(&network.file).unwrap();
         assert_eq!(Network::from_json(&network.name, again.as_bytes()).unwrap(), network);
         let (db, web): (Identity, Identity) = ("db".parse().unwrap(), "web".parse().unwrap());
         let reserved = &network.reservations;
@@ -179,12 +165,12 @@ mod tests {
             (
                 MACVLAN,
                 r#"{"db": {"addresses": ["10.0.0.2"]}}"#,
-                "address 10.0.0.2 is set aside (aux address) in subnet 10.0.0.0/24",
+                "address 10.0.0.2 is an aux address of subnet 10.0.0.0/24",
             ),
             (
                 MACVLAN,
                 r#"{"db": {"addresses": ["10.0.0.3"]}}"#,
-                "address 10.0.0.3 is the next hop of a route, in subnet 10.0.0.0/24",
+                "address 10.0.0.3 is the next hop of a route in subnet 10.0.0.0/24",
             ),
             (
                 MACVLAN,
@@ -211,7 +197,7 @@ mod tests {
             (
                 MACVLAN,
                 r#"{"db": {"addresses": ["10.0.0.9"]}, "web": {"addresses": ["10.0.0.9"]}}"#,
-                "10.0.0.9 is reserved for db already",
+                "10.0.0.9 is already reserved for db",
             ),
         ] {
             let error = read(driver, reservations).unwrap_err().to_string();

@@ -12,34 +12,34 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::net::name::NetworkName;
 
-/// The version of the settings format this program reads.
+/// The version of the settings format that this program reads.
 const VERSION: u32 = 1;
-/// The longest key of ours that has a meaning: `io.underlay.network.` and a network's name. An error shows no more.
+/// The longest key with a meaning: `io.underlay.network.` and a network's name. An error shows no more.
 const LONGEST_KEY: usize = 148;
 
-/// Settings and policy; every key has a default. A refusal begins with the key that is the reason.
+/// Settings and policy. Every key has a default. A refusal begins with the key that is the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
     version: u32,
-    /// Whether annotations may define networks themselves (`io.underlay.network.NAME`).
+    /// Whether annotations may define networks (`io.underlay.network.NAME`).
     inline_networks: bool,
-    /// The parents such definitions may name; any, if not given.
+    /// The parents that such definitions may name; all by default.
     allowed_parents: Option<Vec<Pattern>>,
-    /// The networks that containers may ask for, however defined; any, if not given.
+    /// The networks that containers may ask for, wherever they are defined; all by default.
     allowed_networks: Option<Vec<Pattern>>,
-    /// How many bytes each annotation of ours may have, with its key. Kubernetes takes 256 KiB for all annotations
-    /// of a pod (`TotalAnnotationSizeLimitB`), execve(2) 128 KiB for one argument; what people write has hundreds.
+    /// The most bytes of an annotation of ours, with its key. Kubernetes takes 256 KiB for all annotations of a pod
+    /// (`TotalAnnotationSizeLimitB`), execve(2) 128 KiB for one argument; usual annotations have hundreds of bytes.
     max_annotation_bytes: usize,
-    /// How many networks a container may be attached to, and how many it may define.
+    /// The most networks that a container may be attached to, and that it may define.
     pub(crate) max_attachments: usize,
-    /// How long to wait for the ledger's lock, in milliseconds.
+    /// The longest wait for the ledger's lock, in milliseconds.
     lock_timeout_ms: u64,
-    /// The OCI runtime that `underlay-runtime` becomes.
+    /// The OCI runtime that `underlay-runtime` executes.
     pub(crate) runtime: Option<PathBuf>,
-    /// How addresses are probed for in networks that do not say it themselves.
+    /// For networks without the key of that name.
     conflict_detection: Detection,
-    /// How often addresses are announced in networks that do not say it themselves.
+    /// For networks without the key of that name.
     announcements: u32,
 }
 
@@ -61,8 +61,6 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads the settings from JSON text.
-    ///
     /// # Errors
     /// Names the key that is wrong.
     pub(crate) fn from_json(text: &[u8]) -> Result<Self> {
@@ -72,32 +70,29 @@ impl Settings {
                 .hint(format!("this underlay reads version {VERSION}")));
         }
         if let Some(path) = settings.runtime.as_ref().filter(|path| !path.is_absolute()) {
-            return Err(Error::input(format!("runtime: {} is no absolute path", path.display()))
-                .hint("write where it is: /usr/bin/crun"));
+            return Err(Error::input(format!("runtime: {} is not an absolute path", path.display()))
+                .hint("write the whole path: /usr/bin/crun"));
         }
         conflict_detection::check_announcements(settings.announcements)?;
         Ok(settings)
     }
 
-    /// The network with these settings where its definition says nothing.
+    /// The network with these settings for what its definition leaves open.
     #[must_use]
-    pub(crate) fn complete(&self, network: Network) -> Network {
-        Network {
-            conflict_detection: network.conflict_detection.or(Some(self.conflict_detection)),
-            announcements: network.announcements.or(Some(self.announcements)),
-            ..network
-        }
+    pub(crate) fn complete(&self, mut network: Network) -> Network {
+        network.file.conflict_detection.get_or_insert(self.conflict_detection);
+        network.file.announcements.get_or_insert(self.announcements);
+        network
     }
 
-    /// How long to wait for the ledger's lock.
     pub(crate) fn lock_timeout(&self) -> Duration {
         Duration::from_millis(self.lock_timeout_ms)
     }
 
-    /// Whether the annotation `key` is small enough to be read.
+    /// Whether the annotation `key` is small enough.
     ///
     /// # Errors
-    /// Names the limit, and the annotation that exceeds it.
+    /// Names the limit, and the annotation.
     pub(crate) fn allow_annotation(&self, key: &str, value: &str) -> Result<()> {
         let (bytes, limit) = (key.len() + value.len(), self.max_annotation_bytes);
         if bytes <= limit {
@@ -109,23 +104,23 @@ impl Settings {
         .hint("shorten it, or have the limit raised"))
     }
 
-    /// Whether a container may be attached to `count` networks, which `who` it is that has them says.
+    /// Whether a container may be attached to `count` networks; `subject` begins the sentence that refuses it.
     ///
     /// # Errors
     /// Names the limit.
-    pub(crate) fn allow_count(&self, who: &str, count: usize) -> Result<()> {
+    pub(crate) fn allow_count(&self, subject: &str, count: usize) -> Result<()> {
         let limit = self.max_attachments;
         if count <= limit {
             return Ok(());
         }
-        Err(Error::input(format!("max_attachments: {who} {count} networks, and {limit} are allowed"))
+        Err(Error::input(format!("max_attachments: {subject} {count} networks, and {limit} are allowed"))
             .hint("ask for fewer, or have the limit raised"))
     }
 
-    /// Whether containers may ask for the network `name`, if there is one of that name or not.
+    /// Whether containers may ask for the network `name`, even if it does not exist.
     ///
     /// # Errors
-    /// Says which rule forbids it.
+    /// Names the setting that forbids it.
     pub(crate) fn allow_network(&self, name: &NetworkName) -> Result<()> {
         if matches_any(self.allowed_networks.as_deref(), name.as_str()) {
             return Ok(());
@@ -134,34 +129,31 @@ impl Settings {
             .hint("ask for another network, or have a pattern added that matches its name"))
     }
 
-    /// Whether the container's own definition of `network` may be used.
+    /// Whether a container may use its own definition of `network`.
     ///
     /// # Errors
-    /// Says which rule forbids it.
+    /// Names the setting or key that forbids it.
     pub(crate) fn allow_inline(&self, network: &Network) -> Result<()> {
         let name = &network.name;
+        let refuse = |key: &str, why: &str, hint: &str| {
+            let text = format!("{key}: network {name} is defined by an annotation, which {why}");
+            Err(Error::input(text).hint(hint))
+        };
         if !self.inline_networks {
-            return Err(Error::input(format!(
-                "inline_networks: network {name} is defined by an annotation, which is not allowed here"
-            ))
-            .hint("create it with `underlay network create`, or set \"inline_networks\": true"));
+            let hint = "create it with `underlay network create`, or set \"inline_networks\": true";
+            return refuse("inline_networks", "is not allowed here", hint);
         }
-        // Whoever writes annotations shall not give the host links, addresses and routes.
-        if network.host_access.is_some() {
-            return Err(Error::input(format!(
-                "host_access: network {name} is defined by an annotation, which cannot change the host's routes"
-            ))
-            .hint("create it with `underlay network create --host-access`"));
+        // Annotations must not give the host links, addresses and routes.
+        if network.file.host_access.is_some() {
+            let hint = "create it with `underlay network create --host-access`";
+            return refuse("host_access", "cannot change the host's routes", hint);
         }
-        // The longest that any link wants is the parent's, and so all others'.
-        if network.tuning.bcqueuelen.is_some() {
-            return Err(Error::input(format!(
-                "bcqueuelen: network {name} is defined by an annotation, which cannot change the queue of all links of a \
-                 parent"
-            ))
-            .hint("leave it out, or create the network with `underlay network create -o bcqueuelen=`"));
+        // The kernel applies the longest that any link asks for to all links of the parent.
+        if network.file.bcqueuelen.is_some() {
+            let hint = "leave it out, or create the network with `underlay network create -o bcqueuelen=`";
+            return refuse("bcqueuelen", "cannot change the queue of all links of a parent", hint);
         }
-        // A VLAN goes by its name in full. Of many VLANs it is the one that an attachment asks for that counts.
+        // A VLAN is matched by its full name. In a network of many VLANs, the VLAN of each attachment is checked later.
         let parent = match &network.trunk {
             Some(trunk) => trunk.long_name(),
             None => Some(network.parent.to_string()),
@@ -203,7 +195,7 @@ mod tests {
         assert!(settings.inline_networks);
         assert_eq!(settings.lock_timeout(), Duration::from_millis(5));
         for (text, message) in [
-            ("[]", "is no JSON object"),
+            ("[]", "is not a JSON object"),
             (r#"{"version": 2}"#, "version 2 is not known"),
             (r#"{"x": 1}"#, "x: unknown field `x`"),
             (r#"{"inline_networks": 1}"#, "inline_networks: invalid type"),
@@ -214,7 +206,7 @@ mod tests {
             ),
             (r#"{"allowed_networks": [""]}"#, "allowed_networks[0]: pattern \"\" is not usable: it is empty"),
             (r#"{"max_attachments": -1}"#, "max_attachments: invalid value"),
-            (r#"{"runtime": "crun"}"#, "runtime: crun is no absolute path"),
+            (r#"{"runtime": "crun"}"#, "runtime: crun is not an absolute path"),
             (r#"{"max_annotation_bytes": "1k"}"#, "max_annotation_bytes: invalid type"),
             ("{} x", "trailing characters"),
         ] {

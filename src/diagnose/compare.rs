@@ -144,7 +144,7 @@ pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> V
 
 /// The MTU of a network, if its parent `link` does not allow it any more.
 pub(crate) fn network(network: &Network, link: &Link) -> Option<Difference> {
-    let mtu = network.mtu.filter(|&mtu| mtu > link.mtu)?;
+    let mtu = network.file.mtu.filter(|&mtu| mtu > link.mtu)?;
     let shrunk = shrunk(&network.parent, link, mtu);
     let smaller = Difference::new(What::Mtu, Some(mtu.to_string()), Some(link.mtu.to_string())).hint(shrunk);
     Some(Difference { network: Some(network.name.clone()), ..smaller.at_parent(&network.parent) })

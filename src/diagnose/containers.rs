@@ -37,7 +37,9 @@ pub(crate) fn containers(
             }
         }
     }
-    for network in networks.iter().map(|one| &one.network).filter(|network| network.host_access.is_some()) {
+    for network in
+        networks.iter().map(|one| &one.network).filter(|network| network.file.host_access.is_some())
+    {
         let name = host_link::name(&network.name);
         if links.iter().any(|link| link.link.name == name.as_str()) {
             findings.extend(filtered_host(name.as_str()));

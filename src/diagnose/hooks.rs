@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::diagnose::finding::{Area, Finding, Severity};
 use crate::diagnose::system::{CDI, System};
 use crate::escape::shell::Line;
-use crate::oci::hooks::Listed;
+use crate::oci::hooks::HookEntry;
 
 /// Where engines read hook files, unless their settings name other folders by `hooks_dir`.
 const FOLDER: &str = "/usr/share/containers/oci/hooks.d";
@@ -89,7 +89,7 @@ fn called(text: &str, stage: &str) -> Option<String> {
     let file: Value = serde_json::from_str(text).ok()?;
     let hook = file.get("hook")?;
     let is_at_stage = file.get("stages")?.as_array()?.iter().any(|at| at == stage);
-    let is_ours = is_at_stage && serde_json::from_value::<Listed>(hook.clone()).ok()?.is_ours(stage);
+    let is_ours = is_at_stage && serde_json::from_value::<HookEntry>(hook.clone()).ok()?.is_ours(stage);
     hook.get("path")?.as_str().filter(|_| is_ours).map(str::to_owned)
 }
 

@@ -1,13 +1,13 @@
-//! Text on its way to a person's terminal: nothing in it moves the cursor, turns the direction of writing, or hides.
+//! Text for a terminal: nothing in it moves the cursor, changes the direction of writing, or is invisible.
 //!
-//! Annotations, link names and aliases are other people's text, and may end up in a message, a table or the log.
+//! Annotations, link names and aliases are foreign text, which gets into messages, tables and the log.
 
 use std::fmt::Write;
 
-/// Of a longer message only so many characters are shown.
+/// The most characters of a message.
 const LONGEST: usize = 8192;
 
-/// `text` with each character that is not plainly visible written as Rust writes it in a literal: `\u{1b}`, `\n`.
+/// `text` with each character that is not visible escaped as in a Rust literal: `\u{1b}`, `\n`.
 pub(crate) fn line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -20,7 +20,7 @@ pub(crate) fn line(text: &str) -> String {
     line
 }
 
-/// A message as [`line()`] writes it, cut where it is none any more: it may quote what a container asks for.
+/// A message as [`line()`] writes it, shortened, because it may quote long annotations.
 pub(crate) fn message(text: &str) -> String {
     line(text.char_indices().nth(LONGEST).and_then(|(end, _)| text.get(..end)).unwrap_or(text))
 }
@@ -30,8 +30,8 @@ pub(crate) fn lines(text: &str) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The JSON `text` with the same meaning in visible characters. Outside of its strings JSON has no others but white
-/// space, and within them `\u202e` stands for the character (RFC 8259, section 7).
+/// The JSON `text` in visible characters, with the same meaning. Outside of strings, JSON has no invisible characters except
+/// white space. In strings they are escaped like `\u202e` (RFC 8259, section 7).
 pub(crate) fn json(text: &str) -> String {
     let mut json = String::with_capacity(text.len());
     for c in text.chars() {
@@ -47,9 +47,9 @@ pub(crate) fn json(text: &str) -> String {
     json
 }
 
-/// Whether the standard library would show `c` as it is, quotes and backslash included. What it would not: controls
-/// (also C1 and DEL), format characters such as those of bidirectional text, separators but the space, combining
-/// marks, and code points without a meaning.
+/// Whether the standard library prints `c` as it is; also quotes and the backslash. Invisible are controls (also C1 and DEL),
+/// format characters such as those of bidirectional text, separators except the space, combining marks, and unassigned
+/// code points.
 pub(crate) fn is_visible(c: char) -> bool {
     matches!(c, '\\' | '\'' | '"') || c.escape_debug().len() == 1
 }
@@ -80,7 +80,7 @@ mod tests {
         fn nothing_passes(text in "(\\PC|\\pC|\\pZ|\\pM){0,40}") {
             let shown = line(&text);
             prop_assert!(shown.chars().all(is_visible), "{shown:?}");
-            prop_assert_eq!(line(&shown), shown, "what is printable stays");
+            prop_assert_eq!(line(&shown), shown, "visible text stays");
         }
 
         /// Whatever the strings, it is the same value afterwards.

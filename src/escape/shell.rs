@@ -1,5 +1,5 @@
-//! Commands as a POSIX shell reads them. All that is printed to be pasted is written here, each word quoted where it needs
-//! to be, so that it comes back as the very word it was: names and paths are other people's text.
+//! Commands for a POSIX shell. All commands that are printed to be pasted are written here. Names and paths in them are
+//! foreign text, so each word is quoted if it needs to be, and a shell reads it as the same word.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
@@ -13,25 +13,25 @@ use crate::escape::printable::is_visible;
 pub(crate) struct Line(String);
 
 impl Line {
-    /// The plain words `words`, which are ours.
+    /// The literal words `words`.
     pub(crate) fn of(words: &'static str) -> Self {
         Self(words.to_owned())
     }
 
-    /// More plain words of ours.
+    /// More literal words.
     #[must_use]
     pub(crate) fn text(self, words: &'static str) -> Self {
         self.join(" ", words)
     }
 
-    /// One more word, whatever is in it.
+    /// One more word, quoted if need be.
     #[must_use]
     pub(crate) fn word(self, value: impl Display) -> Self {
         let word = word(value.to_string());
         self.join(" ", &word)
     }
 
-    /// One more word, `name`, behind the plain word `keyword` where a program would take it for an option.
+    /// One more word, `name`. If a program would take it for an option, the literal word `keyword` comes before it.
     #[must_use]
     pub(crate) fn named(self, keyword: &'static str, name: impl Display) -> Self {
         let name = name.to_string();
@@ -50,32 +50,32 @@ impl Line {
         values.into_iter().fold(self, Self::word)
     }
 
-    /// The words of `value`, which has no blanks but those between them.
+    /// The words of `value`, which are separated by single blanks.
     #[must_use]
     pub(crate) fn split(self, value: impl Display) -> Self {
         let value = value.to_string();
         self.words(value.split(' '))
     }
 
-    /// One more word, the path `path`; never an option.
+    /// One more word, the path `path`, which no program takes for an option.
     #[must_use]
     pub(crate) fn path(self, path: &Path) -> Self {
         self.join(" ", &self::path(path))
     }
 
-    /// The path `path` as the end of the word that there is, as in `--net=PATH`.
+    /// The path `path` as the end of the last word, as in `--net=PATH`.
     #[must_use]
     pub(crate) fn value(self, path: &Path) -> Self {
         self.join("", &self::path(path))
     }
 
-    /// `next`, a single command, as what this one runs.
+    /// `next`, a single command, which this one runs.
     #[must_use]
     pub(crate) fn run(self, next: &Self) -> Self {
         self.join(" ", &next.0)
     }
 
-    /// The command `next`, if this one succeeds.
+    /// The command `next`, which runs if this one succeeds.
     #[must_use]
     pub(crate) fn and(self, next: &Self) -> Self {
         self.join(" && ", &next.0)
@@ -100,9 +100,9 @@ pub(crate) fn path(path: &Path) -> String {
     if is_option { word(Path::new(".").join(path)) } else { word(path) }
 }
 
-/// `text` as one word of a command line, in visible characters: in quotes where it needs them. What cannot be seen is
-/// written by `printf`, as every shell has it. But that drops line breaks at the end: they are written as bash, zsh and ksh
-/// read them, and in another shell the word is none that exists.
+/// `text` as one word of a command line, in visible characters, and in quotes if it needs them. Invisible characters are
+/// written by `printf`, which every shell has. But a command substitution drops line breaks at the end: a word with one is
+/// written as bash, zsh and ksh read it, and other shells read another word.
 pub(crate) fn word(text: impl AsRef<OsStr>) -> String {
     let bytes = text.as_ref().as_bytes();
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._+-@:,=".contains(byte);
@@ -116,10 +116,10 @@ pub(crate) fn word(text: impl AsRef<OsStr>) -> String {
     }
 }
 
-/// Letters, digits and a few signs as they are, all others by their octal numbers.
+/// Letters, digits and a few signs as they are, all other bytes as octal numbers.
 fn escaped(bytes: &[u8]) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._ ".contains(&byte);
-    let of = |&byte: &u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("\\{byte:03o}") };
+    let of = |&byte: &u8| if is_plain(byte) { char::from(byte).into() } else { format!("\\{byte:03o}") };
     bytes.iter().map(of).collect()
 }
 

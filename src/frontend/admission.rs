@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::{Store, no_such_network};
 use crate::lifecycle::target::{Admitted, AttachmentRequest};
 use crate::net::name::NetworkName;
-use crate::oci::annotation_set::Asked;
+use crate::oci::annotation_set::RawRequest;
 use crate::oci::annotations;
 
 /// What is asked for, with the definitions of the networks, as far as the operator permits it. Nothing is looked up for a
@@ -14,7 +14,7 @@ use crate::oci::annotations;
 ///
 /// # Errors
 /// When the annotations are wrong, a network does not exist, or the container may not join it.
-pub(crate) fn admit(store: &Store, settings: &Settings, asked: Asked<'_>) -> Result<Admitted> {
+pub(crate) fn admit(store: &Store, settings: &Settings, asked: RawRequest<'_>) -> Result<Admitted> {
     let of_settings = |error: Error| error.within(store.settings_path().display());
     asked.check_size(settings).map_err(of_settings)?;
     let request = asked.read()?;
@@ -53,7 +53,7 @@ pub(crate) fn admit(store: &Store, settings: &Settings, asked: Asked<'_>) -> Res
 
 /// The definition of the network `name`, if the container may use it. Where there is none, the container hears of
 /// those it may use.
-fn defined(store: &Store, settings: &Settings, asked: Asked<'_>, name: &NetworkName) -> Result<Network> {
+fn defined(store: &Store, settings: &Settings, asked: RawRequest<'_>, name: &NetworkName) -> Result<Network> {
     let admits = |name: &NetworkName| {
         settings.allow_network(name).is_ok()
             && store.network(name).is_ok_and(|network| network.admit(asked.annotations()).is_ok())

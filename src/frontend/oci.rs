@@ -1,7 +1,6 @@
 //! The hooks of an OCI runtime: `createRuntime` attaches a container, `poststop` detaches it (OCI runtime
 //! specification, "POSIX-platform Hooks").
 
-use std::mem::ManuallyDrop;
 use std::path::Path;
 
 use crate::error::{Error, Kind, Result};
@@ -32,14 +31,12 @@ pub(crate) fn create_runtime(
     device: Option<&NetworkName>,
 ) -> Result<Option<Record>> {
     let bundle = oci::bundle(state, device)?;
-    let Some(asked) = bundle.asked() else { return Ok(None) };
+    let Some(asked) = bundle.raw_request() else { return Ok(None) };
     let container: ContainerId = state.id.parse()?;
-    // Never closed: the hook ends after this, and the kernel closes all descriptors at once.
-    let mut context = ManuallyDrop::new(Context::new(store)?);
+    let mut context = Context::new(store)?;
     let Admitted { identity, requests } = admission::admit(store, &context.settings, asked)?;
     let pid = state.pid.ok_or_else(|| Error::input("OCI state on stdin has no pid"))?;
-    let process = ManuallyDrop::new(Process::open(pid)?);
-    let target = ManuallyDrop::new(Target::new(container, identity, &process, bundle.netns.as_deref())?);
+    let target = Target::new(container, identity, &Process::open(pid)?, bundle.netns.as_deref())?;
     target.refuse_host(context.host_netns.get()?)?;
     if !bundle.devices.is_empty() {
         match is_done(store, &target, device) {
@@ -69,7 +66,7 @@ pub(crate) fn poststop(store: &Store, id: &ContainerId) -> Result<Option<Record>
 /// # Errors
 /// Those of [`create_runtime`].
 pub(crate) fn plan(store: &Store, container: &ContainerId, bundle: &Bundle) -> Result<Vec<String>> {
-    let Some(asked) = bundle.asked() else {
+    let Some(asked) = bundle.raw_request() else {
         return Ok(vec!["# it asks for no network: the hook does nothing".to_owned()]);
     };
     let mut context = Context::new(store)?;

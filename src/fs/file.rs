@@ -1,8 +1,8 @@
-//! Small files: read with a limit and, where it matters, from nobody but root; replaced as a whole.
+//! Small files: read with a limit and, if it matters, only from root; replaced as a whole.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,36 +12,36 @@ use crate::error::{Error, Result};
 use crate::fs::trust::check_owner;
 use nix::libc;
 
-/// Whose files are read.
+/// The users whose files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// Anybody's.
+    /// Any user.
     Anybody,
-    /// The operator's: see [`trust`](crate::fs::trust).
+    /// The operator: see [`trust`](crate::fs::trust).
     Operator,
-    /// What underlay itself has written: as the operator's, and no symbolic link.
+    /// underlay: as the operator, and the file is not a symbolic link.
     Own,
 }
 
-/// What is wrong with a file that would have to be waited for (fcntl(2), `F_SETLEASE`).
+/// The hint for a file whose open would have to wait (fcntl(2), `F_SETLEASE`).
 const LEASED: &str = "a process has a lease on it and does not give it up: `lslocks` shows which";
 
 /// Reads the regular file `path`, up to `limit` bytes; `None` if it does not exist.
 ///
 /// # Errors
-/// Directories, pipes and devices are refused: opening one must not hang a container's start. So is what is not to be
+/// Refuses directories, pipes and devices, because opening one must not block a container's start, and files that are not
 /// trusted.
 pub(crate) fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u8>>> {
     let failed = |error: io::Error| match Error::io("read", path, &error) {
-        // Opened without blocking, and no pipe: nothing else makes it wait.
-        failed if error.kind() == io::ErrorKind::WouldBlock => failed.hint(LEASED),
+        // It was opened without blocking and is not a pipe: only a lease makes it wait.
+        failed if error.kind() == ErrorKind::WouldBlock => failed.hint(LEASED),
         failed => failed,
     };
     let is_own = trust == Trust::Own;
     let follow = if is_own { libc::O_NOFOLLOW } else { 0 };
     let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | follow).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) if is_own && error.raw_os_error() == Some(libc::ELOOP) => {
             return Err(Error::input(format!("{} is a symbolic link", path.display())));
         }
@@ -54,7 +54,8 @@ pub(crate) fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u
     if trust != Trust::Anybody {
         check_owner(path, &metadata)?;
     }
-    // Files are replaced as a whole, so there is no more than its length, and no need to ask; a file of /proc has none.
+    // Files are replaced as a whole, so a file has no more than its length, and a further read is not needed. Files of
+    // /proc have the length 0.
     let length = if metadata.len() == 0 { limit + 1 } else { metadata.len().min(limit + 1) };
     let mut content = Vec::with_capacity(metadata.len().min(limit + 1) as usize);
     (&mut file).take(length).read_to_end(&mut content).map_err(failed)?;
@@ -64,8 +65,8 @@ pub(crate) fn read(path: &Path, limit: u64, trust: Trust) -> Result<Option<Vec<u
     Ok(Some(content))
 }
 
-/// Replaces `path`, a file for root alone, by `content`, so that a reader sees the old or the new file and never half of
-/// one. Its folder is made where it is missing.
+/// Replaces `path`, which only root can read, by `content`. A reader sees either the old or the new file. A missing folder
+/// is made.
 ///
 /// # Errors
 /// The old file, if any, stays.
@@ -73,7 +74,7 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     replace_as(path, content, 0o600, 0o700)
 }
 
-/// As [`replace`], for all to read.
+/// As [`replace`], for all users to read.
 ///
 /// # Errors
 /// The old file, if any, stays.
@@ -81,7 +82,7 @@ pub(crate) fn publish(path: &Path, content: &[u8]) -> Result<()> {
     replace_as(path, content, 0o644, 0o755)
 }
 
-/// Opens the file `path`, which is made if need be, to add to it. No link in its place is followed, and no pipe waited for.
+/// Opens the file `path` to append to it, or creates it. It follows no link in its place, and does not wait for a pipe.
 ///
 /// # Errors
 /// Those of open(2).
@@ -90,11 +91,11 @@ pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)
 }
 
-/// Adds `text` to the file `path`, which is made if need be, in a folder that others may write. Nothing else in its place
-/// is written to, and no file that has a second name: it would be another's.
+/// Appends `text` to the file `path`, or creates it, in a folder that others may write. It writes to nothing else in its
+/// place, and not to a file with a second name, which could belong to another user.
 ///
 /// # Errors
-/// When it cannot be written; `EINVAL` for what is no regular file of one name.
+/// When it cannot be written; `EINVAL` if it is not a regular file with one name.
 pub(crate) fn append(path: &Path, text: &str) -> Result<()> {
     let written = || {
         let mut file = open_to_append(path)?;
@@ -107,129 +108,119 @@ pub(crate) fn append(path: &Path, text: &str) -> Result<()> {
     written().map_err(|error| Error::io("write", path, &error))
 }
 
-/// Makes the empty file `path`, unless something of that name is there.
+/// Creates the empty file `path`, unless something of that name exists.
 ///
 /// # Errors
-/// When it cannot be made.
+/// When it cannot be created.
 pub(crate) fn touch(path: &Path) -> Result<()> {
-    match make(path, 0o600) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("create", path, &error)),
-        _ => Ok(()),
-    }
+    ignoring(&[ErrorKind::AlreadyExists], "create", path, make(path, 0o600).map(drop))
 }
 
 fn replace_as(path: &Path, content: &[u8], mode: u32, folder_mode: u32) -> Result<()> {
     let temporary = temporary(path);
     let written = match write(&temporary, content, mode) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             make_subfolder(path.parent().unwrap_or(path), folder_mode)?;
             write(&temporary, content, mode)
         }
         written => written,
     };
-    moved(path, &temporary, written.map(drop))
+    rename(&temporary, path, written.map(drop))
 }
 
 /// Replaces `path` by a symbolic link to `target`.
 ///
 /// # Errors
-/// What was there stays.
+/// The old file, if any, stays.
 pub(crate) fn replace_link(path: &Path, target: &Path) -> Result<()> {
     let temporary = temporary(path);
     let made = symlink(target, &temporary);
-    moved(path, &temporary, made)
+    rename(&temporary, path, made)
 }
 
-/// Gives what is `made` at `temporary` the name `path`.
-fn moved(path: &Path, temporary: &Path, made: io::Result<()>) -> Result<()> {
+/// Renames `temporary` to `path`, if it was `made`.
+fn rename(temporary: &Path, path: &Path, made: io::Result<()>) -> Result<()> {
     made.and_then(|()| fs::rename(temporary, path)).map_err(|error| {
-        // What is left of it is of no use; a failure to remove it changes nothing.
+        // A failure to remove it changes nothing.
         let _ = fs::remove_file(temporary);
         Error::io("write", path, &error)
     })
 }
 
-/// Makes the file `path`, for all to read, with `content`, on disk when this returns; `false` if there is one already.
+/// Creates the file `path`, for all users to read, with `content`. It is on disk when this returns. `false` if the file
+/// exists already.
 ///
 /// # Errors
-/// Nothing is made.
+/// Nothing is created.
 pub(crate) fn create(path: &Path, content: &[u8]) -> Result<bool> {
     let temporary = temporary(path);
-    let made =
-        write(&temporary, content, 0o644).and_then(|file| file.sync_all()).and_then(
-            |()| match fs::hard_link(&temporary, path) {
-                Ok(()) => Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-                Err(error) => Err(error),
-            },
-        );
+    let written = write(&temporary, content, 0o644).and_then(|file| file.sync_all());
+    let linked = written.and_then(|()| match fs::hard_link(&temporary, path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        linked => linked.map(|()| true),
+    });
     let _ = fs::remove_file(&temporary);
-    made.map_err(|error| Error::io("create", path, &error))
+    linked.map_err(|error| Error::io("create", path, &error))
 }
 
-/// Makes the folder `path` and what is missing above it.
+/// Makes the folder `path` and missing folders above it.
 ///
 /// # Errors
 /// Names the folder.
 pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<()> {
-    let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
-    made.map_err(|error| Error::io("create", path, &error))
+    ignoring(&[], "create", path, fs::DirBuilder::new().recursive(true).mode(mode).create(path))
 }
 
-/// Makes the folder `path` where it is missing, in one that is there: a state folder that is lost is not made again by
-/// the way.
+/// Makes the folder `path` if it is missing, and none above it, so that a lost state folder is not made again by accident.
 ///
 /// # Errors
 /// When it cannot be made.
 pub(crate) fn make_subfolder(path: &Path, mode: u32) -> Result<()> {
-    match fs::DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("create", path, &error)),
-        _ => Ok(()),
-    }
+    ignoring(&[ErrorKind::AlreadyExists], "create", path, fs::DirBuilder::new().mode(mode).create(path))
 }
 
-/// Removes the file or empty folder `path`; one that is gone is no error.
+/// Removes the file or empty folder `path`, if it exists.
 ///
 /// # Errors
-/// When it is still there.
+/// When it still exists.
 pub(crate) fn remove(path: &Path) -> Result<()> {
-    let removed = fs::remove_file(path).or_else(|error| match error.kind() {
-        io::ErrorKind::IsADirectory => fs::remove_dir(path),
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    });
-    removed.map_err(|error| Error::io("remove", path, &error))
+    let removed = match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::IsADirectory => fs::remove_dir(path),
+        removed => removed,
+    };
+    ignoring(&[ErrorKind::NotFound], "remove", path, removed)
 }
 
-/// Whether there is something at `path`.
+/// Whether something exists at `path`.
 ///
 /// # Errors
-/// When that cannot be told.
+/// When that cannot be found out.
 pub(crate) fn exists(path: &Path) -> Result<bool> {
     path.try_exists().map_err(|error| Error::io("look for", path, &error))
 }
 
-/// Removes the empty folder `path`, whose place no file can take. Anything else is there until it is replaced.
+/// Removes the empty folder `path`, because no file can replace it. Anything else stays until it is replaced.
 ///
 /// # Errors
 /// When it is a folder and cannot be removed.
 pub(crate) fn make_room(path: &Path) -> Result<()> {
-    match fs::remove_dir(path) {
-        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Err(Error::io("remove", path, &error))
-        }
-        _ => Ok(()),
-    }
+    ignoring(&[ErrorKind::NotFound, ErrorKind::NotADirectory], "remove", path, fs::remove_dir(path))
 }
 
-/// Where the new content of `path` is written first: the same folder, a name no reader looks at, be it one of all
-/// `.json` files, and that nobody can have made before. What a killed process has left there `gc` takes away.
+/// The result `done` of what was tried with `path`, where errors of these `kinds` count as success.
+fn ignoring(kinds: &[ErrorKind], doing: &str, path: &Path, done: io::Result<()>) -> Result<()> {
+    let failed = done.err().filter(|error| !kinds.contains(&error.kind()));
+    failed.map_or(Ok(()), |error| Err(Error::io(doing, path, &error)))
+}
+
+/// Where the new content of `path` is written first: in the same folder, with a name that no reader looks at and that
+/// cannot exist already. `gc` removes what a killed process has left there.
 fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(temporary_name(path.file_name().unwrap_or_default()))
 }
 
-/// A name as [`temporary`] gives, for the file `name`: by the nanosecond, which nobody can foresee. What is made by that
-/// name is made exclusively, whoever has foreseen it.
+/// A name as of [`temporary`] for the file `name`. It has the time in nanoseconds, so that it is hard to foresee. A file of
+/// that name is created exclusively, so that foreseeing it does no harm.
 pub(crate) fn temporary_name(name: &OsStr) -> OsString {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -240,24 +231,23 @@ pub(crate) fn temporary_name(name: &OsStr) -> OsString {
     temporary
 }
 
-/// Whether `path` is what a killed process has left half written.
+/// Whether `path` has the name of a temporary file, which a killed process has left.
 pub(crate) fn is_temporary(path: &Path) -> bool {
     temporary_of(path).is_some()
 }
 
-/// Whether it is that of the file `of`.
+/// Whether `path` has the name of a temporary file of the file `of`.
 pub(crate) fn is_temporary_of(path: &Path, of: &Path) -> bool {
     temporary_of(path).is_some_and(|name| of.file_name() == Some(OsStr::new(name)))
 }
 
-/// The name of the file that was to be replaced: by the names of [`temporary`], and those of versions before, which end
-/// with the `~`.
+/// The name of the file that the temporary file `path` was to replace. In earlier versions, temporary names ended with `~`.
 fn temporary_of(path: &Path) -> Option<&str> {
     let (name, number) = path.file_name()?.to_str()?.strip_prefix(TEMPORARY)?.rsplit_once('~')?;
     number.chars().all(|c| c.is_ascii_hexdigit() || c == '-').then_some(name)
 }
 
-/// What the names of temporary files begin with; no name of ours does.
+/// The prefix of the names of temporary files. None of our other files has it.
 const TEMPORARY: &str = "#";
 
 fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<File> {
@@ -266,7 +256,7 @@ fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes the file `path`, of which there is none: `O_EXCL` follows no link either.
+/// Creates the file `path`, which must not exist. `O_EXCL` follows no link.
 ///
 /// # Errors
 /// Those of open(2).
@@ -328,7 +318,7 @@ mod tests {
         assert_eq!((mode("cdi"), mode("cdi/file")), (0o755, 0o644));
     }
 
-    /// Whatever stands in the place of a file, and of a temporary one, is not written to.
+    /// Nothing that stands in the place of a file, or of a temporary one, is written to.
     #[test]
     fn follows_nobody() {
         let folder = tempfile::tempdir().unwrap();
@@ -351,7 +341,7 @@ mod tests {
         }
         assert_eq!(fs::read(at("victim")).unwrap(), b"secret");
         assert!(!create(&at("link"), b"x").unwrap());
-        // Nobody can make them beforehand.
+        // They cannot be made beforehand.
         assert_ne!(temporary(&at("file")), temporary(&at("file")));
         assert!(is_temporary(&temporary(&at("file"))) && is_temporary(&at("#file~")));
         assert!(!is_temporary(&at("#file#")) && !is_temporary(&at("file~")), "an editor's");

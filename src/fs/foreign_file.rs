@@ -1,5 +1,5 @@
-//! A file in a folder that others may write, as the bundle of a container: read and replaced by descriptor, so that
-//! nothing that is put there meanwhile leads elsewhere.
+//! A file in a folder that others may write, like the bundle of a container. It is read and replaced by descriptors, so
+//! that files and links that are put there meanwhile redirect nothing.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata, OpenOptions};
@@ -15,24 +15,23 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::error::{Error, Result};
 use crate::fs::file::temporary_name;
 
-/// A file that was read, and the folder that it is in.
+/// A file that was read, and its folder.
 #[derive(Debug)]
 pub(crate) struct ForeignFile {
     path: PathBuf,
     folder: File,
     name: OsString,
-    /// Kept open: the number of a file that is gone may be another's.
+    /// Kept open, because the inode number of a deleted file may be reused.
     _file: File,
     metadata: Metadata,
-    /// What it says.
     pub(crate) content: Vec<u8>,
 }
 
 impl ForeignFile {
-    /// Reads the regular file `path`, of at most `limit` bytes; through a link, if it is one.
+    /// Reads the regular file `path` of at most `limit` bytes, also through a link.
     ///
     /// # Errors
-    /// When it cannot be read, is something else, or larger.
+    /// When it cannot be read, is not a regular file, or is larger.
     pub(crate) fn read(path: &Path, limit: u64) -> Result<Self> {
         let failed = |error: io::Error| Error::io("read", path, &error);
         let of_errno = |errno: nix::Error| failed(errno.into());
@@ -47,7 +46,7 @@ impl ForeignFile {
         let mut file = File::from(openat(&folder, name.as_os_str(), flags, Mode::empty()).map_err(of_errno)?);
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() || metadata.len() > limit {
-            let what = format!("{} is no regular file of at most {limit} bytes", path.display());
+            let what = format!("{} is not a regular file of at most {limit} bytes", path.display());
             return Err(Error::input(what));
         }
         let mut content = Vec::with_capacity(metadata.len() as usize);
@@ -55,10 +54,10 @@ impl ForeignFile {
         Ok(Self { path: path.to_owned(), folder, name, _file: file, metadata, content })
     }
 
-    /// Replaces the file by one of the same owner and mode that says `content`; a reader sees the old or the new one.
+    /// Replaces the file by one with `content` and the same owner and mode. A reader sees either the old or the new one.
     ///
     /// # Errors
-    /// The old file stays. It is refused where the name is not that of the file that was read: a link, or another file.
+    /// The old file stays. Refuses if the name is now a link or another file than the one that was read.
     pub(crate) fn replace(&self, content: &[u8]) -> Result<()> {
         self.check_name()?;
         let temporary = temporary_name(&self.name);
@@ -67,13 +66,13 @@ impl ForeignFile {
                 .map_err(io::Error::from)
         });
         replaced.map_err(|error| {
-            // Nobody else has a file of that name.
+            // It was created exclusively, so it is ours.
             let _ = unlinkat(&self.folder, temporary.as_os_str(), UnlinkatFlags::NoRemoveDir);
             Error::io("write", &self.path, &error)
         })
     }
 
-    /// Whether the folder has the file by this name itself.
+    /// Whether the name in the folder is still that of the file, and not a link.
     fn check_name(&self) -> Result<()> {
         let named = fstatat(&self.folder, self.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
             .map_err(|errno| Error::io("look for", &self.path, &errno.into()))?;
@@ -81,7 +80,7 @@ impl ForeignFile {
             return Ok(());
         }
         let text = format!("{} is a link to another file, or was replaced meanwhile", self.path.display());
-        Err(Error::input(text).hint("put the file itself there: what it leads to is not changed"))
+        Err(Error::input(text).hint("put the file itself there: the target of a link is not changed"))
     }
 
     fn write(&self, name: &OsStr, content: &[u8]) -> io::Result<()> {
@@ -126,7 +125,7 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
-    /// A folder that is another's: whatever is put in the place of the file, nothing else is written.
+    /// In a folder of another user: whatever is put in the place of the file, nothing else is written.
     #[test]
     fn leads_nowhere_else() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Files: read with a limit, written as a whole, from and for those that are trusted.
+//! Files: read with a limit, written as a whole, and only from trusted users.
 
 pub(crate) mod file;
 pub(crate) mod foreign_file;

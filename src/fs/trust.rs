@@ -1,4 +1,4 @@
-//! Who can change a file or folder: what root does goes by what root alone can write.
+//! Which users can change a file or folder: root must not do what other users write.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -11,46 +11,39 @@ use nix::unistd::geteuid;
 use crate::error::{Error, Result};
 use crate::escape::shell;
 
-/// Whether nobody but root, or the user this program runs as, can change the file or folder `path`.
+/// Whether only root, or the user of this process, can change the file or folder `path`.
 ///
 /// # Errors
 /// Names its owner or mode.
 pub(crate) fn check_owner(path: &Path, metadata: &Metadata) -> Result<()> {
-    let owner = metadata.uid();
+    let (name, owner, mode) = (path.display(), metadata.uid(), metadata.mode() & 0o7777);
     if owner != 0 && owner != geteuid().as_raw() {
-        return Err(Error::input(format!("{} belongs to user {owner}, not to root", path.display()))
+        return Err(Error::input(format!("{name} belongs to user {owner}, not to root"))
             .hint(format!("see who made it; then `chown root {}`", shell::path(path))));
     }
-    let mode = metadata.mode() & 0o7777;
     if mode & 0o022 != 0 {
-        return Err(Error::input(format!(
-            "{} can be written by others than root (mode {mode:04o})",
-            path.display()
-        ))
-        .hint(format!("see what was written; then `chmod go-w {}`", shell::path(path))));
+        return Err(Error::input(format!("{name} can be written by others than root (mode {mode:04o})"))
+            .hint(format!("see what was written; then `chmod go-w {}`", shell::path(path))));
     }
     Ok(())
 }
 
-/// As [`check_owner`], of a folder with a secret in it: nobody else has a way in.
+/// As [`check_owner`], for a folder with a secret in it: no other user can enter it.
 ///
 /// # Errors
-/// Names its owner or mode. What is to be done depends on what the secret is for.
+/// Names its owner or mode. The hint depends on the secret.
 pub(crate) fn check_private(path: &Path, metadata: &Metadata) -> Result<()> {
     check_owner(path, metadata)?;
-    let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(Error::input(format!(
-            "{} can be read by others than root (mode {mode:04o})",
-            path.display()
-        )));
+    let (name, mode) = (path.display(), metadata.mode() & 0o7777);
+    if mode & 0o077 == 0 {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::input(format!("{name} can be read by others than root (mode {mode:04o})")))
 }
 
-/// Whether nobody but root, or the user this program runs as, can have another program run than the file at the absolute
-/// path `path`, which has no link in it: each folder above it is looked at too. A folder in which who makes a file keeps it
-/// (sticky, as /tmp) will do.
+/// Whether only root, or the user of this process, can replace the program at the absolute path `path`, which has no link in
+/// it. Each folder above it is checked too. A sticky folder like /tmp will do, because only the owner of a file can replace
+/// it there.
 ///
 /// # Errors
 /// Names what others can write.
@@ -66,19 +59,19 @@ pub(crate) fn check_program(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// As [`check_owner`], of a part of the way to a program.
+/// As [`check_owner`], for a part of a program's path.
 ///
 /// # Errors
 /// Names its owner or mode.
 pub(crate) fn check_part(path: &Path, metadata: &Metadata) -> Result<()> {
-    let keeps = metadata.is_dir() && metadata.mode() & libc::S_ISVTX != 0 && metadata.uid() == 0;
-    if keeps { Ok(()) } else { check_owner(path, metadata) }
+    let is_sticky = metadata.is_dir() && metadata.mode() & libc::S_ISVTX != 0 && metadata.uid() == 0;
+    if is_sticky { Ok(()) } else { check_owner(path, metadata) }
 }
 
-/// As [`check_owner`], of a folder that need not exist.
+/// As [`check_owner`], for a folder that need not exist.
 ///
 /// # Errors
-/// Also when it cannot be looked at.
+/// Also when its metadata cannot be read.
 pub(crate) fn check_folder(path: &Path) -> Result<()> {
     match fs::metadata(path) {
         Ok(metadata) => check_owner(path, &metadata),

@@ -27,7 +27,7 @@ use crate::net::name::NetworkName;
 use crate::net::parent::MadeParent;
 use crate::net::seal::Alias;
 use crate::net::subnet::Subnet;
-use crate::oci::annotation_set::Asked;
+use crate::oci::annotation_set::RawRequest;
 use crate::oci::annotations::{self, Annotations, Attachment};
 use crate::oci::hooks::Program;
 use crate::oci::{self, inject};
@@ -107,7 +107,7 @@ fn annotations(text: &[u8]) {
     assert!(request.inline.is_empty());
     // Both forms mean the same: what the short form says can be said in JSON.
     let again: Vec<_> = request.attachments.iter().map(as_json).collect();
-    let again = Asked::of(&with(&json!(again).to_string())).map(Asked::read);
+    let again = RawRequest::of(&with(&json!(again).to_string())).map(RawRequest::read);
     assert_eq!(again, Some(Ok(request)));
 }
 
@@ -132,7 +132,7 @@ fn as_json(attachment: &Attachment) -> serde_json::Value {
 
 /// What `annotations` ask for, within the limits that are set without settings.
 fn asked(annotations: &Annotations) -> Option<Result<annotations::Request>> {
-    let asked = Asked::of(annotations)?;
+    let asked = RawRequest::of(annotations)?;
     Some(asked.check_size(&Settings::default()).and_then(|()| asked.read()))
 }
 
@@ -168,17 +168,17 @@ fn network(text: &[u8]) {
 
 /// What holds for every definition.
 fn check(network: &Network) {
-    let written = serde_json::to_vec(&network.to_file()).unwrap_or_default();
+    let written = serde_json::to_vec(&network.file).unwrap_or_default();
     assert_eq!(
         Network::from_json(&network.name, &written).as_ref(),
         Ok(network),
         "it reads as it was written"
     );
-    assert!(network.mtu.is_none_or(|mtu| (68..=65535).contains(&mtu)));
-    for route in &network.routes {
+    assert!(network.file.mtu.is_none_or(|mtu| (68..=65535).contains(&mtu)));
+    for route in &network.file.routes {
         assert_eq!(route.to, route.to.trunc());
         let on_subnet = route.via.is_some_and(|via| network.subnet_of(via).is_some());
-        assert!(on_subnet || route.onlink || (!route.leads_on() && route.via.is_none()));
+        assert!(on_subnet || route.onlink || (!route.is_unicast() && route.via.is_none()));
     }
     network.subnets.iter().for_each(check_subnet);
     // A parent's name may be nearly that of a VLAN.
@@ -247,18 +247,15 @@ fn ledger(text: &[u8]) {
 
 /// A frame of the LAN. Its promise: what is told is told by the frame itself, not by what Ethernet fills it up with.
 fn frame(bytes: &[u8]) {
-    let claim = arp_nd::claim(bytes);
+    let claim = arp_nd::read(bytes);
     let padded = [bytes, &[0; 60]].concat();
     if claim.is_some() {
-        assert_eq!(arp_nd::claim(&padded), claim);
+        assert_eq!(arp_nd::read(&padded), claim);
     }
     // What is claimed can be asked for and announced, and is understood.
     if let Some(claim) = claim {
-        assert_eq!(
-            arp_nd::claim(&arp_nd::probe(claim.address, claim.mac)).map(|said| said.probe),
-            Some(true)
-        );
-        let announced = arp_nd::claim(&arp_nd::announcement(claim.address, claim.mac));
+        assert_eq!(arp_nd::read(&arp_nd::probe(claim.address, claim.mac)).map(|said| said.probe), Some(true));
+        let announced = arp_nd::read(&arp_nd::announcement(claim.address, claim.mac));
         assert!(
             claim.address.is_unspecified() || announced == Some(arp_nd::ProbeReply { probe: false, ..claim })
         );

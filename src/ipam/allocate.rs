@@ -127,7 +127,7 @@ impl Draft<'_> {
 
     /// What its link takes from routers, but for the default route: that depends on the others.
     pub(crate) fn advertised(&self, wanted: &Wanted) -> Advertised {
-        let slaac = wanted.network.ipv6.and_then(Ipv6::slaac);
+        let slaac = wanted.network.file.ipv6.and_then(Ipv6::slaac);
         let secret = slaac.filter(|slaac| slaac.is_secret()).map(|_| {
             let key = self.leasing.store.machine_key(&wanted.parent);
             let (identity, network) = (self.identity(), &wanted.network.name);
@@ -196,7 +196,7 @@ impl Draft<'_> {
                 Some("held by this host itself".to_owned())
             }
             LeaseKey::Address(address) => {
-                let subnet = network.host_access.as_ref().and_then(|_| network.subnet_of(address))?;
+                let subnet = network.file.host_access.as_ref().and_then(|_| network.subnet_of(address))?;
                 let on = [parent.ifindex, parent.segment()];
                 Some(self.present.ways.obstacle(address, subnet.net(), on)?.to_string())
             }

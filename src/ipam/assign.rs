@@ -12,7 +12,7 @@ use crate::ledger::record::Attached;
 use crate::net::ipv6::Advertised;
 use crate::net::link::Link;
 use crate::net::name::IfName;
-use crate::net::route::{Route, Table};
+use crate::net::route::{DefaultRoutes, Route, Table};
 use crate::net::subnet::Subnet;
 use crate::oci::annotations::Attachment;
 
@@ -60,15 +60,6 @@ pub(crate) fn names<'a>(
     Ok(requests.filter_map(name).collect())
 }
 
-/// Which families have a default route in a namespace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct DefaultRoutes {
-    /// IPv4
-    pub v4: bool,
-    /// IPv6
-    pub v6: bool,
-}
-
 /// Gives one attachment per family the default route: of those that can, the one with the highest `gw-priority`,
 /// then one with a gateway of its own before one that waits for a router's advertisement, then the first listed. A
 /// default route that is there already, as of podman's own bridge, counts as listed first with priority 0. Then each
@@ -96,7 +87,7 @@ pub(crate) fn routes(wanted: &[Wanted], attached: &mut [Attached], present: Defa
         match route {
             Some(route) => attached.routes.push(route),
             None => {
-                let (default_route, metric) = (true, wanted.network.metric);
+                let (default_route, metric) = (true, wanted.network.file.metric);
                 attached.advertised = Advertised { default_route, metric, ..attached.advertised };
             }
         }
@@ -107,8 +98,8 @@ pub(crate) fn routes(wanted: &[Wanted], attached: &mut [Attached], present: Defa
         let mut routes = network_routes(&wanted.network, attached);
         routes.extend(&wanted.request.routes);
         attached.table = table(wanted, attached, &routes);
-        routes.retain(|route| route.leads_on() || !nowhere.contains(route));
-        nowhere.extend(routes.iter().filter(|route| !route.leads_on()));
+        routes.retain(|route| route.is_unicast() || !nowhere.contains(route));
+        nowhere.extend(routes.iter().filter(|route| !route.is_unicast()));
         attached.routes.extend(routes);
         // As the kernel lists them.
         attached.routes.sort_by_key(|route| route.to.addr().is_ipv6());
@@ -118,7 +109,7 @@ pub(crate) fn routes(wanted: &[Wanted], attached: &mut [Attached], present: Defa
 /// The routes of an attachment with a table of its own, as if it were the only one: to its subnets, the default
 /// routes, and `others`.
 fn table(wanted: &Wanted, attached: &Attached, others: &[Route]) -> Option<Table> {
-    let id = wanted.request.table.or(wanted.network.table)?;
+    let id = wanted.request.table.or(wanted.network.file.table)?;
     let subnets = attached.addresses.iter().filter(|net| net.prefix_len() < net.max_prefix_len());
     let subnets = subnets.map(|net| Route::new(net.trunc(), None));
     let families = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
@@ -142,7 +133,7 @@ fn network_routes(network: &Network, attached: &Attached) -> Vec<Route> {
         Some(via) if !route.onlink => reaches(via),
         _ => serves(route.to),
     };
-    let mut routes: Vec<_> = network.routes.iter().filter(suits).copied().collect();
+    let mut routes: Vec<_> = network.file.routes.iter().filter(suits).copied().collect();
     if network.driver.is_routed() {
         for to in network.subnets.iter().map(Subnet::net) {
             let same_family = |net: IpNet| net.addr().is_ipv4() == to.addr().is_ipv4();
@@ -157,7 +148,7 @@ fn network_routes(network: &Network, attached: &Attached) -> Vec<Route> {
 
 /// The default route of the family of `to` that an attachment could give.
 fn default_route(wanted: &Wanted, attached: &Attached, to: IpNet) -> Option<Route> {
-    if wanted.network.no_default_route || !wanted.request.default_route {
+    if wanted.network.file.no_default_route || !wanted.request.default_route {
         return None;
     }
     gateway_route(&wanted.network, attached, to)
@@ -166,7 +157,7 @@ fn default_route(wanted: &Wanted, attached: &Attached, to: IpNet) -> Option<Rout
 /// Whether an attachment without a gateway could take the default route of the family of `to` from a router.
 fn may_be_advertised(wanted: &Wanted, attached: &Attached, to: IpNet) -> bool {
     let network = &wanted.network;
-    let leads_out = !network.no_default_route && wanted.request.default_route && !network.internal;
+    let leads_out = !network.file.no_default_route && wanted.request.default_route && !network.file.internal;
     // Nor does a routed network hear one; but it has a default route of its own wherever it leads out.
     let hears = !network.on_dummy && attached.has_ipv6();
     to.addr().is_ipv6() && leads_out && hears
@@ -175,10 +166,10 @@ fn may_be_advertised(wanted: &Wanted, attached: &Attached, to: IpNet) -> bool {
 /// The way out of the network for the family of `to`.
 fn gateway_route(network: &Network, attached: &Attached, to: IpNet) -> Option<Route> {
     // A dummy link leads nowhere.
-    if network.internal || network.on_dummy {
+    if network.file.internal || network.on_dummy {
         return None;
     }
-    let metric = network.metric;
+    let metric = network.file.metric;
     let of_family = |address: &&IpNet| address.addr().is_ipv4() == to.addr().is_ipv4();
     let mut addresses = attached.addresses.iter().filter(of_family);
     if network.driver.is_routed() {

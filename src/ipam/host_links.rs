@@ -23,7 +23,7 @@ impl Locked<'_> {
     /// [`Kind::Exhausted`] when no address is left, [`Kind::Taken`] when the one that is named is somebody else's.
     pub(crate) fn reserve_host_links(&self, wanted: &[Wanted], present: &Present) -> Result<()> {
         for Wanted { network, parent, .. } in
-            wanted.iter().filter(|wanted| wanted.network.host_access.is_some())
+            wanted.iter().filter(|wanted| wanted.network.file.host_access.is_some())
         {
             self.reserve_host_link(network, parent, present)?;
         }
@@ -118,7 +118,7 @@ impl<'a> Draft<'a> {
             parent: network.parent.clone(),
             parent_index: parent.ifindex,
             segment: self.segment,
-            mtu: network.mtu,
+            mtu: network.file.mtu,
             mac: known.filter(|known| known.driver == network.driver).and_then(|known| known.mac),
             addresses,
             // What a killed process has left bears that name.
@@ -137,7 +137,7 @@ impl<'a> Draft<'a> {
     /// Whether all is as it was when the link was written down.
     fn fits(&self, known: &HostLink, parent: &Link) -> bool {
         let network = self.network;
-        let place = (network.driver, &network.parent, parent.ifindex, self.segment, network.mtu);
+        let place = (network.driver, &network.parent, parent.ifindex, self.segment, network.file.mtu);
         (known.driver, &known.parent, known.parent_index, known.segment, known.mtu) == place
             && known.suits(network)
     }
@@ -152,7 +152,7 @@ impl<'a> Draft<'a> {
     ) -> Result<Option<IpAddr>> {
         let network = self.network;
         let of_family = |address: &IpAddr| address.is_ipv4() == is_v4;
-        if let Some(named) = network.host_access.as_ref().and_then(|access| access.of_family(is_v4)) {
+        if let Some(named) = network.file.host_access.as_ref().and_then(|access| access.of_family(is_v4)) {
             return if self.lease(named)? { Ok(Some(named)) } else { Err(self.taken(named)?) };
         }
         let is_reserved = |address: &IpAddr| network.reservations.holder((*address).into()).is_some();

@@ -50,7 +50,7 @@ impl Store {
         let mut leasing = draft.leasing;
         let mut links = Vec::new();
         for Wanted { network, parent, .. } in
-            wanted.iter().filter(|wanted| wanted.network.host_access.is_some())
+            wanted.iter().filter(|wanted| wanted.network.file.host_access.is_some())
         {
             let mut draft = host_links::Draft::new(leasing, network, parent.segment());
             let known = draft.known()?;

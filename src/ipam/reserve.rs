@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::error::{Error, Kind, Result};
 use crate::fs::file::remove;
-use crate::ipam::assign::{self, DefaultRoutes, Wanted};
+use crate::ipam::assign::{self, Wanted};
 use crate::ipam::lease_table::LeaseTable;
 use crate::ledger::Locked;
 use crate::ledger::host_link;
@@ -14,6 +14,7 @@ use crate::net::driver::Driver;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, Identity};
 use crate::net::neighbour::Neighbour;
+use crate::net::route::DefaultRoutes;
 use crate::net::ways::Ways;
 
 /// What is there before a container is attached, and what it must not collide with.
@@ -126,10 +127,15 @@ impl<'a> Draft<'a> {
                 ifname: wanted.ifname.clone(),
                 ifindex: None,
                 mac: self.mac(segment, wanted)?,
-                mtu: wanted.network.mtu,
-                bclim: wanted.network.bclim,
-                tuning: wanted.network.tuning.with_sources(&wanted.request.source_macs),
-                host_link: wanted.network.host_access.as_ref().map(|_| host_link::name(&wanted.network.name)),
+                mtu: wanted.network.file.mtu,
+                bclim: wanted.network.file.bclim,
+                tuning: wanted.network.file.link_options().with_sources(&wanted.request.source_macs),
+                host_link: wanted
+                    .network
+                    .file
+                    .host_access
+                    .as_ref()
+                    .map(|_| host_link::name(&wanted.network.name)),
                 detection: detection.filter(|_| !addresses.is_empty()),
                 announcements: wanted.network.announced(),
                 advertised: self.advertised(wanted),

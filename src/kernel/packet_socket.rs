@@ -107,7 +107,7 @@ impl PacketSocket {
             let (length, from) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer).ok()?;
             // Before the filter was attached, frames of other links came in too.
             let is_here = from.is_some_and(|from| from.ifindex() == self.ifindex as usize);
-            let reply = buffer.get(..length).filter(|_| is_here).and_then(arp_nd::claim);
+            let reply = buffer.get(..length).filter(|_| is_here).and_then(arp_nd::read);
             Some(reply.filter(|reply| reply.mac != self.mac))
         })
     }

@@ -191,7 +191,7 @@ fn marked(netns: &NetnsFile, path: Option<&Path>, home: &NetnsFile) -> Result<Ve
         let mut addresses = contents.addresses_of(link.ifindex).to_vec();
         addresses.truncate(MOST_ADDRESSES);
         let routes = |table| contents.routes_of(link.ifindex, table).take(MOST_ROUTES);
-        let is_its = |route: &Route| route.leads_on() || (alone && alias.mark.index == 0);
+        let is_its = |route: &Route| route.is_unicast() || (alone && alias.mark.index == 0);
         let id = addresses.iter().find_map(|net| rules.get(&net.addr()).copied());
         seen.push(SurveyedLink {
             netns: netns.describe(path),

@@ -138,7 +138,7 @@ impl HostLink {
     /// Whether its addresses are such as `network` wants now: those it names, and one in a subnet for each family
     /// that it has.
     pub(crate) fn suits(&self, network: &Network) -> bool {
-        let Some(access) = &network.host_access else { return false };
+        let Some(access) = &network.file.host_access else { return false };
         [true, false].into_iter().all(|is_v4| {
             let has = self.addresses.iter().find(|address| address.is_ipv4() == is_v4);
             match (has, access.of_family(is_v4)) {

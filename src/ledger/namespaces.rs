@@ -20,6 +20,14 @@ impl Store {
         self.state_dir.join("namespaces")
     }
 
+    /// Makes the folder that is the list of namespaces. Without it all records are read.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(super) fn make_namespaces_dir(&self) -> Result<()> {
+        file::make_subfolder(&self.namespaces_dir(), 0o700)
+    }
+
     fn namespace_dir(&self, netns: &Netns) -> PathBuf {
         self.namespaces_dir().join(format!("{}-{}", netns.device, netns.inode))
     }
@@ -35,7 +43,7 @@ impl Store {
     /// # Errors
     /// When that cannot be told.
     pub(crate) fn is_shared(&self, netns: &Netns) -> Result<bool> {
-        // A version without such folders may have attached containers that share it: all records tell.
+        // Without a list, all records tell.
         Ok(file::exists(&self.namespace_dir(netns))? || !file::exists(&self.namespaces_dir())?)
     }
 
@@ -44,7 +52,7 @@ impl Store {
     /// # Errors
     /// When a folder cannot be read.
     pub(crate) fn records_in(&self, netns: &Netns) -> Result<Vec<Record>> {
-        // Made by a version that had no such folder, or lost: the next lock makes it.
+        // A version without the list has made the state folder.
         if !file::exists(&self.namespaces_dir())? {
             let mut records = self.records()?.sound;
             records.retain(|record| record.holder.netns.is(netns));
@@ -93,16 +101,15 @@ impl Store {
 }
 
 impl Locked<'_> {
-    /// Makes the folder of the namespaces, with the containers that are there already: once after a boot.
+    /// Makes the list of namespaces, where a version without it has made the state folder.
     ///
     /// # Errors
     /// When that cannot be written.
     pub(crate) fn index_namespaces(&self) -> Result<()> {
-        let all = self.store.namespaces_dir();
-        if file::exists(&all)? {
+        if file::exists(&self.store.namespaces_dir())? {
             return Ok(());
         }
-        file::make_subfolder(&all, 0o700)?;
+        self.store.make_namespaces_dir()?;
         self.store.records()?.sound.iter().try_for_each(|record| self.enter_namespace(record))
     }
 

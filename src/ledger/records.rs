@@ -106,7 +106,7 @@ impl Locked<'_> {
         if let Some(folder) = path.parent() {
             file::make_folder(folder, 0o755)?;
         }
-        if file::create(&path, &to_json(&network.to_file())?)? {
+        if file::create(&path, &to_json(&network.file)?)? {
             return Ok(());
         }
         Err(Error::new(Kind::Taken, format!("network {} exists already", network.name))

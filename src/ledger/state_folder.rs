@@ -97,7 +97,9 @@ impl Store {
         };
         file::make_subfolder(&self.state_dir, folder.mode())?;
         *self.known_folder() = None;
-        self.folder().map(drop)
+        self.folder()?;
+        // There are no records that it would lack.
+        self.make_namespaces_dir()
     }
 
     /// What the state folder has, which is root's alone; once it is found, it is not looked for again.

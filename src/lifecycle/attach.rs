@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
-use crate::ipam::assign::{self, DefaultRoutes, Wanted};
+use crate::ipam::assign::{self, Wanted};
 use crate::ipam::previous::{self, Hint};
 use crate::ipam::reserve::{Present, Subject};
 use crate::kernel::{self, CreatedLink};
@@ -23,6 +23,7 @@ use crate::lifecycle::shared_netns;
 use crate::lifecycle::target::{AttachmentRequest, Target};
 use crate::net::link::Link;
 use crate::net::name::{ContainerId, IfName};
+use crate::net::route::DefaultRoutes;
 use crate::net::seal::Alias;
 use crate::netlink::{Socket, is_in_use};
 use crate::plan;

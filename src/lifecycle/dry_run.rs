@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::config::conflict_detection::Detection;
 use crate::error::Result;
-use crate::ipam::assign::{self, DefaultRoutes, Wanted};
+use crate::ipam::assign::{self, Wanted};
 use crate::ipam::previous;
 use crate::ipam::reserve::{Present, Subject};
 use crate::kernel::{self, NetnsFile};
@@ -20,6 +20,7 @@ use crate::lifecycle::parents;
 use crate::lifecycle::target::{Admitted, AttachmentRequest};
 use crate::net::name::ContainerId;
 use crate::net::netns::Netns;
+use crate::net::route::DefaultRoutes;
 use crate::netlink::Socket;
 use crate::plan::{self, LinkPlan};
 

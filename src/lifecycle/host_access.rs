@@ -29,7 +29,7 @@ use crate::plan::host::{HostOp, Present};
 /// # Errors
 /// When the host has a link of the name that its own link in `network` is to have, and that is somebody else's.
 pub(crate) fn refuse_foreign(network: &Network, host: &mut Socket) -> Result<()> {
-    if network.host_access.is_none() {
+    if network.file.host_access.is_none() {
         return Ok(());
     }
     let found = host.link(&host_link::name(&network.name))?;
@@ -50,7 +50,8 @@ fn foreign(network: &NetworkName, link: &Link) -> Error {
 /// # Errors
 /// When the host's link of a network is on another parent than the network has now, where running containers need it.
 pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Socket) -> Result<()> {
-    for Wanted { network, parent, .. } in wanted.iter().filter(|wanted| wanted.network.host_access.is_some())
+    for Wanted { network, parent, .. } in
+        wanted.iter().filter(|wanted| wanted.network.file.host_access.is_some())
     {
         let Some(link) = known(store, &network.name)?.filter(|link| link.segment != parent.segment()) else {
             continue;

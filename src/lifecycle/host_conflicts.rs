@@ -97,7 +97,7 @@ impl Host<'_> {
         let parent = host.link_by_index(link.parent_index)?;
         let (Some(network), Some(parent)) = (network, parent) else { return Ok(link) };
         report(store, &Event::Conflict { container: None, network: network.name.clone(), address, mac });
-        if network.host_access.as_ref().is_some_and(|access| access.addresses.contains(&address)) {
+        if network.file.host_access.as_ref().is_some_and(|access| access.addresses.contains(&address)) {
             return Err(taken(&network, address, &mac.to_string()));
         }
         locked.set_aside(link.segment, conflict)?;

@@ -34,7 +34,7 @@ pub(crate) fn parents(requests: &[AttachmentRequest], host: &mut Socket) -> Resu
 /// When the kernel does not tell.
 pub(crate) fn on_host(requests: &[AttachmentRequest], host: &mut Socket) -> Result<BTreeSet<IpAddr>> {
     let mut on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
-    let named = requests.iter().filter_map(|request| request.network.host_access.as_ref());
+    let named = requests.iter().filter_map(|request| request.network.file.host_access.as_ref());
     on_host.extend(named.flat_map(|access| &access.addresses));
     Ok(on_host)
 }
@@ -45,7 +45,7 @@ pub(crate) fn on_host(requests: &[AttachmentRequest], host: &mut Socket) -> Resu
 /// When the kernel does not tell.
 pub(crate) fn ways(requests: &[AttachmentRequest], host: &mut Socket) -> Result<Ways> {
     let networks = requests.iter().map(|request| &request.network);
-    let reached = networks.filter(|network| network.host_access.is_some());
+    let reached = networks.filter(|network| network.file.host_access.is_some());
     let subnets: Vec<_> = reached.flat_map(|network| &network.subnets).map(Subnet::net).collect();
     if subnets.is_empty() {
         return Ok(Ways::default());

@@ -210,7 +210,8 @@ fn could_give(network: &Network, claim: LeaseKey, container: &ContainerId) -> bo
     let reserved_for = network.reservations.holder(claim);
     let is_others = reserved_for.is_some_and(|identity| *identity != Identity::from(container));
     let is_free = |address: IpAddr| {
-        let named = network.host_access.as_ref().is_some_and(|access| access.addresses.contains(&address));
+        let named =
+            network.file.host_access.as_ref().is_some_and(|access| access.addresses.contains(&address));
         !named && network.subnet_of(address).is_some_and(|subnet| !subnet.is_reserved(address))
     };
     !is_others && claim.address().is_none_or(is_free)

@@ -33,21 +33,28 @@ pub(crate) enum Remaining {
 /// # Errors
 /// When it cannot be told whether they are there.
 pub(crate) fn remaining(record: &Record, host: &mut Socket) -> Result<Remaining> {
-    let nsid = record.nsid();
-    if let Some(nsid) = nsid {
-        if kernel::remaining(&plan::detach(record), nsid, host)?.is_empty() {
-            return Ok(Remaining::Nowhere);
-        }
+    let plan = plan::detach(record);
+    let has_links = match record.nsid() {
+        Some(nsid) => !kernel::remaining(&plan, nsid, host)?.is_empty(),
+        None => true,
+    };
+    // Rules and routes may be left without them.
+    if !has_links && !has_persistent(&plan) {
+        return Ok(Remaining::Nowhere);
     }
     let found = match NetnsFile::of(&record.holder)? {
         Some(found) => Some(found),
         None => kernel::find_netns(&record.holder.netns)?,
     };
-    Ok(match (found, nsid) {
+    Ok(match (found, record.nsid()) {
         (Some((path, netns)), _) => Remaining::In(path, netns),
-        (None, Some(nsid)) => Remaining::Numbered(nsid),
-        (None, None) => Remaining::Nowhere,
+        (None, Some(nsid)) if has_links => Remaining::Numbered(nsid),
+        (None, _) => Remaining::Nowhere,
     })
+}
+
+fn has_persistent(plan: &[Removal]) -> bool {
+    plan.iter().any(|step| matches!(step, Removal::Persistent(_)))
 }
 
 /// Whether the container of `record` lives, or its links are in a namespace that something uses without it: there they
@@ -103,9 +110,8 @@ fn release_one(context: &mut Context<'_>, record: &Record) -> Result<()> {
 /// Deletes the links of `record`, and what would outlive them.
 fn delete_links(record: &Record, host: &mut Socket) -> Result<()> {
     let plan = plan::detach(record);
-    let has_persistent = plan.iter().any(|step| matches!(step, Removal::Persistent(_)));
     // Links alone can be deleted from here. A namespace that is being taken apart needs no search for a way into it.
-    if let Some(nsid) = record.nsid().filter(|_| !has_persistent) {
+    if let Some(nsid) = record.nsid().filter(|_| !has_persistent(&plan)) {
         return kernel::detach_from_host(&plan, nsid, host);
     }
     match remaining(record, host)? {

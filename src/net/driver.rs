@@ -1,52 +1,13 @@
 //! The two kernel drivers and their modes, in the words of Docker's options and of `ip link`.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-
-/// Defines an enum whose words are its only spelling: in files, options and messages.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident, $what:literal, { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(rename_all = "lowercase")]
-        pub(crate) enum $name {
-            $($(#[$vdoc])* $variant),+
-        }
-
-        impl $name {
-            /// Every one there is.
-            #[allow(dead_code, reason = "not every enum is listed")]
-            pub(crate) const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
-        }
-
-        impl FromStr for $name {
-            type Err = Error;
-
-            fn from_str(text: &str) -> Result<Self> {
-                match text {
-                    $($word => Ok(Self::$variant),)+
-                    _ => Err(Error::input(format!(concat!("unknown ", $what, " {:?}"), text))
-                        .hint(concat!("use one of:", $(" ", $word),+))),
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self {
-                    $(Self::$variant => $word,)+
-                })
-            }
-        }
-    };
-}
+use crate::net::value::words;
 
 words! {
-    /// Which kernel driver makes the links of a network (`IFLA_INFO_KIND`).
+    /// The kernel driver of the links of a network (`IFLA_INFO_KIND`).
     #[derive(Default)]
     Kind, "driver", {
         /// Every link has its own MAC address.
@@ -60,13 +21,13 @@ words! {
 words! {
     /// How macvlan links of one parent reach each other (`IFLA_MACVLAN_MODE`).
     MacvlanMode, "macvlan mode", {
-        /// Directly, inside the host.
+        /// Directly, within the host.
         Bridge = "bridge",
         /// Not at all.
         Private = "private",
         /// Through a switch that reflects frames (802.1Qbg).
         Vepa = "vepa",
-        /// One link alone takes the parent, with the parent's MAC address.
+        /// The parent has only this link, which has the parent's MAC address.
         Passthru = "passthru",
         /// Only frames from a list of source MAC addresses come in.
         Source = "source",
@@ -74,19 +35,19 @@ words! {
 }
 
 words! {
-    /// On which layer ipvlan links are joined to their parent (`IFLA_IPVLAN_MODE`); one mode for a whole parent.
+    /// The layer on which ipvlan links are joined to their parent (`IFLA_IPVLAN_MODE`); all links of a parent have the same.
     IpvlanMode, "ipvlan mode", {
         /// Switched: ARP and broadcasts work.
         L2 = "l2",
         /// Routed by the host, without ARP and broadcasts.
         L3 = "l3",
-        /// As l3, and seen by the host's netfilter.
+        /// As l3, and the host's netfilter sees the packets.
         L3s = "l3s",
     }
 }
 
 words! {
-    /// How ipvlan links of one parent reach each other (`IFLA_IPVLAN_FLAGS`); one flag for a whole parent.
+    /// How ipvlan links of one parent reach each other (`IFLA_IPVLAN_FLAGS`); all links of a parent have the same.
     IpvlanFlag, "ipvlan flag", {
         /// Directly, inside the host.
         Bridge = "bridge",
@@ -102,17 +63,9 @@ words! {
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub(crate) enum Driver {
     /// `type macvlan mode MODE`
-    Macvlan {
-        /// How links of one parent reach each other.
-        mode: MacvlanMode,
-    },
+    Macvlan { mode: MacvlanMode },
     /// `type ipvlan mode MODE FLAG`
-    Ipvlan {
-        /// The layer; the same for all links of a parent.
-        mode: IpvlanMode,
-        /// How links of one parent reach each other; the same for all of them.
-        flag: IpvlanFlag,
-    },
+    Ipvlan { mode: IpvlanMode, flag: IpvlanFlag },
 }
 
 impl Driver {
@@ -124,18 +77,18 @@ impl Driver {
         }
     }
 
-    /// Whether each link has a MAC address of its own: the others have the parent's, whatever they are given.
+    /// Whether each link has a MAC address of its own. The others have the parent's, and the kernel ignores any other.
     pub(crate) fn has_own_mac(self) -> bool {
         matches!(self, Self::Macvlan { mode } if mode != MacvlanMode::Passthru)
     }
 
-    /// Whether packets leave by routing alone, so that a default route names the link and no gateway.
+    /// Whether the kernel routes packets without ARP, so that a default route names the link and no gateway.
     pub(crate) fn is_routed(self) -> bool {
         matches!(self, Self::Ipvlan { mode: IpvlanMode::L3 | IpvlanMode::L3s, .. })
     }
 
-    /// Whether frames for a link of this mode are seen on its parent alone: ipvlan links have the parent's MAC address,
-    /// and an answer to a probe names no address of theirs; links of mode source take frames from listed hosts only.
+    /// Whether answers to probes arrive on the parent only. ipvlan links have the parent's MAC address, and the answer to
+    /// a probe names no address of theirs. Links of mode source take frames from listed hosts only.
     pub(crate) fn is_heard_on_parent(self) -> bool {
         matches!(
             self,

@@ -1,81 +1,48 @@
-//! IPv6 as routers make it: which addresses and which default route a link takes from their advertisements.
+//! What a link takes from IPv6 router advertisements: addresses and a default route.
 
-use std::fmt;
 use std::net::Ipv6Addr;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::net::driver::Driver;
 use crate::net::subnet::Subnet;
+use crate::net::value::words;
 
-/// The key `ipv6` of a network: what its links have besides the addresses that are leased to them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Ipv6 {
-    /// No IPv6 at all.
-    Off,
-    /// Addresses of the prefixes that routers advertise.
-    Slaac(Slaac),
+words! {
+    /// The key `ipv6` of a network: the IPv6 of its links besides their leased addresses.
+    Ipv6, "kind of IPv6", {
+        /// No IPv6 at all.
+        Off = "off",
+        /// Addresses of the prefixes that routers advertise, as [`Slaac::Eui64`].
+        Slaac = "slaac",
+        /// The same as [`Slaac::Stable`].
+        SlaacStable = "slaac-stable",
+        /// The same as [`Slaac::Privacy`].
+        SlaacPrivacy = "slaac-privacy",
+    }
 }
 
-/// How a link makes itself addresses of advertised prefixes (RFC 4862).
+/// How a link makes addresses of advertised prefixes (RFC 4862).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Slaac {
+pub(crate) enum Slaac {
     /// From its MAC address (RFC 4291, appendix A).
     Eui64,
-    /// From a secret, so that they tell nothing of the link (RFC 7217).
+    /// From a secret, so that they tell nothing about the link (RFC 7217).
     Stable,
-    /// From a secret, and others for a day each, which outgoing connections prefer (RFC 8981).
+    /// From a secret, with temporary ones of a day each, which outgoing connections prefer (RFC 8981).
     Privacy,
 }
 
-const NAMES: [(&str, Ipv6); 4] = [
-    ("off", Ipv6::Off),
-    ("slaac", Ipv6::Slaac(Slaac::Eui64)),
-    ("slaac-stable", Ipv6::Slaac(Slaac::Stable)),
-    ("slaac-privacy", Ipv6::Slaac(Slaac::Privacy)),
-];
-
-impl FromStr for Ipv6 {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        NAMES.iter().find(|(name, _)| *name == text).map(|(_, ipv6)| *ipv6).ok_or_else(|| {
-            Error::input(format!("{text:?} is no kind of IPv6"))
-                .hint("use off, slaac, slaac-stable or slaac-privacy")
-        })
-    }
-}
-
-impl TryFrom<String> for Ipv6 {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<Ipv6> for String {
-    fn from(ipv6: Ipv6) -> Self {
-        ipv6.to_string()
-    }
-}
-
-impl fmt::Display for Ipv6 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(NAMES.iter().find(|(_, ipv6)| ipv6 == self).map_or("", |(name, _)| name))
-    }
-}
-
 impl Ipv6 {
-    /// How addresses are made, if they are.
-    pub fn slaac(self) -> Option<Slaac> {
+    /// How addresses are made; `None` if there are none.
+    pub(crate) fn slaac(self) -> Option<Slaac> {
         match self {
             Self::Off => None,
-            Self::Slaac(slaac) => Some(slaac),
+            Self::Slaac => Some(Slaac::Eui64),
+            Self::SlaacStable => Some(Slaac::Stable),
+            Self::SlaacPrivacy => Some(Slaac::Privacy),
         }
     }
 
@@ -84,26 +51,24 @@ impl Ipv6 {
     /// # Errors
     /// Says why they cannot.
     pub(crate) fn check(self, driver: Driver, subnets: &[Subnet]) -> Result<()> {
-        match self {
-            Self::Off => match subnets.iter().find(|subnet| subnet.net().addr().is_ipv6()) {
-                Some(subnet) => {
-                    Err(Error::input(format!("ipv6: off, and subnet {} is one of IPv6", subnet.net()))
-                        .hint("leave one of the two out"))
-                }
-                None => Ok(()),
-            },
-            Self::Slaac(_) if driver.is_routed() => {
-                Err(Error::input(format!("ipv6: {driver} hears no routers"))
-                    .hint("use ipvlan mode l2, or macvlan"))
+        let ipv6 = subnets.iter().map(Subnet::net).find(|net| net.addr().is_ipv6());
+        let (why, hint) = match (self, ipv6) {
+            (Self::Off, Some(net)) => {
+                (format!("off, and subnet {net} is an IPv6 subnet"), "leave one of the two out")
             }
-            Self::Slaac(_) => Ok(()),
-        }
+            (Self::Off, None) => return Ok(()),
+            _ if driver.is_routed() => {
+                (format!("{driver} receives no router advertisements"), "use ipvlan mode l2, or macvlan")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::input(format!("ipv6: {why}")).hint(hint))
     }
 }
 
 impl Slaac {
-    /// Whether it wants a secret.
-    pub fn is_secret(self) -> bool {
+    /// Whether addresses are made from a secret.
+    pub(crate) fn is_secret(self) -> bool {
         matches!(self, Self::Stable | Self::Privacy)
     }
 }
@@ -111,29 +76,26 @@ impl Slaac {
 /// What a link takes from router advertisements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Advertised {
-    /// Addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slaac: Option<Slaac>,
-    /// The secret that they are made of (RFC 7217, section 5).
+    /// The secret that its addresses are made of (RFC 7217, section 5).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Ipv6Addr>,
-    /// Its default route.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub default_route: bool,
-    /// The metric of that, if not the kernel's 1024.
+    /// The metric of the default route, if not the kernel's 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
 }
 
 impl Advertised {
-    /// Whether it is nothing.
     pub(crate) fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What has a link that is down take `advertised` from routers and nothing else, or have no IPv6 at all: keys of
-/// `net.ipv6.conf.LINK`, with their values.
+/// The keys of `net.ipv6.conf.LINK` with their values, for a link that is down: it then takes `advertised` from routers
+/// and nothing else. With `None` it has no IPv6 at all.
 pub(crate) fn sysctls(advertised: Option<&Advertised>) -> Vec<(&'static str, String)> {
     let Some(advertised) = advertised else { return vec![("disable_ipv6", "1".to_owned())] };
     let mut all = vec![("disable_ipv6", "0".to_owned())];
@@ -142,7 +104,7 @@ pub(crate) fn sysctls(advertised: Option<&Advertised>) -> Vec<(&'static str, Str
         set("accept_ra", "0".to_owned());
         return all;
     }
-    // Also where packets are forwarded.
+    // 2: also where packets are forwarded.
     set("accept_ra", "2".to_owned());
     if advertised.slaac.is_none() {
         set("autoconf", "0".to_owned());
@@ -168,11 +130,18 @@ mod tests {
 
     #[test]
     fn names() {
-        for (name, ipv6) in NAMES {
+        for (name, ipv6, slaac) in [
+            ("off", Ipv6::Off, None),
+            ("slaac", Ipv6::Slaac, Some(Slaac::Eui64)),
+            ("slaac-stable", Ipv6::SlaacStable, Some(Slaac::Stable)),
+            ("slaac-privacy", Ipv6::SlaacPrivacy, Some(Slaac::Privacy)),
+        ] {
             assert_eq!((name.parse::<Ipv6>().unwrap(), ipv6.to_string()), (ipv6, name.to_owned()));
+            assert_eq!(serde_json::to_value(ipv6).unwrap(), name);
+            assert_eq!(ipv6.slaac(), slaac);
         }
         let error = "auto".parse::<Ipv6>().unwrap_err();
-        assert_eq!(error.to_string(), "\"auto\" is no kind of IPv6");
+        assert_eq!(error.to_string(), "unknown kind of IPv6 \"auto\"");
     }
 
     #[test]

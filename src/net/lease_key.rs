@@ -1,4 +1,4 @@
-//! What one container alone can have on a layer-2 segment.
+//! What only one container can have on a layer-2 segment.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::net::mac::MacAddr;
 
-/// An address or a MAC address: what is leased. Its text is the name of the lease.
+/// What is leased: an IP address or a MAC address. Its text is the name of the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LeaseKey {
     /// An IP address.
@@ -17,7 +17,7 @@ pub(crate) enum LeaseKey {
 }
 
 impl LeaseKey {
-    /// The IP address, if it is one.
+    /// The IP address; `None` for a MAC address.
     pub(crate) fn address(self) -> Option<IpAddr> {
         match self {
             Self::Address(address) => Some(address),
@@ -41,7 +41,7 @@ impl From<MacAddr> for LeaseKey {
 impl FromStr for LeaseKey {
     type Err = Error;
 
-    /// No IPv6 address has six pairs of digits and nothing else, so a text is one or the other.
+    /// An IPv6 address is never six pairs of digits, so a text is one or the other.
     fn from_str(text: &str) -> Result<Self> {
         let address = text.parse().map(Self::Address);
         address.or_else(|_| text.parse().map(Self::Mac)).map_err(|_| {

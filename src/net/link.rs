@@ -8,31 +8,27 @@ use crate::net::mac::MacAddr;
 use crate::net::mark;
 use crate::net::vlan::VlanProtocol;
 
-/// What RTM_GETLINK tells of a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A link as RTM_GETLINK describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Link {
-    /// Its number in its network namespace.
     pub ifindex: u32,
-    /// Its name (`IFLA_IFNAME`); whatever the kernel holds, so not an `IfName`.
+    /// Its name (`IFLA_IFNAME`). The kernel may have any, so it is not an `IfName`.
     pub name: String,
     /// Its driver (`IFLA_INFO_KIND`); none for hardware.
     pub kind: Option<String>,
-    /// Its driver with its mode (`IFLA_INFO_DATA`), if that is one of ours.
+    /// Its driver with its mode (`IFLA_INFO_DATA`), if it is macvlan or ipvlan.
     pub driver: Option<Driver>,
-    /// Its limit for unqueued broadcasts (`IFLA_MACVLAN_BC_CUTOFF`), where the kernel tells: since 6.4, and only what
-    /// is not the default.
+    /// Its limit for unqueued broadcasts (`IFLA_MACVLAN_BC_CUTOFF`). Kernels since 6.4 tell it, if it is not the default.
     pub bclim: Option<i32>,
-    /// What it has been given besides, without sysctls, as far as rtnetlink tells.
+    /// Its further options, without sysctls, as far as rtnetlink tells.
     pub tuning: LinkOptions,
-    /// What it is enslaved to (`IFLA_INFO_SLAVE_KIND`): bridge, bond, team, …
+    /// The kind of the link that it is a port of (`IFLA_INFO_SLAVE_KIND`): bridge, bond, team, …
     pub slave_kind: Option<String>,
     /// The link below it in the same namespace (`IFLA_LINK` without `IFLA_LINK_NETNSID`).
     pub lower: Option<u32>,
     /// The link below it in another namespace (`IFLA_LINK` with `IFLA_LINK_NETNSID`): the host's, for a container's.
     pub elsewhere: Option<LinkNetns>,
-    /// Its Ethernet address.
     pub mac: Option<MacAddr>,
-    /// Its MTU in bytes.
     pub mtu: u32,
     /// Its VLAN id (`IFLA_VLAN_ID`), if it is a VLAN.
     pub vlan_id: Option<u16>,
@@ -40,11 +36,10 @@ pub(crate) struct Link {
     pub vlan_protocol: Option<VlanProtocol>,
     /// Whether it is set up (`IFF_UP`).
     pub up: bool,
-    /// Its alias (`IFLA_IFALIAS`), where our mark of ownership stands.
+    /// Its alias (`IFLA_IFALIAS`), which holds our mark.
     pub alias: Option<String>,
-    /// Its device group (`IFLA_GROUP`): 0, if nobody has set one.
+    /// Its device group (`IFLA_GROUP`); 0 by default.
     pub group: u32,
-    /// Whether it is a loopback link.
     pub loopback: bool,
     /// Whether it carries Ethernet frames (`ARPHRD_ETHER`).
     pub ethernet: bool,
@@ -55,22 +50,21 @@ pub(crate) struct Link {
 pub(crate) struct LinkNetns {
     /// Its number there.
     pub ifindex: u32,
-    /// That namespace, as the asking one counts its peers.
+    /// The number that the namespace of the request has for that one.
     pub nsid: i32,
 }
 
 /// A link of the host, and whether it is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostLinkInfo {
-    /// What rtnetlink tells of it.
     pub link: Link,
     /// Whether it is connected (`IFLA_CARRIER`).
     pub carrier: bool,
 }
 
 impl Link {
-    /// The link that gives this one its layer-2 segment: the kernel hangs children of a macvlan or ipvlan
-    /// link on the link below it.
+    /// The number of the link whose layer-2 segment this one is on. The kernel makes links on a macvlan or ipvlan link
+    /// on the link below that one.
     pub(crate) fn segment(&self) -> u32 {
         match self.kind.as_deref() {
             Some("macvlan" | "macvtap" | "ipvlan" | "ipvtap") => self.lower.unwrap_or(self.ifindex),
@@ -78,12 +72,12 @@ impl Link {
         }
     }
 
-    /// What sort of link it is, for people.
+    /// The kind of the link, for messages.
     pub(crate) fn describe(&self) -> String {
         match (&self.kind, self.vlan_id) {
             (_, Some(id)) => {
-                let protocol = self.vlan_protocol.filter(|protocol| !protocol.is_default());
-                let protocol = protocol.map(|protocol| format!("{protocol} ")).unwrap_or_default();
+                let tagged = self.vlan_protocol.filter(|protocol| *protocol != VlanProtocol::Dot1q);
+                let protocol = tagged.map(|protocol| format!("{protocol} ")).unwrap_or_default();
                 format!("{protocol}VLAN {id} of link number {}", self.lower.unwrap_or_default())
             }
             (Some(kind), None) => format!("a {kind} link"),
@@ -91,7 +85,7 @@ impl Link {
         }
     }
 
-    /// Whether this is a parent that underlay has made.
+    /// Whether underlay has made it as a parent.
     pub(crate) fn is_made_parent(&self) -> bool {
         self.alias.as_deref() == Some(mark::PARENT)
     }
@@ -99,7 +93,7 @@ impl Link {
     /// Whether it can be a parent, as far as the link itself tells.
     ///
     /// # Errors
-    /// Says what the kernel would answer with a bare EINVAL or EBUSY.
+    /// The reasons for which the kernel would answer EINVAL or EBUSY.
     pub(crate) fn check_parent(&self) -> Result<()> {
         let name = &self.name;
         if self.loopback {
@@ -125,26 +119,7 @@ pub(crate) fn set_mtu(name: &str, mtu: u32) -> Line {
 /// A link as hardware has it, for tests.
 #[cfg(test)]
 pub(crate) fn eth0() -> Link {
-    Link {
-        ifindex: 2,
-        name: "eth0".to_owned(),
-        kind: None,
-        driver: None,
-        bclim: None,
-        tuning: LinkOptions::default(),
-        slave_kind: None,
-        lower: None,
-        elsewhere: None,
-        mac: None,
-        mtu: 1500,
-        vlan_id: None,
-        vlan_protocol: None,
-        up: true,
-        alias: None,
-        group: 0,
-        loopback: false,
-        ethernet: true,
-    }
+    Link { ifindex: 2, name: "eth0".to_owned(), mtu: 1500, up: true, ethernet: true, ..Link::default() }
 }
 
 #[cfg(test)]

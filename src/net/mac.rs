@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::hash::siphash;
+use crate::net::value::as_text;
 
 /// An Ethernet address: six bytes, written `46:b2:6b:26:2f:69`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -14,24 +15,23 @@ use crate::hash::siphash;
 pub struct MacAddr([u8; 6]);
 
 impl MacAddr {
-    /// The address made of these bytes, whatever they are: links carry what they carry.
+    /// Takes any bytes, because links may have any address.
     pub const fn from_bytes(bytes: [u8; 6]) -> Self {
         Self(bytes)
     }
 
-    /// The address that `text` stands for on the machine whose secret is `key`: always the same, a unicast one, and
-    /// locally administered (IEEE 802, 8.4), so that no hardware has it.
+    /// The address for `text` on the machine with the secret `key`. It is always the same, unicast, and locally
+    /// administered (IEEE 802, 8.4), so that no hardware has it.
     pub fn derived(key: [u8; 16], text: &str) -> Self {
         let [first, b, c, d, e, g, ..] = siphash(key, text).to_be_bytes();
         Self([first & 0xfc | 0x02, b, c, d, e, g])
     }
 
-    /// The six bytes in the order they are sent.
     pub fn bytes(self) -> [u8; 6] {
         self.0
     }
 
-    /// Whether a link can have this address: not multicast and not zero (the kernel's `is_valid_ether_addr`).
+    /// Whether a link can have this address: it is not multicast and not zero (the kernel's `is_valid_ether_addr`).
     pub fn is_unicast(self) -> bool {
         let [first, ..] = self.0;
         first & 1 == 0 && self.0 != [0; 6]
@@ -43,39 +43,19 @@ impl FromStr for MacAddr {
 
     /// Reads six pairs of hexadecimal digits between `:` or `-`.
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || {
+        // `from_str_radix` alone would take a sign.
+        let is_pair = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let byte = |part: &str| u8::from_str_radix(part, 16).ok().filter(|_| is_pair(part));
+        let bytes: Option<Vec<u8>> =
+            text.split(if text.contains('-') { '-' } else { ':' }).map(byte).collect();
+        bytes.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or_else(|| {
             Error::input(format!("MAC address {text:?} is not usable"))
                 .hint("write six pairs of hexadecimal digits, like 46:b2:6b:26:2f:69")
-        };
-        let mut bytes = [0; 6];
-        let mut parts = text.split(if text.contains('-') { '-' } else { ':' });
-        for byte in &mut bytes {
-            let part = parts.next().ok_or_else(wrong)?;
-            if part.len() != 2 || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(wrong());
-            }
-            *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
-        }
-        if parts.next().is_some() {
-            return Err(wrong());
-        }
-        Ok(Self(bytes))
+        })
     }
 }
 
-impl TryFrom<String> for MacAddr {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<MacAddr> for String {
-    fn from(mac: MacAddr) -> Self {
-        mac.to_string()
-    }
-}
+as_text!(MacAddr);
 
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! The marks by which links are known as ours: a container's, and a parent that underlay has made.
+//! Marks: the aliases by which underlay knows the links of containers, and the parents that it has made.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,32 +7,31 @@ use crate::error::{Error, Result};
 use crate::hash::fnv1a;
 use crate::net::name::{ContainerId, NetworkName};
 
-/// The longest alias the kernel keeps (`IFALIASZ` with its NUL), without the seal and the colon before it: see
+/// The longest alias that the kernel keeps (`IFALIASZ` with its NUL), without the seal and the colon before it: see
 /// [`crate::net::seal::Alias`].
 const LONGEST: usize = 255 - 17;
 
-/// The alias that marks a parent as made by underlay (`IFLA_IFALIAS`).
+/// The alias of a parent that underlay has made (`IFLA_IFALIAS`).
 pub(crate) const PARENT: &str = "underlay:parent";
 
-/// What a link's alias says (`IFLA_IFALIAS`), before its [seal](crate::net::seal): `underlay:CONTAINER:INDEX:PID:START:NETWORK`.
-/// It says whose link it is as exactly as the ledger does, so that the ledger can be written anew from the links.
+/// The alias of a container's link (`IFLA_IFALIAS`) without its [seal](crate::net::seal):
+/// `underlay:CONTAINER:INDEX:PID:START:NETWORK`. It names the owner as exactly as the ledger does, so that records can be
+/// rebuilt from the links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// The container.
     pub container: ContainerId,
-    /// Which of its attachments.
+    /// The number of the attachment in the container, from 0.
     pub index: usize,
     /// Its first process; see [`crate::ledger::record::Holder`].
     pub pid: i32,
     /// When that process started; see [`crate::ledger::record::Holder`].
     pub start_time: u64,
-    /// The network.
     pub network: NetworkName,
 }
 
 impl Mark {
-    /// The device group (`IFLA_GROUP`) a link has from its birth until it is marked, for the kernel takes no alias in
-    /// the message that makes a link. Never 0, which is every other link's.
+    /// The device group (`IFLA_GROUP`) that a link has from its creation until it is marked, because the kernel takes no
+    /// alias in the message that creates a link. It is never 0, the group of all other links.
     pub(crate) fn group(&self) -> u32 {
         (fnv1a(&self.to_string()) >> 32) as u32 | 1
     }
@@ -44,13 +43,11 @@ impl Mark {
         if length <= LONGEST {
             return Ok(());
         }
+        let (container, network, more) = (&self.container, &self.network, length - LONGEST);
         Err(Error::input(format!(
-            "the names of container {} and network {} are {} characters too long together",
-            self.container,
-            self.network,
-            length - LONGEST
+            "the names of container {container} and network {network} are {more} characters too long together"
         ))
-        .hint("give one of them a shorter name: both stand in the alias of the link"))
+        .hint("give one of them a shorter name: the alias of the link holds both"))
     }
 }
 
@@ -77,7 +74,7 @@ impl FromStr for Mark {
                 network: network.parse().ok()?,
             })
         };
-        read().ok_or_else(|| Error::input(format!("alias {alias:?} is no mark of a container's link")))
+        read().ok_or_else(|| Error::input(format!("alias {alias:?} is not an underlay mark")))
     }
 }
 

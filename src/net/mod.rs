@@ -1,6 +1,5 @@
 //! Values of networking: names, addresses, links, marks, routes, frames. They are checked when they are made. No I/O.
 
-pub(crate) mod address_range;
 pub(crate) mod arp_nd;
 pub(crate) mod driver;
 pub(crate) mod ipv6;
@@ -18,5 +17,6 @@ pub(crate) mod seal;
 pub(crate) mod special_purpose;
 pub(crate) mod subnet;
 pub(crate) mod trunk;
+pub(crate) mod value;
 pub(crate) mod vlan;
 pub(crate) mod ways;

@@ -6,10 +6,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::net::value::as_text;
 
-/// Defines a string newtype whose only way in is its `FromStr`.
+/// Defines a name: a text for which `$is_usable` holds.
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $check:path) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $is_usable:expr, $hint:literal) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -22,26 +23,16 @@ macro_rules! name {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = Error;
-
-            fn try_from(text: String) -> Result<Self> {
-                $check(&text)?;
-                Ok(Self(text))
-            }
-        }
-
         impl FromStr for $name {
             type Err = Error;
 
             fn from_str(text: &str) -> Result<Self> {
-                Self::try_from(text.to_owned())
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0
+                if $is_usable(text) {
+                    return Ok(Self(text.to_owned()));
+                }
+                // A text that is far too long is not repeated in full.
+                let shown: String = text.chars().take(256).collect();
+                Err(Error::input(format!(concat!($what, " {:?} is not usable"), shown)).hint($hint))
             }
         }
 
@@ -50,41 +41,45 @@ macro_rules! name {
                 f.write_str(&self.0)
             }
         }
+
+        as_text!($name);
     };
 }
 
 name! {
     /// The id of a container as its runtime knows it: 1 to 200 of `A-Za-z0-9_+.-`, not `.` or `..`.
     ///
-    /// The OCI runtime specification leaves the alphabet open; this is runc's (podman, containerd and CRI-O use
-    /// less of it). It names files of the ledger, so it must not leave its folder.
-    ContainerId, check_container_id
+    /// The OCI runtime specification leaves the alphabet open. This is runc's; podman, containerd and CRI-O use less of
+    /// it. Files of the ledger have this name, so it must not lead out of their folder.
+    ContainerId, "container id", is_id, "use 1 to 200 letters, digits and _ + . -"
 }
 
 name! {
-    /// What a container is when it comes again, under whatever id: an alphabet as that of [`ContainerId`], whose ids
-    /// are identities too.
-    Identity, check_identity
+    /// The name by which a container keeps its addresses when it is created again, under whatever id: of the alphabet of
+    /// [`ContainerId`], whose ids are identities too.
+    Identity, "identity", is_id, "use 1 to 200 letters, digits and _ + . -"
 }
 
 name! {
     /// The name of a network: 1 to 128 of `A-Za-z0-9_.-`, beginning with a letter or a digit (Docker's and
     /// podman's rule).
-    NetworkName, check_network_name
+    NetworkName, "network name", is_network_name,
+    "use 1 to 128 letters, digits and _ . -, beginning with a letter or digit"
 }
 
 name! {
     /// The name of a network interface: 1 to 15 visible ASCII characters without `/`, `:` and `%`.
     ///
-    /// The kernel's `dev_valid_name` and, for `%`, `dev_alloc_name`; `all` and `default` are names of sysctl
-    /// folders and refused by the kernel too.
-    IfName, check_ifname
+    /// This is the kernel's `dev_valid_name` and, for `%`, `dev_alloc_name`. The kernel also refuses `all` and `default`,
+    /// which are sysctl folders.
+    IfName, "interface name", is_ifname, "use 1 to 15 visible characters without / : and %"
 }
 
 name! {
     /// The name that a container chooses for an interface: an [`IfName`] of letters, digits and `_.-` that begins with a
     /// letter, a digit or `_`. So it is a plain word to shells, to sysctl(8), and in the files of other programs.
-    ChosenName, check_chosen_name
+    ChosenName, "interface name", is_chosen_name,
+    "use 1 to 15 letters, digits and _ . -, beginning with a letter, a digit or _"
 }
 
 impl From<ChosenName> for IfName {
@@ -100,70 +95,39 @@ impl From<&ContainerId> for Identity {
 }
 
 impl IfName {
-    /// `eth0`, `eth1`, …: the name of the `index`th link of a container that asks for no name.
+    /// `eth0`, `eth1`, …: the default name of the link number `index` of a container.
     pub fn eth(index: usize) -> Self {
         Self(format!("eth{index}"))
     }
 
-    /// A name for a link on its way to its own, unique on this host while the process `pid` lives. No network name
-    /// has a `~`, so it is never that of a network's dummy link.
+    /// The temporary name of a link, unique on this host while the process `pid` runs. No network name has a `~`, so it is
+    /// never the name of a network's dummy link.
     pub fn temporary(pid: u32) -> Self {
         Self(format!("ul~{pid}"))
     }
 }
 
-fn check_container_id(text: &str) -> Result<()> {
-    check_id("container id", text)
+/// Whether each character of `text` is an ASCII letter, a digit or one of `others`.
+fn is_made_of(text: &str, others: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
 }
 
-fn check_identity(text: &str) -> Result<()> {
-    check_id("identity", text)
+fn is_id(text: &str) -> bool {
+    (1..=200).contains(&text.len()) && text != "." && text != ".." && is_made_of(text, "_+.-")
 }
 
-fn check_id(what: &str, text: &str) -> Result<()> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '.' | '-');
-    if text.is_empty() {
-        return Err(Error::input(format!("the {what} is empty")));
-    }
-    if text.len() > 200 {
-        return Err(Error::input(format!("the {what} is {} characters long", text.len()))
-            .hint("use at most 200 characters"));
-    }
-    if text == "." || text == ".." || !text.chars().all(allowed) {
-        return Err(Error::input(format!("{what} {text:?} is not usable"))
-            .hint("use letters, digits and _ + . - only"));
-    }
-    Ok(())
+fn is_network_name(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && !text.starts_with(['_', '.', '-']) && is_made_of(text, "_.-")
 }
 
-fn check_network_name(text: &str) -> Result<()> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if text.len() <= 128 && starts && text.chars().all(allowed) {
-        return Ok(());
-    }
-    Err(Error::input(format!("network name {text:?} is not usable"))
-        .hint("use 1 to 128 letters, digits and _ . -, beginning with a letter or digit"))
+fn is_ifname(text: &str) -> bool {
+    let is_special = matches!(text, "." | ".." | "all" | "default");
+    let is_allowed = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
+    (1..=15).contains(&text.len()) && !is_special && text.chars().all(is_allowed)
 }
 
-fn check_ifname(text: &str) -> Result<()> {
-    let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '%');
-    let special = matches!(text, "." | ".." | "all" | "default");
-    if (1..=15).contains(&text.len()) && !special && text.chars().all(allowed) {
-        return Ok(());
-    }
-    Err(Error::input(format!("interface name {text:?} is not usable"))
-        .hint("use 1 to 15 visible characters without / : and %"))
-}
-
-fn check_chosen_name(text: &str) -> Result<()> {
-    check_ifname(text)?;
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if !text.starts_with(['.', '-']) && text.chars().all(allowed) {
-        return Ok(());
-    }
-    Err(Error::input(format!("interface name {text:?} is not usable"))
-        .hint("use 1 to 15 letters, digits and _ . -, beginning with a letter, a digit or _"))
+fn is_chosen_name(text: &str) -> bool {
+    is_ifname(text) && !text.starts_with(['.', '-']) && is_made_of(text, "_.-")
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! A network namespace, as it is told from others.
+//! The identity of a network namespace.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// A network namespace by identity, and by path where something else than the process keeps it alive.
+/// A network namespace by identity, and by path if something other than the process keeps it alive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Netns {
     /// Device of the namespace file.
@@ -17,7 +17,7 @@ pub(crate) struct Netns {
 }
 
 impl Netns {
-    /// Whether it is the same namespace as `other`, whatever path leads there.
+    /// Whether it is the same namespace as `other`, by whatever path.
     pub(crate) fn is(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }

@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
 use crate::net::link::Link;
-use crate::net::link_options::LinkOptions;
 use crate::net::mark;
 use crate::net::name::{IfName, NetworkName};
+use crate::net::value::is_default;
 use crate::net::vlan::VlanProtocol;
 
-/// What a dummy link has (`ETH_DATA_LEN`).
+/// The MTU of a dummy link (`ETH_DATA_LEN`).
 const ETHERNET_MTU: u32 = 1500;
 
-/// What stands before the id of an 802.1ad VLAN in a link's name.
+/// The prefix of the id of an 802.1ad VLAN in a link's name.
 const DOT1AD: &str = "ad";
 
-/// How a parent that is not there is made.
+/// How a missing parent is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub(crate) enum ParentSpec {
@@ -28,20 +28,19 @@ pub(crate) enum ParentSpec {
         base: IfName,
         /// The VLAN id, 1 to 4094 (IEEE 802.1Q, 9.6: 0 and 4095 are reserved).
         id: u16,
-        /// How its frames are tagged.
-        #[serde(default, skip_serializing_if = "VlanProtocol::is_default")]
+        #[serde(default, skip_serializing_if = "is_default")]
         protocol: VlanProtocol,
     },
-    /// A link to nowhere, for containers of this host alone.
+    /// A dummy link, for containers of this host alone.
     Dummy,
 }
 
 impl ParentSpec {
-    /// What the name of a parent says: `eth0.50` is VLAN 50 of `eth0`, `eth0.10.20` VLAN 20 of `eth0.10`,
-    /// `eth0.ad10` the 802.1ad VLAN 10 of `eth0`; other names say nothing.
+    /// The VLAN that the name of a parent stands for: `eth0.50` is VLAN 50 of `eth0`, `eth0.10.20` VLAN 20 of `eth0.10`,
+    /// `eth0.ad10` the 802.1ad VLAN 10 of `eth0`. `None` for other names.
     ///
     /// # Errors
-    /// When the number behind the last dot is no VLAN id.
+    /// When the number behind the last dot is not a VLAN id.
     pub(crate) fn of_name(name: &IfName) -> Result<Option<Self>> {
         let Some((base, id)) = name.as_str().rsplit_once('.') else { return Ok(None) };
         let (id, protocol) = match id.strip_prefix(DOT1AD) {
@@ -57,12 +56,12 @@ impl ParentSpec {
             Ok(number) if (1..=4094).contains(&number) && !id.starts_with('0') => {
                 Ok(Some(Self::Vlan { base, id: number, protocol }))
             }
-            _ => Err(Error::input(format!("parent {name}: {id} is no VLAN id"))
+            _ => Err(Error::input(format!("parent {name}: {id} is not a VLAN id"))
                 .hint("use 1 to 4094, without leading zeros: eth0.50 is VLAN 50 of eth0")),
         }
     }
 
-    /// What makes a link like `link`, if underlay makes such; `base` is the link below it.
+    /// How a link like `link` is made, if underlay makes such; `base` is the link below it.
     pub(crate) fn of_link(link: &Link, base: Option<&Link>) -> Option<Self> {
         match (link.kind.as_deref()?, link.vlan_id) {
             ("dummy", _) => Some(Self::Dummy),
@@ -73,7 +72,7 @@ impl ParentSpec {
         }
     }
 
-    /// The link below the one this makes.
+    /// The link below the parent.
     pub(crate) fn base(&self) -> Option<&IfName> {
         match self {
             Self::Vlan { base, .. } => Some(base),
@@ -81,47 +80,47 @@ impl ParentSpec {
         }
     }
 
-    /// The link `name` as this makes it on `base`; it has no number yet.
-    pub(crate) fn link(&self, name: &IfName, base: Option<&Link>) -> Link {
-        let (kind, vlan_id, vlan_protocol) = match self {
+    /// `IFLA_INFO_KIND`, and id and protocol of a VLAN.
+    fn kind(&self) -> (&'static str, Option<u16>, Option<VlanProtocol>) {
+        match self {
             Self::Vlan { id, protocol, .. } => ("vlan", Some(*id), Some(*protocol)),
             Self::Dummy => ("dummy", None, None),
-        };
+        }
+    }
+
+    fn is_kind_of(&self, link: &Link) -> bool {
+        let (kind, vlan_id, vlan_protocol) = self.kind();
+        link.kind.as_deref() == Some(kind) && (link.vlan_id, link.vlan_protocol) == (vlan_id, vlan_protocol)
+    }
+
+    /// The link `name` as it is made on `base`; it has no number yet.
+    pub(crate) fn link(&self, name: &IfName, base: Option<&Link>) -> Link {
+        let (kind, vlan_id, vlan_protocol) = self.kind();
         Link {
-            ifindex: 0,
             name: name.to_string(),
             kind: Some(kind.to_owned()),
-            driver: None,
-            bclim: None,
-            tuning: LinkOptions::default(),
-            slave_kind: None,
             lower: base.map(|base| base.ifindex),
-            elsewhere: None,
             mac: base.and_then(|base| base.mac),
             mtu: base.map_or(ETHERNET_MTU, |base| base.mtu),
             vlan_id,
             vlan_protocol,
             up: true,
             alias: Some(mark::PARENT.to_owned()),
-            group: 0,
-            loopback: false,
             ethernet: true,
+            ..Link::default()
         }
     }
 
-    /// Whether `link`, which is there, is what this makes; `base` is the link below it.
+    /// Whether the existing link `link` is this parent; `base` is the link below it.
     ///
     /// # Errors
     /// Says what it is instead.
     pub(crate) fn verify(&self, link: &Link, base: Option<&Link>) -> Result<()> {
-        let is = match self {
-            Self::Vlan { id, protocol, .. } => {
-                (link.vlan_id, link.vlan_protocol) == (Some(*id), Some(*protocol))
-                    && base.is_some_and(|base| link.lower == Some(base.ifindex))
-            }
-            Self::Dummy => link.kind.as_deref() == Some("dummy") && link.is_made_parent(),
+        let is_in_place = match self {
+            Self::Vlan { .. } => base.is_some_and(|base| link.lower == Some(base.ifindex)),
+            Self::Dummy => link.is_made_parent(),
         };
-        if is {
+        if is_in_place && self.is_kind_of(link) {
             return Ok(());
         }
         Err(Error::new(Kind::Taken, format!("parent {} is {}, not {self}", link.name, link.describe()))
@@ -144,11 +143,9 @@ impl fmt::Display for ParentSpec {
 pub(crate) struct MadeParent {
     /// The format; [`crate::ledger::record::VERSION`].
     pub version: u32,
-    /// Its name.
     pub name: IfName,
-    /// What it is.
     pub recipe: ParentSpec,
-    /// The name it bears until it is marked, should it never come to that.
+    /// Its temporary name, which it has until it is marked.
     pub born_as: IfName,
     /// Its number on the host, once it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,43 +153,29 @@ pub(crate) struct MadeParent {
 }
 
 impl MadeParent {
-    /// Whether `link` is this very link: number, kind and mark all say so.
+    /// Whether `link` is this very link, by number, kind and mark.
     pub(crate) fn is(&self, link: &Link) -> bool {
         self.ifindex.is_none_or(|ifindex| ifindex == link.ifindex)
-            && self.is_of_kind(link)
+            && self.recipe.is_kind_of(link)
             && link.is_made_parent()
     }
 
-    /// Whether `link` is what a killed process has left of it, half made: under the name it is born with, without a mark
-    /// yet. As nothing but the ledger and its kind tell whose it is, all of that must agree.
+    /// Whether `link` is this one as a killed process left it: with the temporary name, and without a mark. Only the
+    /// ledger and its kind tell that it is ours, so all of that must agree.
     pub(crate) fn has_left(&self, link: &Link) -> bool {
-        let is_same_vlan = match self.recipe {
-            ParentSpec::Vlan { id, protocol, .. } => {
-                (link.vlan_id, link.vlan_protocol) == (Some(id), Some(protocol))
-            }
-            ParentSpec::Dummy => true,
-        };
         let is_born = self.born_as != self.name && link.name == self.born_as.as_str();
-        is_born && link.alias.is_none() && self.is_of_kind(link) && is_same_vlan
-    }
-
-    fn is_of_kind(&self, link: &Link) -> bool {
-        let kind = match self.recipe {
-            ParentSpec::Vlan { .. } => "vlan",
-            ParentSpec::Dummy => "dummy",
-        };
-        link.kind.as_deref() == Some(kind)
+        is_born && link.alias.is_none() && self.recipe.is_kind_of(link)
     }
 }
 
-/// The name of a VLAN: `eth0.50`, with 802.1ad `eth0.ad50`, as [`ParentSpec::of_name`] reads it. First in full; then, where
-/// that is longer than the kernel's 15 characters, with a hash in place of all but the id. Not `ul-`: whoever may name
-/// dummies may not name these.
+/// The name of a VLAN: `eth0.50`, with 802.1ad `eth0.ad50`, as [`ParentSpec::of_name`] reads it. First in full, then as the
+/// link has it: if that is longer than the kernel's 15 characters, a hash replaces all except the id. It does not begin
+/// with `ul-`, so that `allowed_parents` can permit dummy links alone.
 pub(crate) fn vlan_name(base: &IfName, protocol: VlanProtocol, id: u16) -> (String, IfName) {
     let prefix = if protocol == VlanProtocol::Dot1ad { DOT1AD } else { "" };
     let full = format!("{base}.{prefix}{id}");
     let hashed = || format!("vl-{:07x}-{id}", fnv1a(&full) >> 36);
-    // An id has four digits at most, so what is made of the hash is short enough.
+    // An id has four digits at most, so the hashed name is short enough.
     let name = full.parse().or_else(|_| hashed().parse()).unwrap_or_else(|_| base.clone());
     (full, name)
 }
@@ -202,7 +185,7 @@ pub(crate) fn dummy_name(network: &NetworkName) -> IfName {
     let name = network.as_str();
     let short =
         if name.len() <= 12 { format!("ul-{name}") } else { format!("ul-{:012x}", fnv1a(name) >> 16) };
-    // Network names have no character that interface names lack, and 15 are not too many.
+    // Each character of a network name is allowed in an interface name, and 15 are not too many.
     short.parse().unwrap_or_else(|_| IfName::eth(0))
 }
 

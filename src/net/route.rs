@@ -1,4 +1,4 @@
-//! Routes of a container: where packets go, or that they go nowhere, and how people write it.
+//! Routes of a container, and how they are written.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::net::value::{is_default, number, words};
 
 /// A route of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,83 +15,61 @@ use crate::error::{Error, Result};
 pub(crate) struct Route {
     /// The destination; `0.0.0.0/0` or `::/0` for a default route.
     pub to: IpNet,
-    /// The next hop; none for a route by the link alone.
+    /// The next hop; none if the destination is on the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<IpAddr>,
     /// The metric; without it the kernel's: 0, and 1024 for IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
-    /// What becomes of the packets.
-    #[serde(default, rename = "type", skip_serializing_if = "RouteType::is_default")]
+    #[serde(default, rename = "type", skip_serializing_if = "is_default")]
     pub kind: RouteType,
-    /// Whether the next hop is on the link, though no subnet of it says so (`RTNH_F_ONLINK`).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    /// Whether the next hop is on the link, though no subnet of the link has it (`RTNH_F_ONLINK`).
+    #[serde(default, skip_serializing_if = "is_default")]
     pub onlink: bool,
 }
 
-/// What becomes of the packets that take a route (`rtm_type`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum RouteType {
-    /// They are sent on.
-    #[default]
-    Unicast,
-    /// They vanish (`RTN_BLACKHOLE`).
-    Blackhole,
-    /// The sender hears that the host is unreachable (`RTN_UNREACHABLE`).
-    Unreachable,
-    /// The sender hears that it is forbidden (`RTN_PROHIBIT`).
-    Prohibit,
-}
-
-impl RouteType {
-    /// Every one there is.
-    pub(crate) const ALL: [Self; 4] = [Self::Unicast, Self::Blackhole, Self::Unreachable, Self::Prohibit];
-
-    /// Whether packets are sent on.
-    pub(crate) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl fmt::Display for RouteType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unicast => "unicast",
-            Self::Blackhole => "blackhole",
-            Self::Unreachable => "unreachable",
-            Self::Prohibit => "prohibit",
-        })
+words! {
+    /// What happens to the packets that take a route (`rtm_type`).
+    #[derive(Default)]
+    RouteType, "route type", {
+        /// They are forwarded.
+        #[default]
+        Unicast = "unicast",
+        /// They are dropped silently (`RTN_BLACKHOLE`).
+        Blackhole = "blackhole",
+        /// The sender gets an ICMP error: host unreachable (`RTN_UNREACHABLE`).
+        Unreachable = "unreachable",
+        /// The sender gets an ICMP error: administratively prohibited (`RTN_PROHIBIT`).
+        Prohibit = "prohibit",
     }
 }
 
 impl Route {
-    /// The route to `to` by the next hop `via`, or by the link alone.
+    /// The route to `to` by the next hop `via`, or on the link.
     pub(crate) fn new(to: IpNet, via: Option<IpAddr>) -> Self {
         Self { to, via, metric: None, kind: RouteType::Unicast, onlink: false }
     }
 
-    /// Whether packets are sent on. A route that sends nothing on belongs to no link, and does not go with one.
-    pub(crate) fn leads_on(&self) -> bool {
+    /// Whether packets are forwarded. Any other route belongs to no link, and stays when a link is deleted.
+    pub(crate) fn is_unicast(&self) -> bool {
         self.kind == RouteType::Unicast
     }
 
-    /// Whether it is a default route.
     pub(crate) fn is_default(&self) -> bool {
         self.to.prefix_len() == 0
     }
 
-    /// Reads `DESTINATION SEPARATOR GATEWAY`, with `blackhole`, `unreachable` or `prohibit` in the gateway's place, and
-    /// behind it, in any order, `onlink` and the metric.
+    /// Reads `DESTINATION SEPARATOR GATEWAY`, or `blackhole`, `unreachable` or `prohibit` as gateway, then `onlink` and the
+    /// metric in any order.
     pub(crate) fn parse(text: &str, separator: char) -> Option<Self> {
         let mut words = text.split(separator);
         let to = words.next()?.parse().ok()?;
         let way = words.next()?;
         let mut route = Self::new(to, None);
-        match RouteType::ALL.into_iter().find(|kind| kind.to_string() == way) {
-            Some(RouteType::Unicast) => return None,
-            Some(kind) => route.kind = kind,
-            None => route.via = Some(way.parse().ok()?),
+        match way.parse() {
+            Ok(RouteType::Unicast) => return None,
+            Ok(kind) => route.kind = kind,
+            Err(_) => route.via = Some(way.parse().ok()?),
         }
         for word in words {
             match word.parse() {
@@ -105,112 +84,73 @@ impl Route {
     /// Reads the short form of annotations, whose separator is `@`: commas and white space separate options there.
     ///
     /// # Errors
-    /// When it is none.
+    /// When it is not a route.
     pub(crate) fn short(text: &str) -> Result<Self> {
-        Self::parse(text, '@').ok_or_else(|| {
-            Error::input(format!("{text:?} is no route")).hint(
-                "write DESTINATION@GATEWAY or DESTINATION@blackhole, then @METRIC and @onlink if need be",
-            )
-        })
+        let hint = "write DESTINATION@GATEWAY or DESTINATION@blackhole, then @METRIC and @onlink if need be";
+        Self::parse(text, '@').ok_or_else(|| Error::input(format!("{text:?} is not a route")).hint(hint))
     }
 
-    /// Whether its parts agree with each other, and its next hop, as far as it must lie in one, with the subnets that
-    /// `reaches` tells of.
+    /// Whether its parts agree with each other, and whether `reaches` holds for its next hop, unless that is on the link.
     ///
     /// # Errors
     /// Says what is wrong with it.
     pub(crate) fn check(&self, reaches: impl Fn(IpAddr) -> bool) -> Result<()> {
         let to = self.to;
-        let refuse = |why: String| Err(Error::input(format!("route to {to} {why}")));
-        if to != to.trunc() {
-            return refuse(format!("has host bits set, {} has not", to.trunc()));
-        }
-        match self.via {
-            Some(via) if !self.leads_on() => refuse(format!("is {} and leads to {via}", self.kind)),
-            _ if self.onlink && self.via.is_none() => refuse("is onlink and has no next hop".to_owned()),
-            None if !self.leads_on() => Ok(()),
-            _ if self.is_default() => {
-                refuse("is a default route: give the subnet a gateway instead".to_owned())
-            }
+        let why = match self.via {
+            _ if to != to.trunc() => format!("has host bits set: write {}", to.trunc()),
+            Some(via) if !self.is_unicast() => format!("is {} and leads to {via}", self.kind),
+            None if self.onlink => "is onlink and has no next hop".to_owned(),
+            None if !self.is_unicast() => return Ok(()),
+            _ if self.is_default() => "is a default route: give the subnet a gateway instead".to_owned(),
+            None => "has no next hop: write DESTINATION,GATEWAY".to_owned(),
             Some(via) if via.is_ipv4() != to.addr().is_ipv4() => {
-                refuse(format!("leads to {via}, of the other family"))
+                format!("leads to {via}, of the other family")
             }
             Some(via) if via.is_unspecified() || via.is_multicast() || via.is_loopback() => {
-                refuse(format!("leads to {via}, which is no router"))
+                format!("leads to {via}, which cannot be a router")
             }
             Some(via) if !self.onlink && !reaches(via) => {
-                refuse(format!("leads to {via}, which is in none of the subnets"))
+                format!("leads to {via}, which is in none of the subnets")
             }
-            Some(_) => Ok(()),
-            None => refuse("has no next hop: write DESTINATION,GATEWAY".to_owned()),
-        }
+            Some(_) => return Ok(()),
+        };
+        Err(Error::input(format!("route to {to} {why}")))
     }
 }
 
 impl fmt::Display for Route {
     /// As `ip route` shows it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.leads_on() {
+        if !self.is_unicast() {
             write!(f, "{} ", self.kind)?;
         }
-        if self.is_default() {
-            f.write_str("default")?
-        } else {
-            write!(f, "{}", self.to)?
-        }
+        let to = self.to.to_string();
+        f.write_str(if self.is_default() { "default" } else { &to })?;
         self.via.map_or(Ok(()), |via| write!(f, " via {via}"))?;
         self.metric.map_or(Ok(()), |metric| write!(f, " metric {metric}"))?;
-        if self.onlink { f.write_str(" onlink") } else { Ok(()) }
+        f.write_str(if self.onlink { " onlink" } else { "" })
     }
 }
 
-/// The number of a routing table that is not the kernel's own: neither 0 nor default, main and local (253 to 255).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub struct TableId(u32);
-
-impl TryFrom<u32> for TableId {
-    type Error = Error;
-
-    fn try_from(id: u32) -> Result<Self> {
-        if matches!(id, 0 | 253..=255) { Err(no_table(id)) } else { Ok(Self(id)) }
-    }
+number! {
+    /// The number of a routing table that is not the kernel's own: neither 0 nor default, main and local (253 to 255).
+    TableId, "u32" as u32, |id| !matches!(id, 0 | 253..=255), "usable routing table",
+    "use a number, best 1 to 252; 253 to 255 are the kernel's own"
 }
 
-impl From<TableId> for u32 {
-    fn from(TableId(id): TableId) -> Self {
-        id
-    }
-}
-
-impl std::str::FromStr for TableId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let id: Option<u32> = text.parse().ok();
-        id.and_then(|id| Self::try_from(id).ok()).ok_or_else(|| no_table(format!("{text:?}")))
-    }
-}
-
-impl fmt::Display for TableId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-fn no_table(text: impl fmt::Display) -> Error {
-    Error::input(format!("{text} is no routing table to be used"))
-        .hint("use a number, best 1 to 252; 253 to 255 are the kernel's own")
-}
-
-/// The routes of one link alone, for packets that leave from its addresses (source routing): replies so leave by the
-/// link that the question came in on.
+/// The routes for packets from the addresses of one link (source routing), so that a reply leaves by the link on which the
+/// request came in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Table {
-    /// Its number in the container.
     pub id: TableId,
-    /// What it holds.
     pub routes: Vec<Route>,
+}
+
+/// The families that have a default route in a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DefaultRoutes {
+    pub v4: bool,
+    pub v6: bool,
 }
 
 #[cfg(test)]
@@ -264,7 +204,7 @@ mod tests {
             assert_eq!(check(json), Ok(()), "{json}");
         }
         for (json, why) in [
-            (r#"{"to": "10.9.0.1/16", "type": "blackhole"}"#, "has host bits set, 10.9.0.0/16 has not"),
+            (r#"{"to": "10.9.0.1/16", "type": "blackhole"}"#, "has host bits set: write 10.9.0.0/16"),
             (
                 r#"{"to": "10.9.0.0/16", "via": "10.0.0.2"}"#,
                 "leads to 10.0.0.2, which is in none of the subnets",
@@ -272,7 +212,7 @@ mod tests {
             (r#"{"to": "10.9.0.0/16", "via": "::1"}"#, "leads to ::1, of the other family"),
             (
                 r#"{"to": "10.9.0.0/16", "via": "0.0.0.0", "onlink": true}"#,
-                "leads to 0.0.0.0, which is no router",
+                "leads to 0.0.0.0, which cannot be a router",
             ),
             (r#"{"to": "10.9.0.0/16"}"#, "has no next hop: write DESTINATION,GATEWAY"),
             (r#"{"to": "10.9.0.0/16", "onlink": true}"#, "is onlink and has no next hop"),

@@ -1,4 +1,4 @@
-//! The seal of a mark: what proves that underlay has written it, and on this very link.
+//! The seal of a mark, which proves that underlay wrote the mark, and on this very link.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,65 +10,62 @@ use crate::net::link::Link;
 use crate::net::mark::Mark;
 use crate::net::netns::Netns;
 
-/// How many bytes a key has.
+/// The length of a key in bytes.
 pub(crate) const KEY: usize = 16;
 
-/// The key that the marks of this host are sealed with, for root alone.
+/// The key that seals the marks of this host. Only root can read it.
 #[derive(Clone)]
 pub(crate) struct Key([u8; KEY]);
 
-/// A message authentication code: SipHash-2-4 of 64 bits (Aumasson and Bernstein, 2012), in an alias 16 hexadecimal
-/// digits. Whether one is right only root's own programs tell, so it cannot be found by trying.
+/// A message authentication code: SipHash-2-4 of 64 bits (Aumasson and Bernstein, 2012), written as 16 hexadecimal digits.
+/// Only programs of root tell whether one is right, so it cannot be found by trying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seal(u64);
 
-/// A link's alias that is a mark: `underlay:CONTAINER:INDEX:PID:START:NETWORK:SEAL`. Without a seal, as the first
-/// versions wrote it, it proves nothing.
+/// The alias of a container's link: `underlay:CONTAINER:INDEX:PID:START:NETWORK:SEAL`. The first versions wrote it without
+/// a seal; then it proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Alias {
-    /// What it says.
     pub mark: Mark,
-    /// What proves it.
     pub seal: Option<Seal>,
 }
 
 impl Key {
-    /// The key that is made of these bytes, which nobody can guess.
     pub(crate) fn new(bytes: [u8; KEY]) -> Self {
         Self(bytes)
     }
 
-    /// What it is made of, for where it is kept.
+    /// The bytes, to store them.
     pub(crate) fn bytes(&self) -> [u8; KEY] {
         self.0
     }
 
-    /// The alias of `link` in the namespace `netns` that says `mark`, sealed.
+    /// The alias for `link` in the namespace `netns`: `mark` with its seal.
     pub(crate) fn seal(&self, mark: Mark, link: &Link, netns: &Netns) -> Alias {
         Alias { seal: Some(self.of(&mark, link, netns)), mark }
     }
 
-    /// Whether underlay has written `alias` on `link` in the namespace `netns`.
+    /// Whether underlay wrote `alias` on `link` in the namespace `netns`.
     pub(crate) fn proves(&self, alias: &Alias, link: &Link, netns: &Netns) -> bool {
         alias.seal == Some(self.of(&alias.mark, link, netns))
     }
 
-    /// Over what the mark says, and over what no second link has: whoever rules the namespace can read the alias, and
-    /// give it to others. Their number is another one there, and elsewhere the namespace is. The parent and the MAC
-    /// address are what the link was made with: with another of them it is not what was given. The MAC address of an
-    /// ipvlan link is the parent's, which may change.
+    /// Covers the mark, and what no second link has. Root in the container can read the alias and set it on other links:
+    /// they have another number, or are in another namespace. It also covers the parent and the MAC address, because
+    /// with another of them the link is not the one that was made. The MAC address of an ipvlan link is left out: it is
+    /// the parent's, which may change.
     fn of(&self, mark: &Mark, link: &Link, netns: &Netns) -> Seal {
-        let parent = link.elsewhere.map(|parent| parent.ifindex).unwrap_or_default();
+        let parent = link.elsewhere.map_or(0, |parent| parent.ifindex);
         let own_mac = link.mac.filter(|_| link.driver.is_some_and(Driver::has_own_mac));
         let mac = own_mac.map(|mac| mac.to_string()).unwrap_or_default();
-        // No part of it has a space, so no two say the same.
+        // No part has a space, so different parts never make the same text.
         let text = format!("{mark} {} {} {} {parent} {mac}", netns.device, netns.inode, link.ifindex);
         Seal(siphash(self.0, &text))
     }
 }
 
 impl fmt::Debug for Key {
-    /// Nothing of it.
+    /// Hides the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key")
     }
@@ -89,12 +86,13 @@ impl FromStr for Alias {
             return Ok(Self { mark, seal: None });
         }
         let read = || -> Option<Self> {
-            let (mark, seal) = alias.rsplit_once(':')?;
-            let is_seal = seal.len() == 16 && seal.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-            let seal = u64::from_str_radix(seal, 16).ok().filter(|_| is_seal)?;
+            let (mark, text) = alias.rsplit_once(':')?;
+            let seal = u64::from_str_radix(text, 16).ok()?;
+            // There is one spelling: 16 digits, in lower case, without a sign.
+            (text == format!("{seal:016x}")).then_some(())?;
             Some(Self { mark: mark.parse().ok()?, seal: Some(Seal(seal)) })
         };
-        read().ok_or_else(|| Error::input(format!("alias {alias:?} is no mark of a container's link")))
+        read().ok_or_else(|| Error::input(format!("alias {alias:?} is not an underlay mark")))
     }
 }
 

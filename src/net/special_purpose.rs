@@ -1,8 +1,8 @@
-//! Blocks of addresses that the standards keep for something else than hosts.
+//! Blocks of addresses that the standards reserve for other purposes than hosts.
 
 use ipnet::IpNet;
 
-/// Blocks that have no address of a host, and what they are for: the special-purpose registries of IANA (RFC 6890), class E
+/// Blocks without addresses of hosts, and their purpose: the special-purpose registries of IANA (RFC 6890), class E
 /// (RFC 1112, section 4) with the broadcast address, and multicast (RFC 5771, RFC 4291 2.7).
 const NOT_FOR_HOSTS: [(&str, &str); 7] = [
     ("0.0.0.0/8", "this network"),
@@ -14,10 +14,11 @@ const NOT_FOR_HOSTS: [(&str, &str); 7] = [
     ("ff00::/8", "multicast"),
 ];
 
-/// The block of addresses that no host on a LAN has which `net` has a part in, and what it is for.
+/// The block without addresses of hosts that `net` overlaps, and its purpose.
 pub(crate) fn not_for_hosts(net: IpNet) -> Option<(IpNet, &'static str)> {
-    let blocks = NOT_FOR_HOSTS.iter().filter_map(|(block, what)| Some((block.parse::<IpNet>().ok()?, *what)));
-    blocks.into_iter().find(|(block, _)| block.contains(&net) || net.contains(block))
+    let mut blocks =
+        NOT_FOR_HOSTS.iter().filter_map(|(block, what)| Some((block.parse::<IpNet>().ok()?, *what)));
+    blocks.find(|(block, _)| block.contains(&net) || net.contains(block))
 }
 
 #[cfg(test)]

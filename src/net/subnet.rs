@@ -1,16 +1,17 @@
-//! A subnet of a network: which of its addresses may be handed out, and in which order.
+//! A subnet of a network: which of its addresses may be allocated, and in which order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-pub(crate) use crate::net::address_range::AddressRange;
 use crate::net::special_purpose::not_for_hosts;
 
-/// One subnet of a network, with its gateway and the range that addresses are picked from.
+/// One subnet of a network, with its gateway and the range that addresses are allocated from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Subnet {
     net: IpNet,
@@ -37,14 +38,12 @@ impl Subnet {
                 .hint(format!("write {}", net.trunc())));
         }
         if net.prefix_len() == 0 {
-            return Err(Error::input(format!("subnet {net} holds every address there is"))
+            return Err(Error::input(format!("subnet {net} has all addresses of its family"))
                 .hint("name the subnet of your LAN: underlay does not choose one"));
         }
         if let Some((block, what)) = not_for_hosts(net) {
-            return Err(Error::input(format!(
-                "subnet {net} has addresses of {block}, {what}: no host has one"
-            ))
-            .hint("name the subnet of your LAN"));
+            let text = format!("subnet {net} has addresses of {block}, {what}: no host has one");
+            return Err(Error::input(text).hint("name the subnet of your LAN"));
         }
         if let Some(gateway) = gateway.filter(|gateway| !net.contains(gateway)) {
             return Err(Error::input(format!("gateway {gateway} is not in subnet {net}"))
@@ -63,7 +62,7 @@ impl Subnet {
         Ok(subnet)
     }
 
-    /// The subnet with a router that is on the link, whatever its address.
+    /// The subnet with the router `gateway`, which is on the link and need not be in the subnet.
     #[must_use]
     pub(crate) fn with_onlink_gateway(self, gateway: IpAddr) -> Self {
         Self { gateway: Some(gateway), onlink: true, ..self }
@@ -74,7 +73,7 @@ impl Subnet {
         self.onlink
     }
 
-    /// The subnet with these routers besides its gateway, as far as they are in it: they are never handed out.
+    /// The subnet with those of these routers that are in it: they are never allocated.
     #[must_use]
     pub(crate) fn with_next_hops(mut self, next_hops: impl IntoIterator<Item = IpAddr>) -> Self {
         let net = self.net;
@@ -82,111 +81,103 @@ impl Subnet {
         self
     }
 
-    /// The subnet itself.
+    /// The subnet's own prefix.
     pub(crate) fn net(&self) -> IpNet {
         self.net
     }
 
-    /// The router of the subnet, if a default route is to lead there.
+    /// The next hop of the default route.
     pub(crate) fn gateway(&self) -> Option<IpAddr> {
         self.gateway
     }
 
-    /// The range addresses are picked from, if not the whole subnet.
+    /// The range that addresses are allocated from; `None` for the whole subnet.
     pub(crate) fn range(&self) -> Option<AddressRange> {
         self.range
     }
 
-    /// The addresses that are never handed out, by name: routers, printers and the like.
-    pub(crate) fn aux_addresses(&self) -> &BTreeMap<String, IpAddr> {
-        &self.aux_addresses
+    /// `address` with the prefix length of the one of `subnets` that it is in.
+    ///
+    /// # Errors
+    /// When no container can have it.
+    pub(crate) fn host_in(subnets: &[Self], address: IpAddr) -> Result<IpNet> {
+        let subnet = subnets.iter().find(|subnet| subnet.net.contains(&address)).ok_or_else(|| {
+            Error::input(format!("address {address} is in none of the subnets"))
+                .hint("name an address of a subnet of this network")
+        })?;
+        subnet.host(address)
     }
 
     /// `address` with the prefix length of this subnet.
     ///
     /// # Errors
-    /// When no container can have it: it is outside, the gateway, or not a host address.
+    /// When no container can have it, because it is outside or reserved.
     pub(crate) fn host(&self, address: IpAddr) -> Result<IpNet> {
-        let refuse = |why: &str| {
-            Err(Error::input(format!("address {address} {why} {}", self.net)).hint("ask for another address"))
-        };
-        if !self.net.contains(&address) {
-            return refuse("is outside of subnet");
+        let outside = (!self.net.contains(&address)).then_some("is outside of");
+        match outside.or_else(|| self.reserved_as(address)) {
+            Some(why) => Err(Error::input(format!("address {address} {why} subnet {}", self.net))
+                .hint("ask for another address")),
+            None => Ok(self.with_prefix(address)),
         }
-        if self.gateway == Some(address) {
-            return refuse("is the gateway of subnet");
-        }
-        if self.is_structural(address) {
-            return refuse("is not a host address of subnet");
-        }
-        if self.is_aux(address) {
-            return refuse("is set aside (aux address) in subnet");
-        }
-        if self.next_hops.contains(&address) {
-            return refuse("is the next hop of a route, in subnet");
-        }
-        Ok(self.with_prefix(address))
     }
 
-    /// What the pool of this subnet is called where its cursor is kept: the range, or the subnet.
+    /// The name under which the cursor of this subnet's pool is kept: the range, or the subnet.
     pub(crate) fn pool_name(&self) -> String {
         self.range.map_or_else(|| self.net.to_string(), |range| range.to_string())
     }
 
-    /// Every address of the pool that may be picked, each once: first those after `last`, then from the
-    /// beginning. An address just given up so comes round last (next-fit).
+    /// Every address of the pool that may be allocated, each once: first those after `last`, then from the beginning.
+    /// So an address that was just released comes last (next-fit).
     pub(crate) fn candidates(&self, last: Option<IpAddr>) -> impl Iterator<Item = IpNet> + '_ {
         let (first, end) = self.pool();
-        let last = last
-            .filter(|last| last.is_ipv4() == self.net.network().is_ipv4())
-            .map(number)
-            .filter(|last| (first..end).contains(last));
-        let (after, before) = match last {
-            Some(last) => (last + 1..=end, Some(first..=last)),
-            None => (first..=end, None),
-        };
-        after
-            .chain(before.into_iter().flatten())
+        let last = last.filter(|last| last.is_ipv4() == self.net.network().is_ipv4()).map(number);
+        let start = last.filter(|last| (first..end).contains(last)).map_or(first, |last| last + 1);
+        (start..=end)
+            .chain(first..start)
             .map(|number| self.address(number))
             .filter(|&address| !self.is_reserved(address))
             .map(|address| self.with_prefix(address))
     }
 
-    /// `address` with the prefix length of this subnet, if it is one that may be picked.
+    /// `address` with the prefix length of this subnet, if it may be allocated from the pool.
     pub(crate) fn pickable(&self, address: IpAddr) -> Option<IpNet> {
         let (first, end) = self.pool();
         self.host(address).ok().filter(|_| (first..=end).contains(&number(address)))
     }
 
-    /// Whether no container may have `address`, whoever holds it.
+    /// Whether no container can have `address`, even if it is free.
     pub(crate) fn is_reserved(&self, address: IpAddr) -> bool {
-        self.gateway == Some(address)
-            || self.is_structural(address)
-            || self.is_aux(address)
-            || self.next_hops.contains(&address)
+        self.reserved_as(address).is_some()
     }
 
-    fn is_aux(&self, address: IpAddr) -> bool {
-        self.aux_addresses.values().any(|&aux| aux == address)
+    /// What `address` is reserved as, in front of "subnet".
+    fn reserved_as(&self, address: IpAddr) -> Option<&'static str> {
+        if self.gateway == Some(address) {
+            Some("is the gateway of")
+        } else if self.is_structural(address) {
+            Some("is not a host address of")
+        } else if self.aux_addresses.values().any(|&aux| aux == address) {
+            Some("is an aux address of")
+        } else if self.next_hops.contains(&address) {
+            Some("is the next hop of a route in")
+        } else {
+            None
+        }
     }
 
-    /// How many addresses are taken, and how many can still be picked, when those of `held` are.
+    /// How many addresses are in use, and how many are free, if containers and the host hold `held`.
     pub(crate) fn usage(&self, held: &BTreeSet<IpAddr>) -> Usage {
-        let structural =
-            [self.net.network(), self.net.broadcast()].into_iter().filter(|&a| self.is_structural(a));
-        let reserved = structural.chain(self.gateway).chain(self.aux_addresses.values().copied());
-        let reserved = reserved.chain(self.next_hops.iter().copied());
-        let used: BTreeSet<_> = reserved
-            .chain(held.iter().copied())
-            .filter(|address| self.net.contains(address))
-            .map(number)
-            .collect();
+        let ends = [self.net.network(), self.net.broadcast()];
+        let reserved = ends.into_iter().filter(|&end| self.is_structural(end)).chain(self.gateway);
+        let others = self.aux_addresses.values().chain(&self.next_hops).chain(held).copied();
+        let used = reserved.chain(others).filter(|address| self.net.contains(address));
+        let used: BTreeSet<_> = used.map(number).collect();
         let (first, end) = self.pool();
         let size = u64::try_from(end - first).unwrap_or(u64::MAX).saturating_add(1);
         Usage { in_use: used.len() as u64, free: size.saturating_sub(used.range(first..=end).count() as u64) }
     }
 
-    /// The first and the last address of the pool.
+    /// The first and the last address of the pool, as [`number`] has them.
     pub(crate) fn pool(&self) -> (u128, u128) {
         match self.range {
             Some(range) => (number(range.first), number(range.last)),
@@ -194,22 +185,19 @@ impl Subnet {
         }
     }
 
-    /// Addresses a subnet's own make-up takes away: v4 network and broadcast address (prefixes shorter than
-    /// /31, RFC 3021), v6 subnet-router anycast address (shorter than /127, RFC 4291 2.6.1 and RFC 6164).
+    /// Whether `address` is the network or broadcast address of an IPv4 subnet (prefixes shorter than /31, RFC 3021), or the
+    /// subnet-router anycast address of an IPv6 one (shorter than /127, RFC 4291 2.6.1 and RFC 6164).
     fn is_structural(&self, address: IpAddr) -> bool {
-        match self.net {
-            IpNet::V4(net) if net.prefix_len() < 31 => {
-                address == IpAddr::V4(net.network()) || address == IpAddr::V4(net.broadcast())
-            }
-            IpNet::V6(net) if net.prefix_len() < 127 => address == IpAddr::V6(net.network()),
-            _ => false,
-        }
+        let net = self.net;
+        let is_shared = net.prefix_len() + 1 < net.max_prefix_len();
+        is_shared && (address == net.network() || net.addr().is_ipv4() && address == net.broadcast())
     }
 
     fn with_prefix(&self, address: IpAddr) -> IpNet {
         IpNet::new_assert(address, self.net.prefix_len())
     }
 
+    /// The address of this subnet's family that [`number`] gives `number`.
     pub(crate) fn address(&self, number: u128) -> IpAddr {
         match self.net {
             // The number came from an IPv4 range, so it fits.
@@ -219,16 +207,62 @@ impl Subnet {
     }
 }
 
+/// An inclusive range of addresses of one family, written `FIRST-LAST` or as a CIDR block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AddressRange {
+    pub(crate) first: IpAddr,
+    pub(crate) last: IpAddr,
+}
+
+impl AddressRange {
+    pub(crate) fn first(self) -> IpAddr {
+        self.first
+    }
+}
+
+impl FromStr for AddressRange {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::input(format!("address range {text:?} is not usable"))
+                .hint("write a CIDR block (192.168.32.128/25) or FIRST-LAST (192.168.32.10-192.168.32.99)")
+        };
+        if let Some((first, last)) = text.split_once('-') {
+            let address = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| wrong());
+            let (first, last) = (address(first)?, address(last)?);
+            if first.is_ipv4() != last.is_ipv4() || first > last {
+                return Err(Error::input(format!(
+                    "address range {first}-{last} is not ascending in one family"
+                )));
+            }
+            return Ok(Self { first, last });
+        }
+        let block: IpNet = text.parse().map_err(|_| wrong())?;
+        if block.trunc() != block {
+            return Err(Error::input(format!("address range {block} has host bits set"))
+                .hint(format!("write {}", block.trunc())));
+        }
+        Ok(Self { first: block.network(), last: block.broadcast() })
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
 /// How full a subnet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Usage {
-    /// Addresses of the subnet that nobody else can have: held, or reserved.
+    /// Addresses of the subnet that are held or reserved.
     pub in_use: u64,
-    /// Addresses of the pool that can still be picked.
+    /// Addresses of the pool that can still be allocated.
     pub free: u64,
 }
 
-/// The place of an address in its family, for ranges over both families alike.
+/// An address as a number within its family.
 pub(crate) fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_bits().into(),

@@ -1,43 +1,42 @@
-//! The ways the host's packets take without its links in networks: `host_access` leads none of them elsewhere.
+//! The host's routes without those of its own links in networks: `host_access` redirects none of their packets.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// A unicast route of the host's, in whatever table.
+/// A unicast route of the host, in whatever table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Way {
-    /// Where it leads.
+    /// The destination.
     pub to: IpNet,
-    /// The routers it leads through; none where its destination is on the link.
+    /// The next hops; none if the destination is on the link.
     pub via: Vec<IpAddr>,
-    /// The numbers of the links it leaves by.
+    /// The numbers of the links.
     pub links: Vec<u32>,
 }
 
-/// The routes of the host, but for those by its own links in networks: what these lead to are containers.
+/// The routes of the host, except those by its own links in networks, which lead to containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ways(Vec<Way>);
 
-/// Why an address is no container's to have where the host would get a route to it.
+/// The reason why no container can have an address to which the host would get a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
-    /// The host's packets to this destination go there.
+    /// It is the next hop of the host's route to this destination.
     NextHop(IpNet),
     /// The host reaches it through this router.
     Behind(IpAddr),
-    /// The host reaches it by another link, which has this number.
+    /// The host reaches it by the link of this number, which is not the parent.
     ByLink(u32),
 }
 
 impl Ways {
-    /// These routes.
     pub(crate) fn new(ways: Vec<Way>) -> Self {
         Self(ways)
     }
 
-    /// Those alone that matter to addresses of `subnets`: a host may have a million.
+    /// Only the routes that matter to addresses of `subnets`: a host may have a million.
     #[must_use]
     pub(crate) fn about(mut self, subnets: &[IpNet]) -> Self {
         let matters = |way: &Way, subnet: &IpNet| {
@@ -48,12 +47,12 @@ impl Ways {
         self
     }
 
-    /// What speaks against a route of the host's to `address`, which is in `subnet` on the links `on`: the parent by its
-    /// number, and the link below it.
+    /// The reason why the host cannot get a route to `address`, which is in `subnet` on the links `on`: the numbers of the
+    /// parent and of the link below it.
     ///
-    /// The definition of a network says that its subnet is on the parent. A route of the host's to a part of the subnet
-    /// knows better. So does the host where it has only a part of the subnet on the parent, and a router for the rest. A
-    /// default route alone says nothing of a subnet that the host is not in.
+    /// The definition of a network says that its subnet is on the parent. A more specific route of the host contradicts
+    /// that for a part of the subnet. So does a router of the host, if only a part of the subnet is on the parent. A default
+    /// route alone says nothing about a subnet that the host is not in.
     pub(crate) fn obstacle(&self, address: IpAddr, subnet: IpNet, on: [u32; 2]) -> Option<Obstacle> {
         if let Some(way) = self.0.iter().find(|way| way.via.contains(&address)) {
             return Some(Obstacle::NextHop(way.to));
@@ -73,11 +72,11 @@ impl Ways {
 }
 
 impl fmt::Display for Obstacle {
-    /// What an address is.
+    /// What the address is, behind "is".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NextHop(to) if to.prefix_len() == 0 => {
-                f.write_str("the next hop of the host's default route")
+                write!(f, "the next hop of the host's default route")
             }
             Self::NextHop(to) => write!(f, "the next hop of the host's route to {to}"),
             Self::Behind(via) => write!(f, "reached by the host through {via}, and not on the parent"),
@@ -145,7 +144,7 @@ mod tests {
         check("2001:db8::/32", &[("2001:db8::9", None), ("2001:db8:1::9", behind)]);
     }
 
-    /// It is on the parent because its network says so; but for what the host has elsewhere.
+    /// It is on the parent because its network says so, except what the host has elsewhere.
     #[test]
     fn in_a_subnet_that_the_host_is_not_in() {
         check("10.50.0.0/24", &[("10.50.0.9", None)]);

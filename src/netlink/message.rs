@@ -255,7 +255,7 @@ fn route(
     source: Option<IpAddr>,
 ) -> Result<Message> {
     // A blackhole route belongs to no link.
-    let ifindex = ifindex.filter(|_| route.leads_on());
+    let ifindex = ifindex.filter(|_| route.is_unicast());
     let to = Some(route.to.addr()).filter(|_| !route.is_default());
     let attributes = [
         ifindex.map(|ifindex| attribute(Rta::Oif, ifindex)),
@@ -266,10 +266,10 @@ fn route(
         source.map(|source| attribute(Rta::Prefsrc, octets(source))),
     ];
     // As `ip` does; IPv6 has no scopes.
-    let is_on_link = route.leads_on() && route.via.is_none() && route.to.addr().is_ipv4();
+    let is_on_link = route.is_unicast() && route.via.is_none() && route.to.addr().is_ipv4();
     let request = rtmsg(family(route.to), route.to.prefix_len())
         .rtm_table(if table.is_some() { RtTable::Unspec } else { RtTable::Main })
-        .rtm_protocol(if route.leads_on() { Rtprot::Boot } else { Rtprot::from(PROTOCOL) })
+        .rtm_protocol(if route.is_unicast() { Rtprot::Boot } else { Rtprot::from(PROTOCOL) })
         .rtm_scope(if is_on_link { RtScope::Link } else { RtScope::Universe })
         .rtm_type(match route.kind {
             RouteType::Unicast => Rtn::Unicast,

@@ -16,9 +16,9 @@ use super::reply::{self, Content, Refusal, Reply};
 use super::routes;
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
-use crate::ipam::assign::DefaultRoutes;
 use crate::net::link::{HostLinkInfo, Link};
 use crate::net::name::IfName;
+use crate::net::route::DefaultRoutes;
 
 /// A socket of `NETLINK_ROUTE` in the network namespace of the thread that opened it.
 pub(crate) struct Socket {

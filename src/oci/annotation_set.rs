@@ -1,4 +1,4 @@
-//! Annotations and devices that ask for networks, before they are read.
+//! All annotations and devices of a container that asks for networks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,41 +13,38 @@ use crate::oci::annotations::{
     is_json,
 };
 
-/// The annotations and devices of a container that asks for networks, not read yet.
+/// The annotations and devices of a container that asks for networks, before they are parsed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct RawRequest<'a> {
     networks: Option<&'a str>,
     annotations: &'a Annotations,
     devices: &'a [NetworkName],
 }
 
-impl<'a> Asked<'a> {
-    /// What `annotations` ask for, without devices.
+impl<'a> RawRequest<'a> {
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn of(annotations: &'a Annotations) -> Option<Self> {
         Self::with_devices(annotations, &[])
     }
 
-    /// What `annotations` ask for, and the networks that are `devices` of the container; `None` if nothing.
+    /// The annotations of a container, and the networks that are its CDI devices; `None` if it asks for none.
     pub(crate) fn with_devices(annotations: &'a Annotations, devices: &'a [NetworkName]) -> Option<Self> {
         let networks = annotations.get(NETWORKS).map(String::as_str);
         (networks.is_some() || !devices.is_empty()).then_some(Self { networks, annotations, devices })
     }
 
-    /// All annotations of the container, also those of others.
+    /// All annotations of the container, not only ours.
     pub(crate) fn annotations(self) -> &'a Annotations {
         self.annotations
     }
 
-    /// The annotations that are ours, with their keys.
-    pub(crate) fn ours(self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let ours =
-            self.annotations.range(PREFIX.to_owned()..).map(|(key, value)| (key.as_str(), value.as_str()));
-        ours.take_while(|(key, _)| key.starts_with(PREFIX))
+    /// Our annotations, with their keys.
+    pub(crate) fn ours(self) -> impl Iterator<Item = (&'a String, &'a String)> {
+        self.annotations.range(PREFIX.to_owned()..).take_while(|(key, _)| key.starts_with(PREFIX))
     }
 
-    /// How many attachments are asked for, or networks defined, whichever is more. No item is read for that, and a
-    /// text that cannot be read has none.
+    /// The number of attachments that are asked for, or of networks that are defined, whichever is more. Items are not
+    /// parsed for that. A text that is not JSON where it should be counts 0.
     pub(crate) fn count(self) -> usize {
         let attachments = match self.networks {
             Some(text) if is_json(text) => {
@@ -59,23 +56,23 @@ impl<'a> Asked<'a> {
         attachments.max(self.ours().filter(|(key, _)| key.starts_with(NETWORK_PREFIX)).count())
     }
 
-    /// Whether it is small enough to be read.
+    /// Whether it is small enough to be parsed.
     ///
     /// # Errors
-    /// Names the limit of the settings, and the annotation that exceeds it.
+    /// Names the limit of the settings, and the annotation.
     pub(crate) fn check_size(self, settings: &Settings) -> Result<()> {
         self.ours().try_for_each(|(key, value)| settings.allow_annotation(key, value))?;
         settings.allow_count("the annotations list", self.count())
     }
 
-    /// Reads what the container asks for: what the annotation lists, and then those devices that it does not name.
+    /// Parses what the container asks for: first what the annotation lists, then the devices that it does not name.
     ///
     /// # Errors
-    /// Names the annotation and the key that is wrong. Unknown `io.underlay.` annotations are errors as soon as
-    /// the container is ours: a typing error must not pass silently.
+    /// Names the annotation and the key that is wrong. An unknown `io.underlay.` annotation is an error, because a
+    /// spelling mistake must not pass silently.
     pub(crate) fn read(self) -> Result<Request> {
-        // `podman run --annotation` splits at commas before 5.0 (podman pull request 20945), and the rest would be lost.
-        if let Some(cut) = OPTIONS.iter().find(|&&option| self.annotations.contains_key(option)) {
+        // Before podman 5.0, `podman run --annotation` splits at commas (pull request 20945). The rest would be lost.
+        if let Some(cut) = OPTIONS.split(' ').find(|option| self.annotations.contains_key(*option)) {
             return Err(Error::input(format!("annotation {cut} looks cut off from {NETWORKS} at a comma"))
                 .hint("podman before 5.0 does so: separate options by spaces instead"));
         }
@@ -94,11 +91,11 @@ impl<'a> Asked<'a> {
             }
         }
         let listed = self.networks.map(attachments).transpose();
-        let mut attachments =
-            listed.map_err(|error| error.within(format!("annotation {NETWORKS}")))?.unwrap_or_default();
+        let listed = listed.map_err(|error| error.within(format!("annotation {NETWORKS}")))?;
+        let mut attachments = listed.unwrap_or_default();
         let named: BTreeSet<_> = attachments.iter().map(|attachment| attachment.network.clone()).collect();
         let unnamed = self.devices.iter().filter(|device| !named.contains(*device));
-        attachments.extend(unnamed.map(|device| Attachment::plain(device.clone())));
+        attachments.extend(unnamed.cloned().map(Attachment::plain));
         Ok(Request { attachments, identity, inline })
     }
 }
@@ -108,7 +105,7 @@ mod tests {
     use super::*;
 
     fn said(settings: &Settings, annotations: &Annotations) -> String {
-        let checked = Asked::of(annotations).unwrap().check_size(settings);
+        let checked = RawRequest::of(annotations).unwrap().check_size(settings);
         checked.map_or_else(|error| error.to_string(), |()| "allowed".to_owned())
     }
 

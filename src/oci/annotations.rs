@@ -1,6 +1,7 @@
-//! What a container asks for: its `io.underlay.*` annotations.
+//! The annotation `io.underlay.networks`: the networks that a container asks for.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use serde::Deserialize;
 
@@ -15,74 +16,56 @@ use crate::oci::requested_address::{self, RequestedAddress};
 
 /// The annotation that lists the attachments of a container.
 pub(crate) const NETWORKS: &str = "io.underlay.networks";
-/// The annotation that says what a container is when it comes again, under whatever id.
+/// The annotation by which a container keeps its addresses when it is created again, under whatever id.
 pub(crate) const IDENTITY: &str = "io.underlay.identity";
-/// Before a network's name: the annotation that defines it inline.
+/// With a network's name behind it, the annotation that defines this network.
 pub(crate) const NETWORK_PREFIX: &str = "io.underlay.network.";
-/// All annotations that are ours begin with this.
+/// All our annotations begin with this.
 pub(crate) const PREFIX: &str = "io.underlay.";
-/// What may be asked of an attachment in the short form.
-pub(crate) const OPTIONS: [&str; 12] = [
-    "ip",
-    "ip6",
-    "mac",
-    "ifname",
-    "interface",
-    "interface_name",
-    "gw-priority",
-    "vlan",
-    "route",
-    "table",
-    "default-route",
-    "source-mac",
-];
+/// The options of an attachment in the short form.
+pub(crate) const OPTIONS: &str =
+    "ip ip6 mac ifname interface interface_name gw-priority vlan route table default-route source-mac";
 
 /// The annotations of a container, as config.json and the OCI state hold them.
 pub(crate) type Annotations = BTreeMap<String, String>;
 
-/// Everything a container asks for.
+/// Everything that a container asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     /// In the order listed; never empty.
     pub attachments: Vec<Attachment>,
-    /// What the container is when it comes again; without it, its id.
+    /// By default the container's id.
     pub identity: Option<Identity>,
-    /// Networks the container defines itself.
+    /// Networks that the annotations define.
     pub inline: BTreeMap<NetworkName, Network>,
 }
 
-/// One network a container asks to be attached to.
+/// A network that a container asks to be attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Attachment {
-    /// The network.
     #[serde(rename = "name", alias = "network")]
     pub network: NetworkName,
-    /// Exactly the addresses to have; none: one of each family, picked.
+    /// The addresses; if there are none, one of each family is allocated.
     #[serde(default, alias = "ip", deserialize_with = "requested_address::one_or_many")]
     pub ips: Vec<RequestedAddress>,
-    /// The MAC address to have.
-    #[serde(default)]
     pub mac: Option<MacAddr>,
-    /// What the link is to be called.
-    #[serde(default, alias = "interface_name", alias = "interface")]
+    /// The name of the link.
+    #[serde(alias = "interface_name", alias = "interface")]
     pub ifname: Option<ChosenName>,
-    /// The attachment with the highest one gives the default route.
+    /// The attachment with the highest priority gives the default route.
     #[serde(default, rename = "gw-priority")]
     pub gw_priority: i32,
-    /// The VLAN to be in.
-    #[serde(default)]
     pub vlan: Option<VlanId>,
     /// Routes besides those of the network.
     #[serde(default)]
     pub routes: Vec<Route>,
     /// The table of its own routes, if not the network's.
-    #[serde(default)]
     pub table: Option<TableId>,
     /// Whether it can give the default route.
     #[serde(default = "yes", rename = "default-route")]
     pub default_route: bool,
-    /// In mode source: whose frames come in besides.
+    /// In mode source: more hosts whose frames come in.
     #[serde(default, rename = "source-macs")]
     pub source_macs: Vec<MacAddr>,
 }
@@ -92,7 +75,7 @@ fn yes() -> bool {
 }
 
 impl Attachment {
-    /// One that asks for the network and nothing else.
+    /// An attachment to `network` without options.
     pub(crate) fn plain(network: NetworkName) -> Self {
         Self {
             network,
@@ -108,19 +91,18 @@ impl Attachment {
         }
     }
 
-    /// Whether a link of `network` can be what is asked for.
+    /// Whether a link of `network` can have what is asked for.
     ///
     /// # Errors
     /// Says what it cannot have.
     pub(crate) fn check(&self, network: &Network) -> Result<()> {
-        let checked = network.check_routes(&self.routes);
-        let tuning = network.tuning.with_sources(&self.source_macs);
-        let checked = checked.and_then(|()| tuning.check(network.driver));
-        checked.map_err(|error| error.within(format!("network {}", network.name)))?;
+        let (name, driver) = (&network.name, network.driver);
+        let options = network.file.link_options().with_sources(&self.source_macs);
+        let checked = network.check_routes(&self.routes).and_then(|()| options.check(driver));
+        checked.map_err(|error| error.within(format!("network {name}")))?;
         match self.mac {
-            Some(mac) if !network.driver.has_own_mac() => Err(Error::input(format!(
-                "network {} has driver {}, whose links all have the parent's MAC address, so none can have {mac}",
-                network.name, network.driver
+            Some(mac) if !driver.has_own_mac() => Err(Error::input(format!(
+                "network {name} has driver {driver}, whose links all have the parent's MAC address, so none can have {mac}"
             ))
             .hint("leave mac out, or use a macvlan network whose mode is not passthru")),
             _ => Ok(()),
@@ -128,19 +110,21 @@ impl Attachment {
     }
 }
 
-/// The attachments that the annotation lists.
+/// Reads the attachments that the annotation lists, in either form.
+///
+/// # Errors
+/// Names the option that is wrong.
 pub(crate) fn attachments(text: &str) -> Result<Vec<Attachment>> {
     let attachments: Vec<Attachment> =
         if is_json(text) { json::read(text.trim().as_bytes())? } else { short_form(text)? };
-    if attachments.is_empty() {
-        return Err(
-            Error::input("names no network").hint("write NAME or NAME:ip=ADDRESS, or remove the annotation")
-        );
-    }
-    Ok(attachments)
+    if attachments.is_empty() { Err(names_none()) } else { Ok(attachments) }
 }
 
-/// Whether the list of networks is meant as JSON.
+fn names_none() -> Error {
+    Error::input("names no network").hint("write NAME or NAME:ip=ADDRESS; separate several by one ;")
+}
+
+/// Whether the annotation is JSON, and not the short form.
 pub(crate) fn is_json(networks: &str) -> bool {
     networks.trim_start().starts_with(['[', '{', '"'])
 }
@@ -153,12 +137,10 @@ pub(crate) fn short_form(text: &str) -> Result<Vec<Attachment>> {
     text.split(';').map(|item| short(item.trim())).collect()
 }
 
-/// Reads one item of the short form: `NAME[:key=value[,key=value]…]`, with white space as good as a comma.
+/// Reads one item of the short form: `NAME[:key=value[,key=value]…]`. White space separates options too.
 fn short(item: &str) -> Result<Attachment> {
     if item.is_empty() {
-        return Err(
-            Error::input("names no network").hint("write NAME or NAME:ip=ADDRESS; separate several by one ;")
-        );
+        return Err(names_none());
     }
     let (name, options) = item.split_once(':').unwrap_or((item, ""));
     let mut attachment = Attachment::plain(name.parse()?);
@@ -166,18 +148,19 @@ fn short(item: &str) -> Result<Attachment> {
         return Err(Error::input(format!("{item:?} has no option after the colon")));
     }
     for option in options.split([',', ' ', '\t', '\n']).filter(|option| !option.is_empty()) {
-        let (key, value) = option.split_once('=').ok_or_else(|| {
-            Error::input(format!("option {option:?} of network {name} has no value")).hint("write key=value")
-        })?;
-        set(&mut attachment, key, value)
-            .map_err(|error| error.within(format!("option {key} of network {name}")))?;
+        let Some((key, value)) = option.split_once('=') else {
+            let text = format!("option {option:?} of network {name} has no value");
+            return Err(Error::input(text).hint("write key=value"));
+        };
+        let of = |error: Error| error.within(format!("option {key} of network {name}"));
+        set(&mut attachment, key, value).map_err(of)?;
     }
     Ok(attachment)
 }
 
 fn set(attachment: &mut Attachment, key: &str, value: &str) -> Result<()> {
-    fn once<T>(place: &mut Option<T>, value: T) -> Result<()> {
-        match place.replace(value) {
+    fn once<T: FromStr<Err = Error>>(place: &mut Option<T>, value: &str) -> Result<()> {
+        match place.replace(value.parse()?) {
             None => Ok(()),
             Some(_) => Err(Error::input("is given twice")),
         }
@@ -189,36 +172,30 @@ fn set(attachment: &mut Attachment, key: &str, value: &str) -> Result<()> {
                 return Err(Error::input(format!("address {value} is not IPv6")));
             }
             attachment.ips.push(address);
-            Ok(())
         }
-        "mac" => once(&mut attachment.mac, value.parse()?),
-        "ifname" | "interface_name" | "interface" => once(&mut attachment.ifname, value.parse()?),
+        "mac" => once(&mut attachment.mac, value)?,
+        "ifname" | "interface_name" | "interface" => once(&mut attachment.ifname, value)?,
         "gw-priority" => {
-            attachment.gw_priority =
-                value.parse().map_err(|_| Error::input(format!("{value:?} is not a whole number")))?;
-            Ok(())
+            let wrong = |_| Error::input(format!("{value:?} is not a whole number"));
+            attachment.gw_priority = value.parse().map_err(wrong)?;
         }
-        "vlan" => once(&mut attachment.vlan, value.parse()?),
-        "route" => {
-            attachment.routes.push(Route::short(value)?);
-            Ok(())
-        }
-        "source-mac" => {
-            attachment.source_macs.push(value.parse()?);
-            Ok(())
-        }
-        "table" => once(&mut attachment.table, value.parse()?),
+        "vlan" => once(&mut attachment.vlan, value)?,
+        "route" => attachment.routes.push(Route::short(value)?),
+        "source-mac" => attachment.source_macs.push(value.parse()?),
+        "table" => once(&mut attachment.table, value)?,
         "default-route" => {
             attachment.default_route = match value {
                 "yes" | "true" => true,
                 "no" | "false" => false,
                 _ => return Err(Error::input(format!("{value:?} is neither yes nor no"))),
             };
-            Ok(())
         }
-        _ => Err(Error::input("is not known")
-            .hint("use ip, mac, ifname, gw-priority, vlan, route, table, default-route, source-mac")),
+        _ => {
+            return Err(Error::input("is not known")
+                .hint("use ip, mac, ifname, gw-priority, vlan, route, table, default-route, source-mac"));
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! cncf-tags/container-device-interface): `--device underlay.io/net=NAME`.
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::net::name::NetworkName;
 use crate::oci::hooks::{Hook, Program, STAGES};
@@ -9,28 +10,7 @@ use crate::oci::hooks::{Hook, Program, STAGES};
 /// The kind of our devices: vendor and class.
 pub(crate) const KIND: &str = "underlay.io/net";
 
-/// A CDI specification file: one device for each network, whose edits are the two hooks.
-#[derive(Debug, Serialize)]
-pub(crate) struct Spec {
-    #[serde(rename = "cdiVersion")]
-    version: &'static str,
-    kind: &'static str,
-    devices: Vec<Device>,
-}
-
-#[derive(Debug, Serialize)]
-struct Device {
-    name: String,
-    #[serde(rename = "containerEdits")]
-    edits: Edits,
-}
-
-#[derive(Debug, Serialize)]
-struct Edits {
-    hooks: Vec<CdiHook>,
-}
-
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 struct CdiHook {
     #[serde(rename = "hookName")]
     stage: &'static str,
@@ -38,23 +18,22 @@ struct CdiHook {
     hook: Hook,
 }
 
-/// The file with a device for each of `networks`; `None` if there is none, for the specification wants one.
-pub(crate) fn spec(networks: &[NetworkName], program: &Program) -> Option<Spec> {
-    let devices: Vec<_> = networks.iter().filter(|name| is_device_name(name)).collect();
-    // Older engines read no newer version, and a digit in front came with 0.5.0.
-    let digit = devices.iter().any(|name| name.as_str().starts_with(|first: char| first.is_ascii_digit()));
-    let device = |&name: &&NetworkName| {
+/// A CDI specification file with a device for each of `networks`, whose edits are the two hooks. `None` if there is no
+/// device, because the specification wants one.
+pub(crate) fn spec(networks: &[NetworkName], program: &Program) -> Option<Value> {
+    let names = networks.iter().filter(|name| is_device_name(name));
+    // Older engines read no newer version. Names that begin with a digit came with 0.5.0.
+    let is_new = names.clone().any(|name| name.as_str().starts_with(|first: char| first.is_ascii_digit()));
+    let device = |name: &NetworkName| {
         let hook = |stage| CdiHook { stage, hook: program.hook(stage, Some(name)) };
-        Device { name: name.to_string(), edits: Edits { hooks: STAGES.map(hook).into() } }
+        json!({"name": name, "containerEdits": {"hooks": STAGES.map(hook)}})
     };
-    (!devices.is_empty()).then(|| Spec {
-        version: if digit { "0.5.0" } else { "0.3.0" },
-        kind: KIND,
-        devices: devices.iter().map(device).collect(),
-    })
+    let devices: Vec<_> = names.map(device).collect();
+    let version = if is_new { "0.5.0" } else { "0.3.0" };
+    (!devices.is_empty()).then(|| json!({"cdiVersion": version, "kind": KIND, "devices": devices}))
 }
 
-/// Whether a device can be called as this network: its name must end with a letter or digit too.
+/// Whether a device can have the name of this network: it must end with a letter or digit too.
 pub(crate) fn is_device_name(network: &NetworkName) -> bool {
     network.as_str().ends_with(|last: char| last.is_ascii_alphanumeric())
 }
@@ -62,14 +41,13 @@ pub(crate) fn is_device_name(network: &NetworkName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn devices() {
         let program = Program { path: "/usr/bin/underlay".into(), options: vec![] };
         let of = |names: &[&str]| {
             let names: Vec<NetworkName> = names.iter().map(|name| name.parse().unwrap()).collect();
-            spec(&names, &program).map(|spec| serde_json::to_value(spec).unwrap())
+            spec(&names, &program)
         };
         let hook = |stage: &str| {
             json!({"hookName": stage, "path": "/usr/bin/underlay", "timeout": 30,

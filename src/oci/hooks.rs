@@ -1,22 +1,22 @@
-//! Our hooks in somebody's config.json: how they are written there, and how they are known again.
+//! Our hooks in a config.json: how they are written, and how they are recognized.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::json;
 use crate::net::name::NetworkName;
 
 /// The stages of the OCI runtime specification ("POSIX-platform Hooks") that underlay serves.
 pub(crate) const STAGES: [&str; 2] = ["createRuntime", "poststop"];
-/// What we are called, whatever the file is.
+/// The first argument of our hooks, whatever the file is called.
 const PROGRAM: &str = "underlay";
-/// How long a hook may take, in seconds: as in the files of `hooks.d`.
+/// The time limit of a hook in seconds, as in the files of `hooks.d`.
 const TIMEOUT: u32 = 30;
 
-/// A hook as config.json has it.
+/// A hook as it is written to config.json.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Hook {
     path: PathBuf,
@@ -24,17 +24,17 @@ pub(crate) struct Hook {
     timeout: u32,
 }
 
-/// How underlay is to be called: its file, and the options before the subcommand.
+/// How hooks call underlay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
     /// Its absolute path.
     pub path: PathBuf,
-    /// Options that lead it to its folders, if those are not the default ones.
+    /// The options before the subcommand, which name its folders if those are not the default ones.
     pub options: Vec<String>,
 }
 
 impl Program {
-    /// The hook for `stage`, which attaches the container to `network` besides what it asks for.
+    /// The hook for `stage`. It attaches the container to `network`, and to the networks that the container asks for.
     pub(crate) fn hook(&self, stage: &str, network: Option<&NetworkName>) -> Hook {
         let mut args = vec![PROGRAM.to_owned()];
         args.extend(self.options.iter().cloned());
@@ -44,20 +44,19 @@ impl Program {
     }
 }
 
-/// What is looked at of a hook. It goes by its words, not by its file, which may have several names.
+/// A hook in a config.json. Its arguments tell whether it is ours, because our file may have several names.
 #[derive(Deserialize)]
-pub(crate) struct Listed {
-    #[serde(default)]
+pub(crate) struct HookEntry {
     args: Option<Vec<String>>,
 }
 
-impl Listed {
-    /// Whether it is ours, for `stage`.
+impl HookEntry {
+    /// Whether it is our hook for `stage`.
     pub(crate) fn is_ours(&self, stage: &str) -> bool {
         self.options(stage).is_some()
     }
 
-    /// The network that it attaches containers to, if it is ours and names one.
+    /// The network that it names, if it is ours.
     fn network(&self) -> Option<&str> {
         match self.options("createRuntime")? {
             [flag, name] if flag == "--network" => Some(name),
@@ -66,7 +65,7 @@ impl Listed {
         }
     }
 
-    /// What follows the stage, if it is our hook for `stage`.
+    /// The arguments behind the stage, if it is our hook for `stage`.
     fn options(&self, stage: &str) -> Option<&[String]> {
         let (program, rest) = self.args.as_deref()?.split_first()?;
         let at = rest.windows(2).position(|pair| pair == ["hook", stage])?;
@@ -74,25 +73,24 @@ impl Listed {
     }
 }
 
-/// The networks that `hooks`, the value of that key in config.json, name in hooks of ours, in order: those of the CDI
-/// devices that a container was given, or of its runtime.
+/// The networks that our hooks name, in order: those of the container's CDI devices, or of its runtime. `hooks` is the value
+/// of that key in config.json.
 ///
 /// # Errors
 /// Names the hook that cannot be read.
 pub(crate) fn networks(hooks: &str) -> Result<Vec<NetworkName>> {
     #[derive(Deserialize)]
     struct Hooks {
-        #[serde(default, rename = "createRuntime")]
-        create_runtime: Option<Vec<Listed>>,
+        #[serde(rename = "createRuntime")]
+        create_runtime: Option<Vec<HookEntry>>,
     }
     let hooks: Option<Hooks> = json::read(hooks.as_bytes()).map_err(|error| error.within("hooks"))?;
     let listed = hooks.and_then(|hooks| hooks.create_runtime).unwrap_or_default();
     let (mut networks, mut seen) = (Vec::new(), BTreeSet::new());
-    for (index, name) in listed.iter().enumerate().filter_map(|(index, hook)| Some((index, hook.network()?)))
-    {
-        let name: NetworkName = name
-            .parse()
-            .map_err(|error: crate::error::Error| error.within(format!("hooks.createRuntime[{index}]")))?;
+    for (index, hook) in listed.iter().enumerate() {
+        let Some(name) = hook.network() else { continue };
+        let at = |error: Error| error.within(format!("hooks.createRuntime[{index}]"));
+        let name: NetworkName = name.parse().map_err(at)?;
         if seen.insert(name.clone()) {
             networks.push(name);
         }
@@ -126,7 +124,7 @@ mod tests {
         for options in [&[][..], &["--config-dir", "/etc/hook"]] {
             for network in [None, Some(&lan)] {
                 let text = serde_json::to_string(&program(options).hook("createRuntime", network)).unwrap();
-                let hook: Listed = serde_json::from_str(&text).unwrap();
+                let hook: HookEntry = serde_json::from_str(&text).unwrap();
                 assert!(hook.is_ours("createRuntime") && !hook.is_ours("poststop"));
                 assert_eq!(hook.network(), network.map(NetworkName::as_str));
             }
@@ -138,7 +136,7 @@ mod tests {
             r#"{"args": ["other", "hook", "createRuntime", "--network", "lan"]}"#,
             r#"{"args": ["underlay", "createRuntime", "--network", "lan"]}"#,
         ] {
-            assert!(!serde_json::from_str::<Listed>(args).unwrap().is_ours("createRuntime"), "{args}");
+            assert!(!serde_json::from_str::<HookEntry>(args).unwrap().is_ours("createRuntime"), "{args}");
         }
     }
 

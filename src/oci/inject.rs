@@ -1,5 +1,5 @@
-//! Our hooks put into a config.json (OCI runtime specification, "POSIX-platform Hooks"). What is not ours stays as it is
-//! written: values are moved as text.
+//! Puts our hooks into a config.json (OCI runtime specification, "POSIX-platform Hooks"). All other values are copied as
+//! text, so that they stay as they are written.
 
 use std::collections::BTreeMap;
 
@@ -11,54 +11,48 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::net::name::NetworkName;
 use crate::oci::annotations::NETWORKS;
-use crate::oci::hooks::{self, Hook, Listed, Program, STAGES};
+use crate::oci::hooks::{self, Hook, HookEntry, Program, STAGES};
 
 type Object = BTreeMap<String, Box<RawValue>>;
 
-/// `config` with hooks of `program` for a container that asks for networks by annotation, and for the `networks` that
-/// it has by its runtime. `None` if it asks for none, or has all the hooks: then it stays as it is. So it does if it
-/// cannot be read, which is for the runtime to say.
+/// `config` with hooks of `program`, for a container that asks for networks by annotation, and for the `networks` that all
+/// containers of its runtime have. `None` if it needs no hook: it asks for no network, or has all the hooks, or is not a
+/// config.json, which the runtime will tell.
 ///
 /// # Errors
-/// When it asks, and its `hooks` are none.
+/// When its `hooks` are not hooks.
 pub(crate) fn inject(config: &[u8], program: &Program, networks: &[NetworkName]) -> Result<Option<Vec<u8>>> {
     let Ok(mut config) = json::object::<Object>(config) else { return Ok(None) };
     if networks.is_empty() && !asks(&config) {
         return Ok(None);
     }
     let text = config.get("hooks").map_or("null", |hooks| hooks.get());
-    let had = hooks::networks(text)?;
+    let present = hooks::networks(text)?;
     let hooks: Option<Object> = json::read(text.as_bytes()).map_err(|error| error.within("hooks"))?;
     let mut hooks = hooks.unwrap_or_default();
-    let mut added = false;
+    let mut is_complete = true;
     for stage in STAGES {
         let text = hooks.get(stage).map_or("null", |list| list.get());
         let list: Option<Vec<Box<RawValue>>> =
             json::read(text.as_bytes()).map_err(|error| error.within(format!("hooks.{stage}")))?;
         let mut list = list.unwrap_or_default();
-        let ours = |hook: &RawValue| {
-            serde_json::from_str::<Listed>(hook.get()).is_ok_and(|hook| hook.is_ours(stage))
+        let is_ours = |hook: &RawValue| {
+            serde_json::from_str::<HookEntry>(hook.get()).is_ok_and(|hook| hook.is_ours(stage))
         };
-        let missing: Vec<Hook> = match networks {
-            // One takes away what all have made.
-            networks if networks.is_empty() || stage == "poststop" => {
-                let is_there = list.iter().any(|hook| ours(hook));
-                (!is_there).then(|| program.hook(stage, None)).into_iter().collect()
-            }
-            networks => {
-                let missing = networks.iter().filter(|name| !had.contains(name));
-                missing.map(|name| program.hook(stage, Some(name))).collect()
-            }
+        // One poststop hook detaches the container from all networks.
+        let missing: Vec<Hook> = if networks.is_empty() || stage == "poststop" {
+            (!list.iter().any(|hook| is_ours(hook))).then(|| program.hook(stage, None)).into_iter().collect()
+        } else {
+            let missing = networks.iter().filter(|name| !present.contains(name));
+            missing.map(|name| program.hook(stage, Some(name))).collect()
         };
-        for hook in &missing {
-            list.push(raw(hook)?);
-        }
         if !missing.is_empty() {
-            added = true;
+            is_complete = false;
+            list.extend(missing.iter().map(raw).collect::<Result<Vec<_>>>()?);
             hooks.insert(stage.to_owned(), raw(&list)?);
         }
     }
-    if !added {
+    if is_complete {
         return Ok(None);
     }
     config.insert("hooks".to_owned(), raw(&hooks)?);
@@ -154,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_for_nothing_is_left_alone() {
+    fn nothing_is_asked_and_nothing_changes() {
         for config in [
             "",
             "{",

@@ -1,6 +1,6 @@
-//! What OCI runtimes and engines say: state, bundle, annotations, hooks, devices. Only `state.rs` does I/O.
+//! What OCI runtimes and engines tell: state, bundle, annotations, hooks, devices. Only `state.rs` does I/O.
 //!
-//! An annotation goes from `annotation_set.rs` (all of a container) to `annotations.rs` (`io.underlay.networks`).
+//! `annotation_set.rs` has all annotations of a container; `annotations.rs` parses `io.underlay.networks`.
 
 pub(crate) mod annotation_set;
 pub(crate) mod annotations;

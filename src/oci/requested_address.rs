@@ -1,4 +1,4 @@
-//! Addresses as containers ask for them.
+//! Addresses that containers ask for.
 
 use std::net::IpAddr;
 
@@ -8,13 +8,12 @@ use serde::{Deserialize, Deserializer};
 use crate::error::{Error, Result};
 use crate::net::special_purpose::not_for_hosts;
 
-/// An address asked for, `10.0.0.9` or `10.0.0.9/24`.
+/// An address that a container asks for, `10.0.0.9` or `10.0.0.9/24`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct RequestedAddress {
-    /// The address.
     pub address: IpAddr,
-    /// The prefix length, if given: it must be that of the subnet.
+    /// The prefix length, if given; it must be that of the subnet.
     pub prefix_len: Option<u8>,
 }
 
@@ -37,7 +36,7 @@ impl TryFrom<String> for RequestedAddress {
     }
 }
 
-/// One value or a list of them, so that `"ip": "10.0.0.9"` means what it says.
+/// Reads an address or a list of addresses, so that `"ip": "10.0.0.9"` is right too.
 pub(crate) fn one_or_many<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<RequestedAddress>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected an address or a list of addresses")]

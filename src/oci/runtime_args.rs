@@ -1,4 +1,4 @@
-//! The command line of an OCI runtime, as far as it concerns us: that of runc(8), which crun(1) and youki share.
+//! The command line of an OCI runtime: that of runc(8), which crun(1) and youki share.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -10,31 +10,31 @@ use crate::net::name::NetworkName;
 /// Global options whose value may be the next argument.
 const VALUED: [&str; 7] = ["root", "log", "log-format", "log-level", "criu", "rootless", "cgroup-manager"];
 
-/// Options of ours, which no runtime has; they stand before its own.
+/// Our options, which no runtime has. They stand before those of the runtime.
 const OWN: [&str; 5] = ["network", "config-dir", "state-dir", "data-dir", "cdi-dir"];
 
-/// What a runtime was called for.
+/// A call of a runtime.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Call<'a> {
-    /// The networks of every container of this runtime, which the operator has put before the runtime's own arguments.
+    /// The networks of every container of this runtime, which our options name.
     pub networks: Vec<NetworkName>,
-    /// Our folders, put there too: the option that names one, without dashes, and where it is.
+    /// Our folders, which our options name: the option without dashes, and the path.
     pub folders: Vec<(&'a str, &'a Path)>,
     /// The runtime's own arguments.
     pub arguments: &'a [OsString],
-    /// Where config.json is, if a container is to be created.
+    /// The folder of config.json, if a container is created.
     pub bundle: Option<&'a Path>,
-    /// Where the caller looks for errors.
+    /// The file in which the caller looks for errors.
     pub log: Option<&'a Path>,
-    /// Whether it wants them as JSON.
+    /// Whether the caller wants errors as JSON.
     pub json: bool,
 }
 
 impl<'a> Call<'a> {
-    /// Reads the arguments, without the program's name. What is not understood is the runtime's business.
+    /// Reads the arguments, without the program's name. Unknown ones are left to the runtime.
     ///
     /// # Errors
-    /// When a `--network` before them names no network.
+    /// When one of our `--network` is not the name of a network.
     pub(crate) fn read(mut arguments: &'a [OsString]) -> Result<Self> {
         let (mut networks, mut folders) = (Vec::new(), Vec::new());
         while let Some((option, value, rest)) = own_option(arguments) {
@@ -68,7 +68,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// An option of ours in front, with its value and what follows it.
+/// The first argument, if it is one of our options, with its value and the arguments behind it.
 fn own_option(arguments: &[OsString]) -> Option<(&str, &OsStr, &[OsString])> {
     let (first, rest) = arguments.split_first()?;
     let (name, value) = option(first).filter(|(name, _)| OWN.contains(name))?;
@@ -78,7 +78,7 @@ fn own_option(arguments: &[OsString]) -> Option<(&str, &OsStr, &[OsString])> {
     }
 }
 
-/// The bundle among the words after `create` or `run`; of several the last counts, as for the runtimes.
+/// The bundle among the words after `create` or `run`. As for the runtimes, the last one counts.
 fn bundle<'a>(mut words: impl Iterator<Item = &'a OsStr>) -> Option<&'a Path> {
     let mut found = None;
     while let Some(word) = words.next().filter(|&word| word != "--") {
@@ -96,13 +96,13 @@ fn bundle<'a>(mut words: impl Iterator<Item = &'a OsStr>) -> Option<&'a Path> {
     found
 }
 
-/// An option's name, however many dashes it has (runc's parser takes one for two), and its value after `=`.
+/// The name of an option with one dash or two (runc's parser takes both), and its value after `=`.
 fn option(word: &OsStr) -> Option<(&str, Option<&OsStr>)> {
     let word = word.as_bytes().strip_prefix(b"-")?;
     let word = word.strip_prefix(b"-").unwrap_or(word);
     let mut halves = word.splitn(2, |&byte| byte == b'=');
     let name = halves.next().filter(|name| !name.is_empty())?;
-    // A name that is no text is none that we know.
+    // A name that is not UTF-8 is not one of ours.
     Some((std::str::from_utf8(name).unwrap_or("?"), halves.next().map(OsStr::from_bytes)))
 }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::file::{self, Trust};
 use crate::json;
 use crate::net::name::NetworkName;
-use crate::oci::annotation_set::Asked;
+use crate::oci::annotation_set::RawRequest;
 use crate::oci::annotations::{Annotations, NETWORKS};
 use crate::oci::hooks;
 
@@ -44,8 +44,8 @@ pub(crate) struct Bundle {
 
 impl Bundle {
     /// What the container asks for, if anything.
-    pub(crate) fn asked(&self) -> Option<Asked<'_>> {
-        Asked::with_devices(&self.annotations, &self.devices)
+    pub(crate) fn raw_request(&self) -> Option<RawRequest<'_>> {
+        RawRequest::with_devices(&self.annotations, &self.devices)
     }
 }
 
@@ -254,7 +254,7 @@ mod tests {
             (&b""[..], "OCI state on stdin: EOF while parsing a value at line 1 column 0"),
             (br#"{"id":"web","#, "OCI state on stdin: EOF while parsing a value at line 1 column 12"),
             (b"{\"id\":\"\xff\"}", "OCI state on stdin: id: invalid unicode code point at line 1 column 8"),
-            (b"[]", "OCI state on stdin: is no JSON object"),
+            (b"[]", "OCI state on stdin: is not a JSON object"),
             (b"{}", "OCI state on stdin has no id"),
             (br#"{"id":"web"}"#, "OCI state on stdin has no bundle"),
             (br#"{"id":"web","id":"db"}"#, "OCI state on stdin: duplicate field `id` at line 1 column 16"),

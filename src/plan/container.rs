@@ -213,7 +213,7 @@ impl Configure {
             Self::SetUp { link, alias } => set_up(link, alias),
             Self::AddRoute { link, route, table } => {
                 let line = ip(route.to.addr()).text("route add").split(route);
-                let line = match route.leads_on() {
+                let line = match route.is_unicast() {
                     true => line.text("dev").word(link),
                     false => line.text("protocol").word(PROTOCOL),
                 };

@@ -61,7 +61,7 @@ impl fmt::Display for Persistent {
 impl Attached {
     /// What it has that outlives its link, in the order it is made.
     pub(crate) fn lasting(&self) -> impl Iterator<Item = Persistent> {
-        let nowhere = |route: &&Route| !route.leads_on();
+        let nowhere = |route: &&Route| !route.is_unicast();
         let main = self.routes.iter().filter(nowhere).map(|&route| Persistent::Route { route, table: None });
         let tables = self.table.iter().flat_map(move |table| {
             let id = table.id;
@@ -77,8 +77,8 @@ impl Attached {
 
 /// Whether an attachment that is asked for comes to anything of the sort.
 pub(crate) fn is_wanted(request: &Attachment, network: &Network) -> bool {
-    let mut routes = request.routes.iter().chain(&network.routes);
-    request.table.or(network.table).is_some() || routes.any(|route| !route.leads_on())
+    let mut routes = request.routes.iter().chain(&network.file.routes);
+    request.table.or(network.file.table).is_some() || routes.any(|route| !route.is_unicast())
 }
 
 impl Record {

@@ -273,7 +273,7 @@ mod tests {
     fn dockers_command_lines() {
         let network =
             read("-d macvlan --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net").unwrap();
-        let text = serde_json::to_string(&network.to_file()).unwrap();
+        let text = serde_json::to_string(&network.file).unwrap();
         assert_eq!(
             text,
             r#"{"version":1,"name":"pub_net","driver":"macvlan","parent":"eth0","macvlan_mode":"bridge","internal":false,"subnets":[{"subnet":"172.16.86.0/24","gateway":"172.16.86.1"}]}"#
@@ -289,7 +289,7 @@ mod tests {
         let ranges: Vec<_> = network.subnets.iter().map(|s| s.range().unwrap().to_string()).collect();
         assert_eq!(ranges, ["192.168.210.5-192.168.210.9", "192.168.212.128-192.168.212.255"]);
         assert_eq!(network.driver.to_string(), "ipvlan mode l3s vepa");
-        assert!(network.internal && network.mtu == Some(1400));
+        assert!(network.file.internal && network.file.mtu == Some(1400));
         assert_eq!(
             read("-d ipvlan -o mode=l3 -o parent=a n").unwrap().driver.to_string(),
             "ipvlan mode l3 bridge"
@@ -337,7 +337,7 @@ mod tests {
             ("-o parent=a --subnet 10.0.0.1/24 n", "subnets: subnet 10.0.0.1/24 has host bits set"),
             ("-o parent=a -o mtu=big n", "option mtu: \"big\" is no number"),
             ("-o parent=a -o macvlan_mode=l2 n", "option macvlan_mode: unknown macvlan mode \"l2\""),
-            ("-o parent=a -o ipvlan_mode=l2 n", "ipvlan_mode: is no option of driver macvlan"),
+            ("-o parent=a -o ipvlan_mode=l2 n", "ipvlan_mode: is not an option of driver macvlan"),
             ("-o parent=a -o parent=b n", "option parent is given twice"),
             ("-o parent=a -o parnet=b n", "option \"parnet\" is not known"),
             ("-o parent n", "option \"parent\" has no value"),
@@ -355,7 +355,7 @@ mod tests {
             ),
             (
                 "--subnet 10.0.0.0/24 --route 10.1.0.1/16,10.0.0.1 n",
-                "routes: route to 10.1.0.1/16 has host bits set, 10.1.0.0/16 has not",
+                "routes: route to 10.1.0.1/16 has host bits set: write 10.1.0.0/16",
             ),
             (
                 "--subnet 10.0.0.0/24 --route 0.0.0.0/0,10.0.0.1 n",
@@ -370,7 +370,7 @@ mod tests {
                 "--require-annotation team=a --require-annotation team=b n",
                 "required annotation team is given twice",
             ),
-            ("-d ipvlan -o bclim=5 n", "bclim: is no option of driver ipvlan"),
+            ("-d ipvlan -o bclim=5 n", "bclim: is not an option of driver ipvlan"),
             ("-o no_default_route=maybe n", "option no_default_route: \"maybe\" is neither true nor false"),
         ] {
             assert_eq!(read(line).unwrap_err().to_string(), message, "{line}");

@@ -121,7 +121,7 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
         let problem = parents::find(network, &mut host).err().map(|error| error.to_string());
         let (own, vlans_in_use) = segments(store, network, &records, &on_host, &mut host)?;
         inspected.push(Inspected {
-            definition: network.to_file(),
+            definition: network.file.clone(),
             parent_link: own.parent_link,
             problem,
             host_link,
@@ -186,7 +186,7 @@ fn link_state(link: Option<&Link>) -> &'static str {
 }
 
 fn host_link(store: &Store, network: &Network, host: &mut Socket) -> Result<Option<HostLink>> {
-    if network.host_access.is_none() {
+    if network.file.host_access.is_none() {
         return Ok(None);
     }
     let addresses = store.host_link(&network.name)?.map(|known| known.addresses).unwrap_or_default();

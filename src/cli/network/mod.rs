@@ -73,7 +73,7 @@ fn list(store: &Store, quiet: bool, format: Format) -> Result<()> {
     let networks = names.iter().filter_map(|name| store.network(name).inspect_err(output::error).ok());
     let networks: Vec<Network> = networks.collect();
     if format == Format::Json {
-        let files: Vec<_> = networks.iter().map(Network::to_file).collect();
+        let files: Vec<_> = networks.iter().map(|network| &network.file).collect();
         return output::json(&files);
     }
     let row = |network: &Network| {

@@ -20,8 +20,8 @@ fn a_full_definition_round_trips() {
     )
     .unwrap();
     assert_eq!(network.driver, Driver::Ipvlan { mode: IpvlanMode::L3s, flag: IpvlanFlag::Private });
-    assert_eq!((network.mtu, network.internal, network.subnets.len()), (Some(1400), true, 2));
-    let text = serde_json::to_string(&network.to_file()).unwrap();
+    assert_eq!((network.file.mtu, network.file.internal, network.subnets.len()), (Some(1400), true, 2));
+    let text = serde_json::to_string(&network.file).unwrap();
     assert_eq!(read(&text).unwrap(), network);
 }
 
@@ -31,7 +31,7 @@ fn defaults_are_dockers() {
     assert_eq!(network.driver, Driver::Macvlan { mode: MacvlanMode::Bridge });
     let network = read(r#"{"version": 1, "driver": "ipvlan", "parent": "eth0"}"#).unwrap();
     assert_eq!(network.driver, Driver::Ipvlan { mode: IpvlanMode::L2, flag: IpvlanFlag::Bridge });
-    assert!(!network.internal && network.mtu.is_none() && network.subnets.is_empty());
+    assert!(!network.file.internal && network.file.mtu.is_none() && network.subnets.is_empty());
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn mistakes_name_their_key() {
         ),
         (
             r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "ipvlan_mode": "l2"}"#,
-            "ipvlan_mode: is no option of driver macvlan",
+            "ipvlan_mode: is not an option of driver macvlan",
         ),
         (
             r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtu": 67}"#,
@@ -181,23 +181,23 @@ fn as_many_as_are_possible() {
 fn bounds_of_numbers() {
     let read = |keys: &str| read(&format!(r#"{{"version": 1, {keys}}}"#)).map_err(|error| error.to_string());
     for mtu in [68, 1500, 65535] {
-        assert_eq!(read(&format!(r#""driver": "macvlan", "mtu": {mtu}"#)).unwrap().mtu, Some(mtu));
+        assert_eq!(read(&format!(r#""driver": "macvlan", "mtu": {mtu}"#)).unwrap().file.mtu, Some(mtu));
     }
     for mtu in [0, 67, 65536] {
         let said = read(&format!(r#""driver": "macvlan", "mtu": {mtu}"#)).unwrap_err();
         assert_eq!(said, format!("mtu: {mtu} is not between 68 and 65535"));
     }
-    assert_eq!(read(r#""driver": "macvlan", "bclim": -1"#).unwrap().bclim, Some(-1));
+    assert_eq!(read(r#""driver": "macvlan", "bclim": -1"#).unwrap().file.bclim, Some(-1));
     assert_eq!(
         read(r#""driver": "ipvlan", "bclim": -1"#).unwrap_err(),
-        "bclim: is no option of driver ipvlan"
+        "bclim: is not an option of driver ipvlan"
     );
     for (key, value) in [("ipvlan_mode", "l2"), ("ipvlan_flag", "private")] {
         let said = read(&format!(r#""driver": "macvlan", "{key}": "{value}""#)).unwrap_err();
-        assert_eq!(said, format!("{key}: is no option of driver macvlan"));
+        assert_eq!(said, format!("{key}: is not an option of driver macvlan"));
     }
     let said = read(r#""driver": "ipvlan", "macvlan_mode": "bridge""#).unwrap_err();
-    assert_eq!(said, "macvlan_mode: is no option of driver ipvlan");
+    assert_eq!(said, "macvlan_mode: is not an option of driver ipvlan");
 }
 
 /// The host would have it for good, and its owner never.
@@ -234,7 +234,7 @@ fn gateways_on_the_link() {
     let network = read(r#""gateway": "192.0.2.1", "onlink": true"#).unwrap();
     let subnet = &network.subnets[0];
     assert_eq!((subnet.gateway(), subnet.has_onlink_gateway()), (Some([192, 0, 2, 1].into()), true));
-    let again = serde_json::to_string(&network.to_file()).unwrap();
+    let again = serde_json::to_string(&network.file).unwrap();
     assert_eq!(Network::from_json(&network.name, again.as_bytes()).unwrap(), network);
     assert!(!read(r#""gateway": "10.0.0.1""#).unwrap().subnets[0].has_onlink_gateway());
     for (subnet, message) in [
@@ -246,7 +246,7 @@ fn gateways_on_the_link() {
         ),
         (
             r#""gateway": "224.0.0.1", "onlink": true"#,
-            "route to 10.0.0.0/24 leads to 224.0.0.1, which is no router",
+            "route to 10.0.0.0/24 leads to 224.0.0.1, which cannot be a router",
         ),
     ] {
         let error = read(subnet).unwrap_err();
@@ -258,19 +258,22 @@ fn gateways_on_the_link() {
 fn ipv6() {
     let read = |text: &str| read(&format!(r#"{{"version": 1, "parent": "eth0", {text}}}"#));
     let network = read(r#""driver": "macvlan", "ipv6": "slaac-stable""#).unwrap();
-    let text = serde_json::to_string(&network.to_file()).unwrap();
+    let text = serde_json::to_string(&network.file).unwrap();
     assert!(text.contains(r#""ipv6":"slaac-stable""#), "{text}");
     assert_eq!(self::read(&text).unwrap(), network);
     for (text, message) in [
         (
             r#""driver": "macvlan", "ipv6": "off", "subnets": [{"subnet": "2001:db8::/64"}]"#,
-            "ipv6: off, and subnet 2001:db8::/64 is one of IPv6",
+            "ipv6: off, and subnet 2001:db8::/64 is an IPv6 subnet",
         ),
         (
             r#""driver": "ipvlan", "ipvlan_mode": "l3", "ipv6": "slaac""#,
-            "ipv6: ipvlan mode l3 bridge hears no routers",
+            "ipv6: ipvlan mode l3 bridge receives no router advertisements",
         ),
-        (r#""driver": "macvlan", "ipv6": "on""#, "ipv6: \"on\" is no kind of IPv6 at line 1 column 67"),
+        (
+            r#""driver": "macvlan", "ipv6": "on""#,
+            "ipv6: unknown variant `on`, expected one of `off`, `slaac`, `slaac-stable`, `slaac-privacy` at line 1 column 66",
+        ),
     ] {
         assert_eq!(read(text).unwrap_err().to_string(), message);
     }
@@ -322,7 +325,7 @@ fn the_link_of_a_vlan() {
 fn vlans_round_trip() {
     let network = on_macvlan(r#""parent": "eth0", "vlan": 5, "vlans": "7,9-11", "vlan_protocol": "802.1ad""#);
     let network = network.unwrap();
-    let text = serde_json::to_string(&network.to_file()).unwrap();
+    let text = serde_json::to_string(&network.file).unwrap();
     assert!(text.contains(r#""parent":"eth0","vlan":5,"vlans":"7,9-11","vlan_protocol":"802.1ad""#));
     assert_eq!(read(&text).unwrap(), network);
     let recipe = network.recipe().unwrap().unwrap();
@@ -334,9 +337,9 @@ fn vlans_round_trip() {
 #[test]
 fn mistakes_with_vlans() {
     for (keys, asked, message) in [
-        (r#""parent": "eth0""#, Some(5), "network lan has no VLANs, so not 5 either"),
-        (r#""parent": "eth0", "vlan": 5"#, Some(6), "VLAN 6 is none of network lan"),
-        (r#""parent": "eth0", "vlans": "7-9""#, Some(6), "VLAN 6 is none of network lan"),
+        (r#""parent": "eth0""#, Some(5), "network lan has no VLAN 5"),
+        (r#""parent": "eth0", "vlan": 5"#, Some(6), "network lan has no VLAN 6"),
+        (r#""parent": "eth0", "vlans": "7-9""#, Some(6), "network lan has no VLAN 6"),
         (r#""parent": "eth0", "vlans": "7-9""#, None, "network lan has VLANs 7-9, and none is asked for"),
         (r#""vlan": 5"#, None, "vlan: the network has no parent that could carry VLANs"),
         (r#""parent": "eth0", "vlan_protocol": "802.1Q""#, None, "vlan_protocol: the network has no VLAN"),
@@ -346,11 +349,11 @@ fn mistakes_with_vlans() {
     let hint = chosen(r#""parent": "eth0", "vlans": "7-9""#, None).unwrap_err();
     assert_eq!(hint.hint_text(), Some("ask for one, like lan:vlan=7"));
     for (keys, message) in [
-        (r#""parent": "eth0", "vlan": 0"#, "vlan: 0 is no VLAN id"),
-        (r#""parent": "eth0", "vlan": 4095"#, "vlan: 4095 is no VLAN id"),
-        (r#""parent": "eth0", "vlans": """#, "vlans: \"\" is no VLAN id"),
-        (r#""parent": "eth0", "vlans": "9-7""#, "vlans: VLANs 9-7 do not run upwards"),
-        (r#""parent": "eth0", "vlans": "7-""#, "vlans: \"\" is no VLAN id"),
+        (r#""parent": "eth0", "vlan": 0"#, "vlan: 0 is not a VLAN id"),
+        (r#""parent": "eth0", "vlan": 4095"#, "vlan: 4095 is not a VLAN id"),
+        (r#""parent": "eth0", "vlans": """#, "vlans: \"\" is not a VLAN id"),
+        (r#""parent": "eth0", "vlans": "9-7""#, "vlans: VLANs 9-7 are not in ascending order"),
+        (r#""parent": "eth0", "vlans": "7-""#, "vlans: \"\" is not a VLAN id"),
         (r#""parent": "eth0", "vlan": 5, "vlan_protocol": "x""#, "vlan_protocol: unknown variant `x`"),
     ] {
         let error = on_macvlan(keys).unwrap_err().to_string();

@@ -6,7 +6,7 @@ use crate::oci::annotations;
 
 fn requests(text: &str) -> Vec<Attachment> {
     let annotations = annotations::Annotations::from([(annotations::NETWORKS.to_owned(), text.to_owned())]);
-    crate::oci::annotation_set::Asked::of(&annotations).unwrap().read().unwrap().attachments
+    crate::oci::annotation_set::RawRequest::of(&annotations).unwrap().read().unwrap().attachments
 }
 
 #[track_caller]
@@ -60,7 +60,10 @@ fn routed(cases: &[(&str, &str, &[&str])], present: DefaultRoutes) -> Vec<Attach
             tuning: crate::net::link_options::LinkOptions::default(),
             detection: None,
             announcements: 0,
-            advertised: Advertised { slaac: network.ipv6.and_then(Ipv6::slaac), ..Advertised::default() },
+            advertised: Advertised {
+                slaac: network.file.ipv6.and_then(Ipv6::slaac),
+                ..Advertised::default()
+            },
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             routes: Vec::new(),
             table: None,

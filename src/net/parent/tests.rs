@@ -26,7 +26,7 @@ fn base() -> Link {
     Link { ifindex: 3, name: "eth0".to_owned(), ..crate::net::link::eth0() }
 }
 
-/// VLAN 50 of the link number 3, as somebody has made it by hand.
+/// VLAN 50 of the link number 3, made by hand.
 fn vlan(protocol: VlanProtocol) -> Link {
     let recipe = ParentSpec::Vlan { base: "eth0".parse().unwrap(), id: 50, protocol };
     Link { ifindex: 7, alias: None, ..recipe.link(&"eth0.50".parse().unwrap(), Some(&base())) }
@@ -80,7 +80,7 @@ fn a_vlan_that_is_there() {
     }
 }
 
-/// A dummy link of that name is used only if we have made it: it goes when nobody needs it.
+/// A dummy link of that name is used only if we have made it: it is deleted when nothing needs it.
 #[test]
 fn a_dummy_that_is_there() {
     let ours = ParentSpec::Dummy.link(&"ul-lan".parse().unwrap(), None);
@@ -111,7 +111,7 @@ fn what_makes_a_link_like_it() {
     }
 }
 
-/// Number, kind and mark: whoever makes a link of that name again may copy the mark, not the number.
+/// Number, kind and mark: another link of that name may have the same mark, but not the number.
 #[test]
 fn the_very_link_that_was_made() {
     let made = |name: &str, recipe: ParentSpec, ifindex| MadeParent {

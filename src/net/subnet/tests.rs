@@ -71,8 +71,8 @@ fn a_huge_subnet_is_not_walked() {
 fn parts_that_disagree_are_refused() {
     for (net, gateway, range, message) in [
         ("10.0.0.1/24", None, None, "subnet 10.0.0.1/24 has host bits set"),
-        ("0.0.0.0/0", None, None, "subnet 0.0.0.0/0 holds every address there is"),
-        ("::/0", None, None, "subnet ::/0 holds every address there is"),
+        ("0.0.0.0/0", None, None, "subnet 0.0.0.0/0 has all addresses of its family"),
+        ("::/0", None, None, "subnet ::/0 has all addresses of its family"),
         ("10.0.0.0/24", Some("10.0.1.1"), None, "gateway 10.0.1.1 is not in subnet 10.0.0.0/24"),
         ("10.0.0.0/24", Some("::1"), None, "gateway ::1 is not in subnet 10.0.0.0/24"),
         (

@@ -1,12 +1,12 @@
 //! What annotations say, in both forms.
 
 use super::*;
-use crate::oci::annotation_set::Asked;
+use crate::oci::annotation_set::RawRequest;
 use proptest::prelude::*;
 
 fn read(text: &str) -> Result<Vec<Attachment>> {
     let annotations = Annotations::from([(NETWORKS.to_owned(), text.to_owned())]);
-    Asked::of(&annotations).unwrap().read().map(|request| request.attachments)
+    RawRequest::of(&annotations).unwrap().read().map(|request| request.attachments)
 }
 
 #[test]
@@ -128,9 +128,9 @@ fn what_a_network_cannot_give() {
 
 #[test]
 fn nothing_asked() {
-    assert!(Asked::of(&Annotations::new()).is_none());
+    assert!(RawRequest::of(&Annotations::new()).is_none());
     let foreign = Annotations::from([("io.underlay.other".to_owned(), "x".to_owned())]);
-    assert!(Asked::of(&foreign).is_none(), "without the list of networks nothing is ours");
+    assert!(RawRequest::of(&foreign).is_none(), "without the list of networks nothing is ours");
 }
 
 #[test]
@@ -182,9 +182,9 @@ fn cut_at_a_comma() {
         let asked = (NETWORKS.to_owned(), "lan:ip=10.0.0.9".to_owned());
         Annotations::from_iter([cut].into_iter().chain(networks.then_some(asked)))
     };
-    let error = Asked::of(&annotations(true)).unwrap().read().unwrap_err().to_string();
+    let error = RawRequest::of(&annotations(true)).unwrap().read().unwrap_err().to_string();
     assert_eq!(error, "annotation ip looks cut off from io.underlay.networks at a comma");
-    assert!(Asked::of(&annotations(false)).is_none(), "somebody else's annotation");
+    assert!(RawRequest::of(&annotations(false)).is_none(), "an annotation of another program");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn inline_networks() {
             (key.to_owned(), value.to_owned()),
             ("io.unrelated".to_owned(), "x".to_owned()),
         ]);
-        Asked::of(&annotations).unwrap().read()
+        RawRequest::of(&annotations).unwrap().read()
     };
     let text = r#"{"version": 1, "driver": "macvlan", "parent": "eth0"}"#;
     let request = with("io.underlay.network.lan", text).unwrap();
@@ -218,7 +218,7 @@ fn counted_unread() {
     let count = |networks: &str, definitions: usize| {
         let definitions = (0..definitions).map(|n| (format!("{NETWORK_PREFIX}n{n}"), "?".to_owned()));
         let asked = (NETWORKS.to_owned(), networks.to_owned());
-        Asked::of(&definitions.chain([asked]).collect()).unwrap().count()
+        RawRequest::of(&definitions.chain([asked]).collect()).unwrap().count()
     };
     for (networks, expected) in [
         ("lan", 1),

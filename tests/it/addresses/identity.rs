@@ -508,7 +508,7 @@ fn annotation() {
     let bed = Bed::with_pub_net("macvlan", "");
     for (identity, message) in [
         ("../db", "annotation io.underlay.identity: identity \"../db\" is not usable"),
-        ("", "annotation io.underlay.identity: the identity is empty"),
+        ("", "annotation io.underlay.identity: identity \"\" is not usable"),
     ] {
         let container = bed.container(Bare, "x").annotation(IDENTITY, identity).networks("pub_net");
         let error = container.start().map(drop).unwrap_err();

@@ -99,7 +99,7 @@ fn create_refuses() {
             "-o parent=eth0 --subnet 10.0.0.1/24 n",
             "subnet 10.0.0.1/24 has host bits set\nhint: write 10.0.0.0/24",
         ),
-        ("-o parent=eth0.5000 n", "parent eth0.5000: 5000 is no VLAN id\nhint: use 1 to 4094"),
+        ("-o parent=eth0.5000 n", "parent eth0.5000: 5000 is not a VLAN id\nhint: use 1 to 4094"),
         ("-o parent=eth9.5 n", "network n: parent eth9 does not exist on this host"),
         ("-o parent=enx001122334455.100 n", "interface name \"enx001122334455.100\" is not usable"),
     ] {
@@ -154,7 +154,7 @@ fn complete() {
     let second = bed.container(Bare, "second").networks("pub_net").start().unwrap();
     assert_eq!(second.addresses("eth0")[0], "172.16.86.130/24", ".129 is set aside");
     let outcome = bed.container(Bare, "third").networks("pub_net:ip=172.16.86.9").start().map(drop);
-    assert!(outcome.unwrap_err().contains("address 172.16.86.9 is set aside (aux address) in subnet"));
+    assert!(outcome.unwrap_err().contains("address 172.16.86.9 is an aux address of subnet"));
     let inspected: Value = serde_json::from_str(&bed.run("network inspect pub_net")).unwrap();
     let shown = &inspected[0];
     assert_eq!(shown["labels"], json!({"owner": "me", "alone": ""}));

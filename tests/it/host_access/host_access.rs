@@ -369,8 +369,11 @@ fn refused() {
             "--host-access -o parent=eth0",
             "host_access: the network has no subnet the host could have an address of",
         ),
-        ("--subnet 10.0.0.0/24 --host-access=10.0.1.1", "host_access: 10.0.1.1 is in none of the subnets"),
-        ("--subnet 10.0.0.0/24 --host-access=x", "host access \"x\" is no address"),
+        (
+            "--subnet 10.0.0.0/24 --host-access=10.0.1.1",
+            "host_access: address 10.0.1.1 is in none of the subnets",
+        ),
+        ("--subnet 10.0.0.0/24 --host-access=x", "host access \"x\" is not an address"),
     ] {
         let outcome = bed.outcome(&format!("network create {options} pub_net"), "");
         assert!(outcome.code != 0 && outcome.stderr.contains(reason), "{outcome:?}");

@@ -45,12 +45,12 @@ fn stdin() {
             r#"{"id": "web", "pid": 1, "bun"#,
             "OCI state on stdin: EOF while parsing a string",
         );
-        refused(&bed, stage, "\u{1b}[31mred", "OCI state on stdin: is no JSON object");
+        refused(&bed, stage, "\u{1b}[31mred", "OCI state on stdin: is not a JSON object");
         refused(&bed, stage, b"{\"id\": \"\xff\xfe\"}", "OCI state on stdin: id: invalid unicode code point");
         refused(&bed, stage, vec![b' '; 64 << 20], "OCI state on stdin is larger than 16777216 bytes");
         let huge = format!(r#"{{"id": "web", "x": "{}"}}"#, "x".repeat(64 << 20));
         refused(&bed, stage, huge, "OCI state on stdin is larger than 16777216 bytes");
-        refused(&bed, stage, "[".repeat(1 << 20), "OCI state on stdin: is no JSON object");
+        refused(&bed, stage, "[".repeat(1 << 20), "OCI state on stdin: is not a JSON object");
         refused(&bed, stage, format!(r#"{{"id":{}"#, "[".repeat(1 << 20)), "OCI state on stdin: id");
         refused(&bed, stage, r#"{"id": "web"} {}"#, "OCI state on stdin: trailing characters");
     }
@@ -77,8 +77,8 @@ fn state() {
         (json!(0), "pid 0 is no process"),
         (json!(-1), "pid -1 is no process"),
         (json!(i32::MAX), "process 2147483647 of the container is gone"),
-        (json!(1u64 << 40), "OCI state on stdin: invalid value"),
-        (json!("1"), "OCI state on stdin: invalid type: string"),
+        (json!(1u64 << 40), "OCI state on stdin: pid: invalid value"),
+        (json!("1"), "OCI state on stdin: pid: invalid type: string"),
     ] {
         refused(&bed, "createRuntime", with("pid", pid), message);
     }
@@ -114,7 +114,7 @@ fn config_json() {
     for (text, message) in [
         ("", "config.json: EOF while parsing a value"),
         ("{", "config.json: EOF while parsing an object"),
-        ("[]", "config.json: is no JSON object"),
+        ("[]", "config.json: is not a JSON object"),
         (r#"{"annotations": []}"#, "config.json: annotations: invalid type: sequence, expected a map"),
         (r#"{"annotations": "x"}"#, "config.json: annotations: invalid type: string"),
         (
@@ -241,6 +241,6 @@ fn namespace_paths() {
         bed.assert_nothing_held();
         assert_eq!((other.ip("-br link"), bed.host.ip("-br link")), before, "{what}");
         fs::remove_file(&path).unwrap();
-        netns.ip("link del eth0");
+        assert!(netns.link("eth0").is_none(), "{what}: it is found without its path");
     }
 }

@@ -42,7 +42,7 @@ fn queues() {
     web.run("ip", "link set eth0 txqueuelen 500 type macvlan bcqueuelen 1500");
     assert_eq!(found(&bed), ["bcqueuelen 2000 / bcqueuelen 1500"]);
     let outcome = bed.outcome("network create -d ipvlan -o parent=eth0 -o bcqueuelen=5 wrong", "");
-    assert!(outcome.stderr.contains("bcqueuelen: is no option of driver ipvlan"), "{outcome:?}");
+    assert!(outcome.stderr.contains("bcqueuelen: is not an option of driver ipvlan"), "{outcome:?}");
 }
 
 fn sysctls() {
@@ -76,9 +76,9 @@ fn sysctls() {
     for (sysctl, said) in [
         (
             "ipv4.proxy_arp=1",
-            "sysctl \"ipv4.proxy_arp\" is none that can be set for a link\nhint: use one of: ipv4.accept_redirects ",
+            "sysctl \"ipv4.proxy_arp\" cannot be set per link\nhint: use one of: ipv4.accept_redirects ",
         ),
-        ("ipv4.rp_filter=x", "sysctl ipv4.rp_filter: \"x\" is no value of a sysctl"),
+        ("ipv4.rp_filter=x", "sysctl ipv4.rp_filter: \"x\" is not a sysctl value"),
         ("ipv4.rp_filter", "sysctl \"ipv4.rp_filter\" has no value"),
     ] {
         let outcome = bed.outcome(&format!("network create -o parent=eth0 --sysctl {sysctl} wrong"), "");
@@ -130,7 +130,7 @@ fn sources() {
     for (asked, said) in [
         (
             "bridged:source-mac=02:00:00:00:00:05",
-            "network bridged: source_macs: macvlan mode bridge takes frames from everybody",
+            "network bridged: source_macs: macvlan mode bridge takes frames from all hosts",
         ),
         ("lan:source-mac=x", "option source-mac of network lan: MAC address \"x\" is not usable"),
     ] {

@@ -112,16 +112,16 @@ fn refusals() {
     bed.create("--subnet=10.0.0.0/24 -o parent=eth0 plain");
     for (asked, said, hint) in [
         ("lan", "network lan has VLANs 100-199, and none is asked for", "ask for one, like lan:vlan=100"),
-        ("lan:vlan=50", "VLAN 50 is none of network lan", "it has VLANs 100-199"),
-        ("lan:vlan=0", "option vlan of network lan: \"0\" is no VLAN id", "use 1 to 4094"),
-        ("plain:vlan=50", "network plain has no VLANs, so not 50 either", "leave vlan out"),
+        ("lan:vlan=50", "network lan has no VLAN 50", "it has VLANs 100-199"),
+        ("lan:vlan=0", "option vlan of network lan: \"0\" is not a VLAN id", "use 1 to 4094"),
+        ("plain:vlan=50", "network plain has no VLAN 50", "leave vlan out"),
     ] {
         let error = bed.container(Bare, "web").networks(asked).start().map(drop).unwrap_err();
         assert!(error.contains(said) && error.contains(hint), "{error}");
     }
     for (options, said) in [
         ("-o vlan=50", "vlan: the network has no parent that could carry VLANs"),
-        ("-o parent=eth0 -o vlan=4095", "option vlan: \"4095\" is no VLAN id"),
+        ("-o parent=eth0 -o vlan=4095", "option vlan: \"4095\" is not a VLAN id"),
         ("-o parent=eth0 -o vlan_protocol=802.1ad", "vlan_protocol: the network has no VLAN"),
         ("-o parent=nosuch -o vlans=5-9", "parent nosuch does not exist"),
     ] {

@@ -188,9 +188,12 @@ fn off() {
     assert_eq!(inside.addresses("eth0"), ["2001:db8:abc8::2/64"]);
     assert_eq!(ways_out(&inside), [""; 0]);
     for (options, said) in [
-        ("--ipv6=off --subnet 2001:db8::/64", "ipv6: off, and subnet 2001:db8::/64 is one of IPv6"),
-        ("--ipv6=on", "--ipv6: \"on\" is no kind of IPv6"),
-        ("-d ipvlan -o mode=l3 -o ipv6=slaac", "ipv6: ipvlan mode l3 bridge hears no routers"),
+        ("--ipv6=off --subnet 2001:db8::/64", "ipv6: off, and subnet 2001:db8::/64 is an IPv6 subnet"),
+        ("--ipv6=on", "--ipv6: unknown kind of IPv6 \"on\""),
+        (
+            "-d ipvlan -o mode=l3 -o ipv6=slaac",
+            "ipv6: ipvlan mode l3 bridge receives no router advertisements",
+        ),
     ] {
         let outcome = bed.outcome(&format!("network create -o parent=eth0 {options} wrong"), "");
         assert!(outcome.code != 0 && outcome.stderr.contains(said), "{outcome:?}");

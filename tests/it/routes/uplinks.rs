@@ -70,9 +70,9 @@ fn asked_for() {
         ("lan:route=0.0.0.0/0@172.16.86.1", "routes: route to 0.0.0.0/0 is a default route"),
         (
             "lan:route=10.9.0.0/16",
-            "option route of network lan: \"10.9.0.0/16\" is no route\nhint: write DESTINATION@GATEWAY",
+            "option route of network lan: \"10.9.0.0/16\" is not a route\nhint: write DESTINATION@GATEWAY",
         ),
-        ("lan:table=254", "option table of network lan: \"254\" is no routing table to be used"),
+        ("lan:table=254", "option table of network lan: \"254\" is not a usable routing table"),
         ("lan:default-route=maybe", "option default-route of network lan: \"maybe\" is neither yes nor no"),
         (
             "lan:route=10.9.0.0/16@172.16.86.1,route=10.9.0.0/16@172.16.86.2",

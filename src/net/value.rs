@@ -1,0 +1,119 @@
+//! How checked values are defined, so that all of them are read, written and refused alike.
+
+/// JSON has values of these types as text: `FromStr` reads them, and `Display` writes them.
+macro_rules! as_text {
+    ($($name:ty),+) => {$(
+        impl TryFrom<String> for $name {
+            type Error = crate::error::Error;
+
+            fn try_from(text: String) -> crate::error::Result<Self> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+    )+};
+}
+
+/// Defines an enum that is spelled by the same words in files, options and messages. Those behind a `|` are read too.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident, $what:literal, {
+        $($(#[$vdoc:meta])* $variant:ident = $word:literal $(| $alias:literal)*),+ $(,)?
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        pub(crate) enum $name {
+            $($(#[$vdoc])* #[serde(rename = $word $(, alias = $alias)*)] $variant),+
+        }
+
+        impl $name {
+            #[allow(dead_code, reason = "not every enum is listed")]
+            pub(crate) const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = crate::error::Error;
+
+            fn from_str(text: &str) -> crate::error::Result<Self> {
+                match text {
+                    $($word $(| $alias)* => Ok(Self::$variant),)+
+                    _ => Err(Self::Err::input(format!(concat!("unknown ", $what, " {:?}"), text))
+                        .hint(concat!("use one of:", $(" ", $word),+))),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self {
+                    $(Self::$variant => $word,)+
+                })
+            }
+        }
+    };
+}
+
+/// Defines a number of which some values are refused: a newtype of `$int`, of which `$is_allowed` says which ones it has.
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident, $int:literal as $type:ty, $is_allowed:expr, $what:literal, $hint:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(try_from = $int, into = $int)]
+        pub struct $name($type);
+
+        impl $name {
+            fn refused(text: impl std::fmt::Display) -> crate::error::Error {
+                crate::error::Error::input(format!(concat!("{} is not a ", $what), text)).hint($hint)
+            }
+        }
+
+        impl TryFrom<$type> for $name {
+            type Error = crate::error::Error;
+
+            fn try_from(number: $type) -> crate::error::Result<Self> {
+                let is_allowed: fn($type) -> bool = $is_allowed;
+                if is_allowed(number) { Ok(Self(number)) } else { Err(Self::refused(number)) }
+            }
+        }
+
+        impl From<$name> for $type {
+            fn from($name(number): $name) -> Self {
+                number
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = crate::error::Error;
+
+            fn from_str(text: &str) -> crate::error::Result<Self> {
+                let number = text.parse::<$type>().ok().and_then(|number| Self::try_from(number).ok());
+                number.ok_or_else(|| Self::refused(format!("{text:?}")))
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+/// Whether a value need not be written.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Refuses more than `most` of what the key `key` lists.
+pub(crate) fn at_most(key: &str, count: usize, most: usize) -> crate::error::Result<()> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(crate::error::Error::input(format!("{key}: {count} are too many, {most} are possible")))
+}
+
+pub(crate) use {as_text, number, words};
