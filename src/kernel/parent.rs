@@ -9,7 +9,7 @@ use crate::net::mark;
 use crate::net::parent::{MadeParent, ParentSpec};
 use crate::netlink::Socket;
 use crate::netlink::explain;
-use crate::netlink::message::{self, ParentKind};
+use crate::netlink::message;
 use crate::plan::host::HostOp;
 
 /// Makes `parent` on the host, marks it as ours and sets it up. It gets its name together with the mark, so
@@ -17,18 +17,18 @@ use crate::plan::host::HostOp;
 pub(crate) fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut Socket) -> Result<Link> {
     let op = HostOp::MakeParent { name: parent.name.clone(), recipe: parent.recipe.clone() };
     log::debug!("{op}");
-    let kind = match (&parent.recipe, base) {
+    let create = match (&parent.recipe, base) {
         (ParentSpec::Vlan { id, protocol, .. }, Some(base)) => {
-            ParentKind::Vlan { base_index: base.ifindex, id: *id, protocol: *protocol }
+            message::create_vlan(&parent.born_as, base.ifindex, *id, *protocol)?
         }
         (ParentSpec::Vlan { .. }, None) => return Err(Error::input(format!("{} has no base", parent.name))),
-        (ParentSpec::Dummy, _) => ParentKind::Dummy,
+        (ParentSpec::Dummy, _) => message::create_dummy(&parent.born_as)?,
     };
     // Left by a killed process.
     if let Some(left) = host.link(&parent.born_as)? {
         delete(left.ifindex, host)?;
     }
-    if let Some(refusal) = single(host, message::create_parent(&parent.born_as, kind)?)? {
+    if let Some(refusal) = single(host, create)? {
         return Err(explain::make_parent(parent, &op, &refusal));
     }
     let link = host.link(&parent.born_as)?;

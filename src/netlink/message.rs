@@ -102,30 +102,18 @@ pub(crate) fn set_nsid(netns: BorrowedFd<'_>, nsid: i32) -> Result<Message> {
 /// The length of `struct rtgenmsg`: one byte, padded.
 const RTGENMSG: usize = 4;
 
-/// A parent to make, in the kernel's terms.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum ParentKind {
-    /// A VLAN of the link with this number.
-    Vlan {
-        base_index: u32,
-        id: u16,
-        protocol: VlanProtocol,
-    },
-    Dummy,
+/// `ip link add link BASE name NAME type vlan id ID protocol PROTOCOL`
+pub(crate) fn create_vlan(name: &IfName, base: u32, id: u16, protocol: VlanProtocol) -> Result<Message> {
+    let protocol = attribute(IflaVlan::Protocol, ether_type(protocol).to_be_bytes());
+    let data = nested(IflaInfo::Data, [attribute(IflaVlan::Id, id), protocol]);
+    let info = nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, "vlan"), data]);
+    let attributes = vec![attribute(Ifla::Ifname, name.as_str()), attribute(Ifla::Link, base), info];
+    link(Rtm::Newlink, NEW, 0, attributes)
 }
 
-/// `ip link add NAME type …`, on the host
-pub(crate) fn create_parent(name: &IfName, kind: ParentKind) -> Result<Message> {
-    let name = attribute(Ifla::Ifname, name.as_str());
-    match kind {
-        ParentKind::Vlan { base_index, id, protocol } => {
-            let protocol = attribute(IflaVlan::Protocol, ether_type(protocol).to_be_bytes());
-            let data = nested(IflaInfo::Data, [attribute(IflaVlan::Id, id), protocol]);
-            let info = nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, "vlan"), data]);
-            link(Rtm::Newlink, NEW, 0, vec![name, attribute(Ifla::Link, base_index), info])
-        }
-        ParentKind::Dummy => link(Rtm::Newlink, NEW, 0, vec![name, link_type("dummy")]),
-    }
+/// `ip link add NAME type dummy`
+pub(crate) fn create_dummy(name: &IfName) -> Result<Message> {
+    link(Rtm::Newlink, NEW, 0, vec![attribute(Ifla::Ifname, name.as_str()), link_type("dummy")])
 }
 
 /// `ip link add type KIND`, on no other link

@@ -1,7 +1,7 @@
 //! rtnetlink: requests as bytes (`message.rs`), the socket (`socket.rs`), answers (`reply.rs`), and what an errno means
 //! (`explain.rs`).
 
-pub(crate) mod attr;
+mod attr;
 mod channel;
 mod contents;
 pub(crate) mod explain;
@@ -12,7 +12,7 @@ pub(crate) mod message;
 mod neighbours;
 mod nlmsg;
 pub(crate) mod reply;
-pub(crate) mod routes;
+mod routes;
 mod socket;
 mod ways;
 

@@ -15,7 +15,7 @@ use super::attr::{Attributes, ip};
 use super::link_info;
 use super::message::{NETNSA_NSID, ether_type};
 use crate::error::{Error, Result};
-use crate::net::link::{Link, LinkNetns};
+use crate::net::link::{HostLinkInfo, Link, LinkNetns};
 use crate::net::link_options::LinkOptions;
 use crate::net::mac::MacAddr;
 use crate::net::vlan::VlanProtocol;
@@ -143,6 +143,13 @@ pub(crate) fn parse_link(payload: &[u8]) -> Option<Link> {
         ethernet: u16::from_ne_bytes([t0, t1]) == u16::from(Arphrd::Ether),
         kind,
     })
+}
+
+/// Parses the payload of `RTM_NEWLINK`, and whether the link is connected (`IFLA_CARRIER`).
+pub(super) fn parse_host_link(payload: &[u8]) -> Option<HostLinkInfo> {
+    let (_, attributes) = Attributes::after::<16>(payload)?;
+    let carrier = attributes.value(Ifla::Carrier) == Some(&[1]);
+    Some(HostLinkInfo { link: parse_link(payload)?, carrier })
 }
 
 /// An address of a link.

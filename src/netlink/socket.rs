@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use ipnet::IpNet;
 use neli::consts::rtnl::RtAddrFamily;
 use nix::libc::{EINVAL, ENODEV};
 
@@ -15,7 +16,7 @@ use super::reply::{self, Content, Refusal, Reply};
 use super::routes;
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
-use crate::net::link::Link;
+use crate::net::link::{HostLinkInfo, Link};
 use crate::net::name::IfName;
 use crate::net::route::DefaultRoutes;
 
@@ -105,10 +106,21 @@ impl Socket {
         }
     }
 
+    /// Returns all links, and whether they are connected.
+    pub(crate) fn host_links(&mut self) -> Result<Vec<HostLinkInfo>> {
+        self.dump(message::dump_links, reply::parse_host_link)
+    }
+
     /// Returns the addresses of all links.
     pub(crate) fn addresses(&mut self) -> Result<Vec<IpAddr>> {
         let all = self.dump(message::dump_addresses, reply::parse_address)?;
         Ok(all.into_iter().map(|address| address.net.addr()).collect())
+    }
+
+    /// Returns the addresses of all links, each with the number of its link.
+    pub(crate) fn addresses_by_link(&mut self) -> Result<Vec<(u32, IpNet)>> {
+        let all = self.dump(message::dump_addresses, reply::parse_address)?;
+        Ok(all.into_iter().map(|address| (address.ifindex, address.net)).collect())
     }
 
     /// Returns the number by which this socket's namespace knows `netns`, as in
@@ -125,6 +137,12 @@ impl Socket {
             Ok(!found.is_empty())
         };
         Ok(DefaultRoutes { v4: any(RtAddrFamily::Inet)?, v6: any(RtAddrFamily::Inet6)? })
+    }
+
+    /// Returns the number of the link of the first default route, IPv4 before IPv6.
+    pub(crate) fn uplink(&mut self) -> Result<Option<u32>> {
+        let found = self.dump_both(message::dump_routes, routes::parse_default_route)?;
+        Ok(found.into_iter().flatten().next())
     }
 
     /// Returns true if the kernel takes packets to `address` as its own.
@@ -146,7 +164,7 @@ impl Socket {
     }
 
     /// Returns the list that `request` asks for, as far as `parse` takes its items.
-    pub(crate) fn dump<T>(
+    pub(super) fn dump<T>(
         &mut self,
         request: impl Fn() -> Result<Message>,
         parse: impl Fn(&[u8]) -> Option<T>,
@@ -171,7 +189,7 @@ impl Socket {
     }
 
     /// Returns the lists of IPv4 and of IPv6, one after the other.
-    pub(crate) fn dump_both<T>(
+    pub(super) fn dump_both<T>(
         &mut self,
         request: fn(RtAddrFamily) -> Result<Message>,
         parse: impl Fn(&[u8]) -> Option<T>,

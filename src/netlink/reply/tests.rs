@@ -54,6 +54,17 @@ fn links_below() {
     assert_eq!(below(&[&link[..], &[8, 0, 37, 0, 2, 0, 0, 0]].concat()), (None, Some((4, 2))));
     assert_eq!(below(&[&link[..], &[4, 0, 37, 0]].concat()), (None, Some((4, -1))));
 }
+
+#[test]
+fn carriers() {
+    // IFLA_CARRIER (33).
+    let carrier =
+        |on: u8| parse_host_link(&[&[0; 16][..], &[5, 0, 33, 0, on, 0, 0, 0]].concat()).unwrap().carrier;
+    assert!(carrier(1) && !carrier(0));
+    assert_eq!(parse_host_link(&[0; 3]), None);
+    assert!(!parse_host_link(&[0; 16]).unwrap().carrier);
+}
+
 /// `struct nlmsghdr` and what follows: length, type, flags, sequence, port.
 fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
     let length = 16 + payload.len() as u32;
