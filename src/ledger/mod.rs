@@ -28,6 +28,9 @@ mod records;
 pub(crate) mod segment_hints;
 mod state_folder;
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;

@@ -91,7 +91,7 @@ pub(crate) fn settle(
         return Ok(());
     }
     let (on_host, ways) = (host.addresses()?.into_iter().collect(), host.ways()?);
-    let present = ipam::reserve::Present { on_host, ways, ..Default::default() };
+    let present = ipam::reserve::HostFacts { on_host, ways, ..Default::default() };
     let mut place = Host { settings, netns, present: &present, probes: HostProbes::new() };
     for network in networks {
         drop_unneeded(locked, &network, host)?;
