@@ -28,9 +28,6 @@ mod records;
 pub(crate) mod segment_hints;
 mod state_folder;
 
-#[cfg(test)]
-mod tests;
-
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
@@ -299,3 +296,6 @@ pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,55 +15,43 @@ use crate::net::subnet::Subnet;
 /// The leases of the ledger.
 pub(crate) struct LedgerTable<'a> {
     store: &'a Store,
-    mode: Mode<'a>,
-}
-
-enum Mode<'a> {
-    Locked(&'a Locked<'a>),
-    /// Whether a holder, or a lease without one, would have to give way.
-    DryRun(&'a dyn Fn(Option<&Record>) -> bool),
+    /// The lock, if anything is to be written.
+    locked: Option<&'a Locked<'a>>,
+    /// Whether a holder, or a lease without one, would have to give way. Without the lock, what gives way is free.
+    gives_way: &'a dyn Fn(Option<&Record>) -> bool,
 }
 
 impl<'a> LedgerTable<'a> {
     pub(crate) fn new(locked: &'a Locked<'a>) -> Self {
-        Self { store: locked.store(), mode: Mode::Locked(locked) }
+        Self { store: locked.store(), locked: Some(locked), gives_way: &|_| false }
     }
 
-    /// As it would be if every lease were free that `gives_way`.
     pub(crate) fn dry_run(store: &'a Store, gives_way: &'a dyn Fn(Option<&Record>) -> bool) -> Self {
-        Self { store, mode: Mode::DryRun(gives_way) }
-    }
-
-    /// The lock, if anything is to be written.
-    fn locked(&self) -> Option<&'a Locked<'a>> {
-        match self.mode {
-            Mode::Locked(locked) => Some(locked),
-            Mode::DryRun(_) => None,
-        }
+        Self { store, locked: None, gives_way }
     }
 }
 
 impl LeaseTable for LedgerTable<'_> {
     fn lease(&self, segment: u32, key: LeaseKey, owner: Owner<'_>) -> Result<bool> {
-        match self.mode {
-            Mode::Locked(locked) => {
-                let target = match owner {
-                    Owner::Container(id) => lease_target(id),
-                    Owner::HostLink(network) => host_lease_target(network),
-                };
-                locked.lease(segment, key, &target)
-            }
-            Mode::DryRun(_) if !self.store.is_leased(segment, key) => Ok(true),
-            Mode::DryRun(gives_way) => Ok(match self.store.holding(segment, key)? {
-                Holding::Container(record) => gives_way(Some(&record)),
-                Holding::Nobody => gives_way(None),
-                Holding::Unknown(_) | Holding::Host(_) => false,
-            }),
+        if let Some(locked) = self.locked {
+            let target = match owner {
+                Owner::Container(id) => lease_target(id),
+                Owner::HostLink(network) => host_lease_target(network),
+            };
+            return locked.lease(segment, key, &target);
         }
+        if !self.store.is_leased(segment, key) {
+            return Ok(true);
+        }
+        Ok(match self.store.holding(segment, key)? {
+            Holding::Container(record) => (self.gives_way)(Some(&record)),
+            Holding::Nobody => (self.gives_way)(None),
+            Holding::Unknown(_) | Holding::Host(_) => false,
+        })
     }
 
     fn give_back(&self, segment: u32, key: LeaseKey) {
-        if let Some(locked) = self.locked() {
+        if let Some(locked) = self.locked {
             locked.give_back(segment, key);
         }
     }
@@ -86,14 +74,14 @@ impl LeaseTable for LedgerTable<'_> {
             // Only hints stand in it: the leases are files of their own.
             Err(error) if error.kind().is_of_one_file() => {
                 log::warn!("{error}");
-                if self.locked().is_some() {
+                if self.locked.is_some() {
                     file::remove(&self.store.segment_path(segment))?;
                 }
                 None
             }
             known => known?,
         };
-        if let (None, Some(locked)) = (&known, self.locked()) {
+        if let (None, Some(locked)) = (&known, self.locked) {
             locked.make_segment(segment)?;
         }
         Ok(known)
@@ -101,11 +89,11 @@ impl LeaseTable for LedgerTable<'_> {
 
     fn map(&self, segment: u32, subnet: &Subnet, fresh: bool) -> Result<Option<Bitmap>> {
         // A dry run writes none, and is in no hurry.
-        self.locked().map_or(Ok(None), |_| self.store.map(segment, subnet, fresh))
+        self.locked.map_or(Ok(None), |_| self.store.map(segment, subnet, fresh))
     }
 
     fn write_map(&self, segment: u32, map: &Bitmap) {
-        if let Some(locked) = self.locked() {
+        if let Some(locked) = self.locked {
             locked.write_map(segment, map);
         }
     }

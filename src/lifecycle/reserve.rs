@@ -1,5 +1,7 @@
 //! Reservations in the ledger: addresses and MAC addresses of a container and of the host's own links, all of them or none.
 
+use std::net::IpAddr;
+
 use crate::config::network::Network;
 use crate::error::{Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
@@ -79,20 +81,17 @@ pub(crate) fn reserve_host_link(
     parent: &Link,
     facts: &HostFacts,
 ) -> Result<()> {
-    let (store, table) = (locked.store(), LedgerTable::new(locked));
+    let table = LedgerTable::new(locked);
     let mut leases = Leases::new(&table);
-    let known = known_host_link(store, network)?;
-    let link = host_link_draft(store, network, parent, facts, known.as_ref()).link(&mut leases)?;
+    let (known, link) = host_link(locked.store(), &mut leases, network, parent, facts)?;
     if known.as_ref() != Some(&link) {
         locked.write_host_link(&link)?;
-        if let Some(known) = known {
-            // A kill before leaves leases that no record lists.
-            let is_kept = known.segment == link.segment;
-            locked.release_host(&known, |address| !(is_kept && link.addresses.contains(address)))?;
-        }
     }
     leases.keep();
-    Ok(())
+    // A kill before leaves leases that no record lists.
+    let Some(known) = known else { return Ok(()) };
+    let is_kept = |address: &IpAddr| known.segment == link.segment && link.addresses.contains(address);
+    locked.release_host(&known, |address| !is_kept(address))
 }
 
 /// The record that a container would have if it were attached now, and the host's links it would be reached by. `lives`
@@ -117,8 +116,7 @@ pub(crate) fn preview(
         let record = draft.record(wanted, &lives)?;
         let reached = wanted.iter().filter(|wanted| wanted.has_host_access());
         let links = reached.map(|ResolvedAttachment { network, parent, .. }| {
-            let known = known_host_link(store, network)?;
-            host_link_draft(store, network, parent, facts, known.as_ref()).link(&mut draft.leases)
+            host_link(store, &mut draft.leases, network, parent, facts).map(|(_, link)| link)
         });
         Ok((record, links.collect::<Result<_>>()?))
     };
@@ -135,25 +133,25 @@ fn write_segments(locked: &Locked<'_>, draft: &Draft<'_>) -> Result<()> {
     draft.segments.iter().try_for_each(|(&number, segment)| locked.write_segment(number, segment))
 }
 
-fn known_host_link(store: &Store, network: &Network) -> Result<Option<HostLink>> {
-    match store.host_link(&network.name) {
+/// The host's link of `network` as it is written, and as it is to be on `parent`.
+fn host_link(
+    store: &Store,
+    leases: &mut Leases<'_>,
+    network: &Network,
+    parent: &Link,
+    facts: &HostFacts,
+) -> Result<(Option<HostLink>, HostLink)> {
+    let known = match store.host_link(&network.name) {
         // What may be sound is not written over: no container of this network is attached meanwhile.
         Err(error) if error.kind() == Kind::Damaged => {
             log::warn!("{error}");
-            Ok(None)
+            None
         }
-        known => known,
-    }
-}
-
-fn host_link_draft<'a>(
-    store: &Store,
-    network: &'a Network,
-    parent: &'a Link,
-    facts: &'a HostFacts,
-    known: Option<&'a HostLink>,
-) -> HostLinkDraft<'a> {
+        known => known?,
+    };
     let quarantine = store.quarantined(parent.segment()).into_iter().map(|(address, _)| address).collect();
     let temporary = IfName::temporary(std::process::id());
-    HostLinkDraft { network, parent, facts, known, quarantine, temporary }
+    let draft = HostLinkDraft { network, parent, facts, known: known.as_ref(), quarantine, temporary };
+    let link = draft.link(leases)?;
+    Ok((known, link))
 }
