@@ -5,14 +5,13 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::reserve::{Draft, Place, Subject};
+use super::reserve::{Applicant, Draft, Place};
 use crate::config::reservation::Reservation;
 use crate::error::{Error, Kind, Result};
 use crate::hash::siphash;
-use crate::ipam::assign::Wanted;
-use crate::ledger::Holding;
+use crate::ipam::assign::ResolvedAttachment;
+use crate::ipam::lease_table::Owner;
 use crate::ledger::bitmap::Bitmap;
-use crate::ledger::lease_link::lease_target;
 use crate::ledger::quarantine::{by_host, in_words};
 use crate::net::ipv6::{Advertised, Ipv6};
 use crate::net::lease_key::LeaseKey;
@@ -39,11 +38,11 @@ enum Reason {
 
 impl Draft<'_> {
     fn identity(&self) -> Identity {
-        self.subject.identity.cloned().unwrap_or_else(|| Identity::from(self.subject.container))
+        self.applicant.identity.cloned().unwrap_or_else(|| Identity::from(self.applicant.container))
     }
 
     /// The place of an attachment that has nothing yet.
-    pub(crate) fn place<'a>(&self, segment: u32, wanted: &'a Wanted) -> Place<'a> {
+    pub(crate) fn place<'a>(&self, segment: u32, wanted: &'a ResolvedAttachment) -> Place<'a> {
         let mac = wanted.request.mac.or_else(|| self.reserved(segment, wanted).mac).or(wanted.hint.mac);
         Place { segment, wanted, mac }
     }
@@ -77,21 +76,21 @@ impl Draft<'_> {
     }
 
     /// What is reserved for this container, but for what another attachment of it has already.
-    fn reserved(&self, segment: u32, wanted: &Wanted) -> Reservation {
+    fn reserved(&self, segment: u32, wanted: &ResolvedAttachment) -> Reservation {
         let mut reserved = wanted.network.reservations.of(&self.identity()).cloned().unwrap_or_default();
-        let is_left = |claim| !self.leasing.has_made(segment, claim);
+        let is_left = |claim| !self.leases.contains(segment, claim);
         reserved.addresses.retain(|&address| is_left(address.into()));
         reserved.mac = reserved.mac.filter(|&mac| is_left(mac.into()));
         reserved
     }
 
     /// Whether `claim` is reserved for somebody else.
-    fn is_others(&self, wanted: &Wanted, claim: LeaseKey) -> bool {
+    fn is_others(&self, wanted: &ResolvedAttachment, claim: LeaseKey) -> bool {
         wanted.network.reservations.holder(claim).is_some_and(|holder| *holder != self.identity())
     }
 
     /// The MAC address of one attachment, where it has one of its own.
-    pub(crate) fn mac(&mut self, segment: u32, wanted: &Wanted) -> Result<Option<MacAddr>> {
+    pub(crate) fn mac(&mut self, segment: u32, wanted: &ResolvedAttachment) -> Result<Option<MacAddr>> {
         if !wanted.network.driver.has_own_mac() {
             return Ok(None);
         }
@@ -102,17 +101,17 @@ impl Draft<'_> {
             self.take(place, mac.into(), reason)?;
             return Ok(Some(mac));
         }
-        let had = wanted.hint.mac.filter(|mac| mac.is_unicast() && !self.subject.avoid_previous);
+        let had = wanted.hint.mac.filter(|mac| mac.is_unicast() && !self.applicant.avoid_previous);
         if let Some(mac) = had {
             if self.take_if_free(place, mac.into())? {
                 return Ok(Some(mac));
             }
         }
-        let key = self.leasing.store.machine_key(&wanted.parent);
+        let key = self.leases.table.machine_key(&wanted.parent);
         let identity = self.identity();
         let network = &wanted.network.name;
         // Where several live under one identity, each but the first differs by its id, or else by its process.
-        let Subject { container, holder, avoid_previous, .. } = self.subject;
+        let Applicant { container, holder, avoid_previous, .. } = self.applicant;
         let by_process =
             |count: u64| format!("{identity} {network} {} {} {count}", holder.pid, holder.start_time);
         let usual = [format!("{identity} {network}"), format!("{identity} {network} {container}")];
@@ -126,10 +125,10 @@ impl Draft<'_> {
     }
 
     /// What its link takes from routers, but for the default route: that depends on the others.
-    pub(crate) fn advertised(&self, wanted: &Wanted) -> Advertised {
+    pub(crate) fn advertised(&self, wanted: &ResolvedAttachment) -> Advertised {
         let slaac = wanted.network.file.ipv6.and_then(Ipv6::slaac);
         let secret = slaac.filter(|slaac| slaac.is_secret()).map(|_| {
-            let key = self.leasing.store.machine_key(&wanted.parent);
+            let key = self.leases.table.machine_key(&wanted.parent);
             let (identity, network) = (self.identity(), &wanted.network.name);
             let half = |n: u8| u128::from(siphash(key, &format!("{identity} {network} ipv6 {n}")));
             Ipv6Addr::from_bits((half(0) << 64) | half(1))
@@ -168,13 +167,10 @@ impl Draft<'_> {
         if self.lease(segment, claim)? {
             return Ok(());
         }
-        let store = self.leasing.store;
-        let who = match store.holding(segment, claim)? {
-            _ if self.leasing.has_made(segment, claim) => "this very container".to_owned(),
-            Holding::Container(record) => format!("container {}", record.container),
-            Holding::Unknown(id) => format!("container {id}, whose record cannot be read"),
-            Holding::Host(network) => format!("the host, in network {network}"),
-            Holding::Nobody => store.lease_path(segment, claim).display().to_string(),
+        let who = if self.leases.contains(segment, claim) {
+            "this very container".to_owned()
+        } else {
+            self.leases.table.held_by(segment, claim)?
         };
         Err(refused(format!("held by {who}")))
     }
@@ -189,16 +185,16 @@ impl Draft<'_> {
 
     /// What `claim` is to the host, if it is the host's to have: the kernel would set up no link with the MAC address of
     /// its parent, and where the host gets a route to a container none of its ways may change.
-    fn of_host(&self, wanted: &Wanted, claim: LeaseKey) -> Option<String> {
+    fn of_host(&self, wanted: &ResolvedAttachment, claim: LeaseKey) -> Option<String> {
         let (network, parent) = (&wanted.network, &wanted.parent);
         match claim {
-            LeaseKey::Address(address) if self.present.on_host.contains(&address) => {
+            LeaseKey::Address(address) if self.facts.on_host.contains(&address) => {
                 Some("held by this host itself".to_owned())
             }
             LeaseKey::Address(address) => {
                 let subnet = network.file.host_access.as_ref().and_then(|_| network.subnet_of(address))?;
                 let on = [parent.ifindex, parent.segment()];
-                Some(self.present.ways.obstacle(address, subnet.net(), on)?.to_string())
+                Some(self.facts.ways.obstacle(address, subnet.net(), on)?.to_string())
             }
             LeaseKey::Mac(mac) => {
                 (parent.mac == Some(mac)).then(|| format!("held by parent {}", parent.name))
@@ -215,7 +211,7 @@ impl Draft<'_> {
         if subnets.peek().is_none() {
             return Ok(None);
         }
-        let is_had = |address: &&IpAddr| address.is_ipv4() == is_v4 && !self.subject.avoid_previous;
+        let is_had = |address: &&IpAddr| address.is_ipv4() == is_v4 && !self.applicant.avoid_previous;
         let had: Vec<_> = wanted.hint.addresses.iter().filter(is_had).collect();
         for address in had.into_iter().filter_map(|&had| wanted.network.subnet_of(had)?.pickable(had)) {
             if self.take_if_free(place, address.addr().into())? {
@@ -248,7 +244,7 @@ impl Draft<'_> {
         let mut hint = format!(
             "`underlay network inspect {name}` shows who holds them; stop a container or widen the range"
         );
-        let set_aside = self.set_aside(place, is_v4);
+        let set_aside = self.quarantined(place, is_v4);
         if !set_aside.is_empty() {
             let hosts = in_words(&by_host(&set_aside));
             let are = if set_aside.len() == 1 { "is" } else { "are" };
@@ -265,8 +261,8 @@ impl Draft<'_> {
         let last = segment.and_then(|segment| segment.cursors.get(&pool)).copied();
         let mut map: Option<Bitmap> = None;
         for (tried, address) in subnet.candidates(last).enumerate() {
-            if tried == TRIES && self.leasing.locked().is_some() {
-                map = Bitmap::open(self.leasing.store, place.segment, subnet, fresh)?;
+            if tried == TRIES {
+                map = self.leases.table.map(place.segment, subnet, fresh)?;
             }
             if map.as_ref().is_some_and(|map| map.is_held(address.addr())) {
                 continue;
@@ -276,7 +272,7 @@ impl Draft<'_> {
                 map.set(address.addr(), true);
             }
             if found {
-                map.iter().for_each(Bitmap::write);
+                map.iter().for_each(|map| self.leases.table.write_map(place.segment, map));
                 if let Some(segment) = self.segments.get_mut(&place.segment) {
                     segment.cursors.insert(pool, address.addr());
                 }
@@ -288,12 +284,12 @@ impl Draft<'_> {
 
     /// Leases `claim` if nobody holds it.
     fn lease(&mut self, segment: u32, claim: LeaseKey) -> Result<bool> {
-        self.leasing.lease(segment, claim, &lease_target(self.subject.container))
+        self.leases.lease(segment, claim, Owner::Container(self.applicant.container))
     }
 }
 
 /// The address asked for, with the prefix length of the subnet it lies in.
-fn asked(wanted: &Wanted, address: IpAddr, prefix_len: Option<u8>) -> Result<IpNet> {
+fn asked(wanted: &ResolvedAttachment, address: IpAddr, prefix_len: Option<u8>) -> Result<IpNet> {
     let network = &wanted.network;
     let subnet = network.subnet_of(address).ok_or_else(|| {
         let subnets: Vec<_> = network.subnets.iter().map(|subnet| subnet.net().to_string()).collect();
@@ -314,3 +310,6 @@ fn asked(wanted: &Wanted, address: IpAddr, prefix_len: Option<u8>) -> Result<IpN
         _ => Ok(host),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use crate::oci::annotations::Attachment;
 
 /// An attachment with all that is known before addresses are picked.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct ResolvedAttachment {
     /// What the container asked for.
     pub request: Attachment,
     /// The network it names.
@@ -29,6 +29,13 @@ pub(crate) struct Wanted {
     pub ifname: IfName,
     /// What its identity had here before.
     pub hint: Hint,
+}
+
+impl ResolvedAttachment {
+    /// Whether the host is to have a link of its own on the network.
+    pub(crate) fn has_host_access(&self) -> bool {
+        self.network.file.host_access.is_some()
+    }
 }
 
 /// The names of the links of a container: as asked for, else `eth0`, `eth1`, … in the order listed, leaving
@@ -65,7 +72,7 @@ pub(crate) fn names<'a>(
 /// default route that is there already, as of podman's own bridge, counts as listed first with priority 0. Then each
 /// attachment gets the routes of its network, and those it asks for; all once more in its own table, if it has one,
 /// with the default route that it would give.
-pub(crate) fn routes(wanted: &[Wanted], attached: &mut [Attached], present: DefaultRoutes) {
+pub(crate) fn routes(wanted: &[ResolvedAttachment], attached: &mut [Attached], present: DefaultRoutes) {
     let families = [(IpNet::V4(Ipv4Net::default()), present.v4), (IpNet::V6(Ipv6Net::default()), present.v6)];
     for (family, present) in families {
         let mut best: Option<((i32, bool), usize, Option<Route>)> = None;
@@ -108,7 +115,7 @@ pub(crate) fn routes(wanted: &[Wanted], attached: &mut [Attached], present: Defa
 
 /// The routes of an attachment with a table of its own, as if it were the only one: to its subnets, the default
 /// routes, and `others`.
-fn table(wanted: &Wanted, attached: &Attached, others: &[Route]) -> Option<Table> {
+fn table(wanted: &ResolvedAttachment, attached: &Attached, others: &[Route]) -> Option<Table> {
     let id = wanted.request.table.or(wanted.network.file.table)?;
     let subnets = attached.addresses.iter().filter(|net| net.prefix_len() < net.max_prefix_len());
     let subnets = subnets.map(|net| Route::new(net.trunc(), None));
@@ -147,7 +154,7 @@ fn network_routes(network: &Network, attached: &Attached) -> Vec<Route> {
 }
 
 /// The default route of the family of `to` that an attachment could give.
-fn default_route(wanted: &Wanted, attached: &Attached, to: IpNet) -> Option<Route> {
+fn default_route(wanted: &ResolvedAttachment, attached: &Attached, to: IpNet) -> Option<Route> {
     if wanted.network.file.no_default_route || !wanted.request.default_route {
         return None;
     }
@@ -155,7 +162,7 @@ fn default_route(wanted: &Wanted, attached: &Attached, to: IpNet) -> Option<Rout
 }
 
 /// Whether an attachment without a gateway could take the default route of the family of `to` from a router.
-fn may_be_advertised(wanted: &Wanted, attached: &Attached, to: IpNet) -> bool {
+fn may_be_advertised(wanted: &ResolvedAttachment, attached: &Attached, to: IpNet) -> bool {
     let network = &wanted.network;
     let leads_out = !network.file.no_default_route && wanted.request.default_route && !network.file.internal;
     // Nor does a routed network hear one; but it has a default route of its own wherever it leads out.

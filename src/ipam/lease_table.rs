@@ -1,97 +1,111 @@
-//! Leases while they are made: those of one container, or of one link of the host, all of them or none.
+//! What allocation needs of the ledger, and the leases of one draft: all of them are kept, or none.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-
-use crate::error::{Error, Result};
-use crate::fs::file::remove;
-use crate::ledger::record::Record;
-use crate::ledger::{Holding, Locked, Store};
+use crate::error::Result;
+use crate::ledger::bitmap::Bitmap;
+use crate::ledger::record::{Record, Segment};
 use crate::net::lease_key::LeaseKey;
+use crate::net::link::Link;
+use crate::net::name::{ContainerId, NetworkName};
+use crate::net::subnet::Subnet;
 
-/// Leases that are made, or that would be.
-pub(crate) struct LeaseTable<'a> {
-    pub(crate) store: &'a Store,
-    mode: Mode<'a>,
-    made: Vec<PathBuf>,
-}
-
-enum Mode<'a> {
-    /// With the lock they are made.
-    Real(&'a Locked<'a>),
-    /// Without it they are only looked at; and whether a holder, or nobody, would have to give way.
-    Preview(&'a dyn Fn(Option<&Record>) -> bool),
-}
-
-impl<'a> LeaseTable<'a> {
-    pub(crate) fn real(locked: &'a Locked<'a>) -> Self {
-        Self { store: locked.store(), mode: Mode::Real(locked), made: Vec::new() }
-    }
-
-    pub(crate) fn preview(store: &'a Store, gives_way: &'a dyn Fn(Option<&Record>) -> bool) -> Self {
-        Self { store, mode: Mode::Preview(gives_way), made: Vec::new() }
-    }
-
-    /// The lock, if anything is to be written.
-    pub(crate) fn locked(&self) -> Option<&'a Locked<'a>> {
-        match self.mode {
-            Mode::Real(locked) => Some(locked),
-            Mode::Preview(_) => None,
-        }
-    }
-
-    /// Leases `claim`, by a link to `target`, if nobody holds it.
+/// The leases of a host, and what is written beside them.
+pub(crate) trait LeaseTable {
+    /// Leases `key` on `segment` to `owner`. Returns false if it is held.
     ///
     /// # Errors
-    /// When that cannot be told.
-    pub(crate) fn lease(&mut self, segment: u32, claim: LeaseKey, target: &Path) -> Result<bool> {
-        let path = self.store.lease_path(segment, claim);
-        match self.mode {
-            Mode::Real(_) => match symlink(target, &path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-                Err(error) => return Err(Error::io("create", &path, &error)),
-            },
-            Mode::Preview(gives_way) => {
-                if self.made.contains(&path) || !self.would_be_free(segment, claim, gives_way)? {
-                    return Ok(false);
-                }
-            }
-        }
-        self.made.push(path);
-        Ok(true)
+    /// When the lease cannot be made, or its holder cannot be read.
+    fn lease(&self, segment: u32, key: LeaseKey, owner: Owner<'_>) -> Result<bool>;
+
+    /// Removes a lease that this process made, and that no record lists.
+    fn give_back(&self, segment: u32, key: LeaseKey);
+
+    /// Returns the holder of `key` on `segment` in words, for an error message.
+    ///
+    /// # Errors
+    /// When its holder cannot be read.
+    fn held_by(&self, segment: u32, key: LeaseKey) -> Result<String>;
+
+    /// Returns the network whose host's link `key` is leased to, if it is leased to one.
+    ///
+    /// # Errors
+    /// When the lease cannot be read.
+    fn leased_to_host(&self, segment: u32, key: LeaseKey) -> Result<Option<NetworkName>>;
+
+    /// Returns what is known of `segment`, and prepares it for leases.
+    ///
+    /// # Errors
+    /// When it cannot be read or prepared.
+    fn segment(&self, segment: u32) -> Result<Option<Segment>>;
+
+    /// Returns the map of the pool of `subnet`, or `None` if every address has to be tried. With `fresh`, it is made from
+    /// the leases.
+    ///
+    /// # Errors
+    /// When the leases cannot be listed.
+    fn map(&self, segment: u32, subnet: &Subnet, fresh: bool) -> Result<Option<Bitmap>>;
+
+    /// Keeps `map`, which is a hint.
+    fn write_map(&self, segment: u32, map: &Bitmap);
+
+    /// Returns the records of all containers.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    fn records(&self) -> Result<Vec<Record>>;
+
+    /// Returns true if records may be missing, because the ledger was lost and has not been repaired yet.
+    ///
+    /// # Errors
+    /// When that is unknown.
+    fn is_in_doubt(&self) -> Result<bool>;
+
+    /// Returns the key that MAC addresses on `parent` are derived with.
+    fn machine_key(&self, parent: &Link) -> [u8; 16];
+}
+
+/// The holder of a lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Owner<'a> {
+    /// A container.
+    Container(&'a ContainerId),
+    /// The host's own link of a network.
+    HostLink(&'a NetworkName),
+}
+
+/// The leases of a draft. Dropping them gives them back, except after [`keep`](Self::keep).
+pub(crate) struct Leases<'a> {
+    pub(crate) table: &'a dyn LeaseTable,
+    made: Vec<(u32, LeaseKey)>,
+}
+
+impl<'a> Leases<'a> {
+    pub(crate) fn new(table: &'a dyn LeaseTable) -> Self {
+        Self { table, made: Vec::new() }
     }
 
-    fn would_be_free(
-        &self,
-        segment: u32,
-        claim: LeaseKey,
-        gives_way: &dyn Fn(Option<&Record>) -> bool,
-    ) -> Result<bool> {
-        if fs::symlink_metadata(self.store.lease_path(segment, claim)).is_err() {
-            return Ok(true);
-        }
-        Ok(match self.store.holding(segment, claim)? {
-            Holding::Container(record) => gives_way(Some(&record)),
-            Holding::Nobody => gives_way(None),
-            Holding::Unknown(_) | Holding::Host(_) => false,
-        })
+    /// Leases `key` on `segment` to `owner`. Returns false if it is held, by this draft or by another holder.
+    ///
+    /// # Errors
+    /// Those of [`LeaseTable::lease`].
+    pub(crate) fn lease(&mut self, segment: u32, key: LeaseKey, owner: Owner<'_>) -> Result<bool> {
+        let leased = !self.contains(segment, key) && self.table.lease(segment, key, owner)?;
+        self.made.extend(leased.then_some((segment, key)));
+        Ok(leased)
     }
 
-    /// Whether `claim` is one of these.
-    pub(crate) fn has_made(&self, segment: u32, claim: LeaseKey) -> bool {
-        self.made.contains(&self.store.lease_path(segment, claim))
+    /// Returns true if this draft has leased `key`.
+    pub(crate) fn contains(&self, segment: u32, key: LeaseKey) -> bool {
+        self.made.contains(&(segment, key))
     }
 
-    /// Removes the leases that were made for nothing.
-    pub(crate) fn give_back(&self) {
-        for lease in self.made.iter().filter(|_| self.locked().is_some()) {
-            // Else it is nobody's, and swept when it is needed.
-            if let Err(error) = remove(lease) {
-                ::log::warn!("{error}");
-            }
-        }
+    /// Keeps the leases: a record lists them.
+    pub(crate) fn keep(&mut self) {
+        self.made.clear();
+    }
+}
+
+impl Drop for Leases<'_> {
+    fn drop(&mut self) {
+        self.made.iter().for_each(|&(segment, key)| self.table.give_back(segment, key));
     }
 }

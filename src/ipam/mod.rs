@@ -1,14 +1,13 @@
-//! Which container gets which address, MAC address, link name and route.
+//! Which container gets which address, MAC address, link name and route: no I/O.
 //!
-//! `allocate.rs` chooses, `lease_table.rs` makes the leases, `reserve.rs` writes a record with all of them, `assign.rs` has names
-//! and routes. `Locked` and `Store` of the ledger have methods here. Nothing here asks the kernel: what the
-//! host has is passed in (`Present` in `reserve.rs`).
+//! `reserve.rs` drafts a record, `allocate.rs` chooses what is in it, `host_links.rs` drafts the host's own link, `assign.rs` has
+//! names and routes. Leases are made through [`lease_table::LeaseTable`]. What the host has is passed in
+//! ([`reserve::HostFacts`]), and so are the time and whether a holder lives.
 
 mod allocate;
 pub(crate) mod assign;
-mod host_links;
-mod lease_table;
-mod preview;
+pub(crate) mod host_links;
+pub(crate) mod lease_table;
 pub(crate) mod previous;
 mod quarantine;
 pub(crate) mod reserve;

@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::error::{Error, Kind, Result};
-use crate::fs::file::remove;
-use crate::ipam::assign::{self, Wanted};
-use crate::ipam::lease_table::LeaseTable;
-use crate::ledger::Locked;
+use crate::ipam::assign::{self, ResolvedAttachment};
+use crate::ipam::lease_table::{LeaseTable, Leases};
 use crate::ledger::host_link;
 use crate::ledger::record::{Attached, Holder, Links, Nsid, Own, Record, Segment, State};
 use crate::net::driver::Driver;
@@ -19,7 +17,7 @@ use crate::net::ways::Ways;
 
 /// What is there before a container is attached, and what it must not collide with.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Present {
+pub(crate) struct HostFacts {
     /// The addresses the host itself has.
     pub on_host: BTreeSet<IpAddr>,
     /// The host's ways, if it is to have routes to what is attached.
@@ -32,7 +30,7 @@ pub(crate) struct Present {
 
 /// Who is attached.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Subject<'a> {
+pub(crate) struct Applicant<'a> {
     /// The container.
     pub container: &'a ContainerId,
     /// What it says it is when it comes again, if not its id.
@@ -45,64 +43,55 @@ pub(crate) struct Subject<'a> {
     pub avoid_previous: bool,
 }
 
-impl Locked<'_> {
-    /// Picks addresses and MAC addresses for all attachments of a container, and writes its record and leases.
-    ///
-    /// `lives` tells whether a holder does.
-    ///
-    /// # Errors
-    /// [`Kind::Exhausted`] when no address is left, [`Kind::Taken`] when an address, a MAC address, or the mode of an
-    /// ipvlan parent, is somebody else's. Nothing is kept then.
-    pub(crate) fn reserve(
-        &self,
-        subject: Subject<'_>,
-        wanted: &[Wanted],
-        present: &Present,
-        lives: impl Fn(&Holder) -> bool,
-    ) -> Result<Record> {
-        let mut draft = Draft::new(LeaseTable::real(self), subject, present);
-        let reserved = draft.record(wanted, lives).and_then(|record| {
-            self.reserve_host_links(wanted, present)?;
-            draft.write_segments(self)?;
-            self.write(&record)?;
-            Ok(record)
-        });
-        reserved.inspect_err(|_| draft.leasing.give_back())
-    }
-}
-
 /// The attachment that addresses are leased for.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) segment: u32,
-    pub(crate) wanted: &'a Wanted,
+    pub(crate) wanted: &'a ResolvedAttachment,
     /// The MAC address it has, or is going to have, as far as that is known: by that, neighbours know it too.
     pub(crate) mac: Option<MacAddr>,
 }
 
 /// The reservation of one container while it is made.
 pub(crate) struct Draft<'a> {
-    pub(crate) leasing: LeaseTable<'a>,
-    pub(crate) subject: Subject<'a>,
-    pub(crate) present: &'a Present,
+    pub(crate) leases: Leases<'a>,
+    pub(crate) applicant: Applicant<'a>,
+    pub(crate) facts: &'a HostFacts,
+    /// Seconds since 1970.
+    pub(crate) now: u64,
+    /// The segments of its attachments, with what the draft changes in them.
     pub(crate) segments: BTreeMap<u32, Segment>,
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(leasing: LeaseTable<'a>, subject: Subject<'a>, present: &'a Present) -> Self {
-        Self { leasing, subject, present, segments: BTreeMap::new() }
+    pub(crate) fn new(
+        table: &'a dyn LeaseTable,
+        applicant: Applicant<'a>,
+        facts: &'a HostFacts,
+        now: u64,
+    ) -> Self {
+        Self { leases: Leases::new(table), applicant, facts, now, segments: BTreeMap::new() }
     }
 
-    /// The record of the container, with all that is leased for it.
-    pub(crate) fn record(&mut self, wanted: &[Wanted], lives: impl Fn(&Holder) -> bool) -> Result<Record> {
+    /// Picks addresses and MAC addresses for all attachments of the container, leases them, and returns its record. `lives`
+    /// tells whether a holder does.
+    ///
+    /// # Errors
+    /// [`Kind::Exhausted`] when no address is left, [`Kind::Taken`] when an address, a MAC address, or the mode of an
+    /// ipvlan parent, is held by another container.
+    pub(crate) fn record(
+        &mut self,
+        wanted: &[ResolvedAttachment],
+        lives: impl Fn(&Holder) -> bool,
+    ) -> Result<Record> {
         let mut attachments = self.attachments(wanted, lives)?;
-        assign::routes(wanted, &mut attachments, self.present.default_routes);
-        let Subject { container, identity, holder, .. } = self.subject;
+        assign::routes(wanted, &mut attachments, self.facts.default_routes);
+        let Applicant { container, identity, holder, .. } = self.applicant;
         let own = Own {
             state: State::Pending,
             made_for: None,
             rebuilt: false,
-            nsid: self.subject.nsid,
+            nsid: self.applicant.nsid,
             attachments,
         };
         let record = Record {
@@ -113,12 +102,16 @@ impl<'a> Draft<'a> {
         };
         record.marked().try_for_each(|(mark, _)| mark.check())?;
         if record.attachments().iter().flat_map(Attached::lasting).next().is_some() {
-            record.refuse_shared(&self.leasing.store.records()?.sound)?;
+            record.refuse_shared(&self.leases.table.records()?)?;
         }
         Ok(record)
     }
 
-    fn attachments(&mut self, wanted: &[Wanted], lives: impl Fn(&Holder) -> bool) -> Result<Vec<Attached>> {
+    fn attachments(
+        &mut self,
+        wanted: &[ResolvedAttachment],
+        lives: impl Fn(&Holder) -> bool,
+    ) -> Result<Vec<Attached>> {
         let mut attachments = Vec::with_capacity(wanted.len());
         for wanted in wanted {
             let segment = wanted.parent.segment();
@@ -155,45 +148,30 @@ impl<'a> Draft<'a> {
         Ok(attachments)
     }
 
-    pub(crate) fn open_segment(&mut self, segment: u32, wanted: &Wanted) -> Result<()> {
-        if self.segments.contains_key(&segment) {
-            return Ok(());
+    pub(crate) fn open_segment(&mut self, number: u32, wanted: &ResolvedAttachment) -> Result<()> {
+        if !self.segments.contains_key(&number) {
+            let parent = wanted.network.parent.clone();
+            let known = self.leases.table.segment(number)?;
+            let known = known.unwrap_or_else(|| Segment::new(parent.clone()));
+            self.segments.insert(number, Segment { parent, ..known });
         }
-        let (store, locked) = (self.leasing.store, self.leasing.locked());
-        let known = match store.segment(segment) {
-            // Only hints stand in it: the leases are files of their own.
-            Err(error) if error.kind().is_of_one_file() => {
-                ::log::warn!("{error}");
-                if locked.is_some() {
-                    remove(&store.segment_path(segment))?;
-                }
-                None
-            }
-            known => known?,
-        };
-        if let (None, Some(locked)) = (&known, locked) {
-            locked.make_segment(segment)?;
-        }
-        let mut known = known.unwrap_or_else(|| Segment::new(wanted.network.parent.clone()));
-        known.parent = wanted.network.parent.clone();
-        self.segments.insert(segment, known);
         Ok(())
-    }
-
-    pub(crate) fn write_segments(&self, locked: &Locked<'_>) -> Result<()> {
-        let mut segments = self.segments.iter();
-        segments.try_for_each(|(&number, segment)| locked.write_segment(number, segment))
     }
 
     /// The kernel keeps one ipvlan mode for all links of a parent, and a new link's mode silently becomes that
     /// of running containers: so a mode other than theirs is refused here.
-    fn agree_on_mode(&mut self, number: u32, wanted: &Wanted, lives: impl Fn(&Holder) -> bool) -> Result<()> {
+    fn agree_on_mode(
+        &mut self,
+        number: u32,
+        wanted: &ResolvedAttachment,
+        lives: impl Fn(&Holder) -> bool,
+    ) -> Result<()> {
         let Driver::Ipvlan { mode, flag } = wanted.network.driver else { return Ok(()) };
         let Some(segment) = self.segments.get_mut(&number) else { return Ok(()) };
         if segment.ipvlan.replace((mode, flag)) == segment.ipvlan {
             return Ok(());
         }
-        for record in self.leasing.store.records()?.sound {
+        for record in self.leases.table.records()? {
             let other = record.attachments().iter().find(|attached| {
                 let same_kind = attached.driver.kind() == wanted.network.driver.kind();
                 attached.segment == number && same_kind && attached.driver != wanted.network.driver

@@ -10,7 +10,8 @@ use std::time::Instant;
 use ipnet::IpNet;
 use nix::libc;
 
-use super::apply::{PATIENCE, PAUSE, await_local, delete, single};
+use super::apply::{PATIENCE, PAUSE, await_local, single};
+use super::detach::delete;
 use super::netns::NetnsFile;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::host_link::{HostLink, HostRoute};

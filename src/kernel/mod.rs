@@ -1,7 +1,8 @@
-//! Access to the kernel: executes plans (`apply.rs`, `parent.rs`, `host_link.rs`), enters network namespaces, looks up
+//! Access to the kernel: executes plans (`apply.rs`, `detach.rs`, `parent.rs`, `host_link.rs`), enters network namespaces, looks up
 //! processes, sends and receives frames. The rtnetlink messages are in `netlink`.
 
 mod apply;
+mod detach;
 mod filter;
 mod holder;
 mod host_link;
@@ -17,9 +18,8 @@ mod status;
 mod survey;
 mod sysctl;
 
-pub(crate) use apply::{
-    CreatedLink, attach, detach, detach_from_host, finish, number, remaining, reseal, usual_number,
-};
+pub(crate) use apply::{CreatedLink, attach, finish, number, reseal, usual_number};
+pub(crate) use detach::{detach, detach_from_host, remaining};
 pub(crate) use holder::{is_alive, is_in};
 pub(crate) use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};
 pub(crate) use journal::tell_journal;

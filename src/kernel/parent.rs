@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::apply::{delete, single};
+use super::apply::single;
+use super::detach::delete;
 use crate::error::{Error, Result};
 use crate::net::link::Link;
 use crate::net::mark;

@@ -19,7 +19,6 @@ const MOST: u128 = 65_536;
 /// The leased addresses of a pool.
 #[derive(Clone, Debug)]
 pub(crate) struct Bitmap {
-    path: PathBuf,
     first: IpAddr,
     count: u128,
     bits: Vec<u8>,
@@ -28,29 +27,12 @@ pub(crate) struct Bitmap {
 }
 
 impl Bitmap {
-    /// Returns the bitmap of the pool of `subnet`. Makes it from the leases if it is missing or `fresh` is
-    /// true. Returns `None` for a pool that is too large.
-    pub(crate) fn open(store: &Store, segment: u32, subnet: &Subnet, fresh: bool) -> Result<Option<Self>> {
+    /// The map of the pool of `subnet`, where nothing is held. `None` for a pool that is too large for one.
+    pub(crate) fn new(subnet: &Subnet) -> Option<Self> {
         let (first, last) = subnet.pool();
         let count = last - first + 1;
-        if count > MOST {
-            return Ok(None);
-        }
-        let first = subnet.address(first);
-        let path = store.maps_dir(segment).join(format!("{first}_{count}"));
-        let length = count.div_ceil(8);
-        let known = if fresh { None } else { file::read(&path, length as u64, Trust::Own).ok().flatten() };
-        let mut map = Self { path, first, count, bits: known.unwrap_or_default(), fresh: false };
-        if map.bits.len() as u128 != length {
-            map.bits = vec![0; length as usize];
-            map.fresh = true;
-            store
-                .held(segment)?
-                .into_iter()
-                .filter_map(LeaseKey::address)
-                .for_each(|address| map.set(address, true));
-        }
-        Ok(Some(map))
+        let bits = || vec![0; count.div_ceil(8) as usize];
+        (count <= MOST).then(|| Self { first: subnet.address(first), count, bits: bits(), fresh: true })
     }
 
     /// Returns the byte and bit of `address`.
@@ -73,13 +55,13 @@ impl Bitmap {
         }
     }
 
-    pub(crate) fn write(&self) {
-        // `replace` makes the folder of the segment, but not the one above it.
-        let above = self.path.parent().and_then(Path::parent);
+    fn write(&self, path: &Path) {
+        // The folder of the segment's is made with the file, the one above here.
+        let above = path.parent().and_then(Path::parent);
         let written = above.map_or(Ok(()), |above| file::make_subfolder(above, 0o700));
-        let written = written.and_then(|()| file::replace(&self.path, &self.bits));
-        // An outdated bitmap would be wrong, so it is removed.
-        if let Err(error) = written.or_else(|_| remove(&self.path)) {
+        let written = written.and_then(|()| file::replace(path, &self.bits));
+        // One that is older would mislead.
+        if let Err(error) = written.or_else(|_| remove(path)) {
             log::debug!("{error}");
         }
     }
@@ -89,10 +71,39 @@ impl Store {
     fn maps_dir(&self, segment: u32) -> PathBuf {
         self.state_dir.join("maps").join(segment.to_string())
     }
+
+    fn map_path(&self, segment: u32, map: &Bitmap) -> PathBuf {
+        self.maps_dir(segment).join(format!("{}_{}", map.first, map.count))
+    }
+
+    /// The map of the pool of `subnet`; with `fresh`, or where there is none, made from the leases. `None` for a pool
+    /// that is too large for one.
+    ///
+    /// # Errors
+    /// When the leases cannot be listed.
+    pub(crate) fn map(&self, segment: u32, subnet: &Subnet, fresh: bool) -> Result<Option<Bitmap>> {
+        let Some(mut map) = Bitmap::new(subnet) else { return Ok(None) };
+        let read =
+            || file::read(&self.map_path(segment, &map), map.bits.len() as u64, Trust::Own).ok().flatten();
+        let known = if fresh { None } else { read() };
+        match known.filter(|bits| bits.len() == map.bits.len()) {
+            Some(bits) => map = Bitmap { bits, fresh: false, ..map },
+            None => {
+                let held = self.held(segment)?.into_iter().filter_map(LeaseKey::address);
+                held.for_each(|address| map.set(address, true));
+            }
+        }
+        Ok(Some(map))
+    }
 }
 
 impl Locked<'_> {
-    /// Marks `addresses` as free in the bitmaps of `segment`.
+    /// Writes a map: only a hint, it may fail.
+    pub(crate) fn write_map(&self, segment: u32, map: &Bitmap) {
+        map.write(&self.store.map_path(segment, map));
+    }
+
+    /// Notes in the maps of `segment` that nobody holds `addresses` any more.
     pub(crate) fn free(&self, segment: u32, addresses: &[IpAddr]) {
         let paths = entries(&self.store.maps_dir(segment)).unwrap_or_default();
         for path in paths {
@@ -100,11 +111,11 @@ impl Locked<'_> {
             let pool = name.and_then(|(first, count)| Some((first.parse().ok()?, count.parse().ok()?)));
             let Some((first, count)) = pool else { continue };
             let read = file::read(&path, MOST as u64 / 8, Trust::Own).ok().flatten();
-            let mut map = Bitmap { path, first, count, bits: read.unwrap_or_default(), fresh: false };
+            let mut map = Bitmap { first, count, bits: read.unwrap_or_default(), fresh: false };
             let before = map.bits.clone();
             addresses.iter().for_each(|address| map.set(*address, false));
             if map.bits != before {
-                map.write();
+                map.write(&path);
             }
         }
     }
@@ -125,8 +136,8 @@ mod tests {
         };
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let (small, large) = (subnet("10.0.0.5-10.0.0.21"), subnet("10.0.0.0-10.1.0.0"));
-        assert!(Bitmap::open(&store, 2, &large, false).unwrap().is_none(), "one more than a map has");
-        let mut map = Bitmap::open(&store, 2, &small, false).unwrap().unwrap();
+        assert!(store.map(2, &large, false).unwrap().is_none(), "one more than a map has");
+        let mut map = store.map(2, &small, false).unwrap().unwrap();
         assert!(map.fresh && !map.is_held(address("10.0.0.5")));
         for (text, held) in
             [("10.0.0.4", false), ("10.0.0.5", true), ("10.0.0.21", true), ("10.0.0.22", false)]
@@ -134,11 +145,11 @@ mod tests {
             map.set(address(text), true);
             assert_eq!(map.is_held(address(text)), held, "{text}");
         }
-        map.write();
         let locked = store.lock(std::time::Duration::ZERO).unwrap();
+        locked.write_map(2, &map);
         locked.free(2, &[address("10.0.0.21"), address("::1")]);
-        let read = Bitmap::open(&store, 2, &small, false).unwrap().unwrap();
+        let read = store.map(2, &small, false).unwrap().unwrap();
         assert!(!read.fresh && read.is_held(address("10.0.0.5")) && !read.is_held(address("10.0.0.21")));
-        assert!(!Bitmap::open(&store, 2, &small, true).unwrap().unwrap().is_held(address("10.0.0.5")));
+        assert!(!store.map(2, &small, true).unwrap().unwrap().is_held(address("10.0.0.5")));
     }
 }

@@ -1,11 +1,14 @@
 //! Leases by segment, with their holders.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 use super::lease_link::lease_target;
 use super::{Locked, Store, entries, file_names};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::file;
 use crate::ledger::lease_link::leased_to;
 use crate::ledger::record::Record;
@@ -49,7 +52,15 @@ impl Store {
         Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
 
-    /// Returns the container that the lease of `claim` names; `None` if there is no lease of a container.
+    /// Returns true if `claim` is leased on `segment`, with or without a holder.
+    pub(crate) fn is_leased(&self, segment: u32, claim: LeaseKey) -> bool {
+        fs::symlink_metadata(self.lease_path(segment, claim)).is_ok()
+    }
+
+    /// The container that the lease of `claim` names; `None` if that is no lease of ours.
+    ///
+    /// # Errors
+    /// When it cannot be read.
     pub(crate) fn leased_to(&self, segment: u32, claim: LeaseKey) -> Result<Option<ContainerId>> {
         leased_to(&self.lease_path(segment, claim))
     }
@@ -122,7 +133,31 @@ impl Locked<'_> {
         file::make_subfolder(&folder, 0o700)
     }
 
-    /// Writes a lease of `container`, in place of another one.
+    /// Leases `claim`, by a link to `target`. Returns false if it is leased already.
+    ///
+    /// # Errors
+    /// When the link cannot be made.
+    pub(crate) fn lease(&self, segment: u32, claim: LeaseKey, target: &Path) -> Result<bool> {
+        let path = self.store.lease_path(segment, claim);
+        match symlink(target, &path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(Error::io("create", &path, &error)),
+        }
+    }
+
+    /// Removes a lease that no record lists.
+    pub(crate) fn give_back(&self, segment: u32, claim: LeaseKey) {
+        // A lease that stays has no holder, and is swept when its address is needed.
+        if let Err(error) = file::remove(&self.store.lease_path(segment, claim)) {
+            log::warn!("{error}");
+        }
+    }
+
+    /// Writes a lease that the record of `container` lists, in place of what is there.
+    ///
+    /// # Errors
+    /// When it cannot be written.
     pub(crate) fn write_lease(&self, segment: u32, claim: LeaseKey, container: &ContainerId) -> Result<()> {
         self.make_segment(segment)?;
         file::replace_link(&self.store.lease_path(segment, claim), &lease_target(container))

@@ -278,3 +278,6 @@ pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests;

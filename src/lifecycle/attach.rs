@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
-use crate::ipam::assign::{self, Wanted};
+use crate::ipam::assign::{self, ResolvedAttachment};
 use crate::ipam::previous::{self, Hint};
-use crate::ipam::reserve::{Present, Subject};
+use crate::ipam::reserve::{Applicant, HostFacts};
 use crate::kernel::{self, CreatedLink};
 use crate::ledger::record::{Links, Nsid, Record, State};
 use crate::ledger::{Locked, Store};
@@ -19,6 +19,7 @@ use crate::lifecycle::host_facts;
 use crate::lifecycle::parents;
 use crate::lifecycle::release;
 use crate::lifecycle::repair;
+use crate::lifecycle::reserve;
 use crate::lifecycle::shared_netns;
 use crate::lifecycle::target::{AttachmentRequest, Target};
 use crate::net::link::Link;
@@ -71,7 +72,7 @@ pub(crate) fn attach(
     // A namespace with nothing but `lo` has no routes.
     let default_routes = if links.len() > 1 { inside.default_routes()? } else { DefaultRoutes::default() };
     let neighbours = host_facts::neighbours(requests, &parents, &mut context.host_netlink)?;
-    let present = Present { on_host, ways, neighbours, default_routes };
+    let present = HostFacts { on_host, ways, neighbours, default_routes };
     let mut attach = Attach { context, target, requests, hints: &hints, names: &names, parents: &parents };
     let (mut freed, mut avoid_previous) = (false, false);
     loop {
@@ -161,7 +162,11 @@ struct Attach<'a, 's> {
 impl<'s> Attach<'_, 's> {
     /// Writes the pending record. What dead containers hold is reclaimed if it is in the way, once. `None` if this
     /// very container is attached already: the hook was called twice.
-    fn reserve(&mut self, present: &Present, avoid_previous: bool) -> Result<Option<(Record, Vec<Wanted>)>> {
+    fn reserve(
+        &mut self,
+        present: &HostFacts,
+        avoid_previous: bool,
+    ) -> Result<Option<(Record, Vec<ResolvedAttachment>)>> {
         let store = self.context.store;
         let Target { container, identity, holder, .. } = self.target;
         let (mut reclaimed, mut repaired) = (false, false);
@@ -201,8 +206,9 @@ impl<'s> Attach<'_, 's> {
             let wanted = self.wanted(&locked)?;
             host_access::refuse_elsewhere(store, &wanted, &mut self.context.host_netlink)?;
             let nsid = Some(self.nsid()?);
-            let subject = Subject { container, identity: identity.as_ref(), holder, nsid, avoid_previous };
-            match locked.reserve(subject, &wanted, present, kernel::is_alive) {
+            let applicant =
+                Applicant { container, identity: identity.as_ref(), holder, nsid, avoid_previous };
+            match reserve::reserve(&locked, applicant, &wanted, present, kernel::is_alive) {
                 Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !reclaimed => {
                     drop(locked);
                     reclaimed = true;
@@ -240,7 +246,7 @@ impl<'s> Attach<'_, 's> {
     }
 
     /// Resolves the requests, and makes missing parents.
-    fn wanted(&mut self, locked: &Locked<'_>) -> Result<Vec<Wanted>> {
+    fn wanted(&mut self, locked: &Locked<'_>) -> Result<Vec<ResolvedAttachment>> {
         let host = &mut self.context.host_netlink;
         let all = self.requests.iter().zip(self.names).zip(self.hints);
         all.map(|((AttachmentRequest { options, network, .. }, ifname), hint)| {
@@ -250,7 +256,7 @@ impl<'s> Attach<'_, 's> {
                 None => parents::ensure(locked, network, host)?,
             };
             let (request, network, ifname) = (options.clone(), network.clone(), ifname.clone());
-            Ok(Wanted { request, network, parent, ifname, hint: hint.clone() })
+            Ok(ResolvedAttachment { request, network, parent, ifname, hint: hint.clone() })
         })
         .collect()
     }
@@ -276,8 +282,8 @@ impl<'s> Attach<'_, 's> {
     fn make(
         &mut self,
         record: &mut Record,
-        wanted: &[Wanted],
-        present: &Present,
+        wanted: &[ResolvedAttachment],
+        present: &HostFacts,
         inside: &mut Socket,
     ) -> Result<()> {
         let host_probes = host_access::begin_probes(self.context, record, present)?;

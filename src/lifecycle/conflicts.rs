@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use crate::config::conflict_detection::MAX_CONFLICTS;
 use crate::error::{Error, Kind, Result};
-use crate::ipam::assign::Wanted;
-use crate::ipam::reserve::Present;
+use crate::ipam::assign::ResolvedAttachment;
+use crate::ipam::reserve::HostFacts;
 use crate::kernel::{self, CreatedLink, PacketSocket, Probes};
 use crate::ledger::Locked;
 use crate::ledger::event::Event;
@@ -15,6 +15,7 @@ use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access;
 use crate::lifecycle::release;
 use crate::lifecycle::report::report;
+use crate::lifecycle::reserve;
 use crate::net::driver::Kind as Driver;
 use crate::netlink::Socket;
 use crate::plan;
@@ -22,8 +23,8 @@ use crate::plan;
 /// What stays the same during the conflict detection for one container.
 pub(crate) struct Probing<'a, 's> {
     pub(crate) context: &'a mut Context<'s>,
-    pub(crate) wanted: &'a [Wanted],
-    pub(crate) present: &'a Present,
+    pub(crate) wanted: &'a [ResolvedAttachment],
+    pub(crate) present: &'a HostFacts,
 }
 
 impl Probing<'_, '_> {
@@ -139,7 +140,7 @@ impl Probing<'_, '_> {
     /// made when all addresses are final.
     fn replace(&mut self, locked: &Locked<'_>, record: &Record, conflict: &Conflict) -> Result<Record> {
         host_access::close(locked, record, &mut self.context.host_netlink)?;
-        locked.replace(record, self.wanted, conflict, self.present)
+        reserve::replace(locked, record, self.wanted, conflict, self.present)
     }
 }
 

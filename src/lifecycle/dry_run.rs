@@ -6,9 +6,9 @@ use std::path::Path;
 
 use crate::config::conflict_detection::Detection;
 use crate::error::Result;
-use crate::ipam::assign::{self, Wanted};
+use crate::ipam::assign::{self, ResolvedAttachment};
 use crate::ipam::previous;
-use crate::ipam::reserve::{Present, Subject};
+use crate::ipam::reserve::{Applicant, HostFacts};
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::record::{Attached, Holder, Record};
 use crate::lifecycle::affinity;
@@ -17,6 +17,7 @@ use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access;
 use crate::lifecycle::host_facts;
 use crate::lifecycle::parents;
+use crate::lifecycle::reserve;
 use crate::lifecycle::target::{Admitted, AttachmentRequest};
 use crate::net::name::ContainerId;
 use crate::net::netns::Netns;
@@ -60,11 +61,11 @@ pub(crate) fn preview(
         .zip(hints)
         .map(|((AttachmentRequest { options, network, .. }, (parent, ifname)), hint)| {
             let (request, network) = (options.clone(), network.clone());
-            Wanted { request, network, parent, ifname, hint }
+            ResolvedAttachment { request, network, parent, ifname, hint }
         })
         .collect();
     host_access::refuse_elsewhere(store, &wanted, host)?;
-    let present = Present {
+    let present = HostFacts {
         on_host: host_facts::on_host(requests, host)?,
         ways: host_facts::ways(requests, host)?,
         neighbours: host_facts::neighbours(requests, &found, host)?,
@@ -72,8 +73,8 @@ pub(crate) fn preview(
     };
     let holder = Holder { pid: 0, start_time: 0, pid_namespace: kernel::pid_namespace(), netns };
     let identity = identity.as_ref();
-    let subject = Subject { container, identity, holder: &holder, nsid: None, avoid_previous: false };
-    let (record, host_links) = store.preview(subject, &wanted, &present, kernel::is_alive)?;
+    let applicant = Applicant { container, identity, holder: &holder, nsid: None, avoid_previous: false };
+    let (record, host_links) = reserve::preview(store, applicant, &wanted, &present, kernel::is_alive)?;
 
     let mut lines: Vec<_> = record.attachments().iter().map(summary).collect();
     section(&mut lines, "on the host", &steps);

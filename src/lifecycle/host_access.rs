@@ -12,13 +12,14 @@ use ipnet::IpNet;
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::ipam;
-use crate::ipam::assign::Wanted;
+use crate::ipam::assign::ResolvedAttachment;
 use crate::kernel;
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::Record;
 use crate::ledger::{Locked, Store};
 use crate::lifecycle::context::Context;
 use crate::lifecycle::host_conflicts::{Heard, Host, HostProbes};
+use crate::lifecycle::reserve;
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::NetworkName;
@@ -48,8 +49,12 @@ fn foreign(network: &NetworkName, link: &Link) -> Error {
 
 /// Returns an error if running containers need the host's link of a network on another parent than the
 /// network has now.
-pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Socket) -> Result<()> {
-    for Wanted { network, parent, .. } in
+pub(crate) fn refuse_elsewhere(
+    store: &Store,
+    wanted: &[ResolvedAttachment],
+    host: &mut Socket,
+) -> Result<()> {
+    for ResolvedAttachment { network, parent, .. } in
         wanted.iter().filter(|wanted| wanted.network.file.host_access.is_some())
     {
         let Some(link) = known(store, &network.name)?.filter(|link| link.segment != parent.segment()) else {
@@ -82,7 +87,7 @@ pub(crate) fn refuse_elsewhere(store: &Store, wanted: &[Wanted], host: &mut Sock
 pub(crate) fn ensure(
     context: &mut Context<'_>,
     pending: &Record,
-    present: &ipam::reserve::Present,
+    present: &ipam::reserve::HostFacts,
     probes: HostProbes,
 ) -> Result<()> {
     if pending.attachments().iter().all(|attached| attached.host_link.is_none()) {
@@ -115,7 +120,7 @@ pub(crate) fn ensure(
 pub(crate) fn begin_probes(
     context: &mut Context<'_>,
     pending: &Record,
-    present: &ipam::reserve::Present,
+    present: &ipam::reserve::HostFacts,
 ) -> Result<HostProbes> {
     let used: Vec<_> = pending.attachments().iter().filter(|attached| attached.host_link.is_some()).collect();
     if used.is_empty() {
@@ -257,7 +262,7 @@ pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Res
     }
     locked.make_segment(parent.segment())?;
     // Host facts matter only to allocated addresses.
-    locked.reserve_host_link(network, parent, &ipam::reserve::Present::default())?;
+    reserve::reserve_host_link(locked, network, parent, &ipam::reserve::HostFacts::default())?;
     match known(locked.store(), &network.name)? {
         Some(link) if !link.kept => locked.write_host_link(&HostLink { kept: true, ..link }),
         _ => Ok(()),

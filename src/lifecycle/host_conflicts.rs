@@ -10,13 +10,14 @@ use crate::config::conflict_detection::MAX_CONFLICTS;
 use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::ipam::reserve::Present;
+use crate::ipam::reserve::HostFacts;
 use crate::kernel::{NetnsFile, PacketSocket, Probes};
 use crate::ledger::event::Event;
 use crate::ledger::host_link::HostLink;
 use crate::ledger::quarantine::Conflict;
 use crate::ledger::{Locked, Store};
 use crate::lifecycle::report::report;
+use crate::lifecycle::reserve;
 use crate::net::driver::Kind as Driver;
 use crate::net::name::NetworkName;
 use crate::netlink::Socket;
@@ -50,7 +51,7 @@ pub(crate) struct Host<'a> {
     /// The host's network namespace.
     pub netns: &'a NetnsFile,
     /// Host facts that restrict which addresses can be allocated.
-    pub present: &'a Present,
+    pub present: &'a HostFacts,
 }
 
 impl Host<'_> {
@@ -128,7 +129,7 @@ impl Host<'_> {
             return Err(taken(&network, address, &mac.to_string()));
         }
         locked.set_aside(link.segment, conflict)?;
-        locked.reserve_host_link(&network, &parent, self.present)?;
+        reserve::reserve_host_link(locked, &network, &parent, self.present)?;
         Ok(store.host_link(&network.name)?.unwrap_or(link))
     }
 

@@ -81,7 +81,7 @@ fn changes<'a>(
 /// When ledger or kernel cannot be read, or no probe can be sent.
 pub(crate) fn probe(context: &mut Context<'_>, records: &[Record]) -> Result<Heard> {
     let (store, host) = (context.store, &mut context.host_netlink);
-    let present = ipam::reserve::Present::default();
+    let present = ipam::reserve::HostFacts::default();
     let place = Host { settings: &context.settings, netns: context.host_netns.get()?, present: &present };
     let mut probes = HostProbes::default();
     for network in store.host_links()? {
@@ -109,7 +109,7 @@ pub(crate) fn settle(locked: &Locked<'_>, context: &mut Context<'_>, mut heard: 
         return Ok(());
     }
     let (on_host, ways) = (host.addresses()?.into_iter().collect(), host.ways()?);
-    let present = ipam::reserve::Present { on_host, ways, ..Default::default() };
+    let present = ipam::reserve::HostFacts { on_host, ways, ..Default::default() };
     let place = Host { settings: &context.settings, netns: context.host_netns.get()?, present: &present };
     for network in networks {
         delete_unused(locked, &network, host)?;

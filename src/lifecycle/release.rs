@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::error::Result;
-use crate::ipam::assign::Wanted;
+use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::previous::Hint;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::event::Event;
@@ -146,7 +146,7 @@ pub(crate) fn reclaim(context: &mut Context<'_>, record: &Record) -> Result<()> 
 
 /// Reclaims what dead containers hold on the segments of `wanted`, and repairs leases without a holder. Returns true if
 /// there was anything.
-pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[Wanted]) -> Result<bool> {
+pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[ResolvedAttachment]) -> Result<bool> {
     let segments: BTreeSet<u32> = wanted.iter().map(|wanted| wanted.parent.segment()).collect();
     let mut any = false;
     for segment in segments {

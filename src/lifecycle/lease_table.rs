@@ -1,0 +1,112 @@
+//! The ledger as a table of leases: with the lock they are made, without it they are only looked at.
+
+use crate::error::Result;
+use crate::fs::file;
+use crate::ipam::lease_table::{LeaseTable, Owner};
+use crate::ledger::bitmap::Bitmap;
+use crate::ledger::lease_link::{host_lease_target, lease_target, leased_to_host};
+use crate::ledger::record::{Record, Segment};
+use crate::ledger::{Holding, Locked, Store};
+use crate::net::lease_key::LeaseKey;
+use crate::net::link::Link;
+use crate::net::name::NetworkName;
+use crate::net::subnet::Subnet;
+
+/// The leases of the ledger.
+pub(crate) struct LedgerTable<'a> {
+    store: &'a Store,
+    /// The lock, if anything is to be written.
+    locked: Option<&'a Locked<'a>>,
+    /// Whether a holder, or a lease without one, would have to give way. Without the lock, what gives way is free.
+    gives_way: &'a dyn Fn(Option<&Record>) -> bool,
+}
+
+impl<'a> LedgerTable<'a> {
+    pub(crate) fn new(locked: &'a Locked<'a>) -> Self {
+        Self { store: locked.store(), locked: Some(locked), gives_way: &|_| false }
+    }
+
+    pub(crate) fn dry_run(store: &'a Store, gives_way: &'a dyn Fn(Option<&Record>) -> bool) -> Self {
+        Self { store, locked: None, gives_way }
+    }
+}
+
+impl LeaseTable for LedgerTable<'_> {
+    fn lease(&self, segment: u32, key: LeaseKey, owner: Owner<'_>) -> Result<bool> {
+        if let Some(locked) = self.locked {
+            let target = match owner {
+                Owner::Container(id) => lease_target(id),
+                Owner::HostLink(network) => host_lease_target(network),
+            };
+            return locked.lease(segment, key, &target);
+        }
+        if !self.store.is_leased(segment, key) {
+            return Ok(true);
+        }
+        Ok(match self.store.holding(segment, key)? {
+            Holding::Container(record) => (self.gives_way)(Some(&record)),
+            Holding::Nobody => (self.gives_way)(None),
+            Holding::Unknown(_) | Holding::Host(_) => false,
+        })
+    }
+
+    fn give_back(&self, segment: u32, key: LeaseKey) {
+        if let Some(locked) = self.locked {
+            locked.give_back(segment, key);
+        }
+    }
+
+    fn held_by(&self, segment: u32, key: LeaseKey) -> Result<String> {
+        Ok(match self.store.holding(segment, key)? {
+            Holding::Container(record) => format!("container {}", record.container),
+            Holding::Unknown(id) => format!("container {id}, whose record cannot be read"),
+            Holding::Host(network) => format!("the host, in network {network}"),
+            Holding::Nobody => self.store.lease_path(segment, key).display().to_string(),
+        })
+    }
+
+    fn leased_to_host(&self, segment: u32, key: LeaseKey) -> Result<Option<NetworkName>> {
+        leased_to_host(&self.store.lease_path(segment, key))
+    }
+
+    fn segment(&self, segment: u32) -> Result<Option<Segment>> {
+        let known = match self.store.segment(segment) {
+            // Only hints stand in it: the leases are files of their own.
+            Err(error) if error.kind().is_of_one_file() => {
+                log::warn!("{error}");
+                if self.locked.is_some() {
+                    file::remove(&self.store.segment_path(segment))?;
+                }
+                None
+            }
+            known => known?,
+        };
+        if let (None, Some(locked)) = (&known, self.locked) {
+            locked.make_segment(segment)?;
+        }
+        Ok(known)
+    }
+
+    fn map(&self, segment: u32, subnet: &Subnet, fresh: bool) -> Result<Option<Bitmap>> {
+        // A dry run writes none, and is in no hurry.
+        self.locked.map_or(Ok(None), |_| self.store.map(segment, subnet, fresh))
+    }
+
+    fn write_map(&self, segment: u32, map: &Bitmap) {
+        if let Some(locked) = self.locked {
+            locked.write_map(segment, map);
+        }
+    }
+
+    fn records(&self) -> Result<Vec<Record>> {
+        Ok(self.store.records()?.sound)
+    }
+
+    fn is_in_doubt(&self) -> Result<bool> {
+        self.store.is_in_doubt()
+    }
+
+    fn machine_key(&self, parent: &Link) -> [u8; 16] {
+        self.store.machine_key(parent)
+    }
+}

@@ -1,0 +1,157 @@
+//! Reservations in the ledger: addresses and MAC addresses of a container and of the host's own links, all of them or none.
+
+use std::net::IpAddr;
+
+use crate::config::network::Network;
+use crate::error::{Kind, Result};
+use crate::ipam::assign::ResolvedAttachment;
+use crate::ipam::host_links::HostLinkDraft;
+use crate::ipam::lease_table::Leases;
+use crate::ipam::reserve::{Applicant, Draft, HostFacts, Place};
+use crate::ledger::host_link::HostLink;
+use crate::ledger::quarantine::Conflict;
+use crate::ledger::record::{Holder, Record};
+use crate::ledger::segment_hints::now;
+use crate::ledger::{Locked, Store};
+use crate::lifecycle::lease_table::LedgerTable;
+use crate::net::link::Link;
+use crate::net::name::IfName;
+
+/// Picks addresses and MAC addresses for all attachments of a container and for the host's own links that it is to be
+/// reached by, and writes its record and leases. `lives` tells whether a holder does.
+///
+/// # Errors
+/// Those of [`Draft::record`] and [`reserve_host_link`]. The container has no lease then.
+pub(crate) fn reserve(
+    locked: &Locked<'_>,
+    applicant: Applicant<'_>,
+    wanted: &[ResolvedAttachment],
+    facts: &HostFacts,
+    lives: impl Fn(&Holder) -> bool,
+) -> Result<Record> {
+    let table = LedgerTable::new(locked);
+    let mut draft = Draft::new(&table, applicant, facts, now());
+    let record = draft.record(wanted, lives)?;
+    for ResolvedAttachment { network, parent, .. } in wanted.iter().filter(|wanted| wanted.has_host_access())
+    {
+        reserve_host_link(locked, network, parent, facts)?;
+    }
+    write_segments(locked, &draft)?;
+    locked.write(&record)?;
+    draft.leases.keep();
+    Ok(record)
+}
+
+/// Puts the address of `conflict` in quarantine and gives the container of `record` another in its place. The new address
+/// is leased before the record lists it, and the old one given back after.
+///
+/// # Errors
+/// Those of [`Draft::replace`]. The record stays.
+pub(crate) fn replace(
+    locked: &Locked<'_>,
+    record: &Record,
+    wanted: &[ResolvedAttachment],
+    conflict: &Conflict,
+    facts: &HostFacts,
+) -> Result<Record> {
+    let place = Place::of(record, wanted, conflict)?;
+    let (container, identity, holder) = (&record.container, record.identity.as_ref(), &record.holder);
+    let applicant = Applicant { container, identity, holder, nsid: None, avoid_previous: false };
+    let table = LedgerTable::new(locked);
+    let mut draft = Draft::new(&table, applicant, facts, now());
+    draft.set_aside(place, conflict)?;
+    // Also if there is no other address: the next container does not get this one.
+    write_segments(locked, &draft)?;
+    let record = draft.replace(record, wanted, place, conflict)?;
+    write_segments(locked, &draft)?;
+    locked.write(&record)?;
+    draft.leases.keep();
+    locked.give_back(place.segment, conflict.address.into());
+    Ok(record)
+}
+
+/// Picks the addresses of the host's link of `network`, which is to be on `parent`, and writes them down, unless that was
+/// done before.
+///
+/// # Errors
+/// Those of [`HostLinkDraft::link`]; when the ledger cannot be read or written.
+pub(crate) fn reserve_host_link(
+    locked: &Locked<'_>,
+    network: &Network,
+    parent: &Link,
+    facts: &HostFacts,
+) -> Result<()> {
+    let table = LedgerTable::new(locked);
+    let mut leases = Leases::new(&table);
+    let (known, link) = host_link(locked.store(), &mut leases, network, parent, facts)?;
+    if known.as_ref() != Some(&link) {
+        locked.write_host_link(&link)?;
+    }
+    leases.keep();
+    // A kill before leaves leases that no record lists.
+    let Some(known) = known else { return Ok(()) };
+    let is_kept = |address: &IpAddr| known.segment == link.segment && link.addresses.contains(address);
+    locked.release_host(&known, |address| !is_kept(address))
+}
+
+/// The record that a container would have if it were attached now, and the host's links it would be reached by. `lives`
+/// tells whether a holder does: the dead give way where there is no room, as they would then.
+///
+/// # Errors
+/// Those of [`reserve`].
+pub(crate) fn preview(
+    store: &Store,
+    applicant: Applicant<'_>,
+    wanted: &[ResolvedAttachment],
+    facts: &HostFacts,
+    lives: impl Fn(&Holder) -> bool,
+) -> Result<(Record, Vec<HostLink>)> {
+    let is_dead = |record: &Record| !lives(&record.holder);
+    let of_same = |record: &Record| {
+        record.container == *applicant.container || Some(&record.identity()) == applicant.identity
+    };
+    let draft = |gives_way: &dyn Fn(Option<&Record>) -> bool| -> Result<_> {
+        let table = LedgerTable::dry_run(store, gives_way);
+        let mut draft = Draft::new(&table, applicant, facts, now());
+        let record = draft.record(wanted, &lives)?;
+        let reached = wanted.iter().filter(|wanted| wanted.has_host_access());
+        let links = reached.map(|ResolvedAttachment { network, parent, .. }| {
+            host_link(store, &mut draft.leases, network, parent, facts).map(|(_, link)| link)
+        });
+        Ok((record, links.collect::<Result<_>>()?))
+    };
+    // Its own predecessor's are taken back at once, all others' if there is need.
+    match draft(&|record| record.is_some_and(|record| of_same(record) && is_dead(record))) {
+        Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) => {
+            draft(&|record| record.is_none_or(is_dead))
+        }
+        found => found,
+    }
+}
+
+fn write_segments(locked: &Locked<'_>, draft: &Draft<'_>) -> Result<()> {
+    draft.segments.iter().try_for_each(|(&number, segment)| locked.write_segment(number, segment))
+}
+
+/// The host's link of `network` as it is written, and as it is to be on `parent`.
+fn host_link(
+    store: &Store,
+    leases: &mut Leases<'_>,
+    network: &Network,
+    parent: &Link,
+    facts: &HostFacts,
+) -> Result<(Option<HostLink>, HostLink)> {
+    let known = match store.host_link(&network.name) {
+        // What may be sound is not written over: no container of this network is attached meanwhile.
+        Err(error) if error.kind() == Kind::Damaged => {
+            log::warn!("{error}");
+            None
+        }
+        known => known?,
+    };
+    let quarantine = store.quarantined(parent.segment()).into_iter().map(|(address, _)| address).collect();
+    let temporary = IfName::temporary(std::process::id());
+    let draft = HostLinkDraft { network, parent, facts, known: known.as_ref(), quarantine, temporary };
+    let link = draft.link(leases)?;
+    Ok((known, link))
+}
