@@ -125,7 +125,7 @@ fn doors() {
     for source in all() {
         let name = &source.name;
         for (resource, doors) in [
-            ("neli", &["kernel/", "netlink/"][..]),
+            ("neli", &["netlink/"][..]),
             ("rustix", &["kernel/", "netlink/", "random.rs"]),
             ("nix::sched", &["kernel/netns.rs"]),
             ("fs2", &["ledger/lock.rs"]),
