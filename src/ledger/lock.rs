@@ -238,7 +238,7 @@ mod tests {
 
     /// A read lock, which needs no write access, blocks neither new nor waiting processes.
     #[test]
-    fn readers_lock_nobody_out() {
+    fn readers_block_no_writer() {
         let folder = folder();
         let (one, two) = (store(&folder), store(&folder));
         let path = |number: u32| match number {

@@ -145,7 +145,7 @@ fn nonsense_is_replaced() {
 }
 
 #[test]
-fn all_who_come_at_once_have_the_same() {
+fn concurrent_processes_have_the_same_key() {
     for _ in 0..20 {
         let folder = tempfile::tempdir().unwrap();
         let (path, barrier) = (folder.path(), Barrier::new(8));

@@ -54,7 +54,7 @@ fn what_is_dead_counts_no_more() {
 
 /// A process whose lock counts keeps it, even if the file is marked as dead afterwards.
 #[test]
-fn who_has_a_dead_one_is_waited_for() {
+fn the_holder_of_a_dead_file_is_waited_for() {
     let (_folder, first) = folder();
     let held = now(&first, None).unwrap();
     mark(&first);

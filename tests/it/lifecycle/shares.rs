@@ -93,8 +93,8 @@ fn without_poststop() {
     let link = attached(&bed, &pod);
     web.kill();
     web.forget();
-    assert!(bed.run("gc --dry-run").contains("is passed on"));
-    assert!(bed.run("gc").contains("is passed on"));
+    assert!(bed.run("gc --dry-run").contains("are handed over"));
+    assert!(bed.run("gc").contains("are handed over"));
     assert_eq!(attached(&bed, &pod), link);
     log.kill();
     log.forget();
