@@ -1,5 +1,5 @@
-//! Which addresses and which MAC address an attachment gets: what it asks for, else what is reserved for its identity,
-//! else what it had before, else the next that is free.
+//! Choice of the addresses and the MAC address of an attachment: what it asks for, else what is reserved for its identity,
+//! else the previous one, else the next that is free.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -19,17 +19,17 @@ use crate::net::mac::MacAddr;
 use crate::net::name::Identity;
 use crate::net::subnet::Subnet;
 
-/// After how many addresses that were held a map is looked at.
+/// The number of held addresses in a row after which the map of the pool is read.
 const TRIES: usize = 16;
 
 /// The next free address of a pool, if there is one.
 struct Next {
     found: Option<IpNet>,
-    /// Whether the map by which there is none was fresh, if there was one.
+    /// If a map says that there is none: whether that map is fresh.
     by_map: Option<bool>,
 }
 
-/// Why exactly this is wanted.
+/// Why an attachment has to get exactly this address or MAC address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reason {
     Asked,
@@ -41,14 +41,14 @@ impl Draft<'_> {
         self.applicant.identity.cloned().unwrap_or_else(|| Identity::from(self.applicant.container))
     }
 
-    /// The place of an attachment that has nothing yet.
+    /// The place of an attachment that has no lease yet.
     pub(crate) fn place<'a>(&self, segment: u32, wanted: &'a ResolvedAttachment) -> Place<'a> {
         let mac = wanted.request.mac.or_else(|| self.reserved(segment, wanted).mac).or(wanted.hint.mac);
         Place { segment, wanted, mac }
     }
 
-    /// The addresses of one attachment: those asked for, and for each family nothing was asked for in those reserved,
-    /// or one that is picked.
+    /// Leases the addresses of one attachment: those that it asks for. In a family in which it asks for none: those that
+    /// are reserved for it, or else one that is picked.
     pub(crate) fn addresses(&mut self, place: Place<'_>) -> Result<Vec<IpNet>> {
         let Place { segment, wanted, .. } = place;
         let reserved = self.reserved(segment, wanted);
@@ -75,21 +75,21 @@ impl Draft<'_> {
         Ok(addresses)
     }
 
-    /// What is reserved for this container, but for what another attachment of it has already.
+    /// What is reserved for this container, except what another of its attachments has already.
     fn reserved(&self, segment: u32, wanted: &ResolvedAttachment) -> Reservation {
         let mut reserved = wanted.network.reservations.of(&self.identity()).cloned().unwrap_or_default();
-        let is_left = |claim| !self.leases.contains(segment, claim);
+        let is_left = |key| !self.leases.contains(segment, key);
         reserved.addresses.retain(|&address| is_left(address.into()));
         reserved.mac = reserved.mac.filter(|&mac| is_left(mac.into()));
         reserved
     }
 
-    /// Whether `claim` is reserved for somebody else.
-    fn is_others(&self, wanted: &ResolvedAttachment, claim: LeaseKey) -> bool {
-        wanted.network.reservations.holder(claim).is_some_and(|holder| *holder != self.identity())
+    /// Returns true if `key` is reserved for another identity.
+    fn is_others(&self, wanted: &ResolvedAttachment, key: LeaseKey) -> bool {
+        wanted.network.reservations.holder(key).is_some_and(|holder| *holder != self.identity())
     }
 
-    /// The MAC address of one attachment, where it has one of its own.
+    /// Leases the MAC address of one attachment, if its link has one of its own.
     pub(crate) fn mac(&mut self, segment: u32, wanted: &ResolvedAttachment) -> Result<Option<MacAddr>> {
         if !wanted.network.driver.has_own_mac() {
             return Ok(None);
@@ -110,7 +110,7 @@ impl Draft<'_> {
         let key = self.leases.table.machine_key(&wanted.parent);
         let identity = self.identity();
         let network = &wanted.network.name;
-        // Where several live under one identity, each but the first differs by its id, or else by its process.
+        // If several containers of one identity are alive, all except the first differ by id, or else by process.
         let Applicant { container, holder, avoid_previous, .. } = self.applicant;
         let by_process =
             |count: u64| format!("{identity} {network} {} {} {count}", holder.pid, holder.start_time);
@@ -124,7 +124,7 @@ impl Draft<'_> {
         Ok(None)
     }
 
-    /// What its link takes from routers, but for the default route: that depends on the others.
+    /// What its link takes from routers, except the default route, which depends on the other attachments.
     pub(crate) fn advertised(&self, wanted: &ResolvedAttachment) -> Advertised {
         let slaac = wanted.network.file.ipv6.and_then(Ipv6::slaac);
         let secret = slaac.filter(|slaac| slaac.is_secret()).map(|_| {
@@ -136,10 +136,13 @@ impl Draft<'_> {
         Advertised { slaac, secret, ..Advertised::default() }
     }
 
-    /// Leases exactly `claim`.
-    fn take(&mut self, place: Place<'_>, claim: LeaseKey, reason: Reason) -> Result<()> {
+    /// Leases exactly `key`.
+    ///
+    /// # Errors
+    /// [`Kind::Taken`] when it is held, or may not be leased to this container.
+    fn take(&mut self, place: Place<'_>, key: LeaseKey, reason: Reason) -> Result<()> {
         let Place { segment, wanted, .. } = place;
-        let what = match claim {
+        let what = match key {
             LeaseKey::Address(_) => "address",
             LeaseKey::Mac(_) => "MAC address",
         };
@@ -152,42 +155,42 @@ impl Draft<'_> {
             ),
         };
         let refused = |why: String| {
-            Error::new(Kind::Taken, format!("{what} {claim} of network {network} is {why}")).hint(&hint)
+            Error::new(Kind::Taken, format!("{what} {key} of network {network} is {why}")).hint(&hint)
         };
-        // For whom is not said: whoever is refused would only have to claim that identity.
-        if self.is_others(wanted, claim) {
+        // The identity is not named: a container that is refused would only have to claim it.
+        if self.is_others(wanted, key) {
             return Err(refused("reserved for another identity".to_owned()));
         }
-        if let Some(neighbour) = claim.address().and_then(|address| self.static_neighbour(place, address)) {
+        if let Some(neighbour) = key.address().and_then(|address| self.static_neighbour(place, address)) {
             return Err(refused(format!("held by {}, as the host's neighbour table says", neighbour.mac)));
         }
-        if let Some(what) = self.of_host(wanted, claim) {
+        if let Some(what) = self.of_host(wanted, key) {
             return Err(refused(what));
         }
-        if self.lease(segment, claim)? {
+        if self.lease(segment, key)? {
             return Ok(());
         }
-        let who = if self.leases.contains(segment, claim) {
+        let who = if self.leases.contains(segment, key) {
             "this very container".to_owned()
         } else {
-            self.leases.table.held_by(segment, claim)?
+            self.leases.table.held_by(segment, key)?
         };
         Err(refused(format!("held by {who}")))
     }
 
-    /// Leases `claim` if it is not somebody else's.
-    pub(crate) fn take_if_free(&mut self, place: Place<'_>, claim: LeaseKey) -> Result<bool> {
-        let is_free = !self.is_others(place.wanted, claim)
-            && self.of_host(place.wanted, claim).is_none()
-            && claim.address().is_none_or(|address| self.is_free(place, address));
-        Ok(is_free && self.lease(place.segment, claim)?)
+    /// Leases `key` if no other holder, identity or host has it.
+    pub(crate) fn take_if_free(&mut self, place: Place<'_>, key: LeaseKey) -> Result<bool> {
+        let is_free = !self.is_others(place.wanted, key)
+            && self.of_host(place.wanted, key).is_none()
+            && key.address().is_none_or(|address| self.is_free(place, address));
+        Ok(is_free && self.lease(place.segment, key)?)
     }
 
-    /// What `claim` is to the host, if it is the host's to have: the kernel would set up no link with the MAC address of
-    /// its parent, and where the host gets a route to a container none of its ways may change.
-    fn of_host(&self, wanted: &ResolvedAttachment, claim: LeaseKey) -> Option<String> {
+    /// Why the host prevents that a container has `key`, if it does. The kernel sets up no link with the MAC address of its
+    /// parent. If the host gets a route to the container, that route must not change where its other packets go.
+    fn of_host(&self, wanted: &ResolvedAttachment, key: LeaseKey) -> Option<String> {
         let (network, parent) = (&wanted.network, &wanted.parent);
-        match claim {
+        match key {
             LeaseKey::Address(address) if self.facts.on_host.contains(&address) => {
                 Some("held by this host itself".to_owned())
             }
@@ -202,7 +205,7 @@ impl Draft<'_> {
         }
     }
 
-    /// Leases an address of a family: the one it had before, or the next free one; `None` if the network has no subnet
+    /// Leases an address of a family: the previous one, or the next free one. Returns `None` if the network has no subnet
     /// of that family.
     pub(crate) fn pick(&mut self, place: Place<'_>, is_v4: bool) -> Result<Option<IpNet>> {
         let wanted = place.wanted;
@@ -230,13 +233,13 @@ impl Draft<'_> {
                 }
             }
         }
-        match self.take_set_aside(place, is_v4)? {
+        match self.take_quarantined(place, is_v4)? {
             Some(found) => Ok(Some(found)),
             None => Err(self.exhausted(place, is_v4)),
         }
     }
 
-    /// That no address of a family is left.
+    /// The error if no address of a family is left.
     fn exhausted(&self, place: Place<'_>, is_v4: bool) -> Error {
         let family = if is_v4 { "IPv4" } else { "IPv6" };
         let name = &place.wanted.network.name;
@@ -244,17 +247,17 @@ impl Draft<'_> {
         let mut hint = format!(
             "`underlay network inspect {name}` shows who holds them; stop a container or widen the range"
         );
-        let set_aside = self.quarantined(place, is_v4);
-        if !set_aside.is_empty() {
-            let hosts = in_words(&by_host(&set_aside));
-            let are = if set_aside.len() == 1 { "is" } else { "are" };
-            text += &format!(", and {} {are} set aside, for others answered: {hosts}", set_aside.len());
+        let quarantined = self.quarantined(place, is_v4);
+        if !quarantined.is_empty() {
+            let hosts = in_words(&by_host(&quarantined));
+            let are = if quarantined.len() == 1 { "is" } else { "are" };
+            text += &format!(", and {} {are} set aside, for others answered: {hosts}", quarantined.len());
             hint += "; find who answers by the MAC address, then `underlay gc --quarantine` sets them free";
         }
         Error::new(Kind::Exhausted, text).hint(hint)
     }
 
-    /// Leases the next free address of a pool. Where many in a row are held, a map tells which others are.
+    /// Leases the next free address of a pool. If many in a row are held, a map tells which others are.
     fn next(&mut self, place: Place<'_>, subnet: &Subnet, fresh: bool) -> Result<Next> {
         let pool = subnet.pool_name();
         let segment = self.segments.get(&place.segment);
@@ -282,9 +285,9 @@ impl Draft<'_> {
         Ok(Next { found: None, by_map: map.map(|map| map.fresh) })
     }
 
-    /// Leases `claim` if nobody holds it.
-    fn lease(&mut self, segment: u32, claim: LeaseKey) -> Result<bool> {
-        self.leases.lease(segment, claim, Owner::Container(self.applicant.container))
+    /// Leases `key` to the container. Returns false if it is held.
+    fn lease(&mut self, segment: u32, key: LeaseKey) -> Result<bool> {
+        self.leases.lease(segment, key, Owner::Container(self.applicant.container))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What each attachment of a container comes to: names and routes.
+//! Names and routes of the attachments of a container.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use crate::net::route::{DefaultRoutes, Route, Table};
 use crate::net::subnet::Subnet;
 use crate::oci::annotations::Attachment;
 
-/// An attachment with all that is known before addresses are picked.
+/// An attachment request with its network and parent, before addresses are picked.
 #[derive(Clone, Debug)]
 pub(crate) struct ResolvedAttachment {
     /// What the container asked for.
@@ -25,14 +25,14 @@ pub(crate) struct ResolvedAttachment {
     pub network: Network,
     /// That network's parent on this host.
     pub parent: Link,
-    /// What its link is going to be called.
+    /// The name that its link is going to have.
     pub ifname: IfName,
-    /// What its identity had here before.
+    /// What its identity had in this network before.
     pub hint: Hint,
 }
 
 impl ResolvedAttachment {
-    /// Whether the host is to have a link of its own on the network.
+    /// Returns true if the host is to have a link of its own in the network.
     pub(crate) fn has_host_access(&self) -> bool {
         self.network.file.host_access.is_some()
     }
@@ -99,7 +99,7 @@ pub(crate) fn routes(wanted: &[ResolvedAttachment], attached: &mut [Attached], p
             }
         }
     }
-    // What leads nowhere is there once, for it belongs to no link.
+    // A route that leads nowhere belongs to no link: the first attachment that has it makes it.
     let mut nowhere: Vec<Route> = Vec::new();
     for (wanted, attached) in wanted.iter().zip(attached.iter_mut()) {
         let mut routes = network_routes(&wanted.network, attached);
@@ -131,8 +131,8 @@ fn table(wanted: &ResolvedAttachment, attached: &Attached, others: &[Route]) -> 
 }
 
 /// The routes of `network` that `attached` can have: their next hop must be reached by its addresses, or else it must
-/// have one of their family. Where packets are routed (ipvlan l3)
-/// and no default route does it, also those to its other subnets: nobody else brings them together.
+/// have one of their family. If packets are routed (ipvlan l3), also
+/// routes to its other subnets, unless there is a default route: no router connects them.
 fn network_routes(network: &Network, attached: &Attached) -> Vec<Route> {
     let reaches = |via: IpAddr| attached.addresses.iter().any(|net| net.trunc().contains(&via));
     let serves = |to: IpNet| attached.addresses.iter().any(|net| net.addr().is_ipv4() == to.addr().is_ipv4());
@@ -161,18 +161,18 @@ fn default_route(wanted: &ResolvedAttachment, attached: &Attached, to: IpNet) ->
     gateway_route(&wanted.network, attached, to)
 }
 
-/// Whether an attachment without a gateway could take the default route of the family of `to` from a router.
+/// Returns true if an attachment without a gateway could take the default route of the family of `to` from a router.
 fn may_be_advertised(wanted: &ResolvedAttachment, attached: &Attached, to: IpNet) -> bool {
     let network = &wanted.network;
     let leads_out = !network.file.no_default_route && wanted.request.default_route && !network.file.internal;
-    // Nor does a routed network hear one; but it has a default route of its own wherever it leads out.
+    // A routed network hears none either, but has a default route of its own if it leads out.
     let hears = !network.on_dummy && attached.has_ipv6();
     to.addr().is_ipv6() && leads_out && hears
 }
 
-/// The way out of the network for the family of `to`.
+/// The default route out of the network for the family of `to`.
 fn gateway_route(network: &Network, attached: &Attached, to: IpNet) -> Option<Route> {
-    // A dummy link leads nowhere.
+    // Packets on a dummy link reach no router.
     if network.file.internal || network.on_dummy {
         return None;
     }

@@ -1,4 +1,4 @@
-//! The reservation of the host's own link in a network.
+//! The draft of the host's own link of a network.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use crate::ledger::record::VERSION;
 use crate::net::link::Link;
 use crate::net::name::IfName;
 
-/// What decides about the host's own link of a network.
+/// The record of the host's own link of a network while it is made.
 pub(crate) struct HostLinkDraft<'a> {
     /// The network.
     pub network: &'a Network,
@@ -29,13 +29,13 @@ pub(crate) struct HostLinkDraft<'a> {
 }
 
 impl HostLinkDraft<'_> {
-    /// Returns the link with its addresses leased. It stays as it is known, if that will do.
+    /// Returns the link with its addresses leased: unchanged, if the known one fits.
     ///
     /// # Errors
     /// [`Kind::Exhausted`] when no address is left, [`Kind::Taken`] when the one that is named has another holder.
     pub(crate) fn link(self, leases: &mut Leases<'_>) -> Result<HostLink> {
         let Self { network, parent, .. } = self;
-        // Those that another host has are not kept, unless the network names them: then that is told.
+        // An address that another host has is not kept. If the network names it, `pick` leases it again, and a probe tells.
         let is_ours = |known: &&HostLink| {
             known.ifindex.is_some()
                 || !known.addresses.iter().any(|address| self.quarantine.contains(address))
@@ -43,7 +43,7 @@ impl HostLinkDraft<'_> {
         if let Some(known) = self.known.filter(|known| self.fits(known)).filter(is_ours) {
             return Ok(known.clone());
         }
-        // Made anew it would have no routes to containers that are not found.
+        // A new link would have no routes to containers whose records are missing.
         let is_same = |known: &&HostLink| known.segment == parent.segment() && known.suits(network);
         if let Some(known) = self.known.filter(is_same) {
             if leases.table.is_in_doubt()? {
@@ -66,14 +66,14 @@ impl HostLinkDraft<'_> {
             mtu: network.file.mtu,
             mac: known.filter(|known| known.driver == network.driver).and_then(|known| known.mac),
             addresses,
-            // What a killed process has left bears that name.
+            // A link that a killed process has left has that name.
             born_as: known.map_or(self.temporary, |known| known.born_as.clone()),
             kept: known.is_some_and(|known| known.kept),
             ifindex: None,
         })
     }
 
-    /// Whether all is as it was when the link was written down.
+    /// Returns true if network and parent are as they were when `known` was written.
     fn fits(&self, known: &HostLink) -> bool {
         let Self { network, parent, .. } = self;
         let place = (network.driver, &network.parent, parent.ifindex, parent.segment(), network.file.mtu);
@@ -81,7 +81,7 @@ impl HostLinkDraft<'_> {
             && known.suits(network)
     }
 
-    /// The address of a family: the one that is named, the one it had, or the first that is free.
+    /// Leases the address of a family: the one that the network names, the previous one, or the first that is free.
     fn pick(&self, is_v4: bool, leases: &mut Leases<'_>) -> Result<Option<IpAddr>> {
         let Self { network, parent, facts, .. } = *self;
         let segment = parent.segment();

@@ -13,4 +13,4 @@ mod quarantine;
 pub(crate) mod reserve;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,7 @@
 //! What an identity had when it was attached last, so that it can have the same again.
 //!
-//! A hint is written as the annotation that would ask for it (`lan:ip=10.0.0.9,mac=02:00:00:00:00:09;wan:…`), and asks
-//! for nothing: what is taken meanwhile, or no more in the network's range, is passed over.
+//! A hint is written as the annotation that would ask for it (`lan:ip=10.0.0.9,mac=02:00:00:00:00:09;wan:…`). It is no
+//! request: what is held by now, or no longer in the range of the network, is skipped.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::net::mac::MacAddr;
 use crate::net::name::NetworkName;
 use crate::oci::annotations::{self, Attachment};
 
-/// No hint is longer: what a symbolic link can hold everywhere (XFS: 1024 bytes with its end).
+/// The longest hint: what a symbolic link can hold on every file system (XFS: 1024 bytes with the final zero).
 const LONGEST: usize = 1023;
 
 /// What one attachment had.
@@ -32,7 +32,7 @@ impl Hint {
     }
 }
 
-/// Writes down what `record` holds, as many of its attachments as there is room for.
+/// Writes what `record` holds, for as many of its attachments as fit.
 pub(crate) fn write(record: &Record) -> String {
     let mut text = String::new();
     for attached in record.attachments() {
@@ -54,10 +54,10 @@ pub(crate) fn write(record: &Record) -> String {
     text
 }
 
-/// Reads what was written down, by network, in order.
+/// Reads a hint: what each attachment had, by network, in order.
 ///
 /// # Errors
-/// When it is none of ours, or a newer version's.
+/// When `text` is no hint, or one of a newer version.
 pub(crate) fn read(text: &str) -> Result<Vec<(NetworkName, Hint)>> {
     let hint = |attachment: Attachment| {
         let addresses = attachment.ips.iter().map(|ip| ip.address).collect();
@@ -66,7 +66,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<(NetworkName, Hint)>> {
     Ok(annotations::short_form(text)?.into_iter().map(hint).collect())
 }
 
-/// The hint for each of `requests`: for the second attachment to a network what the second had.
+/// The hint for each of `requests`: the second attachment to a network gets what the second had.
 pub(crate) fn of<'a>(
     requests: impl Iterator<Item = &'a Attachment>,
     remembered: &[(NetworkName, Hint)],

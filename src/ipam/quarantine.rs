@@ -1,4 +1,4 @@
-//! Addresses that others on the LAN have: not picked, and replaced where a container was given one.
+//! Addresses that other hosts of the LAN have: they are not picked, and a container that was given one gets another.
 
 use std::net::IpAddr;
 
@@ -32,7 +32,7 @@ impl Draft<'_> {
     ///
     /// # Errors
     /// When the segment of `place` cannot be read.
-    pub(crate) fn set_aside(&mut self, place: Place<'_>, conflict: &Conflict) -> Result<()> {
+    pub(crate) fn quarantine(&mut self, place: Place<'_>, conflict: &Conflict) -> Result<()> {
         self.open_segment(place.segment, place.wanted)?;
         let now = self.now;
         self.hints(place).into_iter().for_each(|hints| hints.set_aside(conflict, now));
@@ -75,17 +75,17 @@ impl Draft<'_> {
         Ok(record)
     }
 
-    /// Whether `address` may be picked, as far as others on the LAN are concerned.
+    /// Returns true if no other host of the LAN is known to have `address`.
     pub(crate) fn is_free(&self, place: Place<'_>, address: IpAddr) -> bool {
         let hints = self.segments.get(&place.segment).map(|segment| &segment.hints);
         hints.is_none_or(|hints: &Hints| hints.allow(address, self.now))
             && self.neighbour(place, address).is_none()
     }
 
-    /// Leases the address of a family that was set aside longest ago and may be free by now, which the LAN is asked: who
-    /// answers for all addresses, and goes, keeps nobody from them for longer than that. `None` if there is none, or the
-    /// LAN is not asked.
-    pub(crate) fn take_set_aside(&mut self, place: Place<'_>, is_v4: bool) -> Result<Option<IpNet>> {
+    /// Leases the address of a family that has been in quarantine for the longest time, because it may be free by now: the
+    /// probes tell. So a host that answers for all addresses blocks them only as long as it does so. Returns `None` if
+    /// there is none, or the network has no conflict detection.
+    pub(crate) fn take_quarantined(&mut self, place: Place<'_>, is_v4: bool) -> Result<Option<IpNet>> {
         let ResolvedAttachment { network, parent, .. } = place.wanted;
         if network.detection_on(parent).is_none() {
             return Ok(None);
@@ -106,7 +106,7 @@ impl Draft<'_> {
         Ok(None)
     }
 
-    /// Who was seen to have addresses of the network of `place`, of a family.
+    /// The addresses of a family that are in quarantine in the network of `place`.
     pub(crate) fn quarantined(&self, place: Place<'_>, is_v4: bool) -> Vec<Quarantined> {
         let hints = self.segments.get(&place.segment).map(|segment| &segment.hints);
         let all = hints.into_iter().flat_map(|hints| &hints.quarantine);
@@ -123,12 +123,12 @@ impl Draft<'_> {
         self.segments.get_mut(&place.segment).map(|segment| &mut segment.hints)
     }
 
-    /// The neighbour whose address the operator has fixed. Any other is asked by the probes: it may be gone.
+    /// The neighbour that has `address` by a permanent entry. Any other neighbour may be gone: the probes tell.
     pub(crate) fn static_neighbour(&self, place: Place<'_>, address: IpAddr) -> Option<&Neighbour> {
         self.neighbour(place, address).filter(|neighbour| neighbour.permanent)
     }
 
-    /// Who has `address`, unless that is the very link that is wanted.
+    /// The neighbour that has `address`, unless it is the link of `place` itself.
     fn neighbour(&self, place: Place<'_>, address: IpAddr) -> Option<&Neighbour> {
         let known = self.facts.neighbours.get(&(place.wanted.parent.ifindex, address));
         known.filter(|neighbour| Some(neighbour.mac) != place.mac)

@@ -1,4 +1,4 @@
-//! The reservation of a container: its addresses, MAC addresses and routes, all of them or none.
+//! The draft of a container's record: its addresses, MAC addresses and routes, all of them or none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,12 +15,12 @@ use crate::net::neighbour::Neighbour;
 use crate::net::route::DefaultRoutes;
 use crate::net::ways::Ways;
 
-/// What is there before a container is attached, and what it must not collide with.
+/// What the host and the container's namespace have before the container is attached.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HostFacts {
     /// The addresses the host itself has.
     pub on_host: BTreeSet<IpAddr>,
-    /// The host's ways, if it is to have routes to what is attached.
+    /// The host's routes, if it is to have routes to the container.
     pub ways: Ways,
     /// The host's neighbours, by the number of the link they are on.
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
@@ -28,18 +28,18 @@ pub(crate) struct HostFacts {
     pub default_routes: DefaultRoutes,
 }
 
-/// Who is attached.
+/// The container that asks for leases.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Applicant<'a> {
     /// The container.
     pub container: &'a ContainerId,
-    /// What it says it is when it comes again, if not its id.
+    /// The identity under which it gets the same addresses again, if not its id.
     pub identity: Option<&'a Identity>,
-    /// By what it is told whether it lives.
+    /// The process that shows whether it is alive.
     pub holder: &'a Holder,
     /// The number by which the host is going to know its namespace.
     pub nsid: Option<Nsid>,
-    /// Whether what it had before, or would have by its identity alone, is in use where the ledger does not see it.
+    /// True if a link that is not in the ledger uses its previous addresses or its derived MAC address.
     pub avoid_previous: bool,
 }
 
@@ -48,11 +48,11 @@ pub(crate) struct Applicant<'a> {
 pub(crate) struct Place<'a> {
     pub(crate) segment: u32,
     pub(crate) wanted: &'a ResolvedAttachment,
-    /// The MAC address it has, or is going to have, as far as that is known: by that, neighbours know it too.
+    /// The MAC address that its link has or is going to have, if that is known: neighbours may know it by that.
     pub(crate) mac: Option<MacAddr>,
 }
 
-/// The reservation of one container while it is made.
+/// The record of one container while it is made.
 pub(crate) struct Draft<'a> {
     pub(crate) leases: Leases<'a>,
     pub(crate) applicant: Applicant<'a>,
@@ -74,7 +74,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Picks addresses and MAC addresses for all attachments of the container, leases them, and returns its record. `lives`
-    /// tells whether a holder does.
+    /// returns true if a holder is alive.
     ///
     /// # Errors
     /// [`Kind::Exhausted`] when no address is left, [`Kind::Taken`] when an address, a MAC address, or the mode of an
@@ -148,6 +148,10 @@ impl<'a> Draft<'a> {
         Ok(attachments)
     }
 
+    /// Reads what is known of a segment, once.
+    ///
+    /// # Errors
+    /// Those of [`LeaseTable::segment`].
     pub(crate) fn open_segment(&mut self, number: u32, wanted: &ResolvedAttachment) -> Result<()> {
         if !self.segments.contains_key(&number) {
             let parent = wanted.network.parent.clone();
@@ -158,8 +162,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// The kernel keeps one ipvlan mode for all links of a parent, and a new link's mode silently becomes that
-    /// of running containers: so a mode other than theirs is refused here.
+    /// Refuses an ipvlan mode other than that of the living containers of the parent. The kernel keeps one mode for all
+    /// links of a parent, and silently gives the mode of a new link to the others.
     fn agree_on_mode(
         &mut self,
         number: u32,

@@ -172,7 +172,7 @@ pub(super) fn conflict(address: &str) -> Conflict {
 /// A host of the LAN.
 pub(super) const OTHER: MacAddr = MacAddr::from_bytes([2, 0, 0, 0, 0, 1]);
 
-pub(super) fn holder(pid: i32) -> Holder {
+pub(crate) fn holder(pid: i32) -> Holder {
     serde_json::from_value(serde_json::json!({
         "pid": pid, "start_time": 8, "netns": {"device": 4, "inode": pid},
     }))
@@ -181,7 +181,7 @@ pub(super) fn holder(pid: i32) -> Holder {
 
 /// The network that is called as the first word of the annotation `text` says, as that asks for it: of `keys`, on the
 /// parent number `ifindex`.
-pub(super) fn wanted(text: &str, keys: &str, ifindex: u32) -> ResolvedAttachment {
+pub(crate) fn wanted(text: &str, keys: &str, ifindex: u32) -> ResolvedAttachment {
     let request = short_form(text).unwrap().remove(0);
     let subnets = if keys.contains("subnets") { "" } else { r#""subnets": [{"subnet": "10.0.0.0/24"}],"# };
     let definition = format!(r#"{{"version": 1, "parent": "eth{ifindex}", {subnets} {keys}}}"#);
@@ -193,7 +193,7 @@ pub(super) fn wanted(text: &str, keys: &str, ifindex: u32) -> ResolvedAttachment
 pub(super) const MACVLAN: &str = r#""driver": "macvlan""#;
 
 /// Four addresses, `10.0.0.2` to `10.0.0.5`, without a gateway.
-pub(super) const SMALL: &str = r#""driver": "macvlan",
+pub(crate) const SMALL: &str = r#""driver": "macvlan",
     "subnets": [{"subnet": "10.0.0.0/24", "ip_range": "10.0.0.2-10.0.0.5"}]"#;
 
 /// The kernel would refuse it each time, and the container would never start again.

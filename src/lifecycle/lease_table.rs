@@ -1,4 +1,4 @@
-//! The ledger as a table of leases: with the lock they are made, without it they are only looked at.
+//! The ledger as a table of leases: with the lock it makes them, without it, it only reads (dry run).
 
 use crate::error::Result;
 use crate::fs::file;
@@ -17,7 +17,7 @@ pub(crate) struct LedgerTable<'a> {
     store: &'a Store,
     /// The lock, if anything is to be written.
     locked: Option<&'a Locked<'a>>,
-    /// Whether a holder, or a lease without one, would have to give way. Without the lock, what gives way is free.
+    /// Returns true if a holder, or a lease without a holder, would give way. Without the lock, its leases count as free.
     gives_way: &'a dyn Fn(Option<&Record>) -> bool,
 }
 
@@ -71,7 +71,7 @@ impl LeaseTable for LedgerTable<'_> {
 
     fn segment(&self, segment: u32) -> Result<Option<Segment>> {
         let known = match self.store.segment(segment) {
-            // Only hints stand in it: the leases are files of their own.
+            // It contains only hints: leases are files of their own.
             Err(error) if error.kind().is_of_one_file() => {
                 log::warn!("{error}");
                 if self.locked.is_some() {
@@ -88,7 +88,7 @@ impl LeaseTable for LedgerTable<'_> {
     }
 
     fn map(&self, segment: u32, subnet: &Subnet, fresh: bool) -> Result<Option<Bitmap>> {
-        // A dry run writes none, and is in no hurry.
+        // A dry run tries every address: it writes no map, and may take longer.
         self.locked.map_or(Ok(None), |_| self.store.map(segment, subnet, fresh))
     }
 

@@ -18,7 +18,7 @@ use crate::net::link::Link;
 use crate::net::name::IfName;
 
 /// Picks addresses and MAC addresses for all attachments of a container and for the host's own links that it is to be
-/// reached by, and writes its record and leases. `lives` tells whether a holder does.
+/// reached by, and writes its record and leases. `lives` returns true if a holder is alive.
 ///
 /// # Errors
 /// Those of [`Draft::record`] and [`reserve_host_link`]. The container has no lease then.
@@ -59,7 +59,7 @@ pub(crate) fn replace(
     let applicant = Applicant { container, identity, holder, nsid: None, avoid_previous: false };
     let table = LedgerTable::new(locked);
     let mut draft = Draft::new(&table, applicant, facts, now());
-    draft.set_aside(place, conflict)?;
+    draft.quarantine(place, conflict)?;
     // Also if there is no other address: the next container does not get this one.
     write_segments(locked, &draft)?;
     let record = draft.replace(record, wanted, place, conflict)?;
@@ -94,8 +94,8 @@ pub(crate) fn reserve_host_link(
     locked.release_host(&known, |address| !is_kept(address))
 }
 
-/// The record that a container would have if it were attached now, and the host's links it would be reached by. `lives`
-/// tells whether a holder does: the dead give way where there is no room, as they would then.
+/// Returns the record that a container would have if it were attached now, and the host's links it would be reached by.
+/// `lives` returns true if a holder is alive. As in an attach, dead containers give way if there is no room.
 ///
 /// # Errors
 /// Those of [`reserve`].
@@ -120,7 +120,7 @@ pub(crate) fn preview(
         });
         Ok((record, links.collect::<Result<_>>()?))
     };
-    // Its own predecessor's are taken back at once, all others' if there is need.
+    // An attach reclaims at once what its own predecessor holds, and what other dead containers hold if it is needed.
     match draft(&|record| record.is_some_and(|record| of_same(record) && is_dead(record))) {
         Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) => {
             draft(&|record| record.is_none_or(is_dead))
@@ -142,7 +142,7 @@ fn host_link(
     facts: &HostFacts,
 ) -> Result<(Option<HostLink>, HostLink)> {
     let known = match store.host_link(&network.name) {
-        // What may be sound is not written over: no container of this network is attached meanwhile.
+        // Any other error may be of a sound file, which is not overwritten: then no container of this network is attached.
         Err(error) if error.kind() == Kind::Damaged => {
             log::warn!("{error}");
             None
@@ -155,3 +155,6 @@ fn host_link(
     let link = draft.link(leases)?;
     Ok((known, link))
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,7 +57,7 @@ fn another_address_after_a_conflict() {
         let (container, holder) = (&record.container, &record.holder);
         let applicant = Applicant { container, identity: None, holder, nsid: None, avoid_previous: false };
         let mut draft = Draft::new(&ledger, applicant, &ledger.facts, NOW);
-        draft.set_aside(place, &conflict).unwrap();
+        draft.quarantine(place, &conflict).unwrap();
         let replaced = draft.replace(&record, &lan, place, &conflict)?;
         assert!(!draft.segments[&2].hints.allow(conflict.address, NOW));
         ledger.keep(draft);
