@@ -1,7 +1,8 @@
 //! underlay gives containers their own place on a physical network.
 //!
 //! The way of the data, as the `createRuntime` hook goes: the OCI state on stdin names a bundle (`oci`), whose
-//! annotations ask for networks; their definitions (`config`) come from files. Under the ledger's lock addresses are
+//! annotations ask for networks; their definitions (`config`) come from files, and say whether the container may join
+//! (`frontend`). Under the ledger's lock addresses are
 //! chosen (`ipam`) and a pending record is written (`ledger`), from which a list of operations is made (`plan`) and
 //! carried out (`kernel`, `netlink`); then the record is confirmed. `poststop` goes back: record, plan, kernel,
 //! release. `lifecycle` tells it in order.
@@ -12,6 +13,8 @@ pub mod cli;
 // What all readers of foreign text promise; not in a build that is shipped.
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+
+mod frontend;
 
 mod diagnose;
 mod lifecycle;
@@ -25,8 +28,9 @@ mod plan;
 mod ledger;
 mod oci;
 
-mod config;
 mod import;
+
+mod config;
 
 mod net;
 
@@ -34,7 +38,6 @@ mod fs;
 
 mod error;
 mod escape;
-mod frontend;
 mod hash;
 mod json;
 mod random;

@@ -70,13 +70,6 @@ pub(crate) fn attach(
     Ok((made, nsid))
 }
 
-/// Returns the number by which the host's namespace, that of the socket `host`, knows `netns`. The kernel keeps it as
-/// long as both namespaces exist. Returns `None` if the kernel refuses one.
-pub(crate) fn number(netns: &NetnsFile, host: &mut Socket) -> Result<Option<i32>> {
-    let refusal = single(host, message::set_nsid(netns.as_fd(), usual_number(netns))?)?;
-    numbered(refusal, netns, host)
-}
-
 /// The number that is asked for: as unique as the inode, so that it leads to no other namespace later. Those that the
 /// kernel chooses are small, and are used again.
 pub(crate) fn usual_number(netns: &NetnsFile) -> i32 {

@@ -108,6 +108,8 @@ impl Store {
     fn lock_file(&self, known: Option<LockFile>, timeout: Duration) -> Result<Acquired> {
         if self.folder()?.is_none() {
             self.make_folder()?;
+            // No record is missing in it yet.
+            self.make_namespaces_dir()?;
         }
         let path = self.state_dir.join(LOCK);
         let acquired = match acquire(&path, known, timeout) {

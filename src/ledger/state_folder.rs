@@ -90,9 +90,7 @@ impl Store {
         };
         file::make_subfolder(&self.state_dir, folder.mode())?;
         *self.known_folder() = None;
-        self.folder()?;
-        // There are no records yet, so the index is complete.
-        self.make_namespaces_dir()
+        self.folder().map(drop)
     }
 
     /// Returns the state of the folder, if it exists, or an error if it is not root's alone. It is read only

@@ -86,15 +86,15 @@ pub(crate) fn record(
         return Ok(None);
     }
     // The mark tells no identity: what is remembered of it stays as it is.
-    let nsid = links_netns(&holder, known.survey.host, host)?;
+    let nsid = nsid(&holder, known.survey.host, host)?;
     let own = Own { state: State::Attached, made_for, rebuilt: true, nsid, attachments };
     Ok(Some(Record { container: id.clone(), identity: None, holder, links: Links::Own(own) }))
 }
 
-/// The number by which the host knows the namespace of `holder`, if it is there.
-fn links_netns(holder: &Holder, host_netns: u64, host: &mut Socket) -> Result<Option<Nsid>> {
+/// The number that the host has for the namespace of `holder`, if it has one.
+fn nsid(holder: &Holder, host_netns: u64, host: &mut Socket) -> Result<Option<Nsid>> {
     match NetnsFile::of(holder)? {
-        Some((_, netns)) => Ok(kernel::number(&netns, host)?.map(|id| Nsid { host: host_netns, id })),
+        Some((_, netns)) => Ok(host.nsid(&netns)?.map(|id| Nsid { host: host_netns, id })),
         None => Ok(None),
     }
 }

@@ -38,22 +38,23 @@ pub(crate) fn remaining(context: &mut Context<'_>, record: &Record) -> Result<Re
     }
     let plan = plan::detach(record);
     let nsid = record.nsid(context.host_netns.get()?.inode());
-    let has_links = match nsid {
-        Some(nsid) => !kernel::remaining(&plan, nsid, &mut context.host_netlink)?.is_empty(),
-        None => true,
+    let by_number = |context: &mut Context<'_>| -> Result<Option<i32>> {
+        let Some(nsid) = nsid else { return Ok(None) };
+        let is_there = !kernel::remaining(&plan, nsid, &mut context.host_netlink)?.is_empty();
+        Ok(is_there.then_some(nsid))
     };
-    // The number of a pending record may not be that of its namespace. Rules and routes may be left without links.
-    if !has_links && !record.is_pending() && !has_persistent(&plan) {
+    // The number tells all of links, but not of rules and routes; and that of a pending record may be another namespace's.
+    let is_certain = nsid.is_some() && !record.is_pending() && !has_persistent(&plan);
+    if is_certain && by_number(context)?.is_none() {
         return Ok(Remaining::Nowhere);
     }
     let found = match NetnsFile::of(&record.holder)? {
         Some(found) => Some(found),
         None => kernel::find_netns(&record.holder.netns)?,
     };
-    Ok(match (found, nsid) {
-        (Some((path, netns)), _) => Remaining::In(path, netns),
-        (None, Some(nsid)) if has_links => Remaining::Numbered(nsid),
-        (None, _) => Remaining::Nowhere,
+    Ok(match found {
+        Some((path, netns)) => Remaining::In(path, netns),
+        None => by_number(context)?.map_or(Remaining::Nowhere, Remaining::Numbered),
     })
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn created(input: impl Read) -> Result<Created> {
             // The specification lets runtimes add words of their own, which oci-spec refuses.
             state.remove("status");
         }
-        serde_json::from_value(state).map_err(|error| Error::input(error.to_string()))
+        serde_path_to_error::deserialize(state).map_err(|error| Error::input(error.to_string()))
     };
     let state = read().map_err(|error| error.within("OCI state on stdin").hint(BY_HAND))?;
     if state.bundle().as_os_str().is_empty() {

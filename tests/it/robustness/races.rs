@@ -155,13 +155,13 @@ fn before_each_message(driver: &str, change: Change) {
 fn used_again() {
     let bed = Bed::new();
     bed.create("--subnet 10.0.0.0/29 --ip-range 10.0.0.2-10.0.0.2 -o parent=eth0 one");
-    let web = bed.container(Bare, "web").networks("one").start().unwrap();
+    let mut web = bed.container(Bare, "web").networks("one").start().unwrap();
     let refused = bed.container(Bare, "next").networks("one").start().map(drop).unwrap_err();
     assert!(refused.contains("has no free IPv4 address left"), "{refused}");
     let path = bed.path("run/containers").join(format!("{}.json", web.id));
     let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let start = record["holder"]["start_time"].as_u64().unwrap();
-    record["holder"]["start_time"] = (start - 1).into();
+    web.kill();
+    record["holder"]["pid"] = 1.into();
     fs::write(&path, record.to_string()).unwrap();
     let next = bed.container(Bare, "next").networks("one").start().unwrap();
     assert_eq!(next.addresses("eth0"), ["10.0.0.2/29"]);
