@@ -15,7 +15,7 @@ use crate::ledger::record::{Holder, Record, Segment};
 use crate::net::lease_key::LeaseKey;
 use crate::net::link::{Link, eth0};
 use crate::net::mac::MacAddr;
-use crate::net::name::{IfName, NetworkName};
+use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::net::subnet::Subnet;
 use crate::oci::annotations::short_form;
 
@@ -108,13 +108,7 @@ impl Memory {
         lives: bool,
     ) -> Result<Record> {
         let (container, holder) = (id.parse().unwrap(), holder(pid));
-        let applicant = Applicant {
-            container: &container,
-            identity: None,
-            holder: &holder,
-            nsid: None,
-            avoid_previous: false,
-        };
+        let applicant = applicant(&container, &holder);
         let mut draft = Draft::new(self, applicant, &self.facts, NOW);
         let record = draft.record(wanted, |_| lives)?;
         self.keep(draft);
@@ -171,6 +165,11 @@ pub(super) fn conflict(address: &str) -> Conflict {
 
 /// A host of the LAN.
 pub(super) const OTHER: MacAddr = MacAddr::from_bytes([2, 0, 0, 0, 0, 1]);
+
+/// A container without an identity, as one that asks for its first addresses.
+pub(crate) fn applicant<'a>(container: &'a ContainerId, holder: &'a Holder) -> Applicant<'a> {
+    Applicant { container, identity: None, holder, nsid: None, avoid_previous: false }
+}
 
 pub(crate) fn holder(pid: i32) -> Holder {
     serde_json::from_value(serde_json::json!({

@@ -1,4 +1,4 @@
-//! Carries out the plans of an attach and of a detach.
+//! Attach: carries out its plan, and undoes what an error leaves.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;

@@ -62,12 +62,13 @@ pub(crate) fn detach_from_host(plan: &[Removal], nsid: i32, host: &mut Socket) -
     outcome.map(|()| is_there)
 }
 
-/// Returns the links of the detach plan `plan` that exist in the namespace `nsid`.
-pub(crate) fn remaining(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<Vec<Link>> {
-    look(plan, nsid, host).map(|(found, _)| found)
+/// Returns true if a link of the detach plan `plan` exists in the namespace `nsid`.
+pub(crate) fn has_links(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<bool> {
+    look(plan, nsid, host).map(|(found, _)| !found.is_empty())
 }
 
-/// As [`remaining`], and whether there is a link where one was made, ours or not: then the namespace is there.
+/// Returns the links of the detach plan `plan` that exist in the namespace `nsid`, and whether there is a link where one
+/// was made, ours or not: then the namespace is there.
 fn look(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<(Vec<Link>, bool)> {
     let (mut found, mut is_there) = (Vec::new(), false);
     // Of an attach that was cut short: its links may have any name.

@@ -72,7 +72,7 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     }
     let heard = if dry_run { Heard::default() } else { host_reconcile::probe(context, &repaired.records)? };
     let locked = context.lock()?;
-    if dry_run || collected.note(host_reconcile::settle(&locked, context, heard)) {
+    if dry_run || collected.note(host_reconcile::reconcile(&locked, context, heard)) {
         collected.done.extend(of_host);
     }
     let host = &mut context.host_netlink;

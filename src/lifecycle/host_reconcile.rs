@@ -75,7 +75,7 @@ fn changes<'a>(
     Ok(Some(changes))
 }
 
-/// Probes for the addresses of those of the host's links that [`settle`] will make, if no container ends until then.
+/// Probes for the addresses of those of the host's links that [`reconcile`] will make, if no container ends until then.
 ///
 /// # Errors
 /// When ledger or kernel cannot be read, or no probe can be sent.
@@ -102,7 +102,7 @@ pub(crate) fn probe(context: &mut Context<'_>, records: &[Record]) -> Result<Hea
 ///
 /// # Errors
 /// When one cannot be made so.
-pub(crate) fn settle(locked: &Locked<'_>, context: &mut Context<'_>, mut heard: Heard) -> Result<()> {
+pub(crate) fn reconcile(locked: &Locked<'_>, context: &mut Context<'_>, mut heard: Heard) -> Result<()> {
     let (store, host) = (context.store, &mut context.host_netlink);
     let networks = store.host_links()?;
     if networks.is_empty() {

@@ -40,7 +40,7 @@ pub(crate) fn remaining(context: &mut Context<'_>, record: &Record) -> Result<Re
     let nsid = record.nsid(context.host_netns.get()?.inode());
     let by_number = |context: &mut Context<'_>| -> Result<Option<i32>> {
         let Some(nsid) = nsid else { return Ok(None) };
-        let is_there = !kernel::remaining(&plan, nsid, &mut context.host_netlink)?.is_empty();
+        let is_there = kernel::has_links(&plan, nsid, &mut context.host_netlink)?;
         Ok(is_there.then_some(nsid))
     };
     // The number tells all of links, but not of rules and routes; and that of a pending record may be another namespace's.

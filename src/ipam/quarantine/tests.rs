@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::error::{Error, Kind};
-use crate::ipam::reserve::{Applicant, Draft, Place};
-use crate::ipam::tests::{Memory, NOW, OTHER, SMALL, conflict, wanted};
+use crate::ipam::reserve::{Draft, Place};
+use crate::ipam::tests::{Memory, NOW, OTHER, SMALL, applicant, conflict, wanted};
 use crate::ledger::quarantine::{Conflict, PAUSE, PERIOD};
 use crate::net::neighbour::Neighbour;
 
@@ -54,8 +54,7 @@ fn another_address_after_a_conflict() {
         let conflict = conflict(&record.attachments()[0].addresses[0].addr().to_string());
         let place = Place::of(&record, &lan, &conflict).unwrap();
         assert!(Place::of(&record, &lan, &Conflict { attachment: 1, ..conflict }).is_err());
-        let (container, holder) = (&record.container, &record.holder);
-        let applicant = Applicant { container, identity: None, holder, nsid: None, avoid_previous: false };
+        let applicant = applicant(&record.container, &record.holder);
         let mut draft = Draft::new(&ledger, applicant, &ledger.facts, NOW);
         draft.quarantine(place, &conflict).unwrap();
         let replaced = draft.replace(&record, &lan, place, &conflict)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
-use crate::ipam::tests::{SMALL, holder, wanted};
+use crate::ipam::tests::{SMALL, applicant, holder, wanted};
 
 /// Every file and link below `folder` except the lock, in order.
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -37,26 +37,14 @@ impl Disk {
 
     fn reserve(&self, id: &str, text: &str) -> Result<Record> {
         let (container, holder) = (id.parse().unwrap(), holder(7));
-        let applicant = Applicant {
-            container: &container,
-            identity: None,
-            holder: &holder,
-            nsid: None,
-            avoid_previous: false,
-        };
+        let applicant = applicant(&container, &holder);
         let locked = self.store.lock(Duration::from_secs(5)).unwrap();
         reserve(&locked, applicant, &[wanted(text, SMALL, 2)], &HostFacts::default(), |_| true)
     }
 
     fn preview(&self, text: &str, lives: bool) -> Result<String> {
         let (container, holder) = ("next".parse().unwrap(), holder(8));
-        let applicant = Applicant {
-            container: &container,
-            identity: None,
-            holder: &holder,
-            nsid: None,
-            avoid_previous: false,
-        };
+        let applicant = applicant(&container, &holder);
         let wanted = [wanted(text, SMALL, 2)];
         let (record, _) = preview(&self.store, applicant, &wanted, &HostFacts::default(), |_| lives)?;
         Ok(record.attachments()[0].addresses[0].to_string())
