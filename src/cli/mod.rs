@@ -25,8 +25,8 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::error::{Kind, Result};
 use crate::kernel;
-use crate::lifecycle::announce;
-use crate::net::name::{ContainerId, NetworkName};
+use crate::lifecycle::agent;
+use crate::net::name::NetworkName;
 use folders::{Folders, of_environment};
 use output::Listing;
 
@@ -80,11 +80,13 @@ enum Command {
     /// Prints what was done as shell commands. If one network fails, the others are made all the same, and the exit
     /// code is 1.
     Boot,
-    /// Repeat the announcements of a container's addresses: started by the hook
-    #[command(hide = true)]
-    Announce {
-        /// Container id
-        container: ContainerId,
+    /// Announce addresses again, and ask the LAN for those in use and the next ones: run by underlay-agent.service
+    ///
+    /// It serves all containers of this host, and ends a minute after the last one.
+    Agent {
+        /// Do what is due now, and end: for hosts without systemd, from cron or any supervisor
+        #[arg(long)]
+        once: bool,
     },
     /// Show all that is known of one container, as JSON
     Inspect {
@@ -152,7 +154,7 @@ fn plain_hook(args: &[OsString]) -> Option<Cli> {
 
 fn run(cli: Cli) -> Result<()> {
     let store = match cli.command {
-        Command::Hook { .. } | Command::Announce { .. } => cli.folders.store(|_| None),
+        Command::Hook { .. } => cli.folders.store(|_| None),
         _ => cli.folders.store(of_environment),
     };
     match cli.command {
@@ -170,10 +172,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Boot => boot::boot(&store),
         Command::Check { container, listing } => check::check(&store, container.as_deref(), listing.format),
         Command::Doctor(options) => doctor::doctor(&store, options),
-        Command::Announce { container } => {
-            kernel::detach_self();
-            announce::announce(&store, &container)
-        }
+        Command::Agent { once: false } => agent::run(&store),
+        Command::Agent { once: true } => agent::run_once(&store),
         Command::Inspect { container, .. } => ps::inspect(&store, &container),
     }
 }

@@ -17,6 +17,11 @@ pub(crate) const PROBES: usize = 3;
 pub(crate) const MAX_CONFLICTS: usize = 10;
 /// How often a container's addresses are announced by default, one second apart, as Docker does.
 pub(crate) const ANNOUNCEMENTS: u32 = 3;
+/// How long an address counts as unclaimed by default, in seconds. A host that comes to the LAN meanwhile asks for it first
+/// (RFC 5227, section 2.1), and the agent asks again as soon as a container has it. Ten minutes are as long as a quarantine.
+pub(crate) const PROBE_AHEAD: u64 = 600;
+/// The longest such time.
+pub(crate) const LONGEST_AHEAD: u64 = 3600;
 /// The most announcements that can be asked for.
 const MOST_ANNOUNCEMENTS: u32 = 10;
 /// The longest time that can be asked for, in milliseconds: that of RFC 5227 is at most 7 seconds.
@@ -103,6 +108,16 @@ fn milliseconds<'de, D: Deserializer<'de>>(input: D) -> Result<u32, D::Error> {
     let ms = u32::deserialize(input)?;
     // serde replaces the text by that of the enum.
     if (1..=LONGEST).contains(&ms) { Ok(ms) } else { Err(D::Error::custom("out of range")) }
+}
+
+/// # Errors
+/// When the time is too long.
+pub(crate) fn check_probe_ahead(seconds: u64) -> Result<()> {
+    if seconds <= LONGEST_AHEAD {
+        return Ok(());
+    }
+    Err(Error::input(format!("probe_ahead: {seconds} seconds are too long"))
+        .hint(format!("use at most {LONGEST_AHEAD}, or 0 to ask during each attach")))
 }
 
 /// # Errors
@@ -196,7 +211,7 @@ mod tests {
             (macvlan, Some(Detection::Off), eth0(), None),
             (macvlan, None, eth0(), None),
             // No host could answer.
-            (macvlan, five, Link { up: false, ..eth0() }, None),
+            (macvlan, five, Link { up: false, ..eth0() }, Some(Detection::For(5))),
             (macvlan, five, of_kind("dummy"), None),
             (r#""driver": "macvlan""#, five, of_kind("veth"), None),
             (r#""driver": "ipvlan", "parent": "eth0""#, five, eth0(), five),

@@ -40,6 +40,7 @@ pub(crate) fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> 
             macs.collect::<Result<_>>().map(|macs| file.source_macs = macs)
         }
         ("conflict_detection", _) => word(&mut file.conflict_detection, value),
+        ("probe_ahead", _) => number(&mut file.probe_ahead, value),
         ("announcements", _) => number(&mut file.announcements, value),
         ("bclim", _) => number(&mut file.bclim, value),
         ("ipv6", _) => word(&mut file.ipv6, value),
@@ -49,7 +50,8 @@ pub(crate) fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> 
         }
         _ => return Err(Error::new(Kind::Usage, format!("option {key:?} is not known")).hint(
             "use parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, \
-             no_default_route, ipv6, bclim, txqueuelen, bcqueuelen, source_macs, conflict_detection, announcements",
+             no_default_route, ipv6, bclim, txqueuelen, bcqueuelen, source_macs, conflict_detection, probe_ahead, \
+             announcements",
         )),
     };
     set.map_err(|error| error.within(format!("option {key}")))

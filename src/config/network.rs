@@ -105,6 +105,7 @@ impl Network {
         let file = &self.file;
         self.check_routes(&file.routes)?;
         conflict_detection::check_announcements(file.announcements.unwrap_or_default())?;
+        conflict_detection::check_probe_ahead(file.probe_ahead.unwrap_or_default())?;
         file.conflict_detection.map_or(Ok(()), |detection| detection.check(self.driver, self.on_dummy))?;
         file.ipv6.map_or(Ok(()), |ipv6| ipv6.check(self.driver, &self.subnets))?;
         let Some(access) = &file.host_access else { return Ok(()) };
@@ -173,11 +174,17 @@ impl Network {
         access.is_some_and(|access| families.all(|is_v4| access.of_family(is_v4).is_some()))
     }
 
-    /// How conflicts are detected on `parent`; `None` if the setting is off, or no host could answer.
+    /// How conflicts are detected on `parent`; `None` if the setting is off, or there are no hosts that could answer. Whether
+    /// they can be asked now, [`Link::is_connected`] tells.
     pub(crate) fn detection_on(&self, parent: &Link) -> Option<Detection> {
-        let is_lan = !self.on_dummy && parent.kind.as_deref() != Some("dummy") && parent.up;
+        let is_lan = !self.on_dummy && parent.kind.as_deref() != Some("dummy");
         let wanted = self.file.conflict_detection.filter(|&detection| detection != Detection::Off);
         wanted.filter(|_| is_lan && !self.driver.is_routed())
+    }
+
+    /// How long an address counts as unclaimed after no host has answered for it, in seconds.
+    pub(crate) fn probe_ahead(&self) -> u64 {
+        self.file.probe_ahead.unwrap_or_default()
     }
 
     /// How often the addresses of containers are announced.

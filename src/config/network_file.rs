@@ -76,6 +76,9 @@ pub(crate) struct NetworkFile {
     /// How conflicts are detected before an address is used; without it as the settings say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflict_detection: Option<Detection>,
+    /// How long an address counts as unclaimed after no host has answered for it, in seconds; without it as the settings say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe_ahead: Option<u64>,
     /// How often addresses are announced; without it as the settings say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub announcements: Option<u32>,

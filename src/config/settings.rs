@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     conflict_detection: Detection,
     /// For networks without the key of that name.
     announcements: u32,
+    /// For networks without the key of that name.
+    probe_ahead: u64,
 }
 
 impl Default for Settings {
@@ -56,6 +58,7 @@ impl Default for Settings {
             runtime: None,
             conflict_detection: Detection::default(),
             announcements: ANNOUNCEMENTS,
+            probe_ahead: conflict_detection::PROBE_AHEAD,
         }
     }
 }
@@ -74,6 +77,7 @@ impl Settings {
                 .hint("write the whole path: /usr/bin/crun"));
         }
         conflict_detection::check_announcements(settings.announcements)?;
+        conflict_detection::check_probe_ahead(settings.probe_ahead)?;
         Ok(settings)
     }
 
@@ -82,6 +86,7 @@ impl Settings {
     pub(crate) fn complete(&self, mut network: Network) -> Network {
         network.file.conflict_detection.get_or_insert(self.conflict_detection);
         network.file.announcements.get_or_insert(self.announcements);
+        network.file.probe_ahead.get_or_insert(self.probe_ahead);
         network
     }
 

@@ -34,7 +34,7 @@ impl Draft<'_> {
     /// When the segment of `place` cannot be read.
     pub(crate) fn quarantine(&mut self, place: Place<'_>, conflict: &Conflict) -> Result<()> {
         self.open_segment(place.segment, place.wanted)?;
-        let now = self.now;
+        let now = self.now.since_epoch;
         self.hints(place).into_iter().for_each(|hints| hints.set_aside(conflict, now));
         Ok(())
     }
@@ -78,7 +78,7 @@ impl Draft<'_> {
     /// Returns true if no other host of the LAN is known to have `address`.
     pub(crate) fn is_free(&self, place: Place<'_>, address: IpAddr) -> bool {
         let hints = self.segments.get(&place.segment).map(|segment| &segment.hints);
-        hints.is_none_or(|hints: &Hints| hints.allow(address, self.now))
+        hints.is_none_or(|hints: &Hints| hints.allow(address, self.now.since_epoch))
             && self.neighbour(place, address).is_none()
     }
 
@@ -87,10 +87,10 @@ impl Draft<'_> {
     /// there is none, or the network has no conflict detection.
     pub(crate) fn take_quarantined(&mut self, place: Place<'_>, is_v4: bool) -> Result<Option<IpNet>> {
         let ResolvedAttachment { network, parent, .. } = place.wanted;
-        if network.detection_on(parent).is_none() {
+        if network.detection_on(parent).is_none() || !parent.is_connected() {
             return Ok(None);
         }
-        let now = self.now;
+        let now = self.now.since_epoch;
         let due = self.hints(place).map(|hints| hints.by_age(now)).unwrap_or_default();
         for address in due.into_iter().filter(|address| address.is_ipv4() == is_v4) {
             let subnet = network.subnet_of(address);
@@ -114,7 +114,7 @@ impl Draft<'_> {
             let subnet = place.wanted.network.subnet_of(*address);
             address.is_ipv4() == is_v4 && subnet.is_some_and(|subnet| subnet.pickable(*address).is_some())
         };
-        all.filter(|(address, entry)| entry.lasts(self.now) && is_its(address))
+        all.filter(|(address, entry)| entry.lasts(self.now.since_epoch) && is_its(address))
             .map(|(_, &entry)| entry)
             .collect()
     }

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::{self, ResolvedAttachment};
 use crate::ipam::lease_table::{LeaseTable, Leases};
 use crate::ledger::host_link;
-use crate::ledger::record::{Attached, Holder, Links, Nsid, Own, Record, Segment, State};
+use crate::ledger::record::{Asked, Attached, Holder, Links, Nsid, Own, Record, Segment, State};
 use crate::net::driver::Driver;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, Identity};
@@ -43,6 +45,15 @@ pub(crate) struct Applicant<'a> {
     pub avoid_previous: bool,
 }
 
+/// The time, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    /// Since 1970.
+    pub since_epoch: u64,
+    /// Since the boot, with the time of suspend (`CLOCK_BOOTTIME`).
+    pub since_boot: u64,
+}
+
 /// The attachment that addresses are leased for.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
@@ -57,8 +68,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) leases: Leases<'a>,
     pub(crate) applicant: Applicant<'a>,
     pub(crate) facts: &'a HostFacts,
-    /// Seconds since 1970.
-    pub(crate) now: u64,
+    pub(crate) now: Now,
     /// The segments of its attachments, with what the draft changes in them.
     pub(crate) segments: BTreeMap<u32, Segment>,
 }
@@ -68,7 +78,7 @@ impl<'a> Draft<'a> {
         table: &'a dyn LeaseTable,
         applicant: Applicant<'a>,
         facts: &'a HostFacts,
-        now: u64,
+        now: Now,
     ) -> Self {
         Self { leases: Leases::new(table), applicant, facts, now, segments: BTreeMap::new() }
     }
@@ -118,7 +128,7 @@ impl<'a> Draft<'a> {
             self.open_segment(segment, wanted)?;
             self.agree_on_mode(segment, wanted, &lives)?;
             let addresses = self.addresses(self.place(segment, wanted))?;
-            let detection = wanted.network.detection_on(&wanted.parent);
+            let detection = wanted.network.detection_on(&wanted.parent).filter(|_| !addresses.is_empty());
             attachments.push(Attached {
                 network: wanted.network.name.clone(),
                 driver: wanted.network.driver,
@@ -137,7 +147,8 @@ impl<'a> Draft<'a> {
                     .host_access
                     .as_ref()
                     .map(|_| host_link::name(&wanted.network.name)),
-                detection: detection.filter(|_| !addresses.is_empty()),
+                detection,
+                asked: detection.map(|_| self.asked(segment, wanted, &addresses)).unwrap_or_default(),
                 announcements: wanted.network.announced(),
                 advertised: self.advertised(wanted),
                 addresses,
@@ -146,6 +157,19 @@ impl<'a> Draft<'a> {
             });
         }
         Ok(attachments)
+    }
+
+    /// Returns when the LAN is asked for `addresses`.
+    fn asked(&self, segment: u32, wanted: &ResolvedAttachment, addresses: &[IpNet]) -> Asked {
+        if !wanted.parent.is_connected() {
+            return Asked::No;
+        }
+        let hints = self.segments.get(&segment).map(|segment| &segment.hints);
+        let limit = wanted.network.probe_ahead();
+        let is_unclaimed = |address: &IpNet| {
+            hints.is_some_and(|hints| hints.is_unclaimed(address.addr(), limit, self.now.since_boot))
+        };
+        if addresses.iter().all(is_unclaimed) { Asked::Ahead } else { Asked::Yes }
     }
 
     /// Reads what is known of a segment, once.

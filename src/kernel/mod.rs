@@ -1,6 +1,7 @@
 //! Access to the kernel: executes plans (`apply.rs`, `detach.rs`, `parent.rs`, `host_link.rs`), enters network namespaces, looks up
 //! processes, sends and receives frames. The rtnetlink messages are in `netlink`.
 
+mod apart;
 mod apply;
 mod detach;
 mod filter;
@@ -12,12 +13,13 @@ mod packet_socket;
 mod parent;
 mod probe;
 mod process;
-mod spawn;
 mod start;
 mod status;
 mod survey;
 mod sysctl;
+mod watch;
 
+pub(crate) use apart::open_apart;
 pub(crate) use apply::{CreatedLink, attach, finish, reseal, usual_number};
 pub(crate) use detach::{detach, detach_from_host, has_links};
 pub(crate) use holder::{is_alive, is_in};
@@ -28,8 +30,8 @@ pub(crate) use packet_socket::PacketSocket;
 pub(crate) use parent::{delete_leftover, delete_parent, is_wireless, make_parent};
 pub(crate) use probe::Probes;
 pub(crate) use process::{Process, is_rootless, pid_namespace};
-pub(crate) use spawn::{detach_self, start_detached};
 pub(crate) use start::{init_process, restore_signals};
 pub(crate) use status::{can_make, kernel_release};
 pub(crate) use survey::{Survey, SurveyedLink, find_netns, survey};
 pub(crate) use sysctl::{read_ipv4_sysctl, read_sysctl};
+pub(crate) use watch::Watch;

@@ -53,10 +53,16 @@ impl Probes {
         self.send()
     }
 
+    /// Probes no more for the address of `conflict`.
+    pub(crate) fn give_up(&mut self, conflict: &Conflict) {
+        let Conflict { attachment, address, .. } = *conflict;
+        self.tentative.retain(|tentative| (tentative.attachment, tentative.address) != (attachment, address));
+    }
+
     /// Probes for `address` instead of that of `conflict`.
     pub(crate) fn replace(&mut self, conflict: &Conflict, address: IpAddr, detection: Detection) {
-        let Conflict { attachment, address: old, .. } = *conflict;
-        self.tentative.retain(|tentative| (tentative.attachment, tentative.address) != (attachment, old));
+        let attachment = conflict.attachment;
+        self.give_up(conflict);
         if let Some(socket) = self.socket(attachment) {
             socket.listen_for(address);
         }

@@ -23,12 +23,6 @@ pub(crate) fn restore_signals() {
     let _ = before.thread_set_mask();
 }
 
-/// Blocks no signals except the [`write_errors`]: runtimes block all signals (crun), and a process that they start inherits
-/// that (sigprocmask(2)).
-pub(super) fn unblock_signals() {
-    let _ = write_errors().thread_set_mask();
-}
-
 /// Makes sure that the descriptors of stdin, stdout and stderr are used for nothing else, and that a write to a closed pipe,
 /// or beyond a limit, fails instead of ending the program. To be called before anything is opened or written.
 pub(crate) fn init_process() {

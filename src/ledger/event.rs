@@ -33,6 +33,15 @@ pub(crate) enum Event {
         /// The MAC address of the other host.
         mac: MacAddr,
     },
+    /// Another host on the LAN has an address that a container uses already: see
+    /// [`Asked`](crate::ledger::record::Asked).
+    Duplicate {
+        container: ContainerId,
+        network: NetworkName,
+        address: IpAddr,
+        /// The MAC address of the other host.
+        mac: MacAddr,
+    },
     /// The hook has failed.
     Failed {
         /// The stage of the OCI runtime specification.
@@ -93,7 +102,8 @@ impl From<&Record> for Container {
 
 impl Event {
     /// The names of all kinds, as [`Event::kind`] returns them.
-    pub(crate) const KINDS: [&str; 5] = ["attached", "detached", "reclaimed", "conflict", "failed"];
+    pub(crate) const KINDS: [&str; 6] =
+        ["attached", "detached", "reclaimed", "conflict", "duplicate", "failed"];
 
     /// Returns the event for a failure of the hook at `stage`; `container` is its id, if it could be read.
     pub(crate) fn failed(stage: &str, container: Option<&str>, error: &Error) -> Self {
@@ -107,12 +117,13 @@ impl Event {
 
     /// Returns the name of its kind.
     pub(crate) fn kind(&self) -> &'static str {
-        let [attached, detached, reclaimed, conflict, failed] = Self::KINDS;
+        let [attached, detached, reclaimed, conflict, duplicate, failed] = Self::KINDS;
         match self {
             Self::Attached(_) => attached,
             Self::Detached(_) => detached,
             Self::Reclaimed(_) => reclaimed,
             Self::Conflict { .. } => conflict,
+            Self::Duplicate { .. } => duplicate,
             Self::Failed { .. } => failed,
         }
     }
@@ -121,7 +132,7 @@ impl Event {
         match self {
             Self::Attached(_) | Self::Detached(_) => Priority::Info,
             Self::Reclaimed(_) | Self::Conflict { .. } => Priority::Warning,
-            Self::Failed { .. } => Priority::Error,
+            Self::Duplicate { .. } | Self::Failed { .. } => Priority::Error,
         }
     }
 
@@ -130,6 +141,7 @@ impl Event {
         match self {
             Self::Attached(of) | Self::Detached(of) | Self::Reclaimed(of) => Some(of.container.as_str()),
             Self::Conflict { container, .. } => container.as_ref().map(ContainerId::as_str),
+            Self::Duplicate { container, .. } => Some(container.as_str()),
             Self::Failed { container, .. } => container.as_deref(),
         }
     }
@@ -142,7 +154,7 @@ impl Event {
                 let all = of.attachments.iter().map(|one| &one.network);
                 all.filter(|network| seen.insert(*network)).collect()
             }
-            Self::Conflict { network, .. } => vec![network],
+            Self::Conflict { network, .. } | Self::Duplicate { network, .. } => vec![network],
             Self::Failed { .. } => Vec::new(),
         }
     }
@@ -167,6 +179,10 @@ impl fmt::Display for Event {
                 }
                 write!(f, "address {address} of network {network} is in use on the LAN, by {mac}")
             }
+            Self::Duplicate { container, network, address, mac } => write!(
+                f,
+                "container {container} has address {address} of network {network}, and so has another host on the LAN, {mac}"
+            ),
             Self::Failed { stage, container, error, hint } => {
                 write!(f, "{stage} failed: ")?;
                 if let Some(container) = container {
@@ -221,6 +237,16 @@ mod tests {
                 conflict(Some("web")),
                 r#"{"event":"conflict","container":"web","network":"lan","address":"10.0.0.9","mac":"02:00:00:00:00:02"}"#.into(),
                 "container web: address 10.0.0.9 of network lan is in use on the LAN, by 02:00:00:00:00:02",
+            ),
+            (
+                Event::Duplicate {
+                    container: "web".parse().unwrap(),
+                    network: "lan".parse().unwrap(),
+                    address: "10.0.0.9".parse().unwrap(),
+                    mac: "02:00:00:00:00:02".parse().unwrap(),
+                },
+                r#"{"event":"duplicate","container":"web","network":"lan","address":"10.0.0.9","mac":"02:00:00:00:00:02"}"#.into(),
+                "container web has address 10.0.0.9 of network lan, and so has another host on the LAN, 02:00:00:00:00:02",
             ),
             (
                 Event::failed("createRuntime", Some("web"), &error),

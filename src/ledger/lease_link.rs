@@ -30,7 +30,7 @@ pub(crate) fn leased_to_host(path: &Path) -> Result<Option<NetworkName>> {
 
 /// Returns the name in the target of the link at `path`, if that is exactly the `target` of a lease of that
 /// name.
-fn named<T: FromStr>(path: &Path, target: impl Fn(&T) -> PathBuf) -> Result<Option<T>> {
+pub(super) fn named<T: FromStr>(path: &Path, target: impl Fn(&T) -> PathBuf) -> Result<Option<T>> {
     let found = match fs::read_link(path) {
         Ok(found) => found,
         // Missing, or not a symbolic link.

@@ -6,6 +6,7 @@
 //! `host_links.rs`, `segment_hints.rs` and `events.rs` read and write them.
 
 mod affinity;
+pub(crate) mod agent;
 pub(crate) mod bitmap;
 mod cdi;
 mod damage;
@@ -106,6 +107,12 @@ impl Store {
             data_folder: OnceLock::new(),
             host: OnceLock::new(),
         }
+    }
+
+    /// Returns another store of the same folders: each thread that takes the lock has its own.
+    pub(crate) fn another(&self) -> Self {
+        let Self { config_dir, state_dir, data_dir, cdi_dir, .. } = self;
+        Self::new(config_dir.clone(), state_dir.clone(), data_dir.clone(), cdi_dir.clone())
     }
 
     /// Returns the operator's settings, or the defaults if there is no file.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::conflict_detection::LONGEST_AHEAD;
 use crate::net::mac::MacAddr;
 
 /// How long a quarantine lasts, in seconds: as long as in dnsmasq after a DHCPDECLINE.
@@ -17,6 +18,8 @@ pub(crate) const PAUSE: u64 = 5;
 pub(crate) const RELEASED: u64 = 10;
 /// The most entries of each kind on a segment.
 const MOST: usize = 256;
+/// The most addresses that are known to be unclaimed: each attach reads them.
+const MOST_AHEAD: usize = 64;
 
 /// An address of an attachment that another host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub(crate) struct Quarantined {
     pub until: u64,
 }
 
-/// Hints on the addresses of a segment. Times are in seconds since 1970.
+/// Hints on the addresses of a segment. Times are in seconds since 1970, unless they say otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Hints {
@@ -47,6 +50,10 @@ pub(crate) struct Hints {
     /// MAC addresses of recently released links, and until when these may still answer.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub departed: BTreeMap<MacAddr, u64>,
+    /// Addresses that no other host had, and when that was known, in seconds since the boot: no host answered, or a container
+    /// had the address until then.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unclaimed: BTreeMap<IpAddr, u64>,
 }
 
 /// Returns true if `until` is in the future, but no more than `period`: the clock may have been set back.
@@ -92,6 +99,7 @@ impl Hints {
     pub(crate) fn set_aside(&mut self, conflict: &Conflict, now: u64) {
         self.expire(now);
         let until = now.saturating_add(PERIOD);
+        self.unclaimed.remove(&conflict.address);
         self.quarantine.insert(conflict.address, Quarantined { mac: conflict.mac, until });
         while self.quarantine.len() > MOST {
             let oldest = self.quarantine.iter().min_by_key(|(_, quarantined)| quarantined.until);
@@ -124,6 +132,23 @@ impl Hints {
     /// Returns true if `mac` is that of a recently released link, which may still exist.
     pub(crate) fn is_recently_released(&self, mac: MacAddr, now: u64) -> bool {
         self.departed.get(&mac).is_some_and(|&until| lasts(until, RELEASED, now))
+    }
+
+    /// Notes that no other host has `addresses` at `now`, in seconds since the boot. Of many, the latest stay.
+    pub(crate) fn note_unclaimed(&mut self, addresses: impl IntoIterator<Item = IpAddr>, now: u64) {
+        self.unclaimed.extend(addresses.into_iter().map(|address| (address, now)));
+        self.unclaimed.retain(|_, &mut since| since <= now && now - since <= LONGEST_AHEAD);
+        while self.unclaimed.len() > MOST_AHEAD {
+            let oldest = self.unclaimed.iter().min_by_key(|&(_, since)| since);
+            let Some(&oldest) = oldest.map(|(address, _)| address) else { return };
+            self.unclaimed.remove(&oldest);
+        }
+    }
+
+    /// Returns true if no other host had `address` within the `limit` before `now`, both in seconds, since the boot.
+    pub(crate) fn is_unclaimed(&self, address: IpAddr, limit: u64, now: u64) -> bool {
+        let since = self.unclaimed.get(&address).and_then(|&since| now.checked_sub(since));
+        since.is_some_and(|age| age < limit) && !self.quarantine.contains_key(&address)
     }
 
     /// Removes expired entries, and returns the addresses whose quarantine is over.
@@ -201,6 +226,26 @@ mod tests {
         assert!(hints.allow(conflict(43).address, 1300) && !hints.allow(conflict(44).address, 1300));
         (0..300).for_each(|_| hints.note_released(MAC, 1300));
         assert_eq!(hints.departed.len(), 1);
+    }
+
+    #[test]
+    fn unclaimed_for_a_while() {
+        let address = |number: u32| conflict(number).address;
+        let mut hints = Hints::default();
+        hints.note_unclaimed([address(1)], 1000);
+        for (number, now, is_unclaimed) in
+            [(1, 999, false), (1, 1000, true), (1, 1599, true), (1, 1600, false), (2, 1000, false)]
+        {
+            assert_eq!(hints.is_unclaimed(address(number), 600, now), is_unclaimed, "{number} {now}");
+        }
+        assert!(!hints.is_unclaimed(address(1), 0, 1000), "switched off");
+        hints.set_aside(&conflict(1), 5000);
+        assert!(!hints.is_unclaimed(address(1), 600, 1001), "a host has answered since");
+        (0..300).for_each(|number| hints.note_unclaimed([address(number)], 2000 + u64::from(number)));
+        assert_eq!(hints.unclaimed.len(), MOST_AHEAD);
+        assert!(hints.is_unclaimed(address(299), 600, 2299) && !hints.is_unclaimed(address(200), 600, 2299));
+        hints.note_unclaimed([], 2300 + LONGEST_AHEAD);
+        assert_eq!(hints.unclaimed.len(), 0);
     }
 
     #[test]

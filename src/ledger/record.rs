@@ -219,6 +219,9 @@ pub(crate) struct Attached {
     /// The conflict detection of its addresses, if it is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detection: Option<Detection>,
+    /// Whether the LAN was asked for its addresses, if conflict detection is on.
+    #[serde(default, skip_serializing_if = "Asked::is_yes")]
+    pub asked: Asked,
     /// The number of announcements of its addresses.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub announcements: u32,
@@ -232,6 +235,25 @@ pub(crate) struct Attached {
     /// Its own routing table, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<Table>,
+}
+
+/// Whether the LAN was asked if another host has the addresses of an attachment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Asked {
+    /// It was asked during the attach, before the container got them, or by the agent since.
+    #[default]
+    Yes,
+    /// It was asked ahead of the attach, which did not wait. The agent asks again afterwards.
+    Ahead,
+    /// It was not: the parent was not connected. The agent asks when it is.
+    No,
+}
+
+impl Asked {
+    fn is_yes(&self) -> bool {
+        *self == Self::Yes
+    }
 }
 
 /// The state of a layer-2 segment: `segments/IFINDEX/segment.json`.
@@ -255,6 +277,11 @@ impl Attached {
     /// Returns true if its link has IPv6.
     pub(crate) fn has_ipv6(&self) -> bool {
         self.advertised.slaac.is_some() || self.addresses.iter().any(|net| net.addr().is_ipv6())
+    }
+
+    /// Returns true if the attach probes for its addresses.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.detection.is_some() && self.asked == Asked::Yes
     }
 
     /// Removes its routes, also those from router advertisements.
@@ -339,8 +366,13 @@ impl Record {
     }
 
     /// Returns true if an attachment has conflict detection.
-    pub(crate) fn is_probed(&self) -> bool {
+    pub(crate) fn is_detected(&self) -> bool {
         self.attachments().iter().any(|attached| attached.detection.is_some())
+    }
+
+    /// Returns true if the attach probes for addresses.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.attachments().iter().any(Attached::is_probed)
     }
 
     /// Returns the container and process that the marks of its links name.

@@ -93,9 +93,7 @@ impl Locked<'_> {
             let addresses: Vec<_> = attached.addresses.iter().map(|net| net.addr()).collect();
             self.free(attached.segment, &addresses);
         }
-        if may_answer {
-            self.note_released(record);
-        }
+        self.note_released(record, may_answer);
         self.leave_namespace(record)?;
         remove(&self.store.record_path(&record.container)).map(|()| None)
     }

@@ -3,14 +3,23 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::time::ClockId;
+
+use ipnet::IpNet;
 
 use super::{Locked, Store, to_json};
 use crate::error::Result;
 use crate::fs::file;
 use crate::ledger::quarantine::{Conflict, Quarantined};
-use crate::ledger::record::{Record, Segment};
+use crate::ledger::record::{Asked, Record, Segment};
 use crate::net::driver::Kind as Driver;
+
+/// The time since the boot, with that of suspend: what is set to the clock does not change it (clock_gettime(2)).
+pub(crate) fn since_boot() -> Duration {
+    ClockId::CLOCK_BOOTTIME.now().map_or(Duration::ZERO, Duration::from)
+}
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
@@ -48,6 +57,18 @@ impl Locked<'_> {
         self.write_segment(number, &segment)
     }
 
+    /// Notes that no other host had `addresses` on `segment` at `since`, in the time since the boot.
+    pub(crate) fn note_unclaimed(
+        &self,
+        number: u32,
+        addresses: impl IntoIterator<Item = IpAddr>,
+        since: Duration,
+    ) -> Result<()> {
+        let Some(mut segment) = self.store.segment(number)? else { return Ok(()) };
+        segment.hints.note_unclaimed(addresses, since.as_secs());
+        self.write_segment(number, &segment)
+    }
+
     /// Returns true if a recently released link of ours may have caused `conflict` on `segment`: the kernel
     /// may still be deleting it.
     pub(crate) fn is_recently_released(&self, segment: u32, conflict: &Conflict) -> bool {
@@ -55,16 +76,24 @@ impl Locked<'_> {
         known.is_some_and(|known| known.hints.is_recently_released(conflict.mac, now()))
     }
 
-    /// Notes that the links of `record` with conflict detection are released. It is only a hint, so a failure
-    /// is logged.
-    pub(crate) fn note_released(&self, record: &Record) {
+    /// Notes that no other host has had the addresses of `record`, which is released, and, if `may_answer`, that the kernel
+    /// may still be deleting its links. These are only hints, so a failure is logged.
+    pub(super) fn note_released(&self, record: &Record, may_answer: bool) {
         for attached in record.attachments().iter().filter(|attached| attached.detection.is_some()) {
-            let Some(mac) = attached.mac.filter(|_| attached.driver.kind() == Driver::Macvlan) else {
+            let mac = attached.mac.filter(|_| may_answer && attached.driver.kind() == Driver::Macvlan);
+            let was_used = !record.is_pending() && attached.asked != Asked::No;
+            if mac.is_none() && !was_used {
                 continue;
-            };
+            }
             let noted = self.store.segment(attached.segment).and_then(|known| {
                 let Some(mut known) = known else { return Ok(()) };
-                known.hints.note_released(mac, now());
+                if let Some(mac) = mac {
+                    known.hints.note_released(mac, now());
+                }
+                if was_used {
+                    let addresses = attached.addresses.iter().map(IpNet::addr);
+                    known.hints.note_unclaimed(addresses, since_boot().as_secs());
+                }
                 self.write_segment(attached.segment, &known)
             });
             if let Err(error) = noted {

@@ -1,69 +1,43 @@
-//! Announcements: neighbours learn the MAC address of a container's addresses, also those that miss the first
-//! frame.
+//! Announcements: neighbours learn the MAC address of a container's addresses, also those that miss the first frame.
 //!
-//! The first announcement is sent during the attach. The hook starts a process in the host's namespace for
-//! the others, so that the container does not wait for them. That process reads the ledger before each
-//! announcement: a detached container is not announced.
+//! The hook or the kernel sends the first announcement during the attach, the agent the others.
 
 use std::net::IpAddr;
-use std::thread;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::kernel::{self, NetnsFile, PacketSocket};
-use crate::ledger::Store;
+use crate::kernel::{NetnsFile, PacketSocket};
 use crate::ledger::record::{Attached, Record};
-use crate::lifecycle::context::Context;
-use crate::net::name::ContainerId;
 
 /// The time between two announcements: a neighbour takes no new MAC address within a second of the last
 /// (`net.ipv4.neigh.LINK.locktime`).
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Starts the process that repeats the announcements of `record`, if its network asks for more than one. A
-/// failure is logged only, because the addresses have been announced once.
-pub(crate) fn repeat(context: &Context<'_>, record: &Record) {
-    if times(record) < 2 {
-        return;
-    }
-    let [config_dir, state_dir, _] = context.store.dirs();
-    let started = context.host_netns.get().and_then(|netns| {
-        netns.inside(|| {
-            kernel::start_detached(config_dir, state_dir, &["announce", "--", record.container.as_str()])
-        })
-    });
-    if let Err(error) = started {
-        log::warn!("{error}");
-    }
+/// Returns how often the addresses of `record` are announced.
+pub(super) fn times(record: &Record) -> u32 {
+    record.attachments().iter().map(|attached| attached.announcements).max().unwrap_or_default()
 }
 
-/// Sends the remaining announcements of the container `id`, at intervals.
-pub(crate) fn announce(store: &Store, id: &ContainerId) -> Result<()> {
-    let mut known: Option<Record> = None;
-    let mut done = 1;
-    loop {
-        thread::sleep(INTERVAL);
-        let Some(record) = store.record(id)?.filter(|record| !record.is_pending()) else {
-            return Ok(());
-        };
-        // A new container may have the same id.
-        if known.as_ref().is_some_and(|known| known.holder != record.holder) {
-            return Ok(());
-        }
-        if times(&record) <= done {
-            return Ok(());
-        }
-        // Closed after each announcement: an open descriptor would keep the namespace after the container.
-        let Some((_, netns)) = NetnsFile::of(&record.holder)? else { return Ok(()) };
-        netns.inside(|| {
-            let due = record.attachments().iter().filter(|attached| attached.announcements > done);
-            due.for_each(send);
-            Ok(())
-        })?;
-        drop(netns);
-        done += 1;
-        known = Some(record);
-    }
+/// Returns when the announcement after the first `sent` ones is due, after an attach at `since`.
+pub(super) fn due(since: Duration, sent: u32) -> Duration {
+    since + INTERVAL * sent
+}
+
+/// Returns how many announcements were due until `now`, after an attach at `since`; the first is that of the attach.
+pub(super) fn due_until(since: Duration, now: Duration) -> u32 {
+    let passed = now.saturating_sub(since).as_secs() / INTERVAL.as_secs();
+    u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+/// Announces the addresses of those attachments of `record` that are announced more than `sent` times. Returns false if the
+/// namespace is gone.
+pub(super) fn announce(record: &Record, sent: u32) -> Result<bool> {
+    // Closed afterwards: an open descriptor would keep the namespace after the container.
+    let Some((_, netns)) = NetnsFile::of(&record.holder)? else { return Ok(false) };
+    netns.inside(|| {
+        record.attachments().iter().filter(|attached| attached.announcements > sent).for_each(send);
+        Ok(true)
+    })
 }
 
 /// Announces the addresses of `attached` from inside its namespace. Failures are logged only.
@@ -76,6 +50,16 @@ fn send(attached: &Attached) {
     }
 }
 
-fn times(record: &Record) -> u32 {
-    record.attachments().iter().map(|attached| attached.announcements).max().unwrap_or_default()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_each_second() {
+        let seconds = Duration::from_secs;
+        for (now, until) in [(9, 1), (10, 1), (11, 2), (13, 4)] {
+            assert_eq!(due_until(seconds(10), seconds(now)), until, "{now}");
+        }
+        assert_eq!(due(seconds(10), 1), seconds(11));
+    }
 }

@@ -83,7 +83,7 @@ pub(crate) fn attach(
         };
         let error = match attach.make(&mut record, &wanted, &present, &mut inside) {
             Ok(()) => {
-                announce::repeat(attach.context, &record);
+                call_agent(store, &record);
                 affinity::save(store, &record, &affinity);
                 return Ok(Some(record));
             }
@@ -106,6 +106,14 @@ pub(crate) fn attach(
             continue;
         }
         return Err(error);
+    }
+}
+
+/// Leaves the agent word of `record`, if anything is due after the attach. A failure is logged only: the addresses have been
+/// announced once.
+fn call_agent(store: &Store, record: &Record) {
+    if announce::times(record) > 1 || record.is_detected() {
+        store.call_agent(&record.container).unwrap_or_else(|error| log::warn!("{error}"));
     }
 }
 

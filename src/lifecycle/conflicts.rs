@@ -146,7 +146,7 @@ impl Probing<'_, '_> {
 
 /// The attachments with conflict detection, by index.
 fn probed(record: &Record) -> impl Iterator<Item = (usize, &Attached)> {
-    record.attachments().iter().enumerate().filter(|(_, attached)| attached.detection.is_some())
+    record.attachments().iter().enumerate().filter(|(_, attached)| attached.is_probed())
 }
 
 fn addresses(attached: &Attached) -> Vec<IpAddr> {

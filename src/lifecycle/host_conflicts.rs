@@ -69,7 +69,8 @@ impl Host<'_> {
     ) -> Result<()> {
         let Some(network) = self.network(store, &link.network)? else { return Ok(()) };
         let Some(parent) = host.link_by_index(link.parent_index)? else { return Ok(()) };
-        let (Some(detection), Some(mac)) = (network.detection_on(&parent), parent.mac) else { return Ok(()) };
+        let detection = network.detection_on(&parent).filter(|_| parent.is_connected());
+        let (Some(detection), Some(mac)) = (detection, parent.mac) else { return Ok(()) };
         // If the parent is itself an ipvlan link, the kernel attaches the new link to the link below it.
         let below = if link.driver.kind() == Driver::Ipvlan { link.segment } else { link.parent_index };
         let wire = self.netns.inside(|| PacketSocket::open(below, mac, &link.addresses))?;

@@ -56,7 +56,8 @@ pub(crate) fn neighbours(
     let mut neighbours = BTreeMap::new();
     for (name, parent) in parents {
         let probes = |request: &AttachmentRequest| {
-            request.network.parent == *name && request.network.detection_on(parent).is_some()
+            let is_detected = request.network.detection_on(parent).is_some();
+            request.network.parent == *name && is_detected && parent.is_connected()
         };
         if requests.iter().any(probes) {
             let known = host.neighbours(parent.ifindex)?;

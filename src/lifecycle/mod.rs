@@ -5,7 +5,9 @@
 //! commands.
 
 pub(crate) mod affinity;
-pub(crate) mod announce;
+pub(crate) mod agent;
+mod agent_process;
+mod announce;
 pub(crate) mod attach;
 pub(crate) mod boot;
 pub(crate) mod conflicts;
@@ -17,8 +19,10 @@ pub(crate) mod host_access;
 pub(crate) mod host_conflicts;
 pub(crate) mod host_facts;
 pub(crate) mod host_reconcile;
+mod late_conflicts;
 pub(crate) mod lease_table;
 pub(crate) mod parents;
+mod probe_ahead;
 pub(crate) mod rebuild;
 pub(crate) mod release;
 pub(crate) mod repair;

@@ -16,7 +16,7 @@ use crate::error::{Kind, Result};
 use crate::kernel::{self, NetnsFile, Survey, SurveyedLink};
 use crate::ledger::Store;
 use crate::ledger::host_link;
-use crate::ledger::record::{Attached, Holder, Links, MadeFor, Nsid, Own, Record, State};
+use crate::ledger::record::{Asked, Attached, Holder, Links, MadeFor, Nsid, Own, Record, State};
 use crate::net::ipv6::Advertised;
 use crate::net::lease_key::LeaseKey;
 use crate::net::link_options::LinkOptions;
@@ -194,6 +194,7 @@ fn attached(
         tuning: LinkOptions::default(),
         host_link,
         detection: network.as_ref().and_then(|network| network.detection_on(&parent)),
+        asked: Asked::default(),
         announcements: network.as_ref().map_or(0, Network::announced),
         // Takes effect only when a link is made.
         advertised: Advertised::default(),

@@ -7,11 +7,11 @@ use crate::error::{Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::host_links::HostLinkDraft;
 use crate::ipam::lease_table::Leases;
-use crate::ipam::reserve::{Applicant, Draft, HostFacts, Place};
+use crate::ipam::reserve::{Applicant, Draft, HostFacts, Now, Place};
 use crate::ledger::host_link::HostLink;
 use crate::ledger::quarantine::Conflict;
 use crate::ledger::record::{Holder, Record};
-use crate::ledger::segment_hints::now;
+use crate::ledger::segment_hints::{now, since_boot};
 use crate::ledger::{Locked, Store};
 use crate::lifecycle::lease_table::LedgerTable;
 use crate::net::link::Link;
@@ -30,7 +30,7 @@ pub(crate) fn reserve(
     lives: impl Fn(&Holder) -> bool,
 ) -> Result<Record> {
     let table = LedgerTable::new(locked);
-    let mut draft = Draft::new(&table, applicant, facts, now());
+    let mut draft = Draft::new(&table, applicant, facts, moment());
     let record = draft.record(wanted, lives)?;
     for ResolvedAttachment { network, parent, .. } in wanted.iter().filter(|wanted| wanted.has_host_access())
     {
@@ -58,7 +58,7 @@ pub(crate) fn replace(
     let (container, identity, holder) = (&record.container, record.identity.as_ref(), &record.holder);
     let applicant = Applicant { container, identity, holder, nsid: None, avoid_previous: false };
     let table = LedgerTable::new(locked);
-    let mut draft = Draft::new(&table, applicant, facts, now());
+    let mut draft = Draft::new(&table, applicant, facts, moment());
     draft.quarantine(place, conflict)?;
     // Also if there is no other address: the next container does not get this one.
     write_segments(locked, &draft)?;
@@ -112,7 +112,7 @@ pub(crate) fn preview(
     };
     let draft = |gives_way: &dyn Fn(Option<&Record>) -> bool| -> Result<_> {
         let table = LedgerTable::dry_run(store, gives_way);
-        let mut draft = Draft::new(&table, applicant, facts, now());
+        let mut draft = Draft::new(&table, applicant, facts, moment());
         let record = draft.record(wanted, &lives)?;
         let reached = wanted.iter().filter(|wanted| wanted.has_host_access());
         let links = reached.map(|ResolvedAttachment { network, parent, .. }| {
@@ -127,6 +127,11 @@ pub(crate) fn preview(
         }
         found => found,
     }
+}
+
+/// Returns the time.
+pub(crate) fn moment() -> Now {
+    Now { since_epoch: now(), since_boot: since_boot().as_secs() }
 }
 
 fn write_segments(locked: &Locked<'_>, draft: &Draft<'_>) -> Result<()> {

@@ -36,6 +36,8 @@ pub(crate) struct Link {
     pub vlan_protocol: Option<VlanProtocol>,
     /// Whether it is set up (`IFF_UP`).
     pub up: bool,
+    /// Whether it is connected (`IFLA_CARRIER`).
+    pub carrier: bool,
     /// Its alias (`IFLA_IFALIAS`), which holds our mark.
     pub alias: Option<String>,
     /// Its device group (`IFLA_GROUP`); 0 by default.
@@ -63,6 +65,11 @@ pub(crate) struct HostLinkInfo {
 }
 
 impl Link {
+    /// Returns true if frames can go out and come in by it.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.up && self.carrier
+    }
+
     /// The number of the link whose layer-2 segment this one is on. The kernel makes links on a macvlan or ipvlan link
     /// on the link below that one.
     pub(crate) fn segment(&self) -> u32 {
@@ -119,7 +126,15 @@ pub(crate) fn set_mtu(name: &str, mtu: u32) -> Line {
 /// A link as hardware has it, for tests.
 #[cfg(test)]
 pub(crate) fn eth0() -> Link {
-    Link { ifindex: 2, name: "eth0".to_owned(), mtu: 1500, up: true, ethernet: true, ..Link::default() }
+    Link {
+        ifindex: 2,
+        name: "eth0".to_owned(),
+        mtu: 1500,
+        up: true,
+        carrier: true,
+        ethernet: true,
+        ..Link::default()
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A socket of rtnetlink that takes nothing except from the kernel.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use nix::libc;
@@ -34,6 +34,12 @@ sockopt_impl!(
 /// nothing from another (netlink_getsockbyportid), so that no process can fill its buffer either.
 #[derive(Debug)]
 pub(super) struct Channel(OwnedFd);
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Channel {
     pub(super) fn open() -> io::Result<Self> {

@@ -9,6 +9,7 @@ pub(crate) mod explain;
 mod fuzz;
 mod link_info;
 pub(crate) mod message;
+mod monitor;
 mod neighbours;
 mod nlmsg;
 pub(crate) mod reply;
@@ -19,4 +20,5 @@ mod ways;
 pub(crate) use explain::is_in_use;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fuzz::{fuzz, fuzz_messages};
+pub(crate) use monitor::LinkMonitor;
 pub(crate) use socket::{Socket, refused};

@@ -137,6 +137,7 @@ pub(crate) fn parse_link(payload: &[u8]) -> Option<Link> {
         mac: attributes.array(Ifla::Address).map(MacAddr::from_bytes),
         mtu: attributes.number(Ifla::Mtu).unwrap_or_default(),
         up: flags.contains(Iff::UP),
+        carrier: attributes.value(Ifla::Carrier) == Some(&[1]),
         alias: attributes.text(Ifla::Ifalias),
         group: attributes.number(Ifla::Group).unwrap_or_default(),
         loopback: flags.contains(Iff::LOOPBACK),

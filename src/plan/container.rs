@@ -97,7 +97,7 @@ pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
         // Without a leased IPv6 address, IPv6 is on only if the network wants an address from a router.
         let advertised = attached.has_ipv6().then_some(attached.advertised);
         let mut configure = vec![Configure::SetIpv6 { link: link.clone(), advertised }];
-        if attached.detection.is_none() {
+        if !attached.is_probed() {
             configure.extend(notify(attached));
         }
         configure.extend(attached.tuning.sysctls.iter().map(|(sysctl, value)| Configure::SetSysctl {
@@ -105,7 +105,7 @@ pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
             sysctl: sysctl.clone(),
             value: value.clone(),
         }));
-        if attached.detection.is_none() {
+        if !attached.is_probed() {
             configure.extend(addresses(attached));
         }
         configure.push(Configure::SetUp { link: link.clone(), alias: Alias { mark, seal: None } });
@@ -120,7 +120,7 @@ pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
 /// Returns the rest of the plan for `attached` after conflict detection. Routes depend on all addresses, so
 /// they come last.
 pub(crate) fn finish(attached: &Attached) -> Vec<Configure> {
-    let addresses = addresses(attached).filter(|_| attached.detection.is_some());
+    let addresses = addresses(attached).filter(|_| attached.is_probed());
     addresses.chain(routes(attached)).collect()
 }
 

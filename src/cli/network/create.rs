@@ -46,7 +46,7 @@ pub(in crate::cli) struct Create {
     #[arg(long, alias = "aux-addresses", value_name = "NAME=IP", value_delimiter = ',')]
     aux_address: Vec<String>,
     /// Driver option: parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table,
-    /// metric, no_default_route, ipv6, bclim, txqueuelen, bcqueuelen, source_macs, conflict_detection, announcements
+    /// metric, no_default_route, ipv6, bclim, txqueuelen, bcqueuelen, source_macs, conflict_detection, probe_ahead, announcements
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
     option: Vec<String>,
     /// Say that there is to be IPv6: a subnet of it is enough; or what there is besides: slaac, slaac-stable,

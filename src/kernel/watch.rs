@@ -1,0 +1,68 @@
+//! Waiting for what the agent has to know: files in a folder, changes of links, and a time.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+
+use crate::error::{Error, Kind, Result};
+use crate::netlink::LinkMonitor;
+
+/// A folder, the links of the namespace of the thread that made this, and a clock.
+pub(crate) struct Watch {
+    folder: Inotify,
+    links: LinkMonitor,
+    /// Of `CLOCK_BOOTTIME`, which goes on in suspend and which nobody sets.
+    timer: OwnedFd,
+}
+
+impl Watch {
+    /// Watches links, and no folder yet.
+    pub(crate) fn open() -> Result<Self> {
+        let open = || -> io::Result<(Inotify, OwnedFd)> {
+            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+            Ok((inotify, timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)?))
+        };
+        let (folder, timer) = open().map_err(|error| failed(&error))?;
+        Ok(Self { folder, links: LinkMonitor::open()?, timer })
+    }
+
+    /// Watches the folder at `path`, which may be another one than before.
+    pub(crate) fn follow(&self, path: &Path) -> Result<()> {
+        let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_ONLYDIR;
+        let watched = self.folder.add_watch(path, flags).map_err(io::Error::from);
+        watched.map(drop).map_err(|error| Error::io("watch", path, &error))
+    }
+
+    /// Waits until a file is made in the folder, the folder is deleted, a link changes, or `until` has come, in the time since the boot. Returns true
+    /// if links have changed.
+    pub(crate) fn wait(&self, until: Duration) -> Result<bool> {
+        let wait = || -> rustix::io::Result<()> {
+            // No time at all would switch the timer off.
+            let it_value = Timespec::try_from(until.max(Duration::from_nanos(1))).unwrap_or_default();
+            let times = Itimerspec { it_interval: Timespec::default(), it_value };
+            timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &times)?;
+            let all = [self.folder.as_fd(), self.links.as_fd(), self.timer.as_fd()];
+            let mut all = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            match poll(&mut all, None) {
+                Ok(_) | Err(Errno::INTR) => Ok(()),
+                Err(errno) => Err(errno),
+            }
+        };
+        wait().map_err(|errno| failed(&errno.into()))?;
+        while self.folder.read_events().is_ok_and(|events| !events.is_empty()) {}
+        Ok(self.links.has_changed())
+    }
+}
+
+fn failed(error: &io::Error) -> Error {
+    let kind = Kind::Kernel(error.raw_os_error().unwrap_or_default());
+    Error::new(kind, format!("cannot wait for events: {error}"))
+}

@@ -1,0 +1,254 @@
+//! The agent: what is due after an attach, and may not keep the hook. It repeats announcements, asks the LAN again where an
+//! attach did not wait for the answer, and asks ahead for the next addresses.
+//!
+//! It has no state of its own: what is to be done is in the ledger, so that the next one goes on where one was killed. It holds
+//! no descriptor of a container's namespace while it waits.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::fs::file;
+use crate::kernel::Watch;
+use crate::ledger::Store;
+use crate::ledger::agent::Task;
+use crate::ledger::record::{Asked, Holder, Record};
+use crate::ledger::segment_hints::since_boot;
+use crate::lifecycle::agent_process;
+use crate::lifecycle::announce;
+use crate::lifecycle::context::Context;
+use crate::lifecycle::late_conflicts;
+use crate::lifecycle::probe_ahead::{self, Pool};
+
+/// How long the agent stays when there is nothing to do: starting it again costs more than waiting.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long to wait after a failure that concerns everything, such as a state folder that cannot be read.
+const RETRY: Duration = Duration::from_secs(1);
+/// When the LAN is asked again for addresses on a parent that was connected lately, from then on: a switch port with spanning
+/// tree forwards nothing for twice its forward delay, 15 seconds by default (802.1D, 8.10).
+const AGAIN: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(40)];
+
+/// The agent's process.
+struct Agent<'a> {
+    context: Context<'a>,
+    /// When this process began.
+    begin: Duration,
+    tasks: BTreeMap<Task, Progress>,
+    /// The parents that are connected, and since when that is known.
+    connected: BTreeMap<u32, Duration>,
+    /// When the addresses on a parent are to be asked for again.
+    again: Vec<(Duration, u32)>,
+}
+
+/// How far the agent has come with a task.
+struct Progress {
+    /// The process of the container: another container may get its id.
+    holder: Holder,
+    /// How often its addresses are announced, and how often they were.
+    times: u32,
+    sent: u32,
+    /// Whether the LAN is still to be asked.
+    unasked: bool,
+}
+
+/// Runs the agent until there is nothing to do for a while.
+///
+/// # Errors
+/// [`Kind::Taken`](crate::error::Kind::Taken) if another agent is alive; when the kernel or the ledger cannot be read at all.
+pub(crate) fn run(store: &Store) -> Result<()> {
+    let mut agent = Agent::new(store)?;
+    let watch = Watch::open()?;
+    // What it asks ahead may take seconds (RFC 5227). It has a store of its own, because a process has the lock once.
+    let store_ahead = store.another();
+    thread::scope(|scope| {
+        let (sender, pools) = std::sync::mpsc::channel();
+        scope.spawn(|| probe_ahead::run(&store_ahead, pools));
+        let result = agent.work(&watch, |pool| {
+            // The thread ends with the channel.
+            let _ = sender.send(pool);
+        });
+        drop(sender);
+        result
+    })
+}
+
+/// Does what is due now, once: for hosts without a service manager.
+///
+/// # Errors
+/// Those of [`run`].
+pub(crate) fn run_once(store: &Store) -> Result<()> {
+    let mut agent = Agent::new(store)?;
+    let mut pools = Vec::new();
+    agent.look_at_links()?;
+    agent.take_tasks(&mut |pool| pools.push(pool))?;
+    agent.ask();
+    agent.announce(Duration::MAX);
+    for task in std::mem::take(&mut agent.tasks).into_keys() {
+        store.end_task(&task)?;
+    }
+    probe_ahead::once(store, pools)
+}
+
+impl<'a> Agent<'a> {
+    fn new(store: &'a Store) -> Result<Self> {
+        let context = Context::for_removal(store);
+        context.host_netns.get()?;
+        agent_process::claim(&context)?;
+        let begin = since_boot();
+        Ok(Self { context, begin, tasks: BTreeMap::new(), connected: BTreeMap::new(), again: Vec::new() })
+    }
+
+    fn work(&mut self, watch: &Watch, mut used: impl FnMut(Pool)) -> Result<()> {
+        let store = self.context.store;
+        self.look_at_links()?;
+        let mut busy = since_boot();
+        loop {
+            file::make_subfolder(&store.agent_dir(), 0o700)?;
+            // Before the tasks are read, so that none is missed.
+            watch.follow(&store.agent_dir())?;
+            self.take_tasks(&mut used)?;
+            self.ask();
+            self.announce(since_boot());
+            self.finish()?;
+            let now = since_boot();
+            if !self.is_idle()? {
+                busy = now;
+            } else if now >= busy + IDLE {
+                return Ok(());
+            }
+            if watch.wait(self.next().unwrap_or(busy + IDLE).max(now + RETRY / 1000))? {
+                self.look_at_links()?;
+            }
+        }
+    }
+
+    /// Returns when something is due.
+    fn next(&self) -> Option<Duration> {
+        let announcements = self.tasks.iter().filter(|(_, progress)| progress.sent < progress.times);
+        let announcements = announcements.map(|(task, progress)| announce::due(task.since, progress.sent));
+        announcements.chain(self.again.iter().map(|&(at, _)| at)).min()
+    }
+
+    /// Returns true if no container is left that the agent would look after.
+    fn is_idle(&self) -> Result<bool> {
+        let cares = |record: &Record| announce::times(record) > 0 || record.is_detected();
+        Ok(self.tasks.is_empty() && !self.context.store.records()?.sound.iter().any(cares))
+    }
+
+    /// Reads the tasks that have come, and hands the pools of their addresses to `used`.
+    fn take_tasks(&mut self, used: &mut impl FnMut(Pool)) -> Result<()> {
+        let store = self.context.store;
+        for task in store.tasks()? {
+            if self.tasks.contains_key(&task) {
+                continue;
+            }
+            match store.record(&task.container) {
+                Ok(Some(record)) if !record.is_pending() => {
+                    Pool::of(&record).for_each(&mut *used);
+                    let times = announce::times(&record);
+                    let sent = announce::due_until(task.since, since_boot()).min(times);
+                    let unasked = record.attachments().iter().any(|attached| attached.asked == Asked::Ahead);
+                    self.tasks.insert(task, Progress { holder: record.holder, times, sent, unasked });
+                }
+                found => {
+                    found.map(drop).unwrap_or_else(|error| log::warn!("{error}"));
+                    store.end_task(&task)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the record of the container of `task`, unless it has ended or its id is another container's.
+    fn record(&self, task: &Task, progress: &Progress) -> Option<Record> {
+        let record = self.context.store.record(&task.container);
+        let record = record.inspect_err(|error| log::warn!("{error}")).ok().flatten();
+        record.filter(|record| record.holder == progress.holder && !record.is_pending())
+    }
+
+    /// Sends the announcements that are due at `now`.
+    fn announce(&mut self, now: Duration) {
+        let mut gone = Vec::new();
+        for (task, progress) in &self.tasks {
+            if progress.sent >= progress.times || announce::due(task.since, progress.sent) > now {
+                continue;
+            }
+            let record = self.record(task, progress);
+            let sent = record.map(|record| announce::announce(&record, progress.sent));
+            let is_there = sent.transpose().unwrap_or_else(|error| {
+                log::debug!("{error}");
+                None
+            });
+            gone.push((task.clone(), is_there == Some(true)));
+        }
+        for (task, is_there) in gone {
+            if let Some(progress) = self.tasks.get_mut(&task) {
+                progress.sent = if is_there { progress.sent + 1 } else { progress.times };
+            }
+        }
+    }
+
+    /// Asks the LAN for the addresses of all tasks that have not been asked for, and of parents that are due again.
+    fn ask(&mut self) {
+        let now = since_boot();
+        let mut records = Vec::new();
+        for (task, progress) in self.tasks.iter().filter(|(_, progress)| progress.unasked) {
+            records.extend(self.record(task, progress));
+        }
+        self.tasks.values_mut().for_each(|progress| progress.unasked = false);
+        let due: Vec<u32> =
+            self.again.iter().filter(|(at, _)| *at <= now).map(|&(_, parent)| parent).collect();
+        self.again.retain(|(at, _)| *at > now);
+        if !due.is_empty() {
+            match self.context.store.records() {
+                Ok(all) => records.extend(all.sound.into_iter().filter(|record| is_on(record, &due))),
+                Err(error) => log::warn!("{error}"),
+            }
+        }
+        if let Err(error) = late_conflicts::ask(&mut self.context, &records) {
+            log::warn!("{error}");
+        }
+    }
+
+    /// Ends the tasks that are done.
+    fn finish(&mut self) -> Result<()> {
+        let store = self.context.store;
+        let done = |progress: &Progress| progress.sent >= progress.times && !progress.unasked;
+        for task in self.tasks.iter().filter(|(_, progress)| done(progress)).map(|(task, _)| task) {
+            store.end_task(task)?;
+        }
+        self.tasks.retain(|_, progress| !done(progress));
+        Ok(())
+    }
+
+    /// Reads which links of the host are connected. Announces the addresses on parents that are it again, and plans to ask for
+    /// those: neighbours and switches may have forgotten them, and nobody could be asked before.
+    fn look_at_links(&mut self) -> Result<()> {
+        let now = since_boot();
+        let links = self.context.host_netlink.links()?;
+        let connected = links.iter().filter(|link| link.is_connected()).map(|link| link.ifindex);
+        let before = std::mem::take(&mut self.connected);
+        self.connected = connected.map(|link| (link, *before.get(&link).unwrap_or(&now))).collect();
+        let new: Vec<u32> =
+            self.connected.keys().copied().filter(|link| !before.contains_key(link)).collect();
+        let records = self.context.store.records()?.sound;
+        let new: Vec<u32> =
+            new.into_iter().filter(|&link| records.iter().any(|r| is_on(r, &[link]))).collect();
+        for parent in new {
+            self.again.push((now, parent));
+            self.again.extend(AGAIN.map(|after| (now + after, parent)));
+            // At the start, every parent is new.
+            if self.begin < now {
+                for record in records.iter().filter(|record| is_on(record, &[parent])) {
+                    announce::announce(record, 0).map(drop).unwrap_or_else(|error| log::debug!("{error}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_on(record: &Record, parents: &[u32]) -> bool {
+    record.attachments().iter().any(|attached| parents.contains(&attached.parent_index))
+}
