@@ -82,7 +82,7 @@ enum Command {
     Boot,
     /// Announce addresses again, and ask the LAN for those in use and the next ones: run by underlay-agent.service
     ///
-    /// It serves all containers of this host, and ends a minute after the last one.
+    /// It serves all containers of this host, and ends ten seconds after the last one.
     Agent {
         /// Do what is due now, and end: for hosts without systemd, from cron or any supervisor
         #[arg(long)]

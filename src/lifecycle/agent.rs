@@ -21,8 +21,8 @@ use crate::lifecycle::context::Context;
 use crate::lifecycle::late_conflicts;
 use crate::lifecycle::probe_ahead::{self, Pool};
 
-/// How long the agent stays when there is nothing to do: starting it again costs more than waiting.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long the agent stays when there is nothing to do: containers that end are often followed by others.
+const IDLE: Duration = Duration::from_secs(10);
 /// How long to wait after a failure that concerns everything, such as a state folder that cannot be read.
 const RETRY: Duration = Duration::from_secs(1);
 /// When the LAN is asked again for addresses on a parent that was connected lately, from then on: a switch port with spanning
@@ -35,8 +35,9 @@ struct Agent<'a> {
     /// When this process began.
     begin: Duration,
     tasks: BTreeMap<Task, Progress>,
-    /// The parents that are connected, and since when that is known.
-    connected: BTreeMap<u32, Duration>,
+    /// The links of the host that are connected, each with how often it was: what was gone and came again in no time may be
+    /// another LAN too.
+    connected: BTreeMap<u32, u32>,
     /// When the addresses on a parent are to be asked for again.
     again: Vec<(Duration, u32)>,
 }
@@ -227,14 +228,13 @@ impl<'a> Agent<'a> {
     fn look_at_links(&mut self) -> Result<()> {
         let now = since_boot();
         let links = self.context.host_netlink.links()?;
-        let connected = links.iter().filter(|link| link.is_connected()).map(|link| link.ifindex);
-        let before = std::mem::take(&mut self.connected);
-        self.connected = connected.map(|link| (link, *before.get(&link).unwrap_or(&now))).collect();
-        let new: Vec<u32> =
-            self.connected.keys().copied().filter(|link| !before.contains_key(link)).collect();
+        let connected = links.iter().filter(|link| link.is_connected());
+        let connected = connected.map(|link| (link.ifindex, link.carrier_ups)).collect();
+        let before = std::mem::replace(&mut self.connected, connected);
         let records = self.context.store.records()?.sound;
-        let new: Vec<u32> =
-            new.into_iter().filter(|&link| records.iter().any(|r| is_on(r, &[link]))).collect();
+        let is_new = |link: &u32| before.get(link) != self.connected.get(link);
+        let has_users = |link: &u32| records.iter().any(|record| is_on(record, &[*link]));
+        let new: Vec<u32> = self.connected.keys().copied().filter(is_new).filter(has_users).collect();
         for parent in new {
             self.again.push((now, parent));
             self.again.extend(AGAIN.map(|after| (now + after, parent)));

@@ -38,6 +38,8 @@ pub(crate) struct Link {
     pub up: bool,
     /// Whether it is connected (`IFLA_CARRIER`).
     pub carrier: bool,
+    /// How often it was connected (`IFLA_CARRIER_UP_COUNT`).
+    pub carrier_ups: u32,
     /// Its alias (`IFLA_IFALIAS`), which holds our mark.
     pub alias: Option<String>,
     /// Its device group (`IFLA_GROUP`); 0 by default.

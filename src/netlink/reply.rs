@@ -138,6 +138,7 @@ pub(crate) fn parse_link(payload: &[u8]) -> Option<Link> {
         mtu: attributes.number(Ifla::Mtu).unwrap_or_default(),
         up: flags.contains(Iff::UP),
         carrier: attributes.value(Ifla::Carrier) == Some(&[1]),
+        carrier_ups: attributes.number(Ifla::CarrierUpCount).unwrap_or_default(),
         alias: attributes.text(Ifla::Ifalias),
         group: attributes.number(Ifla::Group).unwrap_or_default(),
         loopback: flags.contains(Iff::LOOPBACK),

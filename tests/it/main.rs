@@ -14,6 +14,7 @@
 #![allow(clippy::module_inception)]
 
 mod addresses;
+mod agent;
 mod commands;
 mod conformance;
 mod engines;
@@ -43,6 +44,7 @@ fn all_tests() -> Vec<Test> {
         links::tests(),
         routes::tests(),
         addresses::tests(),
+        agent::tests(),
         host_access::tests(),
         commands::tests(),
         security::tests(),

@@ -2,20 +2,20 @@
 //! where a container is.
 
 use std::fs;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::bed::{Bed, Netns, binary};
+use crate::harness::agent::Agent;
+use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::{Container, Engine, Engine::Bare, wait};
 use crate::harness::frames::Ear;
 use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 16] = [
+    let all: [Named; 14] = [
         ("picked", &[Need::Macvlan], || picked("macvlan")),
         ("picked_ipvlan", &[Need::Ipvlan], || picked("ipvlan")),
         ("asked_for", &[Need::Macvlan], || asked_for("macvlan")),
@@ -30,8 +30,6 @@ pub fn tests() -> Vec<Test> {
         ("the_parent_is_down", &[Need::Macvlan], parent_down),
         ("the_time_is_honoured", &[Need::Macvlan], time),
         ("quarantine_ends", &[Need::Macvlan], quarantine_ends),
-        ("the_announcer_holds_nothing", &[Need::Macvlan], announcer),
-        ("an_id_that_looks_like_an_option", &[Need::Macvlan], options),
     ];
     let mut tests: Vec<Test> =
         all.map(|(name, needs, run)| Test::new(format!("conflicts::{name}"), needs, run)).into();
@@ -252,6 +250,7 @@ fn gone() {
 
 fn probes_and_announcements(driver: &str) {
     let bed = Bed::with_pub_net(driver, V6);
+    let _agent = Agent::start(&bed);
     let ear = Ear::on(&bed.lan);
     let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
     let mac = mac_of(&web);
@@ -273,6 +272,7 @@ fn probes_and_announcements(driver: &str) {
 fn off() {
     let bed = Bed::with_pub_net("macvlan", &format!("{V6} -o conflict_detection=off -o announcements=0"));
     bed.lan.ip("addr add 172.16.86.2/32 dev lan0");
+    let _agent = Agent::start(&bed);
     let ear = Ear::on(&bed.lan);
     let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
     assert_eq!(web.addresses("eth0"), ["172.16.86.2/24", "2001:db8:abc8::1/64"], "nobody was asked");
@@ -295,7 +295,7 @@ fn parent_down() {
     let bed = Bed::with_pub_net("macvlan", "-o conflict_detection=10000");
     bed.host.ip("link set eth0 down");
     let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
-    assert_eq!(bed.ps()[0]["attachments"][0].get("detection"), None, "nobody could answer");
+    assert_eq!(bed.ps()[0]["attachments"][0]["asked"], "no", "nobody could answer");
     assert_eq!(web.addresses("eth0"), ["172.16.86.2/24"]);
     bed.host.ip("link set eth0 up");
     wait(|| web.reaches("172.16.86.1"));
@@ -343,75 +343,19 @@ fn quarantine_ends() {
     assert_eq!(other.addresses("eth0"), ["172.16.86.2/24"]);
 }
 
-/// The processes that announce the container `id`.
-fn announcers(id: &str) -> Vec<i32> {
-    let pids =
-        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    let is_it = |pid: &i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<_> = line.split(|&byte| byte == 0).collect();
-        words.contains(&&b"announce"[..]) && words.contains(&id.as_bytes())
-    };
-    pids.filter(is_it).collect()
-}
-
-/// An id may look like an option.
-fn options() {
-    let bed = Bed::with_pub_net("macvlan", "-o announcements=10");
-    let ear = Ear::on(&bed.lan);
-    let web = bed.container(Bare, "--help").networks("pub_net").start().unwrap();
-    let mac = mac_of(&web);
-    wait(|| ear.times("announcement", &mac, "172.16.86.2").len() > 1);
-    web.stop();
-}
-
-fn announcer() {
-    let bed = Bed::with_pub_net("macvlan", "-o announcements=10");
-    let ear = Ear::on(&bed.lan);
-    let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
-    let id = web.id.clone();
-    let [pid] = announcers(&id)[..] else { panic!("{:?}", announcers(&id)) };
-    let files = || {
-        let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-        let mut targets: Vec<_> = files
-            .filter_map(|file| fs::read_link(file.unwrap().path()).ok())
-            .map(|to| to.display().to_string())
-            .collect();
-        targets.dedup();
-        targets
-    };
-    wait(|| files() == ["/dev/null"]);
-    let same =
-        |one: &str, other: &Path| fs::metadata(one).unwrap().ino() == fs::metadata(other).unwrap().ino();
-    assert!(same(&format!("/proc/{pid}/ns/net"), &bed.host.path()), "it lives on the host");
-    assert_eq!(fs::read_link(format!("/proc/{pid}/exe")).unwrap(), fs::canonicalize(binary()).unwrap());
-    let session = || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.rsplit_once(')').unwrap().1.split_whitespace().nth(3).unwrap().to_owned()
-    };
-    wait(|| session() == pid.to_string());
-    // It ends with the container, not when it has said it ten times.
-    let mac = mac_of(&web);
-    web.stop();
-    wait(|| announcers(&id).is_empty());
-    assert!(ear.times("announcement", &mac, "172.16.86.2").len() < 10);
-}
-
-use std::os::unix::fs::MetadataExt as _;
-
 fn engines(engine: Engine) {
     let bed = Bed::with_pub_net("macvlan", V6);
+    let _agent = Agent::start(&bed);
     bed.lan.ip_batch(&["addr add 172.16.86.2/32 dev lan0", "addr add 2001:db8:abc8::1/128 dev lan0 nodad"]);
     let ear = Ear::on(&bed.lan);
     let web = bed.container(engine, "web").networks("pub_net").start().unwrap();
     assert_eq!(web.addresses("eth0"), ["172.16.86.3/24", "2001:db8:abc8::2/64"]);
     // It came back before the last announcement: it waited for nobody.
-    let (mac, id) = (mac_of(&web), web.id.clone());
+    let mac = mac_of(&web);
     wait(|| ear.times("announcement", &mac, "172.16.86.3").len() == 3);
-    wait(|| announcers(&id).is_empty());
     web.stop();
     let again = bed.container(engine, "again").networks("pub_net:ip=172.16.86.3").start().unwrap();
-    // Its announcer is alive, or just gone; stopping does not wait for it either.
+    // The agent is at work on it: stopping does not wait for that either.
     again.stop();
     bed.assert_nothing_held();
 }

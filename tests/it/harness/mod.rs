@@ -1,5 +1,6 @@
 //! What tests are made of: a host and a LAN (`Bed`), containers and engines, and what a test needs of the machine.
 
+pub mod agent;
 pub mod attacker;
 pub mod bed;
 pub mod container;

@@ -1,23 +1,13 @@
 //! What the caller of a hook gives it besides its arguments: environment, limits, signals. Nothing goes by it.
 
-use std::fs;
-use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
-
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::unistd::Pid;
-
 use crate::harness::bed::{Bed, binary, outcome};
 use crate::harness::container::Engine::Bare;
-use crate::harness::container::wait;
 use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 3] = [
+    let all: [Named; 2] = [
         ("limit_of_file_sizes", &[Need::Macvlan], limited_files),
-        ("blocked_signals", &[Need::Macvlan], blocked_signals),
         ("environment", &[Need::Macvlan], folders_of_hooks),
     ];
     all.map(|(name, needs, run)| Test::new(format!("caller::{name}"), needs, run)).into()
@@ -36,39 +26,6 @@ fn limited_files() {
         assert!(done.stderr.contains("File too large (os error 27)"), "{bytes}: {done:?}");
         bed.assert_nothing_held();
     }
-}
-
-/// The process that announces again ends when it is told to, whatever signals the runtime has blocked.
-fn blocked_signals() {
-    let bed = Bed::with_pub_net("macvlan", "-o announcements=10");
-    let web = bed.container(Bare, "web").networks("pub_net").without_hooks().start().unwrap();
-    let mut hook = bed.host.command("setsid");
-    hook.arg(binary()).args(bed.dirs()).args(["hook", "createRuntime"]);
-    let done = thread::spawn({
-        let state = web.state_at("createRuntime");
-        move || {
-            SigSet::all().thread_block().unwrap();
-            outcome(&mut hook, state.as_bytes())
-        }
-    });
-    let done = done.join().unwrap();
-    assert_eq!(done.code, 0, "{done:?}");
-    let announces = || {
-        let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
-            let line = fs::read_to_string(entry.path().join("cmdline")).ok()?;
-            let of_bed = line.contains(bed.path("run").to_str()?) && line.contains("\0announce\0");
-            of_bed.then(|| entry.file_name().to_str()?.parse::<i32>().ok())?
-        });
-        all.collect::<Vec<_>>()
-    };
-    wait(|| announces().len() == 1);
-    let pid = announces()[0];
-    // Not before it has come to its own business.
-    wait(|| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == Path::new("/")));
-    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
-    let begin = Instant::now();
-    wait(|| announces().is_empty());
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }
 
 /// Of its folders a hook believes its arguments alone: the others are the default ones, whatever the environment says,

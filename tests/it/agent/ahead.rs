@@ -1,0 +1,245 @@
+//! Addresses that were asked for before a container came, those that nobody could be asked for, and conflicts that are found
+//! when a container has its address already.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::agent::{Agent, tasks, unclaimed};
+use crate::harness::bed::Bed;
+use crate::harness::container::{Container, Engine::Bare, wait};
+use crate::harness::frames::Ear;
+use crate::harness::need::Need;
+use crate::harness::test::{Named, Test};
+
+pub fn tests() -> Vec<Test> {
+    let all: [Named; 11] = [
+        ("an_attach_does_not_wait", &[Need::Macvlan], no_wait),
+        ("an_attach_does_not_wait_on_ipvlan", &[Need::Ipvlan], no_wait_ipvlan),
+        ("addresses_of_others_are_left_out", &[Need::Macvlan], left_out),
+        ("siblings_of_other_programs_are_heard", &[Need::Macvlan], siblings),
+        ("a_late_conflict_is_told", &[Need::Macvlan], late),
+        ("after_a_restart", &[Need::Macvlan], restart),
+        ("for_a_while", &[Need::Macvlan], for_a_while),
+        ("not_connected", &[Need::Macvlan], not_connected),
+        ("not_connected_and_taken", &[Need::Macvlan], not_connected_and_taken),
+        ("a_port_that_forwards_later", &[Need::Macvlan], spanning_tree),
+        ("announced_when_it_is_connected_again", &[Need::Macvlan], connected_again),
+    ];
+    all.map(|(name, needs, run)| Test::new(format!("ahead::{name}"), needs, run)).into()
+}
+
+/// So long that a test sees whether an attach has waited.
+const WAIT: Duration = Duration::from_millis(1500);
+const LONG: &str = "-o conflict_detection=1500";
+
+fn mac_of(container: &Container<'_>) -> String {
+    container.link("eth0")["address"].as_str().unwrap().to_owned()
+}
+
+/// When the LAN was asked, by the record of a container.
+fn asked(bed: &Bed, container: &Container<'_>) -> String {
+    let all = bed.ps();
+    let record = all.iter().find(|record| record["container"] == container.id.as_str()).unwrap();
+    record["attachments"][0].get("asked").map_or("yes".to_owned(), |asked| asked.as_str().unwrap().to_owned())
+}
+
+/// How the events tell that another host has `address` too.
+fn told(container: &Container<'_>, address: &str) -> String {
+    format!(
+        "container {} has address {address} of network pub_net, and so has another host on the LAN",
+        container.id
+    )
+}
+
+/// Starts a container, and returns whether that has waited for answers.
+fn start<'a>(bed: &'a Bed, id: &str, networks: &str) -> (Container<'a>, bool) {
+    let begin = Instant::now();
+    let container = bed.container(Bare, id).networks(networks).start().unwrap();
+    (container, begin.elapsed() >= WAIT)
+}
+
+/// A network of which the agent has asked for the next addresses.
+fn asked_ahead(bed: &Bed) {
+    let (first, waited) = start(bed, "first", "pub_net");
+    assert!(waited);
+    wait(|| unclaimed(bed).contains(&"172.16.86.3".to_owned()));
+    first.stop();
+}
+
+fn no_wait_on(driver: &str) {
+    let bed = Bed::with_pub_net(driver, &format!("{LONG} --subnet=2001:db8:abc8::/64"));
+    let _agent = Agent::start(&bed);
+    let ear = Ear::on(&bed.lan);
+    asked_ahead(&bed);
+    let probes = |address: &str| ear.about(address).into_iter().filter(|heard| heard.what == "probe").count();
+    assert_eq!(probes("172.16.86.3"), 3, "as often as during an attach");
+    let (web, waited) = start(&bed, "web", "pub_net");
+    assert!(!waited);
+    assert_eq!(web.addresses("eth0"), ["172.16.86.3/24", "2001:db8:abc8::2/64"]);
+    assert_eq!(asked(&bed, &web), "ahead");
+    let mac = mac_of(&web);
+    for address in ["172.16.86.3", "2001:db8:abc8::2"] {
+        // It is asked again, now that a container has it, and announced as after any attach.
+        wait(|| probes(address) == 6);
+        wait(|| ear.times("announcement", &mac, address).len() == 3);
+    }
+    wait(|| tasks(&bed) == 0);
+    assert!(!bed.log().contains("duplicate"), "{}", bed.log());
+    web.stop();
+    bed.assert_nothing_held();
+}
+
+fn no_wait() {
+    no_wait_on("macvlan");
+}
+
+fn no_wait_ipvlan() {
+    no_wait_on("ipvlan");
+}
+
+fn left_out() {
+    let bed = Bed::with_pub_net("macvlan", LONG);
+    bed.lan.ip_batch(&["addr add 172.16.86.3/32 dev lan0", "addr add 172.16.86.5/32 dev lan0"]);
+    let _agent = Agent::start(&bed);
+    let (_first, _) = start(&bed, "first", "pub_net");
+    wait(|| unclaimed(&bed).contains(&"172.16.86.4".to_owned()));
+    for (id, address) in [("web", "172.16.86.4/24"), ("two", "172.16.86.6/24")] {
+        let (container, waited) = start(&bed, id, "pub_net");
+        assert_eq!((container.addresses("eth0"), waited), (vec![address.to_owned()], false));
+        std::mem::forget(container);
+    }
+    let inspected: Value = serde_json::from_str(&bed.run("network inspect pub_net")).unwrap();
+    assert_eq!(inspected[0]["quarantine"].as_array().unwrap().len(), 2, "{inspected}");
+}
+
+/// A macvlan link of another program on the same parent hears no frame of the parent itself.
+fn siblings() {
+    let bed = Bed::with_pub_net("macvlan", LONG);
+    let other = crate::harness::bed::Netns::new("other");
+    bed.host.ip(&format!("link add link eth0 name other0 netns {} type macvlan mode bridge", other.name));
+    other.ip_batch(&["addr add 172.16.86.3/24 dev other0", "link set other0 up"]);
+    let _agent = Agent::start(&bed);
+    let (_first, _) = start(&bed, "first", "pub_net");
+    wait(|| unclaimed(&bed).contains(&"172.16.86.4".to_owned()));
+    let (web, waited) = start(&bed, "web", "pub_net");
+    assert_eq!((web.addresses("eth0"), waited), (vec!["172.16.86.4/24".to_owned()], false));
+}
+
+fn late() {
+    let bed = Bed::with_pub_net("macvlan", LONG);
+    let _agent = Agent::start(&bed);
+    asked_ahead(&bed);
+    // A host comes that does not ask.
+    bed.lan.ip("addr add 172.16.86.3/32 dev lan0");
+    let (web, waited) = start(&bed, "web", "pub_net");
+    assert_eq!((web.addresses("eth0"), waited), (vec!["172.16.86.3/24".to_owned()], false));
+    let mac = bed.lan.link("lan0").unwrap()["address"].as_str().unwrap().to_owned();
+    wait(|| bed.log().contains(&format!("{}, {mac}", told(&web, "172.16.86.3"))));
+    wait(|| tasks(&bed) == 0);
+    assert_eq!(bed.log().matches("another host").count(), 1, "{}", bed.log());
+    let check = bed.outcome("check", "");
+    assert!(check.code == 1 && check.stdout.contains(&mac), "{check:?}");
+    assert!(bed.run("metrics").contains("duplicate"));
+    web.stop();
+    let (next, _) = start(&bed, "next", "pub_net");
+    assert_ne!(next.addresses("eth0"), ["172.16.86.3/24"], "nobody else gets it");
+    assert_eq!(bed.outcome("check", "").code, 0);
+}
+
+/// What a container has had until now, nobody else has: no agent is needed to know that.
+fn restart() {
+    let bed = Bed::with_pub_net("macvlan", LONG);
+    for networks in ["pub_net", "pub_net:ip=172.16.86.20"] {
+        for (round, waits) in [true, false, false].into_iter().enumerate() {
+            let (web, waited) = start(&bed, "web", networks);
+            assert_eq!(waited, waits, "{networks} {round}");
+            web.stop();
+        }
+        bed.lan.ip("neigh flush all");
+    }
+    // A loss of the ledger is a loss of that too.
+    fs::remove_dir_all(bed.path("run")).unwrap();
+    let (_web, waited) = start(&bed, "web", "pub_net:ip=172.16.86.20");
+    assert!(waited);
+}
+
+fn for_a_while() {
+    let bed = Bed::with_pub_net("macvlan", &format!("{LONG} -o probe_ahead=4"));
+    bed.create(&format!("--subnet=10.7.0.0/24 -o parent=eth0 {LONG} -o probe_ahead=0 never"));
+    for (network, again) in [("pub_net", false), ("never", true)] {
+        let (web, _) = start(&bed, "web", network);
+        web.stop();
+        let (web, waited) = start(&bed, "web", network);
+        assert_eq!(waited, again, "{network}");
+        web.stop();
+    }
+    thread::sleep(Duration::from_secs(5));
+    let (_web, waited) = start(&bed, "web", "pub_net");
+    assert!(waited);
+    let refused = bed.outcome("network create --subnet=10.8.0.0/24 -o parent=eth0 -o probe_ahead=3601 x", "");
+    assert!(refused.stderr.contains("probe_ahead: 3601 seconds are too long"), "{refused:?}");
+}
+
+/// Nobody could be asked: the container starts, and the agent asks as soon as somebody can be.
+fn not_connected() {
+    let bed = Bed::with_pub_net("macvlan", LONG);
+    let _agent = Agent::start(&bed);
+    bed.lan.ip("link set lan0 down");
+    let (web, waited) = start(&bed, "web", "pub_net");
+    assert!(!waited);
+    assert_eq!(asked(&bed, &web), "no");
+    bed.lan.ip("link set lan0 up");
+    wait(|| asked(&bed, &web) == "yes");
+    assert!(!bed.log().contains("another host"), "{}", bed.log());
+    web.stop();
+}
+
+fn not_connected_and_taken() {
+    let bed = Bed::with_pub_net("macvlan", LONG);
+    bed.lan.ip_batch(&["link set lan0 down", "addr add 172.16.86.20/32 dev lan0"]);
+    let (web, _) = start(&bed, "web", "pub_net:ip=172.16.86.20");
+    // Also one that is started afterwards.
+    let _agent = Agent::start(&bed);
+    bed.lan.ip("link set lan0 up");
+    wait(|| {
+        bed.log().contains("container web has address 172.16.86.20 of network pub_net, and so has another")
+    });
+    wait(|| asked(&bed, &web) == "yes");
+}
+
+/// A switch port with spanning tree: it is connected, and lets nothing through for a while.
+fn spanning_tree() {
+    let bed = Bed::new();
+    // Listening and learning take two seconds each, the shortest that the kernel takes.
+    bed.lan.ip_batch(&[
+        "link add br0 type bridge stp_state 1 forward_delay 200",
+        "link set lan0 master br0",
+        "addr add 172.16.86.20/24 dev br0",
+        "link set br0 up",
+    ]);
+    bed.create("--subnet=172.16.86.0/24 -o parent=eth0 pub_net");
+    bed.host.ip_batch(&["link set eth0 down", "link set eth0 up"]);
+    let forwards = || bed.lan.ip("-details link show dev lan0").contains("state forwarding");
+    assert!(!forwards());
+    let (web, _) = start(&bed, "web", "pub_net:ip=172.16.86.20");
+    assert!(!forwards(), "nobody could hear the probes");
+    let _agent = Agent::start(&bed);
+    wait(|| {
+        bed.log().contains("container web has address 172.16.86.20 of network pub_net, and so has another")
+    });
+}
+
+fn connected_again() {
+    let bed = Bed::with_pub_net("macvlan", "-o announcements=1");
+    let _agent = Agent::start(&bed);
+    let (web, _) = start(&bed, "web", "pub_net");
+    wait(|| tasks(&bed) == 0);
+    let mac = mac_of(&web);
+    let ear = Ear::on(&bed.lan);
+    // The kernel may tell of both at once: its link watch waits for a second.
+    bed.lan.ip_batch(&["link set lan0 down", "link set lan0 up"]);
+    wait(|| !ear.times("announcement", &mac, "172.16.86.2").is_empty());
+}

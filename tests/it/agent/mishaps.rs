@@ -1,0 +1,115 @@
+//! What becomes of the agent's work when it is killed, or when what it works on goes.
+
+use std::fs;
+
+use crate::harness::agent::{Agent, tasks, unclaimed};
+use crate::harness::bed::Bed;
+use crate::harness::container::{Engine::Bare, wait};
+use crate::harness::frames::Ear;
+use crate::harness::mishaps::{assert_clean, steps, trace_to, turns};
+use crate::harness::need::Need;
+use crate::harness::test::{Named, Test};
+use crate::harness::tracer::Mishap;
+
+pub fn tests() -> Vec<Test> {
+    let all: [Named; 6] = [
+        ("killed_anywhere", &[Need::Macvlan], killed),
+        ("error_anywhere", &[Need::Macvlan], errors),
+        ("killed_between_announcements", &[Need::Macvlan], between),
+        ("the_ledger_is_lost", &[Need::Macvlan], ledger),
+        ("the_parent_goes", &[Need::Macvlan], parent),
+        ("containers_end_meanwhile", &[Need::Macvlan], containers),
+    ];
+    all.map(|(name, needs, run)| Test::new(format!("agent_mishaps::{name}"), needs, run)).into()
+}
+
+/// The next agent finishes what one has begun that was killed.
+fn killed() {
+    let bed = Bed::with_pub_net("macvlan", "-o conflict_detection=5");
+    let before = bed.host_state();
+    steps("agent", 23, |at| {
+        let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+        let (traced, hit) = trace_to(&bed.underlay("agent --once"), b"", at, Mishap::Kill);
+        assert_clean(&traced, hit, "agent");
+        bed.run("agent --once");
+        assert_eq!(tasks(&bed), 0);
+        assert!(bed.outcome("check", "").code == 0);
+        web.stop();
+        bed.assert_nothing_held();
+        hit.is_some()
+    });
+    assert_eq!(bed.host_state(), before);
+}
+
+fn errors() {
+    let bed = Bed::with_pub_net("macvlan", "-o conflict_detection=5");
+    for turn in turns() {
+        steps("agent", 41, |at| {
+            let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+            let errors = crate::harness::mishaps::ERRORS;
+            let error = errors[(at + turn) % errors.len()];
+            let (traced, hit) = trace_to(&bed.underlay("agent --once"), b"", at, Mishap::Error(error));
+            assert_clean(&traced, hit, "agent");
+            bed.run("agent --once");
+            assert_eq!(tasks(&bed), 0);
+            web.stop();
+            bed.assert_nothing_held();
+            hit.is_some()
+        });
+    }
+}
+
+/// What was sent is not sent again, and what is due is.
+fn between() {
+    let bed = Bed::with_pub_net("macvlan", "-o announcements=6");
+    let agent = Agent::start(&bed);
+    let ear = Ear::on(&bed.lan);
+    let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let mac = web.link("eth0")["address"].as_str().unwrap().to_owned();
+    let announced = || ear.times("announcement", &mac, "172.16.86.2").len();
+    wait(|| announced() == 3);
+    drop(agent);
+    let _agent = Agent::start(&bed);
+    wait(|| tasks(&bed) == 0);
+    assert!((5..=7).contains(&announced()), "{}", announced());
+}
+
+fn ledger() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let agent = Agent::start(&bed);
+    let _web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    fs::remove_dir_all(bed.path("run")).unwrap();
+    let _next = bed.container(Bare, "next").networks("pub_net").start().unwrap();
+    wait(|| tasks(&bed) == 0);
+    wait(|| unclaimed(&bed).contains(&"172.16.86.4".to_owned()));
+    assert!(agent.ended().is_none(), "{}", agent.log());
+}
+
+fn parent() {
+    let bed = Bed::with_pub_net("macvlan", "-o announcements=10");
+    let agent = Agent::start(&bed);
+    let _web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    bed.host.ip("link del eth0");
+    bed.plug_in();
+    bed.lan.ip("addr replace 172.16.86.1/24 dev lan0");
+    let _next = bed.container(Bare, "next").networks("pub_net").start().unwrap();
+    wait(|| tasks(&bed) == 0);
+    assert!(agent.ended().is_none(), "{}", agent.log());
+}
+
+fn containers() {
+    let bed = Bed::with_pub_net("macvlan", "-o announcements=10");
+    let agent = Agent::start(&bed);
+    for round in 0..10 {
+        let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+        if round % 2 == 0 {
+            web.stop();
+        } else {
+            drop(web);
+            bed.run("gc");
+        }
+    }
+    wait(|| tasks(&bed) == 0);
+    bed.assert_nothing_held();
+    assert!(agent.ended().is_none(), "{}", agent.log());
+}
