@@ -32,12 +32,10 @@ const AGAIN: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(15), D
 /// The agent's process.
 struct Agent<'a> {
     context: Context<'a>,
-    /// When this process began.
-    begin: Duration,
     tasks: BTreeMap<Task, Progress>,
     /// The links of the host that are connected, each with how often it was: what was gone and came again in no time may be
-    /// another LAN too.
-    connected: BTreeMap<u32, u32>,
+    /// another LAN too. `None` before the first look.
+    connected: Option<BTreeMap<u32, u32>>,
     /// When the addresses on a parent are to be asked for again.
     again: Vec<(Duration, u32)>,
 }
@@ -96,8 +94,7 @@ impl<'a> Agent<'a> {
         let context = Context::for_removal(store);
         context.host_netns.get()?;
         agent_process::claim(&context)?;
-        let begin = since_boot();
-        Ok(Self { context, begin, tasks: BTreeMap::new(), connected: BTreeMap::new(), again: Vec::new() })
+        Ok(Self { context, tasks: BTreeMap::new(), connected: None, again: Vec::new() })
     }
 
     fn work(&mut self, watch: &Watch, mut used: impl FnMut(Pool)) -> Result<()> {
@@ -229,20 +226,21 @@ impl<'a> Agent<'a> {
         let now = since_boot();
         let links = self.context.host_netlink.links()?;
         let connected = links.iter().filter(|link| link.is_connected());
-        let connected = connected.map(|link| (link.ifindex, link.carrier_ups)).collect();
-        let before = std::mem::replace(&mut self.connected, connected);
+        let connected: BTreeMap<_, _> = connected.map(|link| (link.ifindex, link.carrier_ups)).collect();
+        let before = self.connected.replace(connected.clone());
         let records = self.context.store.records()?.sound;
-        let is_new = |link: &u32| before.get(link) != self.connected.get(link);
-        let has_users = |link: &u32| records.iter().any(|record| is_on(record, &[*link]));
-        let new: Vec<u32> = self.connected.keys().copied().filter(is_new).filter(has_users).collect();
-        for parent in new {
+        let known = before.clone().unwrap_or_default();
+        let is_new = |(link, ups): &(u32, u32)| known.get(link) != Some(ups);
+        for (parent, _) in connected.into_iter().filter(is_new) {
+            let users: Vec<_> = records.iter().filter(|record| is_on(record, &[parent])).collect();
+            if users.is_empty() {
+                continue;
+            }
             self.again.push((now, parent));
             self.again.extend(AGAIN.map(|after| (now + after, parent)));
-            // At the start, every parent is new.
-            if self.begin < now {
-                for record in records.iter().filter(|record| is_on(record, &[parent])) {
-                    announce::announce(record, 0).map(drop).unwrap_or_else(|error| log::debug!("{error}"));
-                }
+            // At the first look, every parent is new.
+            for record in users.into_iter().filter(|_| before.is_some()) {
+                announce::announce(record, 0).map(drop).unwrap_or_else(|error| log::debug!("{error}"));
             }
         }
         Ok(())

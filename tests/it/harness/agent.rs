@@ -21,7 +21,7 @@ impl Agent {
         let log = bed.path("agent.log");
         let file = File::create(&log).unwrap();
         let mut command = bed.underlay("agent");
-        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).env("RUST_LOG", "info");
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).env("RUST_LOG", "debug");
         let child = command.spawn().unwrap();
         let agent = Self { pid: child.id(), child: child.into(), log };
         let pid = format!("\"pid\": {}", agent.pid());
