@@ -31,9 +31,17 @@ pub(crate) struct Collected {
 }
 
 impl Collected {
-    /// Records a failure. Returns true if there was none.
-    fn note(&mut self, outcome: Result<()>) -> bool {
-        outcome.map_err(|error| self.failed.push(error)).is_ok()
+    /// Makes a change that is equivalent to the commands `done`, except in a `dry_run`.
+    fn change(
+        &mut self,
+        dry_run: bool,
+        done: impl IntoIterator<Item = String>,
+        change: impl FnOnce() -> Result<()>,
+    ) {
+        match if dry_run { Ok(()) } else { change() } {
+            Ok(()) => self.done.extend(done),
+            Err(error) => self.failed.push(error),
+        }
     }
 }
 
@@ -66,15 +74,11 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
             }
         };
         let within = |error: Error| error.within(format!("container {id}"));
-        if dry_run || collected.note(release::reclaim(context, record).map_err(within)) {
-            collected.done.extend(commands);
-        }
+        collected.change(dry_run, commands, || release::reclaim(context, record).map_err(within));
     }
     let heard = if dry_run { Heard::default() } else { host_reconcile::probe(context, &repaired.records)? };
     let locked = context.lock()?;
-    if dry_run || collected.note(host_reconcile::reconcile(&locked, context, heard)) {
-        collected.done.extend(of_host);
-    }
+    collected.change(dry_run, of_host, || host_reconcile::reconcile(&locked, context, heard));
     let host = &mut context.host_netlink;
     for (segment, address) in locked.expire(lifted, dry_run)? {
         collected.done.push(format!("# the quarantine of {address} on link number {segment} is over"));
@@ -89,15 +93,15 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         Err(error) => collected.failed.push(error),
     }
     for name in made {
-        if repaired.in_doubt || store.needs_parent(&name, |record| kernel::is_alive(&record.holder))? {
-            let Some(left) = parents::leftover(store, &name, host)? else { continue };
-            if dry_run || collected.note(parents::delete_leftover(&locked, &name, host)) {
-                collected.done.push(HostOp::DeleteParent(left).to_string());
-            }
-            continue;
-        }
-        if dry_run || collected.note(parents::delete_unused(&locked, &name, host)) {
-            collected.done.push(HostOp::DeleteParent(name).to_string());
+        let is_needed =
+            repaired.in_doubt || store.needs_parent(&name, |record| kernel::is_alive(&record.holder))?;
+        if !is_needed {
+            let op = HostOp::DeleteParent(name.clone()).to_string();
+            collected.change(dry_run, [op], || parents::delete_unused(&locked, &name, host));
+        } else if let Some(parent) = parents::half_made(store, &name, host)? {
+            // The lock keeps other processes from making it now.
+            let op = HostOp::DeleteParent(parent.born_as.clone()).to_string();
+            collected.change(dry_run, [op], || kernel::delete_leftover(&parent, host));
         }
     }
     Ok(collected)
