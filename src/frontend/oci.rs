@@ -80,7 +80,7 @@ fn is_done(store: &Store, target: &Target, device: Option<&NetworkName>) -> Resu
     let Some(record) = record.filter(|record| record.holder == target.holder && !record.is_pending()) else {
         return Ok(false);
     };
-    let first = record.shared_with().map(|first| store.record(first)).transpose()?.flatten();
+    let first = store.shared_by(&record)?;
     let attachments = first.as_ref().unwrap_or(&record).attachments();
     match device.filter(|&name| attachments.iter().all(|attached| attached.network != *name)) {
         Some(name) => {
