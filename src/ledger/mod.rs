@@ -280,4 +280,4 @@ pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
