@@ -47,10 +47,8 @@ pub(crate) fn announce(store: &Store, id: &ContainerId) -> Result<()> {
             return Ok(());
         };
         // A new container may have the same id.
-        if known.as_ref().is_some_and(|known| known.holder != record.holder) {
-            return Ok(());
-        }
-        if times(&record) <= done {
+        let is_another = known.is_some_and(|known| known.holder != record.holder);
+        if is_another || times(&record) <= done {
             return Ok(());
         }
         // Closed after each announcement: an open descriptor would keep the namespace after the container.

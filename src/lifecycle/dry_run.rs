@@ -82,13 +82,10 @@ fn namespace(path: Option<&Path>) -> Result<(Netns, BTreeSet<String>, DefaultRou
 }
 
 fn summary(attached: &Attached) -> String {
-    let mut text = format!("# {} in network {}, on {}:", attached.ifname, attached.network, attached.parent);
+    let subject = format!("# {} in network {}, on {}:", attached.ifname, attached.network, attached.parent);
     let addresses = attached.addresses.iter().map(ToString::to_string);
-    for claim in addresses.chain(attached.own_mac().map(|mac| mac.to_string())) {
-        text += " ";
-        text += &claim;
-    }
-    text
+    let mac = attached.own_mac().map(|mac| mac.to_string());
+    [subject].into_iter().chain(addresses).chain(mac).collect::<Vec<_>>().join(" ")
 }
 
 fn in_container(record: &Record) -> Vec<String> {

@@ -32,12 +32,7 @@ pub(crate) struct Collected {
 
 impl Collected {
     /// Makes a change that is equivalent to the commands `done`, except in a `dry_run`.
-    fn change(
-        &mut self,
-        dry_run: bool,
-        done: impl IntoIterator<Item = String>,
-        change: impl FnOnce() -> Result<()>,
-    ) {
+    fn change(&mut self, dry_run: bool, done: Vec<String>, change: impl FnOnce() -> Result<()>) {
         match if dry_run { Ok(()) } else { change() } {
             Ok(()) => self.done.extend(done),
             Err(error) => self.failed.push(error),
@@ -97,11 +92,11 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
             repaired.in_doubt || store.needs_parent(&name, |record| kernel::is_alive(&record.holder))?;
         if !is_needed {
             let op = HostOp::DeleteParent(name.clone()).to_string();
-            collected.change(dry_run, [op], || parents::delete_unused(&locked, &name, host));
+            collected.change(dry_run, vec![op], || parents::delete_unused(&locked, &name, host));
         } else if let Some(parent) = parents::half_made(store, &name, host)? {
             // The lock keeps other processes from making it now.
             let op = HostOp::DeleteParent(parent.born_as.clone()).to_string();
-            collected.change(dry_run, [op], || kernel::delete_leftover(&parent, host));
+            collected.change(dry_run, vec![op], || kernel::delete_leftover(&parent, host));
         }
     }
     Ok(collected)

@@ -16,15 +16,7 @@ use crate::netlink::Socket;
 
 /// Returns the parent of each of `requests`, verified.
 pub(crate) fn parents(requests: &[AttachmentRequest], host: &mut Socket) -> Result<Vec<Parent>> {
-    let mut parents: Vec<Parent> = Vec::with_capacity(requests.len());
-    for AttachmentRequest { network, .. } in requests {
-        let known = parents.iter().find(|parent| parent.link.name == network.parent.as_str()).cloned();
-        if let Some(parent) = &known {
-            network.check_parent(&parent.link)?;
-        }
-        parents.push(known.map_or_else(|| parents::find(network, host), Ok)?);
-    }
-    Ok(parents)
+    requests.iter().map(|request| parents::find(&request.network, host)).collect()
 }
 
 /// Returns `requests` with their parents, with names beside the `used` ones, and with what the identity had before.
