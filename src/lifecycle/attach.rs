@@ -15,10 +15,10 @@ use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access;
 use crate::lifecycle::host_facts;
 use crate::lifecycle::parents;
+use crate::lifecycle::pod;
 use crate::lifecycle::release;
 use crate::lifecycle::repair;
 use crate::lifecycle::reserve;
-use crate::lifecycle::shared_netns;
 use crate::lifecycle::target::{AttachmentRequest, Target};
 use crate::net::link::Link;
 use crate::net::name::ContainerId;
@@ -53,7 +53,7 @@ pub(crate) fn attach(
     let links = inside.links()?;
     // A namespace without a path was made by the runtime for this container: no other is in it yet.
     if target.holder.netns.path.is_some() {
-        if let Some(joined) = shared_netns::join(context, target, requests, &marked(&links))? {
+        if let Some(joined) = pod::join(context, target, requests, &marked(&links))? {
             return Ok(Some(joined));
         }
     }
@@ -173,7 +173,7 @@ impl<'s> Attach<'_, 's> {
                     drop(locked);
                     if !kernel::is_alive(&old.holder) {
                         release::reclaim(self.context, &old)?;
-                    } else if !shared_netns::hand_over_of_version_1(self.context, &old)? {
+                    } else if !pod::hand_over_of_version_1(self.context, &old)? {
                         return Err(attached_already(&old));
                     }
                     continue;

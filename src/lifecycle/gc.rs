@@ -12,9 +12,9 @@ use crate::lifecycle::context::Context;
 use crate::lifecycle::host_conflicts::Heard;
 use crate::lifecycle::host_reconcile;
 use crate::lifecycle::parents;
+use crate::lifecycle::pod;
 use crate::lifecycle::release::{self, Remaining};
 use crate::lifecycle::repair;
-use crate::lifecycle::shared_netns;
 use crate::plan::host::HostOp;
 use crate::plan::{self, Removal};
 
@@ -57,7 +57,7 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         host_reconcile::preview(store, &repaired.records, repaired.in_doubt, &mut context.host_netlink)?;
     for record in repaired.records.iter().filter(|record| !kernel::is_alive(&record.holder)) {
         let id = &record.container;
-        let commands = if shared_netns::is_used(store, record)? {
+        let commands = if pod::is_used(store, record)? {
             vec![format!("# the links of container {id} are handed over to one that shares them")]
         } else {
             match remaining(context, record) {

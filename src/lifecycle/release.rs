@@ -12,7 +12,7 @@ use crate::ledger::event::Event;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::report::report;
-use crate::lifecycle::{affinity, host_access, parents, repair, shared_netns};
+use crate::lifecycle::{affinity, host_access, parents, pod, repair};
 use crate::net::link::Link;
 use crate::netlink::Socket;
 use crate::plan::{self, Removal};
@@ -90,12 +90,12 @@ pub(crate) fn release(context: &mut Context<'_>, record: &Record) -> Result<bool
     let mut is_released = false;
     let mut next = Some(record.clone());
     while let Some(record) = next {
-        let Some(record) = shared_netns::hand_over(context, &record)? else { break };
+        let Some(record) = pod::hand_over(context, &record)? else { break };
         next = release_one(context, &record)?;
         // The record may have got the links of another container since it was read: they go too, or to the next one.
         if next.is_none() {
             is_released = true;
-            next = shared_netns::left_behind(context.store, &record)?;
+            next = pod::left_behind(context.store, &record)?;
         }
     }
     Ok(is_released)
