@@ -24,7 +24,7 @@ use crate::net::link::Link;
 use crate::net::name::ContainerId;
 use crate::net::route::DefaultRoutes;
 use crate::net::seal::Alias;
-use crate::netlink::{Socket, is_in_use};
+use crate::netlink::{Socket, is_address_in_use};
 use crate::plan;
 use crate::plan::persistent;
 
@@ -91,7 +91,8 @@ pub(crate) fn attach(
             if release::reclaim_host_links(attach.context, &record)? {
                 continue;
             }
-        } else if !attach.avoid_previous && is_in_use(&error) && attach.wanted.iter().any(can_differ) {
+        } else if !attach.avoid_previous && is_address_in_use(&error) && attach.wanted.iter().any(can_differ)
+        {
             // A link outside the ledger, or one that is still being deleted, has the previous address: avoid it.
             log::warn!("{error}; another one is taken");
             attach.avoid_previous = true;
