@@ -13,7 +13,7 @@ use crate::lifecycle::host_conflicts::Heard;
 use crate::lifecycle::host_reconcile;
 use crate::lifecycle::parents;
 use crate::lifecycle::pod;
-use crate::lifecycle::release::{self, Remaining};
+use crate::lifecycle::release::{self, LinksPlace};
 use crate::lifecycle::repair;
 use crate::plan::host::HostOp;
 use crate::plan::{self, Removal};
@@ -60,8 +60,8 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         let commands = if pod::is_used(store, record)? {
             vec![format!("# the links of container {id} are handed over to one that shares them")]
         } else {
-            match remaining(context, record) {
-                Ok(remaining) => commands(store, record, &remaining),
+            match settled_place(context, record) {
+                Ok(place) => commands(store, record, &place),
                 Err(error) => {
                     log::warn!("container {id}: {error}: it is left alone, and counts as alive");
                     continue;
@@ -104,27 +104,27 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
 
 /// Where the links of `record` are. A namespace that nothing leads to is mostly one that the kernel is about to take apart:
 /// it is waited for a little, so that it is not told of.
-fn remaining(context: &mut Context<'_>, record: &Record) -> Result<Remaining> {
+fn settled_place(context: &mut Context<'_>, record: &Record) -> Result<LinksPlace> {
     let until = Instant::now() + DYING;
     loop {
-        let remaining = release::remaining(context, record)?;
-        if !matches!(remaining, Remaining::Numbered(_)) || Instant::now() >= until {
-            return Ok(remaining);
+        let place = release::locate_links(context, record)?;
+        if !matches!(place, LinksPlace::Nsid(_)) || Instant::now() >= until {
+            return Ok(place);
         }
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// The commands that delete all that `record` holds; `remaining` says where its links are.
-fn commands(store: &Store, record: &Record, remaining: &Remaining) -> Vec<String> {
+/// The commands that delete all that `record` holds; `place` is where its links are.
+fn commands(store: &Store, record: &Record, place: &LinksPlace) -> Vec<String> {
     let of_links = plan::detach(record);
-    let mut commands: Vec<_> = match remaining {
-        Remaining::Nowhere => Vec::new(),
-        Remaining::In(path, _) => {
+    let mut commands: Vec<_> = match place {
+        LinksPlace::Nowhere => Vec::new(),
+        LinksPlace::Netns(path, _) => {
             let nsenter = Line::of("nsenter --net=").value(path);
             of_links.iter().map(|op| nsenter.clone().run(&op.line()).to_string()).collect()
         }
-        Remaining::Numbered(nsid) => {
+        LinksPlace::Nsid(nsid) => {
             let in_nsid = |op: &Removal| format!("# {op}, in the network namespace of number {nsid}");
             of_links.iter().map(in_nsid).collect()
         }

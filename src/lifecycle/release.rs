@@ -18,29 +18,29 @@ use crate::netlink::Socket;
 use crate::plan::{self, Removal};
 
 /// Where links of a container may still be.
-pub(crate) enum Remaining {
+pub(crate) enum LinksPlace {
     /// Nowhere: they were deleted with their namespace, or by another process.
     Nowhere,
     /// In this namespace, in which a process is, or to which this path leads.
-    In(PathBuf, NetnsFile),
+    Netns(PathBuf, NetnsFile),
     /// In a namespace that only the host's number leads to. A descriptor or a socket keeps it, or the kernel has not
     /// deleted it yet.
-    Numbered(i32),
+    Nsid(i32),
 }
 
 /// Finds the links of the container of `record`.
 ///
 /// # Errors
 /// When it cannot be told whether they are there.
-pub(crate) fn remaining(context: &mut Context<'_>, record: &Record) -> Result<Remaining> {
+pub(crate) fn locate_links(context: &mut Context<'_>, record: &Record) -> Result<LinksPlace> {
     if record.own().is_none() {
-        return Ok(Remaining::Nowhere);
+        return Ok(LinksPlace::Nowhere);
     }
     let (plan, host_inode) = (plan::detach(record), context.host_netns.get()?.inode());
     let sure = sure_nsid(record, &plan, host_inode);
     if let Some(nsid) = sure {
         if !kernel::has_links(&plan, nsid, &mut context.host_netlink)? {
-            return Ok(Remaining::Nowhere);
+            return Ok(LinksPlace::Nowhere);
         }
     }
     let found = match NetnsFile::of(&record.holder)? {
@@ -48,13 +48,13 @@ pub(crate) fn remaining(context: &mut Context<'_>, record: &Record) -> Result<Re
         None => kernel::find_netns(&record.holder.netns)?,
     };
     Ok(match (found, record.nsid(host_inode)) {
-        (Some((path, netns)), _) => Remaining::In(path, netns),
+        (Some((path, netns)), _) => LinksPlace::Netns(path, netns),
         (None, Some(nsid))
             if sure.is_some() || kernel::has_links(&plan, nsid, &mut context.host_netlink)? =>
         {
-            Remaining::Numbered(nsid)
+            LinksPlace::Nsid(nsid)
         }
-        (None, _) => Remaining::Nowhere,
+        (None, _) => LinksPlace::Nowhere,
     })
 }
 
@@ -69,12 +69,12 @@ fn sure_nsid(record: &Record, plan: &[Removal], host_inode: u64) -> Option<i32> 
 /// hold their addresses. If that cannot be told, they are in use: nothing is taken from a container that may live.
 pub(crate) fn is_in_use(context: &mut Context<'_>, record: &Record) -> bool {
     kernel::is_alive(&record.holder)
-        || remaining(context, record).map_or_else(
+        || locate_links(context, record).map_or_else(
             |error| {
                 log::warn!("container {}: {error}: it counts as alive", record.container);
                 true
             },
-            |remaining| matches!(remaining, Remaining::In(..)),
+            |place| matches!(place, LinksPlace::Netns(..)),
         )
 }
 
@@ -129,12 +129,12 @@ pub(crate) fn delete_links(context: &mut Context<'_>, record: &Record) -> Result
     // A namespace that is being taken apart needs no search for a way into it.
     let nsid = match sure_nsid(record, &plan, context.host_netns.get()?.inode()) {
         Some(nsid) => nsid,
-        None => match remaining(context, record)? {
-            Remaining::Nowhere => return Ok(false),
-            Remaining::In(_, netns) => {
+        None => match locate_links(context, record)? {
+            LinksPlace::Nowhere => return Ok(false),
+            LinksPlace::Netns(_, netns) => {
                 return netns.inside(|| kernel::detach(&plan, None, &mut Socket::open()?)).map(|_| true);
             }
-            Remaining::Numbered(nsid) => nsid,
+            LinksPlace::Nsid(nsid) => nsid,
         },
     };
     kernel::detach(&plan, Some(nsid), &mut context.host_netlink)
