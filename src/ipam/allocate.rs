@@ -197,7 +197,7 @@ impl Draft<'_> {
             LeaseKey::Address(address) => {
                 let subnet = network.file.host_access.as_ref().and_then(|_| network.subnet_of(address))?;
                 let on = [parent.ifindex, parent.segment()];
-                Some(self.facts.ways.obstacle(address, subnet.net(), on)?.to_string())
+                Some(self.facts.routing.obstacle(address, subnet.net(), on)?.to_string())
             }
             LeaseKey::Mac(mac) => {
                 (parent.mac == Some(mac)).then(|| format!("held by parent {}", parent.name))

@@ -60,7 +60,7 @@ pub(crate) fn preview(
     section(&mut lines, "in the container's network namespace", &in_container(&record));
     let mut on_host = Vec::new();
     for link in &host_links {
-        on_host.extend(host_access::preview(link, &record, &facts.ways, host)?);
+        on_host.extend(host_access::preview(link, &record, &facts.routing, host)?);
     }
     section(&mut lines, "on the host", &on_host);
     Ok(lines)

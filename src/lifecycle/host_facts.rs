@@ -9,9 +9,9 @@ use crate::ipam::reserve::HostFacts;
 use crate::lifecycle::affinity::Affinity;
 use crate::lifecycle::parents::{self, Parent};
 use crate::lifecycle::target::AttachmentRequest;
+use crate::net::host_routing::HostRouting;
 use crate::net::route::DefaultRoutes;
 use crate::net::subnet::Subnet;
-use crate::net::ways::Ways;
 use crate::netlink::Socket;
 
 /// Returns the parent of each of `requests`, verified.
@@ -52,7 +52,8 @@ pub(crate) fn read(
             reached.extend(network.subnets.iter().map(Subnet::net));
         }
     }
-    let ways = if reached.is_empty() { Ways::default() } else { host.ways()?.about(&reached) };
+    let routing =
+        if reached.is_empty() { HostRouting::default() } else { host.host_routing()?.about(&reached) };
     let probed = wanted.iter().filter(|wanted| wanted.network.detection_on(&wanted.parent).is_some());
     // A parent that is going to be made has no number and no neighbours.
     let probed: BTreeSet<_> =
@@ -61,5 +62,5 @@ pub(crate) fn read(
     for parent in probed {
         neighbours.extend(host.neighbours(parent)?.into_iter().map(|known| ((parent, known.address), known)));
     }
-    Ok(HostFacts { on_host, ways, neighbours, default_routes })
+    Ok(HostFacts { on_host, routing, neighbours, default_routes })
 }

@@ -14,7 +14,7 @@ mod nlmsg;
 pub(crate) mod reply;
 mod routes;
 mod socket;
-mod ways;
+mod unicast_routes;
 
 pub(crate) use explain::is_address_in_use;
 #[cfg(any(test, feature = "fuzzing"))]
