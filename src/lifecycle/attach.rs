@@ -60,7 +60,7 @@ pub(crate) fn attach(
     let links = without_the_dead(context, target, requests, links, &mut inside)?;
     let wanted = host_facts::resolve(requests, parents, &links, &affinity)?;
     for wanted in &wanted {
-        release::reclaim_previous(context, &wanted.hint, &wanted.parent);
+        release::reclaim_previous(context, &wanted.previous, &wanted.parent);
     }
     // A namespace with nothing but `lo` has no routes.
     let default_routes = if links.len() > 1 { inside.default_routes()? } else { DefaultRoutes::default() };
@@ -104,7 +104,8 @@ pub(crate) fn attach(
 
 /// Whether another address or MAC address than the previous ones would do.
 fn can_differ(wanted: &ResolvedAttachment) -> bool {
-    !wanted.hint.addresses.is_empty() || wanted.network.driver.has_own_mac() && wanted.request.mac.is_none()
+    !wanted.previous.addresses.is_empty()
+        || wanted.network.driver.has_own_mac() && wanted.request.mac.is_none()
 }
 
 /// Returns the containers that the marks of `links` name.

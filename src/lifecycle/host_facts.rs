@@ -28,11 +28,11 @@ pub(crate) fn resolve(
 ) -> Result<Vec<ResolvedAttachment>> {
     let options = || requests.iter().map(|request| &request.options);
     let names = assign::names(options(), used)?;
-    let hints = previous::of(options(), &affinity.hints);
-    let all = requests.iter().zip(parents).zip(names.into_iter().zip(hints));
-    let resolved = all.map(|((AttachmentRequest { options, network, .. }, parent), (ifname, hint))| {
+    let previous = previous::of(options(), &affinity.previous);
+    let all = requests.iter().zip(parents).zip(names.into_iter().zip(previous));
+    let resolved = all.map(|((AttachmentRequest { options, network, .. }, parent), (ifname, previous))| {
         let (request, network) = (options.clone(), network.clone());
-        ResolvedAttachment { request, network, parent: parent.link, ifname, hint }
+        ResolvedAttachment { request, network, parent: parent.link, ifname, previous }
     });
     Ok(resolved.collect())
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::ipam::assign::ResolvedAttachment;
-use crate::ipam::previous::Hint;
+use crate::ipam::previous::PreviousAddresses;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::event::Event;
 use crate::ledger::record::Record;
@@ -182,7 +182,7 @@ fn reclaim_unused(context: &mut Context<'_>, record: &Record, what: &str) -> boo
 }
 
 /// Reclaims what of `previous`, on the segment of `parent`, is held by containers that ended without poststop.
-pub(crate) fn reclaim_previous(context: &mut Context<'_>, previous: &Hint, parent: &Link) {
+pub(crate) fn reclaim_previous(context: &mut Context<'_>, previous: &PreviousAddresses, parent: &Link) {
     for claim in previous.claims() {
         let Some(record) = affinity::holder(context.store, parent.segment(), claim) else { continue };
         reclaim_unused(context, &record, &format!("{claim} is"));

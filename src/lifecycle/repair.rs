@@ -190,16 +190,16 @@ fn leases(store: &Store, survey: &Survey, repaired: &mut Repaired) -> Result<()>
     let mut listed: BTreeMap<(u32, LeaseKey), (Right, &ContainerId)> = BTreeMap::new();
     for record in records.iter() {
         let is_alive = kernel::is_alive(&record.holder);
-        let hints = match record.is_rebuilt() {
-            true => affinity::load(store, record.identity.as_ref(), &record.container).hints,
+        let affinity = match record.is_rebuilt() {
+            true => affinity::load(store, record.identity.as_ref(), &record.container).previous,
             false => Vec::new(),
         };
         let less = Reverse(record.attachments().iter().map(|attached| attached.addresses.len()).sum());
         for attached in record.attachments() {
             for claim in attached.claims() {
                 let is_named = store.leased_to(attached.segment, claim)?.as_ref() == Some(&record.container);
-                let has_affinity = hints.iter().any(|(network, hint)| {
-                    *network == attached.network && hint.claims().any(|previous| previous == claim)
+                let has_affinity = affinity.iter().any(|(network, previous)| {
+                    *network == attached.network && previous.claims().any(|had| had == claim)
                 });
                 let right = (Right { is_alive, is_named, has_affinity, less }, &record.container);
                 let first = listed.entry((attached.segment, claim)).or_insert(right);
