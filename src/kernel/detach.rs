@@ -81,11 +81,7 @@ impl Links<'_> {
     fn delete(&mut self, step: &Removal, ours: &OurLink) -> Result<()> {
         let Some(Link { ifindex, .. }) = self.find(ours)? else { return Ok(()) };
         log::debug!("{step}");
-        let message = match self.nsid {
-            Some(nsid) => message::delete_link_in(nsid, ifindex)?,
-            None => message::delete_link(ifindex)?,
-        };
-        answered(single(self.socket, message)?, ifindex)
+        delete_in(self.nsid, ifindex, self.socket)
     }
 }
 
@@ -112,13 +108,16 @@ fn is_ours(link: &Link, OurLink { kind, mark, .. }: &OurLink) -> bool {
 }
 
 /// Deletes a link. A missing one is not an error.
-pub(super) fn delete(ifindex: u32, inside: &mut Socket) -> Result<()> {
-    answered(single(inside, message::delete_link(ifindex)?)?, ifindex)
+pub(super) fn delete(ifindex: u32, socket: &mut Socket) -> Result<()> {
+    delete_in(None, ifindex, socket)
 }
 
-/// Interprets the kernel's answer to the deletion of a link.
-fn answered(refusal: Option<Refusal>, ifindex: u32) -> Result<()> {
-    match refusal {
+fn delete_in(nsid: Option<i32>, ifindex: u32, socket: &mut Socket) -> Result<()> {
+    let message = match nsid {
+        Some(nsid) => message::delete_link_in(nsid, ifindex)?,
+        None => message::delete_link(ifindex)?,
+    };
+    match single(socket, message)? {
         // Deleted with its namespace, or by another process.
         Some(Refusal { errno: libc::ENODEV | libc::EINVAL, .. }) | None => Ok(()),
         Some(refusal) => Err(refused(&format!("delete link {ifindex}"), &refusal)),

@@ -366,13 +366,8 @@ impl Record {
 impl Segment {
     /// Returns the state of a new segment.
     pub(crate) fn new(parent: IfName) -> Self {
-        Self {
-            version: VERSION,
-            parent,
-            ipvlan: None,
-            cursors: BTreeMap::new(),
-            hints: SegmentHints::default(),
-        }
+        let hints = SegmentHints::default();
+        Self { version: VERSION, parent, ipvlan: None, cursors: BTreeMap::new(), hints }
     }
 }
 

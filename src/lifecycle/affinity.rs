@@ -83,9 +83,7 @@ fn write(store: &Store, path: &Path, text: &str) {
         true => store.trim_affinities(path),
         false => Ok(()),
     });
-    if let Err(error) = written {
-        log::warn!("{error}");
-    }
+    written.unwrap_or_else(|error| log::warn!("{error}"));
 }
 
 /// Returns true at random, one time in sixteen, so that a user who creates containers cannot choose the

@@ -32,9 +32,7 @@ pub(crate) fn repeat(context: &Context<'_>, record: &Record) {
             kernel::start_detached(config_dir, state_dir, &["announce", "--", record.container.as_str()])
         })
     });
-    if let Err(error) = started {
-        log::warn!("{error}");
-    }
+    started.unwrap_or_else(|error| log::warn!("{error}"));
 }
 
 /// Sends the remaining announcements of the container `id`, at intervals.

@@ -73,13 +73,10 @@ pub(crate) fn attach(
             log::info!("container {container} is attached already: the hook was called twice");
             return Ok(None);
         };
-        let error = match attach.make(&mut record, &mut inside) {
-            Ok(()) => {
-                announce::repeat(attach.context, &record);
-                affinity::save(store, &record, &affinity);
-                return Ok(Some(record));
-            }
-            Err(error) => error,
+        let Err(error) = attach.make(&mut record, &mut inside) else {
+            announce::repeat(attach.context, &record);
+            affinity::save(store, &record, &affinity);
+            return Ok(Some(record));
         };
         // If that fails too, the container dies of the error, and its record is reclaimed as that of any dead container.
         if let Err(other) = release::release(attach.context, &record) {
@@ -236,9 +233,7 @@ impl<'s> Attach<'_, 's> {
             let host = &mut self.context.host_netlink;
             made.try_for_each(|wanted| parents::delete_unused_of(&locked, &wanted.network, host))
         });
-        if let Err(error) = dropped {
-            log::warn!("{error}");
-        }
+        dropped.unwrap_or_else(|error| log::warn!("{error}"));
     }
 
     /// Makes what the pending record says, and confirms it. Where an address turns out to be another host's, the record

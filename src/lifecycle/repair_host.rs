@@ -47,18 +47,13 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, repaired: &mut Repair
     }
     for link in sound {
         for claim in link.addresses.iter().copied().map(LeaseKey::from) {
-            let segment = link.segment;
+            let (segment, target) = (link.segment, host_lease_target(&link.network));
             if matches!(store.holding(segment, claim)?, Holding::Nobody) {
                 let path = store.lease_path(segment, claim);
                 repaired
                     .steps
                     .retain(|step| !matches!(step, RepairStep::Remove(removed) if *removed == path));
-                repaired.steps.push(RepairStep::Lease(
-                    segment,
-                    claim,
-                    host_lease_target(&link.network),
-                    path,
-                ));
+                repaired.steps.push(RepairStep::Lease(segment, claim, target, path));
             }
         }
     }
