@@ -98,7 +98,7 @@ fn config(text: &[u8]) {
 /// The value of `io.underlay.networks`, short or JSON.
 fn annotations(text: &[u8]) {
     let Ok(value) = std::str::from_utf8(text) else { return };
-    // A hint is written like the short form.
+    // What an identity had is written like the short form.
     if let Some(had) = read(previous::read(value), text) {
         assert!(!had.is_empty());
     }

@@ -43,7 +43,7 @@ impl Draft<'_> {
 
     /// The place of an attachment that has no lease yet.
     pub(crate) fn place<'a>(&self, segment: u32, wanted: &'a ResolvedAttachment) -> Place<'a> {
-        let mac = wanted.request.mac.or_else(|| self.reserved(segment, wanted).mac).or(wanted.hint.mac);
+        let mac = wanted.request.mac.or_else(|| self.reserved(segment, wanted).mac).or(wanted.previous.mac);
         Place { segment, wanted, mac }
     }
 
@@ -101,7 +101,7 @@ impl Draft<'_> {
             self.take(place, mac.into(), reason)?;
             return Ok(Some(mac));
         }
-        let had = wanted.hint.mac.filter(|mac| mac.is_unicast() && !self.applicant.avoid_previous);
+        let had = wanted.previous.mac.filter(|mac| mac.is_unicast() && !self.applicant.avoid_previous);
         if let Some(mac) = had {
             if self.take_if_free(place, mac.into())? {
                 return Ok(Some(mac));
@@ -197,7 +197,7 @@ impl Draft<'_> {
             LeaseKey::Address(address) => {
                 let subnet = network.file.host_access.as_ref().and_then(|_| network.subnet_of(address))?;
                 let on = [parent.ifindex, parent.segment()];
-                Some(self.facts.ways.obstacle(address, subnet.net(), on)?.to_string())
+                Some(self.facts.routing.obstacle(address, subnet.net(), on)?.to_string())
             }
             LeaseKey::Mac(mac) => {
                 (parent.mac == Some(mac)).then(|| format!("held by parent {}", parent.name))
@@ -215,7 +215,7 @@ impl Draft<'_> {
             return Ok(None);
         }
         let is_had = |address: &&IpAddr| address.is_ipv4() == is_v4 && !self.applicant.avoid_previous;
-        let had: Vec<_> = wanted.hint.addresses.iter().filter(is_had).collect();
+        let had: Vec<_> = wanted.previous.addresses.iter().filter(is_had).collect();
         for address in had.into_iter().filter_map(|&had| wanted.network.subnet_of(had)?.pickable(had)) {
             if self.take_if_free(place, address.addr().into())? {
                 return Ok(Some(address));

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
-use crate::ipam::previous::Hint;
+use crate::ipam::previous::PreviousAddresses;
 use crate::ledger::record::Attached;
 use crate::net::ipv6::Advertised;
 use crate::net::link::Link;
@@ -28,7 +28,7 @@ pub(crate) struct ResolvedAttachment {
     /// The name that its link is going to have.
     pub ifname: IfName,
     /// What its identity had in this network before.
-    pub hint: Hint,
+    pub previous: PreviousAddresses,
 }
 
 impl ResolvedAttachment {

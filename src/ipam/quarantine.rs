@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::{self, ResolvedAttachment};
 use crate::ipam::reserve::{Draft, Place};
-use crate::ledger::quarantine::{Conflict, Hints, Quarantined};
+use crate::ledger::quarantine::{Conflict, Quarantined, SegmentHints};
 use crate::ledger::record::Record;
 use crate::net::neighbour::Neighbour;
 
@@ -78,7 +78,7 @@ impl Draft<'_> {
     /// Returns true if no other host of the LAN is known to have `address`.
     pub(crate) fn is_free(&self, place: Place<'_>, address: IpAddr) -> bool {
         let hints = self.segments.get(&place.segment).map(|segment| &segment.hints);
-        hints.is_none_or(|hints: &Hints| hints.allow(address, self.now))
+        hints.is_none_or(|hints: &SegmentHints| hints.allow(address, self.now))
             && self.neighbour(place, address).is_none()
     }
 
@@ -119,7 +119,7 @@ impl Draft<'_> {
             .collect()
     }
 
-    fn hints(&mut self, place: Place<'_>) -> Option<&mut Hints> {
+    fn hints(&mut self, place: Place<'_>) -> Option<&mut SegmentHints> {
         self.segments.get_mut(&place.segment).map(|segment| &mut segment.hints)
     }
 

@@ -9,11 +9,11 @@ use crate::ipam::lease_table::{LeaseTable, Leases};
 use crate::ledger::host_link;
 use crate::ledger::record::{Attached, Holder, Links, Nsid, Own, Record, Segment, State};
 use crate::net::driver::Driver;
+use crate::net::host_routing::HostRouting;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, Identity};
 use crate::net::neighbour::Neighbour;
 use crate::net::route::DefaultRoutes;
-use crate::net::ways::Ways;
 
 /// What the host and the container's namespace have before the container is attached.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ pub(crate) struct HostFacts {
     /// The addresses the host itself has.
     pub on_host: BTreeSet<IpAddr>,
     /// The host's routes, if it is to have routes to the container.
-    pub ways: Ways,
+    pub routing: HostRouting,
     /// The host's neighbours, by the number of the link they are on.
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
     /// The default routes of the container's namespace.

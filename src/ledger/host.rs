@@ -125,7 +125,7 @@ impl<'a> Locked<'a> {
         }
         if !dry_run {
             // First, so that after a kill in between the next call does both.
-            store.forget_hints()?;
+            store.forget_affinities()?;
             let host = Host { machine: Some(now), ..host };
             file::replace_link(&store.host_path(), Path::new(&host.text()))?;
         }

@@ -1,4 +1,4 @@
-//! Access to our files: settings and networks below the config dir, the ledger below the state dir, hints
+//! Access to our files: settings and networks below the config dir, the ledger below the state dir, affinities
 //! below the data dir, and the CDI file of engines below the CDI dir.
 //!
 //! `Store` reads. `Locked` is a `Store` with the lock, and writes. `record.rs`, `host_link.rs`,
@@ -280,4 +280,4 @@ pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -71,6 +71,11 @@ impl Store {
         Ok(records)
     }
 
+    /// Returns the record with the links that the container of `record` shares, if they are not its own.
+    pub(crate) fn shared_by(&self, record: &Record) -> Result<Option<Record>> {
+        record.shared_with().map_or(Ok(None), |first| self.record(first))
+    }
+
     /// Returns the index links of containers without a record.
     pub(super) fn stray_namespace_links(&self) -> Result<Vec<PathBuf>> {
         let mut stray = Vec::new();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::conflict_detection::Detection;
 use crate::error::{Error, Result};
-use crate::ledger::quarantine::Hints;
+use crate::ledger::quarantine::SegmentHints;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode};
 use crate::net::ipv6::Advertised;
 use crate::net::lease_key::LeaseKey;
@@ -248,7 +248,7 @@ pub(crate) struct Segment {
     pub cursors: BTreeMap<String, IpAddr>,
     /// Quarantined addresses, and recently released links.
     #[serde(flatten)]
-    pub hints: Hints,
+    pub hints: SegmentHints,
 }
 
 impl Attached {
@@ -366,7 +366,8 @@ impl Record {
 impl Segment {
     /// Returns the state of a new segment.
     pub(crate) fn new(parent: IfName) -> Self {
-        Self { version: VERSION, parent, ipvlan: None, cursors: BTreeMap::new(), hints: Hints::default() }
+        let hints = SegmentHints::default();
+        Self { version: VERSION, parent, ipvlan: None, cursors: BTreeMap::new(), hints }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::plan;
 pub(crate) struct Probing<'a, 's> {
     pub(crate) context: &'a mut Context<'s>,
     pub(crate) wanted: &'a [ResolvedAttachment],
-    pub(crate) present: &'a HostFacts,
+    pub(crate) facts: &'a HostFacts,
 }
 
 impl Probing<'_, '_> {
@@ -140,7 +140,7 @@ impl Probing<'_, '_> {
     /// made when all addresses are final.
     fn replace(&mut self, locked: &Locked<'_>, record: &Record, conflict: &Conflict) -> Result<Record> {
         host_access::close(locked, record, &mut self.context.host_netlink)?;
-        reserve::replace(locked, record, self.wanted, conflict, self.present)
+        reserve::replace(locked, record, self.wanted, conflict, self.facts)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::plan::host::HostOp;
 use crate::plan::{Configure, CreateLink, Removal};
 
 /// Returns true if an operation was refused because an address or MAC address is in use on the segment.
-pub(crate) fn is_in_use(error: &Error) -> bool {
+pub(crate) fn is_address_in_use(error: &Error) -> bool {
     error.kind() == Kind::Kernel(EADDRINUSE)
 }
 

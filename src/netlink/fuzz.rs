@@ -4,7 +4,7 @@ use super::message::{self, Message};
 use super::neighbours;
 use super::reply::{self, Content, Refusal};
 use super::routes;
-use super::ways;
+use super::unicast_routes;
 use crate::error::Result;
 use crate::ledger::record::Attached;
 use crate::net::seal::Alias;
@@ -59,7 +59,7 @@ fn read_payload(payload: &[u8]) {
     let _ = reply::parse_address(payload);
     let _ = routes::parse_route(payload);
     let _ = routes::parse_rule(payload);
-    let _ = ways::parse(payload);
+    let _ = unicast_routes::parse(payload);
     let _ = reply::parse_nsid(payload);
     let _ = routes::parse_default_route(payload);
     let _ = routes::is_local_route(payload);

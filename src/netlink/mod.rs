@@ -14,9 +14,9 @@ mod nlmsg;
 pub(crate) mod reply;
 mod routes;
 mod socket;
-mod ways;
+mod unicast_routes;
 
-pub(crate) use explain::is_in_use;
+pub(crate) use explain::is_address_in_use;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fuzz::{fuzz, fuzz_messages};
 pub(crate) use socket::{Socket, refused};

@@ -141,8 +141,8 @@ impl fmt::Display for HostOp {
 mod tests {
     use super::*;
     use crate::ledger::record::Record;
+    use crate::net::host_routing::HostRouting;
     use crate::net::link_options::LinkOptions;
-    use crate::net::ways::Ways;
 
     const LINK: &str = r#"{"version": 1, "network": "lan", "name": "ulh-lan",
         "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2, "segment": 2,
@@ -188,7 +188,7 @@ mod tests {
     fn what_is_done() {
         let link: HostLink = serde_json::from_str(LINK).unwrap();
         let record: Record = serde_json::from_str(RECORD).unwrap();
-        let wanted = link.open_routes([&record], &Ways::default());
+        let wanted = link.open_routes([&record], &HostRouting::default());
         let lines = |present: Option<&Present>| {
             let ops = Changes::of(&link, &wanted, present).ops(&link);
             ops.iter().map(ToString::to_string).collect::<Vec<_>>()
