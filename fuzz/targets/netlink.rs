@@ -1,4 +1,4 @@
-//! Fuzz targets of what is private here; see [`crate::fuzz`].
+//! Fuzz targets of what is private in `src/netlink`; see [`crate::fuzz`].
 
 use super::message::{self, Message};
 use super::neighbours;
