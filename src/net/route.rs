@@ -32,15 +32,15 @@ words! {
     /// What happens to the packets that take a route (`rtm_type`).
     #[derive(Default)]
     RouteType, "route type", {
-        /// They are forwarded.
+        /// They are forwarded (`RTN_UNICAST`).
         #[default]
-        Unicast = "unicast",
+        Unicast(1) = "unicast",
         /// They are dropped silently (`RTN_BLACKHOLE`).
-        Blackhole = "blackhole",
+        Blackhole(6) = "blackhole",
         /// The sender gets an ICMP error: host unreachable (`RTN_UNREACHABLE`).
-        Unreachable = "unreachable",
+        Unreachable(7) = "unreachable",
         /// The sender gets an ICMP error: administratively prohibited (`RTN_PROHIBIT`).
-        Prohibit = "prohibit",
+        Prohibit(8) = "prohibit",
     }
 }
 

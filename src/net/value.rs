@@ -19,20 +19,25 @@ macro_rules! as_text {
     )+};
 }
 
-/// Defines an enum that is spelled by the same words in files, options and messages. Those behind a `|` are read too.
+/// Defines an enum that is spelled by the same words in files, options and messages. Those behind a `|` are read too. A number
+/// in parentheses is the kernel's.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident, $what:literal, {
-        $($(#[$vdoc:meta])* $variant:ident = $word:literal $(| $alias:literal)*),+ $(,)?
+        $($(#[$vdoc:meta])* $variant:ident $(($number:literal))? = $word:literal $(| $alias:literal)*),+ $(,)?
     }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         pub(crate) enum $name {
-            $($(#[$vdoc])* #[serde(rename = $word $(, alias = $alias)*)] $variant),+
+            $($(#[$vdoc])* #[serde(rename = $word $(, alias = $alias)*)] $variant $(= $number)?),+
         }
 
+        #[allow(dead_code, reason = "not every enum is listed, or has numbers")]
         impl $name {
-            #[allow(dead_code, reason = "not every enum is listed")]
             pub(crate) const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+
+            pub(crate) fn of_number(number: u32) -> Option<Self> {
+                Self::ALL.into_iter().find(|&known| known as u32 == number)
+            }
         }
 
         impl std::str::FromStr for $name {

@@ -61,10 +61,10 @@ words! {
     /// The EtherType of tagged frames (`IFLA_VLAN_PROTOCOL`), in the words of `ip link`.
     #[derive(Default)]
     VlanProtocol, "VLAN protocol", {
-        /// 0x8100: a VLAN of a local network.
+        /// A VLAN of a local network.
         #[default]
-        Dot1q = "802.1Q" | "802.1q",
-        /// 0x88a8: the outer tag of a provider's network (QinQ, IEEE 802.1ad).
-        Dot1ad = "802.1ad",
+        Dot1q(0x8100) = "802.1Q" | "802.1q",
+        /// The outer tag of a provider's network (QinQ, IEEE 802.1ad).
+        Dot1ad(0x88a8) = "802.1ad",
     }
 }

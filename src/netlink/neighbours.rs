@@ -4,7 +4,7 @@ use neli::consts::nl::NlmF;
 use neli::consts::rtnl::{Nda, Rtm};
 use nix::libc::{NUD_PERMANENT, NUD_REACHABLE};
 
-use super::attr::Attributes;
+use super::attr::{Attributes, attribute};
 use super::message::Message;
 use super::socket::Socket;
 use crate::error::Result;
@@ -27,7 +27,7 @@ impl Socket {
 
 /// `ip neigh show dev LINK`
 fn dump(ifindex: u32) -> Result<Message> {
-    Message::plain(Rtm::Getneigh, NlmF::DUMP, NDMSG, &[(Nda::Ifindex.into(), ifindex.to_ne_bytes())])
+    Message::new(Rtm::Getneigh, NlmF::DUMP, &[0; NDMSG], [attribute(Nda::Ifindex, ifindex)])
 }
 
 /// Parses the payload of `RTM_NEWNEIGH` (`struct ndmsg`) into the number of the link and the neighbour.

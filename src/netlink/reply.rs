@@ -13,7 +13,7 @@ use nix::libc;
 
 use super::attr::{Attributes, ip};
 use super::link_info;
-use super::message::{NETNSA_NSID, ether_type};
+use super::message::NETNSA_NSID;
 use crate::error::{Error, Result};
 use crate::net::link::{HostLinkInfo, Link, LinkNetns};
 use crate::net::link_options::LinkOptions;
@@ -125,9 +125,7 @@ pub(crate) fn parse_link(payload: &[u8]) -> Option<Link> {
         ifindex: u32::from_ne_bytes([i0, i1, i2, i3]),
         name: attributes.text(Ifla::Ifname).unwrap_or_default(),
         vlan_id: vlan.array(IflaVlan::Id).map(u16::from_ne_bytes),
-        vlan_protocol: [VlanProtocol::Dot1q, VlanProtocol::Dot1ad]
-            .into_iter()
-            .find(|&known| Some(ether_type(known)) == protocol),
+        vlan_protocol: protocol.and_then(|number| VlanProtocol::of_number(number.into())),
         driver: ours.driver,
         bclim: ours.bclim,
         tuning: LinkOptions { txqueuelen: attributes.number(Ifla::Txqlen), ..ours.options },
