@@ -9,7 +9,7 @@ use nix::sys::socket::{LinkAddr, MsgFlags, SockaddrIn6, recvfrom, sendto};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, eth, socket_with};
 
 use super::filter;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::net::arp_nd::{self, ProbeReply};
 use crate::net::mac::MacAddr;
 
@@ -38,8 +38,7 @@ impl PacketSocket {
             Ok(Self { ifindex, mac, v4, v6, groups })
         };
         let socket = open().map_err(|error: io::Error| {
-            let text = format!("cannot open a packet socket on link number {ifindex}: {error}");
-            Error::new(Kind::Kernel(error.raw_os_error().unwrap_or_default()), text)
+            Error::kernel(&format!("open a packet socket on link number {ifindex}"), &error)
                 .hint("give the hook CAP_NET_RAW, or set conflict_detection to off")
         })?;
         addresses.iter().for_each(|&address| socket.listen_for(address));
@@ -84,8 +83,7 @@ impl PacketSocket {
         match sendto(socket.as_raw_fd(), frame, &to(self.ifindex, protocol), MsgFlags::MSG_DONTWAIT) {
             Ok(_) => log::debug!("{what} {address} from {}", self.mac),
             Err(errno @ (Errno::EINVAL | Errno::EAFNOSUPPORT)) => {
-                let text = format!("cannot {what} {address}: {}", io::Error::from(errno));
-                return Err(Error::new(Kind::Kernel(errno as i32), text).hint(
+                return Err(Error::kernel(&format!("{what} {address}"), &errno.into()).hint(
                     "this kernel wants another address of packet sockets: set conflict_detection to off",
                 ));
             }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::packet_socket::PacketSocket;
 use crate::config::conflict_detection::{Detection, Schedule};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hash::fnv1a;
 use crate::ledger::quarantine::Conflict;
 use crate::net::arp_nd::ProbeReply;
@@ -140,10 +140,7 @@ impl Probes {
         let mut sockets: Vec<_> = sockets.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
         match poll(&mut sockets, Some(&Timespec::try_from(time).unwrap_or_default())) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => {
-                let text = format!("cannot wait for answers to probes: {errno}");
-                Err(Error::new(Kind::Kernel(errno.raw_os_error()), text))
-            }
+            Err(errno) => Err(Error::kernel("wait for answers to probes", &errno.into())),
         }
     }
 }
