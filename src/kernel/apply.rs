@@ -160,12 +160,6 @@ fn configure(
         batch.push((step, message));
     }
     run_batch(batch, inside)?;
-    await_addresses(steps, inside)
-}
-
-/// Waits until the container can receive at its IPv6 addresses. The kernel makes their local routes in a work queue
-/// (addrconf_dad_work), even without duplicate address detection, and drops packets that arrive before.
-fn await_addresses(steps: &[Configure], inside: &mut Socket) -> Result<()> {
     let address = |step: &Configure| match step {
         Configure::AddAddress { address: IpNet::V6(address), .. } => Some(address.addr().into()),
         _ => None,
@@ -173,7 +167,8 @@ fn await_addresses(steps: &[Configure], inside: &mut Socket) -> Result<()> {
     await_local(steps.iter().filter_map(address), inside)
 }
 
-/// Waits until the namespace of `socket` receives packets to `addresses`.
+/// Waits until the namespace of `socket` receives packets to `addresses`. The kernel makes local routes to IPv6 addresses in a
+/// work queue (addrconf_dad_work), even without duplicate address detection, and drops packets that arrive before.
 pub(super) fn await_local(addresses: impl IntoIterator<Item = IpAddr>, socket: &mut Socket) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     for address in addresses {

@@ -17,9 +17,9 @@ const ARP_HEAD: [u8; 6] = [0, 1, 8, 0, 6, 4];
 /// `ar_op` of probes and announcements.
 const REQUEST: [u8; 2] = [0, 1];
 const REPLY: [u8; 2] = [0, 2];
-const ICMPV6: u8 = 58;
-const SOLICITATION: u8 = 135;
-const ADVERTISEMENT: u8 = 136;
+pub(crate) const ICMPV6: u8 = 58;
+pub(crate) const SOLICITATION: u8 = 135;
+pub(crate) const ADVERTISEMENT: u8 = 136;
 /// The hop limit of a packet that no router has forwarded.
 const HOPS: u8 = 255;
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::net::driver::{Driver, Kind, MacvlanMode};
 use crate::net::mac::MacAddr;
-use crate::net::value::{as_text, at_most};
+use crate::net::value::{as_text, at_most, number};
 
 /// The most source addresses of a network or attachment.
 const MOST: usize = 256;
@@ -110,24 +110,9 @@ impl fmt::Display for Sysctl {
     }
 }
 
-/// The value of a sysctl: a whole number, as text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SysctlValue(i32);
-
-impl FromStr for SysctlValue {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong = |_| Error::input(format!("{text:?} is not a sysctl value")).hint("write a whole number");
-        text.parse().map(Self).map_err(wrong)
-    }
-}
-
-impl fmt::Display for SysctlValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
+number! {
+    /// The value of a sysctl: a whole number, as text.
+    SysctlValue, "String" as i32, |_| true, "sysctl value", "write a whole number"
 }
 
 as_text!(Sysctl, SysctlValue);

@@ -214,12 +214,6 @@ pub(crate) struct AddressRange {
     pub(crate) last: IpAddr,
 }
 
-impl AddressRange {
-    pub(crate) fn first(self) -> IpAddr {
-        self.first
-    }
-}
-
 impl FromStr for AddressRange {
     type Err = Error;
 

@@ -62,12 +62,13 @@ macro_rules! words {
     };
 }
 
-/// Defines a number of which some values are refused: a newtype of `$int`, of which `$is_allowed` says which ones it has.
+/// Defines a number of which some values are refused: a newtype of `$type`, of which `$is_allowed` says which ones it has. JSON
+/// has it as a `$json`: a number, or text ([`as_text`]).
 macro_rules! number {
-    ($(#[$doc:meta])* $name:ident, $int:literal as $type:ty, $is_allowed:expr, $what:literal, $hint:literal) => {
+    ($(#[$doc:meta])* $name:ident, $json:literal as $type:ty, $is_allowed:expr, $what:literal, $hint:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-        #[serde(try_from = $int, into = $int)]
+        #[serde(try_from = $json, into = $json)]
         pub struct $name($type);
 
         impl $name {

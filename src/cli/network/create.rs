@@ -150,7 +150,7 @@ fn file(options: &Create) -> Result<NetworkFile> {
         }
     }
     for range in &options.ip_range {
-        let subnet = containing(subnets, "address range", range.first(), range)?;
+        let subnet = containing(subnets, "address range", range.first, range)?;
         if let Some(other) = subnet.ip_range.replace(range.to_string()) {
             return Err(two(subnet, "ranges", &other, range).hint("give one range that spans both"));
         }
