@@ -5,6 +5,7 @@ use neli::neli_enum;
 
 use super::attr::{Attribute, Attributes, attribute, nested};
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
+use crate::net::link::Link;
 use crate::net::link_options::LinkOptions;
 use crate::net::mac::MacAddr;
 
@@ -52,36 +53,30 @@ pub(super) fn encode(driver: Driver, bclim: Option<i32>, options: &LinkOptions) 
     nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, driver.kind().to_string()), data])
 }
 
-/// The contents of `IFLA_LINKINFO`.
-#[derive(Default)]
-pub(super) struct LinkInfo {
-    pub(super) driver: Option<Driver>,
-    pub(super) bclim: Option<i32>,
-    pub(super) options: LinkOptions,
-}
-
-/// Decodes the `IFLA_INFO_DATA` of a link of type `kind`; `None` if it has not one of our drivers and modes.
-pub(super) fn decode(kind: &str, data: Attributes<'_>) -> Option<LinkInfo> {
+/// Decodes the `IFLA_INFO_DATA` of a link of type `kind`: a link of which only that is known. `None` if it has not one of our
+/// drivers and modes.
+pub(super) fn decode(kind: &str, data: Attributes<'_>) -> Option<Link> {
     match kind.parse().ok()? {
         Kind::Macvlan => {
             let mode = MacvlanMode::of_number(data.number(IflaMacvlan::Mode)?)?;
             let macs = data.nested(IflaMacvlan::MacaddrData).iter();
             let macs = macs.filter_map(|(_, mac)| mac.try_into().ok()).map(MacAddr::from_bytes);
-            Some(LinkInfo {
+            Some(Link {
                 driver: Some(Driver::Macvlan { mode }),
                 bclim: data.array(IflaMacvlan::BcCutoff).map(i32::from_ne_bytes),
-                options: LinkOptions {
+                tuning: LinkOptions {
                     bcqueuelen: data.number(IflaMacvlan::BcQueueLen),
                     source_macs: macs.collect(),
                     ..LinkOptions::default()
                 },
+                ..Link::default()
             })
         }
         Kind::Ipvlan => {
             let number = |kind: IflaIpvlan| data.array(kind).map(u16::from_ne_bytes).map(u32::from);
             let mode = IpvlanMode::of_number(number(IflaIpvlan::Mode)?)?;
             let flag = IpvlanFlag::of_number(number(IflaIpvlan::Flags)?)?;
-            Some(LinkInfo { driver: Some(Driver::Ipvlan { mode, flag }), ..LinkInfo::default() })
+            Some(Link { driver: Some(Driver::Ipvlan { mode, flag }), ..Link::default() })
         }
     }
 }

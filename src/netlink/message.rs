@@ -44,24 +44,14 @@ pub(crate) fn get_link_by_name(name: &IfName) -> Result<Message> {
     get_links(NlmF::empty(), 0, Some(attribute(Ifla::Ifname, name.as_str())))
 }
 
-/// `ip link show` of the link with number `ifindex`
-pub(crate) fn get_link_by_index(ifindex: u32) -> Result<Message> {
-    get_links(NlmF::empty(), ifindex, None)
+/// `ip link show` of the link with number `ifindex`, in the socket's namespace or in the one that it knows by `nsid`
+pub(crate) fn get_link_by_index(ifindex: u32, nsid: Option<i32>) -> Result<Message> {
+    get_links(NlmF::empty(), ifindex, nsid.map(|nsid| attribute(Ifla::IfNetnsid, nsid)))
 }
 
-/// `ip link show` of the link with number `ifindex` in the namespace that the host knows by `nsid`
-pub(crate) fn get_link_in(nsid: i32, ifindex: u32) -> Result<Message> {
-    get_links(NlmF::empty(), ifindex, Some(attribute(Ifla::IfNetnsid, nsid)))
-}
-
-/// `ip link show`, in the namespace that the host knows by `nsid`
-pub(crate) fn dump_links_in(nsid: i32) -> Result<Message> {
-    get_links(NlmF::DUMP, 0, Some(attribute(Ifla::IfNetnsid, nsid)))
-}
-
-/// `ip link show`
-pub(crate) fn dump_links() -> Result<Message> {
-    get_links(NlmF::DUMP, 0, None)
+/// `ip link show`, in the socket's namespace or in the one that it knows by `nsid`
+pub(crate) fn dump_links(nsid: Option<i32>) -> Result<Message> {
+    get_links(NlmF::DUMP, 0, nsid.map(|nsid| attribute(Ifla::IfNetnsid, nsid)))
 }
 
 /// Without statistics, which would be half of each answer.
