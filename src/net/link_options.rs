@@ -81,13 +81,12 @@ const SYSCTLS: &str = "ipv4.accept_redirects ipv4.arp_announce ipv4.arp_filter i
     ipv6.keep_addr_on_down ipv6.ndisc_notify ipv6.router_solicitations ipv6.use_tempaddr";
 
 /// A sysctl of a link that may be set: `ipv4.arp_ignore`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Sysctl(String);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Sysctl(String);
 
 impl Sysctl {
     /// Its file for `link`, below /proc/sys.
-    pub fn path(&self, link: &str) -> String {
+    pub(crate) fn path(&self, link: &str) -> String {
         format!("net/{}", self.0.replacen('.', &format!("/conf/{link}/"), 1))
     }
 }
@@ -112,7 +111,7 @@ impl fmt::Display for Sysctl {
 
 number! {
     /// The value of a sysctl: a whole number, as text.
-    SysctlValue, "String" as i32, |_| true, "sysctl value", "write a whole number"
+    SysctlValue(i32), |_| true, "sysctl value", "write a whole number"
 }
 
 as_text!(Sysctl, SysctlValue);

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, Result};
 use crate::net::value::as_text;
 
@@ -12,13 +10,12 @@ use crate::net::value::as_text;
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $is_usable:expr, $hint:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) struct $name(String);
 
         impl $name {
             /// The name as text.
-            pub fn as_str(&self) -> &str {
+            pub(crate) fn as_str(&self) -> &str {
                 &self.0
             }
         }
@@ -96,13 +93,13 @@ impl From<&ContainerId> for Identity {
 
 impl IfName {
     /// `eth0`, `eth1`, …: the default name of the link number `index` of a container.
-    pub fn eth(index: usize) -> Self {
+    pub(crate) fn eth(index: usize) -> Self {
         Self(format!("eth{index}"))
     }
 
     /// The temporary name of a link, unique on this host while the process `pid` runs. No network name has a `~`, so it is
     /// never the name of a network's dummy link.
-    pub fn temporary(pid: u32) -> Self {
+    pub(crate) fn temporary(pid: u32) -> Self {
         Self(format!("ul~{pid}"))
     }
 }

@@ -134,7 +134,9 @@ impl fmt::Display for Route {
 
 number! {
     /// The number of a routing table that is not the kernel's own: neither 0 nor default, main and local (253 to 255).
-    TableId, "u32" as u32, |id| !matches!(id, 0 | 253..=255), "usable routing table",
+    #[derive(Serialize, Deserialize)]
+    #[serde(try_from = "u32", into = "u32")]
+    TableId(u32), |id| !matches!(id, 0 | 253..=255), "usable routing table",
     "use a number, best 1 to 252; 253 to 255 are the kernel's own"
 }
 

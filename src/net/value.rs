@@ -3,17 +3,15 @@
 /// JSON has values of these types as text: `FromStr` reads them, and `Display` writes them.
 macro_rules! as_text {
     ($($name:ty),+) => {$(
-        impl TryFrom<String> for $name {
-            type Error = crate::error::Error;
-
-            fn try_from(text: String) -> crate::error::Result<Self> {
-                text.parse()
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+                <String as serde::Deserialize>::deserialize(input)?.parse().map_err(serde::de::Error::custom)
             }
         }
 
-        impl From<$name> for String {
-            fn from(value: $name) -> Self {
-                value.to_string()
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
+                output.collect_str(self)
             }
         }
     )+};
@@ -62,14 +60,12 @@ macro_rules! words {
     };
 }
 
-/// Defines a number of which some values are refused: a newtype of `$type`, of which `$is_allowed` says which ones it has. JSON
-/// has it as a `$json`: a number, or text ([`as_text`]).
+/// Defines a number of which some values are refused: a newtype of `$int`, of which `$is_allowed` says which ones it has.
 macro_rules! number {
-    ($(#[$doc:meta])* $name:ident, $json:literal as $type:ty, $is_allowed:expr, $what:literal, $hint:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-        #[serde(try_from = $json, into = $json)]
-        pub struct $name($type);
+    ($(#[$meta:meta])* $name:ident($int:ty), $is_allowed:expr, $what:literal, $hint:literal) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub struct $name($int);
 
         impl $name {
             fn refused(text: impl std::fmt::Display) -> crate::error::Error {
@@ -77,16 +73,16 @@ macro_rules! number {
             }
         }
 
-        impl TryFrom<$type> for $name {
+        impl TryFrom<$int> for $name {
             type Error = crate::error::Error;
 
-            fn try_from(number: $type) -> crate::error::Result<Self> {
-                let is_allowed: fn($type) -> bool = $is_allowed;
+            fn try_from(number: $int) -> crate::error::Result<Self> {
+                let is_allowed: fn($int) -> bool = $is_allowed;
                 if is_allowed(number) { Ok(Self(number)) } else { Err(Self::refused(number)) }
             }
         }
 
-        impl From<$name> for $type {
+        impl From<$name> for $int {
             fn from($name(number): $name) -> Self {
                 number
             }
@@ -96,7 +92,7 @@ macro_rules! number {
             type Err = crate::error::Error;
 
             fn from_str(text: &str) -> crate::error::Result<Self> {
-                let number = text.parse::<$type>().ok().and_then(|number| Self::try_from(number).ok());
+                let number = text.parse::<$int>().ok().and_then(|number| Self::try_from(number).ok());
                 number.ok_or_else(|| Self::refused(format!("{text:?}")))
             }
         }

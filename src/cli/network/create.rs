@@ -172,7 +172,7 @@ fn file(options: &Create) -> Result<NetworkFile> {
     }
     for (key, value) in pairs("sysctl", &options.sysctl)? {
         let of = |error: Error| error.within(format!("sysctl {key}"));
-        file.sysctls.insert(key.to_owned().try_into()?, value.to_owned().try_into().map_err(of)?);
+        file.sysctls.insert(key.parse()?, value.parse().map_err(of)?);
     }
     for label in &options.label {
         // Docker takes a label without a value.
