@@ -82,8 +82,8 @@ fn duplicates(record: &Record, links: &[Link], addresses: &[(u32, IpNet)]) -> Ve
 
 /// A locally administered MAC address (IEEE 802, 8.4) beside `mac`.
 fn another(mac: MacAddr) -> MacAddr {
-    let [first, b, c, d, e, last] = mac.bytes();
-    MacAddr::from_bytes([(first | 2) & 0xfe, b, c, d, e, last ^ 0x80])
+    let [first, b, c, d, e, last] = mac.0;
+    MacAddr([(first | 2) & 0xfe, b, c, d, e, last ^ 0x80])
 }
 
 /// The number that `key` is for `link` in the namespace of this thread: the greater of what `all` and the link say (ip-sysctl).

@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn some_and_many() {
-        let entry = Quarantined { mac: MacAddr::from_bytes([2, 0, 0, 0, 0, 1]), until: 1 };
+        let entry = Quarantined { mac: MacAddr([2, 0, 0, 0, 0, 1]), until: 1 };
         assert_eq!(in_quarantine("eth0", &[]), None);
         let one = in_quarantine("eth0", &[entry]).unwrap();
         assert_eq!(

@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn frames() {
-        let mac = MacAddr::from_bytes([2, 0, 0, 0, 0, 1]);
+        let mac = MacAddr([2, 0, 0, 0, 0, 1]);
         let [v4, v6]: [IpAddr; 2] = ["10.0.0.9".parse().unwrap(), "2001:db8::9".parse().unwrap()];
         for (program, address) in [(arp as fn(u32) -> Vec<Step>, v4), (neighbours, v6)] {
             for frame in [arp_nd::probe(address, mac), arp_nd::announcement(address, mac)] {

@@ -20,7 +20,7 @@ use crate::net::mac::MacAddr;
 #[derive(Debug)]
 pub(crate) struct PacketSocket {
     ifindex: u32,
-    mac: MacAddr,
+    pub(super) mac: MacAddr,
     v4: Option<OwnedFd>,
     v6: Option<OwnedFd>,
     /// Member of the groups that solicitations for the addresses are sent to.
@@ -43,10 +43,6 @@ impl PacketSocket {
         })?;
         addresses.iter().for_each(|&address| socket.listen_for(address));
         Ok(socket)
-    }
-
-    pub(crate) fn mac(&self) -> MacAddr {
-        self.mac
     }
 
     /// Receives the solicitations of other hosts for `address`. If that is not possible, the answer of a host that has it is

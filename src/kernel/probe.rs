@@ -96,7 +96,7 @@ impl Probes {
             for (&attachment, socket) in &self.sockets {
                 for reply in socket.receive() {
                     is_idle = false;
-                    let is_conflict = |reply: &ProbeReply| self.is_conflict(attachment, socket.mac(), reply);
+                    let is_conflict = |reply: &ProbeReply| self.is_conflict(attachment, socket.mac, reply);
                     if let Some(ProbeReply { address, mac, .. }) = reply.filter(is_conflict) {
                         return Some(Conflict { attachment, address, mac });
                     }
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn which_replies_are_conflicts() {
-        let [own, other, third] = [1, 2, 3].map(|last| MacAddr::from_bytes([2, 0, 0, 0, 0, last]));
+        let [own, other, third] = [1, 2, 3].map(|last| MacAddr([2, 0, 0, 0, 0, last]));
         let [old, new]: [IpAddr; 2] = [[10, 0, 0, 9].into(), [10, 0, 0, 8].into()];
         let mut probes = Probes::default();
         probes.add(1, old, Detection::For(5));
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn one_of_two_stays() {
-        let [low, high] = [1, 2].map(|last| MacAddr::from_bytes([2, 0, 0, 0, 0, last]));
+        let [low, high] = [1, 2].map(|last| MacAddr([2, 0, 0, 0, 0, last]));
         let claim = |mac, probe| ProbeReply { address: [10, 0, 0, 9].into(), mac, probe };
         assert!(yields(high, &claim(low, true)) && !yields(low, &claim(high, true)));
         assert!(yields(high, &claim(low, false)) && yields(low, &claim(high, false)));

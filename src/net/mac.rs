@@ -7,25 +7,16 @@ use crate::error::{Error, Result};
 use crate::hash::siphash;
 use crate::net::value::as_text;
 
-/// An Ethernet address: six bytes, written `46:b2:6b:26:2f:69`.
+/// An Ethernet address: any six bytes, because links may have any. It is written `46:b2:6b:26:2f:69`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct MacAddr([u8; 6]);
+pub(crate) struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {
-    /// Takes any bytes, because links may have any address.
-    pub(crate) const fn from_bytes(bytes: [u8; 6]) -> Self {
-        Self(bytes)
-    }
-
     /// The address for `text` on the machine with the secret `key`. It is always the same, unicast, and locally
     /// administered (IEEE 802, 8.4), so that no hardware has it.
     pub(crate) fn derived(key: [u8; 16], text: &str) -> Self {
         let [first, b, c, d, e, g, ..] = siphash(key, text).to_be_bytes();
         Self([first & 0xfc | 0x02, b, c, d, e, g])
-    }
-
-    pub(crate) fn bytes(self) -> [u8; 6] {
-        self.0
     }
 
     /// Whether a link can have this address: it is not multicast and not zero (the kernel's `is_valid_ether_addr`).
@@ -90,7 +81,7 @@ mod tests {
         assert_ne!(mac, MacAddr::derived([8; 16], "web lan"));
         for text in ["a", "b", "c", "d", "e", "f"] {
             let mac = MacAddr::derived(key, text);
-            assert!(mac.is_unicast() && mac.bytes()[0] & 2 == 2, "{mac}");
+            assert!(mac.is_unicast() && mac.0[0] & 2 == 2, "{mac}");
         }
     }
 

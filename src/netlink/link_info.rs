@@ -34,7 +34,7 @@ const MACVLAN_MACADDR_SET: u32 = 3;
 pub(super) fn encode(driver: Driver, bclim: Option<i32>, options: &LinkOptions) -> Attribute {
     let data = match driver {
         Driver::Macvlan { mode } => {
-            let macs = options.source_macs.iter().map(|mac| attribute(IflaMacvlan::Macaddr, mac.bytes()));
+            let macs = options.source_macs.iter().map(|mac| attribute(IflaMacvlan::Macaddr, mac.0));
             let set = attribute(IflaMacvlan::MacaddrMode, MACVLAN_MACADDR_SET);
             let sources = [set, nested(IflaMacvlan::MacaddrData, macs)];
             let sources = sources.into_iter().filter(|_| !options.source_macs.is_empty());
@@ -60,7 +60,7 @@ pub(super) fn decode(kind: &str, data: Attributes<'_>) -> Option<Link> {
         Kind::Macvlan => {
             let mode = MacvlanMode::of_number(data.number(IflaMacvlan::Mode)?)?;
             let macs = data.nested(IflaMacvlan::MacaddrData).iter();
-            let macs = macs.filter_map(|(_, mac)| mac.try_into().ok()).map(MacAddr::from_bytes);
+            let macs = macs.filter_map(|(_, mac)| mac.try_into().ok()).map(MacAddr);
             Some(Link {
                 driver: Some(Driver::Macvlan { mode }),
                 bclim: data.array(IflaMacvlan::BcCutoff).map(i32::from_ne_bytes),

@@ -127,7 +127,7 @@ pub(crate) fn create_link(create: &CreateLink, netns: BorrowedFd<'_>) -> Result<
         Some(attribute(Ifla::NetNsFd, netns.as_raw_fd())),
         Some(attribute(Ifla::Group, create.group)),
         Some(link_info::encode(create.driver, create.bclim, &create.options)),
-        create.mac.map(|mac| attribute(Ifla::Address, mac.bytes())),
+        create.mac.map(|mac| attribute(Ifla::Address, mac.0)),
         create.mtu.map(|mtu| attribute(Ifla::Mtu, mtu)),
         create.options.txqueuelen.map(|length| attribute(Ifla::Txqlen, length)),
     ];

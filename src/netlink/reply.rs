@@ -130,7 +130,7 @@ pub(crate) fn parse_link(payload: &[u8]) -> Option<Link> {
         slave_kind: info.text(IflaInfo::SlaveKind),
         lower: below.filter(|_| nsid.is_none()),
         elsewhere: below.zip(nsid).map(|(ifindex, nsid)| LinkNetns { ifindex, nsid }),
-        mac: attributes.array(Ifla::Address).map(MacAddr::from_bytes),
+        mac: attributes.array(Ifla::Address).map(MacAddr),
         mtu: attributes.number(Ifla::Mtu).unwrap_or_default(),
         up: flags.contains(Iff::UP),
         carrier: attributes.value(Ifla::Carrier) == Some(&[1]),
