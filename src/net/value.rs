@@ -2,7 +2,7 @@
 
 /// JSON has values of these types as text: `FromStr` reads them, and `Display` writes them.
 macro_rules! as_text {
-    ($($name:ty),+) => {$(
+    ($name:ty) => {
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
                 <String as serde::Deserialize>::deserialize(input)?.parse().map_err(serde::de::Error::custom)
@@ -14,7 +14,44 @@ macro_rules! as_text {
                 output.collect_str(self)
             }
         }
-    )+};
+    };
+}
+
+/// Defines a checked text, for which `$is_usable` holds. `$refusal` says of another that it is refused.
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident, $refusal:literal, $is_usable:expr, $hint:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) struct $name(String);
+
+        impl $name {
+            /// The text itself.
+            pub(crate) fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = crate::error::Error;
+
+            fn from_str(text: &str) -> crate::error::Result<Self> {
+                if $is_usable(text) {
+                    return Ok(Self(text.to_owned()));
+                }
+                // A text that is far too long is not repeated in full.
+                let shown: String = text.chars().take(256).collect();
+                Err(Self::Err::input(format!($refusal, shown)).hint($hint))
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        crate::net::value::as_text!($name);
+    };
 }
 
 /// Defines an enum that is spelled by the same words in files, options and messages. Those behind a `|` are read too. A number
@@ -118,4 +155,4 @@ pub(crate) fn at_most(key: &str, count: usize, most: usize) -> crate::error::Res
     Err(crate::error::Error::input(format!("{key}: {count} are too many, {most} are possible")))
 }
 
-pub(crate) use {as_text, number, words};
+pub(crate) use {as_text, number, text, words};
