@@ -12,7 +12,6 @@ use super::netns::NetnsFile;
 use super::sysctl;
 use crate::error::{Error, Result};
 use crate::net::link::Link;
-use crate::net::mac::MacAddr;
 use crate::net::mark::Mark;
 use crate::net::name::IfName;
 use crate::net::seal::{Alias, Key};
@@ -31,16 +30,8 @@ pub(super) const PAUSE: Duration = Duration::from_millis(2);
 /// `NETNSA_NSID_NOT_ASSIGNED` of linux/net_namespace.h: the kernel chooses.
 const ANY_NSID: i32 = -1;
 
-/// A link that was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CreatedLink {
-    /// Its ifindex in the container.
-    pub ifindex: u32,
-    pub mac: Option<MacAddr>,
-}
-
 /// Carries out the plan of an attach, from inside the container's namespace. `host` is a socket of the host's
-/// namespace, `inside` one of the container's. Marks are sealed with `key`, if there is one. Returns the links, and the
+/// namespace, `inside` one of the container's. Marks are sealed with `key`, if there is one. Returns the links as they are made, and the
 /// number by which the host's namespace knows that of the container, if it has one.
 ///
 /// # Errors
@@ -51,7 +42,7 @@ pub(crate) fn attach(
     host: &mut Socket,
     inside: &mut Socket,
     netns: &NetnsFile,
-) -> Result<(Vec<CreatedLink>, Option<i32>)> {
+) -> Result<(Vec<Link>, Option<i32>)> {
     let mut made = Vec::with_capacity(plan.len());
     let mut nsid = None;
     for (index, LinkPlan { create, configure: steps }) in plan.iter().enumerate() {
@@ -65,7 +56,7 @@ pub(crate) fn attach(
         // The seal covers properties of the link, so it is made when the link exists.
         let sealed = |mark: &Mark| key.map(|key| key.seal(mark.clone(), &link, &netns.describe(None)));
         configure(link.ifindex, steps, sealed, inside)?;
-        made.push(CreatedLink { ifindex: link.ifindex, mac: link.mac });
+        made.push(link);
     }
     Ok((made, nsid))
 }
@@ -122,7 +113,7 @@ pub(super) fn bears(link: &Link, mark: &Mark) -> bool {
 }
 
 /// Carries out the plan of [`plan::finish`](crate::plan::finish) for a link that was made.
-pub(crate) fn finish(steps: &[Configure], link: &CreatedLink, inside: &mut Socket) -> Result<()> {
+pub(crate) fn finish(steps: &[Configure], link: &Link, inside: &mut Socket) -> Result<()> {
     configure(link.ifindex, steps, |_| None, inside)
 }
 

@@ -7,7 +7,7 @@ use crate::fs::file;
 use crate::ipam::assign::{self, ResolvedAttachment};
 use crate::ipam::previous::{self, Hint};
 use crate::ipam::reserve::{Applicant, HostFacts};
-use crate::kernel::{self, CreatedLink};
+use crate::kernel;
 use crate::ledger::record::{Links, Nsid, Record, State};
 use crate::ledger::{Locked, Store};
 use crate::lifecycle::affinity;
@@ -312,7 +312,7 @@ impl<'s> Attach<'_, 's> {
     }
 }
 
-fn confirm(record: &mut Record, made: &[CreatedLink], nsid: Option<Nsid>) {
+fn confirm(record: &mut Record, made: &[Link], nsid: Option<Nsid>) {
     let Links::Own(own) = &mut record.links else { return };
     for (attached, made) in own.attachments.iter_mut().zip(made) {
         attached.ifindex = Some(made.ifindex);
