@@ -207,23 +207,17 @@ fn create_link(
 fn run_batch(batch: Vec<(&Configure, Message)>, inside: &mut Socket) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     let mut rest = batch;
-    while !rest.is_empty() {
+    loop {
         let answers = inside.transact(rest.iter().map(|(_, message)| message.clone()).collect())?;
-        let mut answers = answers.into_iter();
-        let mut first = None;
-        rest.retain(|(step, _)| {
-            let Some(refusal) = answers.next().flatten() else { return false };
-            first.get_or_insert((*step, refusal));
-            true
-        });
-        if let Some((step, refusal)) = first {
-            if refusal.errno != libc::EADDRINUSE || Instant::now() >= until {
-                return Err(explain::configure(step, &refusal));
-            }
-            thread::sleep(PAUSE);
+        let refused = rest.into_iter().zip(answers).filter_map(|(step, answer)| Some((step, answer?)));
+        let refused: Vec<_> = refused.collect();
+        let Some(((step, _), refusal)) = refused.first() else { return Ok(()) };
+        if refusal.errno != libc::EADDRINUSE || Instant::now() >= until {
+            return Err(explain::configure(step, refusal));
         }
+        thread::sleep(PAUSE);
+        rest = refused.into_iter().map(|(step, _)| step).collect();
     }
-    Ok(())
 }
 
 pub(super) fn single(socket: &mut Socket, message: Message) -> Result<Option<Refusal>> {

@@ -51,7 +51,7 @@ impl Socket {
 
     /// Returns a socket that is opened when it is first needed.
     pub(crate) fn when_needed() -> Self {
-        Self { channel: None, sequence: 0 }
+        Self { channel: None, sequence: unpredictable() }
     }
 
     /// Opens the socket now, in the network namespace that the calling thread is in.
@@ -62,10 +62,7 @@ impl Socket {
     fn channel(&mut self) -> Result<&Channel> {
         let channel = match self.channel.take() {
             Some(channel) => channel,
-            None => {
-                self.sequence = unpredictable();
-                Channel::open().map_err(|error| failed("open a netlink socket", &error))?
-            }
+            None => Channel::open().map_err(|error| failed("open a netlink socket", &error))?,
         };
         Ok(self.channel.insert(channel))
     }
@@ -108,8 +105,7 @@ impl Socket {
 
     /// Returns the addresses of all links.
     pub(crate) fn addresses(&mut self) -> Result<Vec<IpAddr>> {
-        let all = self.dump(message::dump_addresses, reply::parse_address)?;
-        Ok(all.into_iter().map(|address| address.net.addr()).collect())
+        Ok(self.addresses_by_link()?.into_iter().map(|(_, net)| net.addr()).collect())
     }
 
     /// Returns the addresses of all links, each with the number of its link.
@@ -236,8 +232,6 @@ impl Socket {
 
     /// Numbers `messages` and sends them in one datagram; returns the number of the first.
     fn send(&mut self, messages: Vec<Message>) -> Result<u32> {
-        // It chooses the first sequence number.
-        self.channel()?;
         let first = self.sequence;
         let mut bytes = Vec::with_capacity(512);
         for message in messages {
