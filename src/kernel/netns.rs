@@ -60,14 +60,11 @@ impl NetnsFile {
             // By the descriptor, because `path` may lead to another file by now.
             File::open(format!("/proc/self/fd/{}", found.file.as_raw_fd())).and_then(Self::new).map(Some)
         });
-        match opened {
-            Ok(found) => Ok(found),
+        opened.or_else(|error| match error.raw_os_error() {
             // Dangling, or a loop of symbolic links: not a namespace.
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH | libc::ELOOP) => Ok(None),
-                _ => Err(Error::io("open", path, &error)),
-            },
-        }
+            Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH | libc::ELOOP) => Ok(None),
+            _ => Err(Error::io("open", path, &error)),
+        })
     }
 
     /// Its inode, by which the kernel names it.

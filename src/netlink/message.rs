@@ -1,5 +1,5 @@
-//! rtnetlink requests as bytes, built with neli's types. The doc comment of each function is the `ip` command that does the
-//! same. Functions with `host` in their names are for the host's own links.
+//! rtnetlink requests: headers as bytes, attributes written by neli. The doc comment of each function is the `ip` command that
+//! does the same. Functions with `host` in their names are for the host's own links.
 
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
