@@ -69,6 +69,12 @@ impl Error {
         Self::new(Kind::Io, format!("cannot {doing} {}: {error}", path.display()))
     }
 
+    /// A failed system call: `doing` is a verb with its object, the errno text is kept.
+    pub fn kernel(doing: &str, error: &std::io::Error) -> Self {
+        let kind = Kind::Kernel(error.raw_os_error().unwrap_or_default());
+        Self::new(kind, format!("cannot {doing}: {error}"))
+    }
+
     /// The same error with what the user can do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

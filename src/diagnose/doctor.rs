@@ -16,7 +16,7 @@ use crate::netlink::Socket;
 pub(crate) fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     let mut host = Socket::open()?;
     let (defined, mut findings) = networks::networks(store, &mut host)?;
-    let links = host.host_links()?;
+    let links = host.links()?;
     findings.extend(modules::modules(&defined)?);
     findings.extend(parents::parents(store, &defined, &links));
     findings.extend(containers::containers(store, &defined, &links, &mut host)?);

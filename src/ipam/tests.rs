@@ -164,7 +164,7 @@ pub(super) fn conflict(address: &str) -> Conflict {
 }
 
 /// A host of the LAN.
-pub(super) const OTHER: MacAddr = MacAddr::from_bytes([2, 0, 0, 0, 0, 1]);
+pub(super) const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
 /// A container without an identity, as one that asks for its first addresses.
 pub(crate) fn applicant<'a>(container: &'a ContainerId, holder: &'a Holder) -> Applicant<'a> {

@@ -113,11 +113,7 @@ pub(super) fn delete(ifindex: u32, socket: &mut Socket) -> Result<()> {
 }
 
 fn delete_in(nsid: Option<i32>, ifindex: u32, socket: &mut Socket) -> Result<()> {
-    let message = match nsid {
-        Some(nsid) => message::delete_link_in(nsid, ifindex)?,
-        None => message::delete_link(ifindex)?,
-    };
-    match single(socket, message)? {
+    match single(socket, message::delete_link(ifindex, nsid)?)? {
         // Deleted with its namespace, or by another process.
         Some(Refusal { errno: libc::ENODEV | libc::EINVAL, .. }) | None => Ok(()),
         Some(refusal) => Err(refused(&format!("delete link {ifindex}"), &refusal)),

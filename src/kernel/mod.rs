@@ -18,7 +18,7 @@ mod survey;
 mod sysctl;
 mod system_log;
 
-pub(crate) use apply::{CreatedLink, attach, finish, reseal, usual_number};
+pub(crate) use apply::{attach, finish, reseal, usual_number};
 pub(crate) use detach::{detach, has_links};
 pub(crate) use holder::{is_alive, is_in};
 pub(crate) use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};

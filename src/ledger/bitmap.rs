@@ -131,7 +131,7 @@ mod tests {
         let store = Store::new("/none".into(), folder.path().to_owned(), "/none".into(), "/none".into());
         let subnet = |range: &str| {
             let range = Some(range.parse().unwrap());
-            Subnet::new("10.0.0.0/8".parse().unwrap(), None, range, std::collections::BTreeMap::new())
+            Subnet::new("10.0.0.0/8".parse().unwrap(), None, false, range, std::collections::BTreeMap::new())
                 .unwrap()
         };
         let address = |text: &str| text.parse::<IpAddr>().unwrap();

@@ -50,7 +50,7 @@ impl Store {
         machine.unwrap_or_else(|| {
             log::info!("there is no machine id: MAC addresses are derived from the parent's");
             let mut key = [0; 16];
-            let bytes = parent.mac.map(|mac| mac.bytes()).unwrap_or_default();
+            let bytes = parent.mac.map(|mac| mac.0).unwrap_or_default();
             key.iter_mut().zip(bytes).for_each(|(key, byte)| *key = byte);
             key
         })

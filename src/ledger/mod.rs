@@ -32,6 +32,7 @@ use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 
@@ -234,8 +235,8 @@ pub(crate) fn no_such_network(name: &NetworkName, others: &[NetworkName]) -> Err
 }
 
 /// Returns the valid names of `.json` files in `folder`, in order.
-fn names_in<T: TryFrom<String> + Ord>(folder: &Path) -> Result<Vec<T>> {
-    let name = |file: &OsString| T::try_from(file.to_str()?.strip_suffix(".json")?.to_owned()).ok();
+fn names_in<T: FromStr + Ord>(folder: &Path) -> Result<Vec<T>> {
+    let name = |file: &OsString| file.to_str()?.strip_suffix(".json")?.parse().ok();
     let mut names: Vec<T> = file_names(folder)?.iter().filter_map(name).collect();
     names.sort();
     Ok(names)

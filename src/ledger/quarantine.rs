@@ -140,7 +140,7 @@ impl SegmentHints {
 mod tests {
     use super::*;
 
-    const MAC: MacAddr = MacAddr::from_bytes([2, 0, 0, 0, 0, 1]);
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
     fn conflict(number: u32) -> Conflict {
         Conflict { attachment: 0, address: IpAddr::from(number.to_be_bytes()), mac: MAC }
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn hosts_in_words() {
-        let mac = |last| MacAddr::from_bytes([2, 0, 0, 0, 0, last]);
+        let mac = |last| MacAddr([2, 0, 0, 0, 0, last]);
         let all: Vec<_> =
             [1, 2, 2, 3, 3, 3, 4, 5].map(|last| Quarantined { mac: mac(last), until: 1 }).into();
         let words = in_words(&by_host(&all));
@@ -211,8 +211,8 @@ mod tests {
             hints.is_recently_released(MAC, 1000 + RELEASED)
                 && !hints.is_recently_released(MAC, 1001 + RELEASED)
         );
-        assert!(!hints.is_recently_released(MacAddr::from_bytes([2; 6]), 1000));
-        hints.note_released(MacAddr::from_bytes([2; 6]), 1001 + RELEASED);
+        assert!(!hints.is_recently_released(MacAddr([2; 6]), 1000));
+        hints.note_released(MacAddr([2; 6]), 1001 + RELEASED);
         assert_eq!(hints.departed.len(), 1);
     }
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::reserve::{Applicant, HostFacts};
-use crate::kernel::{self, CreatedLink};
+use crate::kernel;
 use crate::ledger::record::{Links, Nsid, Record, State};
 use crate::lifecycle::affinity;
 use crate::lifecycle::announce;
@@ -265,7 +265,7 @@ impl<'s> Attach<'_, 's> {
 }
 
 /// Completes `record`: links were `made`, and the host knows their namespace by the number `nsid`, if by any.
-fn confirm(record: &mut Record, made: &[CreatedLink], nsid: Option<i32>) {
+fn confirm(record: &mut Record, made: &[Link], nsid: Option<i32>) {
     let Links::Own(own) = &mut record.links else { return };
     for (attached, made) in own.attachments.iter_mut().zip(made) {
         attached.ifindex = Some(made.ifindex);

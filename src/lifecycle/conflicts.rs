@@ -6,7 +6,7 @@ use crate::config::conflict_detection::MAX_CONFLICTS;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::reserve::HostFacts;
-use crate::kernel::{self, CreatedLink, PacketSocket, Probes};
+use crate::kernel::{self, PacketSocket, Probes};
 use crate::ledger::Locked;
 use crate::ledger::event::Event;
 use crate::ledger::quarantine::Conflict;
@@ -17,6 +17,7 @@ use crate::lifecycle::release;
 use crate::lifecycle::report::report;
 use crate::lifecycle::reserve;
 use crate::net::driver::Kind as Driver;
+use crate::net::link::Link;
 use crate::netlink::Socket;
 use crate::plan;
 
@@ -62,7 +63,7 @@ impl Probing<'_, '_> {
     pub(crate) fn resolve_conflicts(
         &mut self,
         record: &mut Record,
-        made: &[CreatedLink],
+        made: &[Link],
         mut probes: Probes,
         inside: &mut Socket,
     ) -> Result<()> {

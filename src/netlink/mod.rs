@@ -6,6 +6,7 @@ mod channel;
 mod contents;
 pub(crate) mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
+#[path = "../../fuzz/targets/netlink.rs"]
 mod fuzz;
 mod link_info;
 pub(crate) mod message;

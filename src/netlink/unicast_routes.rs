@@ -6,8 +6,8 @@ use neli::consts::rtnl::Rta;
 use nix::libc::{RTA_VIA, RTN_UNICAST};
 
 use super::attr::{Attributes, ip};
-use super::message;
-use super::routes::{RTMSG, destination};
+use super::message::{self, RTMSG};
+use super::routes::destination;
 use super::socket::Socket;
 use crate::error::Result;
 use crate::ledger::host_link;

@@ -103,7 +103,7 @@ pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
         configure.extend(attached.tuning.sysctls.iter().map(|(sysctl, value)| Configure::SetSysctl {
             link: link.clone(),
             sysctl: sysctl.clone(),
-            value: value.clone(),
+            value: *value,
         }));
         if attached.detection.is_none() {
             configure.extend(addresses(attached));

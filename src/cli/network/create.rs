@@ -150,7 +150,7 @@ fn file(options: &Create) -> Result<NetworkFile> {
         }
     }
     for range in &options.ip_range {
-        let subnet = containing(subnets, "address range", range.first(), range)?;
+        let subnet = containing(subnets, "address range", range.first, range)?;
         if let Some(other) = subnet.ip_range.replace(range.to_string()) {
             return Err(two(subnet, "ranges", &other, range).hint("give one range that spans both"));
         }
@@ -172,7 +172,7 @@ fn file(options: &Create) -> Result<NetworkFile> {
     }
     for (key, value) in pairs("sysctl", &options.sysctl)? {
         let of = |error: Error| error.within(format!("sysctl {key}"));
-        file.sysctls.insert(key.to_owned().try_into()?, value.to_owned().try_into().map_err(of)?);
+        file.sysctls.insert(key.parse()?, value.parse().map_err(of)?);
     }
     for label in &options.label {
         // Docker takes a label without a value.

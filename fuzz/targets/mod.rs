@@ -1,8 +1,9 @@
 //! Fuzz targets: what every reader of foreign text promises, whatever it is given.
 //!
-//! They are in the library, behind the feature `fuzzing`, because most of what they call is private; no build that
-//! is shipped has them. `make fuzz` runs them under a coverage-guided fuzzer (`fuzz/`), `cargo test --lib` on the
-//! corpus in `fuzz/corpus/TARGET` and on what the tests make of it. A promise that is broken is a panic.
+//! They are modules of the library (src/lib.rs, src/netlink/mod.rs), behind the feature `fuzzing`, because most of what they
+//! call is private; no build that is shipped has them. `make fuzz` runs them under a coverage-guided fuzzer (`fuzz/`),
+//! `cargo test --lib` on the corpus in `fuzz/corpus/TARGET` and on what the tests make of it. A promise that is broken is a
+//! panic.
 
 #[cfg(test)]
 mod bounds;

@@ -1,4 +1,4 @@
-//! Fuzz targets of what is private here; see [`crate::fuzz`].
+//! Fuzz targets of what is private in `src/netlink`; see [`crate::fuzz`].
 
 use super::message::{self, Message};
 use super::neighbours;
@@ -81,7 +81,7 @@ pub(crate) fn fuzz_messages(attached: &Attached, alias: &str) {
     let ifindex = attached.ifindex.unwrap_or(1);
     well_formed(message::set_up(ifindex, alias));
     well_formed(message::rename_link(ifindex, &attached.ifname));
-    well_formed(message::delete_link(ifindex));
+    well_formed(message::delete_link(ifindex, None));
     attached.addresses.iter().for_each(|&address| well_formed(message::add_address(ifindex, address)));
     attached.routes.iter().for_each(|&route| well_formed(message::add_route(ifindex, route, None)));
     for lasting in attached.lasting() {
