@@ -23,7 +23,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::kernel;
 use crate::lifecycle::announce;
 use crate::net::name::{ContainerId, NetworkName};
@@ -131,7 +131,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(()) => 0,
         Err(error) => {
             output::error(&error);
-            if error.kind() == Kind::Usage { 2 } else { 1 }
+            error.kind().exit_code()
         }
     }
 }

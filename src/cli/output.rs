@@ -79,7 +79,7 @@ pub(super) fn done(done: &[String], failed: &[Error]) -> Result<()> {
 
 /// Prints `value` as indented JSON.
 pub(super) fn json(value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Error::input(error.to_string()))?;
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::bug(error.to_string()))?;
     write(&printable::json(&text))
 }
 

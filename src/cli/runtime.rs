@@ -42,5 +42,5 @@ pub(super) fn main(args: &[OsString]) -> u8 {
     let error = call.as_ref().map_or_else(Clone::clone, run);
     report(&store, &Event::failed(runtime_wrapper::NAME, None, &error));
     output::error(&error);
-    1
+    error.kind().exit_code()
 }

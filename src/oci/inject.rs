@@ -56,7 +56,7 @@ pub(crate) fn inject(config: &[u8], program: &Program, networks: &[NetworkName])
         return Ok(None);
     }
     config.insert("hooks".to_owned(), raw(&hooks)?);
-    serde_json::to_vec(&config).map(Some).map_err(|error| Error::input(error.to_string()))
+    serde_json::to_vec(&config).map(Some).map_err(|error| Error::bug(error.to_string()))
 }
 
 /// Whether an annotation asks for networks.
@@ -67,7 +67,7 @@ fn asks(config: &Object) -> bool {
 }
 
 fn raw(value: &impl Serialize) -> Result<Box<RawValue>> {
-    to_raw_value(value).map_err(|error| Error::input(error.to_string()))
+    to_raw_value(value).map_err(|error| Error::bug(error.to_string()))
 }
 
 #[cfg(test)]
