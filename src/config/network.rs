@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use serde::Deserialize;
-
 use crate::config::conflict_detection::{self, Detection};
 use crate::config::network_file::{NetworkFile, VERSION};
 use crate::config::pattern::Pattern;
@@ -50,17 +48,7 @@ impl Network {
     /// # Errors
     /// Names the key that is wrong. A version other than [`VERSION`] is refused first.
     pub(crate) fn from_json(name: &NetworkName, text: &[u8]) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
-        }
-        let Version { version } = json::object(text)?;
-        if version != VERSION {
-            return Err(Error::input(format!("version {version} is not known"))
-                .hint(format!("this underlay reads version {VERSION}")));
-        }
-        let file: NetworkFile = json::object(text)?;
-        Self::new(name, file)
+        Self::new(name, json::of_version(text, VERSION)?)
     }
 
     /// Checks the parts of `file` against each other.

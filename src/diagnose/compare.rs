@@ -66,25 +66,24 @@ pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> V
         compare(What::Link, name, None);
         return all;
     };
-    compare(What::Name, name, Some(link.name.clone()));
-    if let Some(ifindex) = attached.ifindex {
-        compare(What::Ifindex, Some(ifindex.to_string()), Some(link.ifindex.to_string()));
-    }
-    compare(What::State, Some(state(true)), Some(state(link.up)));
-    match &actual.sealed {
-        Some(sealed) => compare(What::Mark, Some(sealed.to_string()), link.alias.clone()),
-        // Without the key a seal cannot be told from another.
-        None if found_mark(link).as_ref() == Some(mark) => {}
-        None => compare(What::Mark, Some(mark.to_string()), link.alias.clone()),
-    }
+    let has_mark = found_mark(link).as_ref() == Some(mark);
+    // Without the key a seal cannot be told from another.
+    let sealed = actual.sealed.as_ref().map(Alias::to_string);
+    let alias = sealed.or_else(|| (!has_mark).then(|| mark.to_string()));
     let driver = link.driver.map(|driver| driver.to_string()).or_else(|| link.kind.clone());
-    compare(What::Driver, Some(attached.driver.to_string()), driver);
     let (wanted, set) = (&attached.tuning, &link.tuning);
     let named = |name: &str, value: Option<u32>| value.map(|value| format!("{name} {value}"));
+    let number = |value: Option<u32>| value.map(|value| value.to_string());
+    // What the ledger does not say may be anything.
     for (what, expected, found) in [
+        (What::Name, name, Some(link.name.clone())),
+        (What::Ifindex, number(attached.ifindex), number(Some(link.ifindex))),
+        (What::State, Some(state(true)), Some(state(link.up))),
+        (What::Mark, alias, link.alias.clone()),
+        (What::Driver, Some(attached.driver.to_string()), driver),
         (What::Mac, attached.mac.map(|mac| mac.to_string()), link.mac.map(|mac| mac.to_string())),
         // Without one of its own a link has the MTU that its parent had when it was made, which is not known any more.
-        (What::Mtu, attached.mtu.map(|mtu| mtu.to_string()), Some(link.mtu.to_string())),
+        (What::Mtu, number(attached.mtu), number(Some(link.mtu))),
         (What::Setting, named("txqueuelen", wanted.txqueuelen), named("txqueuelen", set.txqueuelen)),
         (What::Setting, named("bcqueuelen", wanted.bcqueuelen), named("bcqueuelen", set.bcqueuelen)),
         (What::Setting, Some(macs(wanted)).filter(|_| !wanted.source_macs.is_empty()), Some(macs(set))),
@@ -97,10 +96,8 @@ pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> V
         let found = actual.sysctls.get(sysctl).map(|found| format!("{sysctl}={found}"));
         compare(What::Setting, Some(format!("{sysctl}={value}")), found);
     }
-    for address in &attached.addresses {
-        let alike = |found: &&IpNet| found.addr() == address.addr();
-        let found = best(&actual.addresses, |found| *found == address, alike);
-        compare(What::Address, Some(address.to_string()), found.map(ToString::to_string));
+    for (address, found) in pairs(&attached.addresses, &actual.addresses, IpNet::addr) {
+        compare(What::Address, Some(address.to_string()), found.map(|found| found.to_string()));
     }
     for found in &actual.addresses {
         let known = attached.addresses.iter().any(|address| address.addr() == found.addr());
@@ -109,9 +106,8 @@ pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> V
         }
     }
     let mut compare_routes = |expected: &[Route], found: &[Route], table: String| {
-        for route in expected.iter().map(plain) {
-            let alike = |found: &&Route| found.to == route.to;
-            let found = best(found, |found| plain(found) == route, alike).map(plain);
+        let plain = |routes: &[Route]| routes.iter().map(plain).collect::<Vec<_>>();
+        for (route, found) in pairs(&plain(expected), &plain(found), |route| route.to) {
             let told = |route: Route| format!("{route}{table}");
             compare(What::Route, Some(told(route)), found.map(told));
         }
@@ -119,16 +115,15 @@ pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> V
     compare_routes(&attached.routes, &actual.routes, String::new());
     if let Some(table) = &attached.table {
         compare_routes(&table.routes, &actual.table_routes, format!(" table {}", table.id));
-        for address in attached.addresses.iter().map(|net| net.addr()) {
-            let rule = |(from, table): (IpAddr, TableId)| Persistent::Rule { from, table }.to_string();
-            let found =
-                best(&actual.rules, |found| **found == (address, table.id), |found| found.0 == address);
-            compare(What::Rule, Some(rule((address, table.id))), found.copied().map(rule));
+        let rules: Vec<_> = attached.addresses.iter().map(|net| (net.addr(), table.id)).collect();
+        for (rule, found) in pairs(&rules, &actual.rules, |&(from, _)| from) {
+            let told = |(from, table): (IpAddr, TableId)| Persistent::Rule { from, table }.to_string();
+            compare(What::Rule, Some(told(rule)), found.map(told));
         }
     }
     for difference in &mut all {
         match (difference.what, attached.mtu, &actual.parent) {
-            (What::Mark, ..) if found_mark(link).as_ref() == Some(mark) => {
+            (What::Mark, ..) if has_mark => {
                 let hint = "`underlay gc` seals it, if the link is the one that was made";
                 difference.hint = Some(hint.to_owned());
             }
@@ -217,9 +212,16 @@ fn state(up: bool) -> String {
     if up { "up" } else { "down" }.to_owned()
 }
 
-/// The one of `all` that is the `same`, else one that is `alike`.
-fn best<T>(all: &[T], same: impl FnMut(&&T) -> bool, alike: impl FnMut(&&T) -> bool) -> Option<&T> {
-    all.iter().find(same).or_else(|| all.iter().find(alike))
+/// Each of `expected` with the same one of `found`, or else with one that has the same key.
+fn pairs<T: Copy + PartialEq, K: PartialEq>(
+    expected: &[T],
+    found: &[T],
+    key: impl Fn(&T) -> K,
+) -> impl Iterator<Item = (T, Option<T>)> {
+    expected.iter().map(move |one| {
+        let same = found.iter().find(|other| *other == one);
+        (*one, same.or_else(|| found.iter().find(|other| key(other) == key(one))).copied())
+    })
 }
 
 /// The same route as the kernel tells it: without host bits, and without a metric that is the kernel's own.

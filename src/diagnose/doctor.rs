@@ -24,12 +24,8 @@ pub(crate) fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     findings.extend(hooks::of_cdi(system));
     findings.extend(docker::docker(system, !defined.is_empty()));
     findings.extend(state::state(store));
-    let mut ordered: Vec<Finding> = Vec::with_capacity(findings.len());
-    for finding in findings {
-        if !ordered.contains(&finding) {
-            ordered.push(finding);
-        }
-    }
-    ordered.sort_by_key(|finding| (finding.subject, finding.severity));
-    Ok(ordered)
+    let rank = |finding: &Finding| (finding.subject, finding.severity, finding.id, finding.what.clone());
+    findings.sort_by_cached_key(rank);
+    findings.dedup();
+    Ok(findings)
 }
