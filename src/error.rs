@@ -95,7 +95,8 @@ impl Error {
     }
 
     fn caused_by(self, errno: Option<i32>) -> Self {
-        Self { source: errno.map(|errno| Arc::new(io::Error::from_raw_os_error(errno))), ..self }
+        let source = errno.filter(|&errno| errno > 0).map(io::Error::from_raw_os_error);
+        Self { source: source.map(Arc::new), ..self }
     }
 
     /// The same error with what the user can do about it.

@@ -110,8 +110,8 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Runs the command in `args` (the first is the program's name) and returns its exit code: 0 done, 1 failed, 2 wrong usage.
-/// To be called first: it also does what Rust's own start would do.
+/// Runs the command in `args` (the first is the program's name) and returns its exit code: 0, or that of the kind of
+/// error. To be called first: it also does what Rust's own start would do.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     kernel::init_process();
     let args: Vec<_> = args.into_iter().collect();

@@ -84,27 +84,14 @@ impl Network {
         let reservations = Reservations::new(&file.reservations, driver, &subnets)?;
         let network =
             Self { name: name.clone(), driver, parent, trunk, on_dummy, subnets, reservations, file };
-        network.check_options()?;
-        Ok(network)
-    }
-
-    /// The second half of [`Network::new`].
-    fn check_options(&self) -> Result<()> {
-        let file = &self.file;
-        self.check_routes(&file.routes)?;
+        let Self { file, subnets, reservations, .. } = &network;
+        network.check_routes(&file.routes)?;
         conflict_detection::check_announcements(file.announcements.unwrap_or_default())?;
-        file.conflict_detection.map_or(Ok(()), |detection| detection.check(self.driver, self.on_dummy))?;
-        file.ipv6.map_or(Ok(()), |ipv6| ipv6.check(self.driver, &self.subnets))?;
-        let Some(access) = &file.host_access else { return Ok(()) };
-        access.check(self.driver, &self.subnets)?;
-        let mut reserved = self.reservations.addresses();
-        match reserved.find(|(address, _)| access.addresses.contains(address)) {
-            Some((address, identity)) => {
-                Err(Error::input(format!("host_access address {address} is reserved for {identity}"))
-                    .hint("name another address for one of them"))
-            }
-            None => Ok(()),
-        }
+        file.conflict_detection.map_or(Ok(()), |detection| detection.check(driver, on_dummy))?;
+        file.ipv6.map_or(Ok(()), |ipv6| ipv6.check(driver, subnets))?;
+        let access = file.host_access.as_ref();
+        access.map_or(Ok(()), |access| access.check(driver, subnets, reservations))?;
+        Ok(network)
     }
 
     /// How a missing parent is made; `None` if underlay does not make it.

@@ -51,32 +51,47 @@ fn found_mark(link: &Link) -> Option<Mark> {
     link.alias.as_deref()?.parse::<Alias>().ok().map(|alias| alias.mark)
 }
 
+/// What is compared, what the ledger says of it, and what there is.
+type Row = (What, Option<String>, Option<String>);
+
 /// What differs between `attached`, whose link has the mark `mark`, and what there is.
 pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> Vec<Difference> {
-    let mut all = Vec::new();
-    let mut compare = |what, expected: Option<String>, found: Option<String>| {
-        if expected != found {
-            all.push(Difference::new(what, expected, found).of(&mark.container).at(attached));
+    let parent = described(attached.parent.as_str(), attached.parent_index, true);
+    let mut rows = vec![(What::Parent, Some(parent), found_parent(attached, actual))];
+    match &actual.link {
+        Some(link) => rows.extend(of_link(mark, attached, link, actual)),
+        None => rows.push((What::Link, Some(attached.ifname.to_string()), None)),
+    }
+    rows.retain(|(_, expected, found)| expected != found);
+    let has_mark = actual.link.as_ref().and_then(found_mark).as_ref() == Some(mark);
+    let difference = |(what, expected, found): Row| {
+        let difference = Difference::new(what, expected, found).of(&mark.container).at(attached);
+        match (what, attached.mtu, &actual.parent) {
+            (What::Mark, ..) if has_mark => {
+                difference.hint("`underlay gc` seals it, if the link is the one that was made")
+            }
+            // The kernel shrinks a link's MTU with that of its parent, and does not raise it again.
+            (What::Mtu, Some(mtu), Some(parent)) if parent.mtu < mtu => {
+                difference.hint(shrunk(&attached.parent, parent, mtu))
+            }
+            _ => difference,
         }
     };
-    let parent = described(attached.parent.as_str(), attached.parent_index, true);
-    compare(What::Parent, Some(parent), found_parent(attached, actual));
-    let name = Some(attached.ifname.to_string());
-    let Some(link) = &actual.link else {
-        compare(What::Link, name, None);
-        return all;
-    };
-    let has_mark = found_mark(link).as_ref() == Some(mark);
+    rows.into_iter().map(difference).collect()
+}
+
+/// What the ledger says of `link`, its addresses and routes.
+fn of_link(mark: &Mark, attached: &Attached, link: &Link, actual: &Actual) -> Vec<Row> {
+    let sealed = actual.sealed.as_ref().map(ToString::to_string);
     // Without the key a seal cannot be told from another.
-    let sealed = actual.sealed.as_ref().map(Alias::to_string);
-    let alias = sealed.or_else(|| (!has_mark).then(|| mark.to_string()));
+    let is_marked = found_mark(link).as_ref() == Some(mark);
+    let alias = sealed.or_else(|| (!is_marked).then(|| mark.to_string()));
     let driver = link.driver.map(|driver| driver.to_string()).or_else(|| link.kind.clone());
     let (wanted, set) = (&attached.tuning, &link.tuning);
     let named = |name: &str, value: Option<u32>| value.map(|value| format!("{name} {value}"));
     let number = |value: Option<u32>| value.map(|value| value.to_string());
-    // What the ledger does not say may be anything.
-    for (what, expected, found) in [
-        (What::Name, name, Some(link.name.clone())),
+    let mut rows = vec![
+        (What::Name, Some(attached.ifname.to_string()), Some(link.name.clone())),
         (What::Ifindex, number(attached.ifindex), number(Some(link.ifindex))),
         (What::State, Some(state(true)), Some(state(link.up))),
         (What::Mark, alias, link.alias.clone()),
@@ -87,54 +102,48 @@ pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> V
         (What::Setting, named("txqueuelen", wanted.txqueuelen), named("txqueuelen", set.txqueuelen)),
         (What::Setting, named("bcqueuelen", wanted.bcqueuelen), named("bcqueuelen", set.bcqueuelen)),
         (What::Setting, Some(macs(wanted)).filter(|_| !wanted.source_macs.is_empty()), Some(macs(set))),
-    ] {
-        if expected.is_some() {
-            compare(what, expected, found);
-        }
-    }
-    for (sysctl, value) in &attached.tuning.sysctls {
+    ];
+    // What the ledger does not say may be anything.
+    rows.retain(|(_, expected, _)| expected.is_some());
+    rows.extend(wanted.sysctls.iter().map(|(sysctl, value)| {
         let found = actual.sysctls.get(sysctl).map(|found| format!("{sysctl}={found}"));
-        compare(What::Setting, Some(format!("{sysctl}={value}")), found);
-    }
-    for (address, found) in pairs(&attached.addresses, &actual.addresses, IpNet::addr) {
-        compare(What::Address, Some(address.to_string()), found.map(|found| found.to_string()));
-    }
-    for found in &actual.addresses {
-        let known = attached.addresses.iter().any(|address| address.addr() == found.addr());
-        if !known && attached.addresses.iter().any(|address| address.contains(&found.addr())) {
-            compare(What::Address, None, Some(found.to_string()));
-        }
-    }
-    let mut compare_routes = |expected: &[Route], found: &[Route], table: String| {
+        (What::Setting, Some(format!("{sysctl}={value}")), found)
+    }));
+    let (wanted, found) = (&attached.addresses, &actual.addresses);
+    rows.extend(each(What::Address, wanted, found, IpNet::addr, IpNet::to_string));
+    let is_known = |found: &IpNet| wanted.iter().any(|address| address.addr() == found.addr());
+    let is_inside = |found: &IpNet| wanted.iter().any(|address| address.contains(&found.addr()));
+    let more = found.iter().filter(|found| !is_known(found) && is_inside(found));
+    rows.extend(more.map(|found| (What::Address, None, Some(found.to_string()))));
+    let routes = |expected: &[Route], found: &[Route], table: &str| {
         let plain = |routes: &[Route]| routes.iter().map(plain).collect::<Vec<_>>();
-        for (route, found) in pairs(&plain(expected), &plain(found), |route| route.to) {
-            let told = |route: Route| format!("{route}{table}");
-            compare(What::Route, Some(told(route)), found.map(told));
-        }
+        let told = |route: &Route| format!("{route}{table}");
+        each(What::Route, &plain(expected), &plain(found), |route| route.to, told)
     };
-    compare_routes(&attached.routes, &actual.routes, String::new());
+    rows.extend(routes(&attached.routes, &actual.routes, ""));
     if let Some(table) = &attached.table {
-        compare_routes(&table.routes, &actual.table_routes, format!(" table {}", table.id));
-        let rules: Vec<_> = attached.addresses.iter().map(|net| (net.addr(), table.id)).collect();
-        for (rule, found) in pairs(&rules, &actual.rules, |&(from, _)| from) {
-            let told = |(from, table): (IpAddr, TableId)| Persistent::Rule { from, table }.to_string();
-            compare(What::Rule, Some(told(rule)), found.map(told));
-        }
+        rows.extend(routes(&table.routes, &actual.table_routes, &format!(" table {}", table.id)));
+        let rules: Vec<_> = wanted.iter().map(|net| (net.addr(), table.id)).collect();
+        let told = |&(from, table): &(IpAddr, TableId)| Persistent::Rule { from, table }.to_string();
+        rows.extend(each(What::Rule, &rules, &actual.rules, |&(from, _)| from, told));
     }
-    for difference in &mut all {
-        match (difference.what, attached.mtu, &actual.parent) {
-            (What::Mark, ..) if has_mark => {
-                let hint = "`underlay gc` seals it, if the link is the one that was made";
-                difference.hint = Some(hint.to_owned());
-            }
-            // The kernel shrinks a link's MTU with that of its parent, and does not raise it again.
-            (What::Mtu, Some(mtu), Some(parent)) if parent.mtu < mtu => {
-                difference.hint = Some(shrunk(&attached.parent, parent, mtu));
-            }
-            _ => {}
-        }
-    }
-    all
+    rows
+}
+
+/// Each of `expected` beside the same one of `found`, or else beside one with the same key.
+fn each<T: PartialEq, K: PartialEq>(
+    what: What,
+    expected: &[T],
+    found: &[T],
+    key: impl Fn(&T) -> K,
+    told: impl Fn(&T) -> String,
+) -> Vec<Row> {
+    let row = |one: &T| {
+        let same = found.iter().find(|other| *other == one);
+        let alike = same.or_else(|| found.iter().find(|other| key(other) == key(one)));
+        (what, Some(told(one)), alike.map(&told))
+    };
+    expected.iter().map(row).collect()
 }
 
 /// The MTU of a network, if its parent `link` does not allow it any more.
@@ -210,18 +219,6 @@ fn described(name: &str, ifindex: u32, up: bool) -> String {
 
 fn state(up: bool) -> String {
     if up { "up" } else { "down" }.to_owned()
-}
-
-/// Each of `expected` with the same one of `found`, or else with one that has the same key.
-fn pairs<T: Copy + PartialEq, K: PartialEq>(
-    expected: &[T],
-    found: &[T],
-    key: impl Fn(&T) -> K,
-) -> impl Iterator<Item = (T, Option<T>)> {
-    expected.iter().map(move |one| {
-        let same = found.iter().find(|other| *other == one);
-        (*one, same.or_else(|| found.iter().find(|other| key(other) == key(one))).copied())
-    })
 }
 
 /// The same route as the kernel tells it: without host bits, and without a metric that is the kernel's own.
