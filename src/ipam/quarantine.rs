@@ -22,7 +22,7 @@ impl<'a> Place<'a> {
             (Some(attached), Some(wanted)) => {
                 Ok(Self { segment: attached.segment, wanted, mac: attached.mac })
             }
-            _ => Err(Error::input(format!("there is no attachment number {number}"))),
+            _ => Err(Error::bug(format!("there is no attachment number {number}"))),
         }
     }
 }

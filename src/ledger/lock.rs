@@ -48,8 +48,8 @@ impl Store {
     /// it: see [`lock_file`](super::lock_file).
     ///
     /// # Errors
-    /// [`Kind::Busy`] after the timeout, and at once if this process holds the lock; [`Kind::Input`] if
-    /// others than root can write to the folder.
+    /// [`Kind::Busy`] after the timeout; [`Kind::Bug`] if this process holds the lock; [`Kind::Input`] if others than root
+    /// can write to the folder.
     pub(crate) fn lock(&self, timeout: Duration) -> Result<Locked<'_>> {
         self.lock_within(timeout)?.map_err(|refused| self.explain(&refused, timeout))
     }
@@ -65,9 +65,7 @@ impl Store {
             Slot::Open(file) => Some(file),
             Slot::Taken => {
                 let text = format!("{} is locked by this very process", self.state_dir.display());
-                return Err(
-                    Error::new(Kind::Busy, text).hint("this is a fault of underlay: please report it")
-                );
+                return Err(Error::bug(text));
             }
         };
         let acquired = self.lock_both(known, timeout);

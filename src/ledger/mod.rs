@@ -268,7 +268,7 @@ fn write_state(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::input(error.to_string()))?;
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::bug(error.to_string()))?;
     text.push(b'\n');
     // A file above the limit could not be read again.
     if text.len() as u64 > LIMIT {

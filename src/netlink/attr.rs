@@ -25,7 +25,7 @@ pub(super) fn attribute(kind: impl Into<u16>, payload: impl Size + ToBytes) -> A
 }
 
 fn unsound(error: impl Display) -> Error {
-    Error::input(format!("cannot write a netlink message: {error}"))
+    Error::bug(format!("cannot write a netlink message: {error}"))
 }
 
 /// Returns the attribute `kind` that holds `attributes`.
