@@ -1,21 +1,11 @@
 //! The ledger's lock: only a [`Locked`] can change the ledger.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::mem;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use fs2::FileExt;
-
-use nix::libc;
+use std::sync::{MutexGuard, TryLockError};
+use std::time::Duration;
 
 use super::Store;
-use super::lock_file::{Acquired, FILES, LockFile, Refused, Slot, acquire};
+use super::lock_file::{Acquired, FILES, LockFile, Refused, acquire};
 use super::lock_holder::{FileId, holder};
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell;
@@ -24,8 +14,8 @@ use crate::escape::shell;
 #[derive(Debug)]
 pub(crate) struct Locked<'a> {
     pub(super) store: &'a Store,
-    file: Option<LockFile>,
-    folder: Option<File>,
+    /// The locked file.
+    file: MutexGuard<'a, Option<LockFile>>,
 }
 
 impl<'a> Locked<'a> {
@@ -36,10 +26,7 @@ impl<'a> Locked<'a> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        let Some(file) = self.file.take() else { return };
-        drop(self.folder.take());
-        file.unlock();
-        *self.store.slot() = Slot::Open(file);
+        self.file.iter().for_each(LockFile::unlock);
     }
 }
 
@@ -59,57 +46,27 @@ impl Store {
         Ok(self.lock_within(Duration::ZERO)?.ok())
     }
 
-    fn lock_within(&self, timeout: Duration) -> Result<std::result::Result<Locked<'_>, Refused>> {
-        let known = match mem::replace(&mut *self.slot(), Slot::Taken) {
-            Slot::Closed => None,
-            Slot::Open(file) => Some(file),
-            Slot::Taken => {
+    fn lock_within(&self, timeout: Duration) -> Result<Result<Locked<'_>, Refused>> {
+        let mut file = match self.lock.try_lock() {
+            Ok(file) => file,
+            Err(TryLockError::Poisoned(file)) => file.into_inner(),
+            Err(TryLockError::WouldBlock) => {
                 let text = format!("{} is locked by this very process", self.state_dir.display());
                 return Err(
                     Error::new(Kind::Busy, text).hint("this is a fault of underlay: please report it")
                 );
             }
         };
-        let acquired = self.lock_both(known, timeout);
-        if !matches!(acquired, Ok(Ok(_))) {
-            *self.slot() = Slot::Closed;
-        }
-        acquired
+        Ok(self.lock_file(file.take(), timeout)?.map(|locked| {
+            *file = Some(locked);
+            Locked { store: self, file }
+        }))
     }
 
-    /// Locks the lock file, and also the folder, as long as a version without a lock file may run.
-    fn lock_both(
-        &self,
-        known: Option<LockFile>,
-        timeout: Duration,
-    ) -> Result<std::result::Result<Locked<'_>, Refused>> {
-        let mut file = match self.lock_file(known, timeout)? {
-            Ok(file) => file,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        let mut folder = None;
-        if file.age(&self.state_dir.join(LOCK)).is_some_and(|age| age <= UPGRADE) {
-            folder = lock_as_before(&self.state_dir);
-            // A process that can only read the folder can lock it, too. Wait for it once only, and without
-            // the lock, so that it does not block other processes.
-            if folder.is_none() && !self.has_waited.swap(true, Ordering::Relaxed) {
-                file.unlock();
-                wait_as_before(&self.state_dir);
-                file = match self.lock_file(Some(file), timeout)? {
-                    Ok(file) => file,
-                    Err(refused) => return Ok(Err(refused)),
-                };
-                folder = lock_as_before(&self.state_dir);
-            }
-        }
-        Ok(Ok(Locked { store: self, file: Some(file), folder }))
-    }
-
+    /// Locks a lock file; `known` is that of the previous lock.
     fn lock_file(&self, known: Option<LockFile>, timeout: Duration) -> Result<Acquired> {
         if self.folder()?.is_none() {
             self.make_folder()?;
-            // No record is missing in it yet.
-            self.make_namespaces_dir()?;
         }
         let path = self.state_dir.join(LOCK);
         let acquired = match acquire(&path, known, timeout) {
@@ -146,50 +103,21 @@ impl Store {
             }
         }
     }
-
-    fn slot(&self) -> MutexGuard<'_, Slot> {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The first lock file.
 const LOCK: &str = "lock";
 
-/// How long after the lock file was made a process of a version without a lock file may still run.
-const UPGRADE: Duration = Duration::from_secs(300);
-/// How long to wait for such a process: it holds the lock for some milliseconds.
-const COURTESY: Duration = Duration::from_secs(1);
-/// The time between two tries.
-const PAUSE: Duration = Duration::from_millis(5);
-
-/// Locks the state folder (flock(2)), as versions without a lock file do: such a process may still run just
-/// after an upgrade. Returns `None` if another process has locked it. The next version can do without.
-fn lock_as_before(path: &Path) -> Option<File> {
-    let folder = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path).ok()?;
-    FileExt::try_lock_exclusive(&folder).is_ok().then_some(folder)
-}
-
-/// Waits until the folder is not locked any more, at most as long as a process of such a version would take.
-fn wait_as_before(path: &Path) {
-    let until = Instant::now() + COURTESY;
-    while lock_as_before(path).is_none() {
-        if Instant::now() >= until {
-            log::warn!(
-                "{} is locked with flock(2), as an older version does: not waiting for it",
-                path.display()
-            );
-            return;
-        }
-        thread::sleep(PAUSE);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+    use std::thread;
+    use std::time::Instant;
 
     use nix::fcntl::{FcntlArg, fcntl};
+    use nix::libc;
     use tempfile::TempDir;
 
     use super::*;
@@ -206,12 +134,6 @@ mod tests {
         Store::new("/none".into(), folder.path().join("run"), "/none".into(), "/none".into())
     }
 
-    /// As five minutes after it was made.
-    fn age(folder: &TempDir) {
-        let file = File::options().write(true).open(folder.path().join("run/lock")).unwrap();
-        file.set_modified(std::time::SystemTime::now() - UPGRADE - COURTESY).unwrap();
-    }
-
     #[test]
     fn one_at_a_time() {
         let folder = folder();
@@ -220,7 +142,8 @@ mod tests {
         let begin = Instant::now();
         let error = one.lock(LONG).unwrap_err();
         assert!(
-            begin.elapsed() < COURTESY && error.to_string().ends_with("run is locked by this very process")
+            begin.elapsed() < Duration::from_secs(1)
+                && error.to_string().ends_with("run is locked by this very process")
         );
         let error = two.lock(Duration::from_millis(20)).unwrap_err();
         let comm = fs::read_to_string("/proc/self/comm").unwrap();
@@ -362,39 +285,5 @@ mod tests {
         let held = one.lock(LONG).unwrap();
         assert!(two.lock(Duration::from_millis(20)).is_err());
         drop(held);
-    }
-
-    /// Just after an upgrade, this version and an older one, which locks the folder, wait for each other.
-    #[test]
-    fn versions_without_a_lock_file() {
-        let folder = folder();
-        let store = store(&folder);
-        let before = File::open(folder.path().join("run")).unwrap();
-        let locked = store.lock(Duration::ZERO).unwrap();
-        assert!(FileExt::try_lock_exclusive(&before).is_err());
-        drop(locked);
-        FileExt::try_lock_exclusive(&before).unwrap();
-        thread::scope(|scope| {
-            let waits = scope.spawn(|| store.lock(LONG).map(drop));
-            thread::sleep(Duration::from_millis(100));
-            assert!(!waits.is_finished());
-            FileExt::unlock(&before).unwrap();
-            waits.join().unwrap().unwrap();
-        });
-        // A process that can only read the folder delays each process once, and later not at all.
-        FileExt::try_lock_exclusive(&before).unwrap();
-        let (one, two) = (self::store(&folder), self::store(&folder));
-        let begin = Instant::now();
-        thread::scope(|scope| {
-            for store in [&one, &two] {
-                scope.spawn(|| (0..3).for_each(|_| drop(store.lock(LONG).unwrap())));
-            }
-        });
-        assert!(begin.elapsed() >= COURTESY && begin.elapsed() < 2 * COURTESY, "{:?}", begin.elapsed());
-        age(&folder);
-        let store = self::store(&folder);
-        let begin = Instant::now();
-        drop(store.lock(Duration::ZERO).unwrap());
-        assert!(begin.elapsed() < COURTESY);
     }
 }

@@ -21,7 +21,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -39,18 +39,6 @@ const PATIENCE: Duration = Duration::from_millis(900);
 /// How often a waiting process checks whether a reader blocks the file.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The lock file of a store.
-#[derive(Debug, Default)]
-pub(super) enum Slot {
-    /// Not opened yet.
-    #[default]
-    Closed,
-    /// Open, and the state folder was checked.
-    Open(LockFile),
-    /// In a [`Locked`](super::Locked).
-    Taken,
-}
-
 /// One of the files in its state when it was opened: for writing, unless it is dead.
 #[derive(Debug)]
 pub(super) struct LockFile {
@@ -58,7 +46,6 @@ pub(super) struct LockFile {
     path: PathBuf,
     id: FileId,
     is_dead: bool,
-    modified: Option<SystemTime>,
 }
 
 /// Why there is no lock.
@@ -136,7 +123,6 @@ impl LockFile {
                     path,
                     id: FileId::of(&metadata),
                     is_dead: is_dead(&metadata),
-                    modified: metadata.modified().ok(),
                 }))
             }
             // A link, a folder, a socket, a device; or a dead file with a lease, so that no process has it
@@ -146,16 +132,6 @@ impl LockFile {
                 _ => Err(error),
             },
         }
-    }
-
-    /// Returns how long ago the file at `first` was made: nothing is ever written to it. Later files are
-    /// younger.
-    pub(super) fn age(&self, first: &Path) -> Option<Duration> {
-        let made = match self.path == first {
-            true => self.modified,
-            false => fs::symlink_metadata(first).and_then(|metadata| metadata.modified()).ok(),
-        };
-        SystemTime::now().duration_since(made?).ok()
     }
 
     /// Marks the file as dead if a reader has it locked. Returns true if it did.

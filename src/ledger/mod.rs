@@ -32,7 +32,6 @@ use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 
 use serde::de::DeserializeOwned;
@@ -50,7 +49,7 @@ use crate::net::name::{ContainerId, NetworkName};
 use host_text::Host;
 pub(crate) use leases::Holding;
 pub(crate) use lock::Locked;
-use lock_file::Slot;
+use lock_file::LockFile;
 pub(crate) use state_folder::Folder;
 
 /// The maximum size of our files.
@@ -81,9 +80,8 @@ pub(crate) struct Store {
     state_dir: PathBuf,
     data_dir: PathBuf,
     cdi_dir: PathBuf,
-    lock: Mutex<Slot>,
-    /// True after the wait for a version that locks the folder itself.
-    has_waited: AtomicBool,
+    /// The lock file, once it was locked. A [`Locked`] has the mutex.
+    lock: Mutex<Option<LockFile>>,
     /// The state folder, once it was found to belong to root.
     folder: Mutex<Option<Folder>>,
     /// The metadata of the data dir, once it was found.
@@ -101,7 +99,6 @@ impl Store {
             data_dir,
             cdi_dir,
             lock: Mutex::default(),
-            has_waited: AtomicBool::new(false),
             folder: Mutex::default(),
             data_folder: OnceLock::new(),
             host: OnceLock::new(),

@@ -20,11 +20,6 @@ impl Store {
         self.state_dir.join("namespaces")
     }
 
-    /// Makes the folder of the index. Without it all records are read.
-    pub(super) fn make_namespaces_dir(&self) -> Result<()> {
-        file::make_subfolder(&self.namespaces_dir(), 0o700)
-    }
-
     fn namespace_dir(&self, netns: &Netns) -> PathBuf {
         self.namespaces_dir().join(format!("{}-{}", netns.device, netns.inode))
     }
@@ -37,18 +32,11 @@ impl Store {
 
     /// Returns true if containers may share `netns`.
     pub(crate) fn is_shared(&self, netns: &Netns) -> Result<bool> {
-        // Without an index, only the records say.
-        Ok(file::exists(&self.namespace_dir(netns))? || !file::exists(&self.namespaces_dir())?)
+        file::exists(&self.namespace_dir(netns))
     }
 
     /// Returns the readable records of containers in the indexed namespace `netns`.
     pub(crate) fn records_in(&self, netns: &Netns) -> Result<Vec<Record>> {
-        // A version without the index has made the state folder.
-        if !file::exists(&self.namespaces_dir())? {
-            let mut records = self.records()?.sound;
-            records.retain(|record| record.holder.netns.is(netns));
-            return Ok(records);
-        }
         let names = file_names(&self.namespace_dir(netns))?;
         self.records_of(netns, names.iter().filter_map(|name| name.to_str()?.parse().ok()))
     }
@@ -86,26 +74,22 @@ impl Store {
 }
 
 impl Locked<'_> {
-    /// Makes the index, if a version without it has made the state folder.
-    pub(crate) fn index_namespaces(&self) -> Result<()> {
-        if file::exists(&self.store.namespaces_dir())? {
-            return Ok(());
-        }
-        self.store.make_namespaces_dir()?;
-        self.store.records()?.sound.iter().try_for_each(|record| self.enter_namespace(record))
-    }
-
     /// Adds the container of `record` to the index, if others can join its namespace.
     pub(super) fn enter_namespace(&self, record: &Record) -> Result<()> {
         let Some(link) = self.store.namespace_link(record) else { return Ok(()) };
         let target = lease_target(&record.container);
-        match symlink(&target, &link) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            made => return made.or_else(there).map_err(|error| Error::io("create", &link, &error)),
+        let mut made = symlink(&target, &link);
+        if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            file::make_subfolder(&self.store.namespaces_dir(), 0o700)?;
+            file::make_subfolder(&self.store.namespace_dir(&record.holder.netns), 0o700)?;
+            made = symlink(&target, &link);
         }
-        self.index_namespaces()?;
-        file::make_subfolder(link.parent().unwrap_or(&link), 0o700)?;
-        symlink(&target, &link).or_else(there).map_err(|error| Error::io("create", &link, &error))
+        match made {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(Error::io("create", &link, &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes the container of `record` from the index.
@@ -116,8 +100,4 @@ impl Locked<'_> {
         let _ = link.parent().map(fs::remove_dir);
         Ok(())
     }
-}
-
-fn there(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
 }

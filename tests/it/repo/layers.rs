@@ -109,7 +109,6 @@ fn pure() {
             "nix",
             "rustix",
             "neli",
-            "fs2",
             "crate::fs",
             // They read and write files, and `now` reads the clock.
             "ledger::Store",
@@ -128,7 +127,6 @@ fn doors() {
             ("neli", &["netlink/"][..]),
             ("rustix", &["kernel/", "netlink/", "random.rs"]),
             ("nix::sched", &["kernel/netns.rs"]),
-            ("fs2", &["ledger/lock.rs"]),
             ("oci_spec", &["oci/state.rs"]),
             ("clap", &["cli/"]),
             // The crate can walk through folders too.
