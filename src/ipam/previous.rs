@@ -86,9 +86,9 @@ mod tests {
 
     fn record(attachments: &str) -> Record {
         let text = format!(
-            r#"{{"version": 1, "container": "web", "state": "attached",
+            r#"{{"version": 1, "container": "web",
                 "holder": {{"pid": 7, "start_time": 8, "netns": {{"device": 4, "inode": 5}}}},
-                "attachments": [{attachments}]}}"#
+                "links": {{"own": {{"state": "attached", "attachments": [{attachments}]}}}}}}"#
         );
         serde_json::from_str(&text).unwrap()
     }

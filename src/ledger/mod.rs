@@ -69,8 +69,16 @@ pub(crate) struct Records {
 
 /// The common field of all files of the ledger.
 #[derive(Deserialize)]
-struct Versioned {
+struct Version {
     version: u32,
+}
+
+/// A file of the ledger.
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    version: u32,
+    #[serde(flatten)]
+    content: &'a T,
 }
 
 /// Our files, below four folders.
@@ -196,7 +204,7 @@ impl Store {
             return Ok(None);
         };
         let of_json = |error: Error| damaged(error.within(path.display()));
-        let Versioned { version } = json::object(&text).map_err(of_json)?;
+        let Version { version } = json::object(&text).map_err(of_json)?;
         if version > VERSION {
             let text = format!("{} is of version {version}: a newer underlay has written it", path.display());
             return Err(Error::new(Kind::Newer, text).hint(format!("this underlay reads version {VERSION}")));
@@ -259,8 +267,8 @@ fn file_names(folder: &Path) -> Result<Vec<OsString>> {
 }
 
 /// Writes a file of the ledger, and makes its folder if it is missing.
-fn write_state(path: &Path, value: &impl Serialize) -> Result<()> {
-    file::replace(path, &to_json(value)?)
+fn write_state(path: &Path, content: &impl Serialize) -> Result<()> {
+    file::replace(path, &to_json(&Versioned { version: VERSION, content })?)
 }
 
 pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {

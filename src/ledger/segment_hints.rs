@@ -5,9 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Locked, Store, to_json};
+use super::{Locked, Store, write_state};
 use crate::error::Result;
-use crate::fs::file;
 use crate::ledger::quarantine::{Conflict, Quarantined};
 use crate::ledger::record::{Record, Segment};
 use crate::net::driver::Kind as Driver;
@@ -38,7 +37,7 @@ impl Store {
 
 impl Locked<'_> {
     pub(crate) fn write_segment(&self, number: u32, segment: &Segment) -> Result<()> {
-        file::replace(&self.store.segment_path(number), &to_json(segment)?)
+        write_state(&self.store.segment_path(number), segment)
     }
 
     /// Quarantines the address of `conflict`.
