@@ -75,22 +75,16 @@ pub(crate) fn names<'a>(
 pub(crate) fn routes(wanted: &[ResolvedAttachment], attached: &mut [Attached], present: DefaultRoutes) {
     let families = [(IpNet::V4(Ipv4Net::default()), present.v4), (IpNet::V6(Ipv6Net::default()), present.v6)];
     for (family, present) in families {
-        let mut best: Option<((i32, bool), usize, Option<Route>)> = None;
-        for (index, (wanted, attached)) in wanted.iter().zip(attached.iter()).enumerate() {
-            if present && wanted.request.gw_priority <= 0 {
-                continue;
-            }
+        let candidates = wanted.iter().zip(attached.iter_mut()).filter_map(|(wanted, attached)| {
             let route = default_route(wanted, attached, family);
-            if route.is_none() && !may_be_advertised(wanted, attached, family) {
-                continue;
-            }
-            let rank = (wanted.request.gw_priority, route.is_some());
-            if best.is_none_or(|(best, ..)| rank > best) {
-                best = Some((rank, index, route));
-            }
-        }
-        let Some((_, index, route)) = best else { continue };
-        let (Some(wanted), Some(attached)) = (wanted.get(index), attached.get_mut(index)) else { continue };
+            let is_one = route.is_some() || may_be_advertised(wanted, attached, family);
+            let may_lead = !present || wanted.request.gw_priority > 0;
+            (is_one && may_lead).then_some((wanted, attached, route))
+        });
+        // Of equals the first: `max_by_key` returns the last.
+        let best =
+            candidates.rev().max_by_key(|(wanted, _, route)| (wanted.request.gw_priority, route.is_some()));
+        let Some((wanted, attached, route)) = best else { continue };
         match route {
             Some(route) => attached.routes.push(route),
             None => {
