@@ -137,16 +137,8 @@ fn configure(
     for step in steps {
         log::debug!("{step}");
         let message = match step {
-            Configure::SetIpv6 { link, advertised } => {
-                sysctl::set_ipv6(link, advertised.as_ref())?;
-                continue;
-            }
-            Configure::SetNotify { link, is_v4 } => {
-                sysctl::set_notify(link, *is_v4)?;
-                continue;
-            }
-            Configure::SetSysctl { link, sysctl, value } => {
-                sysctl::set(link, sysctl, value)?;
+            Configure::SetSysctls { settings, needed } => {
+                settings.iter().try_for_each(|(path, value)| sysctl::set(path, value, *needed))?;
                 continue;
             }
             Configure::AddAddress { address, .. } => message::add_address(ifindex, *address)?,
@@ -201,7 +193,8 @@ fn create_link(
     let mut refusal = answers.pop().flatten();
     if refusal.as_ref().is_some_and(|refusal| refusal.errno == libc::EEXIST) {
         temp_name = IfName::temporary(std::process::id());
-        refusal = single(host, message::create_link(&create.named(temp_name.clone()), netns.as_fd())?)?;
+        let renamed = CreateLink { name: temp_name.clone(), ..create.clone() };
+        refusal = single(host, message::create_link(&renamed, netns.as_fd())?)?;
     }
     if let Some(refusal) = refusal {
         return Err(explain::create_link(create, &refusal));

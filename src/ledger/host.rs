@@ -135,12 +135,9 @@ impl<'a> Locked<'a> {
 
 /// Returns the machine id, if it can be read.
 fn known_machine_id() -> Option<MachineId> {
-    machine_id().inspect_err(|error| log::info!("{error}")).ok().flatten()
-}
-
-fn machine_id() -> Result<Option<MachineId>> {
-    let text = file::read(Path::new(MACHINE_ID), 64, Trust::Operator)?;
-    Ok(text.and_then(|text| machine_id_of(std::str::from_utf8(&text).ok()?.trim_end())))
+    let read = file::read(Path::new(MACHINE_ID), 64, Trust::Operator);
+    let text = read.inspect_err(|error| log::info!("{error}")).ok()??;
+    machine_id_of(std::str::from_utf8(&text).ok()?.trim_end())
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Mutex, OnceLock};
 
 use serde::de::DeserializeOwned;
@@ -82,7 +83,7 @@ struct Versioned<'a, T> {
 }
 
 /// Our files, below four folders.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Store {
     config_dir: PathBuf,
     state_dir: PathBuf,
@@ -101,16 +102,7 @@ pub(crate) struct Store {
 impl Store {
     /// Returns the store of these folders, which need not exist.
     pub(crate) fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf, cdi_dir: PathBuf) -> Self {
-        Self {
-            config_dir,
-            state_dir,
-            data_dir,
-            cdi_dir,
-            lock: Mutex::default(),
-            folder: Mutex::default(),
-            data_folder: OnceLock::new(),
-            host: OnceLock::new(),
-        }
+        Self { config_dir, state_dir, data_dir, cdi_dir, ..Self::default() }
     }
 
     /// Returns the operator's settings, or the defaults if there is no file.
@@ -162,8 +154,13 @@ impl Store {
 
     /// Returns the records of all containers.
     pub(crate) fn records(&self) -> Result<Records> {
+        self.read_records(names_in(&self.containers_dir())?)
+    }
+
+    /// Returns the records of those of `containers` that have one.
+    fn read_records(&self, containers: impl IntoIterator<Item = ContainerId>) -> Result<Records> {
         let mut records = Records::default();
-        for id in names_in::<ContainerId>(&self.containers_dir())? {
+        for id in containers {
             match self.record(&id) {
                 Ok(record) => records.sound.extend(record),
                 Err(error) if error.kind().is_of_one_file() => {
@@ -239,11 +236,16 @@ pub(crate) fn no_such_network(name: &NetworkName, others: &[NetworkName]) -> Err
 }
 
 /// Returns the valid names of `.json` files in `folder`, in order.
-fn names_in<T: TryFrom<String> + Ord>(folder: &Path) -> Result<Vec<T>> {
-    let name = |file: &OsString| T::try_from(file.to_str()?.strip_suffix(".json")?.to_owned()).ok();
-    let mut names: Vec<T> = file_names(folder)?.iter().filter_map(name).collect();
+fn names_in<T: FromStr + Ord>(folder: &Path) -> Result<Vec<T>> {
+    let mut names = parsed_names(folder, ".json")?;
     names.sort();
     Ok(names)
+}
+
+/// Returns the valid names of entries of `folder` with `suffix`, without it.
+fn parsed_names<T: FromStr>(folder: &Path, suffix: &str) -> Result<Vec<T>> {
+    let name = |file: &OsString| file.to_str()?.strip_suffix(suffix)?.parse().ok();
+    Ok(file_names(folder)?.iter().filter_map(name).collect())
 }
 
 /// Returns the paths of all entries of `folder`, in order; none if it does not exist.

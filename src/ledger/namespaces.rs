@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use super::{Locked, Store, entries, file_names};
+use super::{Locked, Store, entries, parsed_names};
 use crate::error::{Error, Result};
 use crate::fs::file::{self, remove};
 use crate::ledger::lease_link::lease_target;
@@ -37,8 +37,7 @@ impl Store {
 
     /// Returns the readable records of containers in the indexed namespace `netns`.
     pub(crate) fn records_in(&self, netns: &Netns) -> Result<Vec<Record>> {
-        let names = file_names(&self.namespace_dir(netns))?;
-        self.records_of(netns, names.iter().filter_map(|name| name.to_str()?.parse().ok()))
+        self.records_of(netns, parsed_names(&self.namespace_dir(netns), "")?)
     }
 
     /// Returns the readable records of those of `containers` that are in `netns`.
@@ -47,15 +46,9 @@ impl Store {
         netns: &Netns,
         containers: impl IntoIterator<Item = ContainerId>,
     ) -> Result<Vec<Record>> {
-        let mut records = Vec::new();
-        for id in containers {
-            match self.record(&id) {
-                Ok(record) => records.extend(record.filter(|record| record.holder.netns.is(netns))),
-                // An unreadable record must not keep another container from starting.
-                Err(error) if error.kind().is_of_one_file() => ::log::warn!("{error}"),
-                Err(error) => return Err(error),
-            }
-        }
+        // An unreadable record must not keep another container from starting.
+        let mut records = self.read_records(containers)?.sound;
+        records.retain(|record| record.holder.netns.is(netns));
         Ok(records)
     }
 

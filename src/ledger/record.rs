@@ -17,6 +17,7 @@ use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
 use crate::net::netns::Netns;
 use crate::net::route::{Route, Table};
+use crate::net::value::is_default;
 
 /// The version of the ledger's files that this program writes. It reads all that are not newer.
 pub(crate) const VERSION: u32 = 2;
@@ -55,7 +56,7 @@ pub(crate) struct Own {
     pub made_for: Option<MadeFor>,
     /// True if the record was rebuilt from the marks of the links. The container may have changed its links
     /// before, so such a record is not saved as affinity.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rebuilt: bool,
     /// The number by which the host knows the namespace of the links. While the record is pending, it may not be that
     /// namespace's number.
@@ -152,10 +153,10 @@ pub(crate) struct Attached {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detection: Option<Detection>,
     /// The number of announcements of its addresses.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub announcements: u32,
     /// What it accepts from router advertisements, if it has IPv6.
-    #[serde(default, skip_serializing_if = "Advertised::is_nothing")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub advertised: Advertised,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
@@ -298,9 +299,4 @@ impl Segment {
     pub(crate) fn new(parent: IfName) -> Self {
         Self { parent, ipvlan: None, cursors: BTreeMap::new(), hints: Hints::default() }
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
 }

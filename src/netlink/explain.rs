@@ -108,10 +108,8 @@ pub(crate) fn configure(step: &Configure, refusal: &Refusal) -> Error {
             "leave table out, or use a kernel with CONFIG_IP_MULTIPLE_TABLES",
         ),
         (Configure::AddRule { from, .. }, _) => (format!("cannot make a rule for {from}"), ""),
-        // These are not netlink messages.
-        (Configure::SetIpv6 { .. } | Configure::SetNotify { .. } | Configure::SetSysctl { .. }, _) => {
-            (format!("cannot do `{step}`"), "")
-        }
+        // This is not a netlink message.
+        (Configure::SetSysctls { .. }, _) => (format!("cannot do `{step}`"), ""),
     };
     error(step, refusal, &sentence, hint)
 }

@@ -63,12 +63,6 @@ impl CreateLink {
         }
     }
 
-    /// Returns the step with another name.
-    #[must_use]
-    pub(crate) fn named(&self, name: IfName) -> Self {
-        Self { name, ..self.clone() }
-    }
-
     /// Returns the equivalent command of iproute2.
     pub(crate) fn line(&self) -> Line {
         let Self { name, parent, driver, mac, mtu, bclim, options, .. } = self;

@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::record::{Attached, Record};
 use crate::net::route::{Route, TableId};
 use crate::oci::annotations::Attachment;
+use crate::plan::container::{Configure, routes};
 
 /// The protocol of our rules and routes (`FRA_PROTOCOL`, `rtm_protocol`): a number that is unused in
 /// linux/rtnetlink.h and iproute2's rt_protos. It takes the place of a mark; the ledger says which container
@@ -56,17 +57,13 @@ impl fmt::Display for Persistent {
 impl Attached {
     /// Returns its persistent rules and routes, in the order in which they are made.
     pub(crate) fn lasting(&self) -> impl Iterator<Item = Persistent> {
-        let nowhere = |route: &&Route| !route.is_unicast();
-        let main = self.routes.iter().filter(nowhere).map(|&route| Persistent::Route { route, table: None });
-        let tables = self.table.iter().flat_map(move |table| {
-            let id = table.id;
-            let routes = table.routes.iter().filter(nowhere);
-            let routes = routes.map(move |&route| Persistent::Route { route, table: Some(id) });
-            let rules =
-                self.addresses.iter().map(move |net| Persistent::Rule { from: net.addr(), table: id });
-            routes.chain(rules)
-        });
-        main.chain(tables)
+        routes(self).filter_map(|step| match step {
+            Configure::AddRule { from, table } => Some(Persistent::Rule { from, table }),
+            Configure::AddRoute { route, table, .. } if !route.is_unicast() => {
+                Some(Persistent::Route { route, table })
+            }
+            _ => None,
+        })
     }
 }
 
