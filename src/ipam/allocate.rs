@@ -22,13 +22,6 @@ use crate::net::subnet::Subnet;
 /// The number of held addresses in a row after which the map of the pool is read.
 const TRIES: usize = 16;
 
-/// Why an attachment has to get exactly this address or MAC address.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reason {
-    Asked,
-    Reserved,
-}
-
 impl Draft<'_> {
     fn identity(&self) -> Identity {
         self.applicant.identity.cloned().unwrap_or_else(|| Identity::from(self.applicant.container))
@@ -48,7 +41,7 @@ impl Draft<'_> {
         let mut addresses = Vec::new();
         for requested in &wanted.request.ips {
             let address = asked(wanted, requested.address, requested.prefix_len)?;
-            self.take(place, address.addr().into(), Reason::Asked)?;
+            self.take(place, address.addr().into())?;
             addresses.push(address);
         }
         for is_v4 in [true, false] {
@@ -61,7 +54,7 @@ impl Draft<'_> {
                 addresses.extend(self.pick(place, is_v4)?);
             }
             for address in reserved {
-                self.take(place, address.into(), Reason::Reserved)?;
+                self.take(place, address.into())?;
                 addresses.push(asked(wanted, address, None)?);
             }
         }
@@ -88,18 +81,11 @@ impl Draft<'_> {
             return Ok(None);
         }
         let place = self.place(wanted);
-        let reserved = self.reserved(wanted).mac;
-        let asked = wanted.request.mac.map(|mac| (mac, Reason::Asked));
-        if let Some((mac, reason)) = asked.or(reserved.map(|mac| (mac, Reason::Reserved))) {
-            self.take(place, mac.into(), reason)?;
+        if let Some(mac) = wanted.request.mac.or_else(|| self.reserved(wanted).mac) {
+            self.take(place, mac.into())?;
             return Ok(Some(mac));
         }
         let had = wanted.hint.mac.filter(|mac| mac.is_unicast() && !self.applicant.avoid_previous);
-        if let Some(mac) = had {
-            if self.take_if_free(place, mac.into())? {
-                return Ok(Some(mac));
-            }
-        }
         let key = self.leases.table.machine_key(&wanted.parent);
         let identity = self.identity();
         let network = &wanted.network.name;
@@ -108,8 +94,8 @@ impl Draft<'_> {
         let by_process =
             |count: u64| format!("{identity} {network} {} {} {count}", holder.pid, holder.start_time);
         let usual = [format!("{identity} {network}"), format!("{identity} {network} {container}")];
-        for text in usual.into_iter().filter(|_| !avoid_previous).chain((0..).map(by_process)) {
-            let mac = MacAddr::derived(key, &text);
+        let texts = usual.into_iter().filter(|_| !avoid_previous).chain((0..).map(by_process));
+        for mac in had.into_iter().chain(texts.map(|text| MacAddr::derived(key, &text))) {
             if self.take_if_free(place, mac.into())? {
                 return Ok(Some(mac));
             }
@@ -129,20 +115,22 @@ impl Draft<'_> {
         Advertised { slaac, secret, ..Advertised::default() }
     }
 
-    /// Leases exactly `key`.
+    /// Leases exactly `key`, which the attachment asks for, or which is reserved for it.
     ///
     /// # Errors
     /// [`Kind::Taken`] when it is held, or may not be leased to this container.
-    fn take(&mut self, place: Place<'_>, key: LeaseKey, reason: Reason) -> Result<()> {
+    fn take(&mut self, place: Place<'_>, key: LeaseKey) -> Result<()> {
         let wanted = place.wanted;
-        let what = match key {
-            LeaseKey::Address(_) => "address",
-            LeaseKey::Mac(_) => "MAC address",
+        let (what, is_asked) = match key {
+            LeaseKey::Address(address) => {
+                ("address", wanted.request.ips.iter().any(|asked| asked.address == address))
+            }
+            LeaseKey::Mac(mac) => ("MAC address", wanted.request.mac == Some(mac)),
         };
         let network = &wanted.network.name;
-        let hint = match reason {
-            Reason::Asked => format!("ask for another {what}, or leave it out to get a free one"),
-            Reason::Reserved => format!(
+        let hint = match is_asked {
+            true => format!("ask for another {what}, or leave it out to get a free one"),
+            false => format!(
                 "it is reserved for identity {}, of which only one container can run at a time",
                 self.identity()
             ),

@@ -43,11 +43,7 @@ impl Store {
 
     /// Returns the hint at `path`, if there is one.
     pub(crate) fn hint(&self, path: &Path) -> Result<Option<String>> {
-        match fs::read_link(path) {
-            Ok(text) => Ok(Some(text.to_string_lossy().into_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("read", path, &error)),
-        }
+        Ok(file::read_link(path)?.map(|text| text.to_string_lossy().into_owned()))
     }
 
     /// Makes the existing hint at `path` the newest of its bucket.

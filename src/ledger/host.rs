@@ -7,8 +7,6 @@
 //! data dir is private to root. If the link is lost, a new key is made, and `underlay gc` seals the marks of
 //! all links in the ledger again.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,15 +69,7 @@ impl Store {
     fn read_host(&self) -> Result<Option<Host>> {
         let Some(folder) = self.data_folder()? else { return Ok(None) };
         trust::check_private(&self.data_dir, folder).map_err(|error| error.hint(self.make_private()))?;
-        let path = self.host_path();
-        match fs::read_link(&path) {
-            Ok(text) => Ok(text.to_str().and_then(Host::of_text)),
-            // Missing, or not a symbolic link.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
-                Ok(None)
-            }
-            Err(error) => Err(Error::io("read", &path, &error)),
-        }
+        Ok(file::read_link(&self.host_path())?.and_then(|text| Host::of_text(text.to_str()?)))
     }
 
     /// Returns the hint for a data dir that is not private. Others may know the key or have made it, so it is

@@ -82,26 +82,25 @@ impl Store {
 
     fn explain(&self, refused: &Refused, timeout: Duration) -> Error {
         let folder = self.state_dir.display();
-        let culprit =
-            |files: &[FileId]| holder(files).map_or("another process".to_owned(), |one| one.to_string());
-        match refused {
-            Refused::Busy(file) => {
-                let holder = culprit(std::slice::from_ref(file));
-                let text = format!("{folder} was locked by {holder} for {} ms", timeout.as_millis());
-                Error::new(Kind::Busy, text).hint(
-                    "see what it is doing, and try again; `lock_timeout_ms` sets how long underlay waits",
-                )
-            }
-            Refused::UsedUp(dead) => {
-                let text = format!(
+        let culprit = |files: &[FileId]| holder(files).unwrap_or_else(|| "another process".to_owned());
+        let (text, hint) = match refused {
+            Refused::Busy(file) => (
+                format!("{folder} was locked by {} for {} ms", culprit(&[*file]), timeout.as_millis()),
+                "see what it is doing, and try again; `lock_timeout_ms` sets how long underlay waits"
+                    .to_owned(),
+            ),
+            Refused::UsedUp(dead) => (
+                format!(
                     "{folder} cannot be locked: {} has locked its {FILES} lock files for reading",
                     culprit(dead)
-                );
-                let files = shell::path(&self.state_dir.join("lock."));
-                Error::new(Kind::Busy, text)
-                    .hint(format!("end the processes that can read that folder; then `rm {files}*`"))
-            }
-        }
+                ),
+                format!(
+                    "end the processes that can read that folder; then `rm {}*`",
+                    shell::path(&self.state_dir.join("lock."))
+                ),
+            ),
+        };
+        Error::new(Kind::Busy, text).hint(hint)
     }
 }
 

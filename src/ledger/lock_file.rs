@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use super::lock_holder::FileId;
+use super::lock_holder::{FileId, id};
 use crate::fs::trust;
 
 /// The number of lock files.
@@ -121,7 +121,7 @@ impl LockFile {
                 Ok(is_sound(&path, &metadata).then(|| Self {
                     file,
                     path,
-                    id: FileId::of(&metadata),
+                    id: id(&metadata),
                     is_dead: is_dead(&metadata),
                 }))
             }
@@ -162,7 +162,7 @@ impl LockFile {
     /// Returns true if the path still leads to this file, and the file is not dead.
     fn is_current(&self) -> io::Result<bool> {
         match fs::symlink_metadata(&self.path) {
-            Ok(named) => Ok(FileId::of(&named) == self.id && !is_dead(&named)),
+            Ok(named) => Ok(id(&named) == self.id && !is_dead(&named)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }

@@ -129,6 +129,18 @@ impl Store {
         }
     }
 
+    /// Returns true if the network `name` is defined and `is_so`. An invalid or unreadable definition may be so.
+    fn may_be(&self, name: &NetworkName, is_so: impl Fn(&Network) -> bool) -> bool {
+        match self.network(name) {
+            Ok(network) => is_so(&network),
+            Err(error) if error.kind() == Kind::NotFound => false,
+            Err(error) => {
+                ::log::warn!("{error}");
+                true
+            }
+        }
+    }
+
     pub(crate) fn has_network(&self, name: &NetworkName) -> Result<bool> {
         file::exists(&self.network_path(name))
     }

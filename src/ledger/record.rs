@@ -264,9 +264,16 @@ impl Record {
         self.identity.clone().unwrap_or_else(|| Identity::from(&self.container))
     }
 
+    /// Returns the keys of its leases with their segments.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = (u32, LeaseKey)> {
+        self.attachments()
+            .iter()
+            .flat_map(|attached| attached.claims().map(|claim| (attached.segment, claim)))
+    }
+
     /// Returns true if this container holds `claim` on `segment`.
     pub(crate) fn holds(&self, segment: u32, claim: LeaseKey) -> bool {
-        self.attachments().iter().any(|a| a.segment == segment && a.claims().any(|held| held == claim))
+        self.claims().any(|held| held == (segment, claim))
     }
 
     /// Returns true if an attachment has conflict detection.

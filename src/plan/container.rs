@@ -119,7 +119,7 @@ fn addresses(attached: &Attached) -> impl Iterator<Item = Configure> {
 }
 
 /// The routes of `attached`, and then its rules, which depend on them.
-pub(super) fn routes(attached: &Attached) -> impl Iterator<Item = Configure> {
+fn routes(attached: &Attached) -> impl Iterator<Item = Configure> {
     let add = |&route: &Route, table| Configure::AddRoute { link: attached.ifname.clone(), route, table };
     let main = attached.routes.iter().map(move |route| add(route, None));
     let apart = attached.table.iter().flat_map(move |Table { id, routes }| {
@@ -164,6 +164,19 @@ pub(crate) fn detach(record: &Record) -> Vec<Removal> {
         plan.push(Removal::Link(OurLink { name, ifindex, kind, mark }));
     }
     plan
+}
+
+impl Attached {
+    /// Returns its persistent rules and routes, in the order in which they are made.
+    pub(crate) fn lasting(&self) -> impl Iterator<Item = Persistent> {
+        routes(self).filter_map(|step| match step {
+            Configure::AddRule { from, table } => Some(Persistent::Rule { from, table }),
+            Configure::AddRoute { route, table, .. } if !route.is_unicast() => {
+                Some(Persistent::Route { route, table })
+            }
+            _ => None,
+        })
+    }
 }
 
 impl LinkPlan {

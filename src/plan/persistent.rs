@@ -9,7 +9,6 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::record::{Attached, Record};
 use crate::net::route::{Route, TableId};
 use crate::oci::annotations::Attachment;
-use crate::plan::container::{Configure, routes};
 
 /// The protocol of our rules and routes (`FRA_PROTOCOL`, `rtm_protocol`): a number that is unused in
 /// linux/rtnetlink.h and iproute2's rt_protos. It takes the place of a mark; the ledger says which container
@@ -51,19 +50,6 @@ impl fmt::Display for Persistent {
                 table.map_or(Ok(()), |table| write!(f, " table {table}"))
             }
         }
-    }
-}
-
-impl Attached {
-    /// Returns its persistent rules and routes, in the order in which they are made.
-    pub(crate) fn lasting(&self) -> impl Iterator<Item = Persistent> {
-        routes(self).filter_map(|step| match step {
-            Configure::AddRule { from, table } => Some(Persistent::Rule { from, table }),
-            Configure::AddRoute { route, table, .. } if !route.is_unicast() => {
-                Some(Persistent::Route { route, table })
-            }
-            _ => None,
-        })
     }
 }
 
