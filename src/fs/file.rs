@@ -220,7 +220,7 @@ pub(crate) fn make_room(path: &Path) -> Result<()> {
 }
 
 /// The result `done` of what was tried with `path`, where errors of these `kinds` count as success.
-fn ignoring(kinds: &[ErrorKind], doing: &str, path: &Path, done: io::Result<()>) -> Result<()> {
+pub(crate) fn ignoring(kinds: &[ErrorKind], doing: &str, path: &Path, done: io::Result<()>) -> Result<()> {
     let failed = done.err().filter(|error| !kinds.contains(&error.kind()));
     failed.map_or(Ok(()), |error| Err(Error::io(doing, path, &error)))
 }

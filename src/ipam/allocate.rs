@@ -154,10 +154,9 @@ impl Draft<'_> {
             return Ok(());
         }
         let segment = place.segment();
-        let who = if self.leases.contains(segment, key) {
-            "this very container".to_owned()
-        } else {
-            self.leases.table.held_by(segment, key)?
+        let who = match self.leases.contains(segment, key) {
+            true => "this very container".to_owned(),
+            false => self.leases.table.held_by(segment, key)?,
         };
         Err(refused(format!("held by {who}")))
     }
@@ -216,10 +215,8 @@ impl Draft<'_> {
                 return Ok(Some(found));
             }
         }
-        match self.take_quarantined(place, is_v4)? {
-            Some(found) => Ok(Some(found)),
-            None => Err(self.exhausted(place, is_v4)),
-        }
+        let found = self.take_quarantined(place, is_v4)?;
+        found.map(Some).ok_or_else(|| self.exhausted(place, is_v4))
     }
 
     /// The error if no address of a family is left.

@@ -76,10 +76,11 @@ pub(crate) fn routes(wanted: &[ResolvedAttachment], attached: &mut [Attached], p
     let families = [(IpNet::V4(Ipv4Net::default()), present.v4), (IpNet::V6(Ipv6Net::default()), present.v6)];
     for (family, present) in families {
         let candidates = wanted.iter().zip(attached.iter_mut()).filter_map(|(wanted, attached)| {
-            let route = default_route(wanted, attached, family);
-            let is_one = route.is_some() || may_be_advertised(wanted, attached, family);
-            let may_lead = !present || wanted.request.gw_priority > 0;
-            (is_one && may_lead).then_some((wanted, attached, route))
+            let ResolvedAttachment { request, network, .. } = wanted;
+            let is_wanted = request.default_route && !network.file.no_default_route;
+            let route = gateway_route(network, attached, family);
+            let can = route.is_some() || may_be_advertised(network, attached, family);
+            (is_wanted && can && (!present || request.gw_priority > 0)).then_some((wanted, attached, route))
         });
         // Of equals the first: `max_by_key` returns the last.
         let best =
@@ -147,21 +148,10 @@ fn network_routes(network: &Network, attached: &Attached) -> Vec<Route> {
     routes
 }
 
-/// The default route of the family of `to` that an attachment could give.
-fn default_route(wanted: &ResolvedAttachment, attached: &Attached, to: IpNet) -> Option<Route> {
-    if wanted.network.file.no_default_route || !wanted.request.default_route {
-        return None;
-    }
-    gateway_route(&wanted.network, attached, to)
-}
-
 /// Returns true if an attachment without a gateway could take the default route of the family of `to` from a router.
-fn may_be_advertised(wanted: &ResolvedAttachment, attached: &Attached, to: IpNet) -> bool {
-    let network = &wanted.network;
-    let leads_out = !network.file.no_default_route && wanted.request.default_route && !network.file.internal;
+fn may_be_advertised(network: &Network, attached: &Attached, to: IpNet) -> bool {
     // A routed network hears none either, but has a default route of its own if it leads out.
-    let hears = !network.on_dummy && attached.has_ipv6();
-    to.addr().is_ipv6() && leads_out && hears
+    to.addr().is_ipv6() && attached.has_ipv6() && !network.file.internal && !network.on_dummy
 }
 
 /// The default route out of the network for the family of `to`.

@@ -135,7 +135,7 @@ fn configure(
 ) -> Result<()> {
     let mut batch = Vec::with_capacity(steps.len());
     for step in steps {
-        log::debug!("{step}");
+        log::debug!("{}", step.line());
         let message = match step {
             Configure::SetSysctls { settings, needed } => {
                 settings.iter().try_for_each(|(path, value)| sysctl::set(path, value, *needed))?;
@@ -186,7 +186,7 @@ fn create_link(
     inside: &mut Socket,
     netns: &NetnsFile,
 ) -> Result<(Link, Option<Refusal>)> {
-    log::debug!("{create}");
+    log::debug!("{}", create.line());
     let mut temp_name = create.name.clone();
     let messages = before.into_iter().chain([message::create_link(create, netns.as_fd())?]).collect();
     let mut answers = host.transact(messages)?;

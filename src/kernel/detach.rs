@@ -23,7 +23,7 @@ pub(crate) fn detach(plan: &[Removal], inside: &mut Socket) -> Result<()> {
             Removal::Persistent(persistent) => delete_persistent(step, persistent, inside),
             Removal::Link(ours) => find(ours, &mut all, inside).and_then(|found| match found {
                 Some(link) => {
-                    log::debug!("{step}");
+                    log::debug!("{}", step.line());
                     delete(link.ifindex, inside)
                 }
                 None => Ok(()),
@@ -92,7 +92,7 @@ fn look(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<(Vec<Link>, bo
 }
 
 fn delete_persistent(step: &Removal, persistent: &Persistent, inside: &mut Socket) -> Result<()> {
-    log::debug!("{step}");
+    log::debug!("{}", step.line());
     let message = match persistent {
         Persistent::Rule { from, table } => message::delete_rule(*from, *table)?,
         Persistent::Route { route, table } => message::delete_route(*route, *table)?,

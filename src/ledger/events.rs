@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +86,7 @@ impl Store {
     fn rotate(&self, file: &File) -> io::Result<()> {
         // Under the ledger's lock, so that one process rotates at a time. A process that does not get the
         // lock does not wait: a later event rotates.
-        let Ok(Some(_locked)) = self.try_lock() else { return Ok(()) };
+        let Ok(Ok(_locked)) = self.lock_within(Duration::ZERO) else { return Ok(()) };
         if fs::metadata(self.events_path())?.ino() != file.metadata()?.ino() {
             return Ok(());
         }

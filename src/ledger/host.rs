@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::host_text::{Host, MachineId, machine_id_of};
 use super::{Locked, Store};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::escape::shell;
 use crate::fs::file::{self, Trust};
 use crate::fs::trust;
@@ -93,8 +93,9 @@ impl<'a> Locked<'a> {
         let path = store.host_path();
         // A folder, which a link cannot replace, is removed too.
         file::remove(&path)?;
-        file::replace_link(&path, Path::new(&Host::new(known_machine_id())?.text()))?;
-        store.host()?.ok_or_else(|| Error::input(format!("{} was written and is gone", path.display())))
+        let host = Host::new(known_machine_id())?;
+        file::replace_link(&path, Path::new(&host.text()))?;
+        Ok(store.host.get_or_init(|| host))
     }
 
     /// Updates the machine id of the link if this host has another one: the link came with an image or a

@@ -41,12 +41,8 @@ impl Store {
         self.lock_within(timeout)?.map_err(|refused| self.explain(&refused, timeout))
     }
 
-    /// Returns the lock if it is free.
-    pub(super) fn try_lock(&self) -> Result<Option<Locked<'_>>> {
-        Ok(self.lock_within(Duration::ZERO)?.ok())
-    }
-
-    fn lock_within(&self, timeout: Duration) -> Result<Result<Locked<'_>, Refused>> {
+    /// Returns the lock, or why there is none after `timeout`.
+    pub(super) fn lock_within(&self, timeout: Duration) -> Result<Result<Locked<'_>, Refused>> {
         let mut file = match self.lock.try_lock() {
             Ok(file) => file,
             Err(TryLockError::Poisoned(file)) => file.into_inner(),

@@ -8,7 +8,6 @@
 mod affinity;
 pub(crate) mod bitmap;
 mod cdi;
-mod damage;
 pub(crate) mod event;
 mod events;
 mod host;
@@ -185,6 +184,16 @@ impl Store {
         Ok(records)
     }
 
+    /// Returns the error of each unreadable file of the ledger.
+    pub(crate) fn damaged(&self) -> Result<Vec<Error>> {
+        let containers = names_in(&self.containers_dir())?;
+        let mut damaged: Vec<Error> = containers.iter().filter_map(|id| self.record(id).err()).collect();
+        damaged.extend(self.made_parents()?.iter().filter_map(|name| self.made_parent(name).err()));
+        damaged.extend(self.host_links()?.iter().filter_map(|network| self.host_link(network).err()));
+        damaged.extend(self.segments()?.iter().filter_map(|&segment| self.segment(segment).err()));
+        Ok(damaged)
+    }
+
     /// Returns the config dir, the state dir and the data dir.
     pub(crate) fn dirs(&self) -> [&Path; 3] {
         [&self.config_dir, &self.state_dir, &self.data_dir]
@@ -268,14 +277,11 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Returns the names of all entries of `folder`, in order. There may be very many, and names compare faster
 /// than paths.
 fn file_names(folder: &Path) -> Result<Vec<OsString>> {
-    let failed = |error: io::Error| Error::io("read", folder, &error);
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
+    let read = fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
+    let mut names: Vec<_> = match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read.map_err(|error| Error::io("read", folder, &error))?,
     };
-    let names = entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
-    let mut names = names.map_err(failed)?;
     names.sort_unstable();
     Ok(names)
 }

@@ -3,12 +3,12 @@
 //! runtime makes for one container, and that has no path, is not in the index.
 
 use std::fs;
-use std::io;
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use super::{Locked, Store, entries, parsed_names};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fs::file::{self, remove};
 use crate::ledger::lease_link::lease_target;
 use crate::ledger::record::Record;
@@ -72,17 +72,12 @@ impl Locked<'_> {
         let Some(link) = self.store.namespace_link(record) else { return Ok(()) };
         let target = lease_target(&record.container);
         let mut made = symlink(&target, &link);
-        if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             file::make_subfolder(&self.store.namespaces_dir(), 0o700)?;
             file::make_subfolder(&self.store.namespace_dir(&record.holder.netns), 0o700)?;
             made = symlink(&target, &link);
         }
-        match made {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(Error::io("create", &link, &error))
-            }
-            _ => Ok(()),
-        }
+        file::ignoring(&[ErrorKind::AlreadyExists], "create", &link, made)
     }
 
     /// Removes the container of `record` from the index.

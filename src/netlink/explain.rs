@@ -65,7 +65,7 @@ pub(crate) fn create_link(create: &CreateLink, refusal: &Refusal) -> Error {
         ),
         _ => (format!("cannot make {kind} link {name} on parent {parent}"), String::new()),
     };
-    error(create, refusal, &sentence, &hint)
+    error(&create.line(), refusal, &sentence, &hint)
 }
 
 /// Says why `step` was refused.
@@ -109,9 +109,9 @@ pub(crate) fn configure(step: &Configure, refusal: &Refusal) -> Error {
         ),
         (Configure::AddRule { from, .. }, _) => (format!("cannot make a rule for {from}"), ""),
         // This is not a netlink message.
-        (Configure::SetSysctls { .. }, _) => (format!("cannot do `{step}`"), ""),
+        (Configure::SetSysctls { .. }, _) => (format!("cannot do `{}`", step.line()), ""),
     };
-    error(step, refusal, &sentence, hint)
+    error(&step.line(), refusal, &sentence, hint)
 }
 
 /// Says why `parent` was not made; `op` writes the command.
@@ -134,7 +134,8 @@ pub(crate) fn make_parent(parent: &MadeParent, op: &HostOp, refusal: &Refusal) -
 
 /// Says why `removal` was refused.
 pub(crate) fn removal(removal: &Removal, refusal: &Refusal) -> Error {
-    error(removal, refusal, &format!("cannot do `{removal}`"), "")
+    let line = removal.line();
+    error(&line, refusal, &format!("cannot do `{line}`"), "")
 }
 
 /// At the end are the shell command that does the same, the kernel's explanation, and the errno.

@@ -1,6 +1,5 @@
 //! Plans for the container's network namespace: the steps of an attach and of a detach, in order.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -86,21 +85,16 @@ pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
     let link = |(mark, attached): (Mark, &Attached)| {
         let create = CreateLink::of(attached, mark.group());
         let link = &attached.ifname;
+        let at_once = attached.detection.is_none();
         let mut configure = vec![set_ipv6(attached)];
-        if attached.detection.is_none() {
-            configure.extend(notify(attached));
-        }
+        configure.extend(notify(attached).filter(|_| at_once));
         configure.extend(attached.tuning.sysctls.iter().map(|(sysctl, value)| Configure::SetSysctls {
             settings: vec![(sysctl.path(link.as_str()), value.to_string())],
             needed: Some("not every kernel has every sysctl, nor takes every value"),
         }));
-        if attached.detection.is_none() {
-            configure.extend(addresses(attached));
-        }
+        configure.extend(addresses(attached).filter(|_| at_once));
         configure.push(Configure::SetUp { link: link.clone(), alias: Alias { mark, seal: None } });
-        if !record.is_probed() {
-            configure.extend(routes(attached));
-        }
+        configure.extend(routes(attached).filter(|_| !record.is_probed()));
         LinkPlan { create, configure }
     };
     record.marked().map(link).collect()
@@ -235,18 +229,6 @@ impl Removal {
     }
 }
 
-impl fmt::Display for Configure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.line().fmt(f)
-    }
-}
-
-impl fmt::Display for Removal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.line().fmt(f)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,8 +253,8 @@ mod tests {
         plan.iter().flat_map(LinkPlan::lines).map(|line| line.to_string()).collect()
     }
 
-    fn each(steps: &[impl ToString]) -> Vec<String> {
-        steps.iter().map(ToString::to_string).collect()
+    fn each<T>(steps: &[T], line: fn(&T) -> Line) -> Vec<String> {
+        steps.iter().map(|step| line(step).to_string()).collect()
     }
 
     #[test]
@@ -301,7 +283,7 @@ mod tests {
         );
         let back = detach(&record);
         assert_eq!(
-            each(&back),
+            each(&back, Removal::line),
             [
                 "ip route del blackhole 10.9.0.0/16 protocol 117",
                 "ip rule del from 10.1.0.0 lookup 101 protocol 117",
@@ -336,7 +318,8 @@ mod tests {
             plan[6..],
             ["ip addr add 10.1.0.0/31 dev eth1", "ip link set eth1 alias underlay:web:1:7:8:san up",]
         );
-        let finished: Vec<_> = record.attachments().iter().map(|attached| each(&finish(attached))).collect();
+        let finished: Vec<_> =
+            record.attachments().iter().map(|attached| each(&finish(attached), Configure::line)).collect();
         assert_eq!(
             finished[0],
             [

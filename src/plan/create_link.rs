@@ -1,7 +1,5 @@
 //! Creation of a macvlan or ipvlan link, of a container or the host.
 
-use std::fmt;
-
 use crate::escape::shell::Line;
 use crate::ledger::host_link::HostLink;
 use crate::ledger::record::Attached;
@@ -72,11 +70,5 @@ impl CreateLink {
         let line = line.option("bclim", *bclim).option("bcqueuelen", options.bcqueuelen);
         let line = if options.source_macs.is_empty() { line } else { line.text("macaddr set") };
         line.words(&options.source_macs)
-    }
-}
-
-impl fmt::Display for CreateLink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.line().fmt(f)
     }
 }
