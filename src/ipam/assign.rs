@@ -50,11 +50,8 @@ pub(crate) fn names<'a>(
     let mut used = present.clone();
     for ifname in requests.clone().filter_map(|request| request.ifname.as_ref()) {
         if present.contains(ifname.as_str()) {
-            return Err(Error::new(
-                Kind::Taken,
-                format!("interface {ifname} exists in the container already"),
-            )
-            .hint("ask for another ifname, or leave it out"));
+            let text = format!("interface {ifname} exists in the container already");
+            return Err(Error::new(Kind::Taken, text).hint("ask for another ifname, or leave it out"));
         }
         if !used.insert(ifname.to_string()) {
             return Err(Error::new(Kind::Taken, format!("interface name {ifname} is asked for twice"))

@@ -31,9 +31,8 @@ impl Draft<'_> {
     /// # Errors
     /// When the segment of `place` cannot be read.
     pub(crate) fn quarantine(&mut self, place: Place<'_>, conflict: &Conflict) -> Result<()> {
-        self.open_segment(place.wanted)?;
         let now = self.now;
-        self.hints_mut(place).into_iter().for_each(|hints| hints.set_aside(conflict, now));
+        self.open_segment(place.wanted)?.hints.set_aside(conflict, now);
         Ok(())
     }
 
@@ -86,7 +85,7 @@ impl Draft<'_> {
             let subnet = network.subnet_of(address);
             let Some(net) = subnet.and_then(|subnet| subnet.pickable(address)) else { continue };
             if self.take_if_may_be_free(place, address.into())? {
-                self.hints_mut(place).and_then(|hints| hints.quarantine.remove(&address));
+                self.open_segment(place.wanted)?.hints.quarantine.remove(&address);
                 return Ok(Some(net));
             }
         }
@@ -107,10 +106,6 @@ impl Draft<'_> {
 
     pub(crate) fn hints(&self, place: Place<'_>) -> Option<&Hints> {
         self.segments.get(&place.segment()).map(|segment| &segment.hints)
-    }
-
-    fn hints_mut(&mut self, place: Place<'_>) -> Option<&mut Hints> {
-        self.segments.get_mut(&place.segment()).map(|segment| &mut segment.hints)
     }
 
     /// The neighbour that has `address`, unless it is the link of `place` itself.

@@ -1,5 +1,6 @@
 //! The draft of a container's record: its addresses, MAC addresses and routes, all of them or none.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -91,14 +92,8 @@ impl<'a> Draft<'a> {
     ) -> Result<Record> {
         let mut attachments = self.attachments(wanted, lives)?;
         assign::routes(wanted, &mut attachments, self.facts.default_routes);
-        let Applicant { container, identity, holder, .. } = self.applicant;
-        let own = Own {
-            state: State::Pending,
-            made_for: None,
-            rebuilt: false,
-            nsid: self.applicant.nsid,
-            attachments,
-        };
+        let Applicant { container, identity, holder, nsid, .. } = self.applicant;
+        let own = Own { state: State::Pending, made_for: None, rebuilt: false, nsid, attachments };
         let record = Record {
             container: container.clone(),
             identity: identity.cloned(),
@@ -119,7 +114,6 @@ impl<'a> Draft<'a> {
     ) -> Result<Vec<Attached>> {
         let mut attachments = Vec::with_capacity(wanted.len());
         for wanted in wanted {
-            self.open_segment(wanted)?;
             self.agree_on_mode(wanted, &lives)?;
             let addresses = self.addresses(self.place(wanted))?;
             let detection = wanted.network.detection_on(&wanted.parent);
@@ -151,23 +145,25 @@ impl<'a> Draft<'a> {
     ///
     /// # Errors
     /// Those of [`LeaseTable::segment`].
-    pub(crate) fn open_segment(&mut self, wanted: &ResolvedAttachment) -> Result<()> {
+    pub(crate) fn open_segment(&mut self, wanted: &ResolvedAttachment) -> Result<&mut Segment> {
         let number = wanted.parent.segment();
-        if !self.segments.contains_key(&number) {
-            let parent = wanted.network.parent.clone();
-            let known = self.leases.table.segment(number)?;
-            let known = known.unwrap_or_else(|| Segment::new(parent.clone()));
-            self.segments.insert(number, Segment { parent, ..known });
+        match self.segments.entry(number) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => {
+                let parent = wanted.network.parent.clone();
+                let known = self.leases.table.segment(number)?;
+                let known = known.unwrap_or_else(|| Segment::new(parent.clone()));
+                Ok(new.insert(Segment { parent, ..known }))
+            }
         }
-        Ok(())
     }
 
     /// Refuses an ipvlan mode other than that of the living containers of the parent. The kernel keeps one mode for all
     /// links of a parent, and silently gives the mode of a new link to the others.
     fn agree_on_mode(&mut self, wanted: &ResolvedAttachment, lives: impl Fn(&Holder) -> bool) -> Result<()> {
         let number = wanted.parent.segment();
+        let segment = self.open_segment(wanted)?;
         let Driver::Ipvlan { mode, flag } = wanted.network.driver else { return Ok(()) };
-        let Some(segment) = self.segments.get_mut(&number) else { return Ok(()) };
         if segment.ipvlan.replace((mode, flag)) == segment.ipvlan {
             return Ok(());
         }
@@ -177,14 +173,14 @@ impl<'a> Draft<'a> {
                 attached.segment == number && same_kind && attached.driver != wanted.network.driver
             });
             if let Some(other) = other.filter(|_| lives(&record.holder)) {
-                return Err(Error::new(
-                    Kind::Taken,
-                    format!(
-                        "parent {} carries {} links (container {}), so network {} cannot have {}",
-                        wanted.parent.name, other.driver, record.container, wanted.network.name, wanted.network.driver
-                    ),
-                )
-                .hint("all ipvlan links of a parent share one mode and flag; use another parent or the same mode"));
+                let (parent, network) = (&wanted.parent.name, &wanted.network);
+                let text = format!(
+                    "parent {parent} carries {} links (container {}), so network {} cannot have {}",
+                    other.driver, record.container, network.name, network.driver
+                );
+                return Err(Error::new(Kind::Taken, text).hint(
+                    "all ipvlan links of a parent share one mode and flag; use another parent or the same mode",
+                ));
             }
         }
         Ok(())

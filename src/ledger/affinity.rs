@@ -43,7 +43,11 @@ impl Store {
 
     /// Returns the hint at `path`, if there is one.
     pub(crate) fn hint(&self, path: &Path) -> Result<Option<String>> {
-        Ok(file::read_link(path)?.map(|text| text.to_string_lossy().into_owned()))
+        match fs::read_link(path) {
+            Ok(text) => Ok(Some(text.to_string_lossy().into_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", path, &error)),
+        }
     }
 
     /// Makes the existing hint at `path` the newest of its bucket.

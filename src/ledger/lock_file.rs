@@ -78,20 +78,17 @@ pub(super) fn acquire(first: &Path, known: Option<LockFile>, timeout: Duration) 
         }
     }
     let mut dead = Vec::new();
-    let mut number = 0;
-    while number < FILES {
-        let Some(file) = LockFile::find(name(first, number))? else {
-            number += 1;
-            continue;
-        };
-        match file.lock(until)? {
-            Waited::TooLong => return Ok(Err(Refused::Busy(file.id))),
-            Waited::Locked if file.is_dead => {
-                dead.push(file.id);
-                number += 1;
+    for number in 0..FILES {
+        while let Some(file) = LockFile::find(name(first, number))? {
+            match file.lock(until)? {
+                Waited::TooLong => return Ok(Err(Refused::Busy(file.id))),
+                Waited::Locked if file.is_dead => {
+                    dead.push(file.id);
+                    break;
+                }
+                Waited::Locked if file.is_current()? => return Ok(Ok(file)),
+                Waited::Locked | Waited::Moved => {}
             }
-            Waited::Locked if file.is_current()? => return Ok(Ok(file)),
-            Waited::Locked | Waited::Moved => {}
         }
     }
     Ok(Err(Refused::UsedUp(dead)))
