@@ -26,9 +26,9 @@ fn name(&(device, inode): &FileId) -> String {
     format!("{:02x}:{:02x}:{inode}", major(device), minor(device))
 }
 
-/// Returns the pid in /proc and the program of a process that has one of `files` locked (fcntl(2)). Returns `None` if none is found: the process
-/// is in another pid namespace, /proc is not readable, the file system reports another `st_dev` for files
-/// than for itself (btrfs, overlayfs), or [`LIMIT`] is over.
+/// Returns the pid in /proc and the program of a process that has one of `files` locked (fcntl(2)). Returns
+/// `None` if none is found: the process is in another pid namespace, /proc is not readable, the file system
+/// reports another `st_dev` for files than for itself (btrfs, overlayfs), or [`LIMIT`] is over.
 pub(super) fn holder(files: &[FileId]) -> Option<String> {
     let names: Vec<_> = files.iter().map(name).collect();
     let until = Instant::now() + LIMIT;
