@@ -240,14 +240,14 @@ mod tests {
     use crate::net::link::LinkNetns;
 
     const RECORD: &str = r#"{
-        "version": 1, "container": "web",
+        "version": 1, "container": "web", "state": "attached",
         "holder": {"pid": 7, "start_time": 8, "netns": {"device": 4, "inode": 5}},
-        "links": {"own": {"state": "attached", "attachments": [
+        "attachments": [
             {"network": "lan", "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "lan0", "parent_index": 3,
              "segment": 2, "ifname": "eth0", "ifindex": 9, "mac": "02:00:00:00:00:09",
              "addresses": ["10.0.0.9/24", "2001:db8::9/64"],
              "routes": [{"to": "0.0.0.0/0", "via": "10.0.0.1"}, {"to": "2001:db9::1/64", "metric": 1024}]}
-        ]}}}"#;
+        ]}"#;
 
     fn link(ifindex: u32, name: &str) -> Link {
         Link { ifindex, name: name.to_owned(), ..crate::net::link::eth0() }

@@ -8,6 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ipam::lease_table::{Leases, Owner};
 use crate::ipam::reserve::HostFacts;
 use crate::ledger::host_link::{self, HostLink};
+use crate::ledger::record::VERSION;
 use crate::net::link::Link;
 use crate::net::name::IfName;
 
@@ -55,6 +56,7 @@ impl HostLinkDraft<'_> {
         }
         let known = self.known;
         Ok(HostLink {
+            version: VERSION,
             network: network.name.clone(),
             name: host_link::name(&network.name),
             driver: network.driver,

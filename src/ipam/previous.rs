@@ -82,9 +82,9 @@ mod tests {
 
     fn record(attachments: &str) -> Record {
         let text = format!(
-            r#"{{"version": 1, "container": "web",
+            r#"{{"version": 1, "container": "web", "state": "attached",
                 "holder": {{"pid": 7, "start_time": 8, "netns": {{"device": 4, "inode": 5}}}},
-                "links": {{"own": {{"state": "attached", "attachments": [{attachments}]}}}}}}"#
+                "attachments": [{attachments}]}}"#
         );
         serde_json::from_str(&text).unwrap()
     }

@@ -36,6 +36,7 @@ pub(crate) type Totals = BTreeMap<String, u64>;
 /// The totals of deleted files.
 #[derive(Default, Serialize, Deserialize)]
 struct Forgotten {
+    version: u32,
     totals: Totals,
 }
 
@@ -92,7 +93,7 @@ impl Store {
         }
         let mut forgotten = self.forgotten();
         count(&self.older_events(), &mut forgotten.totals);
-        let written = write_state(&self.forgotten_path(), &forgotten);
+        let written = write_state(&self.forgotten_path(), &Forgotten { version: 1, ..forgotten });
         written.map_err(|error| io::Error::other(error.to_string()))?;
         fs::rename(self.events_path(), self.older_events_path())
     }

@@ -21,6 +21,8 @@ const MARK: &str = "underlay:host:";
 /// use it. Its addresses are leased until the network is removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HostLink {
+    /// The format; [`crate::ledger::record::VERSION`].
+    pub version: u32,
     pub network: NetworkName,
     pub name: IfName,
     /// The same as that of the containers' links.
@@ -192,6 +194,7 @@ mod tests {
             );
             let network = Network::from_json(&"lan".parse().unwrap(), text.as_bytes()).unwrap();
             let link = HostLink {
+                version: 1,
                 network: network.name.clone(),
                 name: name(&network.name),
                 driver: network.driver,

@@ -69,16 +69,8 @@ pub(crate) struct Records {
 
 /// The common field of all files of the ledger.
 #[derive(Deserialize)]
-struct Version {
+struct Versioned {
     version: u32,
-}
-
-/// A file of the ledger.
-#[derive(Serialize)]
-struct Versioned<'a, T> {
-    version: u32,
-    #[serde(flatten)]
-    content: &'a T,
 }
 
 /// Our files, below four folders.
@@ -222,7 +214,7 @@ impl Store {
             return Ok(None);
         };
         let of_json = |error: Error| damaged(error.within(path.display()));
-        let Version { version } = json::object(&text).map_err(of_json)?;
+        let Versioned { version } = json::object(&text).map_err(of_json)?;
         if version > VERSION {
             let text = format!("{} is of version {version}: a newer underlay has written it", path.display());
             return Err(Error::new(Kind::Newer, text).hint(format!("this underlay reads version {VERSION}")));
@@ -287,8 +279,8 @@ fn file_names(folder: &Path) -> Result<Vec<OsString>> {
 }
 
 /// Writes a file of the ledger, and makes its folder if it is missing.
-fn write_state(path: &Path, content: &impl Serialize) -> Result<()> {
-    file::replace(path, &to_json(&Versioned { version: VERSION, content })?)
+fn write_state(path: &Path, value: &impl Serialize) -> Result<()> {
+    file::replace(path, &to_json(value)?)
 }
 
 pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {

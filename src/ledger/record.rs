@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::config::conflict_detection::Detection;
+use crate::error::{Error, Result};
 use crate::ledger::quarantine::Hints;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode};
 use crate::net::ipv6::Advertised;
@@ -19,15 +20,15 @@ use crate::net::netns::Netns;
 use crate::net::route::{Route, Table};
 use crate::net::value::is_default;
 
-/// The version of the ledger's files that this program writes. It reads all that are not newer.
+/// The version of the records that this program writes. It reads all that are not newer.
 pub(crate) const VERSION: u32 = 2;
 
 /// The record of a container: `containers/ID.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
 pub(crate) struct Record {
     pub container: ContainerId,
     /// The identity under which the container gets the same addresses again, if not its id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,
     /// The process that shows whether the container is alive.
     pub holder: Holder,
@@ -36,8 +37,7 @@ pub(crate) struct Record {
 }
 
 /// The links that a container uses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Links {
     /// Its own.
     Own(Own),
@@ -46,21 +46,18 @@ pub(crate) enum Links {
 }
 
 /// The container's own links, and what is leased for them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Own {
     /// How far the attach has come.
     pub state: State,
     /// The container and process that the marks of the links name, if they were made for another container of
     /// the namespace, which has ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_for: Option<MadeFor>,
     /// True if the record was rebuilt from the marks of the links. The container may have changed its links
     /// before, so such a record is not saved as affinity.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub rebuilt: bool,
     /// The number by which the host knows the namespace of the links. While the record is pending, it may not be that
     /// namespace's number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nsid: Option<Nsid>,
     /// In the order asked for.
     pub attachments: Vec<Attached>,
@@ -90,6 +87,77 @@ impl MadeFor {
     /// Returns the container and process of `mark`.
     pub(crate) fn of(mark: &Mark) -> Self {
         Self { container: mark.container.clone(), pid: mark.pid, start_time: mark.start_time }
+    }
+}
+
+/// The file of a record. Version 1 wrote `marked_as`, which names no container, and wrote `state` and an
+/// empty list of attachments beside `shares`.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    container: ContainerId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity: Option<Identity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<State>,
+    holder: Holder,
+    #[serde(default, skip_serializing)]
+    marked_as: Option<(i32, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_for: Option<MadeFor>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shares: Option<ContainerId>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    rebuilt: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nsid: Option<Nsid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attachments: Option<Vec<Attached>>,
+}
+
+impl TryFrom<Stored> for Record {
+    type Error = Error;
+
+    fn try_from(stored: Stored) -> Result<Self> {
+        let Stored { container, identity, holder, rebuilt, nsid, .. } = stored;
+        let links = match (stored.shares, stored.state, stored.attachments) {
+            (Some(other), _, _) => Links::SharedWith(other),
+            (None, Some(state), Some(attachments)) => {
+                let of_version_1 = stored.marked_as.map(|(pid, start_time)| MadeFor {
+                    container: container.clone(),
+                    pid,
+                    start_time,
+                });
+                let made_for = stored.made_for.or(of_version_1);
+                Links::Own(Own { state, made_for, rebuilt, nsid, attachments })
+            }
+            (None, None, _) => return Err(Error::input("missing field `state`")),
+            (None, Some(_), None) => return Err(Error::input("missing field `attachments`")),
+        };
+        Ok(Self { container, identity, holder, links })
+    }
+}
+
+impl From<Record> for Stored {
+    fn from(record: Record) -> Self {
+        let Record { container, identity, holder, links } = record;
+        let (own, shares) = match links {
+            Links::Own(own) => (Some(own), None),
+            Links::SharedWith(other) => (None, Some(other)),
+        };
+        Self {
+            version: VERSION,
+            container,
+            identity,
+            state: own.as_ref().map(|own| own.state),
+            holder,
+            marked_as: None,
+            made_for: own.as_ref().and_then(|own| own.made_for.clone()),
+            shares,
+            rebuilt: own.as_ref().is_some_and(|own| own.rebuilt),
+            nsid: own.as_ref().and_then(|own| own.nsid),
+            attachments: own.map(|own| own.attachments),
+        }
     }
 }
 
@@ -170,6 +238,8 @@ pub(crate) struct Attached {
 /// The state of a layer-2 segment: `segments/IFINDEX/segment.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Segment {
+    /// The format; [`VERSION`].
+    pub version: u32,
     /// The name of the parent when last used.
     pub parent: IfName,
     /// The last mode and flag of its ipvlan links: the kernel has one for all of them.
@@ -304,6 +374,6 @@ impl Record {
 impl Segment {
     /// Returns the state of a new segment.
     pub(crate) fn new(parent: IfName) -> Self {
-        Self { parent, ipvlan: None, cursors: BTreeMap::new(), hints: Hints::default() }
+        Self { version: VERSION, parent, ipvlan: None, cursors: BTreeMap::new(), hints: Hints::default() }
     }
 }

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Locked, Store, write_state};
+use super::{Locked, Store, to_json};
 use crate::error::Result;
+use crate::fs::file;
 use crate::ledger::quarantine::{Conflict, Quarantined};
 use crate::ledger::record::{Record, Segment};
 use crate::net::driver::Kind as Driver;
@@ -37,7 +38,7 @@ impl Store {
 
 impl Locked<'_> {
     pub(crate) fn write_segment(&self, number: u32, segment: &Segment) -> Result<()> {
-        write_state(&self.store.segment_path(number), segment)
+        file::replace(&self.store.segment_path(number), &to_json(segment)?)
     }
 
     /// Quarantines the address of `conflict`.

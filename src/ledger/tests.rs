@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use super::lease_link::lease_target;
-use super::record::{Holder, Record};
+use super::record::{Holder, Record, VERSION};
 use super::{Holding, Locked, Store};
 use crate::net::lease_key::LeaseKey;
 use crate::net::name::{ContainerId, IfName};
@@ -39,9 +39,10 @@ impl Disk {
     /// Writes the record of the container `id`, whose process is `pid`, and leases what it lists on segment 2.
     fn attach(&self, id: &str, pid: i32, address: &str, mac: Option<&str>) -> Record {
         let record: Record = serde_json::from_value(serde_json::json!({
-            "container": id, "holder": holder(pid), "links": {"own": {"state": "attached", "attachments": [{"network": "lan", "driver": {"kind": "macvlan", "mode": "bridge"},
+            "version": 2, "container": id, "state": "attached", "holder": holder(pid),
+            "attachments": [{"network": "lan", "driver": {"kind": "macvlan", "mode": "bridge"},
                 "parent": "eth2", "parent_index": 2, "segment": 2, "ifname": "eth0", "mac": mac,
-                "addresses": [format!("{address}/24")], "routes": []}]}},
+                "addresses": [format!("{address}/24")], "routes": []}],
         }))
         .unwrap();
         let locked = self.lock();
@@ -134,11 +135,11 @@ fn who_needs_a_parent() {
     };
     let record = |parent: &str| {
         format!(
-            r#"{{"version": 1, "container": "web",
+            r#"{{"version": 1, "container": "web", "state": "attached",
                 "holder": {{"pid": 7, "start_time": 8, "netns": {{"device": 4, "inode": 5}}}},
-                "links": {{"own": {{"state": "attached", "attachments": [{{"network": "gone", "driver": {{"kind": "macvlan", "mode": "bridge"}},
+                "attachments": [{{"network": "gone", "driver": {{"kind": "macvlan", "mode": "bridge"}},
                     "parent": "{parent}", "parent_index": 3, "segment": 3, "ifname": "eth0",
-                    "addresses": ["10.0.0.9/24"], "routes": []}}]}}}}}}"#
+                    "addresses": ["10.0.0.9/24"], "routes": []}}]}}"#
         )
     };
     let network = |keys: &str| format!(r#"{{"version": 1, "driver": "macvlan", {keys}}}"#);
@@ -186,6 +187,7 @@ fn what_a_parent_stands_on() {
     let disk = Disk::new();
     let name = |text: &str| text.parse::<IfName>().unwrap();
     let made = |link: &str, base: &str| MadeParent {
+        version: VERSION,
         name: name(link),
         recipe: ParentSpec::Vlan {
             base: name(base),
@@ -214,11 +216,11 @@ fn what_a_parent_stands_on() {
 fn who_needs_the_hosts_link() {
     let record = |network: &str, more: &str| {
         format!(
-            r#"{{"version": 1, "container": "web",
+            r#"{{"version": 1, "container": "web", "state": "attached",
                 "holder": {{"pid": 7, "start_time": 8, "netns": {{"device": 4, "inode": 5}}}},
-                "links": {{"own": {{"state": "attached", "attachments": [{{"network": "{network}", "driver": {{"kind": "macvlan", "mode": "bridge"}},
+                "attachments": [{{"network": "{network}", "driver": {{"kind": "macvlan", "mode": "bridge"}},
                     "parent": "eth0", "parent_index": 3, "segment": 3, "ifname": "eth0", {more}
-                    "addresses": ["10.0.0.9/24"], "routes": []}}]}}}}}}"#
+                    "addresses": ["10.0.0.9/24"], "routes": []}}]}}"#
         )
     };
     for (text, expected) in [

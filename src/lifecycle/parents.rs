@@ -6,6 +6,7 @@
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::kernel;
+use crate::ledger::record::VERSION;
 use crate::ledger::{Locked, Store};
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
@@ -185,7 +186,7 @@ fn record(
         return Ok(known);
     }
     let born_as = IfName::temporary(std::process::id());
-    let parent = MadeParent { name: name.clone(), recipe, born_as, ifindex };
+    let parent = MadeParent { version: VERSION, name: name.clone(), recipe, born_as, ifindex };
     // An unreadable record may be a folder, which a file cannot replace.
     locked.forget_parent(name)?;
     locked.write_parent(&parent)?;

@@ -9,7 +9,7 @@ use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
 use crate::fs::file;
 use crate::kernel::{self, Survey, SurveyedLink};
-use crate::ledger::record::{MadeFor, Record};
+use crate::ledger::record::{MadeFor, Record, VERSION};
 use crate::ledger::{Folder, Locked, Store};
 use crate::lifecycle::affinity;
 use crate::lifecycle::context::Context;
@@ -299,7 +299,7 @@ fn parents(store: &Store, host: &mut Socket, repaired: &mut Repaired) -> Result<
         let born_as = IfName::temporary(std::process::id());
         let path = store.parent_path(&name);
         let ifindex = Some(link.ifindex);
-        let parent = MadeParent { name, recipe, born_as, ifindex };
+        let parent = MadeParent { version: VERSION, name, recipe, born_as, ifindex };
         repaired.steps.push(RepairStep::Parent(parent, path));
     }
     Ok(())

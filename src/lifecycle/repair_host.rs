@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::error::{Kind, Result};
 use crate::ledger::host_link::{self, HostLink};
+use crate::ledger::record::VERSION;
 use crate::ledger::{Holding, Store};
 use crate::lifecycle::repair_step::{RepairStep, Repaired};
 use crate::net::driver::Kind as Driver;
@@ -68,6 +69,7 @@ fn rebuild(store: &Store, network: &NetworkName, link: &Link, host: &mut Socket)
     }
     let addresses = host.addresses_of(link.ifindex)?.iter().map(|net| net.addr()).collect();
     Ok(Some(HostLink {
+        version: VERSION,
         network: network.clone(),
         name: host_link::name(network),
         driver,

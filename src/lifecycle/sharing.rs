@@ -42,9 +42,9 @@ mod tests {
 
     /// A container that is attached to VLAN 5 of `lan`, and to `san`.
     const RECORD: &str = r#"{
-        "version": 1, "container": "web",
+        "version": 1, "container": "web", "state": "attached",
         "holder": {"pid": 7, "start_time": 8, "netns": {"device": 4, "inode": 5}},
-        "links": {"own": {"state": "attached", "attachments": [
+        "attachments": [
             {"network": "lan", "driver": {"kind": "macvlan", "mode": "source"}, "parent": "eth0.5", "parent_index": 3,
              "segment": 3, "ifname": "eth0", "mac": "02:00:00:00:00:09", "source_macs": ["02:00:00:00:00:0a"],
              "addresses": ["10.0.0.9/24", "2001:db8::9/64"],
@@ -53,7 +53,7 @@ mod tests {
             {"network": "san", "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth1", "parent_index": 4,
              "segment": 4, "ifname": "eth1", "mac": "02:00:00:00:00:19", "addresses": ["10.1.0.9/24"], "routes": [],
              "table": {"id": 102, "routes": [{"to": "0.0.0.0/0", "via": "10.1.0.1"}]}}
-        ]}}}"#;
+        ]}"#;
 
     /// Whether the container has what the annotation `text` asks for.
     fn gives(text: &str) -> bool {

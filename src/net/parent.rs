@@ -141,6 +141,8 @@ impl fmt::Display for ParentSpec {
 /// A parent that underlay has made: `parents/NAME.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MadeParent {
+    /// The format; [`crate::ledger::record::VERSION`].
+    pub version: u32,
     pub name: IfName,
     pub recipe: ParentSpec,
     /// Its temporary name, which it has until it is marked.

@@ -234,9 +234,9 @@ mod tests {
     use super::*;
 
     const RECORD: &str = r#"{
-        "version": 1, "container": "web",
+        "version": 1, "container": "web", "state": "pending",
         "holder": {"pid": 7, "start_time": 8, "netns": {"device": 4, "inode": 5}},
-        "links": {"own": {"state": "pending", "attachments": [
+        "attachments": [
             {"network": "lan", "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2,
              "segment": 2, "ifname": "eth0", "mac": "02:00:00:00:00:09", "mtu": 1400, "bclim": -1,
              "addresses": ["10.0.0.9/24", "2001:db8::9/64"],
@@ -247,7 +247,7 @@ mod tests {
              "addresses": ["10.1.0.0/31"],
              "routes": [{"to": "10.2.0.0/16", "metric": 7}, {"to": "10.9.0.0/16", "type": "blackhole"}],
              "table": {"id": 101, "routes": [{"to": "0.0.0.0/0", "via": "198.51.100.1", "onlink": true}]}}
-        ]}}}"#;
+        ]}"#;
 
     fn lines(plan: &[LinkPlan]) -> Vec<String> {
         plan.iter().flat_map(LinkPlan::lines).map(|line| line.to_string()).collect()

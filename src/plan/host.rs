@@ -148,15 +148,15 @@ mod tests {
         "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2, "segment": 2,
         "mac": "02:00:00:00:00:05", "addresses": ["10.0.0.5", "2001:db8::5"], "born_as": "ul~1", "ifindex": 7}"#;
     const RECORD: &str = r#"{
-        "version": 1, "container": "web",
+        "version": 1, "container": "web", "state": "attached",
         "holder": {"pid": 7, "start_time": 8, "netns": {"device": 4, "inode": 5}},
-        "links": {"own": {"state": "attached", "attachments": [
+        "attachments": [
             {"network": "lan", "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2,
              "segment": 2, "ifname": "eth0", "host_link": "ulh-lan", "addresses": ["10.0.0.9/24", "2001:db8::9/64"],
              "routes": []},
             {"network": "san", "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2,
              "segment": 2, "ifname": "eth1", "addresses": ["10.1.0.9/24"], "routes": []}
-        ]}}}"#;
+        ]}"#;
 
     fn present(link: &HostLink) -> Present {
         let found = Link {

@@ -87,13 +87,12 @@ mod tests {
 
     fn record(container: &str, inode: u64, route: &str, table: u32) -> Record {
         let text = format!(
-            r#"{{"version": 1, "container": "{container}",
+            r#"{{"version": 1, "container": "{container}", "state": "attached",
                 "holder": {{"pid": 7, "start_time": 8, "netns": {{"device": 4, "inode": {inode}}}}},
-                "links": {{"own": {{"state": "attached", "attachments": [{{"network": "lan",
-                 "driver": {{"kind": "macvlan", "mode": "bridge"}}, "parent": "eth0",
+                "attachments": [{{"network": "lan", "driver": {{"kind": "macvlan", "mode": "bridge"}}, "parent": "eth0",
                  "parent_index": 2, "segment": 2, "ifname": "eth0", "addresses": ["10.0.0.9/24", "2001:db8::9/64"],
                  "routes": [{{"to": "10.8.0.0/16", "via": "10.0.0.1"}}, {route}],
-                 "table": {{"id": {table}, "routes": [{{"to": "0.0.0.0/0", "via": "10.0.0.1"}}, {route}]}}}}]}}}}}}"#
+                 "table": {{"id": {table}, "routes": [{{"to": "0.0.0.0/0", "via": "10.0.0.1"}}, {route}]}}}}]}}"#
         );
         serde_json::from_str(&text).unwrap()
     }

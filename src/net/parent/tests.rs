@@ -115,6 +115,7 @@ fn what_makes_a_link_like_it() {
 #[test]
 fn the_very_link_that_was_made() {
     let made = |name: &str, recipe: ParentSpec, ifindex| MadeParent {
+        version: 1,
         name: name.parse().unwrap(),
         recipe,
         born_as: IfName::temporary(1),
@@ -187,6 +188,7 @@ fn dummies_have_names_of_their_own() {
 #[test]
 fn what_a_killed_process_has_left() {
     let parent = |recipe: ParentSpec| MadeParent {
+        version: 1,
         name: "eth0.50".parse().unwrap(),
         recipe,
         born_as: IfName::temporary(208),

@@ -28,8 +28,8 @@ pub fn tests() -> Vec<Test> {
         ("with_host_access", &[Need::Macvlan], host_access),
         ("without_poststop", &[Need::Macvlan], without_poststop),
         ("before_it_is_confirmed", &[Need::Macvlan], pending),
-        ("by_a_record_without_a_number", &[Need::Macvlan], without_a_number),
-        ("by_one_whose_process_the_record_names", &[Need::Macvlan], process_of_another),
+        ("by_a_record_of_version_1", &[Need::Macvlan], version_1),
+        ("by_one_that_version_1_handed_over_to", &[Need::Macvlan], handed_over_by_version_1),
         ("by_one_that_stops_at_the_same_time", &[Need::Macvlan], both_stop),
         ("with_a_number_of_somebody_else", &[Need::Macvlan], foreign_number),
         ("seen_from_another_namespace", &[Need::Macvlan], other_host),
@@ -331,23 +331,23 @@ fn pending() {
     let web = bed.container(Bare, "web").networks(ASKED).start().unwrap();
     let joiner = Joiner::new(&web);
     edit(&bed, &web.id, |record| {
-        let own = &mut record["links"]["own"];
-        own["state"] = "pending".into();
-        own.as_object_mut().unwrap().remove("nsid");
-        own["attachments"][0].as_object_mut().unwrap().remove("ifindex");
+        record["state"] = "pending".into();
+        record.as_object_mut().unwrap().remove("nsid");
+        record["attachments"][0].as_object_mut().unwrap().remove("ifindex");
     });
     web.stop();
     assert_eq!(joiner.links(), NONE);
     assert_over(&bed);
 }
 
-/// A record may name no number of the namespace.
-fn without_a_number() {
+/// Version 1 knew no number, and passed links on without a word of whose they had been.
+fn version_1() {
     let bed = bed("macvlan", "");
     let web = bed.container(Bare, "web").networks(ASKED).start().unwrap();
     let joiner = Joiner::new(&web);
     edit(&bed, &web.id, |record| {
-        record["links"]["own"].as_object_mut().unwrap().remove("nsid");
+        record["version"] = 1.into();
+        record.as_object_mut().unwrap().remove("nsid");
     });
     assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
     web.stop();
@@ -355,8 +355,8 @@ fn without_a_number() {
     assert_over(&bed);
 }
 
-/// The record of the owner has the links, and names the process of one that shares them.
-fn process_of_another() {
+/// Version 1 left the links with the record of the owner, and gave that the process of one that shares them.
+fn handed_over_by_version_1() {
     let bed = bed("macvlan", "");
     let pod = Netns::new("pod");
     let start = |id| bed.container(Bare, id).networks(ASKED).in_netns(pod.path()).start().unwrap();
@@ -367,11 +367,10 @@ fn process_of_another() {
     };
     let (had, has) = (read(&web.id)["holder"].clone(), read(&log.id)["holder"].clone());
     edit(&bed, &web.id, |record| {
-        let own = &mut record["links"]["own"];
-        own["made_for"] =
-            serde_json::json!({"container": web.id, "pid": had["pid"], "start_time": had["start_time"]});
-        own.as_object_mut().unwrap().remove("nsid");
+        record["version"] = 1.into();
+        record["marked_as"] = serde_json::json!([had["pid"], had["start_time"]]);
         record["holder"] = has.clone();
+        record.as_object_mut().unwrap().remove("nsid");
     });
     web.kill();
     let told = web.hook("poststop");
