@@ -1,8 +1,17 @@
 //! The ledger's lock: only a [`Locked`] can change the ledger.
 
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, TryLockError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fs2::FileExt;
+
+use nix::libc;
 
 use super::Store;
 use super::lock_file::{Acquired, FILES, LockFile, Refused, acquire};
@@ -16,6 +25,8 @@ pub(crate) struct Locked<'a> {
     pub(super) store: &'a Store,
     /// The locked file.
     file: MutexGuard<'a, Option<LockFile>>,
+    /// The state folder, while a version without a lock file may run.
+    folder: Option<File>,
 }
 
 impl<'a> Locked<'a> {
@@ -26,6 +37,7 @@ impl<'a> Locked<'a> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
+        drop(self.folder.take());
         self.file.iter().for_each(LockFile::unlock);
     }
 }
@@ -41,7 +53,8 @@ impl Store {
         self.lock_within(timeout)?.map_err(|refused| self.explain(&refused, timeout))
     }
 
-    /// Returns the lock, or why there is none after `timeout`.
+    /// Returns the lock, or why there is none after `timeout`: of the lock file, and also of the folder, as
+    /// long as a version without a lock file may run.
     pub(super) fn lock_within(&self, timeout: Duration) -> Result<Result<Locked<'_>, Refused>> {
         let mut file = match self.lock.try_lock() {
             Ok(file) => file,
@@ -53,16 +66,35 @@ impl Store {
                 );
             }
         };
-        Ok(self.lock_file(file.take(), timeout)?.map(|locked| {
-            *file = Some(locked);
-            Locked { store: self, file }
-        }))
+        let mut locked = match self.lock_file(file.take(), timeout)? {
+            Ok(locked) => locked,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let mut folder = None;
+        if locked.age(&self.state_dir.join(LOCK)).is_some_and(|age| age <= UPGRADE) {
+            folder = lock_as_before(&self.state_dir);
+            // A process that can only read the folder can lock it, too. Wait for it once only, and without
+            // the lock, so that it does not block other processes.
+            if folder.is_none() && !self.has_waited.swap(true, Ordering::Relaxed) {
+                locked.unlock();
+                wait_as_before(&self.state_dir);
+                locked = match self.lock_file(Some(locked), timeout)? {
+                    Ok(locked) => locked,
+                    Err(refused) => return Ok(Err(refused)),
+                };
+                folder = lock_as_before(&self.state_dir);
+            }
+        }
+        *file = Some(locked);
+        Ok(Ok(Locked { store: self, file, folder }))
     }
 
     /// Locks a lock file; `known` is that of the previous lock.
     fn lock_file(&self, known: Option<LockFile>, timeout: Duration) -> Result<Acquired> {
         if self.folder()?.is_none() {
             self.make_folder()?;
+            // No record is missing in it yet.
+            self.make_namespaces_dir()?;
         }
         let path = self.state_dir.join(LOCK);
         let acquired = match acquire(&path, known, timeout) {
@@ -103,16 +135,41 @@ impl Store {
 /// The first lock file.
 const LOCK: &str = "lock";
 
+/// How long after the lock file was made a process of a version without a lock file may still run.
+const UPGRADE: Duration = Duration::from_secs(300);
+/// How long to wait for such a process: it holds the lock for some milliseconds.
+const COURTESY: Duration = Duration::from_secs(1);
+/// The time between two tries.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Locks the state folder (flock(2)), as versions without a lock file do: such a process may still run just
+/// after an upgrade. Returns `None` if another process has locked it. The next version can do without.
+fn lock_as_before(path: &Path) -> Option<File> {
+    let folder = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path).ok()?;
+    FileExt::try_lock_exclusive(&folder).is_ok().then_some(folder)
+}
+
+/// Waits until the folder is not locked any more, at most as long as a process of such a version would take.
+fn wait_as_before(path: &Path) {
+    let until = Instant::now() + COURTESY;
+    while lock_as_before(path).is_none() {
+        if Instant::now() >= until {
+            log::warn!(
+                "{} is locked with flock(2), as an older version does: not waiting for it",
+                path.display()
+            );
+            return;
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::path::Path;
-    use std::thread;
-    use std::time::Instant;
 
     use nix::fcntl::{FcntlArg, fcntl};
-    use nix::libc;
     use tempfile::TempDir;
 
     use super::*;
@@ -129,6 +186,12 @@ mod tests {
         Store::new("/none".into(), folder.path().join("run"), "/none".into(), "/none".into())
     }
 
+    /// As five minutes after it was made.
+    fn age(folder: &TempDir) {
+        let file = File::options().write(true).open(folder.path().join("run/lock")).unwrap();
+        file.set_modified(std::time::SystemTime::now() - UPGRADE - COURTESY).unwrap();
+    }
+
     #[test]
     fn one_at_a_time() {
         let folder = folder();
@@ -137,8 +200,7 @@ mod tests {
         let begin = Instant::now();
         let error = one.lock(LONG).unwrap_err();
         assert!(
-            begin.elapsed() < Duration::from_secs(1)
-                && error.to_string().ends_with("run is locked by this very process")
+            begin.elapsed() < COURTESY && error.to_string().ends_with("run is locked by this very process")
         );
         let error = two.lock(Duration::from_millis(20)).unwrap_err();
         let comm = fs::read_to_string("/proc/self/comm").unwrap();
@@ -280,5 +342,39 @@ mod tests {
         let held = one.lock(LONG).unwrap();
         assert!(two.lock(Duration::from_millis(20)).is_err());
         drop(held);
+    }
+
+    /// Just after an upgrade, this version and an older one, which locks the folder, wait for each other.
+    #[test]
+    fn versions_without_a_lock_file() {
+        let folder = folder();
+        let store = store(&folder);
+        let before = File::open(folder.path().join("run")).unwrap();
+        let locked = store.lock(Duration::ZERO).unwrap();
+        assert!(FileExt::try_lock_exclusive(&before).is_err());
+        drop(locked);
+        FileExt::try_lock_exclusive(&before).unwrap();
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| store.lock(LONG).map(drop));
+            thread::sleep(Duration::from_millis(100));
+            assert!(!waits.is_finished());
+            FileExt::unlock(&before).unwrap();
+            waits.join().unwrap().unwrap();
+        });
+        // A process that can only read the folder delays each process once, and later not at all.
+        FileExt::try_lock_exclusive(&before).unwrap();
+        let (one, two) = (self::store(&folder), self::store(&folder));
+        let begin = Instant::now();
+        thread::scope(|scope| {
+            for store in [&one, &two] {
+                scope.spawn(|| (0..3).for_each(|_| drop(store.lock(LONG).unwrap())));
+            }
+        });
+        assert!(begin.elapsed() >= COURTESY && begin.elapsed() < 2 * COURTESY, "{:?}", begin.elapsed());
+        age(&folder);
+        let store = self::store(&folder);
+        let begin = Instant::now();
+        drop(store.lock(Duration::ZERO).unwrap());
+        assert!(begin.elapsed() < COURTESY);
     }
 }

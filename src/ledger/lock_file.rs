@@ -21,7 +21,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -46,6 +46,7 @@ pub(super) struct LockFile {
     path: PathBuf,
     id: FileId,
     is_dead: bool,
+    modified: Option<SystemTime>,
 }
 
 /// Why there is no lock.
@@ -120,6 +121,7 @@ impl LockFile {
                     path,
                     id: id(&metadata),
                     is_dead: is_dead(&metadata),
+                    modified: metadata.modified().ok(),
                 }))
             }
             // A link, a folder, a socket, a device; or a dead file with a lease, so that no process has it
@@ -129,6 +131,16 @@ impl LockFile {
                 _ => Err(error),
             },
         }
+    }
+
+    /// Returns how long ago the file at `first` was made: nothing is ever written to it. Later files are
+    /// younger.
+    pub(super) fn age(&self, first: &Path) -> Option<Duration> {
+        let made = match self.path == first {
+            true => self.modified,
+            false => fs::symlink_metadata(first).and_then(|metadata| metadata.modified()).ok(),
+        };
+        SystemTime::now().duration_since(made?).ok()
     }
 
     /// Marks the file as dead if a reader has it locked. Returns true if it did.

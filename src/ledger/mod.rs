@@ -32,6 +32,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 
 use serde::de::DeserializeOwned;
@@ -82,6 +83,8 @@ pub(crate) struct Store {
     cdi_dir: PathBuf,
     /// The lock file, once it was locked. A [`Locked`] has the mutex.
     lock: Mutex<Option<LockFile>>,
+    /// True after the wait for a version that locks the folder itself.
+    has_waited: AtomicBool,
     /// The state folder, once it was found to belong to root.
     folder: Mutex<Option<Folder>>,
     /// The metadata of the data dir, once it was found.

@@ -20,6 +20,11 @@ impl Store {
         self.state_dir.join("namespaces")
     }
 
+    /// Makes the folder of the index. Without it all records are read.
+    pub(super) fn make_namespaces_dir(&self) -> Result<()> {
+        file::make_subfolder(&self.namespaces_dir(), 0o700)
+    }
+
     fn namespace_dir(&self, netns: &Netns) -> PathBuf {
         self.namespaces_dir().join(format!("{}-{}", netns.device, netns.inode))
     }
@@ -32,11 +37,18 @@ impl Store {
 
     /// Returns true if containers may share `netns`.
     pub(crate) fn is_shared(&self, netns: &Netns) -> Result<bool> {
-        file::exists(&self.namespace_dir(netns))
+        // Without an index, only the records say.
+        Ok(file::exists(&self.namespace_dir(netns))? || !file::exists(&self.namespaces_dir())?)
     }
 
     /// Returns the readable records of containers in the indexed namespace `netns`.
     pub(crate) fn records_in(&self, netns: &Netns) -> Result<Vec<Record>> {
+        // A version without the index has made the state folder.
+        if !file::exists(&self.namespaces_dir())? {
+            let mut records = self.records()?.sound;
+            records.retain(|record| record.holder.netns.is(netns));
+            return Ok(records);
+        }
         self.records_of(netns, parsed_names(&self.namespace_dir(netns), "")?)
     }
 
@@ -67,13 +79,22 @@ impl Store {
 }
 
 impl Locked<'_> {
+    /// Makes the index, if a version without it has made the state folder.
+    pub(crate) fn index_namespaces(&self) -> Result<()> {
+        if file::exists(&self.store.namespaces_dir())? {
+            return Ok(());
+        }
+        self.store.make_namespaces_dir()?;
+        self.store.records()?.sound.iter().try_for_each(|record| self.enter_namespace(record))
+    }
+
     /// Adds the container of `record` to the index, if others can join its namespace.
     pub(super) fn enter_namespace(&self, record: &Record) -> Result<()> {
         let Some(link) = self.store.namespace_link(record) else { return Ok(()) };
         let target = lease_target(&record.container);
         let mut made = symlink(&target, &link);
         if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            file::make_subfolder(&self.store.namespaces_dir(), 0o700)?;
+            self.index_namespaces()?;
             file::make_subfolder(&self.store.namespace_dir(&record.holder.netns), 0o700)?;
             made = symlink(&target, &link);
         }

@@ -90,6 +90,7 @@ pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<Option
         return Ok(Some(record.clone()));
     }
     let locked = context.lock()?;
+    locked.index_namespaces()?;
     let now = store.record(&record.container)?.filter(|now| now.holder == record.holder);
     let Some((now, own)) = now.as_ref().and_then(|now| Some((now, now.own()?))) else { return Ok(now) };
     let others = store.records_in(&now.holder.netns)?;

@@ -234,7 +234,7 @@ fn lock_of_readers() {
     bed.configure("underlay.json", r#"{"lock_timeout_ms": 3000}"#);
     let mut first = bed.container(Bare, "first").networks("pub_net").start().unwrap();
     let folder = fs::File::open(bed.path("run")).unwrap();
-    let _folder = nix::fcntl::Flock::lock(folder, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    fs2::FileExt::lock_exclusive(&folder).unwrap();
     let file = fs::File::open(bed.path("run/lock")).unwrap();
     let lock = nix::libc::flock {
         l_type: nix::libc::F_RDLCK as i16,

@@ -109,6 +109,7 @@ fn pure() {
             "nix",
             "rustix",
             "neli",
+            "fs2",
             "crate::fs",
             // They read and write files, and `now` reads the clock.
             "ledger::Store",
@@ -127,6 +128,7 @@ fn doors() {
             ("neli", &["netlink/"][..]),
             ("rustix", &["kernel/", "netlink/", "random.rs"]),
             ("nix::sched", &["kernel/netns.rs"]),
+            ("fs2", &["ledger/lock.rs"]),
             ("oci_spec", &["oci/state.rs"]),
             ("clap", &["cli/"]),
             // The crate can walk through folders too.
