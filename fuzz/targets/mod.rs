@@ -235,7 +235,7 @@ fn ledger(text: &[u8]) {
     let undo = plan::detach(&record);
     let lasting = record.attachments().iter().flat_map(Attached::lasting).count();
     assert_eq!(undo.len(), record.attachments().len() + lasting, "all that is made goes");
-    for command in commands.into_iter().chain(undo.iter().map(ToString::to_string)) {
+    for command in commands.into_iter().chain(undo.iter().map(|op| op.line().to_string())) {
         assert!(!command.contains(char::is_control), "{command:?} may be printed");
     }
     for (mark, attached) in record.marked() {

@@ -3,7 +3,6 @@
 //! It is written as the annotation that would ask for it (`lan:ip=10.0.0.9,mac=02:00:00:00:00:09;wan:…`). It is no
 //! request: what is held by now, or no longer in the range of the network, is skipped.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use crate::error::Result;
@@ -36,20 +35,17 @@ impl PreviousAddresses {
 pub(crate) fn write(record: &Record) -> String {
     let mut text = String::new();
     for attached in record.attachments() {
-        let mut words = Vec::new();
-        words.extend(attached.addresses.iter().map(|net| format!("ip={}", net.addr())));
-        words.extend(attached.own_mac().map(|mac| format!("mac={mac}")));
+        let addresses = attached.addresses.iter().map(|net| format!("ip={}", net.addr()));
+        let words: Vec<_> = addresses.chain(attached.own_mac().map(|mac| format!("mac={mac}"))).collect();
         if words.is_empty() {
             continue;
         }
-        let before = text.len();
         let separator = if text.is_empty() { "" } else { ";" };
-        // Writing to a string does not fail.
-        let _ = write!(text, "{separator}{}:{}", attached.network, words.join(","));
-        if text.len() > LONGEST {
-            text.truncate(before);
+        let longer = format!("{text}{separator}{}:{}", attached.network, words.join(","));
+        if longer.len() > LONGEST {
             break;
         }
+        text = longer;
     }
     text
 }

@@ -126,18 +126,10 @@ fn configure(
 ) -> Result<()> {
     let mut batch = Vec::with_capacity(steps.len());
     for step in steps {
-        log::debug!("{step}");
+        log::debug!("{}", step.line());
         let message = match step {
-            Configure::SetIpv6 { link, advertised } => {
-                sysctl::set_ipv6(link, advertised.as_ref())?;
-                continue;
-            }
-            Configure::SetNotify { link, is_v4 } => {
-                sysctl::set_notify(link, *is_v4)?;
-                continue;
-            }
-            Configure::SetSysctl { link, sysctl, value } => {
-                sysctl::set(link, sysctl, value)?;
+            Configure::SetSysctls { settings, needed } => {
+                settings.iter().try_for_each(|(path, value)| sysctl::set(path, value, *needed))?;
                 continue;
             }
             Configure::AddAddress { address, .. } => message::add_address(ifindex, *address)?,
@@ -180,14 +172,15 @@ fn create_link(
     inside: &mut Socket,
     netns: &NetnsFile,
 ) -> Result<(Link, Option<Refusal>)> {
-    log::debug!("{create}");
+    log::debug!("{}", create.line());
     let mut temp_name = create.name.clone();
     let messages = before.into_iter().chain([message::create_link(create, netns.as_fd())?]).collect();
     let mut answers = host.transact(messages)?;
     let mut refusal = answers.pop().flatten();
     if refusal.as_ref().is_some_and(|refusal| refusal.errno == libc::EEXIST) {
         temp_name = IfName::temporary(std::process::id());
-        refusal = single(host, message::create_link(&create.named(temp_name.clone()), netns.as_fd())?)?;
+        let renamed = CreateLink { name: temp_name.clone(), ..create.clone() };
+        refusal = single(host, message::create_link(&renamed, netns.as_fd())?)?;
     }
     if let Some(refusal) = refusal {
         return Err(explain::create_link(create, &refusal));

@@ -80,13 +80,13 @@ impl Links<'_> {
 
     fn delete(&mut self, step: &Removal, ours: &OurLink) -> Result<()> {
         let Some(Link { ifindex, .. }) = self.find(ours)? else { return Ok(()) };
-        log::debug!("{step}");
+        log::debug!("{}", step.line());
         delete_in(self.nsid, ifindex, self.socket)
     }
 }
 
 fn delete_persistent(step: &Removal, persistent: &Persistent, inside: &mut Socket) -> Result<()> {
-    log::debug!("{step}");
+    log::debug!("{}", step.line());
     let message = match persistent {
         Persistent::Rule { from, table } => message::delete_rule(*from, *table)?,
         Persistent::Route { route, table } => message::delete_route(*route, *table)?,

@@ -6,7 +6,7 @@
 //! times. So containers with ever new ids do not fill the disk, and do not displace the affinities of identities.
 
 use std::fs;
-use std::io;
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +49,7 @@ impl Store {
     pub(crate) fn affinity(&self, path: &Path) -> Result<Option<String>> {
         match fs::read_link(path) {
             Ok(text) => Ok(Some(text.to_string_lossy().into_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("read", path, &error)),
         }
     }
@@ -64,28 +64,19 @@ impl Store {
     /// Writes the affinity at `path`, in place of an older one. It is then the newest of its bucket. After an
     /// error there may be no affinity at all.
     pub(crate) fn write_affinity(&self, path: &Path, text: &str) -> Result<()> {
-        let failed = |error: io::Error| Error::io("create", path, &error);
         let Err(error) = symlink(text, path) else { return Ok(()) };
         match (error.kind(), path.parent()) {
-            (io::ErrorKind::NotFound, Some(bucket)) => file::make_folder(bucket, 0o700)?,
-            (io::ErrorKind::AlreadyExists, _) => remove(path)?,
-            _ => return Err(failed(error)),
+            (ErrorKind::NotFound, Some(bucket)) => file::make_folder(bucket, 0o700)?,
+            (ErrorKind::AlreadyExists, _) => remove(path)?,
+            _ => return Err(Error::io("create", path, &error)),
         }
-        match symlink(text, path) {
-            // Another container of this identity was faster.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            made => made.map_err(failed),
-        }
+        // Another container of this identity may have been faster.
+        file::ignoring(&[ErrorKind::AlreadyExists], "create", path, symlink(text, path))
     }
 
     pub(super) fn forget_affinities(&self) -> Result<()> {
         for folder in FOLDERS.map(|name| self.data_dir.join(name)) {
-            match fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::io("remove", &folder, &error));
-                }
-                _ => {}
-            }
+            file::ignoring(&[ErrorKind::NotFound], "remove", &folder, fs::remove_dir_all(&folder))?;
         }
         Ok(())
     }

@@ -45,16 +45,7 @@ impl Store {
     /// Returns true if `link` stays without containers: it is kept, and matches the definition of its
     /// network.
     pub(crate) fn keeps_host_link(&self, link: &HostLink) -> bool {
-        link.kept
-            && match self.network(&link.network) {
-                Ok(network) => link.suits(&network),
-                Err(error) if error.kind() == Kind::NotFound => false,
-                // An invalid or unreadable definition may refer to the link.
-                Err(error) => {
-                    ::log::warn!("{error}");
-                    true
-                }
-            }
+        link.kept && self.may_be(&link.network, |network| link.suits(network))
     }
 
     /// Returns the network in which the host holds `claim` on `segment`, by the lease and the record of its

@@ -93,7 +93,7 @@ fn in_container(record: &Record) -> Vec<String> {
         plan::attach(record).iter().flat_map(LinkPlan::lines).map(|line| line.to_string()).collect();
     if record.is_probed() {
         lines.extend(record.attachments().iter().filter_map(probe_line));
-        lines.extend(record.attachments().iter().flat_map(plan::finish).map(|op| op.to_string()));
+        lines.extend(record.attachments().iter().flat_map(plan::finish).map(|op| op.line().to_string()));
     }
     lines.extend(record.attachments().iter().filter_map(announcement_line));
     lines

@@ -125,7 +125,8 @@ fn commands(store: &Store, record: &Record, place: &LinksPlace) -> Vec<String> {
             of_links.iter().map(|op| nsenter.clone().run(&op.line()).to_string()).collect()
         }
         LinksPlace::Nsid(nsid) => {
-            let in_nsid = |op: &Removal| format!("# {op}, in the network namespace of number {nsid}");
+            let in_nsid =
+                |op: &Removal| format!("# {}, in the network namespace of number {nsid}", op.line());
             of_links.iter().map(in_nsid).collect()
         }
     };

@@ -88,12 +88,6 @@ pub(crate) struct Advertised {
     pub metric: Option<u32>,
 }
 
-impl Advertised {
-    pub(crate) fn is_nothing(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// The keys of `net.ipv6.conf.LINK` with their values, for a link that is down: it then takes `advertised` from routers
 /// and nothing else. With `None` it has no IPv6 at all.
 pub(crate) fn sysctls(advertised: Option<&Advertised>) -> Vec<(&'static str, String)> {

@@ -64,9 +64,9 @@ pub(crate) fn create_link(create: &CreateLink, refusal: &Refusal) -> Error {
             format!("no permission to make a link on parent {parent}"),
             "the hook needs CAP_NET_ADMIN on the host: run the engine as root, not rootless".into(),
         ),
-        _ => return refused(&format!("do `{create}`"), refusal),
+        _ => return refused(&format!("do `{}`", create.line()), refusal),
     };
-    error(create, refusal, &sentence, &hint)
+    error(&create.line(), refusal, &sentence, &hint)
 }
 
 /// Says why `step` was refused.
@@ -103,9 +103,9 @@ pub(crate) fn configure(step: &Configure, refusal: &Refusal) -> Error {
             format!("this kernel has no routing rules, so {from} cannot have table {table}"),
             "leave table out, or use a kernel with CONFIG_IP_MULTIPLE_TABLES",
         ),
-        _ => return refused(&format!("do `{step}`"), refusal),
+        _ => return refused(&format!("do `{}`", step.line()), refusal),
     };
-    error(step, refusal, &sentence, hint)
+    error(&step.line(), refusal, &sentence, hint)
 }
 
 /// Says why `parent` was not made; `op` writes the command.
@@ -128,7 +128,7 @@ pub(crate) fn make_parent(parent: &MadeParent, op: &HostOp, refusal: &Refusal) -
 
 /// Says why `removal` was refused.
 pub(crate) fn removal(removal: &Removal, refusal: &Refusal) -> Error {
-    refused(&format!("do `{removal}`"), refusal)
+    refused(&format!("do `{}`", removal.line()), refusal)
 }
 
 /// At the end are the shell command that does the same, the kernel's explanation, and the errno.

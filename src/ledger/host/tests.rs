@@ -1,5 +1,6 @@
 //! The `host` link is made once, trusted only if it is private, and updated on another machine.
 
+use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::sync::Barrier;
 
