@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::kernel::{self, NetnsFile, PacketSocket};
 use crate::ledger::Store;
-use crate::ledger::record::{Attached, Record};
+use crate::ledger::record::{Attached, Holder, Record};
 use crate::lifecycle::context::Context;
 use crate::net::name::ContainerId;
 
@@ -23,7 +23,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Starts the process that repeats the announcements of `record`, if its network asks for more than one. A
 /// failure is logged only, because the addresses have been announced once.
 pub(crate) fn repeat(context: &Context<'_>, record: &Record) {
-    if times(record) < 2 {
+    if record.attachments().iter().all(|attached| attached.announcements < 2) {
         return;
     }
     let [config_dir, state_dir, _] = context.store.dirs();
@@ -32,38 +32,29 @@ pub(crate) fn repeat(context: &Context<'_>, record: &Record) {
             kernel::start_detached(config_dir, state_dir, &["announce", "--", record.container.as_str()])
         })
     });
-    if let Err(error) = started {
-        log::warn!("{error}");
-    }
+    started.unwrap_or_else(|error| log::warn!("{error}"));
 }
 
 /// Sends the remaining announcements of the container `id`, at intervals.
 pub(crate) fn announce(store: &Store, id: &ContainerId) -> Result<()> {
-    let mut known: Option<Record> = None;
-    let mut done = 1;
-    loop {
+    let mut first: Option<Holder> = None;
+    for done in 1.. {
         thread::sleep(INTERVAL);
-        let Some(record) = store.record(id)?.filter(|record| !record.is_pending()) else {
-            return Ok(());
-        };
+        let Some(record) = store.record(id)?.filter(|record| !record.is_pending()) else { break };
+        let due: Vec<_> =
+            record.attachments().iter().filter(|attached| attached.announcements > done).collect();
         // A new container may have the same id.
-        if known.as_ref().is_some_and(|known| known.holder != record.holder) {
-            return Ok(());
+        if due.is_empty() || *first.get_or_insert_with(|| record.holder.clone()) != record.holder {
+            break;
         }
-        if times(&record) <= done {
-            return Ok(());
-        }
-        // Closed after each announcement: an open descriptor would keep the namespace after the container.
-        let Some((_, netns)) = NetnsFile::of(&record.holder)? else { return Ok(()) };
+        // Closed before the next sleep: an open descriptor would keep the namespace after the container.
+        let Some((_, netns)) = NetnsFile::of(&record.holder)? else { break };
         netns.inside(|| {
-            let due = record.attachments().iter().filter(|attached| attached.announcements > done);
-            due.for_each(send);
+            due.into_iter().for_each(send);
             Ok(())
         })?;
-        drop(netns);
-        done += 1;
-        known = Some(record);
     }
+    Ok(())
 }
 
 /// Announces the addresses of `attached` from inside its namespace. Failures are logged only.
@@ -74,8 +65,4 @@ fn send(attached: &Attached) {
         Ok(socket) => addresses.into_iter().for_each(|address| socket.announce(address)),
         Err(error) => log::debug!("{error}"),
     }
-}
-
-fn times(record: &Record) -> u32 {
-    record.attachments().iter().map(|attached| attached.announcements).max().unwrap_or_default()
 }

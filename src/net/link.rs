@@ -36,6 +36,8 @@ pub(crate) struct Link {
     pub vlan_protocol: Option<VlanProtocol>,
     /// Whether it is set up (`IFF_UP`).
     pub up: bool,
+    /// Whether it is connected (`IFLA_CARRIER`).
+    pub carrier: bool,
     /// Its alias (`IFLA_IFALIAS`), which holds our mark.
     pub alias: Option<String>,
     /// Its device group (`IFLA_GROUP`); 0 by default.
@@ -52,14 +54,6 @@ pub(crate) struct LinkNetns {
     pub ifindex: u32,
     /// The number that the namespace of the request has for that one.
     pub nsid: i32,
-}
-
-/// A link of the host, and whether it is connected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HostLinkInfo {
-    pub link: Link,
-    /// Whether it is connected (`IFLA_CARRIER`).
-    pub carrier: bool,
 }
 
 impl Link {
