@@ -20,6 +20,23 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
     }
 }
 
+/// Reads an object whose format is `version` as a `T`.
+///
+/// # Errors
+/// As [`read`]. Another version, which may have other keys, is refused first.
+pub(crate) fn of_version<'a, T: Deserialize<'a>>(text: &'a [u8], version: u32) -> Result<T> {
+    #[derive(Deserialize)]
+    struct Format {
+        version: Option<u32>,
+    }
+    let Format { version: written } = object(text)?;
+    match written.filter(|&written| written != version) {
+        Some(other) => Err(Error::input(format!("version {other} is not known"))
+            .hint(format!("this underlay reads version {version}"))),
+        None => read(text),
+    }
+}
+
 /// Reads one value of type `T` from the whole of `text`.
 ///
 /// # Errors

@@ -12,6 +12,7 @@
 pub mod cli;
 // What all readers of foreign text promise; not in a build that is shipped.
 #[cfg(any(test, feature = "fuzzing"))]
+#[path = "../fuzz/targets/mod.rs"]
 pub mod fuzz;
 
 mod frontend;

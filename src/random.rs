@@ -1,11 +1,9 @@
 //! What nobody can guess.
 
-use std::io;
-
 use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// Random bytes of the kernel's (getrandom(2), which waits until it has enough of them); at most 256, which it never cuts
 /// short.
@@ -15,11 +13,6 @@ use crate::error::{Error, Kind, Result};
 pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     const { assert!(N <= 256) };
     let mut bytes = [0; N];
-    match retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty())) {
-        Ok(_) => Ok(bytes),
-        Err(errno) => {
-            let text = format!("the kernel gives no random numbers: {}", io::Error::from(errno));
-            Err(Error::new(Kind::Kernel(errno.raw_os_error()), text))
-        }
-    }
+    let got = retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty()));
+    got.map(|_| bytes).map_err(|errno| Error::kernel("get random numbers of the kernel", &errno.into()))
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::output::{self, Format};
+use super::output::{self, Format, Listing};
 use crate::diagnose::doctor;
 use crate::diagnose::finding::{AREAS, Finding, Severity};
 use crate::diagnose::system::System;
@@ -16,23 +16,20 @@ pub(super) struct Doctor {
     /// Look for the files of engines below this folder
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
-    /// How to print it
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    #[command(flatten)]
+    listing: Listing,
 }
 
 /// Prints the findings. Errors and warnings are an error, which sets the exit code.
 pub(super) fn doctor(store: &Store, options: Doctor) -> Result<()> {
     let findings = doctor::doctor(store, &System::new(options.root))?;
-    match options.format {
+    match options.listing.format {
         Format::Json => output::json(&findings)?,
         Format::Table => page(&findings)?,
     }
-    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    let counted = |severity: Severity| match count(severity) {
-        0 => None,
-        1 => Some(format!("1 {severity}")),
-        many => Some(format!("{many} {severity}s")),
+    let counted = |severity| {
+        let count = findings.iter().filter(|finding| finding.severity == severity).count();
+        (count > 0).then(|| output::counted(count, severity))
     };
     let counts: Vec<_> = [Severity::Error, Severity::Warning].into_iter().filter_map(counted).collect();
     if counts.is_empty() { Ok(()) } else { Err(Error::input(counts.join(", "))) }

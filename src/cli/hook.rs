@@ -39,9 +39,7 @@ fn rootless(error: Error) -> Error {
     if !kernel::is_rootless() {
         return error;
     }
-    let text =
-        format!("the engine is rootless, and a user namespace has no rights to the host's links: {error}");
-    Error::new(error.kind(), text).hint(
+    error.within("the engine is rootless, and a user namespace has no rights to the host's links").hint(
         "start the container as root (sudo podman run …); its processes need not be root on the host: --userns=auto",
     )
 }

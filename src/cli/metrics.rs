@@ -58,25 +58,20 @@ fn of_networks(store: &Store) -> Result<[Samples; 4]> {
     for name in store.network_names()? {
         let Ok(network) = store.network(&name).inspect_err(output::error) else { continue };
         let (own, vlans) = inspect::segments(store, &network, &records, &on_host, &mut host)?;
-        // The link that carries many VLANs has no addresses of containers.
-        let own = (!network.is_of_many_vlans()).then_some(own);
-        for segment in own.into_iter().chain(vlans) {
+        for segment in [own].into_iter().chain(vlans) {
+            let Some(usage) = segment.usage else { continue };
             let place = labels(&[("network", &name), ("parent", &segment.parent_link.name)]);
-            for subnet in &segment.usage {
+            for subnet in &usage {
                 let labels = format!("{place},{}", labels(&[("subnet", &subnet.subnet)]));
                 in_use.push((labels.clone(), subnet.usage.in_use));
                 free.push((labels, subnet.usage.free));
             }
             quarantined.push((place, segment.quarantine.len() as u64));
         }
-        let count = |record: &Record| {
-            record.attachments().iter().filter(|attached| attached.network == name).count() as u64
-        };
-        let (alive, dead): (Vec<_>, Vec<_>) =
-            records.iter().partition(|record| kernel::is_alive(&record.holder));
-        for (state, records) in [("alive", alive), ("dead", dead)] {
-            let labels = labels(&[("network", &name), ("state", &state)]);
-            attachments.push((labels, records.into_iter().map(count).sum()));
+        for (state, alive) in [("alive", true), ("dead", false)] {
+            let records = records.iter().filter(|record| kernel::is_alive(&record.holder) == alive);
+            let links = records.flat_map(Record::attachments).filter(|attached| attached.network == name);
+            attachments.push((labels(&[("network", &name), ("state", &state)]), links.count() as u64));
         }
     }
     Ok([in_use, free, quarantined, attachments])

@@ -23,7 +23,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::kernel;
 use crate::lifecycle::agent;
 use crate::net::name::NetworkName;
@@ -112,8 +112,8 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Runs the command in `args` (the first is the program's name) and returns its exit code: 0 done, 1 failed, 2 wrong usage.
-/// To be called first: it also does what Rust's own start would do.
+/// Runs the command in `args` (the first is the program's name) and returns its exit code: 0, or that of the kind of
+/// error. To be called first: it also does what Rust's own start would do.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     kernel::init_process();
     let args: Vec<_> = args.into_iter().collect();
@@ -133,7 +133,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(()) => 0,
         Err(error) => {
             output::error(&error);
-            if error.kind() == Kind::Usage { 2 } else { 1 }
+            error.kind().exit_code()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Printing: results to stdout, messages to stderr, and [`printable`] text only.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
@@ -72,14 +73,28 @@ pub(super) fn done(done: &[String], failed: &[Error]) -> Result<()> {
     failed.iter().for_each(error);
     match failed.len() {
         0 => Ok(()),
-        1 => Err(Error::input("1 failure; the rest is done")),
-        many => Err(Error::input(format!("{many} failures; the rest is done"))),
+        count => Err(Error::input(format!("{}; the rest is done", counted(count, "failure")))),
     }
+}
+
+/// Returns `count` with the name of what is counted.
+pub(super) fn counted(count: usize, what: impl Display) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Returns the last failure among `results`, and prints the others.
+pub(super) fn last_failure(results: impl Iterator<Item = Result<()>>) -> Result<()> {
+    let failures = results.filter_map(Result::err);
+    let last = failures.reduce(|previous, next| {
+        error(&previous);
+        next
+    });
+    last.map_or(Ok(()), Err)
 }
 
 /// Prints `value` as indented JSON.
 pub(super) fn json(value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Error::input(error.to_string()))?;
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::bug(error.to_string()))?;
     write(&printable::json(&text))
 }
 

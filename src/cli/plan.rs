@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::network::create::pair;
 use super::output;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::frontend;
 use crate::ledger::Store;
 use crate::net::name::ContainerId;
@@ -28,9 +29,7 @@ pub(super) struct Plan {
 pub(super) fn plan(store: &Store, options: &Plan) -> Result<()> {
     let mut bundle = options.bundle.as_deref().map(oci::bundle_at).transpose()?.unwrap_or_default();
     for annotation in &options.annotation {
-        let (key, value) = annotation.split_once('=').ok_or_else(|| {
-            Error::new(Kind::Usage, format!("annotation {annotation:?} has no value")).hint("write KEY=VALUE")
-        })?;
+        let (key, value) = pair("annotation", annotation)?;
         bundle.annotations.insert(key.to_owned(), value.to_owned());
     }
     frontend::oci::plan(store, &options.id, &bundle)?.iter().try_for_each(|line| output::line(line))

@@ -81,6 +81,6 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
 
 pub(super) fn inspect(store: &Store, container: &str) -> Result<()> {
     let record = container::by_prefix(store, container)?;
-    let first = record.shared_with().map(|first| store.record(first)).transpose()?.flatten();
+    let first = store.shared_by(&record)?;
     output::json(&Known::new(&record, first.as_ref()))
 }

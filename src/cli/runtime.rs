@@ -23,12 +23,9 @@ pub(super) fn main(args: &[OsString]) -> u8 {
         let (_, path) = call.as_ref().ok()?.folders.iter().rev().find(|(name, _)| *name == option)?;
         Some(path.to_path_buf())
     };
-    let folders = Folders {
-        config_dir: given("config-dir"),
-        state_dir: given("state-dir"),
-        data_dir: given("data-dir"),
-        cdi_dir: given("cdi-dir"),
-    };
+    let [config_dir, state_dir, data_dir, cdi_dir] =
+        ["config-dir", "state-dir", "data-dir", "cdi-dir"].map(given);
+    let folders = Folders { config_dir, state_dir, data_dir, cdi_dir };
     // As in a hook, the environment is the caller's and names no folders.
     let store = folders.store(|_| None);
     let run = |call: &Call<'_>| {
@@ -42,5 +39,5 @@ pub(super) fn main(args: &[OsString]) -> u8 {
     let error = call.as_ref().map_or_else(Clone::clone, run);
     report(&store, &Event::failed(runtime_wrapper::NAME, None, &error));
     output::error(&error);
-    1
+    error.kind().exit_code()
 }

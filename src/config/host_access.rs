@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::config::reservation::Reservations;
 use crate::error::{Error, Kind, Result};
 use crate::net::driver::{Driver, IpvlanFlag as Flag, MacvlanMode as Mode};
 use crate::net::subnet::Subnet;
@@ -20,11 +21,16 @@ pub(crate) struct HostAccess {
 }
 
 impl HostAccess {
-    /// Whether a network of `driver` with these `subnets` can have it.
+    /// Whether a network of `driver` with these `subnets` and `reservations` can have it.
     ///
     /// # Errors
     /// Says why the kernel prevents it, or which address is not usable.
-    pub(crate) fn check(&self, driver: Driver, subnets: &[Subnet]) -> Result<()> {
+    pub(crate) fn check(
+        &self,
+        driver: Driver,
+        subnets: &[Subnet],
+        reservations: &Reservations,
+    ) -> Result<()> {
         let refuse = |text: String, hint: &str| Err(Error::input(format!("host_access: {text}")).hint(hint));
         if let Some(why) = obstacle(driver) {
             let hint = "use macvlan mode bridge, or an ipvlan network with flag bridge";
@@ -40,6 +46,12 @@ impl HostAccess {
             if let Some(other) = self.addresses.iter().take(at).find(of_family) {
                 let hint = "the host's link has one address of each family";
                 return refuse(format!("{other} and {address} are of one family"), hint);
+            }
+            if let Some(identity) = reservations.holder(address.into()) {
+                return Err(Error::input(format!(
+                    "host_access address {address} is reserved for {identity}"
+                ))
+                .hint("name another address for one of them"));
             }
         }
         Ok(())

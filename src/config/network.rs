@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use serde::Deserialize;
-
 use crate::config::conflict_detection::{self, Detection};
 use crate::config::network_file::{NetworkFile, VERSION};
 use crate::config::pattern::Pattern;
@@ -50,17 +48,7 @@ impl Network {
     /// # Errors
     /// Names the key that is wrong. A version other than [`VERSION`] is refused first.
     pub(crate) fn from_json(name: &NetworkName, text: &[u8]) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
-        }
-        let Version { version } = json::object(text)?;
-        if version != VERSION {
-            return Err(Error::input(format!("version {version} is not known"))
-                .hint(format!("this underlay reads version {VERSION}")));
-        }
-        let file: NetworkFile = json::object(text)?;
-        Self::new(name, file)
+        Self::new(name, json::of_version(text, VERSION)?)
     }
 
     /// Checks the parts of `file` against each other.
@@ -96,28 +84,15 @@ impl Network {
         let reservations = Reservations::new(&file.reservations, driver, &subnets)?;
         let network =
             Self { name: name.clone(), driver, parent, trunk, on_dummy, subnets, reservations, file };
-        network.check_options()?;
-        Ok(network)
-    }
-
-    /// The second half of [`Network::new`].
-    fn check_options(&self) -> Result<()> {
-        let file = &self.file;
-        self.check_routes(&file.routes)?;
+        let Self { file, subnets, reservations, .. } = &network;
+        network.check_routes(&file.routes)?;
         conflict_detection::check_announcements(file.announcements.unwrap_or_default())?;
         conflict_detection::check_probe_ahead(file.probe_ahead.unwrap_or_default())?;
-        file.conflict_detection.map_or(Ok(()), |detection| detection.check(self.driver, self.on_dummy))?;
-        file.ipv6.map_or(Ok(()), |ipv6| ipv6.check(self.driver, &self.subnets))?;
-        let Some(access) = &file.host_access else { return Ok(()) };
-        access.check(self.driver, &self.subnets)?;
-        let mut reserved = self.reservations.addresses();
-        match reserved.find(|(address, _)| access.addresses.contains(address)) {
-            Some((address, identity)) => {
-                Err(Error::input(format!("host_access address {address} is reserved for {identity}"))
-                    .hint("name another address for one of them"))
-            }
-            None => Ok(()),
-        }
+        file.conflict_detection.map_or(Ok(()), |detection| detection.check(driver, on_dummy))?;
+        file.ipv6.map_or(Ok(()), |ipv6| ipv6.check(driver, subnets))?;
+        let access = file.host_access.as_ref();
+        access.map_or(Ok(()), |access| access.check(driver, subnets, reservations))?;
+        Ok(network)
     }
 
     /// How a missing parent is made; `None` if underlay does not make it.

@@ -159,14 +159,12 @@ impl SubnetFile {
     /// When they disagree.
     pub(crate) fn check(&self) -> Result<Subnet> {
         let range: Option<AddressRange> = self.ip_range.as_deref().map(str::parse).transpose()?;
-        let (net, aux) = (self.subnet, self.aux_addresses.clone());
-        if !self.onlink {
-            return Subnet::new(net, self.gateway, range, aux);
+        let net = self.subnet;
+        if self.onlink {
+            let missing = || Error::input(format!("subnet {net} has an onlink gateway, and no gateway"));
+            let gateway = Some(self.gateway.ok_or_else(missing)?);
+            Route { onlink: true, ..Route::new(net.trunc(), gateway) }.check(|_| true)?;
         }
-        let Some(gateway) = self.gateway else {
-            return Err(Error::input(format!("subnet {net} has an onlink gateway, and no gateway")));
-        };
-        Route { onlink: true, ..Route::new(net.trunc(), Some(gateway)) }.check(|_| true)?;
-        Ok(Subnet::new(net, None, range, aux)?.with_onlink_gateway(gateway))
+        Subnet::new(net, self.gateway, self.onlink, range, self.aux_addresses.clone())
     }
 }

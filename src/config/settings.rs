@@ -67,11 +67,7 @@ impl Settings {
     /// # Errors
     /// Names the key that is wrong.
     pub(crate) fn from_json(text: &[u8]) -> Result<Self> {
-        let settings: Self = json::object(text)?;
-        if settings.version != VERSION {
-            return Err(Error::input(format!("version {} is not known", settings.version))
-                .hint(format!("this underlay reads version {VERSION}")));
-        }
+        let settings: Self = json::of_version(text, VERSION)?;
         if let Some(path) = settings.runtime.as_ref().filter(|path| !path.is_absolute()) {
             return Err(Error::input(format!("runtime: {} is not an absolute path", path.display()))
                 .hint("write the whole path: /usr/bin/crun"));

@@ -8,9 +8,9 @@ use crate::kernel;
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::Record;
 use crate::ledger::{Locked, Store};
+use crate::net::host_routing::HostRouting;
 use crate::net::link::Link;
 use crate::net::route::Route;
-use crate::net::ways::Ways;
 use crate::netlink::Socket;
 
 const UNNEEDED: &str = "`underlay gc` deletes the host's link that no container needs";
@@ -72,7 +72,7 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
         if !link.is_whole(found) {
             differences.push(of_link(What::Link, Some(whole(&link)), Some(described(found)), REMAKE));
         }
-        let wanted = link.open_routes(living, &host.ways()?);
+        let wanted = link.open_routes(living, &host.host_routing()?);
         if may_be_needed {
             continue;
         }
@@ -98,7 +98,7 @@ pub(crate) fn links(locked: &Locked<'_>, links: &[Link], host: &mut Socket) -> R
 /// The host's links of networks, with the routes by them.
 pub(crate) struct HostRoutes {
     by_link: Vec<(HostLink, Vec<Route>)>,
-    ways: Ways,
+    routing: HostRouting,
 }
 
 impl HostRoutes {
@@ -117,8 +117,8 @@ impl HostRoutes {
             routes.retain(is_of_host);
             by_link.push((known, routes));
         }
-        let ways = if by_link.is_empty() { Ways::default() } else { host.ways()? };
-        Ok(Self { by_link, ways })
+        let routing = if by_link.is_empty() { HostRouting::default() } else { host.host_routing()? };
+        Ok(Self { by_link, routing })
     }
 
     /// The routes that the container of `record` needs and the host does not have.
@@ -129,7 +129,7 @@ impl HostRoutes {
             else {
                 continue;
             };
-            for route in link.open_routes_to(attached, &self.ways) {
+            for route in link.open_routes_to(attached, &self.routing) {
                 if !routes.iter().any(|found| found.to.addr() == route.to) {
                     let expected = format!("{} by {} of the host", route.to, link.name);
                     let missing =

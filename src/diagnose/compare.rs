@@ -51,95 +51,99 @@ fn found_mark(link: &Link) -> Option<Mark> {
     link.alias.as_deref()?.parse::<Alias>().ok().map(|alias| alias.mark)
 }
 
+/// What is compared, what the ledger says of it, and what there is.
+type Row = (What, Option<String>, Option<String>);
+
 /// What differs between `attached`, whose link has the mark `mark`, and what there is.
 pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> Vec<Difference> {
-    let mut all = Vec::new();
-    let mut compare = |what, expected: Option<String>, found: Option<String>| {
-        if expected != found {
-            all.push(Difference::new(what, expected, found).of(&mark.container).at(attached));
-        }
-    };
     let parent = described(attached.parent.as_str(), attached.parent_index, true);
-    compare(What::Parent, Some(parent), found_parent(attached, actual));
-    let name = Some(attached.ifname.to_string());
-    let Some(link) = &actual.link else {
-        compare(What::Link, name, None);
-        return all;
-    };
-    compare(What::Name, name, Some(link.name.clone()));
-    if let Some(ifindex) = attached.ifindex {
-        compare(What::Ifindex, Some(ifindex.to_string()), Some(link.ifindex.to_string()));
+    let mut rows = vec![(What::Parent, Some(parent), found_parent(attached, actual))];
+    match &actual.link {
+        Some(link) => rows.extend(of_link(mark, attached, link, actual)),
+        None => rows.push((What::Link, Some(attached.ifname.to_string()), None)),
     }
-    compare(What::State, Some(state(true)), Some(state(link.up)));
-    match &actual.sealed {
-        Some(sealed) => compare(What::Mark, Some(sealed.to_string()), link.alias.clone()),
-        // Without the key a seal cannot be told from another.
-        None if found_mark(link).as_ref() == Some(mark) => {}
-        None => compare(What::Mark, Some(mark.to_string()), link.alias.clone()),
-    }
-    let driver = link.driver.map(|driver| driver.to_string()).or_else(|| link.kind.clone());
-    compare(What::Driver, Some(attached.driver.to_string()), driver);
-    let (wanted, set) = (&attached.tuning, &link.tuning);
-    let named = |name: &str, value: Option<u32>| value.map(|value| format!("{name} {value}"));
-    for (what, expected, found) in [
-        (What::Mac, attached.mac.map(|mac| mac.to_string()), link.mac.map(|mac| mac.to_string())),
-        // Without one of its own a link has the MTU that its parent had when it was made, which is not known any more.
-        (What::Mtu, attached.mtu.map(|mtu| mtu.to_string()), Some(link.mtu.to_string())),
-        (What::Setting, named("txqueuelen", wanted.txqueuelen), named("txqueuelen", set.txqueuelen)),
-        (What::Setting, named("bcqueuelen", wanted.bcqueuelen), named("bcqueuelen", set.bcqueuelen)),
-        (What::Setting, Some(macs(wanted)).filter(|_| !wanted.source_macs.is_empty()), Some(macs(set))),
-    ] {
-        if expected.is_some() {
-            compare(what, expected, found);
-        }
-    }
-    for (sysctl, value) in &attached.tuning.sysctls {
-        let found = actual.sysctls.get(sysctl).map(|found| format!("{sysctl}={found}"));
-        compare(What::Setting, Some(format!("{sysctl}={value}")), found);
-    }
-    for address in &attached.addresses {
-        let alike = |found: &&IpNet| found.addr() == address.addr();
-        let found = best(&actual.addresses, |found| *found == address, alike);
-        compare(What::Address, Some(address.to_string()), found.map(ToString::to_string));
-    }
-    for found in &actual.addresses {
-        let known = attached.addresses.iter().any(|address| address.addr() == found.addr());
-        if !known && attached.addresses.iter().any(|address| address.contains(&found.addr())) {
-            compare(What::Address, None, Some(found.to_string()));
-        }
-    }
-    let mut compare_routes = |expected: &[Route], found: &[Route], table: String| {
-        for route in expected.iter().map(plain) {
-            let alike = |found: &&Route| found.to == route.to;
-            let found = best(found, |found| plain(found) == route, alike).map(plain);
-            let told = |route: Route| format!("{route}{table}");
-            compare(What::Route, Some(told(route)), found.map(told));
-        }
-    };
-    compare_routes(&attached.routes, &actual.routes, String::new());
-    if let Some(table) = &attached.table {
-        compare_routes(&table.routes, &actual.table_routes, format!(" table {}", table.id));
-        for address in attached.addresses.iter().map(|net| net.addr()) {
-            let rule = |(from, table): (IpAddr, TableId)| Persistent::Rule { from, table }.to_string();
-            let found =
-                best(&actual.rules, |found| **found == (address, table.id), |found| found.0 == address);
-            compare(What::Rule, Some(rule((address, table.id))), found.copied().map(rule));
-        }
-    }
-    for difference in &mut all {
-        match (difference.what, attached.mtu, &actual.parent) {
-            (What::Mark, ..) if found_mark(link).as_ref() == Some(mark) => {
-                let hint = "`underlay gc` seals it, if the link is the one that was made";
-                difference.hint = Some(hint.to_owned());
+    rows.retain(|(_, expected, found)| expected != found);
+    let has_mark = actual.link.as_ref().and_then(found_mark).as_ref() == Some(mark);
+    let difference = |(what, expected, found): Row| {
+        let difference = Difference::new(what, expected, found).of(&mark.container).at(attached);
+        match (what, attached.mtu, &actual.parent) {
+            (What::Mark, ..) if has_mark => {
+                difference.hint("`underlay gc` seals it, if the link is the one that was made")
             }
             // The kernel shrinks a link's MTU with that of its parent, and does not raise it again.
             (What::Mtu, Some(mtu), Some(parent)) if parent.mtu < mtu => {
-                difference.hint = Some(shrunk(&attached.parent, parent, mtu));
+                difference.hint(shrunk(&attached.parent, parent, mtu))
             }
-            _ => {}
+            _ => difference,
         }
+    };
+    rows.into_iter().map(difference).collect()
+}
+
+/// What the ledger says of `link`, its addresses and routes.
+fn of_link(mark: &Mark, attached: &Attached, link: &Link, actual: &Actual) -> Vec<Row> {
+    let sealed = actual.sealed.as_ref().map(ToString::to_string);
+    // Without the key a seal cannot be told from another.
+    let is_marked = found_mark(link).as_ref() == Some(mark);
+    let alias = sealed.or_else(|| (!is_marked).then(|| mark.to_string()));
+    let driver = link.driver.map(|driver| driver.to_string()).or_else(|| link.kind.clone());
+    let (wanted, set) = (&attached.tuning, &link.tuning);
+    let named = |name: &str, value: Option<u32>| value.map(|value| format!("{name} {value}"));
+    let number = |value: Option<u32>| value.map(|value| value.to_string());
+    let mut rows = vec![
+        (What::Name, Some(attached.ifname.to_string()), Some(link.name.clone())),
+        (What::Ifindex, number(attached.ifindex), number(Some(link.ifindex))),
+        (What::State, Some(state(true)), Some(state(link.up))),
+        (What::Mark, alias, link.alias.clone()),
+        (What::Driver, Some(attached.driver.to_string()), driver),
+        (What::Mac, attached.mac.map(|mac| mac.to_string()), link.mac.map(|mac| mac.to_string())),
+        // Without one of its own a link has the MTU that its parent had when it was made, which is not known any more.
+        (What::Mtu, number(attached.mtu), number(Some(link.mtu))),
+        (What::Setting, named("txqueuelen", wanted.txqueuelen), named("txqueuelen", set.txqueuelen)),
+        (What::Setting, named("bcqueuelen", wanted.bcqueuelen), named("bcqueuelen", set.bcqueuelen)),
+        (What::Setting, Some(macs(wanted)).filter(|_| !wanted.source_macs.is_empty()), Some(macs(set))),
+    ];
+    // What the ledger does not say may be anything.
+    rows.retain(|(_, expected, _)| expected.is_some());
+    rows.extend(wanted.sysctls.iter().map(|(sysctl, value)| {
+        let found = actual.sysctls.get(sysctl).map(|found| format!("{sysctl}={found}"));
+        (What::Setting, Some(format!("{sysctl}={value}")), found)
+    }));
+    let (wanted, found) = (&attached.addresses, &actual.addresses);
+    rows.extend(each(What::Address, wanted, found, IpNet::addr, IpNet::to_string));
+    let is_known = |found: &IpNet| wanted.iter().any(|address| address.addr() == found.addr());
+    let is_inside = |found: &IpNet| wanted.iter().any(|address| address.contains(&found.addr()));
+    let more = found.iter().filter(|found| !is_known(found) && is_inside(found));
+    rows.extend(more.map(|found| (What::Address, None, Some(found.to_string()))));
+    let routes = |expected: &[Route], found: &[Route], table: &str| {
+        let plain = |routes: &[Route]| routes.iter().map(plain).collect::<Vec<_>>();
+        let told = |route: &Route| format!("{route}{table}");
+        each(What::Route, &plain(expected), &plain(found), |route| route.to, told)
+    };
+    rows.extend(routes(&attached.routes, &actual.routes, ""));
+    if let Some(table) = &attached.table {
+        rows.extend(routes(&table.routes, &actual.table_routes, &format!(" table {}", table.id)));
+        let rules: Vec<_> = wanted.iter().map(|net| (net.addr(), table.id)).collect();
+        let told = |&(from, table): &(IpAddr, TableId)| Persistent::Rule { from, table }.to_string();
+        rows.extend(each(What::Rule, &rules, &actual.rules, |&(from, _)| from, told));
     }
-    all
+    rows
+}
+
+/// Each of `expected` beside the same one of `found`, or else beside one with the same key.
+fn each<T: PartialEq, K: PartialEq>(
+    what: What,
+    expected: &[T],
+    found: &[T],
+    key: impl Fn(&T) -> K,
+    told: impl Fn(&T) -> String,
+) -> Vec<Row> {
+    let row = |one: &T| {
+        let same = found.iter().find(|other| *other == one);
+        let alike = same.or_else(|| found.iter().find(|other| key(other) == key(one)));
+        (what, Some(told(one)), alike.map(&told))
+    };
+    expected.iter().map(row).collect()
 }
 
 /// The MTU of a network, if its parent `link` does not allow it any more.
@@ -215,11 +219,6 @@ fn described(name: &str, ifindex: u32, up: bool) -> String {
 
 fn state(up: bool) -> String {
     if up { "up" } else { "down" }.to_owned()
-}
-
-/// The one of `all` that is the `same`, else one that is `alike`.
-fn best<T>(all: &[T], same: impl FnMut(&&T) -> bool, alike: impl FnMut(&&T) -> bool) -> Option<&T> {
-    all.iter().find(same).or_else(|| all.iter().find(alike))
 }
 
 /// The same route as the kernel tells it: without host bits, and without a metric that is the kernel's own.

@@ -10,7 +10,7 @@ use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
 use crate::ledger::host_link;
 use crate::ledger::record::{Attached, Record};
-use crate::net::link::HostLinkInfo;
+use crate::net::link::Link;
 use crate::net::mac::MacAddr;
 use crate::netlink::Socket;
 
@@ -21,7 +21,7 @@ use crate::netlink::Socket;
 pub(crate) fn containers(
     store: &Store,
     networks: &[Defined],
-    links: &[HostLinkInfo],
+    links: &[Link],
     host: &mut Socket,
 ) -> Result<Vec<Finding>> {
     let addresses = host.addresses_by_link()?;
@@ -41,7 +41,7 @@ pub(crate) fn containers(
         networks.iter().map(|one| &one.network).filter(|network| network.file.host_access.is_some())
     {
         let name = host_link::name(&network.name);
-        if links.iter().any(|link| link.link.name == name.as_str()) {
+        if links.iter().any(|link| link.name == name.as_str()) {
             findings.extend(filtered_host(name.as_str()));
         }
     }
@@ -49,7 +49,7 @@ pub(crate) fn containers(
 }
 
 /// What of a container the host has too; `addresses` are the host's, by the number of their link.
-fn duplicates(record: &Record, links: &[HostLinkInfo], addresses: &[(u32, IpNet)]) -> Vec<Finding> {
+fn duplicates(record: &Record, links: &[Link], addresses: &[(u32, IpNet)]) -> Vec<Finding> {
     let error =
         |id, what, why, fix: Line| Finding::new((Area::Containers, Severity::Error, id), what, why, fix);
     let id = &record.container;
@@ -57,20 +57,20 @@ fn duplicates(record: &Record, links: &[HostLinkInfo], addresses: &[(u32, IpNet)
     for attached in record.attachments() {
         let is_its = |net: &IpNet| attached.addresses.iter().any(|its| its.addr() == net.addr());
         for (ifindex, net) in addresses.iter().filter(|(_, net)| is_its(net)) {
-            let Some(link) = links.iter().find(|link| link.link.ifindex == *ifindex) else { continue };
-            let (ip, name) = (net.addr(), &link.link.name);
+            let Some(link) = links.iter().find(|link| link.ifindex == *ifindex) else { continue };
+            let (ip, name) = (net.addr(), &link.name);
             let what = format!("address {ip} of container {id} is the host's too, on {name}");
             let why = "some neighbours reach the container by it, and some the host";
             let fix = Line::of("ip addr del").word(net).text("dev").word(name);
             findings.push(error("duplicate-address", what, why, fix));
         }
         let Some(mac) = attached.own_mac() else { continue };
-        let is_same = |link: &&HostLinkInfo| {
-            let is_ours = link.link.alias.as_deref().and_then(host_link::network_of).is_some();
-            link.link.mac == Some(mac) && !is_ours
+        let is_same = |link: &&Link| {
+            let is_ours = link.alias.as_deref().and_then(host_link::network_of).is_some();
+            link.mac == Some(mac) && !is_ours
         };
         if let Some(found) = links.iter().find(is_same) {
-            let name = &found.link.name;
+            let name = &found.name;
             let what = format!("MAC address {mac} of container {id} is that of the host's {name}, too");
             let why = "on one LAN, switches send frames for it to one of the two";
             let fix = Line::of("ip link set").named("dev", name).text("address").word(another(mac));
@@ -82,8 +82,8 @@ fn duplicates(record: &Record, links: &[HostLinkInfo], addresses: &[(u32, IpNet)
 
 /// A locally administered MAC address (IEEE 802, 8.4) beside `mac`.
 fn another(mac: MacAddr) -> MacAddr {
-    let [first, b, c, d, e, last] = mac.bytes();
-    MacAddr::from_bytes([(first | 2) & 0xfe, b, c, d, e, last ^ 0x80])
+    let [first, b, c, d, e, last] = mac.0;
+    MacAddr([(first | 2) & 0xfe, b, c, d, e, last ^ 0x80])
 }
 
 /// The number that `key` is for `link` in the namespace of this thread: the greater of what `all` and the link say (ip-sysctl).

@@ -17,9 +17,9 @@ const HAS_CDI: (u32, u32) = (25, 0);
 const CDI_BY_DEFAULT: (u32, u32) = (28, 2);
 
 /// What keeps the Docker of `system`, if there is one, from attaching containers to our networks.
-pub(crate) fn docker(system: &System, has_networks: bool) -> Vec<Finding> {
+pub(crate) fn docker(system: &System, has_networks: bool) -> Option<Finding> {
     let programs = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
-    let Some(program) = programs.into_iter().find(|path| system.has(path)) else { return Vec::new() };
+    let program = programs.into_iter().find(|path| system.has(path))?;
     let version = if system.is_this_one() { version_of(program.as_ref()) } else { None };
     lacks(system, version, has_networks)
 }
@@ -33,36 +33,36 @@ fn version_of(program: &Path) -> Option<(u32, u32)> {
 }
 
 /// What it lacks, being of this version, if that is known.
-fn lacks(system: &System, version: Option<(u32, u32)>, has_networks: bool) -> Vec<Finding> {
+fn lacks(system: &System, version: Option<(u32, u32)>, has_networks: bool) -> Option<Finding> {
     let (path, settings) = system.files("/etc/docker/daemon.json", "").pop().unwrap_or_default();
     // With settings that it cannot read, Docker does not start, and says so.
     let settings: Value = serde_json::from_str(&settings).unwrap_or_default();
     if has_our_runtime(&settings) {
-        return Vec::new();
+        return None;
     }
     let is_set = settings.pointer("/features/cdi").and_then(Value::as_bool);
     let is_on = match version {
-        Some(version) => Some(version >= HAS_CDI && is_set.unwrap_or(version >= CDI_BY_DEFAULT)),
-        None => is_set,
+        Some(version) => version >= HAS_CDI && is_set.unwrap_or(version >= CDI_BY_DEFAULT),
+        None => is_set?,
     };
     let (id, what, fix) = match is_on {
-        Some(false) => (
+        false => (
             "docker-cdi",
             format!("Docker has neither CDI nor the runtime underlay-runtime by {path}"),
             "set features.cdi there to true (Docker 25 and later), or runtimes.underlay.path to \
              /usr/bin/underlay-runtime, and restart Docker"
                 .into(),
         ),
-        Some(true) if has_networks && !system.has(CDI) => (
+        true if has_networks && !system.has(CDI) => (
             "cdi-file",
             format!("there are networks, and no {}", system.path(CDI).display()),
             Fix::from(Line::of("underlay cdi")),
         ),
-        _ => return Vec::new(),
+        true => return None,
     };
     let why = "Docker has no hook files: containers ask for networks by CDI devices (docker run --device \
                underlay.io/net=NAME), or run by the runtime underlay-runtime";
-    vec![Finding::new((Area::Docker, Severity::Warning, id), what, why, fix)]
+    Some(Finding::new((Area::Docker, Severity::Warning, id), what, why, fix))
 }
 
 /// Whether a runtime of these settings is ours, whatever it is called.

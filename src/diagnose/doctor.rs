@@ -1,6 +1,8 @@
 //! `underlay doctor`: everything between the kernel and the engines is examined, one area after the other. Nothing is
 //! changed, and nothing is sent.
 
+use std::collections::BTreeSet;
+
 use crate::diagnose::finding::Finding;
 use crate::diagnose::system::System;
 use crate::diagnose::{containers, docker, hooks, modules, networks, parents, state};
@@ -16,7 +18,7 @@ use crate::netlink::Socket;
 pub(crate) fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     let mut host = Socket::open()?;
     let (defined, mut findings) = networks::networks(store, &mut host)?;
-    let links = host.host_links()?;
+    let links = host.links()?;
     findings.extend(modules::modules(&defined)?);
     findings.extend(parents::parents(store, &defined, &links));
     findings.extend(containers::containers(store, &defined, &links, &mut host)?);
@@ -24,12 +26,8 @@ pub(crate) fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     findings.extend(hooks::of_cdi(system));
     findings.extend(docker::docker(system, !defined.is_empty()));
     findings.extend(state::state(store));
-    let mut ordered: Vec<Finding> = Vec::with_capacity(findings.len());
-    for finding in findings {
-        if !ordered.contains(&finding) {
-            ordered.push(finding);
-        }
-    }
-    ordered.sort_by_key(|finding| (finding.subject, finding.severity));
-    Ok(ordered)
+    let mut told = BTreeSet::new();
+    findings.retain(|finding| told.insert((finding.id, finding.what.clone(), finding.fix.to_string())));
+    findings.sort_by_key(|finding| (finding.subject, finding.severity));
+    Ok(findings)
 }

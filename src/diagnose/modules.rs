@@ -8,7 +8,6 @@ use crate::diagnose::networks::Defined;
 use crate::error::Result;
 use crate::escape::shell::Line;
 use crate::kernel;
-use crate::net::driver::Kind;
 use crate::net::parent::ParentSpec;
 
 /// Asks the kernel for a link of each type that `networks` need. It loads the module of a type if it has one, and makes no
@@ -23,21 +22,17 @@ pub(crate) fn modules(networks: &[Defined]) -> Result<Vec<Finding>> {
         let can = kernel::can_make(kind).inspect_err(|error| log::warn!("{kind} links: {error}"));
         can.is_ok_and(|can| !can)
     });
-    Ok(types.into_iter().map(|kind| missing(&release, kind)).collect())
+    Ok(types.iter().map(|kind| missing(&release, kind)).collect())
 }
 
 /// The types of links (`IFLA_INFO_KIND`) that `network` needs.
-fn needed(network: &Network) -> Vec<&'static str> {
-    let link = match network.driver.kind() {
-        Kind::Macvlan => "macvlan",
-        Kind::Ipvlan => "ipvlan",
-    };
+fn needed(network: &Network) -> Vec<String> {
     let parent = match network.recipe() {
         Ok(Some(ParentSpec::Vlan { .. })) => Some("vlan"),
         Ok(Some(ParentSpec::Dummy)) => Some("dummy"),
         _ => network.trunk.is_some().then_some("vlan"),
     };
-    [link].into_iter().chain(parent).collect()
+    [network.driver.kind().to_string()].into_iter().chain(parent.map(str::to_owned)).collect()
 }
 
 fn missing(release: &str, kind: &str) -> Finding {

@@ -6,16 +6,16 @@ use crate::error::Error;
 use crate::escape::shell::Line;
 use crate::ledger::Store;
 use crate::ledger::quarantine::{Quarantined, by_host, in_words};
-use crate::net::link::HostLinkInfo;
+use crate::net::link::Link;
 
 /// What is wrong with the parents of `networks`, among the `links` of the host.
-pub(crate) fn parents(store: &Store, networks: &[Defined], links: &[HostLinkInfo]) -> Vec<Finding> {
+pub(crate) fn parents(store: &Store, networks: &[Defined], links: &[Link]) -> Vec<Finding> {
     networks.iter().flat_map(|one| parent(one, links)).chain(quarantine(store, links)).collect()
 }
 
 /// What is wrong with the parent of `defined`, among `links`.
-fn parent(defined: &Defined, links: &[HostLinkInfo]) -> Vec<Finding> {
-    let found = links.iter().find(|link| link.link.name == defined.network.parent.as_str());
+fn parent(defined: &Defined, links: &[Link]) -> Vec<Finding> {
+    let found = links.iter().find(|link| link.name == defined.network.parent.as_str());
     let unfit = |problem: &Error| {
         let id = if found.is_some() { "parent-unfit" } else { "parent-missing" };
         let hint = problem.hint_text().unwrap_or("set another parent");
@@ -28,12 +28,12 @@ fn parent(defined: &Defined, links: &[HostLinkInfo]) -> Vec<Finding> {
 }
 
 /// Returns what keeps frames from leaving by `link`: it is down, or a link below it is, or the lowest has no carrier.
-fn way_out(link: &HostLinkInfo, links: &[HostLinkInfo]) -> Option<Finding> {
+fn way_out(link: &Link, links: &[Link]) -> Option<Finding> {
     let mut link = link;
     // The kernel stacks no more than eight links (MAX_NEST_DEV).
     for _ in 0..8 {
-        let name = &link.link.name;
-        if !link.link.up {
+        let name = &link.name;
+        if !link.up {
             return Some(Finding::new(
                 (Area::Parents, Severity::Error, "parent-down"),
                 format!("parent link {name} is down"),
@@ -41,8 +41,8 @@ fn way_out(link: &HostLinkInfo, links: &[HostLinkInfo]) -> Option<Finding> {
                 Line::of("ip link set").named("dev", name).text("up"),
             ));
         }
-        let Some(below) = link.link.lower.filter(|&lower| lower != link.link.ifindex) else { break };
-        let Some(below) = links.iter().find(|link| link.link.ifindex == below) else { break };
+        let Some(below) = link.lower.filter(|&lower| lower != link.ifindex) else { break };
+        let Some(below) = links.iter().find(|link| link.ifindex == below) else { break };
         link = below;
     }
     if link.carrier {
@@ -50,7 +50,7 @@ fn way_out(link: &HostLinkInfo, links: &[HostLinkInfo]) -> Option<Finding> {
     }
     Some(Finding::new(
         (Area::Parents, Severity::Warning, "parent-no-carrier"),
-        format!("parent link {} is up and has no carrier", link.link.name),
+        format!("parent link {} is up and has no carrier", link.name),
         "nothing is plugged in, or the other end is down",
         "check the cable and the switch port, or the other end of a virtual link",
     ))
@@ -61,11 +61,11 @@ const MANY: usize = 8;
 
 /// Addresses that containers do not get because other hosts answered for them. A ledger that cannot be read is a finding of
 /// its own.
-fn quarantine(store: &Store, links: &[HostLinkInfo]) -> Vec<Finding> {
+fn quarantine(store: &Store, links: &[Link]) -> Vec<Finding> {
     let of_segment = |segment| {
-        let parent = links.iter().find(|link| link.link.ifindex == segment)?;
+        let parent = links.iter().find(|link| link.ifindex == segment)?;
         let entries: Vec<_> = store.quarantined(segment).into_iter().map(|(_, entry)| entry).collect();
-        in_quarantine(&parent.link.name, &entries)
+        in_quarantine(&parent.name, &entries)
     };
     store.segments().unwrap_or_default().into_iter().filter_map(of_segment).collect()
 }
@@ -95,11 +95,11 @@ fn in_quarantine(parent: &str, all: &[Quarantined]) -> Option<Finding> {
 mod tests {
     use super::*;
     use crate::config::network::Network;
-    use crate::net::link::{Link, eth0};
+    use crate::net::link::eth0;
     use crate::net::mac::MacAddr;
 
-    fn host_link(link: Link) -> HostLinkInfo {
-        HostLinkInfo { link, carrier: true }
+    fn host_link(link: Link) -> Link {
+        Link { carrier: true, ..link }
     }
 
     fn defined(name: &str, more: &str) -> Defined {
@@ -115,10 +115,10 @@ mod tests {
     #[test]
     fn of_one_network() {
         let lan = defined("lan", r#""driver": "macvlan""#);
-        let found = |links: &[HostLinkInfo]| ids(&parent(&lan, links)).join(" ");
+        let found = |links: &[Link]| ids(&parent(&lan, links)).join(" ");
         assert_eq!(found(&[host_link(eth0())]), "");
         assert_eq!(found(&[host_link(Link { up: false, ..eth0() })]), "parent-down");
-        assert_eq!(found(&[HostLinkInfo { carrier: false, ..host_link(eth0()) }]), "parent-no-carrier");
+        assert_eq!(found(&[Link { carrier: false, ..host_link(eth0()) }]), "parent-no-carrier");
         // Without a problem it is one that is made.
         assert_eq!(found(&[]), "");
         let problem = Some(Error::input("parent eth0 is a loopback link").hint("use a link to a LAN"));
@@ -140,13 +140,13 @@ mod tests {
         let down = host_link(Link { up: false, ..eth0() });
         assert_eq!(out(&vlan, down.clone()).unwrap(), "parent link eth0 is down");
         assert_eq!(out(&Link { up: false, ..vlan.clone() }, down).unwrap(), "parent link eth0.5 is down");
-        let unplugged = HostLinkInfo { carrier: false, ..host_link(eth0()) };
+        let unplugged = Link { carrier: false, ..host_link(eth0()) };
         assert_eq!(out(&vlan, unplugged).unwrap(), "parent link eth0 is up and has no carrier");
     }
 
     #[test]
     fn some_and_many() {
-        let entry = Quarantined { mac: MacAddr::from_bytes([2, 0, 0, 0, 0, 1]), until: 1 };
+        let entry = Quarantined { mac: MacAddr([2, 0, 0, 0, 0, 1]), until: 1 };
         assert_eq!(in_quarantine("eth0", &[]), None);
         let one = in_quarantine("eth0", &[entry]).unwrap();
         assert_eq!(

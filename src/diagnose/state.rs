@@ -8,6 +8,7 @@ use crate::diagnose::check;
 use crate::diagnose::difference::{Difference, What};
 use crate::diagnose::finding::{Area, Finding, Severity};
 use crate::diagnose::system::permissions;
+use crate::error::Error;
 use crate::escape::shell::Line;
 use crate::ledger::Store;
 use crate::lifecycle::context::Context;
@@ -22,13 +23,12 @@ pub(crate) fn state(store: &Store) -> Vec<Finding> {
     if !is_read || store.settings().is_err() {
         return findings;
     }
-    match Context::new(store).and_then(|mut context| gc::gc(&mut context, false, true)) {
-        Ok(collected) => findings.extend(left_over(&collected.done)),
-        Err(error) => findings.push(unread(&error.to_string(), error.hint_text())),
-    }
-    match check::all(store) {
-        Ok(differences) => findings.extend(differences.iter().filter_map(differs)),
-        Err(error) => findings.push(unread(&error.to_string(), error.hint_text())),
+    let collected = Context::new(store).and_then(|mut context| gc::gc(&mut context, false, true));
+    let left_over = collected.map(|collected| left_over(&collected.done).into_iter().collect());
+    let differing = check::all(store).map(|all| all.iter().filter_map(differs).collect());
+    for found in [left_over, differing] {
+        let unread = |error: Error| vec![unread(&error.to_string(), error.hint_text())];
+        findings.extend::<Vec<_>>(found.unwrap_or_else(unread));
     }
     findings
 }

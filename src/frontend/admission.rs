@@ -56,10 +56,10 @@ fn defined(store: &Store, settings: &Settings, asked: RawRequest<'_>, name: &Net
             && store.network(name).is_ok_and(|network| network.admit(asked.annotations()).is_ok())
     };
     match store.network(name) {
-        Ok(network) => match network.admit(asked.annotations()) {
-            Ok(()) => Ok(network),
-            Err(error) => Err(error.within(store.network_path(name).display())),
-        },
+        Ok(network) => {
+            let admitted = network.admit(asked.annotations());
+            admitted.map_err(|error| error.within(store.network_path(name).display())).map(|()| network)
+        }
         Err(error) if error.kind() == Kind::NotFound => {
             let others: Vec<_> = store.network_names()?.into_iter().filter(admits).collect();
             Err(no_such_network(name, &others))

@@ -40,15 +40,11 @@ pub(crate) fn create_runtime(
     let target = Target::new(container, identity, &Process::open(pid)?, bundle.netns.as_deref())?;
     target.refuse_host(context.host_netns.get()?)?;
     if !bundle.devices.is_empty() {
-        match is_done(store, &target, device) {
-            Ok(true) => return Ok(None),
-            Ok(false) => {}
-            // Another hook of the container has attached it. The error ends the container, so the attach is
-            // undone.
-            Err(error) => {
-                undo(&mut context, &target.container);
-                return Err(error);
-            }
+        // After an error: another hook of the container has attached it. The error ends the container, so the attach is
+        // undone.
+        let is_done = is_done(store, &target, device);
+        if is_done.inspect_err(|_| undo(&mut context, &target.container))? {
+            return Ok(None);
         }
     }
     attach(&mut context, &target, &requests)
@@ -80,7 +76,7 @@ fn is_done(store: &Store, target: &Target, device: Option<&NetworkName>) -> Resu
     let Some(record) = record.filter(|record| record.holder == target.holder && !record.is_pending()) else {
         return Ok(false);
     };
-    let first = record.shared_with().map(|first| store.record(first)).transpose()?.flatten();
+    let first = store.shared_by(&record)?;
     let attachments = first.as_ref().unwrap_or(&record).attachments();
     match device.filter(|&name| attachments.iter().all(|attached| attached.network != *name)) {
         Some(name) => {

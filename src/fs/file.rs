@@ -138,6 +138,18 @@ pub(crate) fn replace_link(path: &Path, target: &Path) -> Result<()> {
     rename(&temporary, path, made)
 }
 
+/// Returns the target of the symbolic link `path`; `None` if it is missing, or not a symbolic link.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn read_link(path: &Path) -> Result<Option<PathBuf>> {
+    match fs::read_link(path) {
+        Ok(target) => Ok(Some(target)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => Ok(None),
+        Err(error) => Err(Error::io("read", path, &error)),
+    }
+}
+
 /// Renames `temporary` to `path`, if it was `made`.
 fn rename(temporary: &Path, path: &Path, made: io::Result<()>) -> Result<()> {
     made.and_then(|()| fs::rename(temporary, path)).map_err(|error| {
@@ -208,7 +220,7 @@ pub(crate) fn make_room(path: &Path) -> Result<()> {
 }
 
 /// The result `done` of what was tried with `path`, where errors of these `kinds` count as success.
-fn ignoring(kinds: &[ErrorKind], doing: &str, path: &Path, done: io::Result<()>) -> Result<()> {
+pub(crate) fn ignoring(kinds: &[ErrorKind], doing: &str, path: &Path, done: io::Result<()>) -> Result<()> {
     let failed = done.err().filter(|error| !kinds.contains(&error.kind()));
     failed.map_or(Ok(()), |error| Err(Error::io(doing, path, &error)))
 }

@@ -9,23 +9,34 @@ use nix::libc;
 use nix::unistd::geteuid;
 
 use crate::error::{Error, Result};
-use crate::escape::shell;
+use crate::escape::shell::Line;
+
+/// What lets others write a file: a word for it, a sentence that begins with the path, and the command that fixes it.
+pub(crate) type Fault = (&'static str, String, Line);
+
+/// What lets others than root, and the user of this process, change the file or folder `path` of this owner and mode.
+pub(crate) fn faults(path: &Path, owner: u32, mode: u32) -> Vec<Fault> {
+    let (name, mut faults) = (path.display(), Vec::new());
+    if owner != 0 && owner != geteuid().as_raw() {
+        let what = format!("{name} belongs to user {owner}, not to root");
+        faults.push(("owner", what, Line::of("chown root").path(path)));
+    }
+    if mode & 0o022 != 0 {
+        let what = format!("{name} can be written by others than root (mode {:04o})", mode & 0o7777);
+        faults.push(("mode", what, Line::of("chmod go-w").path(path)));
+    }
+    faults
+}
 
 /// Whether only root, or the user of this process, can change the file or folder `path`.
 ///
 /// # Errors
 /// Names its owner or mode.
 pub(crate) fn check_owner(path: &Path, metadata: &Metadata) -> Result<()> {
-    let (name, owner, mode) = (path.display(), metadata.uid(), metadata.mode() & 0o7777);
-    if owner != 0 && owner != geteuid().as_raw() {
-        return Err(Error::input(format!("{name} belongs to user {owner}, not to root"))
-            .hint(format!("see who made it; then `chown root {}`", shell::path(path))));
+    match faults(path, metadata.uid(), metadata.mode()).into_iter().next() {
+        Some((_, what, fix)) => Err(Error::input(what).hint(format!("see who wrote what; then `{fix}`"))),
+        None => Ok(()),
     }
-    if mode & 0o022 != 0 {
-        return Err(Error::input(format!("{name} can be written by others than root (mode {mode:04o})"))
-            .hint(format!("see what was written; then `chmod go-w {}`", shell::path(path))));
-    }
-    Ok(())
 }
 
 /// As [`check_owner`], for a folder with a secret in it: no other user can enter it.
@@ -85,6 +96,17 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn who_can_write() {
+        let commands = |uid, mode| {
+            let faults = faults(Path::new("/a b"), uid, mode).into_iter();
+            faults.map(|(_, _, fix)| fix.to_string()).collect::<Vec<_>>()
+        };
+        assert!(commands(0, 0o100_600).is_empty() && commands(0, 0o040_755).is_empty());
+        assert_eq!(commands(0, 0o100_664), ["chmod go-w '/a b'"]);
+        assert_eq!(commands(7, 0o041_777), ["chown root '/a b'", "chmod go-w '/a b'"]);
+    }
 
     #[test]
     fn programs_that_are_roots() {

@@ -19,17 +19,15 @@ pub(crate) enum Import {
     Made(Box<Foreign>),
     /// It is none of ours: why not.
     Skipped(String),
-    /// It would be one of ours, and cannot be made.
-    Refused(Error),
 }
 
 /// The networks that `text` defines: a file of podman's (netavark(1)), or what `podman network inspect` or
 /// `docker network inspect` prints. `uplink` is the link of the host's default route, which podman takes where no
-/// parent is named.
+/// parent is named. One that would be ours and cannot be made is an error among them.
 ///
 /// # Errors
 /// When it is none of these.
-pub(crate) fn networks(text: &str, uplink: Option<&str>) -> Result<Vec<Import>> {
+pub(crate) fn networks(text: &str, uplink: Option<&str>) -> Result<Vec<Result<Import>>> {
     let value: Value = serde_json::from_str(text).map_err(|error| Error::input(error.to_string()))?;
     let all = match value {
         Value::Array(all) => all,
@@ -38,7 +36,7 @@ pub(crate) fn networks(text: &str, uplink: Option<&str>) -> Result<Vec<Import>> 
     all.iter().map(|one| network(one, uplink)).collect()
 }
 
-fn network(value: &Value, uplink: Option<&str>) -> Result<Import> {
+fn network(value: &Value, uplink: Option<&str>) -> Result<Result<Import>> {
     // Docker writes its keys in capitals.
     let is_docker = word(value, "Name").is_some();
     let [name, driver, internal, labels] = match is_docker {
@@ -51,7 +49,7 @@ fn network(value: &Value, uplink: Option<&str>) -> Result<Import> {
     })?;
     let driver = word(value, driver).unwrap_or("bridge");
     let Ok(kind) = driver.parse::<Driver>() else {
-        return Ok(Import::Skipped(format!("network {name} has driver {driver}")));
+        return Ok(Ok(Import::Skipped(format!("network {name} has driver {driver}"))));
     };
     // As `network create` refuses it.
     let name_error = |error| Error::input(format!("invalid value '{name}' for '<NAME>': {error}"));
@@ -62,10 +60,8 @@ fn network(value: &Value, uplink: Option<&str>) -> Result<Import> {
         let foreign = Foreign { name, file, options: Vec::new(), lost: Vec::new() };
         if is_docker { docker::read(value, foreign) } else { podman::read(value, uplink, foreign) }
     });
-    Ok(match read {
-        Ok(foreign) => Import::Made(Box::new(foreign)),
-        Err(error) => Import::Refused(error.within(format!("network {name}"))),
-    })
+    let of = |error: Error| error.within(format!("network {name}"));
+    Ok(read.map(|foreign| Import::Made(Box::new(foreign))).map_err(of))
 }
 
 #[cfg(test)]

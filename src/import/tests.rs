@@ -2,15 +2,15 @@ use super::*;
 
 /// The line that makes a network, and what is lost; or why it is not made.
 fn read(text: &str) -> String {
-    let shown = |import: Import| match import {
-        Import::Made(foreign) => {
+    let shown = |import: Result<Import>| match import {
+        Ok(Import::Made(foreign)) => {
             let command = foreign.command().to_string();
             let command = command.strip_prefix("underlay network create ").unwrap();
             let lost = foreign.lost.join("; ");
             if lost.is_empty() { command.to_owned() } else { format!("{command} # {lost}") }
         }
-        Import::Skipped(why) => format!("skipped: {why}"),
-        Import::Refused(error) => format!("refused: {error}"),
+        Ok(Import::Skipped(why)) => format!("skipped: {why}"),
+        Err(error) => format!("refused: {error}"),
     };
     match networks(text, Some("eth7")) {
         Ok(all) => all.into_iter().map(shown).collect::<Vec<_>>().join("\n"),
@@ -64,7 +64,7 @@ fn podmans() {
         assert_eq!(read(text), expected);
     }
     let no_route = networks(r#"{"name": "a", "driver": "macvlan"}"#, None).unwrap();
-    assert!(matches!(&no_route[..], [Import::Refused(_)]), "{no_route:?}");
+    assert!(matches!(&no_route[..], [Err(_)]), "{no_route:?}");
 }
 
 #[test]

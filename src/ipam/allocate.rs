@@ -22,40 +22,26 @@ use crate::net::subnet::Subnet;
 /// The number of held addresses in a row after which the map of the pool is read.
 const TRIES: usize = 16;
 
-/// The next free address of a pool, if there is one.
-struct Next {
-    found: Option<IpNet>,
-    /// If a map says that there is none: whether that map is fresh.
-    by_map: Option<bool>,
-}
-
-/// Why an attachment has to get exactly this address or MAC address.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reason {
-    Asked,
-    Reserved,
-}
-
 impl Draft<'_> {
     fn identity(&self) -> Identity {
         self.applicant.identity.cloned().unwrap_or_else(|| Identity::from(self.applicant.container))
     }
 
     /// The place of an attachment that has no lease yet.
-    pub(crate) fn place<'a>(&self, segment: u32, wanted: &'a ResolvedAttachment) -> Place<'a> {
-        let mac = wanted.request.mac.or_else(|| self.reserved(segment, wanted).mac).or(wanted.hint.mac);
-        Place { segment, wanted, mac }
+    pub(crate) fn place<'a>(&self, wanted: &'a ResolvedAttachment) -> Place<'a> {
+        let mac = wanted.request.mac.or_else(|| self.reserved(wanted).mac).or(wanted.previous.mac);
+        Place { wanted, mac }
     }
 
     /// Leases the addresses of one attachment: those that it asks for. In a family in which it asks for none: those that
     /// are reserved for it, or else one that is picked.
     pub(crate) fn addresses(&mut self, place: Place<'_>) -> Result<Vec<IpNet>> {
-        let Place { segment, wanted, .. } = place;
-        let reserved = self.reserved(segment, wanted);
+        let wanted = place.wanted;
+        let reserved = self.reserved(wanted);
         let mut addresses = Vec::new();
         for requested in &wanted.request.ips {
             let address = asked(wanted, requested.address, requested.prefix_len)?;
-            self.take(place, address.addr().into(), Reason::Asked)?;
+            self.take(place, address.addr().into())?;
             addresses.push(address);
         }
         for is_v4 in [true, false] {
@@ -68,7 +54,7 @@ impl Draft<'_> {
                 addresses.extend(self.pick(place, is_v4)?);
             }
             for address in reserved {
-                self.take(place, address.into(), Reason::Reserved)?;
+                self.take(place, address.into())?;
                 addresses.push(asked(wanted, address, None)?);
             }
         }
@@ -76,9 +62,9 @@ impl Draft<'_> {
     }
 
     /// What is reserved for this container, except what another of its attachments has already.
-    fn reserved(&self, segment: u32, wanted: &ResolvedAttachment) -> Reservation {
+    fn reserved(&self, wanted: &ResolvedAttachment) -> Reservation {
         let mut reserved = wanted.network.reservations.of(&self.identity()).cloned().unwrap_or_default();
-        let is_left = |key| !self.leases.contains(segment, key);
+        let is_left = |key| !self.leases.contains(wanted.parent.segment(), key);
         reserved.addresses.retain(|&address| is_left(address.into()));
         reserved.mac = reserved.mac.filter(|&mac| is_left(mac.into()));
         reserved
@@ -90,23 +76,16 @@ impl Draft<'_> {
     }
 
     /// Leases the MAC address of one attachment, if its link has one of its own.
-    pub(crate) fn mac(&mut self, segment: u32, wanted: &ResolvedAttachment) -> Result<Option<MacAddr>> {
+    pub(crate) fn mac(&mut self, wanted: &ResolvedAttachment) -> Result<Option<MacAddr>> {
         if !wanted.network.driver.has_own_mac() {
             return Ok(None);
         }
-        let place = self.place(segment, wanted);
-        let reserved = self.reserved(segment, wanted).mac;
-        let asked = wanted.request.mac.map(|mac| (mac, Reason::Asked));
-        if let Some((mac, reason)) = asked.or(reserved.map(|mac| (mac, Reason::Reserved))) {
-            self.take(place, mac.into(), reason)?;
+        let place = self.place(wanted);
+        if let Some(mac) = wanted.request.mac.or_else(|| self.reserved(wanted).mac) {
+            self.take(place, mac.into())?;
             return Ok(Some(mac));
         }
-        let had = wanted.hint.mac.filter(|mac| mac.is_unicast() && !self.applicant.avoid_previous);
-        if let Some(mac) = had {
-            if self.take_if_free(place, mac.into())? {
-                return Ok(Some(mac));
-            }
-        }
+        let had = wanted.previous.mac.filter(|mac| mac.is_unicast() && !self.applicant.avoid_previous);
         let key = self.leases.table.machine_key(&wanted.parent);
         let identity = self.identity();
         let network = &wanted.network.name;
@@ -115,8 +94,8 @@ impl Draft<'_> {
         let by_process =
             |count: u64| format!("{identity} {network} {} {} {count}", holder.pid, holder.start_time);
         let usual = [format!("{identity} {network}"), format!("{identity} {network} {container}")];
-        for text in usual.into_iter().filter(|_| !avoid_previous).chain((0..).map(by_process)) {
-            let mac = MacAddr::derived(key, &text);
+        let texts = usual.into_iter().filter(|_| !avoid_previous).chain((0..).map(by_process));
+        for mac in had.into_iter().chain(texts.map(|text| MacAddr::derived(key, &text))) {
             if self.take_if_free(place, mac.into())? {
                 return Ok(Some(mac));
             }
@@ -136,20 +115,22 @@ impl Draft<'_> {
         Advertised { slaac, secret, ..Advertised::default() }
     }
 
-    /// Leases exactly `key`.
+    /// Leases exactly `key`, which the attachment asks for, or which is reserved for it.
     ///
     /// # Errors
     /// [`Kind::Taken`] when it is held, or may not be leased to this container.
-    fn take(&mut self, place: Place<'_>, key: LeaseKey, reason: Reason) -> Result<()> {
-        let Place { segment, wanted, .. } = place;
-        let what = match key {
-            LeaseKey::Address(_) => "address",
-            LeaseKey::Mac(_) => "MAC address",
+    fn take(&mut self, place: Place<'_>, key: LeaseKey) -> Result<()> {
+        let wanted = place.wanted;
+        let (what, is_asked) = match key {
+            LeaseKey::Address(address) => {
+                ("address", wanted.request.ips.iter().any(|asked| asked.address == address))
+            }
+            LeaseKey::Mac(mac) => ("MAC address", wanted.request.mac == Some(mac)),
         };
         let network = &wanted.network.name;
-        let hint = match reason {
-            Reason::Asked => format!("ask for another {what}, or leave it out to get a free one"),
-            Reason::Reserved => format!(
+        let hint = match is_asked {
+            true => format!("ask for another {what}, or leave it out to get a free one"),
+            false => format!(
                 "it is reserved for identity {}, of which only one container can run at a time",
                 self.identity()
             ),
@@ -161,29 +142,38 @@ impl Draft<'_> {
         if self.is_others(wanted, key) {
             return Err(refused("reserved for another identity".to_owned()));
         }
-        if let Some(neighbour) = key.address().and_then(|address| self.static_neighbour(place, address)) {
+        // Any other neighbour may be gone: the probes tell.
+        let neighbour = key.address().and_then(|address| self.neighbour(place, address));
+        if let Some(neighbour) = neighbour.filter(|neighbour| neighbour.permanent) {
             return Err(refused(format!("held by {}, as the host's neighbour table says", neighbour.mac)));
         }
         if let Some(what) = self.of_host(wanted, key) {
             return Err(refused(what));
         }
-        if self.lease(segment, key)? {
+        if self.lease(place, key)? {
             return Ok(());
         }
-        let who = if self.leases.contains(segment, key) {
-            "this very container".to_owned()
-        } else {
-            self.leases.table.held_by(segment, key)?
+        let segment = place.segment();
+        let who = match self.leases.contains(segment, key) {
+            true => "this very container".to_owned(),
+            false => self.leases.table.held_by(segment, key)?,
         };
         Err(refused(format!("held by {who}")))
     }
 
     /// Leases `key` if no other holder, identity or host has it.
     pub(crate) fn take_if_free(&mut self, place: Place<'_>, key: LeaseKey) -> Result<bool> {
+        let in_quarantine =
+            |address| self.hints(place).is_some_and(|hints| !hints.allow(address, self.now.since_epoch));
+        Ok(!key.address().is_some_and(in_quarantine) && self.take_if_may_be_free(place, key)?)
+    }
+
+    /// As [`take_if_free`](Self::take_if_free), also an address in quarantine.
+    pub(crate) fn take_if_may_be_free(&mut self, place: Place<'_>, key: LeaseKey) -> Result<bool> {
         let is_free = !self.is_others(place.wanted, key)
             && self.of_host(place.wanted, key).is_none()
-            && key.address().is_none_or(|address| self.is_free(place, address));
-        Ok(is_free && self.lease(place.segment, key)?)
+            && key.address().is_none_or(|address| self.neighbour(place, address).is_none());
+        Ok(is_free && self.lease(place, key)?)
     }
 
     /// Why the host prevents that a container has `key`, if it does. The kernel sets up no link with the MAC address of its
@@ -197,7 +187,7 @@ impl Draft<'_> {
             LeaseKey::Address(address) => {
                 let subnet = network.file.host_access.as_ref().and_then(|_| network.subnet_of(address))?;
                 let on = [parent.ifindex, parent.segment()];
-                Some(self.facts.ways.obstacle(address, subnet.net(), on)?.to_string())
+                Some(self.facts.routing.obstacle(address, subnet.net(), on)?.to_string())
             }
             LeaseKey::Mac(mac) => {
                 (parent.mac == Some(mac)).then(|| format!("held by parent {}", parent.name))
@@ -215,28 +205,19 @@ impl Draft<'_> {
             return Ok(None);
         }
         let is_had = |address: &&IpAddr| address.is_ipv4() == is_v4 && !self.applicant.avoid_previous;
-        let had: Vec<_> = wanted.hint.addresses.iter().filter(is_had).collect();
+        let had: Vec<_> = wanted.previous.addresses.iter().filter(is_had).collect();
         for address in had.into_iter().filter_map(|&had| wanted.network.subnet_of(had)?.pickable(had)) {
             if self.take_if_free(place, address.addr().into())? {
                 return Ok(Some(address));
             }
         }
         for subnet in subnets {
-            // A map that is not fresh may be wrong.
-            for fresh in [false, true] {
-                let Next { found, by_map } = self.next(place, subnet, fresh)?;
-                if found.is_some() {
-                    return Ok(found);
-                }
-                if by_map != Some(false) {
-                    break;
-                }
+            if let Some(found) = self.next(place, subnet)? {
+                return Ok(Some(found));
             }
         }
-        match self.take_quarantined(place, is_v4)? {
-            Some(found) => Ok(Some(found)),
-            None => Err(self.exhausted(place, is_v4)),
-        }
+        let found = self.take_quarantined(place, is_v4)?;
+        found.map(Some).ok_or_else(|| self.exhausted(place, is_v4))
     }
 
     /// The error if no address of a family is left.
@@ -258,36 +239,42 @@ impl Draft<'_> {
     }
 
     /// Leases the next free address of a pool. If many in a row are held, a map tells which others are.
-    fn next(&mut self, place: Place<'_>, subnet: &Subnet, fresh: bool) -> Result<Next> {
+    fn next(&mut self, place: Place<'_>, subnet: &Subnet) -> Result<Option<IpNet>> {
         let pool = subnet.pool_name();
-        let segment = self.segments.get(&place.segment);
+        let segment = self.segments.get(&place.segment());
         let last = segment.and_then(|segment| segment.cursors.get(&pool)).copied();
-        let mut map: Option<Bitmap> = None;
-        for (tried, address) in subnet.candidates(last).enumerate() {
-            if tried == TRIES {
-                map = self.leases.table.map(place.segment, subnet, fresh)?;
-            }
-            if map.as_ref().is_some_and(|map| map.is_held(address.addr())) {
-                continue;
-            }
-            let found = self.take_if_free(place, address.addr().into())?;
-            if let Some(map) = &mut map {
-                map.set(address.addr(), true);
-            }
-            if found {
-                map.iter().for_each(|map| self.leases.table.write_map(place.segment, map));
-                if let Some(segment) = self.segments.get_mut(&place.segment) {
-                    segment.cursors.insert(pool, address.addr());
+        for fresh in [false, true] {
+            let mut map: Option<Bitmap> = None;
+            for (tried, address) in subnet.candidates(last).enumerate() {
+                if tried == TRIES {
+                    map = self.leases.table.map(place.segment(), subnet, fresh)?;
                 }
-                return Ok(Next { found: Some(address), by_map: None });
+                if map.as_ref().is_some_and(|map| map.is_held(address.addr())) {
+                    continue;
+                }
+                let found = self.take_if_free(place, address.addr().into())?;
+                if let Some(map) = &mut map {
+                    map.set(address.addr(), true);
+                }
+                if found {
+                    map.iter().for_each(|map| self.leases.table.write_map(place.segment(), map));
+                    if let Some(segment) = self.segments.get_mut(&place.segment()) {
+                        segment.cursors.insert(pool, address.addr());
+                    }
+                    return Ok(Some(address));
+                }
+            }
+            // Only a map that is not fresh may be wrong.
+            if map.is_none_or(|map| map.fresh) {
+                break;
             }
         }
-        Ok(Next { found: None, by_map: map.map(|map| map.fresh) })
+        Ok(None)
     }
 
     /// Leases `key` to the container. Returns false if it is held.
-    fn lease(&mut self, segment: u32, key: LeaseKey) -> Result<bool> {
-        self.leases.lease(segment, key, Owner::Container(self.applicant.container))
+    fn lease(&mut self, place: Place<'_>, key: LeaseKey) -> Result<bool> {
+        self.leases.lease(place.segment(), key, Owner::Container(self.applicant.container))
     }
 }
 

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
-use crate::ipam::previous::Hint;
+use crate::ipam::previous::PreviousAddresses;
 use crate::ledger::record::Attached;
 use crate::net::ipv6::Advertised;
 use crate::net::link::Link;
@@ -28,7 +28,7 @@ pub(crate) struct ResolvedAttachment {
     /// The name that its link is going to have.
     pub ifname: IfName,
     /// What its identity had in this network before.
-    pub hint: Hint,
+    pub previous: PreviousAddresses,
 }
 
 impl ResolvedAttachment {
@@ -50,11 +50,8 @@ pub(crate) fn names<'a>(
     let mut used = present.clone();
     for ifname in requests.clone().filter_map(|request| request.ifname.as_ref()) {
         if present.contains(ifname.as_str()) {
-            return Err(Error::new(
-                Kind::Taken,
-                format!("interface {ifname} exists in the container already"),
-            )
-            .hint("ask for another ifname, or leave it out"));
+            let text = format!("interface {ifname} exists in the container already");
+            return Err(Error::new(Kind::Taken, text).hint("ask for another ifname, or leave it out"));
         }
         if !used.insert(ifname.to_string()) {
             return Err(Error::new(Kind::Taken, format!("interface name {ifname} is asked for twice"))
@@ -75,22 +72,17 @@ pub(crate) fn names<'a>(
 pub(crate) fn routes(wanted: &[ResolvedAttachment], attached: &mut [Attached], present: DefaultRoutes) {
     let families = [(IpNet::V4(Ipv4Net::default()), present.v4), (IpNet::V6(Ipv6Net::default()), present.v6)];
     for (family, present) in families {
-        let mut best: Option<((i32, bool), usize, Option<Route>)> = None;
-        for (index, (wanted, attached)) in wanted.iter().zip(attached.iter()).enumerate() {
-            if present && wanted.request.gw_priority <= 0 {
-                continue;
-            }
-            let route = default_route(wanted, attached, family);
-            if route.is_none() && !may_be_advertised(wanted, attached, family) {
-                continue;
-            }
-            let rank = (wanted.request.gw_priority, route.is_some());
-            if best.is_none_or(|(best, ..)| rank > best) {
-                best = Some((rank, index, route));
-            }
-        }
-        let Some((_, index, route)) = best else { continue };
-        let (Some(wanted), Some(attached)) = (wanted.get(index), attached.get_mut(index)) else { continue };
+        let candidates = wanted.iter().zip(attached.iter_mut()).filter_map(|(wanted, attached)| {
+            let ResolvedAttachment { request, network, .. } = wanted;
+            let is_wanted = request.default_route && !network.file.no_default_route;
+            let route = gateway_route(network, attached, family);
+            let can = route.is_some() || may_be_advertised(network, attached, family);
+            (is_wanted && can && (!present || request.gw_priority > 0)).then_some((wanted, attached, route))
+        });
+        // Of equals the first: `max_by_key` returns the last.
+        let best =
+            candidates.rev().max_by_key(|(wanted, _, route)| (wanted.request.gw_priority, route.is_some()));
+        let Some((wanted, attached, route)) = best else { continue };
         match route {
             Some(route) => attached.routes.push(route),
             None => {
@@ -153,21 +145,10 @@ fn network_routes(network: &Network, attached: &Attached) -> Vec<Route> {
     routes
 }
 
-/// The default route of the family of `to` that an attachment could give.
-fn default_route(wanted: &ResolvedAttachment, attached: &Attached, to: IpNet) -> Option<Route> {
-    if wanted.network.file.no_default_route || !wanted.request.default_route {
-        return None;
-    }
-    gateway_route(&wanted.network, attached, to)
-}
-
 /// Returns true if an attachment without a gateway could take the default route of the family of `to` from a router.
-fn may_be_advertised(wanted: &ResolvedAttachment, attached: &Attached, to: IpNet) -> bool {
-    let network = &wanted.network;
-    let leads_out = !network.file.no_default_route && wanted.request.default_route && !network.file.internal;
+fn may_be_advertised(network: &Network, attached: &Attached, to: IpNet) -> bool {
     // A routed network hears none either, but has a default route of its own if it leads out.
-    let hears = !network.on_dummy && attached.has_ipv6();
-    to.addr().is_ipv6() && leads_out && hears
+    to.addr().is_ipv6() && attached.has_ipv6() && !network.file.internal && !network.on_dummy
 }
 
 /// The default route out of the network for the family of `to`.

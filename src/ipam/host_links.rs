@@ -116,7 +116,7 @@ impl HostLinkDraft<'_> {
             let subnet = network.subnet_of(*address);
             let on = [parent.ifindex, segment];
             facts.on_host.contains(address)
-                || subnet.is_some_and(|subnet| facts.ways.obstacle(*address, subnet.net(), on).is_some())
+                || subnet.is_some_and(|subnet| facts.routing.obstacle(*address, subnet.net(), on).is_some())
                 || self.quarantine.contains(address)
                 || facts.neighbours.contains_key(&(parent.ifindex, *address))
         };

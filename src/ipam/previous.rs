@@ -1,9 +1,8 @@
 //! What an identity had when it was attached last, so that it can have the same again.
 //!
-//! A hint is written as the annotation that would ask for it (`lan:ip=10.0.0.9,mac=02:00:00:00:00:09;wan:…`). It is no
+//! It is written as the annotation that would ask for it (`lan:ip=10.0.0.9,mac=02:00:00:00:00:09;wan:…`). It is no
 //! request: what is held by now, or no longer in the range of the network, is skipped.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use crate::error::Result;
@@ -13,19 +12,19 @@ use crate::net::mac::MacAddr;
 use crate::net::name::NetworkName;
 use crate::oci::annotations::{self, Attachment};
 
-/// The longest hint: what a symbolic link can hold on every file system (XFS: 1024 bytes with the final zero).
+/// The longest text: what a symbolic link can hold on every file system (XFS: 1024 bytes with the final zero).
 const LONGEST: usize = 1023;
 
 /// What one attachment had.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Hint {
+pub(crate) struct PreviousAddresses {
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
     /// Its MAC address.
     pub mac: Option<MacAddr>,
 }
 
-impl Hint {
+impl PreviousAddresses {
     /// All that it had.
     pub(crate) fn claims(&self) -> impl Iterator<Item = LeaseKey> {
         self.addresses.iter().copied().map(LeaseKey::from).chain(self.mac.map(LeaseKey::from))
@@ -36,47 +35,44 @@ impl Hint {
 pub(crate) fn write(record: &Record) -> String {
     let mut text = String::new();
     for attached in record.attachments() {
-        let mut words = Vec::new();
-        words.extend(attached.addresses.iter().map(|net| format!("ip={}", net.addr())));
-        words.extend(attached.own_mac().map(|mac| format!("mac={mac}")));
+        let addresses = attached.addresses.iter().map(|net| format!("ip={}", net.addr()));
+        let words: Vec<_> = addresses.chain(attached.own_mac().map(|mac| format!("mac={mac}"))).collect();
         if words.is_empty() {
             continue;
         }
-        let before = text.len();
         let separator = if text.is_empty() { "" } else { ";" };
-        // Writing to a string does not fail.
-        let _ = write!(text, "{separator}{}:{}", attached.network, words.join(","));
-        if text.len() > LONGEST {
-            text.truncate(before);
+        let longer = format!("{text}{separator}{}:{}", attached.network, words.join(","));
+        if longer.len() > LONGEST {
             break;
         }
+        text = longer;
     }
     text
 }
 
-/// Reads a hint: what each attachment had, by network, in order.
+/// Reads what [`write`] wrote: what each attachment had, by network, in order.
 ///
 /// # Errors
-/// When `text` is no hint, or one of a newer version.
-pub(crate) fn read(text: &str) -> Result<Vec<(NetworkName, Hint)>> {
-    let hint = |attachment: Attachment| {
+/// When `text` is something else, or of a newer version.
+pub(crate) fn read(text: &str) -> Result<Vec<(NetworkName, PreviousAddresses)>> {
+    let previous = |attachment: Attachment| {
         let addresses = attachment.ips.iter().map(|ip| ip.address).collect();
-        (attachment.network, Hint { addresses, mac: attachment.mac })
+        (attachment.network, PreviousAddresses { addresses, mac: attachment.mac })
     };
-    Ok(annotations::short_form(text)?.into_iter().map(hint).collect())
+    Ok(annotations::short_form(text)?.into_iter().map(previous).collect())
 }
 
-/// The hint for each of `requests`: the second attachment to a network gets what the second had.
+/// What each of `requests` had: the second attachment to a network gets what the second had.
 pub(crate) fn of<'a>(
     requests: impl Iterator<Item = &'a Attachment>,
-    remembered: &[(NetworkName, Hint)],
-) -> Vec<Hint> {
+    remembered: &[(NetworkName, PreviousAddresses)],
+) -> Vec<PreviousAddresses> {
     let mut rest: Vec<_> = remembered.iter().collect();
-    let hint = |request: &Attachment| {
+    let previous = |request: &Attachment| {
         let at = rest.iter().position(|(network, _)| *network == request.network);
         at.map(|at| rest.remove(at).1.clone()).unwrap_or_default()
     };
-    requests.map(hint).collect()
+    requests.map(previous).collect()
 }
 
 #[cfg(test)]
@@ -115,7 +111,7 @@ mod tests {
         let read = read(&text).unwrap();
         assert_eq!((read.len(), read[0].1.claims().count(), read[1].1.claims().count()), (2, 3, 1));
         let wanted = of(short_form("wan;lan;lan").unwrap().iter(), &read);
-        assert_eq!(wanted, [read[1].1.clone(), read[0].1.clone(), Hint::default()]);
+        assert_eq!(wanted, [read[1].1.clone(), read[0].1.clone(), PreviousAddresses::default()]);
         assert_eq!(write(&record("")), "");
     }
 

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::{self, ResolvedAttachment};
 use crate::ipam::reserve::{Draft, Place};
-use crate::ledger::quarantine::{Conflict, Hints, Quarantined};
+use crate::ledger::quarantine::{Conflict, Quarantined, SegmentHints};
 use crate::ledger::record::Record;
 use crate::net::neighbour::Neighbour;
 
@@ -19,10 +19,8 @@ impl<'a> Place<'a> {
     pub(crate) fn of(record: &Record, wanted: &'a [ResolvedAttachment], conflict: &Conflict) -> Result<Self> {
         let number = conflict.attachment;
         match (record.attachments().get(number), wanted.get(number)) {
-            (Some(attached), Some(wanted)) => {
-                Ok(Self { segment: attached.segment, wanted, mac: attached.mac })
-            }
-            _ => Err(Error::input(format!("there is no attachment number {number}"))),
+            (Some(attached), Some(wanted)) => Ok(Self { wanted, mac: attached.mac }),
+            _ => Err(Error::bug(format!("there is no attachment number {number}"))),
         }
     }
 }
@@ -33,9 +31,8 @@ impl Draft<'_> {
     /// # Errors
     /// When the segment of `place` cannot be read.
     pub(crate) fn quarantine(&mut self, place: Place<'_>, conflict: &Conflict) -> Result<()> {
-        self.open_segment(place.segment, place.wanted)?;
         let now = self.now.since_epoch;
-        self.hints(place).into_iter().for_each(|hints| hints.set_aside(conflict, now));
+        self.open_segment(place.wanted)?.hints.set_aside(conflict, now);
         Ok(())
     }
 
@@ -75,13 +72,6 @@ impl Draft<'_> {
         Ok(record)
     }
 
-    /// Returns true if no other host of the LAN is known to have `address`.
-    pub(crate) fn is_free(&self, place: Place<'_>, address: IpAddr) -> bool {
-        let hints = self.segments.get(&place.segment).map(|segment| &segment.hints);
-        hints.is_none_or(|hints: &Hints| hints.allow(address, self.now.since_epoch))
-            && self.neighbour(place, address).is_none()
-    }
-
     /// Leases the address of a family that has been in quarantine for the longest time, because it may be free by now: the
     /// probes tell. So a host that answers for all addresses blocks them only as long as it does so. Returns `None` if
     /// there is none, or the network has no conflict detection.
@@ -90,17 +80,13 @@ impl Draft<'_> {
         if network.detection_on(parent).is_none() || !parent.is_connected() {
             return Ok(None);
         }
-        let now = self.now.since_epoch;
-        let due = self.hints(place).map(|hints| hints.by_age(now)).unwrap_or_default();
+        let due = self.hints(place).map(|hints| hints.by_age(self.now.since_epoch)).unwrap_or_default();
         for address in due.into_iter().filter(|address| address.is_ipv4() == is_v4) {
             let subnet = network.subnet_of(address);
             let Some(net) = subnet.and_then(|subnet| subnet.pickable(address)) else { continue };
-            let entry = self.hints(place).and_then(|hints| hints.quarantine.remove(&address));
-            if self.take_if_free(place, address.into())? {
+            if self.take_if_may_be_free(place, address.into())? {
+                self.open_segment(place.wanted)?.hints.quarantine.remove(&address);
                 return Ok(Some(net));
-            }
-            if let (Some(hints), Some(entry)) = (self.hints(place), entry) {
-                hints.quarantine.insert(address, entry);
             }
         }
         Ok(None)
@@ -108,8 +94,7 @@ impl Draft<'_> {
 
     /// The addresses of a family that are in quarantine in the network of `place`.
     pub(crate) fn quarantined(&self, place: Place<'_>, is_v4: bool) -> Vec<Quarantined> {
-        let hints = self.segments.get(&place.segment).map(|segment| &segment.hints);
-        let all = hints.into_iter().flat_map(|hints| &hints.quarantine);
+        let all = self.hints(place).into_iter().flat_map(|hints| &hints.quarantine);
         let is_its = |address: &IpAddr| {
             let subnet = place.wanted.network.subnet_of(*address);
             address.is_ipv4() == is_v4 && subnet.is_some_and(|subnet| subnet.pickable(*address).is_some())
@@ -119,17 +104,12 @@ impl Draft<'_> {
             .collect()
     }
 
-    fn hints(&mut self, place: Place<'_>) -> Option<&mut Hints> {
-        self.segments.get_mut(&place.segment).map(|segment| &mut segment.hints)
-    }
-
-    /// The neighbour that has `address` by a permanent entry. Any other neighbour may be gone: the probes tell.
-    pub(crate) fn static_neighbour(&self, place: Place<'_>, address: IpAddr) -> Option<&Neighbour> {
-        self.neighbour(place, address).filter(|neighbour| neighbour.permanent)
+    pub(crate) fn hints(&self, place: Place<'_>) -> Option<&SegmentHints> {
+        self.segments.get(&place.segment()).map(|segment| &segment.hints)
     }
 
     /// The neighbour that has `address`, unless it is the link of `place` itself.
-    fn neighbour(&self, place: Place<'_>, address: IpAddr) -> Option<&Neighbour> {
+    pub(crate) fn neighbour(&self, place: Place<'_>, address: IpAddr) -> Option<&Neighbour> {
         let known = self.facts.neighbours.get(&(place.wanted.parent.ifindex, address));
         known.filter(|neighbour| Some(neighbour.mac) != place.mac)
     }

@@ -1,5 +1,6 @@
 //! The draft of a container's record: its addresses, MAC addresses and routes, all of them or none.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -11,11 +12,11 @@ use crate::ipam::lease_table::{LeaseTable, Leases};
 use crate::ledger::host_link;
 use crate::ledger::record::{Asked, Attached, Holder, Links, Nsid, Own, Record, Segment, State};
 use crate::net::driver::Driver;
+use crate::net::host_routing::HostRouting;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, Identity};
 use crate::net::neighbour::Neighbour;
 use crate::net::route::DefaultRoutes;
-use crate::net::ways::Ways;
 
 /// What the host and the container's namespace have before the container is attached.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +24,7 @@ pub(crate) struct HostFacts {
     /// The addresses the host itself has.
     pub on_host: BTreeSet<IpAddr>,
     /// The host's routes, if it is to have routes to the container.
-    pub ways: Ways,
+    pub routing: HostRouting,
     /// The host's neighbours, by the number of the link they are on.
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
     /// The default routes of the container's namespace.
@@ -57,10 +58,15 @@ pub(crate) struct Now {
 /// The attachment that addresses are leased for.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
-    pub(crate) segment: u32,
     pub(crate) wanted: &'a ResolvedAttachment,
     /// The MAC address that its link has or is going to have, if that is known: neighbours may know it by that.
     pub(crate) mac: Option<MacAddr>,
+}
+
+impl Place<'_> {
+    pub(crate) fn segment(&self) -> u32 {
+        self.wanted.parent.segment()
+    }
 }
 
 /// The record of one container while it is made.
@@ -96,14 +102,8 @@ impl<'a> Draft<'a> {
     ) -> Result<Record> {
         let mut attachments = self.attachments(wanted, lives)?;
         assign::routes(wanted, &mut attachments, self.facts.default_routes);
-        let Applicant { container, identity, holder, .. } = self.applicant;
-        let own = Own {
-            state: State::Pending,
-            made_for: None,
-            rebuilt: false,
-            nsid: self.applicant.nsid,
-            attachments,
-        };
+        let Applicant { container, identity, holder, nsid, .. } = self.applicant;
+        let own = Own { state: State::Pending, made_for: None, rebuilt: false, nsid, attachments };
         let record = Record {
             container: container.clone(),
             identity: identity.cloned(),
@@ -124,31 +124,24 @@ impl<'a> Draft<'a> {
     ) -> Result<Vec<Attached>> {
         let mut attachments = Vec::with_capacity(wanted.len());
         for wanted in wanted {
-            let segment = wanted.parent.segment();
-            self.open_segment(segment, wanted)?;
-            self.agree_on_mode(segment, wanted, &lives)?;
-            let addresses = self.addresses(self.place(segment, wanted))?;
+            self.agree_on_mode(wanted, &lives)?;
+            let addresses = self.addresses(self.place(wanted))?;
             let detection = wanted.network.detection_on(&wanted.parent).filter(|_| !addresses.is_empty());
             attachments.push(Attached {
                 network: wanted.network.name.clone(),
                 driver: wanted.network.driver,
                 parent: wanted.network.parent.clone(),
                 parent_index: wanted.parent.ifindex,
-                segment,
+                segment: wanted.parent.segment(),
                 ifname: wanted.ifname.clone(),
                 ifindex: None,
-                mac: self.mac(segment, wanted)?,
+                mac: self.mac(wanted)?,
                 mtu: wanted.network.file.mtu,
                 bclim: wanted.network.file.bclim,
                 tuning: wanted.network.file.link_options().with_sources(&wanted.request.source_macs),
-                host_link: wanted
-                    .network
-                    .file
-                    .host_access
-                    .as_ref()
-                    .map(|_| host_link::name(&wanted.network.name)),
+                host_link: wanted.has_host_access().then(|| host_link::name(&wanted.network.name)),
                 detection,
-                asked: detection.map(|_| self.asked(segment, wanted, &addresses)).unwrap_or_default(),
+                asked: detection.map(|_| self.asked(wanted, &addresses)).unwrap_or_default(),
                 announcements: wanted.network.announced(),
                 advertised: self.advertised(wanted),
                 addresses,
@@ -160,11 +153,11 @@ impl<'a> Draft<'a> {
     }
 
     /// Returns when the LAN is asked for `addresses`.
-    fn asked(&self, segment: u32, wanted: &ResolvedAttachment, addresses: &[IpNet]) -> Asked {
+    fn asked(&self, wanted: &ResolvedAttachment, addresses: &[IpNet]) -> Asked {
         if !wanted.parent.is_connected() {
             return Asked::No;
         }
-        let hints = self.segments.get(&segment).map(|segment| &segment.hints);
+        let hints = self.segments.get(&wanted.parent.segment()).map(|segment| &segment.hints);
         let limit = wanted.network.probe_ahead();
         let is_unclaimed = |address: &IpNet| {
             hints.is_some_and(|hints| hints.is_unclaimed(address.addr(), limit, self.now.since_boot))
@@ -176,26 +169,25 @@ impl<'a> Draft<'a> {
     ///
     /// # Errors
     /// Those of [`LeaseTable::segment`].
-    pub(crate) fn open_segment(&mut self, number: u32, wanted: &ResolvedAttachment) -> Result<()> {
-        if !self.segments.contains_key(&number) {
-            let parent = wanted.network.parent.clone();
-            let known = self.leases.table.segment(number)?;
-            let known = known.unwrap_or_else(|| Segment::new(parent.clone()));
-            self.segments.insert(number, Segment { parent, ..known });
+    pub(crate) fn open_segment(&mut self, wanted: &ResolvedAttachment) -> Result<&mut Segment> {
+        let number = wanted.parent.segment();
+        match self.segments.entry(number) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => {
+                let parent = wanted.network.parent.clone();
+                let known = self.leases.table.segment(number)?;
+                let known = known.unwrap_or_else(|| Segment::new(parent.clone()));
+                Ok(new.insert(Segment { parent, ..known }))
+            }
         }
-        Ok(())
     }
 
     /// Refuses an ipvlan mode other than that of the living containers of the parent. The kernel keeps one mode for all
     /// links of a parent, and silently gives the mode of a new link to the others.
-    fn agree_on_mode(
-        &mut self,
-        number: u32,
-        wanted: &ResolvedAttachment,
-        lives: impl Fn(&Holder) -> bool,
-    ) -> Result<()> {
+    fn agree_on_mode(&mut self, wanted: &ResolvedAttachment, lives: impl Fn(&Holder) -> bool) -> Result<()> {
+        let number = wanted.parent.segment();
+        let segment = self.open_segment(wanted)?;
         let Driver::Ipvlan { mode, flag } = wanted.network.driver else { return Ok(()) };
-        let Some(segment) = self.segments.get_mut(&number) else { return Ok(()) };
         if segment.ipvlan.replace((mode, flag)) == segment.ipvlan {
             return Ok(());
         }
@@ -205,14 +197,14 @@ impl<'a> Draft<'a> {
                 attached.segment == number && same_kind && attached.driver != wanted.network.driver
             });
             if let Some(other) = other.filter(|_| lives(&record.holder)) {
-                return Err(Error::new(
-                    Kind::Taken,
-                    format!(
-                        "parent {} carries {} links (container {}), so network {} cannot have {}",
-                        wanted.parent.name, other.driver, record.container, wanted.network.name, wanted.network.driver
-                    ),
-                )
-                .hint("all ipvlan links of a parent share one mode and flag; use another parent or the same mode"));
+                let (parent, network) = (&wanted.parent.name, &wanted.network);
+                let text = format!(
+                    "parent {parent} carries {} links (container {}), so network {} cannot have {}",
+                    other.driver, record.container, network.name, network.driver
+                );
+                return Err(Error::new(Kind::Taken, text).hint(
+                    "all ipvlan links of a parent share one mode and flag; use another parent or the same mode",
+                ));
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use super::reserve::{Applicant, Draft, HostFacts};
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
-use crate::ipam::previous::Hint;
+use crate::ipam::previous::PreviousAddresses;
 use crate::ledger::bitmap::Bitmap;
 use crate::ledger::quarantine::Conflict;
 use crate::ledger::record::{Holder, Record, Segment};
@@ -164,7 +164,7 @@ pub(super) fn conflict(address: &str) -> Conflict {
 }
 
 /// A host of the LAN.
-pub(super) const OTHER: MacAddr = MacAddr::from_bytes([2, 0, 0, 0, 0, 1]);
+pub(super) const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
 /// A container without an identity, as one that asks for its first addresses.
 pub(crate) fn applicant<'a>(container: &'a ContainerId, holder: &'a Holder) -> Applicant<'a> {
@@ -186,7 +186,13 @@ pub(crate) fn wanted(text: &str, keys: &str, ifindex: u32) -> ResolvedAttachment
     let definition = format!(r#"{{"version": 1, "parent": "eth{ifindex}", {subnets} {keys}}}"#);
     let network = Network::from_json(&request.network, definition.as_bytes()).unwrap();
     let parent = Link { ifindex, name: format!("eth{ifindex}"), ..eth0() };
-    ResolvedAttachment { request, network, parent, ifname: IfName::eth(0), hint: Hint::default() }
+    ResolvedAttachment {
+        request,
+        network,
+        parent,
+        ifname: IfName::eth(0),
+        previous: PreviousAddresses::default(),
+    }
 }
 
 pub(super) const MACVLAN: &str = r#""driver": "macvlan""#;
@@ -207,9 +213,10 @@ fn a_mac_that_is_remembered_and_no_links() {
     ] {
         let ledger = Memory::default();
         let remembered = remembered.parse().unwrap();
-        let hint = Hint { addresses: Vec::new(), mac: Some(remembered) };
-        let record =
-            ledger.attach("web", 7, &ResolvedAttachment { hint, ..wanted("lan", MACVLAN, 2) }, true).unwrap();
+        let previous = PreviousAddresses { addresses: Vec::new(), mac: Some(remembered) };
+        let record = ledger
+            .attach("web", 7, &ResolvedAttachment { previous, ..wanted("lan", MACVLAN, 2) }, true)
+            .unwrap();
         let mac = record.attachments()[0].mac.unwrap();
         assert_eq!(mac == remembered, kept, "{remembered}: {mac}");
         assert!(

@@ -12,7 +12,6 @@ use super::netns::NetnsFile;
 use super::sysctl;
 use crate::error::{Error, Result};
 use crate::net::link::Link;
-use crate::net::mac::MacAddr;
 use crate::net::mark::Mark;
 use crate::net::name::IfName;
 use crate::net::seal::{Alias, Key};
@@ -31,16 +30,8 @@ pub(super) const PAUSE: Duration = Duration::from_millis(2);
 /// `NETNSA_NSID_NOT_ASSIGNED` of linux/net_namespace.h: the kernel chooses.
 const ANY_NSID: i32 = -1;
 
-/// A link that was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CreatedLink {
-    /// Its ifindex in the container.
-    pub ifindex: u32,
-    pub mac: Option<MacAddr>,
-}
-
 /// Carries out the plan of an attach, from inside the container's namespace. `host` is a socket of the host's
-/// namespace, `inside` one of the container's. Marks are sealed with `key`, if there is one. Returns the links, and the
+/// namespace, `inside` one of the container's. Marks are sealed with `key`, if there is one. Returns the links as they are made, and the
 /// number by which the host's namespace knows that of the container, if it has one.
 ///
 /// # Errors
@@ -51,7 +42,7 @@ pub(crate) fn attach(
     host: &mut Socket,
     inside: &mut Socket,
     netns: &NetnsFile,
-) -> Result<(Vec<CreatedLink>, Option<i32>)> {
+) -> Result<(Vec<Link>, Option<i32>)> {
     let mut made = Vec::with_capacity(plan.len());
     let mut nsid = None;
     for (index, LinkPlan { create, configure: steps }) in plan.iter().enumerate() {
@@ -65,7 +56,7 @@ pub(crate) fn attach(
         // The seal covers properties of the link, so it is made when the link exists.
         let sealed = |mark: &Mark| key.map(|key| key.seal(mark.clone(), &link, &netns.describe(None)));
         configure(link.ifindex, steps, sealed, inside)?;
-        made.push(CreatedLink { ifindex: link.ifindex, mac: link.mac });
+        made.push(link);
     }
     Ok((made, nsid))
 }
@@ -122,7 +113,7 @@ pub(super) fn bears(link: &Link, mark: &Mark) -> bool {
 }
 
 /// Carries out the plan of [`plan::finish`](crate::plan::finish) for a link that was made.
-pub(crate) fn finish(steps: &[Configure], link: &CreatedLink, inside: &mut Socket) -> Result<()> {
+pub(crate) fn finish(steps: &[Configure], link: &Link, inside: &mut Socket) -> Result<()> {
     configure(link.ifindex, steps, |_| None, inside)
 }
 
@@ -135,18 +126,10 @@ fn configure(
 ) -> Result<()> {
     let mut batch = Vec::with_capacity(steps.len());
     for step in steps {
-        log::debug!("{step}");
+        log::debug!("{}", step.line());
         let message = match step {
-            Configure::SetIpv6 { link, advertised } => {
-                sysctl::set_ipv6(link, advertised.as_ref())?;
-                continue;
-            }
-            Configure::SetNotify { link, is_v4 } => {
-                sysctl::set_notify(link, *is_v4)?;
-                continue;
-            }
-            Configure::SetSysctl { link, sysctl, value } => {
-                sysctl::set(link, sysctl, value)?;
+            Configure::SetSysctls { settings, needed } => {
+                settings.iter().try_for_each(|(path, value)| sysctl::set(path, value, *needed))?;
                 continue;
             }
             Configure::AddAddress { address, .. } => message::add_address(ifindex, *address)?,
@@ -160,12 +143,6 @@ fn configure(
         batch.push((step, message));
     }
     run_batch(batch, inside)?;
-    await_addresses(steps, inside)
-}
-
-/// Waits until the container can receive at its IPv6 addresses. The kernel makes their local routes in a work queue
-/// (addrconf_dad_work), even without duplicate address detection, and drops packets that arrive before.
-fn await_addresses(steps: &[Configure], inside: &mut Socket) -> Result<()> {
     let address = |step: &Configure| match step {
         Configure::AddAddress { address: IpNet::V6(address), .. } => Some(address.addr().into()),
         _ => None,
@@ -173,7 +150,8 @@ fn await_addresses(steps: &[Configure], inside: &mut Socket) -> Result<()> {
     await_local(steps.iter().filter_map(address), inside)
 }
 
-/// Waits until the namespace of `socket` receives packets to `addresses`.
+/// Waits until the namespace of `socket` receives packets to `addresses`. The kernel makes local routes to IPv6 addresses in a
+/// work queue (addrconf_dad_work), even without duplicate address detection, and drops packets that arrive before.
 pub(super) fn await_local(addresses: impl IntoIterator<Item = IpAddr>, socket: &mut Socket) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     for address in addresses {
@@ -194,14 +172,15 @@ fn create_link(
     inside: &mut Socket,
     netns: &NetnsFile,
 ) -> Result<(Link, Option<Refusal>)> {
-    log::debug!("{create}");
+    log::debug!("{}", create.line());
     let mut temp_name = create.name.clone();
     let messages = before.into_iter().chain([message::create_link(create, netns.as_fd())?]).collect();
     let mut answers = host.transact(messages)?;
     let mut refusal = answers.pop().flatten();
     if refusal.as_ref().is_some_and(|refusal| refusal.errno == libc::EEXIST) {
         temp_name = IfName::temporary(std::process::id());
-        refusal = single(host, message::create_link(&create.named(temp_name.clone()), netns.as_fd())?)?;
+        let renamed = CreateLink { name: temp_name.clone(), ..create.clone() };
+        refusal = single(host, message::create_link(&renamed, netns.as_fd())?)?;
     }
     if let Some(refusal) = refusal {
         return Err(explain::create_link(create, &refusal));
@@ -221,23 +200,17 @@ fn create_link(
 fn run_batch(batch: Vec<(&Configure, Message)>, inside: &mut Socket) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     let mut rest = batch;
-    while !rest.is_empty() {
+    loop {
         let answers = inside.transact(rest.iter().map(|(_, message)| message.clone()).collect())?;
-        let mut answers = answers.into_iter();
-        let mut first = None;
-        rest.retain(|(step, _)| {
-            let Some(refusal) = answers.next().flatten() else { return false };
-            first.get_or_insert((*step, refusal));
-            true
-        });
-        if let Some((step, refusal)) = first {
-            if refusal.errno != libc::EADDRINUSE || Instant::now() >= until {
-                return Err(explain::configure(step, &refusal));
-            }
-            thread::sleep(PAUSE);
+        let refused = rest.into_iter().zip(answers).filter_map(|(step, answer)| Some((step, answer?)));
+        let refused: Vec<_> = refused.collect();
+        let Some(((step, _), refusal)) = refused.first() else { return Ok(()) };
+        if refusal.errno != libc::EADDRINUSE || Instant::now() >= until {
+            return Err(explain::configure(step, refusal));
         }
+        thread::sleep(PAUSE);
+        rest = refused.into_iter().map(|(step, _)| step).collect();
     }
-    Ok(())
 }
 
 pub(super) fn single(socket: &mut Socket, message: Message) -> Result<Option<Refusal>> {

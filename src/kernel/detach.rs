@@ -11,88 +11,82 @@ use crate::netlink::{Socket, explain, refused};
 use crate::plan::persistent::Persistent;
 use crate::plan::{OurLink, Removal};
 
-/// Carries out the plan of a detach in the container's namespace. Deletes each link that still exists and is ours by
-/// kind and mark, or by kind and the mark's group if it was never marked. Other links are left alone. Persistent rules
-/// and routes are deleted if their protocol is ours. An error does not keep the rest from being deleted.
-pub(crate) fn detach(plan: &[Removal], inside: &mut Socket) -> Result<()> {
+/// Carries out the plan of a detach in the container's namespace, which is that of `socket`; or in the one that the host,
+/// whose socket this is, knows by the number `nsid`: then nothing leads into it, and rules and routes go with it. Deletes
+/// each link that still exists and is ours by kind and mark, or by kind and the mark's group if it was never marked. Other
+/// links are left alone. Persistent rules and routes are deleted if their protocol is ours. An error does not keep the rest
+/// from being deleted. Returns true if there is a link where one was made, ours or not: then the namespace is there.
+pub(crate) fn detach(plan: &[Removal], nsid: Option<i32>, socket: &mut Socket) -> Result<bool> {
+    let mut links = Links { socket, nsid, all: None, any: false };
     let mut outcome = Ok(());
-    // Needed after a killed attach only: its links may have any name.
-    let mut all = None;
     for step in plan {
         let done = match step {
-            Removal::Persistent(persistent) => delete_persistent(step, persistent, inside),
-            Removal::Link(ours) => find(ours, &mut all, inside).and_then(|found| match found {
-                Some(link) => {
-                    log::debug!("{step}");
-                    delete(link.ifindex, inside)
-                }
-                None => Ok(()),
-            }),
+            Removal::Link(ours) => links.delete(step, ours),
+            Removal::Persistent(_) if nsid.is_some() => Ok(()),
+            Removal::Persistent(persistent) => delete_persistent(step, persistent, links.socket),
         };
         outcome = done.and(outcome);
     }
-    outcome
+    outcome.map(|()| links.any)
 }
 
-/// Returns the link `ours` in the namespace of `inside`. `all` caches the links there.
-fn find(ours: &OurLink, all: &mut Option<Vec<Link>>, inside: &mut Socket) -> Result<Option<Link>> {
-    if let Some(ifindex) = ours.ifindex {
-        return Ok(inside.link_by_index(ifindex)?.filter(|link| is_it(link, ours)));
-    }
-    let all = match all {
-        Some(all) => all,
-        none => none.insert(inside.links()?),
-    };
-    Ok(all.iter().find(|link| is_ours(link, ours)).cloned())
-}
-
-/// Carries out as much of the plan of a detach as can be done from the host, whose socket `host` is: deletes the links in
-/// the namespace `nsid`, into which nothing leads. Rules and routes go with the namespace. Returns true if
-/// the namespace is there.
-///
-/// # Errors
-/// As [`detach`].
-pub(crate) fn detach_from_host(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<bool> {
-    let mut outcome = Ok(());
-    let (found, is_there) = look(plan, nsid, host)?;
-    for link in found {
-        let deleted = single(host, message::delete_link_in(nsid, link.ifindex)?)?;
-        outcome = answered(deleted, link.ifindex).and(outcome);
-    }
-    outcome.map(|()| is_there)
-}
-
-/// Returns true if a link of the detach plan `plan` exists in the namespace `nsid`.
+/// Returns true if a link of the detach plan `plan` exists in the namespace that `host` knows by the number `nsid`.
 pub(crate) fn has_links(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<bool> {
-    look(plan, nsid, host).map(|(found, _)| !found.is_empty())
-}
-
-/// Returns the links of the detach plan `plan` that exist in the namespace `nsid`, and whether there is a link where one
-/// was made, ours or not: then the namespace is there.
-fn look(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<(Vec<Link>, bool)> {
-    let (mut found, mut is_there) = (Vec::new(), false);
-    // Of an attach that was cut short: its links may have any name.
-    let mut all = None;
+    let mut links = Links { socket: host, nsid: Some(nsid), all: None, any: false };
     for step in plan {
         let Removal::Link(ours) = step else { continue };
-        if let Some(ifindex) = ours.ifindex {
-            let link = host.link_in(nsid, ifindex)?;
-            is_there |= link.is_some();
-            found.extend(link.filter(|link| is_it(link, ours)));
-            continue;
+        if links.find(ours)?.is_some() {
+            return Ok(true);
         }
-        let all = match &mut all {
-            Some(all) => all,
-            none => none.insert(host.links_in(nsid)?),
-        };
-        is_there |= !all.is_empty();
-        found.extend(all.iter().find(|link| is_ours(link, ours)).cloned());
     }
-    Ok((found, is_there))
+    Ok(false)
+}
+
+/// The links in the namespace of `socket`, or in the one that this knows by the number `nsid`.
+struct Links<'a> {
+    socket: &'a mut Socket,
+    nsid: Option<i32>,
+    /// All of them, once they are needed: after a killed attach, whose links may have any name.
+    all: Option<Vec<Link>>,
+    /// True if there was a link where one was made.
+    any: bool,
+}
+
+impl Links<'_> {
+    /// Returns the link `ours`.
+    fn find(&mut self, ours: &OurLink) -> Result<Option<Link>> {
+        if let Some(ifindex) = ours.ifindex {
+            let link = match self.nsid {
+                Some(nsid) => self.socket.link_in(nsid, ifindex)?,
+                None => self.socket.link_by_index(ifindex)?,
+            };
+            self.any |= link.is_some();
+            return Ok(link.filter(|link| {
+                let is_ours = is_ours(link, ours);
+                if !is_ours {
+                    log::info!("link {} is not {}, which was made: left alone", link.name, ours.name);
+                }
+                is_ours
+            }));
+        }
+        let all = match (self.all.take(), self.nsid) {
+            (Some(all), _) => all,
+            (None, Some(nsid)) => self.socket.links_in(nsid)?,
+            (None, None) => self.socket.links()?,
+        };
+        self.any |= !all.is_empty();
+        Ok(self.all.insert(all).iter().find(|link| is_ours(link, ours)).cloned())
+    }
+
+    fn delete(&mut self, step: &Removal, ours: &OurLink) -> Result<()> {
+        let Some(Link { ifindex, .. }) = self.find(ours)? else { return Ok(()) };
+        log::debug!("{}", step.line());
+        delete_in(self.nsid, ifindex, self.socket)
+    }
 }
 
 fn delete_persistent(step: &Removal, persistent: &Persistent, inside: &mut Socket) -> Result<()> {
-    log::debug!("{step}");
+    log::debug!("{}", step.line());
     let message = match persistent {
         Persistent::Rule { from, table } => message::delete_rule(*from, *table)?,
         Persistent::Route { route, table } => message::delete_route(*route, *table)?,
@@ -102,15 +96,6 @@ fn delete_persistent(step: &Removal, persistent: &Persistent, inside: &mut Socke
         Some(Refusal { errno: libc::ENOENT | libc::ESRCH | libc::EAFNOSUPPORT, .. }) | None => Ok(()),
         Some(refusal) => Err(explain::removal(step, &refusal)),
     }
-}
-
-/// Returns true if `link`, which has the recorded number, is the link that was made.
-fn is_it(link: &Link, ours: &OurLink) -> bool {
-    let is_it = is_ours(link, ours);
-    if !is_it {
-        log::info!("link {} is not {}, which was made: left alone", link.name, ours.name);
-    }
-    is_it
 }
 
 fn is_ours(link: &Link, OurLink { kind, mark, .. }: &OurLink) -> bool {
@@ -123,13 +108,12 @@ fn is_ours(link: &Link, OurLink { kind, mark, .. }: &OurLink) -> bool {
 }
 
 /// Deletes a link. A missing one is not an error.
-pub(super) fn delete(ifindex: u32, inside: &mut Socket) -> Result<()> {
-    answered(single(inside, message::delete_link(ifindex)?)?, ifindex)
+pub(super) fn delete(ifindex: u32, socket: &mut Socket) -> Result<()> {
+    delete_in(None, ifindex, socket)
 }
 
-/// Interprets the kernel's answer to the deletion of a link.
-fn answered(refusal: Option<Refusal>, ifindex: u32) -> Result<()> {
-    match refusal {
+fn delete_in(nsid: Option<i32>, ifindex: u32, socket: &mut Socket) -> Result<()> {
+    match single(socket, message::delete_link(ifindex, nsid)?)? {
         // Deleted with its namespace, or by another process.
         Some(Refusal { errno: libc::ENODEV | libc::EINVAL, .. }) | None => Ok(()),
         Some(refusal) => Err(refused(&format!("delete link {ifindex}"), &refusal)),

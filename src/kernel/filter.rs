@@ -9,6 +9,8 @@ use nix::libc;
 use nix::sys::socket::setsockopt;
 use nix::{setsockopt_impl, sockopt_impl};
 
+use crate::net::arp_nd::{ADVERTISEMENT, ICMPV6, SOLICITATION};
+
 /// The bytes of a frame that ARP and neighbour discovery need.
 pub(super) const LENGTH: usize = 256;
 
@@ -34,10 +36,6 @@ const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
 /// Offsets in an Ethernet frame: IPv6's next header, and the type of ICMPv6.
 const NEXT_HEADER: u32 = 14 + 6;
 const ICMPV6_TYPE: u32 = 14 + 40;
-const ICMPV6: u32 = 58;
-/// Neighbour solicitation and advertisement (RFC 4861).
-const SOLICITATION: u32 = 135;
-const ADVERTISEMENT: u32 = 136;
 
 /// The filter of a socket of `ETH_P_ARP`: takes the frames of the link `ifindex`.
 pub(super) fn arp(ifindex: u32) -> Vec<Step> {
@@ -50,10 +48,10 @@ pub(super) fn neighbours(ifindex: u32) -> Vec<Step> {
         LOAD_IFINDEX,
         step(IF_EQUAL, ifindex, 0, 6),
         step(LOAD_BYTE, NEXT_HEADER, 0, 0),
-        step(IF_EQUAL, ICMPV6, 0, 4),
+        step(IF_EQUAL, ICMPV6.into(), 0, 4),
         step(LOAD_BYTE, ICMPV6_TYPE, 0, 0),
-        step(IF_EQUAL, SOLICITATION, 1, 0),
-        step(IF_EQUAL, ADVERTISEMENT, 0, 1),
+        step(IF_EQUAL, SOLICITATION.into(), 1, 0),
+        step(IF_EQUAL, ADVERTISEMENT.into(), 0, 1),
         TAKE,
         DROP,
     ]
@@ -108,7 +106,7 @@ mod tests {
 
     #[test]
     fn frames() {
-        let mac = MacAddr::from_bytes([2, 0, 0, 0, 0, 1]);
+        let mac = MacAddr([2, 0, 0, 0, 0, 1]);
         let [v4, v6]: [IpAddr; 2] = ["10.0.0.9".parse().unwrap(), "2001:db8::9".parse().unwrap()];
         for (program, address) in [(arp as fn(u32) -> Vec<Step>, v4), (neighbours, v6)] {
             for frame in [arp_nd::probe(address, mac), arp_nd::announcement(address, mac)] {

@@ -30,12 +30,16 @@ impl NetnsFile {
     /// Returns `None` if neither leads there any more.
     pub(crate) fn of(holder: &Holder) -> Result<Option<(PathBuf, Self)>> {
         let same = |netns: &Self| netns.describe(None).is(&holder.netns);
-        let by_process = || match Process::open(holder.pid) {
-            Ok(process) if process.start_time() == holder.start_time => process.netns().map(Some),
-            Ok(_) => Ok(None),
-            Err(error) => Err(error),
+        let by_process = Process::open(holder.pid).and_then(|process| {
+            let is_it = process.start_time() == holder.start_time;
+            is_it.then(|| process.netns()).transpose()
+        });
+        let by_process = match by_process {
+            // It has exited.
+            Err(error) if error.kind() == Kind::NotFound => None,
+            found => found?.filter(same),
         };
-        if let Some(netns) = none_if_gone(by_process())?.filter(same) {
+        if let Some(netns) = by_process {
             return Ok(Some((format!("/proc/{}/ns/net", holder.pid).into(), netns)));
         }
         let Some(path) = &holder.netns.path else { return Ok(None) };
@@ -45,13 +49,6 @@ impl NetnsFile {
     /// Returns the namespace `netns`, if `path` leads to it.
     pub(super) fn at_path(path: &Path, netns: &Netns) -> Result<Option<Self>> {
         Self::open(path, |found| found == (netns.device, netns.inode))
-    }
-}
-
-fn none_if_gone<T>(found: Result<Option<T>>) -> Result<Option<T>> {
-    match found {
-        Err(error) if error.kind() == Kind::NotFound => Ok(None),
-        found => found,
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn make_host_link(link: &HostLink, host_netns: &NetnsFile, host: &mut
     delete_host_link(link, host)?;
     refuse_taken(link, host)?;
     let create = CreateLink::of_host(link);
-    let temporary = create.named(link.born_as.clone());
+    let temporary = CreateLink { name: link.born_as.clone(), ..create.clone() };
     if let Some(refusal) = single(host, message::create_link(&temporary, host_netns.as_fd())?)? {
         return Err(explain::create_link(&create, &refusal));
     }

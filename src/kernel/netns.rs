@@ -11,7 +11,7 @@ use std::thread;
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::net::netns::Netns;
 
 /// An open network namespace. The descriptor keeps it alive, so its inode is not reused.
@@ -60,14 +60,11 @@ impl NetnsFile {
             // By the descriptor, because `path` may lead to another file by now.
             File::open(format!("/proc/self/fd/{}", found.file.as_raw_fd())).and_then(Self::new).map(Some)
         });
-        match opened {
-            Ok(found) => Ok(found),
+        opened.or_else(|error| match error.raw_os_error() {
             // Dangling, or a loop of symbolic links: not a namespace.
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH | libc::ELOOP) => Ok(None),
-                _ => Err(Error::io("open", path, &error)),
-            },
-        }
+            Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH | libc::ELOOP) => Ok(None),
+            _ => Err(Error::io("open", path, &error)),
+        })
     }
 
     /// Its inode, by which the kernel names it.
@@ -88,9 +85,7 @@ impl NetnsFile {
     /// Moves the calling thread into this namespace, where it stays.
     pub(crate) fn enter(&self) -> Result<()> {
         setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
-            let error = io::Error::from(errno);
-            let text = format!("cannot enter the container's network namespace: {error}");
-            Error::new(Kind::Kernel(errno as i32), text)
+            Error::kernel("enter the container's network namespace", &errno.into())
                 .hint("the hook needs CAP_SYS_ADMIN and CAP_NET_ADMIN on the host: run the engine as root")
         })
     }
@@ -108,10 +103,8 @@ impl NetnsFile {
     /// links.
     pub(super) fn thrown_away<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         on_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
-                let text = format!("cannot make a network namespace: {}", io::Error::from(errno));
-                Error::new(Kind::Kernel(errno as i32), text)
-            })?;
+            let made = unshare(CloneFlags::CLONE_NEWNET);
+            made.map_err(|errno| Error::kernel("make a network namespace", &errno.into()))?;
             work()
         })
     }
@@ -125,12 +118,9 @@ impl AsFd for NetnsFile {
 
 /// Runs `work` on a new thread.
 fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let failed = |error: io::Error| {
-        let kind = Kind::Kernel(error.raw_os_error().unwrap_or_default());
-        Error::new(kind, format!("cannot start a thread: {error}"))
-    };
-    thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, work).map_err(failed)?.join() {
-        Ok(result) => result,
-        Err(panic) => panic::resume_unwind(panic),
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, work);
+        let thread = thread.map_err(|error| Error::kernel("start a thread", &error))?;
+        thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
     })
 }

@@ -9,7 +9,7 @@ use nix::sys::socket::{LinkAddr, MsgFlags, SockaddrIn6, recvfrom, sendto};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, eth, socket_with};
 
 use super::filter;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::net::arp_nd::{self, ProbeReply};
 use crate::net::mac::MacAddr;
 
@@ -20,7 +20,7 @@ use crate::net::mac::MacAddr;
 #[derive(Debug)]
 pub(crate) struct PacketSocket {
     ifindex: u32,
-    mac: MacAddr,
+    pub(super) mac: MacAddr,
     v4: Option<OwnedFd>,
     v6: Option<OwnedFd>,
     /// Member of the groups that solicitations for the addresses are sent to.
@@ -38,16 +38,11 @@ impl PacketSocket {
             Ok(Self { ifindex, mac, v4, v6, groups })
         };
         let socket = open().map_err(|error: io::Error| {
-            let text = format!("cannot open a packet socket on link number {ifindex}: {error}");
-            Error::new(Kind::Kernel(error.raw_os_error().unwrap_or_default()), text)
+            Error::kernel(&format!("open a packet socket on link number {ifindex}"), &error)
                 .hint("give the hook CAP_NET_RAW, or set conflict_detection to off")
         })?;
         addresses.iter().for_each(|&address| socket.listen_for(address));
         Ok(socket)
-    }
-
-    pub(crate) fn mac(&self) -> MacAddr {
-        self.mac
     }
 
     /// Receives the solicitations of other hosts for `address`. If that is not possible, the answer of a host that has it is
@@ -84,8 +79,7 @@ impl PacketSocket {
         match sendto(socket.as_raw_fd(), frame, &to(self.ifindex, protocol), MsgFlags::MSG_DONTWAIT) {
             Ok(_) => log::debug!("{what} {address} from {}", self.mac),
             Err(errno @ (Errno::EINVAL | Errno::EAFNOSUPPORT)) => {
-                let text = format!("cannot {what} {address}: {}", io::Error::from(errno));
-                return Err(Error::new(Kind::Kernel(errno as i32), text).hint(
+                return Err(Error::kernel(&format!("{what} {address}"), &errno.into()).hint(
                     "this kernel wants another address of packet sockets: set conflict_detection to off",
                 ));
             }

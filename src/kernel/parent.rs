@@ -22,7 +22,7 @@ pub(crate) fn make_parent(parent: &MadeParent, base: Option<&Link>, host: &mut S
         (ParentSpec::Vlan { id, protocol, .. }, Some(base)) => {
             message::create_vlan(&parent.born_as, base.ifindex, *id, *protocol)?
         }
-        (ParentSpec::Vlan { .. }, None) => return Err(Error::input(format!("{} has no base", parent.name))),
+        (ParentSpec::Vlan { .. }, None) => return Err(Error::bug(format!("{} has no base", parent.name))),
         (ParentSpec::Dummy, _) => message::create_dummy(&parent.born_as)?,
     };
     // Left by a killed process.

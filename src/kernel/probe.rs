@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::packet_socket::PacketSocket;
 use crate::config::conflict_detection::{Detection, Schedule};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hash::fnv1a;
 use crate::ledger::quarantine::Conflict;
 use crate::net::arp_nd::ProbeReply;
@@ -102,7 +102,7 @@ impl Probes {
             for (&attachment, socket) in &self.sockets {
                 for reply in socket.receive() {
                     is_idle = false;
-                    let is_conflict = |reply: &ProbeReply| self.is_conflict(attachment, socket.mac(), reply);
+                    let is_conflict = |reply: &ProbeReply| self.is_conflict(attachment, socket.mac, reply);
                     if let Some(ProbeReply { address, mac, .. }) = reply.filter(is_conflict) {
                         return Some(Conflict { attachment, address, mac });
                     }
@@ -146,10 +146,7 @@ impl Probes {
         let mut sockets: Vec<_> = sockets.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
         match poll(&mut sockets, Some(&Timespec::try_from(time).unwrap_or_default())) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => {
-                let text = format!("cannot wait for answers to probes: {errno}");
-                Err(Error::new(Kind::Kernel(errno.raw_os_error()), text))
-            }
+            Err(errno) => Err(Error::kernel("wait for answers to probes", &errno.into())),
         }
     }
 }
@@ -180,7 +177,7 @@ mod tests {
 
     #[test]
     fn which_replies_are_conflicts() {
-        let [own, other, third] = [1, 2, 3].map(|last| MacAddr::from_bytes([2, 0, 0, 0, 0, last]));
+        let [own, other, third] = [1, 2, 3].map(|last| MacAddr([2, 0, 0, 0, 0, last]));
         let [old, new]: [IpAddr; 2] = [[10, 0, 0, 9].into(), [10, 0, 0, 8].into()];
         let mut probes = Probes::default();
         probes.add(1, old, Detection::For(5));
@@ -227,7 +224,7 @@ mod tests {
 
     #[test]
     fn one_of_two_stays() {
-        let [low, high] = [1, 2].map(|last| MacAddr::from_bytes([2, 0, 0, 0, 0, last]));
+        let [low, high] = [1, 2].map(|last| MacAddr([2, 0, 0, 0, 0, last]));
         let claim = |mac, probe| ProbeReply { address: [10, 0, 0, 9].into(), mac, probe };
         assert!(yields(high, &claim(low, true)) && !yields(low, &claim(high, true)));
         assert!(yields(high, &claim(low, false)) && yields(low, &claim(high, false)));

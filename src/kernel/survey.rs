@@ -66,11 +66,13 @@ pub(crate) struct Survey {
     unread: BTreeSet<u64>,
 }
 
-/// What keeps a namespace, and leads to it.
+/// What keeps a namespace.
 #[derive(Clone, Debug)]
-enum Keeper {
-    Mount(PathBuf),
-    Process(PathBuf),
+struct Keeper {
+    /// The process, unless it is a mount.
+    pid: Option<i32>,
+    /// The path that leads to the namespace.
+    path: PathBuf,
 }
 
 /// Surveys all namespaces with a process or a mount, one after the other. `host_netns` is the host's.
@@ -79,8 +81,7 @@ enum Keeper {
 pub(crate) fn survey(host_netns: &NetnsFile) -> Result<Survey> {
     let (mut namespaces, is_listed) = namespaces()?;
     namespaces.remove(&host_netns.inode());
-    let all = namespaces.keys().copied().collect();
-    let host = host_netns.inode();
+    let (all, host) = (namespaces.keys().copied().collect(), host_netns.inode());
     let mut survey = Survey { host, seen: Vec::new(), namespaces, is_listed, unread: BTreeSet::new() };
     survey.look_again(&all, host_netns);
     Ok(survey)
@@ -89,7 +90,7 @@ pub(crate) fn survey(host_netns: &NetnsFile) -> Result<Survey> {
 /// Searches all processes and mounts for the namespace `netns`, and returns it with a path to it.
 pub(crate) fn find_netns(netns: &Netns) -> Result<Option<(PathBuf, NetnsFile)>> {
     let (mut namespaces, _) = namespaces()?;
-    for Keeper::Mount(path) | Keeper::Process(path) in namespaces.remove(&netns.inode).unwrap_or_default() {
+    for Keeper { path, .. } in namespaces.remove(&netns.inode).unwrap_or_default() {
         if let Ok(Some(found)) = NetnsFile::at_path(&path, netns) {
             return Ok(Some((path, found)));
         }
@@ -110,12 +111,8 @@ impl Survey {
 
     /// Returns the oldest process in the namespace with this inode, and its start time; `None` if there is none.
     pub(crate) fn first_process_in(&self, inode: u64) -> Option<(i32, u64)> {
-        let keepers = self.namespaces.get(&inode).map_or(&[][..], Vec::as_slice);
-        let pid = |keeper: &Keeper| match keeper {
-            Keeper::Process(path) => path.iter().nth(2)?.to_str()?.parse().ok(),
-            Keeper::Mount(_) => None,
-        };
-        let found = keepers.iter().filter_map(pid).filter_map(|pid| {
+        let pids = self.namespaces.get(&inode)?.iter().filter_map(|keeper| keeper.pid);
+        let found = pids.filter_map(|pid| {
             let process = Process::open(pid).ok()?;
             // It may have left the namespace since.
             let is_there = process.netns().is_ok_and(|netns| netns.inode() == inode);
@@ -144,11 +141,10 @@ impl Survey {
 /// Returns the marked links of a namespace; none if it is gone.
 fn look(inode: u64, keepers: &[Keeper], host_netns: &NetnsFile) -> Result<Vec<SurveyedLink>> {
     let mut outcome = Ok(Vec::new());
-    for keeper in keepers {
-        let (Keeper::Mount(path) | Keeper::Process(path)) = keeper;
+    for Keeper { pid, path } in keepers {
         match NetnsFile::known(path, inode, host_netns) {
             Ok(Some(netns)) => {
-                let kept = matches!(keeper, Keeper::Mount(_)).then_some(path.as_path());
+                let kept = pid.is_none().then_some(path.as_path());
                 return netns.inside(|| marked(&netns, kept, host_netns));
             }
             Ok(None) => {}
@@ -220,24 +216,27 @@ fn namespaces() -> Result<(BTreeMap<u64, Vec<Keeper>>, bool)> {
     let mounts = Path::new("/proc/self/mountinfo");
     let text = fs::read(mounts).map_err(|error| Error::io("read", mounts, &error))?;
     for (inode, path) in text.split(|&byte| byte == b'\n').filter_map(mounted) {
-        found.entry(inode).or_default().push(Keeper::Mount(path));
+        found.entry(inode).or_default().push(Keeper { pid: None, path });
     }
     let processes = Path::new("/proc");
     let failed = |error: io::Error| Error::io("read", processes, &error);
     for entry in fs::read_dir(processes).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
-            continue;
-        }
-        let path = entry.path().join("ns/net");
-        match leads_to(&path) {
-            Ok(inode) => note(&mut found, inode, path),
+        let folder = entry.map_err(failed)?.path();
+        let pid = folder.file_name().and_then(|name| name.to_str()?.parse().ok());
+        let Some(pid) = pid else { continue };
+        let mut note = |path: PathBuf| -> io::Result<()> {
+            if let Some(inode) = inode(fs::read_link(&path)?.as_os_str().as_encoded_bytes()) {
+                found.entry(inode).or_default().push(Keeper { pid: Some(pid), path });
+            }
+            Ok(())
+        };
+        let path = folder.join("ns/net");
+        match note(path.clone()) {
+            Ok(()) => {}
             // The process has exited, or only its first thread has.
-            Err(error) if is_absent(&error) => {
-                let pid = entry.file_name().to_string_lossy().parse().unwrap_or_default();
-                for path in process::threads(pid).into_iter().map(|thread| entry.path().join(thread)) {
-                    note(&mut found, leads_to(&path).ok().flatten(), path);
-                }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
+                // A thread may have ended since.
+                process::threads(pid).iter().for_each(|thread| drop(note(folder.join(thread))));
             }
             Err(error) => {
                 is_listed = false;
@@ -251,26 +250,11 @@ fn namespaces() -> Result<(BTreeMap<u64, Vec<Keeper>>, bool)> {
     Ok((found, is_listed))
 }
 
-/// Returns the inode of the network namespace that `path` in /proc leads to.
-fn leads_to(path: &Path) -> io::Result<Option<u64>> {
-    fs::read_link(path).map(|name| inode(name.as_os_str().as_encoded_bytes()))
-}
-
-fn note(found: &mut BTreeMap<u64, Vec<Keeper>>, inode: Option<u64>, path: PathBuf) {
-    if let Some(inode) = inode {
-        found.entry(inode).or_default().push(Keeper::Process(path));
-    }
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
-}
-
 /// Returns the inode and path of a network namespace, if a line of proc_pid_mountinfo(5) mounts one.
 fn mounted(line: &[u8]) -> Option<(u64, PathBuf)> {
     let mut fields = line.split(|&byte| byte == b' ').skip(3);
     let (root, path) = (fields.next()?, fields.next()?);
-    Some((inode(root)?, PathBuf::from(OsString::from_vec(unescape(path)))))
+    Some((inode(root)?, PathBuf::from(OsString::from_vec(unescape(path)?))))
 }
 
 /// Returns N of `net:[N]`, the kernel's name of a network namespace.
@@ -279,22 +263,15 @@ fn inode(name: &[u8]) -> Option<u64> {
 }
 
 /// Returns the path in a field of mountinfo, where white space and backslashes are written as `\ooo`.
-fn unescape(mut field: &[u8]) -> Vec<u8> {
-    let mut path = Vec::with_capacity(field.len());
-    while let Some((&first, rest)) = field.split_first() {
-        let octal = |bytes: &[u8]| u8::from_str_radix(std::str::from_utf8(bytes).ok()?, 8).ok();
-        match rest.get(..3).and_then(octal).filter(|_| first == b'\\') {
-            Some(byte) => {
-                path.push(byte);
-                field = rest.get(3..).unwrap_or_default();
-            }
-            None => {
-                path.push(first);
-                field = rest;
-            }
-        }
+fn unescape(field: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = field.split(|&byte| byte == b'\\');
+    let mut path = parts.next()?.to_vec();
+    for part in parts {
+        let (octal, rest) = part.split_at_checked(3)?;
+        path.push(u8::from_str_radix(std::str::from_utf8(octal).ok()?, 8).ok()?);
+        path.extend(rest);
     }
-    path
+    Some(path)
 }
 
 #[cfg(test)]

@@ -1,21 +1,23 @@
 //! Sysctls of links, in the network namespace that this thread is in.
 
 use std::fs;
-use std::io;
+use std::io::ErrorKind;
 
 use crate::error::{Error, Result};
-use crate::net::ipv6::{self, Advertised};
-use crate::net::link_options::{Sysctl, SysctlValue};
-use crate::net::name::IfName;
+use crate::net::link_options::Sysctl;
 
-/// Sets a sysctl that was asked for.
-pub(super) fn set(link: &IfName, sysctl: &Sysctl, value: &SysctlValue) -> Result<()> {
-    let path = format!("/proc/sys/{}", sysctl.path(link.as_str()));
-    write(&path, &value.to_string(), "not every kernel has every sysctl, nor takes every value")
-}
-
-fn write(path: &str, value: &str, hint: &str) -> Result<()> {
-    fs::write(path, value).map_err(|error| Error::io("write", path.as_ref(), &error).hint(hint))
+/// Writes the sysctl at `path` below /proc/sys. If it is not `needed`, for which that is the hint, the kernel may lack it, or
+/// /proc/sys may be read-only.
+pub(super) fn set(path: &str, value: &str, needed: Option<&str>) -> Result<()> {
+    let path = format!("/proc/sys/{path}");
+    fs::write(&path, value).or_else(|error| match (needed, error.kind()) {
+        (None, ErrorKind::NotFound | ErrorKind::ReadOnlyFilesystem) => {
+            log::debug!("{path}: {error}");
+            Ok(())
+        }
+        (None, _) => Err(Error::io("write", path.as_ref(), &error)),
+        (Some(hint), _) => Err(Error::io("write", path.as_ref(), &error).hint(hint)),
+    })
 }
 
 /// Returns the value of `sysctl` for `link`, if the kernel has it.
@@ -27,34 +29,4 @@ pub(crate) fn read_sysctl(link: &str, sysctl: &Sysctl) -> Option<String> {
 /// Returns the number `net.ipv4.conf.LINK.KEY`; `link` may be `all`.
 pub(crate) fn read_ipv4_sysctl(link: &str, key: &str) -> Option<u8> {
     fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{link}/{key}")).ok()?.trim().parse().ok()
-}
-
-/// Makes a link take `advertised` from routers, or have no IPv6. Without SLAAC a failure is not an error here: a static
-/// address that needs IPv6 is refused later. Addresses of SLAAC would be missing without notice.
-pub(super) fn set_ipv6(link: &IfName, advertised: Option<&Advertised>) -> Result<()> {
-    let has_slaac = advertised.is_some_and(|advertised| advertised.slaac.is_some());
-    ipv6::sysctls(advertised).into_iter().try_for_each(|(key, value)| {
-        let path = format!("/proc/sys/net/ipv6/conf/{link}/{key}");
-        match has_slaac {
-            true => write(&path, &value, "the network's ipv6 needs a kernel that has it"),
-            false => set_if_there(&path, &value),
-        }
-    })
-}
-
-/// Makes the kernel announce the addresses of one family when the link is set up (`arp_notify`, `ndisc_notify`).
-pub(super) fn set_notify(link: &IfName, is_v4: bool) -> Result<()> {
-    let (family, key) = if is_v4 { ("ipv4", "arp_notify") } else { ("ipv6", "ndisc_notify") };
-    set_if_there(&format!("/proc/sys/net/{family}/conf/{link}/{key}"), "1")
-}
-
-/// Sets what is not necessary: the kernel may lack IPv6, or /proc/sys may be read-only.
-fn set_if_there(path: &str, value: &str) -> Result<()> {
-    match fs::write(path, value) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) => {
-            log::debug!("{path}: {error}");
-            Ok(())
-        }
-        written => written.map_err(|error| Error::io("write", path.as_ref(), &error)),
-    }
 }

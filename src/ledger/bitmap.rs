@@ -57,9 +57,8 @@ impl Bitmap {
 
     fn write(&self, path: &Path) {
         // The folder of the segment's is made with the file, the one above here.
-        let above = path.parent().and_then(Path::parent);
-        let written = above.map_or(Ok(()), |above| file::make_subfolder(above, 0o700));
-        let written = written.and_then(|()| file::replace(path, &self.bits));
+        let above = path.ancestors().nth(2).unwrap_or(path);
+        let written = file::make_subfolder(above, 0o700).and_then(|()| file::replace(path, &self.bits));
         // One that is older would mislead.
         if let Err(error) = written.or_else(|_| remove(path)) {
             log::debug!("{error}");
@@ -131,7 +130,7 @@ mod tests {
         let store = Store::new("/none".into(), folder.path().to_owned(), "/none".into(), "/none".into());
         let subnet = |range: &str| {
             let range = Some(range.parse().unwrap());
-            Subnet::new("10.0.0.0/8".parse().unwrap(), None, range, std::collections::BTreeMap::new())
+            Subnet::new("10.0.0.0/8".parse().unwrap(), None, false, range, std::collections::BTreeMap::new())
                 .unwrap()
         };
         let address = |text: &str| text.parse::<IpAddr>().unwrap();

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -85,14 +85,10 @@ impl Store {
 
     /// Makes `file` the older file. Processes that have it open still add to it.
     fn rotate(&self, file: &File) -> io::Result<()> {
-        let is_current = || {
-            let same = |other: fs::Metadata| Ok::<_, io::Error>(other.ino() == file.metadata()?.ino());
-            fs::metadata(self.events_path()).and_then(same)
-        };
         // Under the ledger's lock, so that one process rotates at a time. A process that does not get the
         // lock does not wait: a later event rotates.
-        let Ok(Some(_locked)) = self.try_lock() else { return Ok(()) };
-        if !is_current()? {
+        let Ok(Ok(_locked)) = self.lock_within(Duration::ZERO) else { return Ok(()) };
+        if fs::metadata(self.events_path())?.ino() != file.metadata()?.ino() {
             return Ok(());
         }
         let mut forgotten = self.forgotten();

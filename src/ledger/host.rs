@@ -7,14 +7,12 @@
 //! data dir is private to root. If the link is lost, a new key is made, and `underlay gc` seals the marks of
 //! all links in the ledger again.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::host_text::{Host, MachineId, machine_id_of};
 use super::{Locked, Store};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::escape::shell;
 use crate::fs::file::{self, Trust};
 use crate::fs::trust;
@@ -50,7 +48,7 @@ impl Store {
         machine.unwrap_or_else(|| {
             log::info!("there is no machine id: MAC addresses are derived from the parent's");
             let mut key = [0; 16];
-            let bytes = parent.mac.map(|mac| mac.bytes()).unwrap_or_default();
+            let bytes = parent.mac.map(|mac| mac.0).unwrap_or_default();
             key.iter_mut().zip(bytes).for_each(|(key, byte)| *key = byte);
             key
         })
@@ -71,15 +69,7 @@ impl Store {
     fn read_host(&self) -> Result<Option<Host>> {
         let Some(folder) = self.data_folder()? else { return Ok(None) };
         trust::check_private(&self.data_dir, folder).map_err(|error| error.hint(self.make_private()))?;
-        let path = self.host_path();
-        match fs::read_link(&path) {
-            Ok(text) => Ok(text.to_str().and_then(Host::of_text)),
-            // Missing, or not a symbolic link.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
-                Ok(None)
-            }
-            Err(error) => Err(Error::io("read", &path, &error)),
-        }
+        Ok(file::read_link(&self.host_path())?.and_then(|text| Host::of_text(text.to_str()?)))
     }
 
     /// Returns the hint for a data dir that is not private. Others may know the key or have made it, so it is
@@ -103,8 +93,9 @@ impl<'a> Locked<'a> {
         let path = store.host_path();
         // A folder, which a link cannot replace, is removed too.
         file::remove(&path)?;
-        file::replace_link(&path, Path::new(&Host::new(known_machine_id())?.text()))?;
-        store.host()?.ok_or_else(|| Error::input(format!("{} was written and is gone", path.display())))
+        let host = Host::new(known_machine_id())?;
+        file::replace_link(&path, Path::new(&host.text()))?;
+        Ok(store.host.get_or_init(|| host))
     }
 
     /// Updates the machine id of the link if this host has another one: the link came with an image or a
@@ -125,7 +116,7 @@ impl<'a> Locked<'a> {
         }
         if !dry_run {
             // First, so that after a kill in between the next call does both.
-            store.forget_hints()?;
+            store.forget_affinities()?;
             let host = Host { machine: Some(now), ..host };
             file::replace_link(&store.host_path(), Path::new(&host.text()))?;
         }
@@ -135,12 +126,9 @@ impl<'a> Locked<'a> {
 
 /// Returns the machine id, if it can be read.
 fn known_machine_id() -> Option<MachineId> {
-    machine_id().inspect_err(|error| log::info!("{error}")).ok().flatten()
-}
-
-fn machine_id() -> Result<Option<MachineId>> {
-    let text = file::read(Path::new(MACHINE_ID), 64, Trust::Operator)?;
-    Ok(text.and_then(|text| machine_id_of(std::str::from_utf8(&text).ok()?.trim_end())))
+    let read = file::read(Path::new(MACHINE_ID), 64, Trust::Operator);
+    let text = read.inspect_err(|error| log::info!("{error}")).ok()??;
+    machine_id_of(std::str::from_utf8(&text).ok()?.trim_end())
 }
 
 #[cfg(test)]

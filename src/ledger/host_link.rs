@@ -9,10 +9,10 @@ use crate::config::network::Network;
 use crate::hash::fnv1a;
 use crate::ledger::record::{Attached, Record};
 use crate::net::driver::Driver;
+use crate::net::host_routing::HostRouting;
 use crate::net::link::Link;
 use crate::net::mac::MacAddr;
 use crate::net::name::{IfName, NetworkName};
-use crate::net::ways::Ways;
 
 /// The prefix of the alias of a host's link; the network's name follows.
 const MARK: &str = "underlay:host:";
@@ -114,11 +114,12 @@ impl HostLink {
         attached.addresses.iter().filter_map(|address| route(address.addr())).collect()
     }
 
-    /// Returns the routes to the addresses of `attached` that redirect none of the host's `ways`.
-    pub(crate) fn open_routes_to(&self, attached: &Attached, ways: &Ways) -> Vec<HostRoute> {
+    /// Returns the routes to the addresses of `attached` that leave the host's `routing` as it is.
+    pub(crate) fn open_routes_to(&self, attached: &Attached, routing: &HostRouting) -> Vec<HostRoute> {
         let on = [attached.parent_index, attached.segment];
         let subnet = |to: IpAddr| attached.addresses.iter().find(|net| net.addr() == to).map(IpNet::trunc);
-        let is_open = |to: IpAddr| subnet(to).is_some_and(|subnet| ways.obstacle(to, subnet, on).is_none());
+        let is_open =
+            |to: IpAddr| subnet(to).is_some_and(|subnet| routing.obstacle(to, subnet, on).is_none());
         let mut routes = self.routes_to(attached);
         routes.retain(|route| is_open(route.to));
         routes
@@ -128,10 +129,10 @@ impl HostLink {
     pub(crate) fn open_routes<'a>(
         &self,
         records: impl IntoIterator<Item = &'a Record>,
-        ways: &Ways,
+        routing: &HostRouting,
     ) -> Vec<HostRoute> {
         let attached = records.into_iter().flat_map(|record| record.attachments());
-        attached.flat_map(|attached| self.open_routes_to(attached, ways)).collect()
+        attached.flat_map(|attached| self.open_routes_to(attached, routing)).collect()
     }
 
     /// Returns true if its addresses are what `network` wants now: the ones it names, else one in a subnet

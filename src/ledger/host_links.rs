@@ -5,9 +5,8 @@ use std::path::PathBuf;
 
 use super::{Locked, Store, names_in, remove, write_state};
 use crate::error::{Error, Kind, Result};
-use crate::fs::file;
 use crate::ledger::host_link::{self, HostLink};
-use crate::ledger::lease_link::{host_lease_target, leased_to_host};
+use crate::ledger::lease_link::leased_to_host;
 use crate::net::lease_key::LeaseKey;
 use crate::net::name::{ContainerId, NetworkName};
 
@@ -46,16 +45,7 @@ impl Store {
     /// Returns true if `link` stays without containers: it is kept, and matches the definition of its
     /// network.
     pub(crate) fn keeps_host_link(&self, link: &HostLink) -> bool {
-        link.kept
-            && match self.network(&link.network) {
-                Ok(network) => link.suits(&network),
-                Err(error) if error.kind() == Kind::NotFound => false,
-                // An invalid or unreadable definition may refer to the link.
-                Err(error) => {
-                    ::log::warn!("{error}");
-                    true
-                }
-            }
+        link.kept && self.may_be(&link.network, |network| link.suits(network))
     }
 
     /// Returns the network in which the host holds `claim` on `segment`, by the lease and the record of its
@@ -93,17 +83,6 @@ impl Store {
 impl Locked<'_> {
     pub(crate) fn write_host_link(&self, link: &HostLink) -> Result<()> {
         write_state(&self.store.host_link_path(&link.network), link)
-    }
-
-    /// Writes a lease of the host's link of `network`, in place of another one.
-    pub(crate) fn write_host_lease(
-        &self,
-        segment: u32,
-        claim: LeaseKey,
-        network: &NetworkName,
-    ) -> Result<()> {
-        self.make_segment(segment)?;
-        file::replace_link(&self.store.lease_path(segment, claim), &host_lease_target(network))
     }
 
     /// Releases the addresses of the host's link, then removes its record.

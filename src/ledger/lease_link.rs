@@ -1,11 +1,10 @@
 //! A lease: a symbolic link to the record of its holder.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::fs::file;
 use crate::net::name::{ContainerId, NetworkName};
 
 /// Returns the target of a lease of the container `id`.
@@ -31,14 +30,7 @@ pub(crate) fn leased_to_host(path: &Path) -> Result<Option<NetworkName>> {
 /// Returns the name in the target of the link at `path`, if that is exactly the `target` of a lease of that
 /// name.
 pub(super) fn named<T: FromStr>(path: &Path, target: impl Fn(&T) -> PathBuf) -> Result<Option<T>> {
-    let found = match fs::read_link(path) {
-        Ok(found) => found,
-        // Missing, or not a symbolic link.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(Error::io("read", path, &error)),
-    };
+    let Some(found) = file::read_link(path)? else { return Ok(None) };
     let name = || found.file_name()?.to_str()?.strip_suffix(".json")?.parse().ok();
     Ok(name().filter(|name| found == target(name)))
 }

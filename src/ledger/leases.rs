@@ -6,8 +6,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::lease_link::lease_target;
-use super::{Locked, Store, entries, file_names};
+use super::{Locked, Store, entries, parsed_names};
 use crate::error::{Error, Result};
 use crate::fs::file;
 use crate::ledger::lease_link::leased_to;
@@ -42,14 +41,12 @@ pub(crate) enum Holding {
 impl Store {
     /// Returns the numbers of all segments that have been used.
     pub(crate) fn segments(&self) -> Result<Vec<u32>> {
-        let paths = entries(&self.state_dir.join("segments"))?;
-        Ok(paths.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
+        parsed_names(&self.state_dir.join("segments"), "")
     }
 
     /// Returns all leases on `segment`.
     pub(crate) fn held(&self, segment: u32) -> Result<Vec<LeaseKey>> {
-        let names = file_names(&self.segment_dir(segment))?;
-        Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
+        parsed_names(&self.segment_dir(segment), "")
     }
 
     /// Returns true if `claim` is leased on `segment`, with or without a holder.
@@ -126,11 +123,8 @@ impl Locked<'_> {
     }
 
     pub(crate) fn make_segment(&self, segment: u32) -> Result<()> {
-        let folder = self.store.segment_dir(segment);
-        if let Some(above) = folder.parent() {
-            file::make_subfolder(above, 0o700)?;
-        }
-        file::make_subfolder(&folder, 0o700)
+        file::make_subfolder(&self.store.state_dir.join("segments"), 0o700)?;
+        file::make_subfolder(&self.store.segment_dir(segment), 0o700)
     }
 
     /// Leases `claim`, by a link to `target`. Returns false if it is leased already.
@@ -154,12 +148,12 @@ impl Locked<'_> {
         }
     }
 
-    /// Writes a lease that the record of `container` lists, in place of what is there.
+    /// Leases `claim`, by a link to `target`, in place of what is there.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(crate) fn write_lease(&self, segment: u32, claim: LeaseKey, container: &ContainerId) -> Result<()> {
+    pub(crate) fn write_lease(&self, segment: u32, claim: LeaseKey, target: &Path) -> Result<()> {
         self.make_segment(segment)?;
-        file::replace_link(&self.store.lease_path(segment, claim), &lease_target(container))
+        file::replace_link(&self.store.lease_path(segment, claim), target)
     }
 }

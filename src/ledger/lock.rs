@@ -2,11 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::mem;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{MutexGuard, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use fs2::FileExt;
 use nix::libc;
 
 use super::Store;
-use super::lock_file::{Acquired, FILES, LockFile, Refused, Slot, acquire};
+use super::lock_file::{Acquired, FILES, LockFile, Refused, acquire};
 use super::lock_holder::{FileId, holder};
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell;
@@ -24,7 +23,9 @@ use crate::escape::shell;
 #[derive(Debug)]
 pub(crate) struct Locked<'a> {
     pub(super) store: &'a Store,
-    file: Option<LockFile>,
+    /// The locked file.
+    file: MutexGuard<'a, Option<LockFile>>,
+    /// The state folder, while a version without a lock file may run.
     folder: Option<File>,
 }
 
@@ -36,10 +37,8 @@ impl<'a> Locked<'a> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        let Some(file) = self.file.take() else { return };
         drop(self.folder.take());
-        file.unlock();
-        *self.store.slot() = Slot::Open(file);
+        self.file.iter().for_each(LockFile::unlock);
     }
 }
 
@@ -48,63 +47,47 @@ impl Store {
     /// it: see [`lock_file`](super::lock_file).
     ///
     /// # Errors
-    /// [`Kind::Busy`] after the timeout, and at once if this process holds the lock; [`Kind::Input`] if
-    /// others than root can write to the folder.
+    /// [`Kind::Busy`] after the timeout; [`Kind::Bug`] if this process holds the lock; [`Kind::Input`] if others than root
+    /// can write to the folder.
     pub(crate) fn lock(&self, timeout: Duration) -> Result<Locked<'_>> {
         self.lock_within(timeout)?.map_err(|refused| self.explain(&refused, timeout))
     }
 
-    /// Returns the lock if it is free.
-    pub(super) fn try_lock(&self) -> Result<Option<Locked<'_>>> {
-        Ok(self.lock_within(Duration::ZERO)?.ok())
-    }
-
-    fn lock_within(&self, timeout: Duration) -> Result<std::result::Result<Locked<'_>, Refused>> {
-        let known = match mem::replace(&mut *self.slot(), Slot::Taken) {
-            Slot::Closed => None,
-            Slot::Open(file) => Some(file),
-            Slot::Taken => {
+    /// Returns the lock, or why there is none after `timeout`: of the lock file, and also of the folder, as
+    /// long as a version without a lock file may run.
+    pub(super) fn lock_within(&self, timeout: Duration) -> Result<Result<Locked<'_>, Refused>> {
+        let mut file = match self.lock.try_lock() {
+            Ok(file) => file,
+            Err(TryLockError::Poisoned(file)) => file.into_inner(),
+            Err(TryLockError::WouldBlock) => {
                 let text = format!("{} is locked by this very process", self.state_dir.display());
-                return Err(
-                    Error::new(Kind::Busy, text).hint("this is a fault of underlay: please report it")
-                );
+                return Err(Error::bug(text));
             }
         };
-        let acquired = self.lock_both(known, timeout);
-        if !matches!(acquired, Ok(Ok(_))) {
-            *self.slot() = Slot::Closed;
-        }
-        acquired
-    }
-
-    /// Locks the lock file, and also the folder, as long as a version without a lock file may run.
-    fn lock_both(
-        &self,
-        known: Option<LockFile>,
-        timeout: Duration,
-    ) -> Result<std::result::Result<Locked<'_>, Refused>> {
-        let mut file = match self.lock_file(known, timeout)? {
-            Ok(file) => file,
+        let mut locked = match self.lock_file(file.take(), timeout)? {
+            Ok(locked) => locked,
             Err(refused) => return Ok(Err(refused)),
         };
         let mut folder = None;
-        if file.age(&self.state_dir.join(LOCK)).is_some_and(|age| age <= UPGRADE) {
+        if locked.age(&self.state_dir.join(LOCK)).is_some_and(|age| age <= UPGRADE) {
             folder = lock_as_before(&self.state_dir);
             // A process that can only read the folder can lock it, too. Wait for it once only, and without
             // the lock, so that it does not block other processes.
             if folder.is_none() && !self.has_waited.swap(true, Ordering::Relaxed) {
-                file.unlock();
+                locked.unlock();
                 wait_as_before(&self.state_dir);
-                file = match self.lock_file(Some(file), timeout)? {
-                    Ok(file) => file,
+                locked = match self.lock_file(Some(locked), timeout)? {
+                    Ok(locked) => locked,
                     Err(refused) => return Ok(Err(refused)),
                 };
                 folder = lock_as_before(&self.state_dir);
             }
         }
-        Ok(Ok(Locked { store: self, file: Some(file), folder }))
+        *file = Some(locked);
+        Ok(Ok(Locked { store: self, file, folder }))
     }
 
+    /// Locks a lock file; `known` is that of the previous lock.
     fn lock_file(&self, known: Option<LockFile>, timeout: Duration) -> Result<Acquired> {
         if self.folder()?.is_none() {
             self.make_folder()?;
@@ -125,30 +108,25 @@ impl Store {
 
     fn explain(&self, refused: &Refused, timeout: Duration) -> Error {
         let folder = self.state_dir.display();
-        let culprit =
-            |files: &[FileId]| holder(files).map_or("another process".to_owned(), |one| one.to_string());
-        match refused {
-            Refused::Busy(file) => {
-                let holder = culprit(std::slice::from_ref(file));
-                let text = format!("{folder} was locked by {holder} for {} ms", timeout.as_millis());
-                Error::new(Kind::Busy, text).hint(
-                    "see what it is doing, and try again; `lock_timeout_ms` sets how long underlay waits",
-                )
-            }
-            Refused::UsedUp(dead) => {
-                let text = format!(
+        let culprit = |files: &[FileId]| holder(files).unwrap_or_else(|| "another process".to_owned());
+        let (text, hint) = match refused {
+            Refused::Busy(file) => (
+                format!("{folder} was locked by {} for {} ms", culprit(&[*file]), timeout.as_millis()),
+                "see what it is doing, and try again; `lock_timeout_ms` sets how long underlay waits"
+                    .to_owned(),
+            ),
+            Refused::UsedUp(dead) => (
+                format!(
                     "{folder} cannot be locked: {} has locked its {FILES} lock files for reading",
                     culprit(dead)
-                );
-                let files = shell::path(&self.state_dir.join("lock."));
-                Error::new(Kind::Busy, text)
-                    .hint(format!("end the processes that can read that folder; then `rm {files}*`"))
-            }
-        }
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Slot> {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+                ),
+                format!(
+                    "end the processes that can read that folder; then `rm {}*`",
+                    shell::path(&self.state_dir.join("lock."))
+                ),
+            ),
+        };
+        Error::new(Kind::Busy, text).hint(hint)
     }
 }
 

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use super::lock_holder::FileId;
+use super::lock_holder::{FileId, id};
 use crate::fs::trust;
 
 /// The number of lock files.
@@ -38,18 +38,6 @@ const DEAD: u32 = libc::S_ISVTX | 0o600;
 const PATIENCE: Duration = Duration::from_millis(900);
 /// How often a waiting process checks whether a reader blocks the file.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// The lock file of a store.
-#[derive(Debug, Default)]
-pub(super) enum Slot {
-    /// Not opened yet.
-    #[default]
-    Closed,
-    /// Open, and the state folder was checked.
-    Open(LockFile),
-    /// In a [`Locked`](super::Locked).
-    Taken,
-}
 
 /// One of the files in its state when it was opened: for writing, unless it is dead.
 #[derive(Debug)]
@@ -91,20 +79,17 @@ pub(super) fn acquire(first: &Path, known: Option<LockFile>, timeout: Duration) 
         }
     }
     let mut dead = Vec::new();
-    let mut number = 0;
-    while number < FILES {
-        let Some(file) = LockFile::find(name(first, number))? else {
-            number += 1;
-            continue;
-        };
-        match file.lock(until)? {
-            Waited::TooLong => return Ok(Err(Refused::Busy(file.id))),
-            Waited::Locked if file.is_dead => {
-                dead.push(file.id);
-                number += 1;
+    for number in 0..FILES {
+        while let Some(file) = LockFile::find(name(first, number))? {
+            match file.lock(until)? {
+                Waited::TooLong => return Ok(Err(Refused::Busy(file.id))),
+                Waited::Locked if file.is_dead => {
+                    dead.push(file.id);
+                    break;
+                }
+                Waited::Locked if file.is_current()? => return Ok(Ok(file)),
+                Waited::Locked | Waited::Moved => {}
             }
-            Waited::Locked if file.is_current()? => return Ok(Ok(file)),
-            Waited::Locked | Waited::Moved => {}
         }
     }
     Ok(Err(Refused::UsedUp(dead)))
@@ -134,7 +119,7 @@ impl LockFile {
                 Ok(is_sound(&path, &metadata).then(|| Self {
                     file,
                     path,
-                    id: FileId::of(&metadata),
+                    id: id(&metadata),
                     is_dead: is_dead(&metadata),
                     modified: metadata.modified().ok(),
                 }))
@@ -186,7 +171,7 @@ impl LockFile {
     /// Returns true if the path still leads to this file, and the file is not dead.
     fn is_current(&self) -> io::Result<bool> {
         match fs::symlink_metadata(&self.path) {
-            Ok(named) => Ok(FileId::of(&named) == self.id && !is_dead(&named)),
+            Ok(named) => Ok(id(&named) == self.id && !is_dead(&named)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }

@@ -1,7 +1,6 @@
 //! The process that has a file locked, found in /proc: each open file lists its locks there
 //! (proc_pid_fdinfo(5)), while fcntl(2) does not name the holder of a lock (`F_OFD_GETLK`).
 
-use std::fmt::{self, Display};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -16,46 +15,22 @@ const LIMIT: Duration = Duration::from_millis(500);
 const HEAD: u64 = 4096;
 
 /// The device (`st_dev`) and inode number of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId {
-    device: u64,
-    inode: u64,
+pub(super) type FileId = (u64, u64);
+
+pub(super) fn id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
 }
 
-/// A process by its pid in /proc, and the name of its program.
-#[derive(Debug)]
-pub(super) struct Process {
-    pid: u32,
-    command: String,
+/// Returns the file as the kernel names it in lists of locks (proc_locks(5)).
+fn name(&(device, inode): &FileId) -> String {
+    format!("{:02x}:{:02x}:{inode}", major(device), minor(device))
 }
 
-impl FileId {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino() }
-    }
-}
-
-/// As the kernel names it in lists of locks (proc_locks(5)).
-impl Display for FileId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:02x}:{:02x}:{}", major(self.device), minor(self.device), self.inode)
-    }
-}
-
-impl Display for Process {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.command.as_str() {
-            "" => write!(f, "pid {}", self.pid),
-            command => write!(f, "pid {} ({command})", self.pid),
-        }
-    }
-}
-
-/// Returns a process that has one of `files` locked (fcntl(2)). Returns `None` if none is found: the process
-/// is in another pid namespace, /proc is not readable, the file system reports another `st_dev` for files
-/// than for itself (btrfs, overlayfs), or [`LIMIT`] is over.
-pub(super) fn holder(files: &[FileId]) -> Option<Process> {
-    let names: Vec<_> = files.iter().map(FileId::to_string).collect();
+/// Returns the pid in /proc and the program of a process that has one of `files` locked (fcntl(2)). Returns
+/// `None` if none is found: the process is in another pid namespace, /proc is not readable, the file system
+/// reports another `st_dev` for files than for itself (btrfs, overlayfs), or [`LIMIT`] is over.
+pub(super) fn holder(files: &[FileId]) -> Option<String> {
+    let names: Vec<_> = files.iter().map(name).collect();
     let until = Instant::now() + LIMIT;
     let mut pids =
         fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -68,8 +43,8 @@ pub(super) fn holder(files: &[FileId]) -> Option<Process> {
     let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     // A process chooses its own name: replace characters that a shell or a markdown reader would interpret.
     let is_plain = |c: char| c.is_ascii_alphanumeric() || " ._:/@+-".contains(c);
-    let command = command.trim_end().chars().map(|c| if is_plain(c) { c } else { '?' }).collect();
-    Some(Process { pid, command })
+    let command: String = command.trim_end().chars().map(|c| if is_plain(c) { c } else { '?' }).collect();
+    Some(if command.is_empty() { format!("pid {pid}") } else { format!("pid {pid} ({command})") })
 }
 
 fn head(path: &Path) -> io::Result<String> {
@@ -117,8 +92,8 @@ mod tests {
     #[test]
     fn names_are_the_kernels() {
         let file = tempfile::tempfile().unwrap();
-        assert!(holder(&[FileId::of(&file.metadata().unwrap())]).is_none());
+        assert!(holder(&[id(&file.metadata().unwrap())]).is_none());
         let device = nix::sys::stat::makedev(8, 0x1ff);
-        assert_eq!(FileId { device, inode: 5 }.to_string(), "08:1ff:5");
+        assert_eq!(name(&(device, 5)), "08:1ff:5");
     }
 }

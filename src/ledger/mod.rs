@@ -1,4 +1,4 @@
-//! Access to our files: settings and networks below the config dir, the ledger below the state dir, hints
+//! Access to our files: settings and networks below the config dir, the ledger below the state dir, affinities
 //! below the data dir, and the CDI file of engines below the CDI dir.
 //!
 //! `Store` reads. `Locked` is a `Store` with the lock, and writes. `record.rs`, `host_link.rs`,
@@ -9,7 +9,6 @@ mod affinity;
 pub(crate) mod agent;
 pub(crate) mod bitmap;
 mod cdi;
-mod damage;
 pub(crate) mod event;
 mod events;
 mod host;
@@ -33,6 +32,7 @@ use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 
@@ -51,7 +51,7 @@ use crate::net::name::{ContainerId, NetworkName};
 use host_text::Host;
 pub(crate) use leases::Holding;
 pub(crate) use lock::Locked;
-use lock_file::Slot;
+use lock_file::LockFile;
 pub(crate) use state_folder::Folder;
 
 /// The maximum size of our files.
@@ -76,13 +76,14 @@ struct Versioned {
 }
 
 /// Our files, below four folders.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Store {
     config_dir: PathBuf,
     state_dir: PathBuf,
     data_dir: PathBuf,
     cdi_dir: PathBuf,
-    lock: Mutex<Slot>,
+    /// The lock file, once it was locked. A [`Locked`] has the mutex.
+    lock: Mutex<Option<LockFile>>,
     /// True after the wait for a version that locks the folder itself.
     has_waited: AtomicBool,
     /// The state folder, once it was found to belong to root.
@@ -96,17 +97,7 @@ pub(crate) struct Store {
 impl Store {
     /// Returns the store of these folders, which need not exist.
     pub(crate) fn new(config_dir: PathBuf, state_dir: PathBuf, data_dir: PathBuf, cdi_dir: PathBuf) -> Self {
-        Self {
-            config_dir,
-            state_dir,
-            data_dir,
-            cdi_dir,
-            lock: Mutex::default(),
-            has_waited: AtomicBool::new(false),
-            folder: Mutex::default(),
-            data_folder: OnceLock::new(),
-            host: OnceLock::new(),
-        }
+        Self { config_dir, state_dir, data_dir, cdi_dir, ..Self::default() }
     }
 
     /// Returns another store of the same folders: each thread that takes the lock has its own.
@@ -139,6 +130,18 @@ impl Store {
         }
     }
 
+    /// Returns true if the network `name` is defined and `is_so`. An invalid or unreadable definition may be so.
+    fn may_be(&self, name: &NetworkName, is_so: impl Fn(&Network) -> bool) -> bool {
+        match self.network(name) {
+            Ok(network) => is_so(&network),
+            Err(error) if error.kind() == Kind::NotFound => false,
+            Err(error) => {
+                ::log::warn!("{error}");
+                true
+            }
+        }
+    }
+
     pub(crate) fn has_network(&self, name: &NetworkName) -> Result<bool> {
         file::exists(&self.network_path(name))
     }
@@ -164,8 +167,13 @@ impl Store {
 
     /// Returns the records of all containers.
     pub(crate) fn records(&self) -> Result<Records> {
+        self.read_records(names_in(&self.containers_dir())?)
+    }
+
+    /// Returns the records of those of `containers` that have one.
+    fn read_records(&self, containers: impl IntoIterator<Item = ContainerId>) -> Result<Records> {
         let mut records = Records::default();
-        for id in names_in::<ContainerId>(&self.containers_dir())? {
+        for id in containers {
             match self.record(&id) {
                 Ok(record) => records.sound.extend(record),
                 Err(error) if error.kind().is_of_one_file() => {
@@ -176,6 +184,16 @@ impl Store {
             }
         }
         Ok(records)
+    }
+
+    /// Returns the error of each unreadable file of the ledger.
+    pub(crate) fn damaged(&self) -> Result<Vec<Error>> {
+        let containers = names_in(&self.containers_dir())?;
+        let mut damaged: Vec<Error> = containers.iter().filter_map(|id| self.record(id).err()).collect();
+        damaged.extend(self.made_parents()?.iter().filter_map(|name| self.made_parent(name).err()));
+        damaged.extend(self.host_links()?.iter().filter_map(|network| self.host_link(network).err()));
+        damaged.extend(self.segments()?.iter().filter_map(|&segment| self.segment(segment).err()));
+        Ok(damaged)
     }
 
     /// Returns the config dir, the state dir and the data dir.
@@ -241,11 +259,16 @@ pub(crate) fn no_such_network(name: &NetworkName, others: &[NetworkName]) -> Err
 }
 
 /// Returns the valid names of `.json` files in `folder`, in order.
-fn names_in<T: TryFrom<String> + Ord>(folder: &Path) -> Result<Vec<T>> {
-    let name = |file: &OsString| T::try_from(file.to_str()?.strip_suffix(".json")?.to_owned()).ok();
-    let mut names: Vec<T> = file_names(folder)?.iter().filter_map(name).collect();
+fn names_in<T: FromStr + Ord>(folder: &Path) -> Result<Vec<T>> {
+    let mut names = parsed_names(folder, ".json")?;
     names.sort();
     Ok(names)
+}
+
+/// Returns the valid names of entries of `folder` with `suffix`, without it.
+fn parsed_names<T: FromStr>(folder: &Path, suffix: &str) -> Result<Vec<T>> {
+    let name = |file: &OsString| file.to_str()?.strip_suffix(suffix)?.parse().ok();
+    Ok(file_names(folder)?.iter().filter_map(name).collect())
 }
 
 /// Returns the paths of all entries of `folder`, in order; none if it does not exist.
@@ -256,14 +279,11 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Returns the names of all entries of `folder`, in order. There may be very many, and names compare faster
 /// than paths.
 fn file_names(folder: &Path) -> Result<Vec<OsString>> {
-    let failed = |error: io::Error| Error::io("read", folder, &error);
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
+    let read = fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
+    let mut names: Vec<_> = match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read.map_err(|error| Error::io("read", folder, &error))?,
     };
-    let names = entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
-    let mut names = names.map_err(failed)?;
     names.sort_unstable();
     Ok(names)
 }
@@ -274,7 +294,7 @@ fn write_state(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::input(error.to_string()))?;
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::bug(error.to_string()))?;
     text.push(b'\n');
     // A file above the limit could not be read again.
     if text.len() as u64 > LIMIT {
@@ -287,4 +307,4 @@ pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

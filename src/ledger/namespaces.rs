@@ -3,12 +3,12 @@
 //! runtime makes for one container, and that has no path, is not in the index.
 
 use std::fs;
-use std::io;
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use super::{Locked, Store, entries, file_names};
-use crate::error::{Error, Result};
+use super::{Locked, Store, entries, parsed_names};
+use crate::error::Result;
 use crate::fs::file::{self, remove};
 use crate::ledger::lease_link::lease_target;
 use crate::ledger::record::Record;
@@ -49,8 +49,7 @@ impl Store {
             records.retain(|record| record.holder.netns.is(netns));
             return Ok(records);
         }
-        let names = file_names(&self.namespace_dir(netns))?;
-        self.records_of(netns, names.iter().filter_map(|name| name.to_str()?.parse().ok()))
+        self.records_of(netns, parsed_names(&self.namespace_dir(netns), "")?)
     }
 
     /// Returns the readable records of those of `containers` that are in `netns`.
@@ -59,16 +58,15 @@ impl Store {
         netns: &Netns,
         containers: impl IntoIterator<Item = ContainerId>,
     ) -> Result<Vec<Record>> {
-        let mut records = Vec::new();
-        for id in containers {
-            match self.record(&id) {
-                Ok(record) => records.extend(record.filter(|record| record.holder.netns.is(netns))),
-                // An unreadable record must not keep another container from starting.
-                Err(error) if error.kind().is_of_one_file() => ::log::warn!("{error}"),
-                Err(error) => return Err(error),
-            }
-        }
+        // An unreadable record must not keep another container from starting.
+        let mut records = self.read_records(containers)?.sound;
+        records.retain(|record| record.holder.netns.is(netns));
         Ok(records)
+    }
+
+    /// Returns the record with the links that the container of `record` shares, if they are not its own.
+    pub(crate) fn shared_by(&self, record: &Record) -> Result<Option<Record>> {
+        record.shared_with().map_or(Ok(None), |first| self.record(first))
     }
 
     /// Returns the index links of containers without a record.
@@ -99,13 +97,13 @@ impl Locked<'_> {
     pub(super) fn enter_namespace(&self, record: &Record) -> Result<()> {
         let Some(link) = self.store.namespace_link(record) else { return Ok(()) };
         let target = lease_target(&record.container);
-        match symlink(&target, &link) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            made => return made.or_else(there).map_err(|error| Error::io("create", &link, &error)),
+        let mut made = symlink(&target, &link);
+        if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            self.index_namespaces()?;
+            file::make_subfolder(&self.store.namespace_dir(&record.holder.netns), 0o700)?;
+            made = symlink(&target, &link);
         }
-        self.index_namespaces()?;
-        file::make_subfolder(link.parent().unwrap_or(&link), 0o700)?;
-        symlink(&target, &link).or_else(there).map_err(|error| Error::io("create", &link, &error))
+        file::ignoring(&[ErrorKind::AlreadyExists], "create", &link, made)
     }
 
     /// Removes the container of `record` from the index.
@@ -116,8 +114,4 @@ impl Locked<'_> {
         let _ = link.parent().map(fs::remove_dir);
         Ok(())
     }
-}
-
-fn there(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
 }

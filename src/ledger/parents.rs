@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::{Locked, Store, names_in, remove, write_state};
-use crate::error::{Kind, Result};
+use crate::config::network::Network;
+use crate::error::Result;
 use crate::ledger::record::Record;
 use crate::net::name::IfName;
 use crate::net::parent::{MadeParent, ParentSpec};
@@ -22,23 +23,12 @@ impl Store {
     /// Returns true if a network, or a container whose record `counts`, needs the parent `name` or a link
     /// above it.
     pub(crate) fn needs_parent(&self, name: &IfName, counts: impl Fn(&Record) -> bool) -> Result<bool> {
-        for network in self.network_names()? {
-            let needs = match self.network(&network) {
-                Ok(network) => {
-                    let base = network.recipe().ok().flatten().and_then(|recipe| recipe.base().cloned());
-                    self.stands_on(&network.parent, name)
-                        || base.is_some_and(|base| self.stands_on(&base, name))
-                }
-                Err(error) if error.kind() == Kind::NotFound => false,
-                // An invalid or unreadable definition may refer to the parent.
-                Err(error) => {
-                    ::log::warn!("{error}");
-                    true
-                }
-            };
-            if needs {
-                return Ok(true);
-            }
+        let stands_on = |network: &Network| {
+            let base = network.recipe().ok().flatten().and_then(|recipe| recipe.base().cloned());
+            self.stands_on(&network.parent, name) || base.is_some_and(|base| self.stands_on(&base, name))
+        };
+        if self.network_names()?.iter().any(|network| self.may_be(network, stands_on)) {
+            return Ok(true);
         }
         let records = self.records()?;
         // An unreadable record may refer to the parent: keep it.

@@ -43,7 +43,7 @@ pub(crate) struct Quarantined {
 /// Hints on the addresses of a segment. Times are in seconds since 1970, unless they say otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Hints {
+pub(crate) struct SegmentHints {
     /// Addresses that other hosts answered for.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub quarantine: BTreeMap<IpAddr, Quarantined>,
@@ -89,7 +89,7 @@ pub(crate) fn in_words(hosts: &BTreeMap<MacAddr, usize>) -> String {
     words.join(", ")
 }
 
-impl Hints {
+impl SegmentHints {
     /// Returns true if `address` may be allocated at `now`.
     pub(crate) fn allow(&self, address: IpAddr, now: u64) -> bool {
         self.quarantine.get(&address).is_none_or(|quarantined| !quarantined.lasts(now))
@@ -165,7 +165,7 @@ impl Hints {
 mod tests {
     use super::*;
 
-    const MAC: MacAddr = MacAddr::from_bytes([2, 0, 0, 0, 0, 1]);
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
     fn conflict(number: u32) -> Conflict {
         Conflict { attachment: 0, address: IpAddr::from(number.to_be_bytes()), mac: MAC }
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn for_a_while() {
-        let mut hints = Hints::default();
+        let mut hints = SegmentHints::default();
         let address = conflict(1).address;
         hints.set_aside(&conflict(1), 1000);
         for (now, allowed) in [(1000, false), (1000 + PERIOD, false), (1001 + PERIOD, true), (999, true)] {
@@ -181,12 +181,12 @@ mod tests {
         }
         assert!(hints.clone().expire(1000 + PERIOD).is_empty());
         assert_eq!(hints.expire(1001 + PERIOD), [address]);
-        assert_eq!(hints, Hints::default());
+        assert_eq!(hints, SegmentHints::default());
     }
 
     #[test]
     fn the_oldest_first() {
-        let mut hints = Hints::default();
+        let mut hints = SegmentHints::default();
         for (number, at) in [(2, 1000), (3, 1001), (1, 1002), (4, 1200)] {
             hints.set_aside(&conflict(number), at);
         }
@@ -202,12 +202,12 @@ mod tests {
         assert_eq!(numbers(1204), [2, 3, 1]);
         assert_eq!(numbers(1001 + PERIOD), [3, 1, 4]);
         assert_eq!(hints.lift().len(), 4);
-        assert_eq!(hints, Hints::default());
+        assert_eq!(hints, SegmentHints::default());
     }
 
     #[test]
     fn hosts_in_words() {
-        let mac = |last| MacAddr::from_bytes([2, 0, 0, 0, 0, last]);
+        let mac = |last| MacAddr([2, 0, 0, 0, 0, last]);
         let all: Vec<_> =
             [1, 2, 2, 3, 3, 3, 4, 5].map(|last| Quarantined { mac: mac(last), until: 1 }).into();
         let words = in_words(&by_host(&all));
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn not_too_many() {
-        let mut hints = Hints::default();
+        let mut hints = SegmentHints::default();
         (0..300).for_each(|number| hints.set_aside(&conflict(number), 1000 + u64::from(number)));
         assert_eq!(hints.quarantine.len(), MOST);
         assert!(hints.allow(conflict(43).address, 1300) && !hints.allow(conflict(44).address, 1300));
@@ -250,14 +250,14 @@ mod tests {
 
     #[test]
     fn recently_released() {
-        let mut hints = Hints::default();
+        let mut hints = SegmentHints::default();
         hints.note_released(MAC, 1000);
         assert!(
             hints.is_recently_released(MAC, 1000 + RELEASED)
                 && !hints.is_recently_released(MAC, 1001 + RELEASED)
         );
-        assert!(!hints.is_recently_released(MacAddr::from_bytes([2; 6]), 1000));
-        hints.note_released(MacAddr::from_bytes([2; 6]), 1001 + RELEASED);
+        assert!(!hints.is_recently_released(MacAddr([2; 6]), 1000));
+        hints.note_released(MacAddr([2; 6]), 1001 + RELEASED);
         assert_eq!(hints.departed.len(), 1);
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::conflict_detection::Detection;
 use crate::error::{Error, Result};
-use crate::ledger::quarantine::Hints;
+use crate::ledger::quarantine::SegmentHints;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode};
 use crate::net::ipv6::Advertised;
 use crate::net::lease_key::LeaseKey;
@@ -18,6 +18,7 @@ use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
 use crate::net::netns::Netns;
 use crate::net::route::{Route, Table};
+use crate::net::value::is_default;
 
 /// The version of the records that this program writes. It reads all that are not newer.
 pub(crate) const VERSION: u32 = 2;
@@ -106,7 +107,7 @@ struct Stored {
     made_for: Option<MadeFor>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shares: Option<ContainerId>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "is_default")]
     rebuilt: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nsid: Option<Nsid>,
@@ -223,10 +224,10 @@ pub(crate) struct Attached {
     #[serde(default, skip_serializing_if = "Asked::is_yes")]
     pub asked: Asked,
     /// The number of announcements of its addresses.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub announcements: u32,
     /// What it accepts from router advertisements, if it has IPv6.
-    #[serde(default, skip_serializing_if = "Advertised::is_nothing")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub advertised: Advertised,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
@@ -270,7 +271,7 @@ pub(crate) struct Segment {
     pub cursors: BTreeMap<String, IpAddr>,
     /// Quarantined addresses, and recently released links.
     #[serde(flatten)]
-    pub hints: Hints,
+    pub hints: SegmentHints,
 }
 
 impl Attached {
@@ -360,9 +361,16 @@ impl Record {
         self.identity.clone().unwrap_or_else(|| Identity::from(&self.container))
     }
 
+    /// Returns the keys of its leases with their segments.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = (u32, LeaseKey)> {
+        self.attachments()
+            .iter()
+            .flat_map(|attached| attached.claims().map(|claim| (attached.segment, claim)))
+    }
+
     /// Returns true if this container holds `claim` on `segment`.
     pub(crate) fn holds(&self, segment: u32, claim: LeaseKey) -> bool {
-        self.attachments().iter().any(|a| a.segment == segment && a.claims().any(|held| held == claim))
+        self.claims().any(|held| held == (segment, claim))
     }
 
     /// Returns true if an attachment has conflict detection.
@@ -398,11 +406,7 @@ impl Record {
 impl Segment {
     /// Returns the state of a new segment.
     pub(crate) fn new(parent: IfName) -> Self {
-        Self { version: VERSION, parent, ipvlan: None, cursors: BTreeMap::new(), hints: Hints::default() }
+        let hints = SegmentHints::default();
+        Self { version: VERSION, parent, ipvlan: None, cursors: BTreeMap::new(), hints }
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
 }

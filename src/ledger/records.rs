@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 
-use super::lease_link::leased_to;
+use super::lease_link::lease_target;
 use super::{Locked, Store, remove, to_json, write_state};
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
@@ -27,10 +27,7 @@ impl Store {
 
     /// Returns the paths of `record` and its leases.
     pub(crate) fn paths_of(&self, record: &Record) -> Vec<PathBuf> {
-        let leases = record
-            .attachments()
-            .iter()
-            .flat_map(|attached| attached.claims().map(|claim| self.lease_path(attached.segment, claim)));
+        let leases = record.claims().map(|(segment, claim)| self.lease_path(segment, claim));
         leases.chain(self.namespace_link(record)).chain([self.record_path(&record.container)]).collect()
     }
 }
@@ -53,11 +50,9 @@ impl Locked<'_> {
     /// transfer is finished by the next call; until then, both records list the leases.
     pub(crate) fn transfer(&self, from: &Record, to: &Record, others: &[Record]) -> Result<()> {
         self.write(to)?;
-        for attached in to.attachments() {
-            for claim in attached.claims() {
-                if self.store.leased_to(attached.segment, claim)?.as_ref() == Some(&from.container) {
-                    self.write_lease(attached.segment, claim, &to.container)?;
-                }
+        for (segment, claim) in to.claims() {
+            if self.store.leased_to(segment, claim)?.as_ref() == Some(&from.container) {
+                self.write_lease(segment, claim, &lease_target(&to.container))?;
             }
         }
         let shares = |other: &&Record| other.shared_with() == Some(&from.container);
@@ -83,13 +78,12 @@ impl Locked<'_> {
                 return Ok(Some(now));
             }
         }
-        for attached in record.attachments() {
-            for claim in attached.claims() {
-                let path = self.store.lease_path(attached.segment, claim);
-                if leased_to(&path)?.is_some_and(|id| id == record.container) {
-                    remove(&path)?;
-                }
+        for (segment, claim) in record.claims() {
+            if self.store.leased_to(segment, claim)?.as_ref() == Some(&record.container) {
+                remove(&self.store.lease_path(segment, claim))?;
             }
+        }
+        for attached in record.attachments() {
             let addresses: Vec<_> = attached.addresses.iter().map(|net| net.addr()).collect();
             self.free(attached.segment, &addresses);
         }

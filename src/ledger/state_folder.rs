@@ -11,38 +11,23 @@ use crate::error::{Error, Result};
 use crate::fs::file;
 use crate::fs::trust;
 
-/// How complete the records of a state folder are.
+/// How complete the records of a state folder are. It is the mode of the folder, so that one stat(2) is enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Folder {
     /// The records of all containers since the boot.
-    Whole,
-    /// The records that a repair has found after a loss, perhaps not all.
-    InDoubt,
-    /// No records: the folder was made in place of a lost one, and no repair has run yet.
-    Lost,
+    Whole = 0o700,
+    /// The records that a repair has found after a loss, perhaps not all (`S_ISGID`).
+    InDoubt = 0o2700,
+    /// No records: the folder was made in place of a lost one, and no repair has run yet (`S_ISVTX`).
+    Lost = 0o1700,
 }
-
-/// The mode of a state folder. Its upper bits are the [`Folder`], so that one stat(2) is enough.
-const MODE: u32 = 0o700;
-/// `S_ISVTX`: [`Folder::Lost`].
-const LOST: u32 = 0o1000;
-/// `S_ISGID`: [`Folder::InDoubt`].
-const IN_DOUBT: u32 = 0o2000;
 
 impl Folder {
     fn of_mode(mode: u32) -> Self {
-        match mode {
-            mode if mode & LOST != 0 => Self::Lost,
-            mode if mode & IN_DOUBT != 0 => Self::InDoubt,
-            _ => Self::Whole,
-        }
-    }
-
-    fn mode(self) -> u32 {
-        match self {
-            Self::Whole => MODE,
-            Self::InDoubt => MODE | IN_DOUBT,
-            Self::Lost => MODE | LOST,
+        match mode & 0o3000 {
+            0 => Self::Whole,
+            0o2000 => Self::InDoubt,
+            _ => Self::Lost,
         }
     }
 
@@ -67,7 +52,7 @@ impl Locked<'_> {
         if self.store.folder()? == Some(folder) {
             return Ok(());
         }
-        fs::set_permissions(path, fs::Permissions::from_mode(folder.mode()))
+        fs::set_permissions(path, fs::Permissions::from_mode(folder as u32))
             .map_err(|error| Error::io("change the mode of", path, &error))?;
         *self.store.known_folder() = Some(folder);
         Ok(())
@@ -88,7 +73,7 @@ impl Store {
             Err(error) => return Err(Error::io("create", &made, &error)),
             Ok(_) => Folder::Whole,
         };
-        file::make_subfolder(&self.state_dir, folder.mode())?;
+        file::make_subfolder(&self.state_dir, folder as u32)?;
         *self.known_folder() = None;
         self.folder().map(drop)
     }
@@ -161,13 +146,13 @@ mod tests {
         assert!(lost());
         drop(store().lock(LONG).unwrap());
         assert!(lost());
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
         store().lock(LONG).unwrap().note(Folder::InDoubt).unwrap();
         assert!(!lost() && store().is_in_doubt().unwrap());
         let store = store();
         store.lock(LONG).unwrap().note(Folder::Whole).unwrap();
         assert!(!lost());
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, MODE);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o700);
     }
 
     #[test]

@@ -12,13 +12,13 @@ use crate::net::name::{ContainerId, IfName};
 use crate::net::parent::{MadeParent, ParentSpec};
 
 /// A store in a folder that goes with it.
-struct Disk {
-    folder: tempfile::TempDir,
-    store: Store,
+pub(crate) struct Disk {
+    pub folder: tempfile::TempDir,
+    pub store: Store,
 }
 
 impl Disk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [etc, run, data, cdi] = ["etc", "run", "data", "cdi"].map(|name| folder.path().join(name));
         fs::create_dir_all(etc.join("networks")).unwrap();

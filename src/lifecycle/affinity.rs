@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::Result;
-use crate::ipam::previous::{self, Hint};
+use crate::ipam::previous::{self, PreviousAddresses};
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::Record;
@@ -15,34 +15,33 @@ use crate::net::name::{ContainerId, Identity, NetworkName};
 /// The previous assignments of an identity.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Affinity {
-    /// The file of the hint; `None` if the data dir cannot be trusted.
+    /// Its file; `None` if the data dir cannot be trusted.
     path: Option<PathBuf>,
-    /// The text of the hint.
+    /// The text of that.
     text: Option<String>,
-    /// The hints by network.
-    pub(crate) hints: Vec<(NetworkName, Hint)>,
+    /// What that says, by network.
+    pub(crate) previous: Vec<(NetworkName, PreviousAddresses)>,
 }
 
-/// Loads the affinity of `identity`, or of the container's id if it has none. An unreadable hint counts as
-/// missing.
+/// Loads the affinity of `identity`, or of the container's id if it has none. An unreadable one counts as missing.
 pub(crate) fn load(store: &Store, identity: Option<&Identity>, container: &ContainerId) -> Affinity {
     let path =
-        store.hint_path(identity, container).inspect_err(|error| log::warn!("{}", error.in_full())).ok();
+        store.affinity_path(identity, container).inspect_err(|error| log::warn!("{}", error.in_full())).ok();
     let read = |path: &Path| -> Result<_> {
-        let text = store.hint(path)?;
-        let hints = text.as_deref().map(previous::read).transpose();
-        Ok((text, hints.map_err(|error| error.within(path.display()))?.unwrap_or_default()))
+        let text = store.affinity(path)?;
+        let previous = text.as_deref().map(previous::read).transpose();
+        Ok((text, previous.map_err(|error| error.within(path.display()))?.unwrap_or_default()))
     };
     let read = path.as_deref().and_then(|path| read(path).inspect_err(|error| log::warn!("{error}")).ok());
-    let (text, hints) = read.unwrap_or_default();
-    Affinity { path, text, hints }
+    let (text, previous) = read.unwrap_or_default();
+    Affinity { path, text, previous }
 }
 
-/// Saves the assignments of `record`, which is attached, in place of `previous`. If several containers run
-/// under one identity, the hint of the first one stays.
-pub(crate) fn save(store: &Store, record: &Record, previous: &Affinity) {
+/// Saves the assignments of `record`, which is attached, in place of `affinity`. If several containers run
+/// under one identity, the affinity of the first one stays.
+pub(crate) fn save(store: &Store, record: &Record, affinity: &Affinity) {
     let text = previous::write(record);
-    if text.is_empty() || previous.text.as_ref() == Some(&text) {
+    if text.is_empty() || affinity.text.as_ref() == Some(&text) {
         return;
     }
     let identity = record.identity();
@@ -54,16 +53,16 @@ pub(crate) fn save(store: &Store, record: &Record, previous: &Affinity) {
         })
     };
     let shared = record.attachments().iter().any(|attached| {
-        let hints = previous.hints.iter().filter(|(network, _)| *network == attached.network);
-        hints.flat_map(|(_, hint)| hint.claims()).any(|claim| is_anothers(attached.segment, claim))
+        let had = affinity.previous.iter().filter(|(network, _)| *network == attached.network);
+        had.flat_map(|(_, had)| had.claims()).any(|claim| is_anothers(attached.segment, claim))
     });
-    if let Some(path) = previous.path.as_deref().filter(|_| !shared) {
+    if let Some(path) = affinity.path.as_deref().filter(|_| !shared) {
         write(store, path, &text);
     }
 }
 
-/// Saves the assignments of `record`, whose container has ended, again: the hint may have been trimmed since
-/// the attach. The hint of another container of the identity is not replaced. A rebuilt record is not saved,
+/// Saves the assignments of `record`, whose container has ended, again: it may have been trimmed since
+/// the attach. The affinity of another container of the identity is not replaced. A rebuilt record is not saved,
 /// because it has addresses on the word of the container.
 pub(crate) fn refresh(store: &Store, record: &Record) {
     let text = previous::write(record);
@@ -73,20 +72,18 @@ pub(crate) fn refresh(store: &Store, record: &Record) {
     let current = load(store, record.identity.as_ref(), &record.container);
     let Some(path) = current.path else { return };
     if current.text.as_ref() == Some(&text) {
-        store.renew_hint(&path).unwrap_or_else(|error| log::warn!("{error}"));
+        store.renew_affinity(&path).unwrap_or_else(|error| log::warn!("{error}"));
     } else if current.text.is_none() {
         write(store, &path, &text);
     }
 }
 
 fn write(store: &Store, path: &Path, text: &str) {
-    let written = store.write_hint(path, text).and_then(|()| match is_time_to_trim() {
-        true => store.trim_hints(path),
+    let written = store.write_affinity(path, text).and_then(|()| match is_time_to_trim() {
+        true => store.trim_affinities(path),
         false => Ok(()),
     });
-    if let Err(error) = written {
-        log::warn!("{error}");
-    }
+    written.unwrap_or_else(|error| log::warn!("{error}"));
 }
 
 /// Returns true at random, one time in sixteen, so that a user who creates containers cannot choose the

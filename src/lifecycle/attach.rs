@@ -1,15 +1,14 @@
 //! Attach: a network namespace gets the links that its container asks for, with addresses and routes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
-use crate::ipam::assign::{self, ResolvedAttachment};
-use crate::ipam::previous::{self, Hint};
+use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::reserve::{Applicant, HostFacts};
-use crate::kernel::{self, CreatedLink};
+use crate::kernel;
+use crate::ledger::Store;
 use crate::ledger::record::{Links, Nsid, Record, State};
-use crate::ledger::{Locked, Store};
 use crate::lifecycle::affinity;
 use crate::lifecycle::announce;
 use crate::lifecycle::conflicts;
@@ -17,16 +16,16 @@ use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access;
 use crate::lifecycle::host_facts;
 use crate::lifecycle::parents;
+use crate::lifecycle::pod;
 use crate::lifecycle::release;
 use crate::lifecycle::repair;
 use crate::lifecycle::reserve;
-use crate::lifecycle::shared_netns;
 use crate::lifecycle::target::{AttachmentRequest, Target};
 use crate::net::link::Link;
-use crate::net::name::{ContainerId, IfName};
+use crate::net::name::ContainerId;
 use crate::net::route::DefaultRoutes;
 use crate::net::seal::Alias;
-use crate::netlink::{Socket, is_in_use};
+use crate::netlink::{Socket, is_address_in_use};
 use crate::plan;
 use crate::plan::persistent;
 
@@ -46,14 +45,6 @@ pub(crate) fn attach(
     let parents = host_facts::parents(requests, &mut context.host_netlink)?;
     repair::recover(context)?;
     let affinity = affinity::load(store, target.identity.as_ref(), container);
-    let hints = previous::of(requests.iter().map(|request| &request.options), &affinity.hints);
-    for (request, previous) in requests.iter().zip(&hints) {
-        if let Some(parent) = parents.get(&request.network.parent) {
-            release::reclaim_previous(context, previous, parent);
-        }
-    }
-    let on_host = host_facts::on_host(requests, &mut context.host_netlink)?;
-    let ways = host_facts::ways(requests, &mut context.host_netlink)?;
 
     // Before this thread leaves it.
     context.host_netns.get()?;
@@ -63,31 +54,30 @@ pub(crate) fn attach(
     let links = inside.links()?;
     // A namespace without a path was made by the runtime for this container: no other is in it yet.
     if target.holder.netns.path.is_some() {
-        if let Some(joined) = shared_netns::join(context, target, requests, &marked(&links))? {
+        if let Some(joined) = pod::join(context, target, requests, &marked(&links))? {
             return Ok(Some(joined));
         }
     }
     let links = without_the_dead(context, target, requests, links, &mut inside)?;
-    let names = assign::names(requests.iter().map(|request| &request.options), &links)?;
+    let wanted = host_facts::resolve(requests, parents, &links, &affinity)?;
+    for wanted in &wanted {
+        release::reclaim_previous(context, &wanted.previous, &wanted.parent);
+    }
     // A namespace with nothing but `lo` has no routes.
     let default_routes = if links.len() > 1 { inside.default_routes()? } else { DefaultRoutes::default() };
-    let neighbours = host_facts::neighbours(requests, &parents, &mut context.host_netlink)?;
-    let present = HostFacts { on_host, ways, neighbours, default_routes };
-    let mut attach = Attach { context, target, requests, hints: &hints, names: &names, parents: &parents };
-    let (mut freed, mut avoid_previous) = (false, false);
+    let facts = host_facts::read(&wanted, default_routes, &mut context.host_netlink)?;
+    let mut attach = Attach { context, target, requests, wanted, facts, avoid_previous: false };
+    let mut freed = false;
     loop {
-        let reserved = attach.reserve(&present, avoid_previous);
-        let Some((mut record, wanted)) = reserved.inspect_err(|_| attach.drop_parents())? else {
+        let reserved = attach.reserve();
+        let Some(mut record) = reserved.inspect_err(|_| attach.drop_parents())? else {
             log::info!("container {container} is attached already: the hook was called twice");
             return Ok(None);
         };
-        let error = match attach.make(&mut record, &wanted, &present, &mut inside) {
-            Ok(()) => {
-                call_agent(store, &record);
-                affinity::save(store, &record, &affinity);
-                return Ok(Some(record));
-            }
-            Err(error) => error,
+        let Err(error) = attach.make(&mut record, &mut inside) else {
+            call_agent(store, &record);
+            affinity::save(store, &record, &affinity);
+            return Ok(Some(record));
         };
         // If that fails too, the container dies of the error, and its record is reclaimed as that of any dead container.
         if let Err(other) = release::release(attach.context, &record) {
@@ -99,10 +89,11 @@ pub(crate) fn attach(
             if release::reclaim_host_links(attach.context, &record)? {
                 continue;
             }
-        } else if !avoid_previous && is_in_use(&error) && attach.can_differ() {
+        } else if !attach.avoid_previous && is_address_in_use(&error) && attach.wanted.iter().any(can_differ)
+        {
             // A link outside the ledger, or one that is still being deleted, has the previous address: avoid it.
             log::warn!("{error}; another one is taken");
-            avoid_previous = true;
+            attach.avoid_previous = true;
             continue;
         }
         return Err(error);
@@ -115,6 +106,12 @@ fn call_agent(store: &Store, record: &Record) {
     if announce::times(record) > 1 || record.is_detected() {
         store.call_agent(&record.container).unwrap_or_else(|error| log::warn!("{error}"));
     }
+}
+
+/// Whether another address or MAC address than the previous ones would do.
+fn can_differ(wanted: &ResolvedAttachment) -> bool {
+    !wanted.previous.addresses.is_empty()
+        || wanted.network.driver.has_own_mac() && wanted.request.mac.is_none()
 }
 
 /// Returns the containers that the marks of `links` name.
@@ -154,33 +151,41 @@ fn without_the_dead(
     Ok(links.into_iter().map(|link| link.name).collect())
 }
 
-/// What stays the same during an attach.
+/// An attach under way.
 struct Attach<'a, 's> {
     context: &'a mut Context<'s>,
     target: &'a Target,
     requests: &'a [AttachmentRequest],
-    /// The previous assignments of the identity, by request.
-    hints: &'a [Hint],
-    /// The names of the links, by request.
-    names: &'a [IfName],
-    /// The parents that were there.
-    parents: &'a BTreeMap<IfName, Link>,
+    wanted: Vec<ResolvedAttachment>,
+    facts: HostFacts,
+    /// True if a link that is not in the ledger uses the previous addresses of the identity.
+    avoid_previous: bool,
 }
 
 impl<'s> Attach<'_, 's> {
     /// Writes the pending record. What dead containers hold is reclaimed if it is in the way, once. `None` if this
     /// very container is attached already: the hook was called twice.
-    fn reserve(
-        &mut self,
-        present: &HostFacts,
-        avoid_previous: bool,
-    ) -> Result<Option<(Record, Vec<ResolvedAttachment>)>> {
+    fn reserve(&mut self) -> Result<Option<Record>> {
         let store = self.context.store;
-        let Target { container, identity, holder, .. } = self.target;
+        let Target { container, identity, holder, netns } = self.target;
         let (mut reclaimed, mut repaired) = (false, false);
         loop {
             let locked = self.context.lock()?;
-            let old = match store.record(container) {
+            match store.record(container) {
+                Ok(None) => {}
+                // The hook that wrote a pending record may still run: leave the record alone.
+                Ok(Some(old)) if old.holder == *holder => {
+                    return if old.is_pending() { Err(cut_short(&old)) } else { Ok(None) };
+                }
+                Ok(Some(old)) => {
+                    drop(locked);
+                    if !kernel::is_alive(&old.holder) {
+                        release::reclaim(self.context, &old)?;
+                    } else if !pod::hand_over_of_version_1(self.context, &old)? {
+                        return Err(attached_already(&old));
+                    }
+                    continue;
+                }
                 Err(error) if error.kind() == Kind::Damaged && !repaired => {
                     log::warn!("{error}");
                     drop(locked);
@@ -189,63 +194,37 @@ impl<'s> Attach<'_, 's> {
                     continue;
                 }
                 // The record is lost. The runtime has made a new container of that id, so the old one is dead.
-                Err(error) if error.kind() == Kind::Damaged => {
-                    file::remove(&store.record_path(container))?;
-                    None
-                }
-                old => old?,
-            };
-            if let Some(old) = old {
-                if old.holder == *holder {
-                    // The hook that wrote a pending record may still run: leave the record alone.
-                    return if old.is_pending() { Err(cut_short(&old)) } else { Ok(None) };
-                }
-                drop(locked);
-                if kernel::is_alive(&old.holder) {
-                    if shared_netns::hand_over_of_version_1(self.context, &old)? {
-                        continue;
-                    }
-                    return Err(attached_already(&old));
-                }
-                release::reclaim(self.context, &old)?;
-                continue;
+                Err(error) if error.kind() == Kind::Damaged => file::remove(&store.record_path(container))?,
+                Err(error) => return Err(error),
             }
-            self.refuse_removed(store)?;
-            let wanted = self.wanted(&locked)?;
-            host_access::refuse_elsewhere(store, &wanted, &mut self.context.host_netlink)?;
-            let nsid = Some(self.nsid()?);
+            self.refuse_removed()?;
+            // Found or made under the lock, so that no other process deletes it.
+            for wanted in self.wanted.iter_mut().filter(|wanted| wanted.parent.is_made_parent()) {
+                wanted.parent = parents::ensure(&locked, &wanted.network, &mut self.context.host_netlink)?;
+            }
+            let (wanted, avoid_previous) = (&self.wanted, self.avoid_previous);
+            host_access::refuse_elsewhere(store, wanted, &mut self.context.host_netlink)?;
+            let host = self.context.host_netns.get()?.inode();
+            let nsid = Some(Nsid { host, id: kernel::usual_number(netns) });
             let applicant =
                 Applicant { container, identity: identity.as_ref(), holder, nsid, avoid_previous };
-            match reserve::reserve(&locked, applicant, &wanted, present, kernel::is_alive) {
+            match reserve::reserve(&locked, applicant, wanted, &self.facts, kernel::is_alive) {
                 Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !reclaimed => {
                     drop(locked);
                     reclaimed = true;
-                    if !release::reclaim_dead(self.context, &wanted)? {
+                    if !release::reclaim_dead(self.context, wanted)? {
                         return Err(error);
                     }
                 }
-                reserved => return reserved.map(|record| Some((record, wanted))),
+                reserved => return reserved.map(Some),
             }
         }
     }
 
-    /// The number that the host's namespace gets for that of the container, if it can.
-    fn nsid(&self) -> Result<Nsid> {
-        let host = self.context.host_netns.get()?.inode();
-        Ok(Nsid { host, id: kernel::usual_number(&self.target.netns) })
-    }
-
-    /// Whether another address or MAC address than the previous ones would do.
-    fn can_differ(&self) -> bool {
-        self.requests.iter().zip(self.hints).any(|(AttachmentRequest { options, network, .. }, previous)| {
-            !previous.addresses.is_empty() || network.driver.has_own_mac() && options.mac.is_none()
-        })
-    }
-
     /// Checks again, now under the lock: a network may have been removed since its file was read.
-    fn refuse_removed(&self, store: &Store) -> Result<()> {
+    fn refuse_removed(&self) -> Result<()> {
         for AttachmentRequest { network, .. } in self.requests.iter().filter(|request| !request.is_inline) {
-            if !store.has_network(&network.name)? {
+            if !self.context.store.has_network(&network.name)? {
                 let text = format!("network {} was removed during the attach", network.name);
                 return Err(Error::new(Kind::NotFound, text));
             }
@@ -253,50 +232,25 @@ impl<'s> Attach<'_, 's> {
         Ok(())
     }
 
-    /// Resolves the requests, and makes missing parents.
-    fn wanted(&mut self, locked: &Locked<'_>) -> Result<Vec<ResolvedAttachment>> {
-        let host = &mut self.context.host_netlink;
-        let all = self.requests.iter().zip(self.names).zip(self.hints);
-        all.map(|((AttachmentRequest { options, network, .. }, ifname), hint)| {
-            let parent = match self.parents.get(&network.parent).filter(|link| !link.is_made_parent()) {
-                Some(parent) => parent.clone(),
-                // Found or made under the lock, so that no other process deletes it.
-                None => parents::ensure(locked, network, host)?,
-            };
-            let (request, network, ifname) = (options.clone(), network.clone(), ifname.clone());
-            Ok(ResolvedAttachment { request, network, parent, ifname, hint: hint.clone() })
-        })
-        .collect()
-    }
-
     /// Deletes the parents that were made for an attach that fails.
     fn drop_parents(&mut self) {
-        let networks = self.requests.iter().map(|request| &request.network);
-        let mut made = networks.filter(|network| matches!(network.recipe(), Ok(Some(_)))).peekable();
+        let mut made = self.wanted.iter().filter(|wanted| wanted.parent.is_made_parent()).peekable();
         if made.peek().is_none() {
             return;
         }
         let dropped = self.context.lock().and_then(|locked| {
             let host = &mut self.context.host_netlink;
-            made.try_for_each(|network| parents::delete_unused_of(&locked, network, host))
+            made.try_for_each(|wanted| parents::delete_unused_of(&locked, &wanted.network, host))
         });
-        if let Err(error) = dropped {
-            log::warn!("{error}");
-        }
+        dropped.unwrap_or_else(|error| log::warn!("{error}"));
     }
 
     /// Makes what the pending record says, and confirms it. Where an address turns out to be another host's, the record
     /// gets another first.
-    fn make(
-        &mut self,
-        record: &mut Record,
-        wanted: &[ResolvedAttachment],
-        present: &HostFacts,
-        inside: &mut Socket,
-    ) -> Result<()> {
-        let host_probes = host_access::begin_probes(self.context, record, present)?;
-        let context = &mut *self.context;
-        let mut probing = conflicts::Probing { context, wanted, present };
+    fn make(&mut self, record: &mut Record, inside: &mut Socket) -> Result<()> {
+        let (wanted, facts) = (&self.wanted, &self.facts);
+        let host_probes = host_access::begin_probes(self.context, record, facts)?;
+        let mut probing = conflicts::Probing { context: &mut *self.context, wanted, facts };
         let probes = probing.begin(record)?;
         let context = &mut *probing.context;
         let key = context.store.key(context.settings.lock_timeout());
@@ -306,9 +260,8 @@ impl<'s> Attach<'_, 's> {
         if record.is_probed() {
             probing.resolve_conflicts(record, &made, probes, inside)?;
         }
-        host_access::ensure(self.context, record, present, host_probes)?;
-        let host = self.context.host_netns.get()?.inode();
-        confirm(record, &made, nsid.map(|id| Nsid { host, id }));
+        host_access::ensure(self.context, record, facts, host_probes)?;
+        confirm(record, &made, nsid);
         let locked = self.context.lock()?;
         // A poststop may have released the pending record meanwhile, and its addresses may be another's.
         if !file::exists(&locked.store().record_path(&record.container))? {
@@ -320,14 +273,15 @@ impl<'s> Attach<'_, 's> {
     }
 }
 
-fn confirm(record: &mut Record, made: &[CreatedLink], nsid: Option<Nsid>) {
+/// Completes `record`: links were `made`, and the host knows their namespace by the number `nsid`, if by any.
+fn confirm(record: &mut Record, made: &[Link], nsid: Option<i32>) {
     let Links::Own(own) = &mut record.links else { return };
     for (attached, made) in own.attachments.iter_mut().zip(made) {
         attached.ifindex = Some(made.ifindex);
         // A link with its own MAC address has a leased one; others take over that of the parent.
         attached.mac = attached.mac.or(made.mac);
     }
-    own.nsid = nsid;
+    own.nsid = own.nsid.zip(nsid).map(|(asked, id)| Nsid { id, ..asked });
     own.state = State::Attached;
 }
 

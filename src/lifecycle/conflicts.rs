@@ -6,7 +6,7 @@ use crate::config::conflict_detection::MAX_CONFLICTS;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::reserve::HostFacts;
-use crate::kernel::{self, CreatedLink, PacketSocket, Probes};
+use crate::kernel::{self, PacketSocket, Probes};
 use crate::ledger::Locked;
 use crate::ledger::event::Event;
 use crate::ledger::quarantine::Conflict;
@@ -17,6 +17,7 @@ use crate::lifecycle::release;
 use crate::lifecycle::report::report;
 use crate::lifecycle::reserve;
 use crate::net::driver::Kind as Driver;
+use crate::net::link::Link;
 use crate::netlink::Socket;
 use crate::plan;
 
@@ -24,7 +25,7 @@ use crate::plan;
 pub(crate) struct Probing<'a, 's> {
     pub(crate) context: &'a mut Context<'s>,
     pub(crate) wanted: &'a [ResolvedAttachment],
-    pub(crate) present: &'a HostFacts,
+    pub(crate) facts: &'a HostFacts,
 }
 
 impl Probing<'_, '_> {
@@ -62,7 +63,7 @@ impl Probing<'_, '_> {
     pub(crate) fn resolve_conflicts(
         &mut self,
         record: &mut Record,
-        made: &[CreatedLink],
+        made: &[Link],
         mut probes: Probes,
         inside: &mut Socket,
     ) -> Result<()> {
@@ -140,7 +141,7 @@ impl Probing<'_, '_> {
     /// made when all addresses are final.
     fn replace(&mut self, locked: &Locked<'_>, record: &Record, conflict: &Conflict) -> Result<Record> {
         host_access::close(locked, record, &mut self.context.host_netlink)?;
-        reserve::replace(locked, record, self.wanted, conflict, self.present)
+        reserve::replace(locked, record, self.wanted, conflict, self.facts)
     }
 }
 

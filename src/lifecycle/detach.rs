@@ -7,9 +7,9 @@ use crate::error::{Error, Kind, Result};
 use crate::kernel;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
+use crate::lifecycle::pod;
 use crate::lifecycle::release;
 use crate::lifecycle::repair;
-use crate::lifecycle::shared_netns;
 use crate::net::name::ContainerId;
 
 /// How long the process of a stopped container may take to exit.
@@ -32,7 +32,7 @@ pub(crate) fn detach(context: &mut Context<'_>, id: &ContainerId) -> Result<Opti
         record => record?,
     };
     let Some(record) = record else { return Ok(None) };
-    if shared_netns::hand_over_of_version_1(context, &record)? {
+    if pod::hand_over_of_version_1(context, &record)? {
         return Ok(None);
     }
     let until = Instant::now() + DYING;

@@ -6,9 +6,7 @@ use std::path::Path;
 
 use crate::config::conflict_detection::Detection;
 use crate::error::Result;
-use crate::ipam::assign::{self, ResolvedAttachment};
-use crate::ipam::previous;
-use crate::ipam::reserve::{Applicant, HostFacts};
+use crate::ipam::reserve::Applicant;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::record::{Attached, Holder, Record};
 use crate::lifecycle::affinity;
@@ -16,9 +14,8 @@ use crate::lifecycle::attach;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access;
 use crate::lifecycle::host_facts;
-use crate::lifecycle::parents;
 use crate::lifecycle::reserve;
-use crate::lifecycle::target::{Admitted, AttachmentRequest};
+use crate::lifecycle::target::Admitted;
 use crate::net::name::ContainerId;
 use crate::net::netns::Netns;
 use crate::net::route::DefaultRoutes;
@@ -40,48 +37,30 @@ pub(crate) fn preview(
         return Err(attach::attached_already(&record));
     }
     let host = &mut context.host_netlink;
-    let found = host_facts::parents(requests, host)?;
+    let parents = host_facts::parents(requests, host)?;
     let mut steps = Vec::new();
-    let mut links = Vec::new();
-    for AttachmentRequest { network, .. } in requests {
-        let (link, made) = match found.get(&network.parent) {
-            Some(link) => (link.clone(), Vec::new()),
-            None => parents::preview(network, host)?,
-        };
-        links.push(link);
-        steps.extend(made.into_iter().filter(|op| !steps.contains(op)).collect::<Vec<_>>());
+    for step in parents.iter().flat_map(|parent| &parent.steps) {
+        // Two parents may stand on the same link.
+        if !steps.contains(step) {
+            steps.push(step.clone());
+        }
     }
     let (netns, names, default_routes) = namespace(path)?;
-    let names = assign::names(requests.iter().map(|request| &request.options), &names)?;
     let affinity = affinity::load(store, identity.as_ref(), container);
-    let hints = previous::of(requests.iter().map(|request| &request.options), &affinity.hints);
-    let wanted: Vec<_> = requests
-        .iter()
-        .zip(links.into_iter().zip(names))
-        .zip(hints)
-        .map(|((AttachmentRequest { options, network, .. }, (parent, ifname)), hint)| {
-            let (request, network) = (options.clone(), network.clone());
-            ResolvedAttachment { request, network, parent, ifname, hint }
-        })
-        .collect();
+    let wanted = host_facts::resolve(requests, parents, &names, &affinity)?;
     host_access::refuse_elsewhere(store, &wanted, host)?;
-    let present = HostFacts {
-        on_host: host_facts::on_host(requests, host)?,
-        ways: host_facts::ways(requests, host)?,
-        neighbours: host_facts::neighbours(requests, &found, host)?,
-        default_routes,
-    };
+    let facts = host_facts::read(&wanted, default_routes, host)?;
     let holder = Holder { pid: 0, start_time: 0, pid_namespace: kernel::pid_namespace(), netns };
     let identity = identity.as_ref();
     let applicant = Applicant { container, identity, holder: &holder, nsid: None, avoid_previous: false };
-    let (record, host_links) = reserve::preview(store, applicant, &wanted, &present, kernel::is_alive)?;
+    let (record, host_links) = reserve::preview(store, applicant, &wanted, &facts, kernel::is_alive)?;
 
     let mut lines: Vec<_> = record.attachments().iter().map(summary).collect();
     section(&mut lines, "on the host", &steps);
     section(&mut lines, "in the container's network namespace", &in_container(&record));
     let mut on_host = Vec::new();
     for link in &host_links {
-        on_host.extend(host_access::preview(link, &record, &present.ways, host)?);
+        on_host.extend(host_access::preview(link, &record, &facts.routing, host)?);
     }
     section(&mut lines, "on the host", &on_host);
     Ok(lines)
@@ -103,13 +82,10 @@ fn namespace(path: Option<&Path>) -> Result<(Netns, BTreeSet<String>, DefaultRou
 }
 
 fn summary(attached: &Attached) -> String {
-    let mut text = format!("# {} in network {}, on {}:", attached.ifname, attached.network, attached.parent);
+    let subject = format!("# {} in network {}, on {}:", attached.ifname, attached.network, attached.parent);
     let addresses = attached.addresses.iter().map(ToString::to_string);
-    for claim in addresses.chain(attached.own_mac().map(|mac| mac.to_string())) {
-        text += " ";
-        text += &claim;
-    }
-    text
+    let mac = attached.own_mac().map(|mac| mac.to_string());
+    [subject].into_iter().chain(addresses).chain(mac).collect::<Vec<_>>().join(" ")
 }
 
 fn in_container(record: &Record) -> Vec<String> {
@@ -117,7 +93,7 @@ fn in_container(record: &Record) -> Vec<String> {
         plan::attach(record).iter().flat_map(LinkPlan::lines).map(|line| line.to_string()).collect();
     if record.is_probed() {
         lines.extend(record.attachments().iter().filter_map(probe_line));
-        lines.extend(record.attachments().iter().flat_map(plan::finish).map(|op| op.to_string()));
+        lines.extend(record.attachments().iter().flat_map(plan::finish).map(|op| op.line().to_string()));
     }
     lines.extend(record.attachments().iter().filter_map(announcement_line));
     lines

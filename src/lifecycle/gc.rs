@@ -12,9 +12,9 @@ use crate::lifecycle::context::Context;
 use crate::lifecycle::host_conflicts::Heard;
 use crate::lifecycle::host_reconcile;
 use crate::lifecycle::parents;
-use crate::lifecycle::release::{self, Remaining};
+use crate::lifecycle::pod;
+use crate::lifecycle::release::{self, LinksPlace};
 use crate::lifecycle::repair;
-use crate::lifecycle::shared_netns;
 use crate::plan::host::HostOp;
 use crate::plan::{self, Removal};
 
@@ -31,9 +31,12 @@ pub(crate) struct Collected {
 }
 
 impl Collected {
-    /// Records a failure. Returns true if there was none.
-    fn note(&mut self, outcome: Result<()>) -> bool {
-        outcome.map_err(|error| self.failed.push(error)).is_ok()
+    /// Makes a change that is equivalent to the commands `done`, except in a `dry_run`.
+    fn change(&mut self, dry_run: bool, done: Vec<String>, change: impl FnOnce() -> Result<()>) {
+        match if dry_run { Ok(()) } else { change() } {
+            Ok(()) => self.done.extend(done),
+            Err(error) => self.failed.push(error),
+        }
     }
 }
 
@@ -54,11 +57,11 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         host_reconcile::preview(store, &repaired.records, repaired.in_doubt, &mut context.host_netlink)?;
     for record in repaired.records.iter().filter(|record| !kernel::is_alive(&record.holder)) {
         let id = &record.container;
-        let commands = if shared_netns::is_used(store, record)? {
+        let commands = if pod::is_used(store, record)? {
             vec![format!("# the links of container {id} are handed over to one that shares them")]
         } else {
-            match remaining(context, record) {
-                Ok(remaining) => commands(store, record, &remaining),
+            match settled_place(context, record) {
+                Ok(place) => commands(store, record, &place),
                 Err(error) => {
                     log::warn!("container {id}: {error}: it is left alone, and counts as alive");
                     continue;
@@ -66,15 +69,11 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
             }
         };
         let within = |error: Error| error.within(format!("container {id}"));
-        if dry_run || collected.note(release::reclaim(context, record).map_err(within)) {
-            collected.done.extend(commands);
-        }
+        collected.change(dry_run, commands, || release::reclaim(context, record).map_err(within));
     }
     let heard = if dry_run { Heard::default() } else { host_reconcile::probe(context, &repaired.records)? };
     let locked = context.lock()?;
-    if dry_run || collected.note(host_reconcile::reconcile(&locked, context, heard)) {
-        collected.done.extend(of_host);
-    }
+    collected.change(dry_run, of_host, || host_reconcile::reconcile(&locked, context, heard));
     let host = &mut context.host_netlink;
     for (segment, address) in locked.expire(lifted, dry_run)? {
         collected.done.push(format!("# the quarantine of {address} on link number {segment} is over"));
@@ -89,15 +88,15 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         Err(error) => collected.failed.push(error),
     }
     for name in made {
-        if repaired.in_doubt || store.needs_parent(&name, |record| kernel::is_alive(&record.holder))? {
-            let Some(left) = parents::leftover(store, &name, host)? else { continue };
-            if dry_run || collected.note(parents::delete_leftover(&locked, &name, host)) {
-                collected.done.push(HostOp::DeleteParent(left).to_string());
-            }
-            continue;
-        }
-        if dry_run || collected.note(parents::delete_unused(&locked, &name, host)) {
-            collected.done.push(HostOp::DeleteParent(name).to_string());
+        let is_needed =
+            repaired.in_doubt || store.needs_parent(&name, |record| kernel::is_alive(&record.holder))?;
+        if !is_needed {
+            let op = HostOp::DeleteParent(name.clone()).to_string();
+            collected.change(dry_run, vec![op], || parents::delete_unused(&locked, &name, host));
+        } else if let Some(parent) = parents::half_made(store, &name, host)? {
+            // The lock keeps other processes from making it now.
+            let op = HostOp::DeleteParent(parent.born_as.clone()).to_string();
+            collected.change(dry_run, vec![op], || kernel::delete_leftover(&parent, host));
         }
     }
     Ok(collected)
@@ -105,28 +104,29 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
 
 /// Where the links of `record` are. A namespace that nothing leads to is mostly one that the kernel is about to take apart:
 /// it is waited for a little, so that it is not told of.
-fn remaining(context: &mut Context<'_>, record: &Record) -> Result<Remaining> {
+fn settled_place(context: &mut Context<'_>, record: &Record) -> Result<LinksPlace> {
     let until = Instant::now() + DYING;
     loop {
-        let remaining = release::remaining(context, record)?;
-        if !matches!(remaining, Remaining::Numbered(_)) || Instant::now() >= until {
-            return Ok(remaining);
+        let place = release::locate_links(context, record)?;
+        if !matches!(place, LinksPlace::Nsid(_)) || Instant::now() >= until {
+            return Ok(place);
         }
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// The commands that delete all that `record` holds; `remaining` says where its links are.
-fn commands(store: &Store, record: &Record, remaining: &Remaining) -> Vec<String> {
+/// The commands that delete all that `record` holds; `place` is where its links are.
+fn commands(store: &Store, record: &Record, place: &LinksPlace) -> Vec<String> {
     let of_links = plan::detach(record);
-    let mut commands: Vec<_> = match remaining {
-        Remaining::Nowhere => Vec::new(),
-        Remaining::In(path, _) => {
+    let mut commands: Vec<_> = match place {
+        LinksPlace::Nowhere => Vec::new(),
+        LinksPlace::Netns(path, _) => {
             let nsenter = Line::of("nsenter --net=").value(path);
             of_links.iter().map(|op| nsenter.clone().run(&op.line()).to_string()).collect()
         }
-        Remaining::Numbered(nsid) => {
-            let in_nsid = |op: &Removal| format!("# {op}, in the network namespace of number {nsid}");
+        LinksPlace::Nsid(nsid) => {
+            let in_nsid =
+                |op: &Removal| format!("# {}, in the network namespace of number {nsid}", op.line());
             of_links.iter().map(in_nsid).collect()
         }
     };

@@ -21,9 +21,9 @@ use crate::lifecycle::context::Context;
 use crate::lifecycle::host_conflicts::{Heard, Host, HostProbes};
 use crate::lifecycle::reserve;
 use crate::net::driver::Kind as Driver;
+use crate::net::host_routing::HostRouting;
 use crate::net::link::Link;
 use crate::net::name::NetworkName;
-use crate::net::ways::Ways;
 use crate::netlink::Socket;
 use crate::plan::host::{HostOp, Present};
 
@@ -107,7 +107,7 @@ pub(crate) fn ensure(
         })?;
         match found(&link, host)?.filter(|found| found.is_whole(&link)) {
             Some(found) => {
-                let routes = link.open_routes_to(attached, &present.ways);
+                let routes = link.open_routes_to(attached, &present.routing);
                 kernel::add_host_routes(&link.name, found.link.ifindex, &routes, host)?;
             }
             None => make(&locked, &link, pending, &place, &mut heard, host)?,
@@ -142,12 +142,12 @@ pub(crate) fn begin_probes(
 pub(crate) fn preview(
     link: &HostLink,
     record: &Record,
-    ways: &Ways,
+    routing: &HostRouting,
     host: &mut Socket,
 ) -> Result<Vec<HostOp>> {
     let found = found(link, host)?.filter(|found| found.is_whole(link));
     let make = found.is_none().then(|| HostOp::MakeLink(Box::new(link.clone())));
-    let routes = link.open_routes([record], ways);
+    let routes = link.open_routes([record], routing);
     Ok(make
         .into_iter()
         .chain(routes.into_iter().map(|route| HostOp::AddRoute(link.name.clone(), route)))
@@ -174,18 +174,18 @@ fn make(
     host: &mut Socket,
 ) -> Result<()> {
     let made = make_link(locked, link, place, heard, host)?;
-    let (link, ways) = (&made, &place.present.ways);
+    let (link, routing) = (&made, &place.present.routing);
     let add = |routes: &[_], host: &mut Socket| match made.ifindex {
         Some(ifindex) => kernel::add_host_routes(&link.name, ifindex, routes, host),
         None => Ok(()),
     };
-    add(&link.open_routes([first], ways), host)?;
+    add(&link.open_routes([first], routing), host)?;
     let others = locked.store().records()?.sound;
     for other in
         others.iter().filter(|other| other.container != first.container && kernel::is_alive(&other.holder))
     {
         // A failed route to one container must not keep another from starting.
-        if let Err(error) = add(&link.open_routes([other], ways), host) {
+        if let Err(error) = add(&link.open_routes([other], routing), host) {
             log::warn!("container {}: {error}", other.container);
         }
     }

@@ -1,68 +1,68 @@
-//! Host facts that an attach depends on: parents, addresses, routes, neighbours.
+//! What an attach and its dry run have to know of the host: parents, addresses, routes, neighbours.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use crate::error::Result;
-use crate::lifecycle::parents;
+use crate::ipam::assign::{self, ResolvedAttachment};
+use crate::ipam::previous;
+use crate::ipam::reserve::HostFacts;
+use crate::lifecycle::affinity::Affinity;
+use crate::lifecycle::parents::{self, Parent};
 use crate::lifecycle::target::AttachmentRequest;
-use crate::net::link::Link;
-use crate::net::name::IfName;
-use crate::net::neighbour::Neighbour;
+use crate::net::host_routing::HostRouting;
+use crate::net::route::DefaultRoutes;
 use crate::net::subnet::Subnet;
-use crate::net::ways::Ways;
 use crate::netlink::Socket;
 
-/// Returns the existing parents of the networks of `requests`, each verified.
-pub(crate) fn parents(requests: &[AttachmentRequest], host: &mut Socket) -> Result<BTreeMap<IfName, Link>> {
-    let mut parents: BTreeMap<IfName, Link> = BTreeMap::new();
-    for AttachmentRequest { network, .. } in requests {
-        match parents.get(&network.parent) {
-            Some(parent) => network.check_parent(parent)?,
-            None => {
-                let found = parents::find(network, host)?;
-                parents.extend(found.map(|link| (network.parent.clone(), link)));
-            }
-        }
-    }
-    Ok(parents)
+/// Returns the parent of each of `requests`, verified.
+pub(crate) fn parents(requests: &[AttachmentRequest], host: &mut Socket) -> Result<Vec<Parent>> {
+    requests.iter().map(|request| parents::find(&request.network, host)).collect()
 }
 
-/// Returns the addresses that no container can have, because the host has them or will get them.
-pub(crate) fn on_host(requests: &[AttachmentRequest], host: &mut Socket) -> Result<BTreeSet<IpAddr>> {
-    let mut on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
-    let named = requests.iter().filter_map(|request| request.network.file.host_access.as_ref());
-    on_host.extend(named.flat_map(|access| &access.addresses));
-    Ok(on_host)
-}
-
-/// Returns the host's routes that overlap subnets with host access.
-pub(crate) fn ways(requests: &[AttachmentRequest], host: &mut Socket) -> Result<Ways> {
-    let networks = requests.iter().map(|request| &request.network);
-    let reached = networks.filter(|network| network.file.host_access.is_some());
-    let subnets: Vec<_> = reached.flat_map(|network| &network.subnets).map(Subnet::net).collect();
-    if subnets.is_empty() {
-        return Ok(Ways::default());
-    }
-    Ok(host.ways()?.about(&subnets))
-}
-
-/// Returns the neighbour tables of parents with conflict detection.
-pub(crate) fn neighbours(
+/// Returns `requests` with their parents, with names beside the `used` ones, and with what the identity had before.
+pub(crate) fn resolve(
     requests: &[AttachmentRequest],
-    parents: &BTreeMap<IfName, Link>,
+    parents: Vec<Parent>,
+    used: &BTreeSet<String>,
+    affinity: &Affinity,
+) -> Result<Vec<ResolvedAttachment>> {
+    let options = || requests.iter().map(|request| &request.options);
+    let names = assign::names(options(), used)?;
+    let previous = previous::of(options(), &affinity.previous);
+    let all = requests.iter().zip(parents).zip(names.into_iter().zip(previous));
+    let resolved = all.map(|((AttachmentRequest { options, network, .. }, parent), (ifname, previous))| {
+        let (request, network) = (options.clone(), network.clone());
+        ResolvedAttachment { request, network, parent: parent.link, ifname, previous }
+    });
+    Ok(resolved.collect())
+}
+
+/// Returns what the host has that matters to `wanted`. The container's namespace has `default_routes`.
+pub(crate) fn read(
+    wanted: &[ResolvedAttachment],
+    default_routes: DefaultRoutes,
     host: &mut Socket,
-) -> Result<BTreeMap<(u32, IpAddr), Neighbour>> {
-    let mut neighbours = BTreeMap::new();
-    for (name, parent) in parents {
-        let probes = |request: &AttachmentRequest| {
-            let is_detected = request.network.detection_on(parent).is_some();
-            request.network.parent == *name && is_detected && parent.is_connected()
-        };
-        if requests.iter().any(probes) {
-            let known = host.neighbours(parent.ifindex)?;
-            neighbours.extend(known.into_iter().map(|known| ((parent.ifindex, known.address), known)));
+) -> Result<HostFacts> {
+    let mut on_host: BTreeSet<_> = host.addresses()?.into_iter().collect();
+    let mut reached = Vec::new();
+    for ResolvedAttachment { network, .. } in wanted {
+        if let Some(access) = &network.file.host_access {
+            // The host will get them.
+            on_host.extend(&access.addresses);
+            reached.extend(network.subnets.iter().map(Subnet::net));
         }
     }
-    Ok(neighbours)
+    let routing =
+        if reached.is_empty() { HostRouting::default() } else { host.host_routing()?.about(&reached) };
+    let probed = wanted.iter().filter(|wanted| {
+        wanted.network.detection_on(&wanted.parent).is_some() && wanted.parent.is_connected()
+    });
+    // A parent that is going to be made has no number and no neighbours.
+    let probed: BTreeSet<_> =
+        probed.map(|wanted| wanted.parent.ifindex).filter(|&ifindex| ifindex != 0).collect();
+    let mut neighbours = BTreeMap::new();
+    for parent in probed {
+        neighbours.extend(host.neighbours(parent)?.into_iter().map(|known| ((parent, known.address), known)));
+    }
+    Ok(HostFacts { on_host, routing, neighbours, default_routes })
 }

@@ -68,7 +68,7 @@ fn changes<'a>(
     let routes = present.as_ref().map(|present| host.routes_of(present.link.ifindex, None)).transpose()?;
     let present =
         present.map(|present| Present::new(present.link, present.addresses, &routes.unwrap_or_default()));
-    let mut changes = Changes::of(link, &link.open_routes(living, &host.ways()?), present.as_ref());
+    let mut changes = Changes::of(link, &link.open_routes(living, &host.host_routing()?), present.as_ref());
     if !all_known {
         changes.delete.clear();
     }
@@ -108,8 +108,8 @@ pub(crate) fn reconcile(locked: &Locked<'_>, context: &mut Context<'_>, mut hear
     if networks.is_empty() {
         return Ok(());
     }
-    let (on_host, ways) = (host.addresses()?.into_iter().collect(), host.ways()?);
-    let present = ipam::reserve::HostFacts { on_host, ways, ..Default::default() };
+    let (on_host, routing) = (host.addresses()?.into_iter().collect(), host.host_routing()?);
+    let present = ipam::reserve::HostFacts { on_host, routing, ..Default::default() };
     let place = Host { settings: &context.settings, netns: context.host_netns.get()?, present: &present };
     for network in networks {
         delete_unused(locked, &network, host)?;

@@ -15,30 +15,54 @@ use crate::net::parent::{MadeParent, ParentSpec};
 use crate::netlink::Socket;
 use crate::plan::host::HostOp;
 
-/// Returns the parent of `network`, verified; `None` if it is missing and [`ensure`] can make it.
-pub(crate) fn find(network: &Network, host: &mut Socket) -> Result<Option<Link>> {
-    match host.link(&network.parent)? {
-        Some(link) => {
-            verify(network, &link, host)?;
-            Ok(Some(link))
-        }
-        None => {
-            let recipe = network.recipe()?;
-            let makeable = can_make(&network.parent, recipe, host);
-            makeable.map_err(|error| error.within(format!("network {}", network.name)))?;
-            Ok(None)
-        }
-    }
+/// The parent of a network.
+#[derive(Clone, Debug)]
+pub(crate) struct Parent {
+    /// The link, as it is or is going to be made.
+    pub link: Link,
+    /// What makes it, and missing links below it, if it is missing.
+    pub steps: Vec<HostOp>,
 }
 
-/// Returns an error if the parent `name` cannot be made: the link at the bottom of its stack does not exist.
-fn can_make(name: &IfName, recipe: Option<ParentSpec>, host: &mut Socket) -> Result<()> {
-    match recipe {
-        None => Err(missing(name)),
-        Some(ParentSpec::Dummy) => Ok(()),
-        Some(ParentSpec::Vlan { base, .. }) if host.link(&base)?.is_some() => Ok(()),
-        Some(ParentSpec::Vlan { base, .. }) => can_make(&base, ParentSpec::of_name(&base)?, host),
+/// Returns the parent of `network`, verified, as it is or as [`ensure`] would make it.
+pub(crate) fn find(network: &Network, host: &mut Socket) -> Result<Parent> {
+    let mut steps = Vec::new();
+    let link = preview(&network.parent, network.recipe(), &mut steps, host)
+        .map_err(|error| error.within(format!("network {}", network.name)))?;
+    if let (Ok(Some(recipe)), true) = (network.recipe(), steps.is_empty()) {
+        verify(&recipe, &link, host)?;
     }
+    network.check_parent(&link)?;
+    if network.driver.kind() == Driver::Macvlan && kernel::is_wireless(&link) {
+        return Err(Error::input(format!("parent {} is a wireless link", network.parent)).hint(
+            "a wireless network takes frames of one MAC address only: use driver ipvlan, or, on an access point, a \
+             bridge that it is a port of",
+        ));
+    }
+    Ok(Parent { link, steps })
+}
+
+/// Returns the link `name` as it is, or as it is going to be made by `recipe` and `steps`.
+fn preview(
+    name: &IfName,
+    recipe: Result<Option<ParentSpec>>,
+    steps: &mut Vec<HostOp>,
+    host: &mut Socket,
+) -> Result<Link> {
+    // An invalid VLAN name is an ordinary name if the link exists.
+    if let Some(link) = host.link(name)? {
+        return Ok(link);
+    }
+    let recipe = recipe?.ok_or_else(|| missing(name))?;
+    let base = recipe.base().map(|base| preview(base, ParentSpec::of_name(base), steps, host)).transpose()?;
+    steps.push(HostOp::MakeParent { name: name.clone(), recipe: recipe.clone() });
+    Ok(recipe.link(name, base.as_ref()))
+}
+
+/// Returns an error if `link` is not what `recipe` makes.
+fn verify(recipe: &ParentSpec, link: &Link, host: &mut Socket) -> Result<()> {
+    let base = recipe.base().map(|base| host.link(base)).transpose()?.flatten();
+    recipe.verify(link, base.as_ref())
 }
 
 /// Returns the parent of `network`, and makes it if it is missing.
@@ -50,32 +74,6 @@ pub(crate) fn ensure(locked: &Locked<'_>, network: &Network, host: &mut Socket) 
     let link = made.map_err(|error| error.within(format!("network {}", network.name)))?;
     network.check_parent(&link)?;
     Ok(link)
-}
-
-/// Returns the parent of `network` as [`ensure`] would, and the operations that would make it.
-pub(crate) fn preview(network: &Network, host: &mut Socket) -> Result<(Link, Vec<HostOp>)> {
-    let mut steps = Vec::new();
-    let link = preview_link(&network.parent, network.recipe()?, &mut steps, host)?;
-    network.check_parent(&link)?;
-    Ok((link, steps))
-}
-
-fn preview_link(
-    name: &IfName,
-    recipe: Option<ParentSpec>,
-    steps: &mut Vec<HostOp>,
-    host: &mut Socket,
-) -> Result<Link> {
-    if let Some(link) = host.link(name)? {
-        return Ok(link);
-    }
-    let recipe = recipe.ok_or_else(|| missing(name))?;
-    let base = match recipe.base() {
-        Some(base) => Some(preview_link(base, ParentSpec::of_name(base)?, steps, host)?),
-        None => None,
-    };
-    steps.push(HostOp::MakeParent { name: name.clone(), recipe: recipe.clone() });
-    Ok(recipe.link(name, base.as_ref()))
 }
 
 /// Deletes the unused parents of `network` that underlay has made: the network was removed, or an attach
@@ -109,50 +107,19 @@ pub(crate) fn delete_unused(locked: &Locked<'_>, name: &IfName, host: &mut Socke
     Ok(())
 }
 
-/// Returns the temporary name of a half-made parent `name`, if a killed process has left one.
-pub(crate) fn leftover(store: &Store, name: &IfName, host: &mut Socket) -> Result<Option<IfName>> {
+/// Returns the record of the parent `name`, if a killed process has left a half-made link of it.
+pub(crate) fn half_made(store: &Store, name: &IfName, host: &mut Socket) -> Result<Option<MadeParent>> {
     let Some(parent) = known(store, name)? else { return Ok(None) };
-    let left = host.link(&parent.born_as)?.filter(|left| parent.has_left(left));
-    Ok(left.map(|_| parent.born_as))
-}
-
-/// Deletes the half-made parent `name` of a killed process. The lock keeps other processes from making it at
-/// that time.
-pub(crate) fn delete_leftover(locked: &Locked<'_>, name: &IfName, host: &mut Socket) -> Result<()> {
-    known(locked.store(), name)?.map_or(Ok(()), |parent| kernel::delete_leftover(&parent, host))
-}
-
-fn verify(network: &Network, link: &Link, host: &mut Socket) -> Result<()> {
-    // An invalid VLAN name is an ordinary name if the link exists.
-    if let Ok(Some(recipe)) = network.recipe() {
-        let base = recipe.base().map(|base| host.link(base)).transpose()?.flatten();
-        recipe.verify(link, base.as_ref())?;
-    }
-    network.check_parent(link)?;
-    if network.driver.kind() == Driver::Macvlan && kernel::is_wireless(link) {
-        return Err(Error::input(format!("parent {} is a wireless link", network.parent)).hint(
-            "a wireless network takes frames of one MAC address only: use driver ipvlan, or, on an access point, a \
-             bridge that it is a port of",
-        ));
-    }
-    Ok(())
+    let left = host.link(&parent.born_as)?;
+    Ok(left.is_some_and(|left| parent.has_left(&left)).then_some(parent))
 }
 
 /// Returns the link `name`. If it is missing, makes it by `recipe`, with the links below it.
 fn make(locked: &Locked<'_>, name: &IfName, recipe: Option<ParentSpec>, host: &mut Socket) -> Result<Link> {
     let found = host.link(name)?;
-    let recipe = match (recipe, &found) {
-        (Some(recipe), _) => recipe,
-        (None, Some(link)) => return Ok(link.clone()),
-        (None, None) => return Err(missing(name)),
-    };
-    let base = match recipe.base() {
-        Some(base) if found.is_none() => Some(make(locked, base, ParentSpec::of_name(base)?, host)?),
-        Some(base) => host.link(base)?,
-        None => None,
-    };
+    let Some(recipe) = recipe else { return found.ok_or_else(|| missing(name)) };
     if let Some(link) = found {
-        recipe.verify(&link, base.as_ref())?;
+        verify(&recipe, &link, host)?;
         let is_left_alone =
             || locked.store().made_parent(name).is_err_and(|error| error.kind().is_left_alone());
         if link.is_made_parent() && !is_left_alone() {
@@ -161,6 +128,7 @@ fn make(locked: &Locked<'_>, name: &IfName, recipe: Option<ParentSpec>, host: &m
         }
         return Ok(link);
     }
+    let base = recipe.base().map(|base| make(locked, base, ParentSpec::of_name(base)?, host)).transpose()?;
     let parent = record(locked, name, recipe, None)?;
     let made = kernel::make_parent(&parent, base.as_ref(), host).and_then(|link| {
         locked.write_parent(&MadeParent { ifindex: Some(link.ifindex), ..parent.clone() })?;
@@ -180,9 +148,8 @@ fn record(
     recipe: ParentSpec,
     ifindex: Option<u32>,
 ) -> Result<MadeParent> {
-    if let Some(known) =
-        known(locked.store(), name)?.filter(|known| known.recipe == recipe && known.ifindex == ifindex)
-    {
+    let known = known(locked.store(), name)?;
+    if let Some(known) = known.filter(|known| known.recipe == recipe && known.ifindex == ifindex) {
         return Ok(known);
     }
     let born_as = IfName::temporary(std::process::id());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
-use crate::ipam::previous::Hint;
+use crate::ipam::previous::PreviousAddresses;
 use crate::ipam::reserve::{Applicant, Draft, HostFacts, Place};
 use crate::kernel::{self, PacketSocket, Probes};
 use crate::ledger::Store;
@@ -26,7 +26,7 @@ use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::net::seal::Alias;
 use crate::oci::annotations::short_form;
-use crate::plan::{Configure, CreateLink, LinkPlan};
+use crate::plan::{self, Configure, CreateLink, LinkPlan};
 
 /// The fewest and the most addresses of a family that are asked for. More are if containers come faster.
 const FEWEST: usize = 8;
@@ -131,7 +131,7 @@ fn refill(context: &mut Context<'_>, pool: &Pool, taken: usize) -> Result<Durati
         network,
         parent,
         ifname: IfName::temporary(std::process::id()),
-        hint: Hint::default(),
+        previous: PreviousAddresses::default(),
     };
     let addresses = stale(context, &wanted, FEWEST.max(2 * taken).min(MOST), limit, begin)?;
     if addresses.is_empty() {
@@ -182,12 +182,12 @@ fn stale(
     let table = LedgerTable::dry_run(store, &|_| false);
     let mut draft = Draft::new(&table, applicant, &facts, reserve::moment());
     let segment = wanted.parent.segment();
-    draft.open_segment(segment, wanted)?;
+    draft.open_segment(wanted)?;
     let mut stale = Vec::new();
     for is_v4 in [true, false] {
         let mut next = Vec::new();
         while next.len() < count {
-            match draft.pick(Place { segment, wanted, mac: None }, is_v4) {
+            match draft.pick(Place { wanted, mac: None }, is_v4) {
                 Ok(Some(net)) => next.push(net.addr()),
                 // No subnet of the family, or no more addresses.
                 Ok(None) => break,
@@ -248,7 +248,8 @@ fn like_a_container(
         group: mark.group(),
     };
     let has_v6 = addresses.iter().any(IpAddr::is_ipv6);
-    let ipv6 = Configure::SetIpv6 { link: ifname.clone(), advertised: has_v6.then(Advertised::default) };
+    let advertised = Advertised::default();
+    let ipv6 = plan::set_ipv6(ifname, has_v6.then_some(&advertised));
     let set_up = Configure::SetUp { link: ifname.clone(), alias: Alias { mark, seal: None } };
     Ok(LinkPlan { create, configure: vec![ipv6, set_up] })
 }

@@ -5,7 +5,8 @@
 //! leases say it holds. Of the others it gets only those that its network could have assigned and that
 //! nothing else holds. It gets no route on the host that is not there already.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -27,8 +28,8 @@ use crate::netlink::Socket;
 /// The most addresses and routes of a rebuilt record.
 const MOST: usize = 4096;
 
-/// What rebuilding is based on.
-pub(crate) struct Known<'a> {
+/// Rebuilds records. What that is based on:
+pub(crate) struct Rebuild<'a> {
     /// The remaining ledger.
     pub(crate) store: &'a Store,
     /// Defaults of networks.
@@ -37,171 +38,154 @@ pub(crate) struct Known<'a> {
     pub(crate) on_host: BTreeSet<IpAddr>,
     /// The processes and marked links of all namespaces.
     pub(crate) survey: &'a Survey,
+    /// The links with proven marks.
+    pub(crate) proven: &'a [&'a SurveyedLink],
+    /// A netlink socket in the host's network namespace.
+    pub(crate) host: &'a mut Socket,
 }
 
-/// Rebuilds the record of `id` from `seen`, links with proven marks; `others` are all known records. Returns
-/// `None` if it has no link there, if the parents are gone, or if neither a process nor a path leads to its
-/// namespace.
-pub(crate) fn record(
-    known: &Known<'_>,
-    id: &ContainerId,
-    seen: &[&SurveyedLink],
-    others: &[Record],
-    host: &mut Socket,
-) -> Result<Option<Record>> {
-    // If a container died and a new one has the same id, the record is that of the new one.
-    let mut by_process: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for &seen in seen.iter().filter(|seen| seen.alias.mark.container == *id) {
-        match holder(known, seen, others) {
-            Some((is_alive, holder)) => {
-                let Mark { start_time, pid, .. } = seen.alias.mark;
-                by_process.entry((is_alive, start_time, pid)).or_default().push((seen, holder));
-            }
-            None => log::warn!("link {} with the alias {} is not trusted", seen.link.name, seen.alias),
-        }
-    }
-    let Some((_, links)) = by_process.pop_last() else { return Ok(None) };
-    let Some((_, holder)) = links.first().cloned() else { return Ok(None) };
-    let mut links: Vec<&SurveyedLink> = links.into_iter().map(|(seen, _)| seen).collect();
-    links.sort_by_key(|seen| seen.alias.mark.index);
-    // A repeated attach has sealed the same mark twice: one of the links counts.
-    links.dedup_by_key(|seen| seen.alias.mark.index);
-    let made_for = links.first().map(|seen| MadeFor::of(&seen.alias.mark));
-    let made_for = made_for.filter(|made| (made.pid, made.start_time) != (holder.pid, holder.start_time));
-    let mut attachments = Vec::with_capacity(links.len());
-    let mut size = 0;
-    for (index, seen) in links.into_iter().enumerate() {
-        // The mark has the index of the attachment, which would be wrong behind a gap.
-        if seen.alias.mark.index != index {
-            break;
-        }
-        // No attach makes so many, and the file would exceed its limit.
-        size += seen.addresses.len() + seen.routes.len();
-        if size > MOST {
-            break;
-        }
-        attachments.extend(attached(known, seen, others, host)?);
-    }
-    if attachments.is_empty() {
-        return Ok(None);
-    }
-    // The mark tells no identity: what is remembered of it stays as it is.
-    let nsid = nsid(&holder, known.survey.host, host)?;
-    let own = Own { state: State::Attached, made_for, rebuilt: true, nsid, attachments };
-    Ok(Some(Record { container: id.clone(), identity: None, holder, links: Links::Own(own) }))
-}
-
-/// The number that the host has for the namespace of `holder`, if it has one.
-fn nsid(holder: &Holder, host_netns: u64, host: &mut Socket) -> Result<Option<Nsid>> {
-    match NetnsFile::of(holder)? {
-        Some((_, netns)) => Ok(host.nsid(&netns)?.map(|id| Nsid { host: host_netns, id })),
-        None => Ok(None),
-    }
-}
-
-/// Returns the holder of the container of `seen`, and whether it is alive: the process that the link was made
-/// for, else the oldest process in its namespace, such as one of its pod. Returns `None` if there is neither
-/// and no path keeps the namespace.
-fn holder(known: &Known<'_>, seen: &SurveyedLink, others: &[Record]) -> Option<(bool, Holder)> {
-    let Mark { pid, start_time, .. } = seen.alias.mark;
-    let pid_namespace = kernel::pid_namespace();
-    let made_for = Holder { pid, start_time, pid_namespace, netns: seen.netns.clone() };
-    if kernel::is_alive(&made_for) {
-        match kernel::is_in(&made_for) {
-            Ok(is_here) => {
-                let is_its_own = is_here && !others.iter().any(|other| is_same(&other.holder, &made_for));
-                return is_its_own.then_some((true, made_for));
-            }
-            // The process is just exiting.
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => {
-                log::warn!("{error}");
-                return None;
+impl Rebuild<'_> {
+    /// Rebuilds the record of `id`; `others` are all known records. Returns `None` if it has no link with a proven mark,
+    /// if the parents are gone, or if neither a process nor a path leads to its namespace.
+    pub(crate) fn record(&mut self, id: &ContainerId, others: &[Record]) -> Result<Option<Record>> {
+        let mut links = Vec::new();
+        for &seen in self.proven.iter().filter(|seen| seen.alias.mark.container == *id) {
+            match self.holder(seen, others) {
+                Some((is_alive, holder)) => {
+                    let Mark { start_time, pid, index, .. } = seen.alias.mark;
+                    links.push(((is_alive, start_time, pid), index, seen, holder));
+                }
+                None => log::warn!("link {} with the alias {} is not trusted", seen.link.name, seen.alias),
             }
         }
+        links.sort_by_key(|&(process, index, ..)| (Reverse(process), index));
+        let Some((newest, _, first, holder)) = links.first().cloned() else { return Ok(None) };
+        // If a container died and a new one has the same id, the record is that of the new one.
+        links.retain(|(process, ..)| *process == newest);
+        // A repeated attach has sealed the same mark twice: one of the links counts.
+        links.dedup_by_key(|(_, index, ..)| *index);
+        let made_for = MadeFor::of(&first.alias.mark);
+        let is_its_own = (made_for.pid, made_for.start_time) == (holder.pid, holder.start_time);
+        let mut attachments = Vec::with_capacity(links.len());
+        let mut size = 0;
+        for (expected, (_, index, seen, _)) in links.into_iter().enumerate() {
+            // The mark has the index of the attachment, which would be wrong behind a gap. No attach makes so many
+            // addresses and routes, and the file would exceed its limit.
+            size += seen.addresses.len() + seen.routes.len();
+            if index != expected || size > MOST {
+                break;
+            }
+            attachments.extend(self.attached(seen, others)?);
+        }
+        if attachments.is_empty() {
+            return Ok(None);
+        }
+        let nsid = match NetnsFile::of(&holder)? {
+            Some((_, netns)) => self.host.nsid(&netns)?.map(|id| Nsid { host: self.survey.host, id }),
+            None => None,
+        };
+        let made_for = Some(made_for).filter(|_| !is_its_own);
+        let own = Own { state: State::Attached, made_for, rebuilt: true, nsid, attachments };
+        // The mark tells no identity: what is remembered of it stays as it is.
+        Ok(Some(Record { container: id.clone(), identity: None, holder, links: Links::Own(own) }))
     }
-    match known.survey.first_process_in(seen.netns.inode) {
-        Some((pid, start_time)) => Some((true, Holder { pid, start_time, ..made_for })),
-        None => made_for.netns.path.is_some().then_some((false, made_for)),
-    }
-}
 
-fn is_same(one: &Holder, other: &Holder) -> bool {
-    (one.pid, one.start_time) == (other.pid, other.start_time)
-}
-
-fn attached(
-    known: &Known<'_>,
-    seen: &SurveyedLink,
-    others: &[Record],
-    host: &mut Socket,
-) -> Result<Option<Attached>> {
-    let Mark { container, network: name, .. } = &seen.alias.mark;
-    let Some(parent) = host.link_by_index(seen.parent_index)? else { return Ok(None) };
-    let (Ok(parent_name), Ok(ifname), Some(driver)) =
-        (parent.name.parse(), seen.link.name.parse(), seen.link.driver)
-    else {
-        return Ok(None);
-    };
-    let network = match known.store.network(name) {
-        Ok(network) => Some(known.settings.complete(network)),
-        Err(error) if error.kind() == Kind::NotFound => None,
-        // Without the definition, the record would lack addresses that the network could have assigned.
-        Err(error) => return Err(error),
-    };
-    let segment = parent.segment();
-    let has = |claim: LeaseKey| -> Result<bool> {
-        // If two containers have the address and both records are lost, nothing says which one holds it. Both
-        // records keep it, so that no other container gets it; `repair` decides which one gets the lease.
-        if others.iter().any(|other| !other.is_rebuilt() && other.holds(segment, claim)) {
-            return Ok(false);
+    /// Returns the holder of the container of `seen`, and whether it is alive: the process that the link was made
+    /// for, else the oldest process in its namespace, such as one of its pod. Returns `None` if there is neither
+    /// and no path keeps the namespace.
+    fn holder(&self, seen: &SurveyedLink, others: &[Record]) -> Option<(bool, Holder)> {
+        let Mark { pid, start_time, .. } = seen.alias.mark;
+        let pid_namespace = kernel::pid_namespace();
+        let made_for = Holder { pid, start_time, pid_namespace, netns: seen.netns.clone() };
+        let is_made_for = |holder: &Holder| (holder.pid, holder.start_time) == (pid, start_time);
+        if kernel::is_alive(&made_for) {
+            match kernel::is_in(&made_for) {
+                Ok(is_here) => {
+                    let is_its_own = is_here && !others.iter().any(|other| is_made_for(&other.holder));
+                    return is_its_own.then_some((true, made_for));
+                }
+                // The process is just exiting.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => {
+                    log::warn!("{error}");
+                    return None;
+                }
+            }
         }
-        // A lease can be trusted: only root writes it.
-        if let Some(of) = known.store.leased_to(segment, claim)? {
-            return Ok(of == *container);
-        }
-        let of_host = claim.address().is_some_and(|address| known.on_host.contains(&address))
-            || known.store.host_holding(segment, claim)?.is_some()
-            || seen.link.mac == parent.mac && claim.address().is_none();
-        // The seal covers the MAC address, so it needs no definition of the network.
-        let could_give = |network| could_give(network, claim, container);
-        Ok(!of_host && network.as_ref().map_or(claim.address().is_none(), could_give))
-    };
-    let mut addresses = Vec::new();
-    for &address in &seen.addresses {
-        if has(address.addr().into())? {
-            let subnet = network.as_ref().and_then(|network| network.subnet_of(address.addr()));
-            // A process in the container may have changed the prefix length.
-            addresses.push(subnet.and_then(|subnet| subnet.host(address.addr()).ok()).unwrap_or(address));
+        match self.survey.first_process_in(seen.netns.inode) {
+            Some((pid, start_time)) => Some((true, Holder { pid, start_time, ..made_for })),
+            None => made_for.netns.path.is_some().then_some((false, made_for)),
         }
     }
-    let mac = match seen.link.mac {
-        Some(mac) if driver.has_own_mac() => has(mac.into())?.then_some(mac),
-        mac => mac,
-    };
-    let host_link = host_link(name, &mut addresses, host)?;
-    Ok(Some(Attached {
-        network: name.clone(),
-        driver,
-        parent: parent_name,
-        parent_index: parent.ifindex,
-        segment,
-        ifname,
-        ifindex: Some(seen.link.ifindex),
-        mac,
-        mtu: None,
-        bclim: None,
-        tuning: LinkOptions::default(),
-        host_link,
-        detection: network.as_ref().and_then(|network| network.detection_on(&parent)),
-        asked: Asked::default(),
-        announcements: network.as_ref().map_or(0, Network::announced),
-        // Takes effect only when a link is made.
-        advertised: Advertised::default(),
-        addresses,
-        routes: seen.routes.clone(),
-        table: seen.table.clone(),
-    }))
+
+    fn attached(&mut self, seen: &SurveyedLink, others: &[Record]) -> Result<Option<Attached>> {
+        let Mark { container, network: name, .. } = &seen.alias.mark;
+        let Some(parent) = self.host.link_by_index(seen.parent_index)? else { return Ok(None) };
+        let (Ok(parent_name), Ok(ifname), Some(driver)) =
+            (parent.name.parse(), seen.link.name.parse(), seen.link.driver)
+        else {
+            return Ok(None);
+        };
+        let network = match self.store.network(name) {
+            Ok(network) => Some(self.settings.complete(network)),
+            Err(error) if error.kind() == Kind::NotFound => None,
+            // Without the definition, the record would lack addresses that the network could have assigned.
+            Err(error) => return Err(error),
+        };
+        let segment = parent.segment();
+        let has = |claim: LeaseKey| -> Result<bool> {
+            // If two containers have the address and both records are lost, nothing says which one holds it. Both
+            // records keep it, so that no other container gets it; `repair` decides which one gets the lease.
+            if others.iter().any(|other| !other.is_rebuilt() && other.holds(segment, claim)) {
+                return Ok(false);
+            }
+            // A lease can be trusted: only root writes it.
+            if let Some(of) = self.store.leased_to(segment, claim)? {
+                return Ok(of == *container);
+            }
+            let of_host = claim.address().is_some_and(|address| self.on_host.contains(&address))
+                || self.store.host_holding(segment, claim)?.is_some()
+                || seen.link.mac == parent.mac && claim.address().is_none();
+            // The seal covers the MAC address, so it needs no definition of the network.
+            let could_give = |network| could_give(network, claim, container);
+            Ok(!of_host && network.as_ref().map_or(claim.address().is_none(), could_give))
+        };
+        let mut addresses = Vec::new();
+        for &address in &seen.addresses {
+            if has(address.addr().into())? {
+                let subnet = network.as_ref().and_then(|network| network.subnet_of(address.addr()));
+                // A process in the container may have changed the prefix length.
+                addresses.push(subnet.and_then(|subnet| subnet.host(address.addr()).ok()).unwrap_or(address));
+            }
+        }
+        let mac = match seen.link.mac {
+            Some(mac) if driver.has_own_mac() => has(mac.into())?.then_some(mac),
+            mac => mac,
+        };
+        let host_link = host_link(name, &mut addresses, self.host)?;
+        Ok(Some(Attached {
+            network: name.clone(),
+            driver,
+            parent: parent_name,
+            parent_index: parent.ifindex,
+            segment,
+            ifname,
+            ifindex: Some(seen.link.ifindex),
+            mac,
+            mtu: None,
+            bclim: None,
+            tuning: LinkOptions::default(),
+            host_link,
+            detection: network.as_ref().and_then(|network| network.detection_on(&parent)),
+            asked: Asked::default(),
+            announcements: network.as_ref().map_or(0, Network::announced),
+            // Takes effect only when a link is made.
+            advertised: Advertised::default(),
+            addresses,
+            routes: seen.routes.clone(),
+            table: seen.table.clone(),
+        }))
+    }
 }
 
 /// Returns true if `network` could have assigned `claim` to `container` by its definition: the address is in

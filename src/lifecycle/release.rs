@@ -6,72 +6,75 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::ipam::assign::ResolvedAttachment;
-use crate::ipam::previous::Hint;
+use crate::ipam::previous::PreviousAddresses;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::event::Event;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::report::report;
-use crate::lifecycle::{affinity, host_access, parents, repair, shared_netns};
+use crate::lifecycle::{affinity, host_access, parents, pod, repair};
 use crate::net::link::Link;
 use crate::netlink::Socket;
 use crate::plan::{self, Removal};
 
 /// Where links of a container may still be.
-pub(crate) enum Remaining {
+pub(crate) enum LinksPlace {
     /// Nowhere: they were deleted with their namespace, or by another process.
     Nowhere,
     /// In this namespace, in which a process is, or to which this path leads.
-    In(PathBuf, NetnsFile),
+    Netns(PathBuf, NetnsFile),
     /// In a namespace that only the host's number leads to. A descriptor or a socket keeps it, or the kernel has not
     /// deleted it yet.
-    Numbered(i32),
+    Nsid(i32),
 }
 
 /// Finds the links of the container of `record`.
 ///
 /// # Errors
 /// When it cannot be told whether they are there.
-pub(crate) fn remaining(context: &mut Context<'_>, record: &Record) -> Result<Remaining> {
+pub(crate) fn locate_links(context: &mut Context<'_>, record: &Record) -> Result<LinksPlace> {
     if record.own().is_none() {
-        return Ok(Remaining::Nowhere);
+        return Ok(LinksPlace::Nowhere);
     }
-    let plan = plan::detach(record);
-    let nsid = record.nsid(context.host_netns.get()?.inode());
-    let by_number = |context: &mut Context<'_>| -> Result<Option<i32>> {
-        let Some(nsid) = nsid else { return Ok(None) };
-        let is_there = kernel::has_links(&plan, nsid, &mut context.host_netlink)?;
-        Ok(is_there.then_some(nsid))
-    };
-    // The number tells all of links, but not of rules and routes; and that of a pending record may be another namespace's.
-    let is_certain = nsid.is_some() && !record.is_pending() && !has_persistent(&plan);
-    if is_certain && by_number(context)?.is_none() {
-        return Ok(Remaining::Nowhere);
+    let (plan, host_inode) = (plan::detach(record), context.host_netns.get()?.inode());
+    let sure = sure_nsid(record, &plan, host_inode);
+    if let Some(nsid) = sure {
+        if !kernel::has_links(&plan, nsid, &mut context.host_netlink)? {
+            return Ok(LinksPlace::Nowhere);
+        }
     }
     let found = match NetnsFile::of(&record.holder)? {
         Some(found) => Some(found),
         None => kernel::find_netns(&record.holder.netns)?,
     };
-    Ok(match found {
-        Some((path, netns)) => Remaining::In(path, netns),
-        None => by_number(context)?.map_or(Remaining::Nowhere, Remaining::Numbered),
+    Ok(match (found, record.nsid(host_inode)) {
+        (Some((path, netns)), _) => LinksPlace::Netns(path, netns),
+        (None, Some(nsid))
+            if sure.is_some() || kernel::has_links(&plan, nsid, &mut context.host_netlink)? =>
+        {
+            LinksPlace::Nsid(nsid)
+        }
+        (None, _) => LinksPlace::Nowhere,
     })
 }
 
-fn has_persistent(plan: &[Removal]) -> bool {
-    plan.iter().any(|step| matches!(step, Removal::Persistent(_)))
+/// The number by which the namespace `host_inode` knows that of `record`, if it leads to all that `plan` deletes: to links,
+/// but not to rules and routes. The number of a pending record may be another namespace's.
+fn sure_nsid(record: &Record, plan: &[Removal], host_inode: u64) -> Option<i32> {
+    let is_sure = !record.is_pending() && plan.iter().all(|step| matches!(step, Removal::Link(_)));
+    record.nsid(host_inode).filter(|_| is_sure)
 }
 
 /// Whether the container of `record` lives, or its links are in a namespace that something uses without it: there they
 /// hold their addresses. If that cannot be told, they are in use: nothing is taken from a container that may live.
 pub(crate) fn is_in_use(context: &mut Context<'_>, record: &Record) -> bool {
     kernel::is_alive(&record.holder)
-        || remaining(context, record).map_or_else(
+        || locate_links(context, record).map_or_else(
             |error| {
                 log::warn!("container {}: {error}: it counts as alive", record.container);
                 true
             },
-            |remaining| matches!(remaining, Remaining::In(..)),
+            |place| matches!(place, LinksPlace::Netns(..)),
         )
 }
 
@@ -87,12 +90,12 @@ pub(crate) fn release(context: &mut Context<'_>, record: &Record) -> Result<bool
     let mut is_released = false;
     let mut next = Some(record.clone());
     while let Some(record) = next {
-        let Some(record) = shared_netns::hand_over(context, &record)? else { break };
+        let Some(record) = pod::hand_over(context, &record)? else { break };
         next = release_one(context, &record)?;
         // The record may have got the links of another container since it was read: they go too, or to the next one.
         if next.is_none() {
             is_released = true;
-            next = shared_netns::left_behind(context.store, &record)?;
+            next = pod::left_behind(context.store, &record)?;
         }
     }
     Ok(is_released)
@@ -123,18 +126,18 @@ fn release_one(context: &mut Context<'_>, record: &Record) -> Result<Option<Reco
 /// When a link cannot be deleted.
 pub(crate) fn delete_links(context: &mut Context<'_>, record: &Record) -> Result<bool> {
     let plan = plan::detach(record);
-    let nsid = record.nsid(context.host_netns.get()?.inode());
-    // Links alone can be deleted from here. A namespace that is being taken apart needs no search for a way into it.
-    if let Some(nsid) = nsid.filter(|_| !record.is_pending() && !has_persistent(&plan)) {
-        return kernel::detach_from_host(&plan, nsid, &mut context.host_netlink);
-    }
-    match remaining(context, record)? {
-        Remaining::Nowhere => Ok(false),
-        Remaining::In(_, netns) => {
-            netns.inside(|| kernel::detach(&plan, &mut Socket::open()?)).map(|()| true)
-        }
-        Remaining::Numbered(nsid) => kernel::detach_from_host(&plan, nsid, &mut context.host_netlink),
-    }
+    // A namespace that is being taken apart needs no search for a way into it.
+    let nsid = match sure_nsid(record, &plan, context.host_netns.get()?.inode()) {
+        Some(nsid) => nsid,
+        None => match locate_links(context, record)? {
+            LinksPlace::Nowhere => return Ok(false),
+            LinksPlace::Netns(_, netns) => {
+                return netns.inside(|| kernel::detach(&plan, None, &mut Socket::open()?)).map(|_| true);
+            }
+            LinksPlace::Nsid(nsid) => nsid,
+        },
+    };
+    kernel::detach(&plan, Some(nsid), &mut context.host_netlink)
 }
 
 /// As [`release`], of a container that ended without poststop, which is reported.
@@ -161,29 +164,28 @@ pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[ResolvedAttachme
             any |= !repaired.steps.is_empty();
         }
         for record in &leases.holders {
-            if is_in_use(context, record) {
-                continue;
-            }
-            log::info!("container {} ended without poststop: its addresses are reclaimed", record.container);
-            match reclaim(context, record) {
-                Ok(()) => any = true,
-                // The addresses of another dead container may be enough.
-                Err(error) => log::warn!("container {}: {error}", record.container),
-            }
+            // If it fails, the addresses of another dead container may be enough.
+            any |= reclaim_unused(context, record, "its addresses are");
         }
     }
     Ok(any)
 }
 
+/// Reclaims all that `record` holds, unless it is in use. `what` of it is needed. Returns true if it was reclaimed.
+fn reclaim_unused(context: &mut Context<'_>, record: &Record, what: &str) -> bool {
+    if is_in_use(context, record) {
+        return false;
+    }
+    log::info!("container {} ended without poststop: {what} reclaimed", record.container);
+    let reclaimed = reclaim(context, record);
+    reclaimed.inspect_err(|error| log::warn!("container {}: {error}", record.container)).is_ok()
+}
+
 /// Reclaims what of `previous`, on the segment of `parent`, is held by containers that ended without poststop.
-pub(crate) fn reclaim_previous(context: &mut Context<'_>, previous: &Hint, parent: &Link) {
+pub(crate) fn reclaim_previous(context: &mut Context<'_>, previous: &PreviousAddresses, parent: &Link) {
     for claim in previous.claims() {
         let Some(record) = affinity::holder(context.store, parent.segment(), claim) else { continue };
-        if is_in_use(context, &record) {
-            continue;
-        }
-        log::info!("container {} ended without poststop: {claim} is reclaimed", record.container);
-        reclaim(context, &record).unwrap_or_else(|error| log::warn!("{error}"));
+        reclaim_unused(context, &record, &format!("{claim} is"));
     }
 }
 

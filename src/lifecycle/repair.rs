@@ -3,23 +3,23 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem;
 
 use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
 use crate::fs::file;
-use crate::kernel::{self, Survey, SurveyedLink};
+use crate::kernel::{self, Survey};
+use crate::ledger::lease_link::lease_target;
 use crate::ledger::record::{MadeFor, Record, VERSION};
-use crate::ledger::{Folder, Locked, Store};
+use crate::ledger::{Folder, Locked, Records, Store};
 use crate::lifecycle::affinity;
 use crate::lifecycle::context::Context;
-use crate::lifecycle::rebuild;
+use crate::lifecycle::rebuild::Rebuild;
 use crate::lifecycle::repair_host;
 use crate::lifecycle::repair_step::{RepairStep, Repaired};
-use crate::lifecycle::reseal::{self, Reseal};
+use crate::lifecycle::reseal;
 use crate::net::lease_key::LeaseKey;
+use crate::net::link::Link;
 use crate::net::name::{ContainerId, IfName};
-use crate::net::netns::Netns;
 use crate::net::parent::{MadeParent, ParentSpec};
 use crate::net::seal::Key;
 use crate::netlink::Socket;
@@ -35,14 +35,12 @@ pub(crate) fn recover(context: &mut Context<'_>) -> Result<()> {
 /// Repairs the ledger. A `dry_run` only finds the steps. Steps that fail are in [`Repaired::failed`].
 pub(crate) fn repair(context: &mut Context<'_>, dry_run: bool) -> Result<Repaired> {
     let store = context.store;
-    let key = match dry_run {
+    let sealing = match dry_run {
         true => store.known_key(),
         false => store.key(context.settings.lock_timeout()).map(Some),
     };
     let was_lost = store.is_lost()?;
-    // Without a key no mark is proven, and no mark can be sealed, so a dry run lists no seals.
-    let seals = key.is_ok();
-    let key = key.unwrap_or_else(|error| {
+    let key = sealing.as_ref().copied().unwrap_or_else(|error| {
         log::warn!("marks prove nothing: {}", error.in_full());
         None
     });
@@ -60,10 +58,12 @@ pub(crate) fn repair(context: &mut Context<'_>, dry_run: bool) -> Result<Repaire
     }
     let lost = was_lost || repaired.has_lost();
     if !dry_run {
-        do_all(&mut repaired, &locked);
+        let Repaired { steps, failed, .. } = &mut repaired;
+        steps.retain(|step| apply(&locked, step).map_err(|error| failed.push(error)).is_ok());
     }
     let before = store.folder()?.unwrap_or(Folder::Lost);
-    let after = before.recovered(lost, repaired.failed.is_empty(), repaired.all_found);
+    let all_found = survey.is_whole() && have_all(&repaired.records, &survey);
+    let after = before.recovered(lost, repaired.failed.is_empty(), all_found);
     repaired.in_doubt = after != Folder::Whole;
     if !dry_run {
         locked.note(after)?;
@@ -72,16 +72,16 @@ pub(crate) fn repair(context: &mut Context<'_>, dry_run: bool) -> Result<Repaire
         log::warn!("not all containers are found: parents and host links that they may need stay");
     }
     drop(locked);
-    if seals {
+    // Without a key no mark can be sealed, so a dry run lists no seals.
+    if sealing.is_ok() {
         repaired.seals = reseal::find(&repaired.records, &survey.seen, key);
     }
     if let Some(key) = key.filter(|_| !dry_run) {
         // A container that has ended since needs no seal.
-        let is_done = |seal: &Reseal| {
+        repaired.seals.retain(|seal| {
             let done = reseal::apply(seal, key).inspect_err(|error| log::warn!("{seal}: {error}"));
             done.unwrap_or_default()
-        };
-        repaired.seals.retain(is_done);
+        });
     }
     Ok(repaired)
 }
@@ -93,10 +93,8 @@ fn find(
     key: Option<&Key>,
 ) -> Result<Repaired> {
     let Context { store, settings, host_netlink: host, .. } = context;
-    let mut repaired = Repaired { all_found: survey.is_whole(), ..Repaired::default() };
-    let proven: Vec<&SurveyedLink> = survey.seen.iter().filter(|seen| seen.is_proven(key)).collect();
-    records(store, settings, survey, &proven, host, &mut repaired)?;
-    repaired.all_found &= have_all(&repaired.records, survey);
+    let mut repaired = Repaired::default();
+    records(store, settings, survey, key, host, &mut repaired)?;
     leases(store, survey, &mut repaired)?;
     parents(store, host, &mut repaired)?;
     repair_host::host_links(store, host, &mut repaired)?;
@@ -104,24 +102,11 @@ fn find(
     Ok(repaired)
 }
 
-/// Carries out the steps. Moves those that fail to the failures.
-fn do_all(repaired: &mut Repaired, locked: &Locked<'_>) {
-    let mut done = Vec::with_capacity(repaired.steps.len());
-    for step in mem::take(&mut repaired.steps) {
-        match apply(locked, &step) {
-            Ok(()) => done.push(step),
-            Err(error) => repaired.failed.push(error),
-        }
-    }
-    repaired.steps = done;
-}
-
 /// Returns true if for each mark, one of `records` holds the links of that container in that namespace.
 fn have_all(records: &[Record], survey: &Survey) -> bool {
-    let place = |netns: &Netns| (netns.device, netns.inode);
     let known: BTreeSet<_> =
-        records.iter().map(|record| (record.made_for().container, place(&record.holder.netns))).collect();
-    survey.seen.iter().all(|seen| known.contains(&(seen.alias.mark.container.clone(), place(&seen.netns))))
+        records.iter().map(|record| (record.made_for().container, record.holder.netns.id())).collect();
+    survey.seen.iter().all(|seen| known.contains(&(seen.alias.mark.container.clone(), seen.netns.id())))
 }
 
 fn apply(locked: &Locked<'_>, step: &RepairStep) -> Result<()> {
@@ -130,76 +115,58 @@ fn apply(locked: &Locked<'_>, step: &RepairStep) -> Result<()> {
     | RepairStep::Lease(.., path)
     | RepairStep::Parent(_, path)
     | RepairStep::HostLink(_, path)
-    | RepairStep::HostLease(.., path)
     | RepairStep::Remove(path)) = step;
-    if !matches!(step, RepairStep::Remove(_)) {
-        file::make_room(path)?;
-    }
+    file::make_room(path)?;
     match step {
         RepairStep::Record(record, _) => locked.write(record),
-        RepairStep::Lease(segment, claim, container, _) => locked.write_lease(*segment, *claim, container),
+        RepairStep::Lease(segment, claim, target, _) => locked.write_lease(*segment, *claim, target),
         RepairStep::Parent(parent, _) => locked.write_parent(parent),
         RepairStep::HostLink(link, _) => locked.write_host_link(link),
-        RepairStep::HostLease(segment, claim, network, _) => {
-            locked.write_host_lease(*segment, *claim, network)
-        }
         RepairStep::Remove(path) => file::remove(path),
     }
 }
 
-/// Finds damaged and missing records, and rebuilds them from links with `proven` marks. A damaged record of a
+/// Finds damaged and missing records, and rebuilds them from links with proven marks. A damaged record of a
 /// container without links is removed, unless the links may be in a namespace that could not be surveyed. A
 /// record that may be sound is left alone ([`Kind::is_left_alone`]).
 fn records(
     store: &Store,
     settings: &Settings,
     survey: &Survey,
-    proven: &[&SurveyedLink],
+    key: Option<&Key>,
     host: &mut Socket,
     repaired: &mut Repaired,
 ) -> Result<()> {
-    let records = store.records()?;
-    let known: BTreeSet<_> = records.sound.iter().map(|record| record.container.clone()).collect();
-    let unknown = |is_left_alone: bool| {
-        let unknown = records.unknown.iter().filter(move |(_, kind)| kind.is_left_alone() == is_left_alone);
-        unknown.map(|(id, _)| id).collect::<BTreeSet<_>>()
-    };
-    let (left_alone, damaged) = (unknown(true), unknown(false));
-    // The record of the successor holds links that were handed over.
-    let taken_over: BTreeSet<_> = records
-        .sound
-        .iter()
-        .map(Record::made_for)
-        .filter(|made_for| !known.contains(&made_for.container))
-        .collect();
-    let is_taken_over = |seen: &&&SurveyedLink| taken_over.contains(&MadeFor::of(&seen.alias.mark));
-    let missing = proven.iter().filter(|seen| !is_taken_over(seen)).map(|seen| &seen.alias.mark.container);
-    let lost: BTreeSet<_> = damaged.iter().copied().chain(missing).collect();
-    repaired.records = records.sound;
-    let lost: Vec<_> =
-        lost.into_iter().filter(|id| !known.contains(*id) && !left_alone.contains(*id)).collect();
+    let Records { sound, unknown } = store.records()?;
+    let (left_alone, damaged): (Vec<_>, Vec<_>) =
+        unknown.into_iter().partition(|(_, kind)| kind.is_left_alone());
+    let known = sound.iter().map(|record| &record.container).chain(left_alone.iter().map(|(id, _)| id));
+    let known: BTreeSet<_> = known.cloned().collect();
+    let damaged: BTreeSet<_> = damaged.into_iter().map(|(id, _)| id).collect();
+    // The record of a successor holds links that were handed over.
+    let held: BTreeSet<_> = sound.iter().map(Record::made_for).collect();
+    let proven: Vec<_> = survey.seen.iter().filter(|seen| seen.is_proven(key)).collect();
+    let unheld = proven.iter().map(|seen| &seen.alias.mark).filter(|mark| !held.contains(&MadeFor::of(mark)));
+    let mut lost: BTreeSet<_> = damaged.iter().chain(unheld.map(|mark| &mark.container)).collect();
+    lost.retain(|id| !known.contains(*id));
+    repaired.records = sound;
     if lost.is_empty() {
         return Ok(());
     }
     let on_host = host.addresses()?.into_iter().collect();
-    let known = rebuild::Known { store, settings, on_host, survey };
+    let mut rebuild = Rebuild { store, settings, on_host, survey, proven: &proven, host };
     for id in lost {
-        let path = store.record_path(id);
-        let rebuilt = rebuild::record(&known, id, proven, &repaired.records, host);
         // An error of one container must not keep the others from being repaired.
-        let rebuilt = rebuilt.unwrap_or_else(|error| {
+        let rebuilt = rebuild.record(id, &repaired.records).unwrap_or_else(|error| {
             log::warn!("container {id}: {error}");
             None
         });
-        match rebuilt {
-            Some(record) => {
-                repaired.steps.push(RepairStep::Record(Box::new(record.clone()), path));
-                repaired.records.push(record);
-            }
-            None if damaged.contains(id) && survey.is_whole() && !survey.shows(id) => {
-                repaired.steps.push(RepairStep::Remove(path));
-            }
-            None => {}
+        let path = store.record_path(id);
+        if let Some(record) = rebuilt {
+            repaired.steps.push(RepairStep::Record(Box::new(record.clone()), path));
+            repaired.records.push(record);
+        } else if damaged.contains(id) && survey.is_whole() && !survey.shows(id) {
+            repaired.steps.push(RepairStep::Remove(path));
         }
     }
     Ok(())
@@ -219,86 +186,74 @@ struct Right {
 /// Finds missing leases that records of living containers list, and leases that no record lists. A lease is
 /// kept if its container may be in a namespace that could not be surveyed.
 fn leases(store: &Store, survey: &Survey, repaired: &mut Repaired) -> Result<()> {
+    let Repaired { records, steps, .. } = repaired;
     let mut listed: BTreeMap<(u32, LeaseKey), (Right, &ContainerId)> = BTreeMap::new();
-    for record in &repaired.records {
+    for record in records.iter() {
         let is_alive = kernel::is_alive(&record.holder);
-        let hints = match record.is_rebuilt() {
-            true => affinity::load(store, record.identity.as_ref(), &record.container).hints,
+        let affinity = match record.is_rebuilt() {
+            true => affinity::load(store, record.identity.as_ref(), &record.container).previous,
             false => Vec::new(),
         };
         let less = Reverse(record.attachments().iter().map(|attached| attached.addresses.len()).sum());
         for attached in record.attachments() {
             for claim in attached.claims() {
                 let is_named = store.leased_to(attached.segment, claim)?.as_ref() == Some(&record.container);
-                let has_affinity = hints.iter().any(|(network, hint)| {
-                    *network == attached.network && hint.claims().any(|previous| previous == claim)
+                let has_affinity = affinity.iter().any(|(network, previous)| {
+                    *network == attached.network && previous.claims().any(|had| had == claim)
                 });
-                let right = Right { is_alive, is_named, has_affinity, less };
-                let first = listed.entry((attached.segment, claim)).or_insert((right, &record.container));
-                if right > first.0 {
-                    *first = (right, &record.container);
+                let right = (Right { is_alive, is_named, has_affinity, less }, &record.container);
+                let first = listed.entry((attached.segment, claim)).or_insert(right);
+                if right.0 > first.0 {
+                    *first = right;
                 }
             }
         }
     }
-    let mut steps = Vec::new();
-    for record in repaired.records.iter().filter(|record| kernel::is_alive(&record.holder)) {
-        for attached in record.attachments() {
-            for claim in attached.claims() {
-                let segment = attached.segment;
-                let is_mine = listed.get(&(segment, claim)).is_some_and(|(_, of)| **of == record.container);
-                if is_mine && store.leased_to(segment, claim)?.as_ref() != Some(&record.container) {
-                    let path = store.lease_path(segment, claim);
-                    steps.push(RepairStep::Lease(segment, claim, record.container.clone(), path));
-                }
-            }
+    for (&(segment, claim), (right, container)) in &listed {
+        if right.is_alive && !right.is_named {
+            let path = store.lease_path(segment, claim);
+            steps.push(RepairStep::Lease(segment, claim, lease_target(container), path));
         }
     }
     for segment in store.segments()? {
         for claim in store.held(segment)? {
-            let may_live = || -> Result<bool> {
-                let Some(id) = store.leased_to(segment, claim)? else { return Ok(false) };
-                let is_seen = !survey.is_whole() || survey.shows(&id);
-                Ok(is_seen && repaired.records.iter().all(|record| record.container != id))
+            if listed.contains_key(&(segment, claim)) || store.host_holding(segment, claim)?.is_some() {
+                continue;
+            }
+            let may_hold = |id: &ContainerId| {
+                let may_live = !survey.is_whole() || survey.shows(id);
+                store.record(id).is_err_and(|error| error.kind().is_left_alone())
+                    || may_live && records.iter().all(|record| record.container != *id)
             };
-            let is_left_alone = || -> Result<bool> {
-                let Some(id) = store.leased_to(segment, claim)? else { return Ok(false) };
-                Ok(store.record(&id).is_err_and(|error| error.kind().is_left_alone()))
-            };
-            let is_hosts = || -> Result<bool> { Ok(store.host_holding(segment, claim)?.is_some()) };
-            if !listed.contains_key(&(segment, claim)) && !is_left_alone()? && !is_hosts()? && !may_live()? {
+            if !store.leased_to(segment, claim)?.is_some_and(|id| may_hold(&id)) {
                 steps.push(RepairStep::Remove(store.lease_path(segment, claim)));
             }
         }
     }
-    repaired.steps.extend(steps);
     Ok(())
 }
 
 /// Finds parents with our mark but without a record, and unreadable records of parents that do not exist.
 fn parents(store: &Store, host: &mut Socket, repaired: &mut Repaired) -> Result<()> {
-    let written: BTreeSet<IfName> = store.made_parents()?.into_iter().collect();
-    let unread = |name: &IfName| match store.made_parent(name) {
-        Err(error) if error.kind() == Kind::Damaged => Ok(true),
-        Err(error) if !error.kind().is_left_alone() => Err(error),
-        _ => Ok(false),
-    };
-    for name in &written {
-        if unread(name)? && host.link(name)?.is_none_or(|link| !link.is_made_parent()) {
-            repaired.steps.push(RepairStep::Remove(store.parent_path(name)));
+    let links = host.links()?;
+    let marked = links.iter().filter(|link| link.is_made_parent());
+    let mut lost: BTreeMap<IfName, &Link> =
+        marked.filter_map(|link| Some((link.name.parse().ok()?, link))).collect();
+    for name in store.made_parents()? {
+        match store.made_parent(&name) {
+            Err(error) if error.kind() == Kind::Damaged && lost.contains_key(&name) => {}
+            Err(error) if error.kind() == Kind::Damaged => {
+                repaired.steps.push(RepairStep::Remove(store.parent_path(&name)));
+            }
+            Err(error) if !error.kind().is_left_alone() => return Err(error),
+            _ => drop(lost.remove(&name)),
         }
     }
-    let links = host.links()?;
-    for link in links.iter().filter(|link| link.is_made_parent()) {
-        let Ok(name) = link.name.parse::<IfName>() else { continue };
-        if written.contains(&name) && !unread(&name)? {
-            continue;
-        }
+    for (name, link) in lost {
         let base = links.iter().find(|base| link.lower == Some(base.ifindex));
         let Some(recipe) = ParentSpec::of_link(link, base) else { continue };
+        let (path, ifindex) = (store.parent_path(&name), Some(link.ifindex));
         let born_as = IfName::temporary(std::process::id());
-        let path = store.parent_path(&name);
-        let ifindex = Some(link.ifindex);
         let parent = MadeParent { version: VERSION, name, recipe, born_as, ifindex };
         repaired.steps.push(RepairStep::Parent(parent, path));
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::error::{Kind, Result};
 use crate::ledger::host_link::{self, HostLink};
+use crate::ledger::lease_link::host_lease_target;
 use crate::ledger::record::VERSION;
 use crate::ledger::{Holding, Store};
 use crate::lifecycle::repair_step::{RepairStep, Repaired};
@@ -46,13 +47,13 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, repaired: &mut Repair
     }
     for link in sound {
         for claim in link.addresses.iter().copied().map(LeaseKey::from) {
-            let (segment, network) = (link.segment, link.network.clone());
+            let (segment, target) = (link.segment, host_lease_target(&link.network));
             if matches!(store.holding(segment, claim)?, Holding::Nobody) {
                 let path = store.lease_path(segment, claim);
                 repaired
                     .steps
                     .retain(|step| !matches!(step, RepairStep::Remove(removed) if *removed == path));
-                repaired.steps.push(RepairStep::HostLease(segment, claim, network, path));
+                repaired.steps.push(RepairStep::Lease(segment, claim, target, path));
             }
         }
     }

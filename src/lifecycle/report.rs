@@ -1,4 +1,4 @@
-//! Reporting: events go to the ledger's event log and to the system journal.
+//! Reporting: events go to the ledger's event log and to the system log.
 
 use crate::kernel;
 use crate::ledger::Store;
@@ -7,5 +7,5 @@ use crate::ledger::event::Event;
 /// Reports `event`. Nothing depends on it, so failures are ignored.
 pub(crate) fn report(store: &Store, event: &Event) {
     store.record_event(event);
-    kernel::tell_journal(event);
+    kernel::write_system_log(event);
 }

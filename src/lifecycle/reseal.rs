@@ -29,21 +29,15 @@ impl fmt::Display for Reseal {
 
 /// Returns the links of living containers among `records` whose marks have no seal of `key`.
 pub(crate) fn find(records: &[Record], seen: &[SurveyedLink], key: Option<&Key>) -> Vec<Reseal> {
-    let place = |device: u64, inode: u64, ifindex: u32| (device, inode, ifindex);
-    let seen: BTreeMap<_, &SurveyedLink> = seen
-        .iter()
-        .map(|seen| (place(seen.netns.device, seen.netns.inode, seen.link.ifindex), seen))
-        .collect();
+    let seen: BTreeMap<_, _> = seen.iter().map(|seen| ((seen.netns.id(), seen.link.ifindex), seen)).collect();
     let mut found = Vec::new();
     for record in records.iter().filter(|record| !record.is_pending()) {
         let holder = &record.holder;
         for (mark, attached) in record.marked() {
             let Some(ifindex) = attached.ifindex else { continue };
-            let link = seen.get(&place(holder.netns.device, holder.netns.inode, ifindex));
-            let is_unsealed = |link: &&&SurveyedLink| link.alias.mark == mark && !link.is_proven(key);
-            if link.filter(is_unsealed).is_some_and(|seen| is_as_made(attached, &seen.link))
-                && kernel::is_alive(holder)
-            {
+            let Some(seen) = seen.get(&(holder.netns.id(), ifindex)) else { continue };
+            let is_unsealed = seen.alias.mark == mark && !seen.is_proven(key);
+            if is_unsealed && is_as_made(attached, &seen.link) && kernel::is_alive(holder) {
                 found.push(Reseal { mark, holder: holder.clone(), attached: attached.clone(), ifindex });
             }
         }

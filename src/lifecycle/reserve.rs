@@ -66,7 +66,7 @@ pub(crate) fn replace(
     write_segments(locked, &draft)?;
     locked.write(&record)?;
     draft.leases.keep();
-    locked.give_back(place.segment, conflict.address.into());
+    locked.give_back(place.segment(), conflict.address.into());
     Ok(record)
 }
 

@@ -17,9 +17,9 @@ const ARP_HEAD: [u8; 6] = [0, 1, 8, 0, 6, 4];
 /// `ar_op` of probes and announcements.
 const REQUEST: [u8; 2] = [0, 1];
 const REPLY: [u8; 2] = [0, 2];
-const ICMPV6: u8 = 58;
-const SOLICITATION: u8 = 135;
-const ADVERTISEMENT: u8 = 136;
+pub(crate) const ICMPV6: u8 = 58;
+pub(crate) const SOLICITATION: u8 = 135;
+pub(crate) const ADVERTISEMENT: u8 = 136;
 /// The hop limit of a packet that no router has forwarded.
 const HOPS: u8 = 255;
 
@@ -50,7 +50,7 @@ pub(crate) fn announcement(address: IpAddr, mac: MacAddr) -> Vec<u8> {
         IpAddr::V4(address) => arp(mac, address, address),
         IpAddr::V6(address) => {
             const OVERRIDE: u8 = 0x20;
-            let option = [&[2, 1][..], &mac.bytes()].concat();
+            let option = [&[2, 1][..], &mac.0].concat();
             neighbour(mac, address, ALL_NODES, [ADVERTISEMENT, OVERRIDE], address, &option)
         }
     }
@@ -69,20 +69,20 @@ pub(crate) fn read(frame: &[u8]) -> Option<ProbeReply> {
     let &[_, _, _, _, _, _, a, b, c, d, e, f, kind @ ..] = ethernet;
     match kind {
         ARP => read_arp(packet),
-        IPV6 => read_neighbour(packet, MacAddr::from_bytes([a, b, c, d, e, f])),
+        IPV6 => read_neighbour(packet, MacAddr([a, b, c, d, e, f])),
         _ => None,
     }
 }
 
 fn arp(mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
-    let (mac, sender, target) = (mac.bytes(), sender.octets(), target.octets());
+    let (mac, sender, target) = (mac.0, sender.octets(), target.octets());
     [&BROADCAST[..], &mac, &ARP, &ARP_HEAD, &REQUEST, &mac, &sender, &[0; 6], &target].concat()
 }
 
 fn read_arp(packet: &[u8]) -> Option<ProbeReply> {
     let packet = packet.strip_prefix(&ARP_HEAD)?.first_chunk::<22>()?;
     let &[o0, o1, m0, m1, m2, m3, m4, m5, s0, s1, s2, s3, _, _, _, _, _, _, t0, t1, t2, t3] = packet;
-    let mac = MacAddr::from_bytes([m0, m1, m2, m3, m4, m5]);
+    let mac = MacAddr([m0, m1, m2, m3, m4, m5]);
     let reply = |address: [u8; 4], probe| Some(ProbeReply { address: address.into(), mac, probe });
     match ([s0, s1, s2, s3], [o0, o1]) {
         ([0, 0, 0, 0], REQUEST) => reply([t0, t1, t2, t3], true),
@@ -106,7 +106,7 @@ fn neighbour(
     let message = message(checksum(source, to.0, &message([0, 0])).to_be_bytes());
     let [high, low] = (message.len() as u16).to_be_bytes();
     let header = [0x60, 0, 0, 0, high, low, ICMPV6, HOPS];
-    [&to.1[..], &mac.bytes(), &IPV6, &header, &source.octets(), &to.0.octets(), &message].concat()
+    [&to.1[..], &mac.0, &IPV6, &header, &source.octets(), &to.0.octets(), &message].concat()
 }
 
 fn read_neighbour(packet: &[u8], mac: MacAddr) -> Option<ProbeReply> {
@@ -139,7 +139,7 @@ fn link_layer_address(mut options: &[u8]) -> Option<MacAddr> {
         let &[kind, length, ..] = options else { return None };
         let option = options.get(..usize::from(length) * 8).filter(|option| !option.is_empty())?;
         if kind == 2 {
-            return option.get(2..)?.first_chunk().map(|bytes| MacAddr::from_bytes(*bytes));
+            return option.get(2..)?.first_chunk().map(|bytes| MacAddr(*bytes));
         }
         options = options.get(option.len()..)?;
     }
@@ -148,13 +148,9 @@ fn link_layer_address(mut options: &[u8]) -> Option<MacAddr> {
 /// The Internet checksum over pseudo header and message (RFC 8200, 8.1): 0 of a message that has it already.
 fn checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
     let length = (message.len() as u32).to_be_bytes();
-    let header = [&source.octets()[..], &destination.octets(), &length, &[0, 0, 0, ICMPV6]].concat();
-    let words = header.chunks(2).chain(message.chunks(2)).map(|pair| match pair {
-        [high, low] => u64::from(u16::from_be_bytes([*high, *low])),
-        [high] => u64::from(*high) << 8,
-        _ => 0,
-    });
-    let mut sum: u64 = words.sum();
+    let bytes = [&source.octets()[..], &destination.octets(), &length, &[0, 0, 0, ICMPV6], message].concat();
+    let word = |(at, &byte): (usize, &u8)| u64::from(byte) << if at % 2 == 0 { 8 } else { 0 };
+    let mut sum: u64 = bytes.iter().enumerate().map(word).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -166,7 +162,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const MAC: MacAddr = MacAddr::from_bytes([2, 0, 0, 0, 0, 9]);
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()

@@ -19,42 +19,42 @@ words! {
 }
 
 words! {
-    /// How macvlan links of one parent reach each other (`IFLA_MACVLAN_MODE`).
+    /// How macvlan links of one parent reach each other (`IFLA_MACVLAN_MODE`, `MACVLAN_MODE_*`).
     MacvlanMode, "macvlan mode", {
         /// Directly, within the host.
-        Bridge = "bridge",
+        Bridge(4) = "bridge",
         /// Not at all.
-        Private = "private",
+        Private(1) = "private",
         /// Through a switch that reflects frames (802.1Qbg).
-        Vepa = "vepa",
+        Vepa(2) = "vepa",
         /// The parent has only this link, which has the parent's MAC address.
-        Passthru = "passthru",
+        Passthru(8) = "passthru",
         /// Only frames from a list of source MAC addresses come in.
-        Source = "source",
+        Source(16) = "source",
     }
 }
 
 words! {
-    /// The layer on which ipvlan links are joined to their parent (`IFLA_IPVLAN_MODE`); all links of a parent have the same.
+    /// The layer on which ipvlan links are joined to their parent (`IFLA_IPVLAN_MODE`, `IPVLAN_MODE_*`); all links of a parent have the same.
     IpvlanMode, "ipvlan mode", {
         /// Switched: ARP and broadcasts work.
-        L2 = "l2",
+        L2(0) = "l2",
         /// Routed by the host, without ARP and broadcasts.
-        L3 = "l3",
+        L3(1) = "l3",
         /// As l3, and the host's netfilter sees the packets.
-        L3s = "l3s",
+        L3s(2) = "l3s",
     }
 }
 
 words! {
-    /// How ipvlan links of one parent reach each other (`IFLA_IPVLAN_FLAGS`); all links of a parent have the same.
+    /// How ipvlan links of one parent reach each other (`IFLA_IPVLAN_FLAGS`, `IPVLAN_F_*`); all links of a parent have the same.
     IpvlanFlag, "ipvlan flag", {
         /// Directly, inside the host.
-        Bridge = "bridge",
+        Bridge(0) = "bridge",
         /// Not at all.
-        Private = "private",
+        Private(1) = "private",
         /// Through a switch that reflects frames.
-        Vepa = "vepa",
+        Vepa(2) = "vepa",
     }
 }
 

@@ -88,40 +88,26 @@ pub(crate) struct Advertised {
     pub metric: Option<u32>,
 }
 
-impl Advertised {
-    pub(crate) fn is_nothing(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// The keys of `net.ipv6.conf.LINK` with their values, for a link that is down: it then takes `advertised` from routers
 /// and nothing else. With `None` it has no IPv6 at all.
 pub(crate) fn sysctls(advertised: Option<&Advertised>) -> Vec<(&'static str, String)> {
     let Some(advertised) = advertised else { return vec![("disable_ipv6", "1".to_owned())] };
-    let mut all = vec![("disable_ipv6", "0".to_owned())];
-    let mut set = |key, value: String| all.push((key, value));
-    if advertised.slaac.is_none() && !advertised.default_route {
-        set("accept_ra", "0".to_owned());
-        return all;
+    let Advertised { slaac, secret, default_route, metric } = *advertised;
+    if slaac.is_none() && !default_route {
+        return vec![("disable_ipv6", "0".to_owned()), ("accept_ra", "0".to_owned())];
     }
-    // 2: also where packets are forwarded.
-    set("accept_ra", "2".to_owned());
-    if advertised.slaac.is_none() {
-        set("autoconf", "0".to_owned());
-    }
-    if !advertised.default_route {
-        set("accept_ra_defrtr", "0".to_owned());
-    }
-    if let Some(metric) = advertised.metric {
-        set("ra_defrtr_metric", metric.to_string());
-    }
-    if let Some(secret) = advertised.secret {
-        set("stable_secret", secret.to_string());
-    }
-    if advertised.slaac == Some(Slaac::Privacy) {
-        set("use_tempaddr", "2".to_owned());
-    }
-    all
+    let when = |is_so: bool, value: &str| is_so.then(|| value.to_owned());
+    let all = [
+        ("disable_ipv6", when(true, "0")),
+        // 2: also where packets are forwarded.
+        ("accept_ra", when(true, "2")),
+        ("autoconf", when(slaac.is_none(), "0")),
+        ("accept_ra_defrtr", when(!default_route, "0")),
+        ("ra_defrtr_metric", metric.map(|metric| metric.to_string())),
+        ("stable_secret", secret.map(|secret| secret.to_string())),
+        ("use_tempaddr", when(slaac == Some(Slaac::Privacy), "2")),
+    ];
+    all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
 
 #[cfg(test)]

@@ -58,14 +58,6 @@ pub(crate) struct LinkNetns {
     pub nsid: i32,
 }
 
-/// A link of the host, and whether it is connected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HostLinkInfo {
-    pub link: Link,
-    /// Whether it is connected (`IFLA_CARRIER`).
-    pub carrier: bool,
-}
-
 impl Link {
     /// Returns true if frames can go out and come in by it.
     pub(crate) fn is_connected(&self) -> bool {

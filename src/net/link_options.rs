@@ -1,15 +1,13 @@
 //! Options of a link besides its type, MAC address and MTU: queue lengths, sysctls, and source MAC addresses.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::net::driver::{Driver, Kind, MacvlanMode};
 use crate::net::mac::MacAddr;
-use crate::net::value::{as_text, at_most};
+use crate::net::value::{as_text, at_most, number, text};
 
 /// The most source addresses of a network or attachment.
 const MOST: usize = 256;
@@ -80,57 +78,28 @@ const SYSCTLS: &str = "ipv4.accept_redirects ipv4.arp_announce ipv4.arp_filter i
     ipv6.addr_gen_mode ipv6.autoconf ipv6.forwarding ipv6.hop_limit ipv6.ignore_routes_with_linkdown \
     ipv6.keep_addr_on_down ipv6.ndisc_notify ipv6.router_solicitations ipv6.use_tempaddr";
 
-/// A sysctl of a link that may be set: `ipv4.arp_ignore`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Sysctl(String);
+text! {
+    /// A sysctl of a link that may be set: `ipv4.arp_ignore`.
+    Sysctl, "sysctl {:?} cannot be set per link", is_known, format!("use one of: {SYSCTLS}")
+}
+
+fn is_known(text: &str) -> bool {
+    SYSCTLS.split(' ').any(|known| known == text)
+}
 
 impl Sysctl {
     /// Its file for `link`, below /proc/sys.
-    pub fn path(&self, link: &str) -> String {
-        format!("net/{}", self.0.replacen('.', &format!("/conf/{link}/"), 1))
+    pub(crate) fn path(&self, link: &str) -> String {
+        format!("net/{}", self.as_str().replacen('.', &format!("/conf/{link}/"), 1))
     }
 }
 
-impl FromStr for Sysctl {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        if SYSCTLS.split(' ').any(|known| known == text) {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(Error::input(format!("sysctl {text:?} cannot be set per link"))
-            .hint(format!("use one of: {SYSCTLS}")))
-    }
+number! {
+    /// The value of a sysctl: a whole number, as text.
+    SysctlValue(i32), |_| true, "sysctl value", "write a whole number"
 }
 
-impl fmt::Display for Sysctl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The value of a sysctl: a whole number, as text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SysctlValue(i32);
-
-impl FromStr for SysctlValue {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong = |_| Error::input(format!("{text:?} is not a sysctl value")).hint("write a whole number");
-        text.parse().map(Self).map_err(wrong)
-    }
-}
-
-impl fmt::Display for SysctlValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-as_text!(Sysctl, SysctlValue);
+as_text!(SysctlValue);
 
 #[cfg(test)]
 mod tests {

@@ -3,36 +3,24 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, Result};
 use crate::hash::siphash;
 use crate::net::value::as_text;
 
-/// An Ethernet address: six bytes, written `46:b2:6b:26:2f:69`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct MacAddr([u8; 6]);
+/// An Ethernet address: any six bytes, because links may have any. It is written `46:b2:6b:26:2f:69`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {
-    /// Takes any bytes, because links may have any address.
-    pub const fn from_bytes(bytes: [u8; 6]) -> Self {
-        Self(bytes)
-    }
-
     /// The address for `text` on the machine with the secret `key`. It is always the same, unicast, and locally
     /// administered (IEEE 802, 8.4), so that no hardware has it.
-    pub fn derived(key: [u8; 16], text: &str) -> Self {
+    pub(crate) fn derived(key: [u8; 16], text: &str) -> Self {
         let [first, b, c, d, e, g, ..] = siphash(key, text).to_be_bytes();
         Self([first & 0xfc | 0x02, b, c, d, e, g])
     }
 
-    pub fn bytes(self) -> [u8; 6] {
-        self.0
-    }
-
     /// Whether a link can have this address: it is not multicast and not zero (the kernel's `is_valid_ether_addr`).
-    pub fn is_unicast(self) -> bool {
+    pub(crate) fn is_unicast(self) -> bool {
         let [first, ..] = self.0;
         first & 1 == 0 && self.0 != [0; 6]
     }
@@ -93,7 +81,7 @@ mod tests {
         assert_ne!(mac, MacAddr::derived([8; 16], "web lan"));
         for text in ["a", "b", "c", "d", "e", "f"] {
             let mac = MacAddr::derived(key, text);
-            assert!(mac.is_unicast() && mac.bytes()[0] & 2 == 2, "{mac}");
+            assert!(mac.is_unicast() && mac.0[0] & 2 == 2, "{mac}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod arp_nd;
 pub(crate) mod driver;
+pub(crate) mod host_routing;
 pub(crate) mod ipv6;
 pub(crate) mod lease_key;
 pub(crate) mod link;
@@ -19,4 +20,3 @@ pub(crate) mod subnet;
 pub(crate) mod trunk;
 pub(crate) mod value;
 pub(crate) mod vlan;
-pub(crate) mod ways;

@@ -1,84 +1,40 @@
 //! Names: container ids, identities, network names, interface names. A value of these types is valid.
 
-use std::fmt;
-use std::str::FromStr;
+use crate::net::value::text;
 
-use serde::{Deserialize, Serialize};
-
-use crate::error::{Error, Result};
-use crate::net::value::as_text;
-
-/// Defines a name: a text for which `$is_usable` holds.
-macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $is_usable:expr, $hint:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            /// The name as text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = Error;
-
-            fn from_str(text: &str) -> Result<Self> {
-                if $is_usable(text) {
-                    return Ok(Self(text.to_owned()));
-                }
-                // A text that is far too long is not repeated in full.
-                let shown: String = text.chars().take(256).collect();
-                Err(Error::input(format!(concat!($what, " {:?} is not usable"), shown)).hint($hint))
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        as_text!($name);
-    };
-}
-
-name! {
+text! {
     /// The id of a container as its runtime knows it: 1 to 200 of `A-Za-z0-9_+.-`, not `.` or `..`.
     ///
     /// The OCI runtime specification leaves the alphabet open. This is runc's; podman, containerd and CRI-O use less of
     /// it. Files of the ledger have this name, so it must not lead out of their folder.
-    ContainerId, "container id", is_id, "use 1 to 200 letters, digits and _ + . -"
+    ContainerId, "container id {:?} is not usable", is_id, "use 1 to 200 letters, digits and _ + . -"
 }
 
-name! {
+text! {
     /// The name by which a container keeps its addresses when it is created again, under whatever id: of the alphabet of
     /// [`ContainerId`], whose ids are identities too.
-    Identity, "identity", is_id, "use 1 to 200 letters, digits and _ + . -"
+    Identity, "identity {:?} is not usable", is_id, "use 1 to 200 letters, digits and _ + . -"
 }
 
-name! {
+text! {
     /// The name of a network: 1 to 128 of `A-Za-z0-9_.-`, beginning with a letter or a digit (Docker's and
     /// podman's rule).
-    NetworkName, "network name", is_network_name,
+    NetworkName, "network name {:?} is not usable", is_network_name,
     "use 1 to 128 letters, digits and _ . -, beginning with a letter or digit"
 }
 
-name! {
+text! {
     /// The name of a network interface: 1 to 15 visible ASCII characters without `/`, `:` and `%`.
     ///
     /// This is the kernel's `dev_valid_name` and, for `%`, `dev_alloc_name`. The kernel also refuses `all` and `default`,
     /// which are sysctl folders.
-    IfName, "interface name", is_ifname, "use 1 to 15 visible characters without / : and %"
+    IfName, "interface name {:?} is not usable", is_ifname, "use 1 to 15 visible characters without / : and %"
 }
 
-name! {
+text! {
     /// The name that a container chooses for an interface: an [`IfName`] of letters, digits and `_.-` that begins with a
     /// letter, a digit or `_`. So it is a plain word to shells, to sysctl(8), and in the files of other programs.
-    ChosenName, "interface name", is_chosen_name,
+    ChosenName, "interface name {:?} is not usable", is_chosen_name,
     "use 1 to 15 letters, digits and _ . -, beginning with a letter, a digit or _"
 }
 
@@ -96,13 +52,13 @@ impl From<&ContainerId> for Identity {
 
 impl IfName {
     /// `eth0`, `eth1`, …: the default name of the link number `index` of a container.
-    pub fn eth(index: usize) -> Self {
+    pub(crate) fn eth(index: usize) -> Self {
         Self(format!("eth{index}"))
     }
 
     /// The temporary name of a link, unique on this host while the process `pid` runs. No network name has a `~`, so it is
     /// never the name of a network's dummy link.
-    pub fn temporary(pid: u32) -> Self {
+    pub(crate) fn temporary(pid: u32) -> Self {
         Self(format!("ul~{pid}"))
     }
 }
@@ -132,6 +88,8 @@ fn is_chosen_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::str::FromStr;
+
     use super::*;
 
     #[track_caller]

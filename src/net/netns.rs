@@ -17,8 +17,13 @@ pub(crate) struct Netns {
 }
 
 impl Netns {
+    /// Its device and inode.
+    pub(crate) fn id(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
     /// Whether it is the same namespace as `other`, by whatever path.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
+        self.id() == other.id()
     }
 }

@@ -32,15 +32,15 @@ words! {
     /// What happens to the packets that take a route (`rtm_type`).
     #[derive(Default)]
     RouteType, "route type", {
-        /// They are forwarded.
+        /// They are forwarded (`RTN_UNICAST`).
         #[default]
-        Unicast = "unicast",
+        Unicast(1) = "unicast",
         /// They are dropped silently (`RTN_BLACKHOLE`).
-        Blackhole = "blackhole",
+        Blackhole(6) = "blackhole",
         /// The sender gets an ICMP error: host unreachable (`RTN_UNREACHABLE`).
-        Unreachable = "unreachable",
+        Unreachable(7) = "unreachable",
         /// The sender gets an ICMP error: administratively prohibited (`RTN_PROHIBIT`).
-        Prohibit = "prohibit",
+        Prohibit(8) = "prohibit",
     }
 }
 
@@ -134,7 +134,9 @@ impl fmt::Display for Route {
 
 number! {
     /// The number of a routing table that is not the kernel's own: neither 0 nor default, main and local (253 to 255).
-    TableId, "u32" as u32, |id| !matches!(id, 0 | 253..=255), "usable routing table",
+    #[derive(Serialize, Deserialize)]
+    #[serde(try_from = "u32", into = "u32")]
+    TableId(u32), |id| !matches!(id, 0 | 253..=255), "usable routing table",
     "use a number, best 1 to 252; 253 to 255 are the kernel's own"
 }
 

@@ -82,17 +82,13 @@ impl FromStr for Alias {
     type Err = Error;
 
     fn from_str(alias: &str) -> Result<Self> {
-        if let Ok(mark) = alias.parse() {
-            return Ok(Self { mark, seal: None });
-        }
-        let read = || -> Option<Self> {
+        let sealed = || {
             let (mark, text) = alias.rsplit_once(':')?;
-            let seal = u64::from_str_radix(text, 16).ok()?;
             // There is one spelling: 16 digits, in lower case, without a sign.
-            (text == format!("{seal:016x}")).then_some(())?;
+            let seal = u64::from_str_radix(text, 16).ok().filter(|seal| text == format!("{seal:016x}"))?;
             Some(Self { mark: mark.parse().ok()?, seal: Some(Seal(seal)) })
         };
-        read().ok_or_else(|| Error::input(format!("alias {alias:?} is not an underlay mark")))
+        sealed().map_or_else(|| Ok(Self { mark: alias.parse()?, seal: None }), Ok)
     }
 }
 

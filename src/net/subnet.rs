@@ -23,13 +23,14 @@ pub(crate) struct Subnet {
 }
 
 impl Subnet {
-    /// A subnet whose parts agree with each other.
+    /// A subnet whose parts agree with each other. A gateway that is `onlink` need not be in it.
     ///
     /// # Errors
     /// Host bits in `net`, or a gateway, range or aux address that is not inside it.
     pub(crate) fn new(
         net: IpNet,
         gateway: Option<IpAddr>,
+        onlink: bool,
         range: Option<AddressRange>,
         aux_addresses: BTreeMap<String, IpAddr>,
     ) -> Result<Self> {
@@ -45,7 +46,7 @@ impl Subnet {
             let text = format!("subnet {net} has addresses of {block}, {what}: no host has one");
             return Err(Error::input(text).hint("name the subnet of your LAN"));
         }
-        if let Some(gateway) = gateway.filter(|gateway| !net.contains(gateway)) {
+        if let Some(gateway) = gateway.filter(|gateway| !onlink && !net.contains(gateway)) {
             return Err(Error::input(format!("gateway {gateway} is not in subnet {net}"))
                 .hint("name an address of the subnet, or leave the gateway out for no default route"));
         }
@@ -55,17 +56,11 @@ impl Subnet {
         if let Some((name, address)) = aux_addresses.iter().find(|(_, address)| !net.contains(*address)) {
             return Err(Error::input(format!("aux address {name}={address} is not in subnet {net}")));
         }
-        let subnet = Self { net, gateway, onlink: false, range, aux_addresses, next_hops: BTreeSet::new() };
-        if let Some(gateway) = gateway.filter(|&gateway| subnet.is_structural(gateway)) {
+        let subnet = Self { net, gateway, onlink, range, aux_addresses, next_hops: BTreeSet::new() };
+        if let Some(gateway) = gateway.filter(|&gateway| !onlink && subnet.is_structural(gateway)) {
             return Err(Error::input(format!("gateway {gateway} is not a host address of subnet {net}")));
         }
         Ok(subnet)
-    }
-
-    /// The subnet with the router `gateway`, which is on the link and need not be in the subnet.
-    #[must_use]
-    pub(crate) fn with_onlink_gateway(self, gateway: IpAddr) -> Self {
-        Self { gateway: Some(gateway), onlink: true, ..self }
     }
 
     /// Whether the router need not be in the subnet.
@@ -212,12 +207,6 @@ impl Subnet {
 pub(crate) struct AddressRange {
     pub(crate) first: IpAddr,
     pub(crate) last: IpAddr,
-}
-
-impl AddressRange {
-    pub(crate) fn first(self) -> IpAddr {
-        self.first
-    }
 }
 
 impl FromStr for AddressRange {

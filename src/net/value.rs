@@ -2,37 +2,77 @@
 
 /// JSON has values of these types as text: `FromStr` reads them, and `Display` writes them.
 macro_rules! as_text {
-    ($($name:ty),+) => {$(
-        impl TryFrom<String> for $name {
-            type Error = crate::error::Error;
-
-            fn try_from(text: String) -> crate::error::Result<Self> {
-                text.parse()
+    ($name:ty) => {
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+                <String as serde::Deserialize>::deserialize(input)?.parse().map_err(serde::de::Error::custom)
             }
         }
 
-        impl From<$name> for String {
-            fn from(value: $name) -> Self {
-                value.to_string()
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
+                output.collect_str(self)
             }
         }
-    )+};
+    };
 }
 
-/// Defines an enum that is spelled by the same words in files, options and messages. Those behind a `|` are read too.
+/// Defines a checked text, for which `$is_usable` holds. `$refusal` says of another that it is refused.
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident, $refusal:literal, $is_usable:expr, $hint:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) struct $name(String);
+
+        impl $name {
+            /// The text itself.
+            pub(crate) fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = crate::error::Error;
+
+            fn from_str(text: &str) -> crate::error::Result<Self> {
+                if $is_usable(text) {
+                    return Ok(Self(text.to_owned()));
+                }
+                // A text that is far too long is not repeated in full.
+                let shown: String = text.chars().take(256).collect();
+                Err(Self::Err::input(format!($refusal, shown)).hint($hint))
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        crate::net::value::as_text!($name);
+    };
+}
+
+/// Defines an enum that is spelled by the same words in files, options and messages. Those behind a `|` are read too. A number
+/// in parentheses is the kernel's.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident, $what:literal, {
-        $($(#[$vdoc:meta])* $variant:ident = $word:literal $(| $alias:literal)*),+ $(,)?
+        $($(#[$vdoc:meta])* $variant:ident $(($number:literal))? = $word:literal $(| $alias:literal)*),+ $(,)?
     }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         pub(crate) enum $name {
-            $($(#[$vdoc])* #[serde(rename = $word $(, alias = $alias)*)] $variant),+
+            $($(#[$vdoc])* #[serde(rename = $word $(, alias = $alias)*)] $variant $(= $number)?),+
         }
 
+        #[allow(dead_code, reason = "not every enum is listed, or has numbers")]
         impl $name {
-            #[allow(dead_code, reason = "not every enum is listed")]
             pub(crate) const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+
+            pub(crate) fn of_number(number: u32) -> Option<Self> {
+                Self::ALL.into_iter().find(|&known| known as u32 == number)
+            }
         }
 
         impl std::str::FromStr for $name {
@@ -59,11 +99,10 @@ macro_rules! words {
 
 /// Defines a number of which some values are refused: a newtype of `$int`, of which `$is_allowed` says which ones it has.
 macro_rules! number {
-    ($(#[$doc:meta])* $name:ident, $int:literal as $type:ty, $is_allowed:expr, $what:literal, $hint:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-        #[serde(try_from = $int, into = $int)]
-        pub struct $name($type);
+    ($(#[$meta:meta])* $name:ident($int:ty), $is_allowed:expr, $what:literal, $hint:literal) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub struct $name($int);
 
         impl $name {
             fn refused(text: impl std::fmt::Display) -> crate::error::Error {
@@ -71,16 +110,16 @@ macro_rules! number {
             }
         }
 
-        impl TryFrom<$type> for $name {
+        impl TryFrom<$int> for $name {
             type Error = crate::error::Error;
 
-            fn try_from(number: $type) -> crate::error::Result<Self> {
-                let is_allowed: fn($type) -> bool = $is_allowed;
+            fn try_from(number: $int) -> crate::error::Result<Self> {
+                let is_allowed: fn($int) -> bool = $is_allowed;
                 if is_allowed(number) { Ok(Self(number)) } else { Err(Self::refused(number)) }
             }
         }
 
-        impl From<$name> for $type {
+        impl From<$name> for $int {
             fn from($name(number): $name) -> Self {
                 number
             }
@@ -90,7 +129,7 @@ macro_rules! number {
             type Err = crate::error::Error;
 
             fn from_str(text: &str) -> crate::error::Result<Self> {
-                let number = text.parse::<$type>().ok().and_then(|number| Self::try_from(number).ok());
+                let number = text.parse::<$int>().ok().and_then(|number| Self::try_from(number).ok());
                 number.ok_or_else(|| Self::refused(format!("{text:?}")))
             }
         }
@@ -116,4 +155,4 @@ pub(crate) fn at_most(key: &str, count: usize, most: usize) -> crate::error::Res
     Err(crate::error::Error::input(format!("{key}: {count} are too many, {most} are possible")))
 }
 
-pub(crate) use {as_text, number, words};
+pub(crate) use {as_text, number, text, words};

@@ -10,16 +10,17 @@ use crate::net::value::{as_text, number, words};
 
 number! {
     /// The id of a VLAN, 1 to 4094 (IEEE 802.1Q, 9.6: 0 and 4095 are reserved).
-    VlanId, "u16" as u16, |id| (1..=4094).contains(&id), "VLAN id", "use 1 to 4094"
+    #[derive(Serialize, Deserialize)]
+    #[serde(try_from = "u16", into = "u16")]
+    VlanId(u16), |id| (1..=4094).contains(&id), "VLAN id", "use 1 to 4094"
 }
 
 /// Ids and ranges of ids, written as `100-199,210`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct VlanRanges(Vec<(VlanId, VlanId)>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VlanRanges(Vec<(VlanId, VlanId)>);
 
 impl VlanRanges {
-    pub fn contains(&self, id: VlanId) -> bool {
+    pub(crate) fn contains(&self, id: VlanId) -> bool {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&id))
     }
 
@@ -61,10 +62,10 @@ words! {
     /// The EtherType of tagged frames (`IFLA_VLAN_PROTOCOL`), in the words of `ip link`.
     #[derive(Default)]
     VlanProtocol, "VLAN protocol", {
-        /// 0x8100: a VLAN of a local network.
+        /// A VLAN of a local network.
         #[default]
-        Dot1q = "802.1Q" | "802.1q",
-        /// 0x88a8: the outer tag of a provider's network (QinQ, IEEE 802.1ad).
-        Dot1ad = "802.1ad",
+        Dot1q(0x8100) = "802.1Q" | "802.1q",
+        /// The outer tag of a provider's network (QinQ, IEEE 802.1ad).
+        Dot1ad(0x88a8) = "802.1ad",
     }
 }

@@ -1,40 +1,43 @@
 //! Attributes of netlink messages (`struct nlattr`), written and read.
 
 use std::ffi::CStr;
+use std::fmt::Display;
+use std::io::Cursor;
 use std::net::IpAddr;
 
-use neli::consts::rtnl::RtaType;
-use neli::rtnl::{Rtattr, RtattrBuilder};
-use neli::types::{Buffer, RtBuffer};
+use neli::rtnl::RtattrBuilder;
 use neli::{Size, ToBytes};
 
-use super::nlmsg::unsound;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The number of an attribute, without the flags that say how it is encoded (linux/netlink.h).
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
-/// An attribute to write.
-pub(super) type Attribute<T> = Result<Rtattr<T, Buffer>>;
+/// The bytes of an attribute to write, padded.
+pub(super) type Attribute = Result<Vec<u8>>;
 
 /// Returns the attribute `kind` with `payload`.
-pub(super) fn attribute<T: Size + RtaType, P: Size + ToBytes>(kind: T, payload: P) -> Attribute<T> {
-    RtattrBuilder::default().rta_type(kind).rta_payload(payload).build().map_err(unsound)
+pub(super) fn attribute(kind: impl Into<u16>, payload: impl Size + ToBytes) -> Attribute {
+    let attribute = RtattrBuilder::default().rta_type(kind.into()).rta_payload(payload).build();
+    let mut bytes = Cursor::new(Vec::new());
+    attribute.map_err(unsound)?.to_bytes(&mut bytes).map_err(unsound)?;
+    Ok(bytes.into_inner())
+}
+
+fn unsound(error: impl Display) -> Error {
+    Error::bug(format!("cannot write a netlink message: {error}"))
 }
 
 /// Returns the attribute `kind` that holds `attributes`.
-pub(super) fn nested<T: Size + RtaType, S: Size + RtaType>(
-    kind: T,
-    attributes: impl IntoIterator<Item = Attribute<S>>,
-) -> Attribute<T> {
-    attribute(kind, attributes.into_iter().collect::<Result<RtBuffer<S, Buffer>>>()?)
+pub(super) fn nested(kind: impl Into<u16>, attributes: impl IntoIterator<Item = Attribute>) -> Attribute {
+    attribute(kind, attributes.into_iter().collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// The bytes of `address`, as an attribute holds it.
-pub(super) fn octets(address: IpAddr) -> Buffer {
+pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
-        IpAddr::V4(address) => Buffer::from(&address.octets()[..]),
-        IpAddr::V6(address) => Buffer::from(&address.octets()[..]),
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 
@@ -94,7 +97,6 @@ impl<'a> Attributes<'a> {
 
 /// The address in `bytes`.
 pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
-    let v6 = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
-    v4().or_else(v6)
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }

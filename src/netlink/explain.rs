@@ -8,6 +8,7 @@ use nix::libc::{
 };
 
 use super::reply::Refusal;
+use super::socket::refused;
 use crate::error::{Error, Kind};
 use crate::escape::shell::Line;
 use crate::net::driver::{Driver, MacvlanMode};
@@ -16,7 +17,7 @@ use crate::plan::host::HostOp;
 use crate::plan::{Configure, CreateLink, Removal};
 
 /// Returns true if an operation was refused because an address or MAC address is in use on the segment.
-pub(crate) fn is_in_use(error: &Error) -> bool {
+pub(crate) fn is_address_in_use(error: &Error) -> bool {
     error.kind() == Kind::Kernel(EADDRINUSE)
 }
 
@@ -63,9 +64,9 @@ pub(crate) fn create_link(create: &CreateLink, refusal: &Refusal) -> Error {
             format!("no permission to make a link on parent {parent}"),
             "the hook needs CAP_NET_ADMIN on the host: run the engine as root, not rootless".into(),
         ),
-        _ => (format!("cannot make {kind} link {name} on parent {parent}"), String::new()),
+        _ => return refused(&format!("do `{}`", create.line()), refusal),
     };
-    error(create, refusal, &sentence, &hint)
+    error(&create.line(), refusal, &sentence, &hint)
 }
 
 /// Says why `step` was refused.
@@ -79,14 +80,10 @@ pub(crate) fn configure(step: &Configure, refusal: &Refusal) -> Error {
             format!("IPv6 is switched off for {link}, so it cannot have {address}"),
             "remove net.ipv6.conf.*.disable_ipv6 from the container's sysctls",
         ),
-        (Configure::AddAddress { link, address }, _) => {
-            (format!("cannot give {link} the address {address}"), "")
-        }
         (Configure::SetUp { link, .. }, EADDRINUSE | EBUSY) => (
             format!("the MAC address of {link} is in use on the same parent"),
             "ask for another mac, or leave it out to get a free one",
         ),
-        (Configure::SetUp { link, .. }, _) => (format!("cannot set {link} up"), ""),
         (Configure::AddRoute { route, table: Some(table), .. }, EEXIST) => (
             format!("table {table} of the container has a route to {} already", route.to),
             "give each link a table of its own",
@@ -99,7 +96,6 @@ pub(crate) fn configure(step: &Configure, refusal: &Refusal) -> Error {
             format!("{link} does not reach {}", route.via.map_or(String::new(), |via| via.to_string())),
             "the gateway must lie in the subnet of the link, or be onlink",
         ),
-        (Configure::AddRoute { link, route, .. }, _) => (format!("cannot route {} by {link}", route.to), ""),
         (Configure::AddRule { from, .. }, EEXIST) => {
             (format!("the container has a rule for {from} already"), "see it with `ip rule` in the container")
         }
@@ -107,13 +103,9 @@ pub(crate) fn configure(step: &Configure, refusal: &Refusal) -> Error {
             format!("this kernel has no routing rules, so {from} cannot have table {table}"),
             "leave table out, or use a kernel with CONFIG_IP_MULTIPLE_TABLES",
         ),
-        (Configure::AddRule { from, .. }, _) => (format!("cannot make a rule for {from}"), ""),
-        // These are not netlink messages.
-        (Configure::SetIpv6 { .. } | Configure::SetNotify { .. } | Configure::SetSysctl { .. }, _) => {
-            (format!("cannot do `{step}`"), "")
-        }
+        _ => return refused(&format!("do `{}`", step.line()), refusal),
     };
-    error(step, refusal, &sentence, hint)
+    error(&step.line(), refusal, &sentence, hint)
 }
 
 /// Says why `parent` was not made; `op` writes the command.
@@ -129,20 +121,19 @@ pub(crate) fn make_parent(parent: &MadeParent, op: &HostOp, refusal: &Refusal) -
             "load it with `modprobe 8021q`, or use another parent".into(),
         ),
         (EPERM, _) => (format!("no permission to make {name}"), "run it as root, with CAP_NET_ADMIN".into()),
-        _ => (format!("cannot make {name} ({recipe})"), String::new()),
+        _ => return refused(&format!("do `{op}`"), refusal),
     };
     error(op, refusal, &sentence, &hint)
 }
 
 /// Says why `removal` was refused.
 pub(crate) fn removal(removal: &Removal, refusal: &Refusal) -> Error {
-    error(removal, refusal, &format!("cannot do `{removal}`"), "")
+    refused(&format!("do `{}`", removal.line()), refusal)
 }
 
 /// At the end are the shell command that does the same, the kernel's explanation, and the errno.
 fn error(op: &dyn Display, refusal: &Refusal, sentence: &str, hint: &str) -> Error {
-    let error = Error::new(Kind::Kernel(refusal.errno), format!("{sentence} ({op}: {refusal})"));
-    if hint.is_empty() { error } else { error.hint(hint) }
+    Error::new(Kind::Kernel(refusal.errno), format!("{sentence} ({op}: {refusal})")).hint(hint)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
-//! `IFLA_LINKINFO`: our drivers and their modes in the kernel's numbers, written and read.
+//! `IFLA_LINKINFO`: our drivers and their modes, written and read.
 
-use neli::consts::rtnl::{Ifla, IflaInfo, RtaType};
+use neli::consts::rtnl::{Ifla, IflaInfo};
 use neli::neli_enum;
 
 use super::attr::{Attribute, Attributes, attribute, nested};
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
+use crate::net::link::Link;
 use crate::net::link_options::LinkOptions;
 use crate::net::mac::MacAddr;
 
@@ -19,8 +20,6 @@ enum IflaMacvlan {
     BcCutoff = 9,
 }
 
-impl RtaType for IflaMacvlan {}
-
 /// `IFLA_IPVLAN_*` of linux/if_link.h, which neli lacks.
 #[neli_enum(serialized_type = "u16")]
 enum IflaIpvlan {
@@ -28,105 +27,62 @@ enum IflaIpvlan {
     Flags = 2,
 }
 
-impl RtaType for IflaIpvlan {}
-
 /// The list of source MAC addresses replaces the one there is (linux/if_link.h).
 const MACVLAN_MACADDR_SET: u32 = 3;
 
-/// `MACVLAN_MODE_*`
-fn macvlan_mode(mode: MacvlanMode) -> u32 {
-    match mode {
-        MacvlanMode::Private => 1,
-        MacvlanMode::Vepa => 2,
-        MacvlanMode::Bridge => 4,
-        MacvlanMode::Passthru => 8,
-        MacvlanMode::Source => 16,
-    }
-}
-
-/// `IPVLAN_MODE_*`
-fn ipvlan_mode(mode: IpvlanMode) -> u16 {
-    match mode {
-        IpvlanMode::L2 => 0,
-        IpvlanMode::L3 => 1,
-        IpvlanMode::L3s => 2,
-    }
-}
-
-/// `IPVLAN_F_*`
-fn ipvlan_flag(flag: IpvlanFlag) -> u16 {
-    match flag {
-        IpvlanFlag::Bridge => 0,
-        IpvlanFlag::Private => 1,
-        IpvlanFlag::Vepa => 2,
-    }
-}
-
 /// Returns `type DRIVER mode MODE …` of a link to make.
-pub(super) fn encode(driver: Driver, bclim: Option<i32>, options: &LinkOptions) -> Attribute<Ifla> {
+pub(super) fn encode(driver: Driver, bclim: Option<i32>, options: &LinkOptions) -> Attribute {
     let data = match driver {
         Driver::Macvlan { mode } => {
-            let macs = options.source_macs.iter().map(|mac| attribute(IflaMacvlan::Macaddr, mac.bytes()));
+            let macs = options.source_macs.iter().map(|mac| attribute(IflaMacvlan::Macaddr, mac.0));
             let set = attribute(IflaMacvlan::MacaddrMode, MACVLAN_MACADDR_SET);
             let sources = [set, nested(IflaMacvlan::MacaddrData, macs)];
             let sources = sources.into_iter().filter(|_| !options.source_macs.is_empty());
             let data = [
-                Some(attribute(IflaMacvlan::Mode, macvlan_mode(mode))),
+                Some(attribute(IflaMacvlan::Mode, mode as u32)),
                 bclim.map(|bclim| attribute(IflaMacvlan::BcCutoff, bclim)),
                 options.bcqueuelen.map(|length| attribute(IflaMacvlan::BcQueueLen, length)),
             ];
             nested(IflaInfo::Data, data.into_iter().flatten().chain(sources))
         }
         Driver::Ipvlan { mode, flag } => {
-            let mode = attribute(IflaIpvlan::Mode, ipvlan_mode(mode));
-            nested(IflaInfo::Data, [mode, attribute(IflaIpvlan::Flags, ipvlan_flag(flag))])
+            let mode = attribute(IflaIpvlan::Mode, mode as u16);
+            nested(IflaInfo::Data, [mode, attribute(IflaIpvlan::Flags, flag as u16)])
         }
     };
     nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, driver.kind().to_string()), data])
 }
 
-/// The contents of `IFLA_LINKINFO`.
-#[derive(Default)]
-pub(super) struct LinkInfo {
-    pub(super) driver: Option<Driver>,
-    pub(super) bclim: Option<i32>,
-    pub(super) options: LinkOptions,
-}
-
-/// Decodes the `IFLA_INFO_DATA` of a link of type `kind`; `None` if it has not one of our drivers and modes.
-pub(super) fn decode(kind: &str, data: Attributes<'_>) -> Option<LinkInfo> {
+/// Decodes the `IFLA_INFO_DATA` of a link of type `kind`: a link of which only that is known. `None` if it has not one of our
+/// drivers and modes.
+pub(super) fn decode(kind: &str, data: Attributes<'_>) -> Option<Link> {
     match kind.parse().ok()? {
         Kind::Macvlan => {
-            let number = data.number(IflaMacvlan::Mode)?;
-            let mode = MacvlanMode::ALL.into_iter().find(|&mode| macvlan_mode(mode) == number)?;
+            let mode = MacvlanMode::of_number(data.number(IflaMacvlan::Mode)?)?;
             let macs = data.nested(IflaMacvlan::MacaddrData).iter();
-            let macs = macs.filter_map(|(_, mac)| mac.try_into().ok()).map(MacAddr::from_bytes);
-            Some(LinkInfo {
+            let macs = macs.filter_map(|(_, mac)| mac.try_into().ok()).map(MacAddr);
+            Some(Link {
                 driver: Some(Driver::Macvlan { mode }),
                 bclim: data.array(IflaMacvlan::BcCutoff).map(i32::from_ne_bytes),
-                options: LinkOptions {
+                tuning: LinkOptions {
                     bcqueuelen: data.number(IflaMacvlan::BcQueueLen),
                     source_macs: macs.collect(),
                     ..LinkOptions::default()
                 },
+                ..Link::default()
             })
         }
         Kind::Ipvlan => {
-            let number = |kind: IflaIpvlan| data.array(kind).map(u16::from_ne_bytes);
-            let (mode, flag) = (number(IflaIpvlan::Mode)?, number(IflaIpvlan::Flags)?);
-            let mode = IpvlanMode::ALL.into_iter().find(|&found| ipvlan_mode(found) == mode)?;
-            let flag = IpvlanFlag::ALL.into_iter().find(|&found| ipvlan_flag(found) == flag)?;
-            Some(LinkInfo { driver: Some(Driver::Ipvlan { mode, flag }), ..LinkInfo::default() })
+            let number = |kind: IflaIpvlan| data.array(kind).map(u16::from_ne_bytes).map(u32::from);
+            let mode = IpvlanMode::of_number(number(IflaIpvlan::Mode)?)?;
+            let flag = IpvlanFlag::of_number(number(IflaIpvlan::Flags)?)?;
+            Some(Link { driver: Some(Driver::Ipvlan { mode, flag }), ..Link::default() })
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
-
-    use neli::ToBytes;
-
     use super::*;
     use crate::netlink::reply::parse_link;
 
@@ -143,9 +99,8 @@ mod tests {
             .into_iter()
             .flat_map(|mode| IpvlanFlag::ALL.map(|flag| (Driver::Ipvlan { mode, flag }, None)));
         for (driver, bclim) in macvlan.into_iter().chain(ipvlan) {
-            let mut bytes = Cursor::new(Vec::new());
-            encode(driver, bclim, &LinkOptions::default()).unwrap().to_bytes(&mut bytes).unwrap();
-            assert_eq!(decoded(&bytes.into_inner()), (Some(driver), bclim), "{driver}");
+            let info = encode(driver, bclim, &LinkOptions::default()).unwrap();
+            assert_eq!(decoded(&info), (Some(driver), bclim), "{driver}");
         }
     }
 
@@ -154,10 +109,8 @@ mod tests {
         let macs = ["02:00:00:00:00:01", "02:00:00:00:00:02"].map(|mac| mac.parse().unwrap());
         let tuning =
             LinkOptions { bcqueuelen: Some(9), source_macs: macs.to_vec(), ..LinkOptions::default() };
-        let mut bytes = Cursor::new(Vec::new());
-        let driver = Driver::Macvlan { mode: MacvlanMode::Source };
-        encode(driver, None, &tuning).unwrap().to_bytes(&mut bytes).unwrap();
-        let link = parse_link(&[&[0; 16], &bytes.into_inner()[..]].concat()).unwrap();
+        let info = encode(Driver::Macvlan { mode: MacvlanMode::Source }, None, &tuning).unwrap();
+        let link = parse_link(&[&[0; 16], &info[..]].concat()).unwrap();
         assert_eq!(link.tuning, tuning);
     }
 

@@ -1,16 +1,12 @@
-//! rtnetlink requests as bytes, built with neli's types. The doc comment of each function is the `ip` command that does the
-//! same. Functions with `host` in their names are for the host's own links.
+//! rtnetlink requests: headers as bytes, attributes written by neli. The doc comment of each function is the `ip` command that
+//! does the same. Functions with `host` in their names are for the host's own links.
 
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
 use neli::consts::nl::NlmF;
-use neli::consts::rtnl::{
-    FrAct, Frattr, Ifa, IfaF, Ifla, IflaInfo, IflaVlan, RtAddrFamily, RtScope, RtTable, Rta, Rtm, RtmF, Rtn,
-    Rtprot,
-};
-use neli::rtnl::{FibmsgBuilder, IfaddrmsgBuilder, IfinfomsgBuilder, RtmsgBuilder};
+use neli::consts::rtnl::{Frattr, Ifa, Iff, Ifla, IflaInfo, IflaVlan, RtAddrFamily, Rta, Rtm};
 use nix::libc;
 
 use super::attr::{Attribute, attribute, nested, octets};
@@ -19,7 +15,7 @@ pub(crate) use super::nlmsg::Message;
 use crate::error::{Error, Result};
 use crate::ledger::host_link::HostRoute;
 use crate::net::name::IfName;
-use crate::net::route::{Route, RouteType, TableId};
+use crate::net::route::{Route, TableId};
 use crate::net::vlan::VlanProtocol;
 use crate::plan::CreateLink;
 use crate::plan::persistent::PROTOCOL;
@@ -28,9 +24,17 @@ use crate::plan::persistent::PROTOCOL;
 const RTEXT_FILTER_SKIP_STATS: u32 = 8;
 /// Of linux/rtnetlink.h, which neli lacks: the next hop is on the link, whatever the routes say.
 pub(super) const RTNH_F_ONLINK: u32 = 4;
+/// `FR_ACT_TO_TBL` of linux/fib_rules.h as the byte that it is in messages: the rule names a table.
+pub(super) const FR_ACT_TO_TBL: u8 = 1;
 /// Of linux/net_namespace.h, which neli lacks.
 pub(super) const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;
+/// The length of `struct rtgenmsg`: one byte, padded.
+const RTGENMSG: usize = 4;
+/// The length of `struct ifaddrmsg`.
+const IFADDRMSG: usize = 8;
+/// The length of `struct rtmsg`.
+pub(super) const RTMSG: usize = 12;
 
 /// The flags of a request that makes something, and fails if it exists.
 const NEW: NlmF = NlmF::CREATE.union(NlmF::EXCL).union(NlmF::ACK);
@@ -40,71 +44,58 @@ pub(crate) fn get_link_by_name(name: &IfName) -> Result<Message> {
     get_links(NlmF::empty(), 0, Some(attribute(Ifla::Ifname, name.as_str())))
 }
 
-/// `ip link show` of the link with number `ifindex`
-pub(crate) fn get_link_by_index(ifindex: u32) -> Result<Message> {
-    get_links(NlmF::empty(), ifindex, None)
+/// `ip link show` of the link with number `ifindex`, in the socket's namespace or in the one that it knows by `nsid`
+pub(crate) fn get_link_by_index(ifindex: u32, nsid: Option<i32>) -> Result<Message> {
+    get_links(NlmF::empty(), ifindex, nsid.map(|nsid| attribute(Ifla::IfNetnsid, nsid)))
 }
 
-/// `ip link show` of the link with number `ifindex` in the namespace that the host knows by `nsid`
-pub(crate) fn get_link_in(nsid: i32, ifindex: u32) -> Result<Message> {
-    get_links(NlmF::empty(), ifindex, Some(attribute(Ifla::IfNetnsid, nsid)))
-}
-
-/// `ip link show`, in the namespace that the host knows by `nsid`
-pub(crate) fn dump_links_in(nsid: i32) -> Result<Message> {
-    get_links(NlmF::DUMP, 0, Some(attribute(Ifla::IfNetnsid, nsid)))
-}
-
-/// `ip link show`
-pub(crate) fn dump_links() -> Result<Message> {
-    get_links(NlmF::DUMP, 0, None)
+/// `ip link show`, in the socket's namespace or in the one that it knows by `nsid`
+pub(crate) fn dump_links(nsid: Option<i32>) -> Result<Message> {
+    get_links(NlmF::DUMP, 0, nsid.map(|nsid| attribute(Ifla::IfNetnsid, nsid)))
 }
 
 /// Without statistics, which would be half of each answer.
-fn get_links(flags: NlmF, ifindex: u32, which: Option<Attribute<Ifla>>) -> Result<Message> {
+fn get_links(flags: NlmF, ifindex: u32, which: Option<Attribute>) -> Result<Message> {
     let filter = attribute(Ifla::ExtMask, RTEXT_FILTER_SKIP_STATS);
     link(Rtm::Getlink, flags, ifindex, which.into_iter().chain([filter]).collect())
 }
 
 /// `ip addr show`
 pub(crate) fn dump_addresses() -> Result<Message> {
-    Message::new(Rtm::Getaddr, NlmF::DUMP, ifaddrmsg(RtAddrFamily::Unspecified, 0).build())
+    Message::new(Rtm::Getaddr, NlmF::DUMP, &[0; IFADDRMSG], [])
 }
 
 /// `ip route show` of one family
 pub(crate) fn dump_routes(family: RtAddrFamily) -> Result<Message> {
-    Message::new(Rtm::Getroute, NlmF::DUMP, rtmsg(family, 0).build())
+    Message::new(Rtm::Getroute, NlmF::DUMP, &rtmsg(family, 0), [])
 }
 
 /// `ip route get ADDRESS`
 pub(crate) fn get_route(address: IpAddr) -> Result<Message> {
-    let (host, to) = (IpNet::from(address), attribute(Rta::Dst, octets(address))?);
-    let request = rtmsg(family(host), host.prefix_len()).rtattrs([to].into_iter().collect());
-    Message::new(Rtm::Getroute, NlmF::empty(), request.build())
+    let host = IpNet::from(address);
+    let to = attribute(Rta::Dst, octets(address));
+    Message::new(Rtm::Getroute, NlmF::empty(), &rtmsg(family(host), host.prefix_len()), [to])
 }
 
 /// `ip rule show` of one family
 pub(crate) fn dump_rules(family: RtAddrFamily) -> Result<Message> {
-    Message::new(Rtm::Getrule, NlmF::DUMP, fibmsg(family, 0).build())
+    Message::new(Rtm::Getrule, NlmF::DUMP, &fib_rule_hdr(family, 0, 0), [])
 }
 
 /// `ip netns list-id`, of one namespace
 pub(crate) fn get_nsid(netns: BorrowedFd<'_>) -> Result<Message> {
-    Message::plain(Rtm::Getnsid, NlmF::empty(), RTGENMSG, &[(NETNSA_FD, netns.as_raw_fd().to_ne_bytes())])
+    Message::new(Rtm::Getnsid, NlmF::empty(), &[0; RTGENMSG], [attribute(NETNSA_FD, netns.as_raw_fd())])
 }
 
 /// `ip netns set NETNS NSID`
 pub(crate) fn set_nsid(netns: BorrowedFd<'_>, nsid: i32) -> Result<Message> {
-    let netns = (NETNSA_FD, netns.as_raw_fd().to_ne_bytes());
-    Message::plain(Rtm::Newnsid, NlmF::ACK, RTGENMSG, &[netns, (NETNSA_NSID, nsid.to_ne_bytes())])
+    let attributes = [attribute(NETNSA_FD, netns.as_raw_fd()), attribute(NETNSA_NSID, nsid)];
+    Message::new(Rtm::Newnsid, NlmF::ACK, &[0; RTGENMSG], attributes)
 }
-
-/// The length of `struct rtgenmsg`: one byte, padded.
-const RTGENMSG: usize = 4;
 
 /// `ip link add link BASE name NAME type vlan id ID protocol PROTOCOL`
 pub(crate) fn create_vlan(name: &IfName, base: u32, id: u16, protocol: VlanProtocol) -> Result<Message> {
-    let protocol = attribute(IflaVlan::Protocol, ether_type(protocol).to_be_bytes());
+    let protocol = attribute(IflaVlan::Protocol, (protocol as u16).to_be_bytes());
     let data = nested(IflaInfo::Data, [attribute(IflaVlan::Id, id), protocol]);
     let info = nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, "vlan"), data]);
     let attributes = vec![attribute(Ifla::Ifname, name.as_str()), attribute(Ifla::Link, base), info];
@@ -121,16 +112,8 @@ pub(crate) fn create_on_nothing(kind: &str) -> Result<Message> {
     link(Rtm::Newlink, NEW, 0, vec![link_type(kind)])
 }
 
-fn link_type(kind: &str) -> Attribute<Ifla> {
+fn link_type(kind: &str) -> Attribute {
     nested(Ifla::Linkinfo, [attribute(IflaInfo::Kind, kind)])
-}
-
-/// `ETH_P_8021Q` and `ETH_P_8021AD` of linux/if_ether.h.
-pub(super) fn ether_type(protocol: VlanProtocol) -> u16 {
-    match protocol {
-        VlanProtocol::Dot1q => 0x8100,
-        VlanProtocol::Dot1ad => 0x88a8,
-    }
 }
 
 /// `ip link add link PARENT name NAME netns NETNS group GROUP [address MAC] [mtu MTU] type …`
@@ -144,7 +127,7 @@ pub(crate) fn create_link(create: &CreateLink, netns: BorrowedFd<'_>) -> Result<
         Some(attribute(Ifla::NetNsFd, netns.as_raw_fd())),
         Some(attribute(Ifla::Group, create.group)),
         Some(link_info::encode(create.driver, create.bclim, &create.options)),
-        create.mac.map(|mac| attribute(Ifla::Address, mac.bytes())),
+        create.mac.map(|mac| attribute(Ifla::Address, mac.0)),
         create.mtu.map(|mtu| attribute(Ifla::Mtu, mtu)),
         create.options.txqueuelen.map(|length| attribute(Ifla::Txqlen, length)),
     ];
@@ -170,22 +153,18 @@ pub(crate) fn mark(ifindex: u32, alias: &str) -> Result<Message> {
 /// `ip link set LINK alias ALIAS group default up`
 pub(crate) fn set_up(ifindex: u32, alias: &str) -> Result<Message> {
     let attributes = vec![ifalias(alias), attribute(Ifla::Group, 0_u32)];
-    Message::new(Rtm::Setlink, NlmF::ACK, ifinfomsg(ifindex, attributes)?.up().build())
+    Message::new(Rtm::Setlink, NlmF::ACK, &ifinfomsg(ifindex, Iff::UP)?, attributes)
 }
 
-fn ifalias(alias: &str) -> Attribute<Ifla> {
+fn ifalias(alias: &str) -> Attribute {
     // Bytes, not a string: the kernel would keep the NUL that neli puts behind strings.
     attribute(Ifla::Ifalias, alias.as_bytes())
 }
 
-/// `ip link del LINK`
-pub(crate) fn delete_link(ifindex: u32) -> Result<Message> {
-    link(Rtm::Dellink, NlmF::ACK, ifindex, Vec::new())
-}
-
-/// `ip link del LINK`, in the namespace that the host knows by `nsid`
-pub(crate) fn delete_link_in(nsid: i32, ifindex: u32) -> Result<Message> {
-    link(Rtm::Dellink, NlmF::ACK, ifindex, vec![attribute(Ifla::IfNetnsid, nsid)])
+/// `ip link del LINK`, in the socket's namespace or in the one that it knows by `nsid`
+pub(crate) fn delete_link(ifindex: u32, nsid: Option<i32>) -> Result<Message> {
+    let namespace = nsid.map(|nsid| attribute(Ifla::IfNetnsid, nsid));
+    link(Rtm::Dellink, NlmF::ACK, ifindex, namespace.into_iter().collect())
 }
 
 /// `ip addr add ADDRESS brd + dev LINK`, for IPv6 `ip addr add ADDRESS dev LINK nodad`
@@ -197,26 +176,27 @@ pub(crate) fn add_address(ifindex: u32, address: IpNet) -> Result<Message> {
         }
         _ => None,
     };
-    let flags = if address.addr().is_ipv6() { IfaF::NODAD } else { IfaF::empty() };
-    new_address(ifindex, address, flags, broadcast)
+    new_address(ifindex, address, 0, broadcast)
 }
 
 /// `ip addr add ADDRESS dev LINK noprefixroute`, for IPv6 `nodad` too: an address alone, without a route to others
 pub(crate) fn add_host_address(ifindex: u32, address: IpAddr) -> Result<Message> {
-    // In an attribute: the header has the lowest eight flags only.
-    let nodad = if address.is_ipv6() { libc::IFA_F_NODAD } else { 0 };
-    let flags = attribute(Ifa::Flags, libc::IFA_F_NOPREFIXROUTE | nodad);
-    new_address(ifindex, address.into(), IfaF::empty(), Some(flags))
+    new_address(ifindex, address.into(), libc::IFA_F_NOPREFIXROUTE, None)
 }
 
-fn new_address(ifindex: u32, net: IpNet, flags: IfaF, other: Option<Attribute<Ifa>>) -> Result<Message> {
+fn new_address(ifindex: u32, net: IpNet, flags: u32, broadcast: Option<Attribute>) -> Result<Message> {
+    let nodad = if net.addr().is_ipv6() { libc::IFA_F_NODAD } else { 0 };
     let bytes = octets(net.addr());
-    let attributes = [attribute(Ifa::Local, bytes.clone()), attribute(Ifa::Address, bytes)];
-    let request = ifaddrmsg(family(net), net.prefix_len())
-        .ifa_flags(flags)
-        .ifa_index(ifindex)
-        .rtattrs(attributes.into_iter().chain(other).collect::<Result<_>>()?);
-    Message::new(Rtm::Newaddr, NEW, request.build())
+    let attributes = [
+        attribute(Ifa::Local, bytes.clone()),
+        attribute(Ifa::Address, bytes),
+        // The header has the lowest eight flags only.
+        attribute(Ifa::Flags, flags | nodad),
+    ];
+    let [a, b, c, d] = ifindex.to_ne_bytes();
+    let header: [u8; IFADDRMSG] =
+        [family(net).into(), net.prefix_len(), 0, libc::RT_SCOPE_UNIVERSE, a, b, c, d];
+    Message::new(Rtm::Newaddr, NEW, &header, attributes.into_iter().chain(broadcast))
 }
 
 /// `ip route add TO [via VIA] dev LINK`, or `ip route add blackhole TO`, in a table
@@ -260,19 +240,23 @@ fn route(
     ];
     // As `ip` does; IPv6 has no scopes.
     let is_on_link = route.is_unicast() && route.via.is_none() && route.to.addr().is_ipv4();
-    let request = rtmsg(family(route.to), route.to.prefix_len())
-        .rtm_table(if table.is_some() { RtTable::Unspec } else { RtTable::Main })
-        .rtm_protocol(if route.is_unicast() { Rtprot::Boot } else { Rtprot::from(PROTOCOL) })
-        .rtm_scope(if is_on_link { RtScope::Link } else { RtScope::Universe })
-        .rtm_type(match route.kind {
-            RouteType::Unicast => Rtn::Unicast,
-            RouteType::Blackhole => Rtn::Blackhole,
-            RouteType::Unreachable => Rtn::Unreachable,
-            RouteType::Prohibit => Rtn::Prohibit,
-        })
-        .rtm_flags(RtmF::from_bits_retain(if route.onlink { RTNH_F_ONLINK } else { 0 }))
-        .rtattrs(attributes.into_iter().flatten().collect::<Result<_>>()?);
-    Message::new(kind, flags, request.build())
+    let header = [
+        family(route.to).into(),
+        route.to.prefix_len(),
+        0,
+        0,
+        if table.is_some() { libc::RT_TABLE_UNSPEC } else { libc::RT_TABLE_MAIN },
+        if route.is_unicast() { libc::RTPROT_BOOT } else { PROTOCOL },
+        if is_on_link { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE },
+        route.kind as u8,
+    ];
+    let onlink = if route.onlink { RTNH_F_ONLINK } else { 0 };
+    Message::new(
+        kind,
+        flags,
+        &[&header[..], &onlink.to_ne_bytes()].concat(),
+        attributes.into_iter().flatten(),
+    )
 }
 
 /// `ip rule add from ADDRESS lookup TABLE`
@@ -292,55 +276,29 @@ fn rule(kind: Rtm, flags: NlmF, from: IpAddr, table: TableId) -> Result<Message>
         attribute(Frattr::Protocol, PROTOCOL),
     ];
     let host = IpNet::from(from);
-    let request = fibmsg(family(host), host.prefix_len())
-        .fib_action(FrAct::FrActToTbl)
-        .rtattrs(attributes.into_iter().collect::<Result<_>>()?);
-    Message::new(kind, flags, request.build())
+    Message::new(kind, flags, &fib_rule_hdr(family(host), host.prefix_len(), FR_ACT_TO_TBL), attributes)
 }
 
-fn link(kind: Rtm, flags: NlmF, ifindex: u32, attributes: Vec<Attribute<Ifla>>) -> Result<Message> {
-    Message::new(kind, flags, ifinfomsg(ifindex, attributes)?.build())
+fn link(kind: Rtm, flags: NlmF, ifindex: u32, attributes: Vec<Attribute>) -> Result<Message> {
+    Message::new(kind, flags, &ifinfomsg(ifindex, Iff::empty())?, attributes)
 }
 
-fn ifinfomsg(ifindex: u32, attributes: Vec<Attribute<Ifla>>) -> Result<IfinfomsgBuilder> {
+/// `struct ifinfomsg`: family, padding, type, ifindex, flags, change. All zero except for the ifindex and the flags to set.
+fn ifinfomsg(ifindex: u32, flags: Iff) -> Result<Vec<u8>> {
     let no_index = |_| Error::input(format!("ifindex {ifindex} is no link's number"));
-    Ok(IfinfomsgBuilder::default()
-        .ifi_family(RtAddrFamily::Unspecified)
-        .ifi_index(ifindex.try_into().map_err(no_index)?)
-        .rtattrs(attributes.into_iter().collect::<Result<_>>()?))
+    let index = i32::try_from(ifindex).map_err(no_index)?;
+    let flags = flags.bits().to_ne_bytes();
+    Ok([[0; 4], index.to_ne_bytes(), flags, flags].concat())
 }
 
-/// `struct ifaddrmsg`: all zero except for family and prefix length.
-fn ifaddrmsg(family: RtAddrFamily, prefix_len: u8) -> IfaddrmsgBuilder {
-    IfaddrmsgBuilder::default()
-        .ifa_family(family)
-        .ifa_prefixlen(prefix_len)
-        .ifa_scope(RtScope::Universe)
-        .ifa_index(0)
+/// `struct rtmsg`: all zero except for family and length of the destination's prefix.
+fn rtmsg(family: RtAddrFamily, prefix_len: u8) -> [u8; RTMSG] {
+    [family.into(), prefix_len, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
-/// `struct rtmsg`: all zero except for family and prefix length.
-fn rtmsg(family: RtAddrFamily, prefix_len: u8) -> RtmsgBuilder {
-    RtmsgBuilder::default()
-        .rtm_family(family)
-        .rtm_dst_len(prefix_len)
-        .rtm_src_len(0)
-        .rtm_tos(0)
-        .rtm_table(RtTable::Unspec)
-        .rtm_protocol(Rtprot::Unspec)
-        .rtm_scope(RtScope::Universe)
-        .rtm_type(Rtn::Unspec)
-}
-
-/// `struct fib_rule_hdr`: all zero except for family and length of the source prefix.
-fn fibmsg(family: RtAddrFamily, prefix_len: u8) -> FibmsgBuilder {
-    FibmsgBuilder::default()
-        .fib_family(family)
-        .fib_dst_len(0)
-        .fib_src_len(prefix_len)
-        .fib_tos(0)
-        .fib_table(RtTable::Unspec)
-        .fib_action(FrAct::Unspec)
+/// `struct fib_rule_hdr`: all zero except for family, length of the source's prefix, and action.
+fn fib_rule_hdr(family: RtAddrFamily, prefix_len: u8, action: u8) -> [u8; 12] {
+    [family.into(), 0, prefix_len, 0, 0, 0, 0, action, 0, 0, 0, 0]
 }
 
 fn family(net: IpNet) -> RtAddrFamily {

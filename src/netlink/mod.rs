@@ -6,6 +6,7 @@ mod channel;
 mod contents;
 pub(crate) mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
+#[path = "../../fuzz/targets/netlink.rs"]
 mod fuzz;
 mod link_info;
 pub(crate) mod message;
@@ -15,9 +16,9 @@ mod nlmsg;
 pub(crate) mod reply;
 mod routes;
 mod socket;
-mod ways;
+mod unicast_routes;
 
-pub(crate) use explain::is_in_use;
+pub(crate) use explain::is_address_in_use;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fuzz::{fuzz, fuzz_messages};
 pub(crate) use monitor::LinkMonitor;

@@ -4,7 +4,7 @@ use neli::consts::nl::NlmF;
 use neli::consts::rtnl::{Nda, Rtm};
 use nix::libc::{NUD_PERMANENT, NUD_REACHABLE};
 
-use super::attr::Attributes;
+use super::attr::{Attributes, attribute};
 use super::message::Message;
 use super::socket::Socket;
 use crate::error::Result;
@@ -27,7 +27,7 @@ impl Socket {
 
 /// `ip neigh show dev LINK`
 fn dump(ifindex: u32) -> Result<Message> {
-    Message::plain(Rtm::Getneigh, NlmF::DUMP, NDMSG, &[(Nda::Ifindex.into(), ifindex.to_ne_bytes())])
+    Message::new(Rtm::Getneigh, NlmF::DUMP, &[0; NDMSG], [attribute(Nda::Ifindex, ifindex)])
 }
 
 /// Parses the payload of `RTM_NEWNEIGH` (`struct ndmsg`) into the number of the link and the neighbour.
@@ -39,7 +39,7 @@ pub(super) fn parse(payload: &[u8]) -> Option<(u32, Neighbour)> {
         return None;
     }
     let address = attributes.ip(Nda::Dst)?;
-    let mac = MacAddr::from_bytes(attributes.array(Nda::Lladdr)?);
+    let mac = MacAddr(attributes.array(Nda::Lladdr)?);
     let permanent = state & NUD_PERMANENT != 0;
     // Groups and broadcasts have entries too.
     let is_host = mac.is_unicast() && !address.is_multicast();
@@ -56,7 +56,7 @@ mod tests {
             let head = [&[2, 0, 0, 0][..], &7_u32.to_ne_bytes(), &state.to_ne_bytes(), &[0, 1]].concat();
             [&head[..], &[8, 0, 1, 0, 10, 0, 0, 9], &[10, 0, 2, 0, mac, 0, 0, 0, 0, 9, 0, 0]].concat()
         };
-        let mac = MacAddr::from_bytes([2, 0, 0, 0, 0, 9]);
+        let mac = MacAddr([2, 0, 0, 0, 0, 9]);
         let found = |permanent| Some((7, Neighbour { address: [10, 0, 0, 9].into(), mac, permanent }));
         assert_eq!(parse(&entry(NUD_REACHABLE, 2)), found(false));
         assert_eq!(parse(&entry(NUD_PERMANENT, 2)), found(true));

@@ -13,9 +13,9 @@ use nix::libc;
 
 use super::attr::{Attributes, ip};
 use super::link_info;
-use super::message::{NETNSA_NSID, ether_type};
+use super::message::NETNSA_NSID;
 use crate::error::{Error, Result};
-use crate::net::link::{HostLinkInfo, Link, LinkNetns};
+use crate::net::link::{Link, LinkNetns};
 use crate::net::link_options::LinkOptions;
 use crate::net::mac::MacAddr;
 use crate::net::vlan::VlanProtocol;
@@ -125,16 +125,12 @@ pub(crate) fn parse_link(payload: &[u8]) -> Option<Link> {
         ifindex: u32::from_ne_bytes([i0, i1, i2, i3]),
         name: attributes.text(Ifla::Ifname).unwrap_or_default(),
         vlan_id: vlan.array(IflaVlan::Id).map(u16::from_ne_bytes),
-        vlan_protocol: [VlanProtocol::Dot1q, VlanProtocol::Dot1ad]
-            .into_iter()
-            .find(|&known| Some(ether_type(known)) == protocol),
-        driver: ours.driver,
-        bclim: ours.bclim,
-        tuning: LinkOptions { txqueuelen: attributes.number(Ifla::Txqlen), ..ours.options },
+        vlan_protocol: protocol.and_then(|number| VlanProtocol::of_number(number.into())),
+        tuning: LinkOptions { txqueuelen: attributes.number(Ifla::Txqlen), ..ours.tuning },
         slave_kind: info.text(IflaInfo::SlaveKind),
         lower: below.filter(|_| nsid.is_none()),
         elsewhere: below.zip(nsid).map(|(ifindex, nsid)| LinkNetns { ifindex, nsid }),
-        mac: attributes.array(Ifla::Address).map(MacAddr::from_bytes),
+        mac: attributes.array(Ifla::Address).map(MacAddr),
         mtu: attributes.number(Ifla::Mtu).unwrap_or_default(),
         up: flags.contains(Iff::UP),
         carrier: attributes.value(Ifla::Carrier) == Some(&[1]),
@@ -144,14 +140,8 @@ pub(crate) fn parse_link(payload: &[u8]) -> Option<Link> {
         loopback: flags.contains(Iff::LOOPBACK),
         ethernet: u16::from_ne_bytes([t0, t1]) == u16::from(Arphrd::Ether),
         kind,
+        ..ours
     })
-}
-
-/// Parses the payload of `RTM_NEWLINK`, and whether the link is connected (`IFLA_CARRIER`).
-pub(super) fn parse_host_link(payload: &[u8]) -> Option<HostLinkInfo> {
-    let (_, attributes) = Attributes::after::<16>(payload)?;
-    let carrier = attributes.value(Ifla::Carrier) == Some(&[1]);
-    Some(HostLinkInfo { link: parse_link(payload)?, carrier })
 }
 
 /// An address of a link.

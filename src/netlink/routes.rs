@@ -7,14 +7,12 @@ use neli::consts::rtnl::{Frattr, Rta};
 use nix::libc::{self, RT_TABLE_MAIN, RTN_LOCAL, RTN_UNICAST};
 
 use super::attr::{Attributes, ip};
-use super::message::RTNH_F_ONLINK;
+use super::message::{FR_ACT_TO_TBL, RTMSG, RTNH_F_ONLINK};
 use crate::net::route::{Route, RouteType, TableId};
 use crate::plan::persistent::PROTOCOL;
 
 /// Of linux/rtnetlink.h, which libc lacks: a router has advertised the route.
 const RTPROT_RA: u8 = 9;
-/// The length of `struct rtmsg`.
-pub(super) const RTMSG: usize = 12;
 
 /// A route of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +35,7 @@ impl FoundRoute {
 pub(super) fn parse_route(payload: &[u8]) -> Option<FoundRoute> {
     let (&[family, prefix_len, _, _, table, protocol, _, kind, flags @ ..], attributes) =
         Attributes::after::<RTMSG>(payload)?;
-    let kind = match kind {
-        RTN_UNICAST => RouteType::Unicast,
-        libc::RTN_BLACKHOLE => RouteType::Blackhole,
-        libc::RTN_UNREACHABLE => RouteType::Unreachable,
-        libc::RTN_PROHIBIT => RouteType::Prohibit,
-        _ => return None,
-    };
+    let kind = RouteType::of_number(kind.into())?;
     let is_unicast = kind == RouteType::Unicast;
     let is_automatic = [libc::RTPROT_KERNEL, libc::RTPROT_REDIRECT, RTPROT_RA].contains(&protocol);
     if is_automatic || !is_unicast && protocol != PROTOCOL {
@@ -76,7 +68,6 @@ pub(super) fn destination(family: u8, prefix_len: u8, attributes: Attributes<'_>
 
 /// Parses the payload of `RTM_NEWRULE` (`struct fib_rule_hdr`): a rule of ours from an address to a table.
 pub(super) fn parse_rule(payload: &[u8]) -> Option<(IpAddr, TableId)> {
-    const FR_ACT_TO_TBL: u8 = 1;
     let (&[_, 0, length, _, _, _, _, FR_ACT_TO_TBL, ..], attributes) = Attributes::after::<12>(payload)?
     else {
         return None;

@@ -16,7 +16,7 @@ use super::reply::{self, Content, Refusal, Reply};
 use super::routes;
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
-use crate::net::link::{HostLinkInfo, Link};
+use crate::net::link::Link;
 use crate::net::name::IfName;
 use crate::net::route::DefaultRoutes;
 
@@ -51,7 +51,7 @@ impl Socket {
 
     /// Returns a socket that is opened when it is first needed.
     pub(crate) fn when_needed() -> Self {
-        Self { channel: None, sequence: 0 }
+        Self { channel: None, sequence: unpredictable() }
     }
 
     /// Opens the socket now, in the network namespace that the calling thread is in.
@@ -62,10 +62,7 @@ impl Socket {
     fn channel(&mut self) -> Result<&Channel> {
         let channel = match self.channel.take() {
             Some(channel) => channel,
-            None => {
-                self.sequence = unpredictable();
-                Channel::open().map_err(|error| failed("open a netlink socket", &error))?
-            }
+            None => Channel::open().map_err(|error| failed("open a netlink socket", &error))?,
         };
         Ok(self.channel.insert(channel))
     }
@@ -77,14 +74,14 @@ impl Socket {
 
     /// Returns the link with number `ifindex`, if there is one.
     pub(crate) fn link_by_index(&mut self, ifindex: u32) -> Result<Option<Link>> {
-        self.get_link(message::get_link_by_index(ifindex)?, &[ENODEV])
+        self.get_link(message::get_link_by_index(ifindex, None)?, &[ENODEV])
     }
 
     /// Returns the link with number `ifindex` in the namespace that this socket's namespace knows by `nsid`
     /// (`IFLA_TARGET_NETNSID`), if both are there. A namespace that nothing uses any more is not, although the kernel may still
     /// be taking it apart.
     pub(crate) fn link_in(&mut self, nsid: i32, ifindex: u32) -> Result<Option<Link>> {
-        self.get_link(message::get_link_in(nsid, ifindex)?, &[ENODEV, EINVAL])
+        self.get_link(message::get_link_by_index(ifindex, Some(nsid))?, &[ENODEV, EINVAL])
     }
 
     fn get_link(&mut self, request: Message, absent: &[i32]) -> Result<Option<Link>> {
@@ -95,26 +92,20 @@ impl Socket {
     }
 
     pub(crate) fn links(&mut self) -> Result<Vec<Link>> {
-        self.dump(message::dump_links, reply::parse_link)
+        self.dump(|| message::dump_links(None), reply::parse_link)
     }
 
     /// Returns all links in the namespace that this socket's namespace knows by `nsid`; none if there is no such namespace.
     pub(crate) fn links_in(&mut self, nsid: i32) -> Result<Vec<Link>> {
-        match self.dump(|| message::dump_links_in(nsid), reply::parse_link) {
-            Err(error) if error.kind() == Kind::Kernel(nix::libc::EINVAL) => Ok(Vec::new()),
+        match self.dump(|| message::dump_links(Some(nsid)), reply::parse_link) {
+            Err(error) if error.kind() == Kind::Kernel(EINVAL) => Ok(Vec::new()),
             links => links,
         }
     }
 
-    /// Returns all links, and whether they are connected.
-    pub(crate) fn host_links(&mut self) -> Result<Vec<HostLinkInfo>> {
-        self.dump(message::dump_links, reply::parse_host_link)
-    }
-
     /// Returns the addresses of all links.
     pub(crate) fn addresses(&mut self) -> Result<Vec<IpAddr>> {
-        let all = self.dump(message::dump_addresses, reply::parse_address)?;
-        Ok(all.into_iter().map(|address| address.net.addr()).collect())
+        Ok(self.addresses_by_link()?.into_iter().map(|(_, net)| net.addr()).collect())
     }
 
     /// Returns the addresses of all links, each with the number of its link.
@@ -241,8 +232,6 @@ impl Socket {
 
     /// Numbers `messages` and sends them in one datagram; returns the number of the first.
     fn send(&mut self, messages: Vec<Message>) -> Result<u32> {
-        // It chooses the first sequence number.
-        self.channel()?;
         let first = self.sequence;
         let mut bytes = Vec::with_capacity(512);
         for message in messages {
@@ -284,7 +273,7 @@ fn failed(doing: &str, error: &io::Error) -> Error {
         let text = format!("cannot {doing}: the answer was not complete within {} s", PATIENCE.as_secs());
         return Error::new(Kind::Busy, text).hint("the kernel is held up: see what it does with `dmesg`");
     }
-    Error::new(Kind::Kernel(error.raw_os_error().unwrap_or_default()), format!("cannot {doing}: {error}"))
+    Error::kernel(doing, error)
 }
 
 pub(crate) fn refused(doing: &str, refusal: &Refusal) -> Error {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::error::{Error, Result};
@@ -23,19 +23,17 @@ type Object = BTreeMap<String, Box<RawValue>>;
 /// When its `hooks` are not hooks.
 pub(crate) fn inject(config: &[u8], program: &Program, networks: &[NetworkName]) -> Result<Option<Vec<u8>>> {
     let Ok(mut config) = json::object::<Object>(config) else { return Ok(None) };
-    if networks.is_empty() && !asks(&config) {
+    let annotations = member::<BTreeMap<String, IgnoredAny>>(&config, "annotations");
+    let asks = annotations.is_ok_and(|annotations| annotations.contains_key(NETWORKS));
+    if networks.is_empty() && !asks {
         return Ok(None);
     }
-    let text = config.get("hooks").map_or("null", |hooks| hooks.get());
-    let present = hooks::networks(text)?;
-    let hooks: Option<Object> = json::read(text.as_bytes()).map_err(|error| error.within("hooks"))?;
-    let mut hooks = hooks.unwrap_or_default();
+    let present = config.get("hooks").map_or(Ok(Vec::new()), |hooks| hooks::networks(hooks.get()))?;
+    let mut hooks: Object = member(&config, "hooks").map_err(|error| error.within("hooks"))?;
     let mut is_complete = true;
     for stage in STAGES {
-        let text = hooks.get(stage).map_or("null", |list| list.get());
-        let list: Option<Vec<Box<RawValue>>> =
-            json::read(text.as_bytes()).map_err(|error| error.within(format!("hooks.{stage}")))?;
-        let mut list = list.unwrap_or_default();
+        let list = member::<Vec<Box<RawValue>>>(&hooks, stage);
+        let mut list = list.map_err(|error| error.within(format!("hooks.{stage}")))?;
         let is_ours = |hook: &RawValue| {
             serde_json::from_str::<HookEntry>(hook.get()).is_ok_and(|hook| hook.is_ours(stage))
         };
@@ -56,18 +54,17 @@ pub(crate) fn inject(config: &[u8], program: &Program, networks: &[NetworkName])
         return Ok(None);
     }
     config.insert("hooks".to_owned(), raw(&hooks)?);
-    serde_json::to_vec(&config).map(Some).map_err(|error| Error::input(error.to_string()))
+    serde_json::to_vec(&config).map(Some).map_err(|error| Error::bug(error.to_string()))
 }
 
-/// Whether an annotation asks for networks.
-fn asks(config: &Object) -> bool {
-    let text = config.get("annotations").map_or("null", |annotations| annotations.get());
-    let annotations: Option<BTreeMap<String, IgnoredAny>> = serde_json::from_str(text).unwrap_or_default();
-    annotations.is_some_and(|annotations| annotations.contains_key(NETWORKS))
+/// The value of `key`, which is empty if it is missing or null.
+fn member<T: DeserializeOwned + Default>(object: &Object, key: &str) -> Result<T> {
+    let text = object.get(key).map_or("null", |value| value.get());
+    json::read::<Option<T>>(text.as_bytes()).map(Option::unwrap_or_default)
 }
 
 fn raw(value: &impl Serialize) -> Result<Box<RawValue>> {
-    to_raw_value(value).map_err(|error| Error::input(error.to_string()))
+    to_raw_value(value).map_err(|error| Error::bug(error.to_string()))
 }
 
 #[cfg(test)]

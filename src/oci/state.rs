@@ -176,23 +176,20 @@ fn read_to_end(mut input: impl Read) -> Result<Vec<u8>> {
 pub(crate) fn config(text: &[u8], devices: bool) -> Result<Bundle> {
     #[derive(Deserialize)]
     struct Config<'a> {
-        #[serde(default)]
         annotations: Option<Annotations>,
-        #[serde(borrow, default)]
+        #[serde(borrow)]
         hooks: Option<&'a RawValue>,
-        #[serde(borrow, default)]
+        #[serde(borrow)]
         linux: Option<&'a RawValue>,
     }
     #[derive(Default, Deserialize)]
     struct Linux {
-        #[serde(default)]
         namespaces: Option<Vec<Namespace>>,
     }
     #[derive(Deserialize)]
     struct Namespace {
         #[serde(rename = "type")]
         kind: String,
-        #[serde(default)]
         path: Option<PathBuf>,
     }
     let config: Config<'_> = json::object(text)?;

@@ -1,6 +1,5 @@
 //! Plans for the container's network namespace: the steps of an attach and of a detach, in order.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -9,7 +8,6 @@ use crate::escape::shell::Line;
 use crate::ledger::record::{Attached, Record};
 use crate::net::driver::Kind;
 use crate::net::ipv6::{self, Advertised};
-use crate::net::link_options::{Sysctl, SysctlValue};
 use crate::net::mark::Mark;
 use crate::net::name::IfName;
 use crate::net::route::{Route, Table, TableId};
@@ -28,20 +26,13 @@ pub(crate) struct LinkPlan {
 /// A step that configures a link. Links are named, so that a plan can be shown before they exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Configure {
-    /// Switches IPv6 on or off (`net.ipv6.conf.LINK.disable_ipv6`), before the link is set up.
-    SetIpv6 {
-        link: IfName,
-        /// What it accepts from router advertisements; `None` switches IPv6 off.
-        advertised: Option<Advertised>,
-    },
-    /// Sets a sysctl.
-    SetSysctl { link: IfName, sysctl: Sysctl, value: SysctlValue },
-    /// Has the kernel announce the addresses of one family once, when the link is set up
-    /// (`net.ipv4.conf.LINK.arp_notify`, `net.ipv6.conf.LINK.ndisc_notify`).
-    SetNotify {
-        link: IfName,
-        /// IPv4, else IPv6.
-        is_v4: bool,
+    /// Writes sysctls before the link is set up.
+    SetSysctls {
+        /// Paths below /proc/sys, and values.
+        settings: Vec<(String, String)>,
+        /// The hint of the error if one cannot be written; `None` if the kernel may lack it, or /proc/sys may be
+        /// read-only.
+        needed: Option<&'static str>,
     },
     /// Adds an address; IPv6 without duplicate address detection, so that it can be used at once.
     AddAddress {
@@ -94,24 +85,17 @@ pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
     let link = |(mark, attached): (Mark, &Attached)| {
         let create = CreateLink::of(attached, mark.group());
         let link = &attached.ifname;
+        let at_once = !attached.is_probed();
         // Without a leased IPv6 address, IPv6 is on only if the network wants an address from a router.
-        let advertised = attached.has_ipv6().then_some(attached.advertised);
-        let mut configure = vec![Configure::SetIpv6 { link: link.clone(), advertised }];
-        if !attached.is_probed() {
-            configure.extend(notify(attached));
-        }
-        configure.extend(attached.tuning.sysctls.iter().map(|(sysctl, value)| Configure::SetSysctl {
-            link: link.clone(),
-            sysctl: sysctl.clone(),
-            value: value.clone(),
+        let mut configure = vec![set_ipv6(link, attached.has_ipv6().then_some(&attached.advertised))];
+        configure.extend(notify(attached).filter(|_| at_once));
+        configure.extend(attached.tuning.sysctls.iter().map(|(sysctl, value)| Configure::SetSysctls {
+            settings: vec![(sysctl.path(link.as_str()), value.to_string())],
+            needed: Some("not every kernel has every sysctl, nor takes every value"),
         }));
-        if !attached.is_probed() {
-            configure.extend(addresses(attached));
-        }
+        configure.extend(addresses(attached).filter(|_| at_once));
         configure.push(Configure::SetUp { link: link.clone(), alias: Alias { mark, seal: None } });
-        if !record.is_probed() {
-            configure.extend(routes(attached));
-        }
+        configure.extend(routes(attached).filter(|_| !record.is_probed()));
         LinkPlan { create, configure }
     };
     record.marked().map(link).collect()
@@ -141,10 +125,26 @@ fn routes(attached: &Attached) -> impl Iterator<Item = Configure> {
     main.chain(apart)
 }
 
+/// Makes `link` take what is `advertised` from routers, or have no IPv6.
+pub(crate) fn set_ipv6(link: &IfName, advertised: Option<&Advertised>) -> Configure {
+    let path = |key: &str| format!("net/ipv6/conf/{link}/{key}");
+    // Addresses of SLAAC would be missing without notice. A static address that needs IPv6 is refused later.
+    let has_slaac = advertised.is_some_and(|advertised| advertised.slaac.is_some());
+    Configure::SetSysctls {
+        settings: ipv6::sysctls(advertised).into_iter().map(|(key, value)| (path(key), value)).collect(),
+        needed: has_slaac.then_some("the network's ipv6 needs a kernel that has it"),
+    }
+}
+
+/// Makes the kernel announce the addresses of each family once, when the link is set up.
 fn notify(attached: &Attached) -> impl Iterator<Item = Configure> {
+    let families = [(true, "ipv4", "arp_notify"), (false, "ipv6", "ndisc_notify")];
     let any = |is_v4| attached.addresses.iter().any(|net| net.addr().is_ipv4() == is_v4);
-    let families = [true, false].into_iter().filter(move |&is_v4| attached.announcements > 0 && any(is_v4));
-    families.map(|is_v4| Configure::SetNotify { link: attached.ifname.clone(), is_v4 })
+    let families = families.into_iter().filter(move |(is_v4, ..)| attached.announcements > 0 && any(*is_v4));
+    families.map(|(_, family, key)| Configure::SetSysctls {
+        settings: vec![(format!("net/{family}/conf/{}/{key}", attached.ifname), "1".to_owned())],
+        needed: None,
+    })
 }
 
 /// Returns the plan that deletes the links of `record`, last link first. What outlives a link is deleted
@@ -159,6 +159,19 @@ pub(crate) fn detach(record: &Record) -> Vec<Removal> {
     plan
 }
 
+impl Attached {
+    /// Returns its persistent rules and routes, in the order in which they are made.
+    pub(crate) fn lasting(&self) -> impl Iterator<Item = Persistent> {
+        routes(self).filter_map(|step| match step {
+            Configure::AddRule { from, table } => Some(Persistent::Rule { from, table }),
+            Configure::AddRoute { route, table, .. } if !route.is_unicast() => {
+                Some(Persistent::Route { route, table })
+            }
+            _ => None,
+        })
+    }
+}
+
 impl LinkPlan {
     /// Returns the equivalent commands in the container.
     pub(crate) fn lines(&self) -> impl Iterator<Item = Line> {
@@ -170,17 +183,8 @@ impl Configure {
     /// Returns the equivalent command of iproute2 or sysctl in the container.
     pub(crate) fn line(&self) -> Line {
         match self {
-            Self::SetIpv6 { link, advertised } => {
-                let all = ipv6::sysctls(advertised.as_ref()).into_iter();
-                let settings = all.map(|(key, value)| format!("net/ipv6/conf/{link}/{key}={value}"));
-                Line::of("sysctl -w").words(settings)
-            }
-            Self::SetSysctl { link, sysctl, value } => {
-                Line::of("sysctl -w").word(format!("{}={value}", sysctl.path(link.as_str())))
-            }
-            Self::SetNotify { link, is_v4 } => {
-                let (family, sysctl) = if *is_v4 { ("ipv4", "arp_notify") } else { ("ipv6", "ndisc_notify") };
-                Line::of("sysctl -w").word(format!("net/{family}/conf/{link}/{sysctl}=1"))
+            Self::SetSysctls { settings, .. } => {
+                Line::of("sysctl -w").words(settings.iter().map(|(path, value)| format!("{path}={value}")))
             }
             Self::AddAddress { link, address } => {
                 let broadcast = match address {
@@ -224,18 +228,6 @@ impl Removal {
     }
 }
 
-impl fmt::Display for Configure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.line().fmt(f)
-    }
-}
-
-impl fmt::Display for Removal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.line().fmt(f)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,8 +252,8 @@ mod tests {
         plan.iter().flat_map(LinkPlan::lines).map(|line| line.to_string()).collect()
     }
 
-    fn each(steps: &[impl ToString]) -> Vec<String> {
-        steps.iter().map(ToString::to_string).collect()
+    fn each<T>(steps: &[T], line: fn(&T) -> Line) -> Vec<String> {
+        steps.iter().map(|step| line(step).to_string()).collect()
     }
 
     #[test]
@@ -290,7 +282,7 @@ mod tests {
         );
         let back = detach(&record);
         assert_eq!(
-            each(&back),
+            each(&back, Removal::line),
             [
                 "ip route del blackhole 10.9.0.0/16 protocol 117",
                 "ip rule del from 10.1.0.0 lookup 101 protocol 117",
@@ -325,7 +317,8 @@ mod tests {
             plan[6..],
             ["ip addr add 10.1.0.0/31 dev eth1", "ip link set eth1 alias underlay:web:1:7:8:san up",]
         );
-        let finished: Vec<_> = record.attachments().iter().map(|attached| each(&finish(attached))).collect();
+        let finished: Vec<_> =
+            record.attachments().iter().map(|attached| each(&finish(attached), Configure::line)).collect();
         assert_eq!(
             finished[0],
             [

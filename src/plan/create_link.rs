@@ -1,7 +1,5 @@
 //! Creation of a macvlan or ipvlan link, of a container or the host.
 
-use std::fmt;
-
 use crate::escape::shell::Line;
 use crate::ledger::host_link::HostLink;
 use crate::ledger::record::Attached;
@@ -63,12 +61,6 @@ impl CreateLink {
         }
     }
 
-    /// Returns the step with another name.
-    #[must_use]
-    pub(crate) fn named(&self, name: IfName) -> Self {
-        Self { name, ..self.clone() }
-    }
-
     /// Returns the equivalent command of iproute2.
     pub(crate) fn line(&self) -> Line {
         let Self { name, parent, driver, mac, mtu, bclim, options, .. } = self;
@@ -78,11 +70,5 @@ impl CreateLink {
         let line = line.option("bclim", *bclim).option("bcqueuelen", options.bcqueuelen);
         let line = if options.source_macs.is_empty() { line } else { line.text("macaddr set") };
         line.words(&options.source_macs)
-    }
-}
-
-impl fmt::Display for CreateLink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.line().fmt(f)
     }
 }

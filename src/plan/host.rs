@@ -141,8 +141,8 @@ impl fmt::Display for HostOp {
 mod tests {
     use super::*;
     use crate::ledger::record::Record;
-    use crate::net::link_options::LinkOptions;
-    use crate::net::ways::Ways;
+    use crate::net::host_routing::HostRouting;
+    use crate::net::link::eth0;
 
     const LINK: &str = r#"{"version": 1, "network": "lan", "name": "ulh-lan",
         "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2, "segment": 2,
@@ -164,20 +164,10 @@ mod tests {
             name: "ulh-lan".to_owned(),
             kind: Some("macvlan".to_owned()),
             driver: Some(link.driver),
-            bclim: None,
-            slave_kind: None,
             lower: Some(2),
-            elsewhere: None,
             mac: link.mac,
-            mtu: 1500,
-            vlan_id: None,
-            vlan_protocol: None,
-            tuning: LinkOptions::default(),
-            up: true,
             alias: Some("underlay:host:lan".to_owned()),
-            group: 0,
-            loopback: false,
-            ethernet: true,
+            ..eth0()
         };
         let route = |to: &str| Route::new(to.parse().unwrap(), None);
         let routes = ["10.0.0.9/32", "10.0.0.77/32", "10.9.0.0/16"].map(route);
@@ -188,7 +178,7 @@ mod tests {
     fn what_is_done() {
         let link: HostLink = serde_json::from_str(LINK).unwrap();
         let record: Record = serde_json::from_str(RECORD).unwrap();
-        let wanted = link.open_routes([&record], &Ways::default());
+        let wanted = link.open_routes([&record], &HostRouting::default());
         let lines = |present: Option<&Present>| {
             let ops = Changes::of(&link, &wanted, present).ops(&link);
             ops.iter().map(ToString::to_string).collect::<Vec<_>>()

@@ -53,23 +53,6 @@ impl fmt::Display for Persistent {
     }
 }
 
-impl Attached {
-    /// Returns its persistent rules and routes, in the order in which they are made.
-    pub(crate) fn lasting(&self) -> impl Iterator<Item = Persistent> {
-        let nowhere = |route: &&Route| !route.is_unicast();
-        let main = self.routes.iter().filter(nowhere).map(|&route| Persistent::Route { route, table: None });
-        let tables = self.table.iter().flat_map(move |table| {
-            let id = table.id;
-            let routes = table.routes.iter().filter(nowhere);
-            let routes = routes.map(move |&route| Persistent::Route { route, table: Some(id) });
-            let rules =
-                self.addresses.iter().map(move |net| Persistent::Rule { from: net.addr(), table: id });
-            routes.chain(rules)
-        });
-        main.chain(tables)
-    }
-}
-
 /// Returns true if the requested attachment will have persistent rules or routes.
 pub(crate) fn is_wanted(request: &Attachment, network: &Network) -> bool {
     let mut routes = request.routes.iter().chain(&network.file.routes);

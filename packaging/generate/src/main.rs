@@ -56,7 +56,7 @@ fn more(name: &str) -> Roff {
         "underlay" => "1: failed, or check, doctor or boot have found what is not as it should be.",
         _ => "1: failed.",
     };
-    let status = format!("0: done. {found} 2: wrong usage.");
+    let status = format!("0: done. {found} 2: wrong usage. 70: a fault of underlay itself.");
     more.control("SH", ["EXIT STATUS"]).text([roman(status)]);
     if name != "underlay" {
         more.control("SH", ["SEE ALSO"]).text([bold("underlay"), roman("(1)")]);

@@ -18,15 +18,14 @@ pub(super) fn refuse(store: &Store, network: &Network) -> Result<()> {
         if other.parent != *parent || [network, &other].into_iter().any(Network::is_of_many_vlans) {
             continue;
         }
-        reserve::agree(network, &other)?;
-        reserve::agree(&other, network)?;
-        let is_passthru = |driver| driver == Driver::Macvlan { mode: MacvlanMode::Passthru };
-        if is_passthru(*driver) || is_passthru(other.driver) {
-            let (alone, beside) =
-                if is_passthru(*driver) { (name, &other.name) } else { (&other.name, name) };
-            let text =
-                format!("passthru network {alone} wants parent {parent} to itself, not beside {beside}");
-            return Err(Error::new(Kind::Taken, text).hint("use another parent, or mode bridge"));
+        for (one, two) in [(network, &other), (&other, network)] {
+            reserve::agree(one, two)?;
+            if one.driver == (Driver::Macvlan { mode: MacvlanMode::Passthru }) {
+                let (alone, beside) = (&one.name, &two.name);
+                let text =
+                    format!("passthru network {alone} wants parent {parent} to itself, not beside {beside}");
+                return Err(Error::new(Kind::Taken, text).hint("use another parent, or mode bridge"));
+            }
         }
         let (other, theirs) = (&other.name, other.driver);
         if driver.kind() != theirs.kind() {

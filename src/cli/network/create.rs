@@ -1,5 +1,6 @@
 //! `underlay network create`: the options, in Docker's words, and the definition they spell.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::IpAddr;
 
@@ -13,7 +14,7 @@ use crate::config::host_access::HostAccess;
 use crate::config::network::Network;
 use crate::config::network_file::{NetworkFile, SubnetFile};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{Locked, Store};
+use crate::ledger::Store;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access;
 use crate::lifecycle::parents;
@@ -23,7 +24,6 @@ use crate::net::ipv6::Ipv6;
 use crate::net::name::NetworkName;
 use crate::net::route::Route;
 use crate::net::subnet::AddressRange;
-use crate::netlink::Socket;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Create {
@@ -80,16 +80,6 @@ pub(in crate::cli) struct Create {
     name: NetworkName,
 }
 
-impl Create {
-    /// The network that the options spell.
-    ///
-    /// # Errors
-    /// When they disagree.
-    pub(super) fn network(&self) -> Result<Network> {
-        Network::new(&self.name, file(self)?)
-    }
-}
-
 pub(super) fn create(store: &Store, network: &Network) -> Result<()> {
     let mut context = Context::new(store)?;
     // Before anything is written: is the parent there, or can it be made?
@@ -102,7 +92,7 @@ pub(super) fn create(store: &Store, network: &Network) -> Result<()> {
     // One that was killed may have got no further than to define it.
     conflicts::refuse(store, network).inspect_err(|_| cdi::renew(&locked))?;
     locked.create_network(network)?;
-    if let Err(error) = make_parent(&locked, network, host) {
+    if let Err(error) = parents::ensure(&locked, network, host) {
         locked.remove_network(&network.name)?;
         parents::delete_unused_of(&locked, network, host)?;
         return Err(error);
@@ -116,16 +106,12 @@ pub(super) fn create(store: &Store, network: &Network) -> Result<()> {
     output::line(network.name.as_str())
 }
 
-fn make_parent(locked: &Locked<'_>, network: &Network, host: &mut Socket) -> Result<()> {
-    if network.recipe()?.is_some() {
-        parents::ensure(locked, network, host)?;
-    }
-    Ok(())
-}
-
-/// The definition that the options spell. Gateways, ranges and aux addresses belong to the subnet they lie in,
-/// in whatever order they are given.
-fn file(options: &Create) -> Result<NetworkFile> {
+/// The network that the options spell. Gateways, ranges and aux addresses belong to the subnet they lie in, in whatever
+/// order they are given.
+///
+/// # Errors
+/// When the options disagree.
+pub(super) fn network(options: &Create) -> Result<Network> {
     let subnet = |&subnet: &IpNet| SubnetFile { subnet, ..SubnetFile::default() };
     let mut file = NetworkFile {
         subnets: options.subnet.iter().map(subnet).collect(),
@@ -150,7 +136,7 @@ fn file(options: &Create) -> Result<NetworkFile> {
         }
     }
     for range in &options.ip_range {
-        let subnet = containing(subnets, "address range", range.first(), range)?;
+        let subnet = containing(subnets, "address range", range.first, range)?;
         if let Some(other) = subnet.ip_range.replace(range.to_string()) {
             return Err(two(subnet, "ranges", &other, range).hint("give one range that spans both"));
         }
@@ -172,7 +158,7 @@ fn file(options: &Create) -> Result<NetworkFile> {
     }
     for (key, value) in pairs("sysctl", &options.sysctl)? {
         let of = |error: Error| error.within(format!("sysctl {key}"));
-        file.sysctls.insert(key.to_owned().try_into()?, value.to_owned().try_into().map_err(of)?);
+        file.sysctls.insert(key.parse()?, value.parse().map_err(of)?);
     }
     for label in &options.label {
         // Docker takes a label without a value.
@@ -182,7 +168,7 @@ fn file(options: &Create) -> Result<NetworkFile> {
     for (key, value) in pairs("option", &options.option)? {
         driver_option::set(&mut file, key, value)?;
     }
-    Ok(file)
+    Network::new(&options.name, file)
 }
 
 /// What the option `--ipv6` asks for besides subnets.
@@ -200,21 +186,21 @@ fn two(subnet: &SubnetFile, what: &str, one: &dyn Display, other: &dyn Display) 
     Error::input(format!("subnet {} has two {what}, {one} and {other}", subnet.subnet))
 }
 
-fn pair<'a>(what: &str, text: &'a str) -> Result<(&'a str, &'a str)> {
+/// The key and the value of a `what`.
+pub(in crate::cli) fn pair<'a>(what: &str, text: &'a str) -> Result<(&'a str, &'a str)> {
     text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
-        Error::new(Kind::Usage, format!("{what} {text:?} has no value")).hint("write NAME=VALUE")
+        Error::new(Kind::Usage, format!("{what} {text:?} has no value")).hint("write KEY=VALUE")
     })
 }
 
 /// Each of `texts` as a pair, with keys that differ.
-fn pairs<'a>(what: &str, texts: &'a [String]) -> Result<Vec<(&'a str, &'a str)>> {
-    let mut pairs: Vec<(&str, &str)> = Vec::new();
+fn pairs<'a>(what: &str, texts: &'a [String]) -> Result<BTreeMap<&'a str, &'a str>> {
+    let mut pairs = BTreeMap::new();
     for text in texts {
         let (key, value) = pair(what, text)?;
-        if pairs.iter().any(|(other, _)| *other == key) {
+        if pairs.insert(key, value).is_some() {
             return Err(Error::new(Kind::Usage, format!("{what} {key} is given twice")));
         }
-        pairs.push((key, value));
     }
     Ok(pairs)
 }
@@ -266,7 +252,7 @@ mod tests {
     fn read(line: &str) -> Result<Network> {
         let words = std::iter::once("create").chain(line.split_whitespace());
         let line = Line::try_parse_from(words).map_err(|error| Error::new(Kind::Usage, error.to_string()))?;
-        line.create.network()
+        network(&line.create)
     }
 
     #[test]
@@ -306,7 +292,7 @@ mod tests {
             r#"{"name": "a", "driver": "macvlan", "network_interface": "eth0", "labels": {"-x": "--internal"}}"#,
         ] {
             for import in import::networks(sample, None).unwrap() {
-                let Import::Made(foreign) = import else { panic!("{import:?}") };
+                let Ok(Import::Made(foreign)) = import else { panic!("{import:?}") };
                 let command = foreign.command().to_string();
                 let made = read(command.strip_prefix("underlay network create ").unwrap()).unwrap();
                 assert_eq!(made, Network::new(&foreign.name, foreign.file).unwrap(), "{command}");

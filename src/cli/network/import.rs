@@ -36,21 +36,11 @@ pub(super) fn import(store: &Store, options: &Import) -> Result<()> {
     let mut host = Socket::open()?;
     let uplink = host.uplink()?.map(|uplink| host.link_by_index(uplink)).transpose()?.flatten();
     let uplink = uplink.as_ref().map(|link| link.name.as_str());
-    let mut outcome = Ok(());
-    let mut keep = |done: Result<()>| {
-        let Err(error) = done else { return };
-        if let Err(previous) = std::mem::replace(&mut outcome, Err(error)) {
-            output::error(&previous);
-        }
-    };
-    for file in &files {
+    let networks = files.iter().flat_map(|file| {
         let read = read(file).and_then(|text| import::networks(&text, uplink));
-        match read.map_err(|error| error.within(file.display())) {
-            Ok(all) => all.into_iter().for_each(|one| keep(make(store, one, options.dry_run))),
-            Err(error) => keep(Err(error)),
-        }
-    }
-    outcome
+        read.unwrap_or_else(|error| vec![Err(error.within(file.display()))])
+    });
+    output::last_failure(networks.map(|network| make(store, network?, options.dry_run)))
 }
 
 fn make(store: &Store, what: What, dry_run: bool) -> Result<()> {
@@ -60,7 +50,6 @@ fn make(store: &Store, what: What, dry_run: bool) -> Result<()> {
             output::warning(&format!("{why}: skipped"));
             return Ok(());
         }
-        What::Refused(error) => return Err(error),
     };
     let Foreign { name, file, lost, .. } = &*foreign;
     for lost in lost {

@@ -28,20 +28,14 @@ use crate::netlink::Socket;
 #[derive(Serialize)]
 struct Inspected<'a> {
     #[serde(flatten)]
-    definition: NetworkFile,
-    parent_link: ParentLink<'a>,
+    definition: &'a NetworkFile,
+    #[serde(flatten)]
+    own: OnSegment<'a>,
     /// Why the parent takes no container now.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     host_link: Option<HostLink>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Vec<SubnetUsage>>,
-    /// Addresses that are not allocated for a while, because another host on the LAN answered for them.
-    quarantine: Vec<Quarantine>,
-    /// How many of these each host has.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    quarantined_by: BTreeMap<MacAddr, usize>,
     /// The VLANs that containers have asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     vlans_in_use: Vec<OnSegment<'a>>,
@@ -63,8 +57,12 @@ pub(in crate::cli) struct ParentLink<'a> {
 #[derive(Serialize)]
 pub(in crate::cli) struct OnSegment<'a> {
     pub(in crate::cli) parent_link: ParentLink<'a>,
-    pub(in crate::cli) usage: Vec<SubnetUsage>,
+    /// `None` if the parent carries many VLANs: then it has no addresses of containers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) usage: Option<Vec<SubnetUsage>>,
+    /// Addresses that are not allocated for a while, because another host on the LAN answered for them.
     pub(in crate::cli) quarantine: Vec<Quarantine>,
+    /// How many of these each host has.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     quarantined_by: BTreeMap<MacAddr, usize>,
 }
@@ -121,14 +119,10 @@ pub(super) fn inspect(store: &Store, names: &[NetworkName]) -> Result<()> {
         let problem = parents::find(network, &mut host).err().map(|error| error.to_string());
         let (own, vlans_in_use) = segments(store, network, &records, &on_host, &mut host)?;
         inspected.push(Inspected {
-            definition: network.file.clone(),
-            parent_link: own.parent_link,
+            definition: &network.file,
+            own,
             problem,
             host_link,
-            // The link that carries many VLANs has no addresses of containers.
-            usage: (!network.is_of_many_vlans()).then_some(own.usage),
-            quarantine: own.quarantine,
-            quarantined_by: own.quarantined_by,
             vlans_in_use,
             containers: records.iter().flat_map(|record| users(record, network)).collect(),
         });
@@ -146,6 +140,7 @@ pub(in crate::cli) fn segments<'a>(
 ) -> Result<(OnSegment<'a>, Vec<OnSegment<'a>>)> {
     let mut on_segment = |name: &'a IfName| {
         let link = host.link(name)?;
+        let carries_vlans = network.is_of_many_vlans() && *name == network.parent;
         let (mut held, mut quarantine) = (on_host.clone(), Vec::new());
         held.extend(network.reservations.addresses().map(|(address, _)| address));
         if let Some(link) = &link {
@@ -166,7 +161,7 @@ pub(in crate::cli) fn segments<'a>(
                 made_by_underlay: link.as_ref().is_some_and(Link::is_made_parent),
                 mtu: link.as_ref().map(|link| link.mtu),
             },
-            usage: network.subnets.iter().map(usage).collect(),
+            usage: (!carries_vlans).then(|| network.subnets.iter().map(usage).collect()),
             quarantined_by: by_host(quarantine.iter().map(|(_, entry)| entry)),
             quarantine: quarantine.into_iter().map(shown).collect(),
         })

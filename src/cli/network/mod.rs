@@ -1,7 +1,7 @@
 //! `underlay network`: definitions of networks, with the subcommands of `docker network`.
 
 mod conflicts;
-mod create;
+pub(super) mod create;
 mod import;
 pub(super) mod inspect;
 mod reserve;
@@ -57,7 +57,7 @@ pub(super) enum Command {
 
 pub(super) fn run(store: &Store, command: Command) -> Result<()> {
     match command {
-        Command::Create(options) => create::create(store, &options.network()?),
+        Command::Create(options) => create::create(store, &create::network(&options)?),
         Command::Import(options) => import::import(store, &options),
         Command::Ls { quiet, listing } => list(store, quiet, listing.format),
         Command::Inspect { names, .. } => inspect::inspect(store, &names),
@@ -85,18 +85,10 @@ fn list(store: &Store, quiet: bool, format: Format) -> Result<()> {
 
 /// Removes each network that can be removed. Returns the last failure, and prints the others.
 fn remove(store: &Store, names: &[NetworkName], force: bool) -> Result<()> {
-    let mut outcome = Ok(());
-    for name in names {
-        let removed = match remove_one(store, name, force) {
-            Err(error) if force && error.kind() == Kind::NotFound => Ok(()),
-            removed => removed.and_then(|()| output::line(name.as_str())),
-        };
-        let Err(error) = removed else { continue };
-        if let Err(previous) = std::mem::replace(&mut outcome, Err(error)) {
-            output::error(&previous);
-        }
-    }
-    outcome
+    output::last_failure(names.iter().map(|name| match remove_one(store, name, force) {
+        Err(error) if force && error.kind() == Kind::NotFound => Ok(()),
+        removed => removed.and_then(|()| output::line(name.as_str())),
+    }))
 }
 
 /// Removes a network that no running container uses, what dead containers hold in it, and its parent if underlay has made that

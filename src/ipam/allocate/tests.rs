@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::error::Kind;
 use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::lease_table::LeaseTable;
-use crate::ipam::previous::Hint;
+use crate::ipam::previous::PreviousAddresses;
 use crate::ipam::reserve::{Applicant, Draft};
 use crate::ipam::tests::{KEY, MACVLAN, Memory, NOW, OTHER, SMALL, holder, wanted};
 use crate::net::link::Link;
@@ -17,7 +17,10 @@ fn in_which_order() {
     let reserved = format!(r#"{SMALL}, "reservations": {{"db": {{"addresses": ["10.0.0.3"]}}}}"#);
     let lan = |text: &str, had: Option<&str>| {
         let addresses = had.map(|had| had.parse().unwrap()).into_iter().collect();
-        ResolvedAttachment { hint: Hint { addresses, mac: None }, ..wanted(text, &reserved, 2) }
+        ResolvedAttachment {
+            previous: PreviousAddresses { addresses, mac: None },
+            ..wanted(text, &reserved, 2)
+        }
     };
     // What is asked for goes before what is reserved, and that before what it had.
     assert_eq!(ledger.address("db", &lan("lan:ip=10.0.0.9", Some("10.0.0.5"))), "10.0.0.9");

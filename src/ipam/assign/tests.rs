@@ -69,7 +69,13 @@ fn routed(cases: &[(&str, &str, &[&str])], present: DefaultRoutes) -> Vec<Attach
             table: None,
         });
         let parent = crate::net::link::eth0();
-        all_wanted.push(ResolvedAttachment { request, network, parent, ifname, hint: Hint::default() });
+        all_wanted.push(ResolvedAttachment {
+            request,
+            network,
+            parent,
+            ifname,
+            previous: PreviousAddresses::default(),
+        });
     }
     routes(&all_wanted, &mut all_attached, present);
     all_attached

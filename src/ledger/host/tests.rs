@@ -1,5 +1,6 @@
 //! The `host` link is made once, trusted only if it is private, and updated on another machine.
 
+use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::sync::Barrier;
 
@@ -101,7 +102,7 @@ fn made_once_for_root_alone() {
     assert_eq!((made(path).unwrap(), known(path).unwrap()), (first, Some(first)));
     // The loss of ledger and affinity does not matter.
     fs::remove_dir_all(path.join("run")).unwrap();
-    store(path).forget_hints().unwrap();
+    store(path).forget_affinities().unwrap();
     assert_eq!(made(path).unwrap(), first);
     assert_eq!(names(&path.join("data")), ["host"], "and nothing else is left");
     // Left by a killed process.
@@ -206,14 +207,14 @@ fn another_machine() {
     for before in [ID, ""] {
         let folder = written(&format!("{KEY_TEXT}-{before}"));
         let (path, store) = (folder.path(), store(folder.path()));
-        let hint = store.hint_path(None, &"web".parse().unwrap()).unwrap();
-        store.write_hint(&hint, "lan:ip=10.0.0.9").unwrap();
+        let affinity = store.affinity_path(None, &"web".parse().unwrap()).unwrap();
+        store.write_affinity(&affinity, "lan:ip=10.0.0.9").unwrap();
         let locked = store.lock(TIMEOUT).unwrap();
         let follow = |now: &str, dry_run| locked.follow(machine_id_of(now), dry_run).unwrap();
         assert!(!follow("", false) && !follow(before, false), "the same machine, as far as known");
         assert!(follow(OTHER, true));
         assert_eq!(text(path), format!("{KEY_TEXT}-{before}"));
-        assert!(store.hint(&hint).unwrap().is_some());
+        assert!(store.affinity(&affinity).unwrap().is_some());
         assert!(follow(OTHER, false) && !follow(OTHER, false));
         assert_eq!(text(path), format!("{KEY_TEXT}-{OTHER}"));
         assert_eq!(names(&path.join("data")), ["host"]);

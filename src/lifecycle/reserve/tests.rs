@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::ipam::tests::{SMALL, applicant, holder, wanted};
+use crate::ledger::tests::Disk;
 
 /// Every file and link below `folder` except the lock, in order.
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -19,18 +20,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-struct Disk {
-    folder: tempfile::TempDir,
-    store: Store,
-}
-
 impl Disk {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let [etc, run, data, cdi] = ["etc", "run", "data", "cdi"].map(|name| folder.path().join(name));
-        Self { store: Store::new(etc, run, data, cdi), folder }
-    }
-
     fn files(&self) -> Vec<PathBuf> {
         files(self.folder.path())
     }

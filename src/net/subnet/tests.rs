@@ -7,6 +7,7 @@ fn subnet(net: &str, gateway: Option<&str>, range: Option<&str>) -> Result<Subne
     Subnet::new(
         net.parse().unwrap(),
         gateway.map(|text| text.parse().unwrap()),
+        false,
         range.map(|text| text.parse().unwrap()),
         BTreeMap::new(),
     )
@@ -101,7 +102,7 @@ fn usage() {
     let aux = [("a", "10.0.0.65"), ("b", "10.0.0.9")];
     let aux = aux.map(|(name, address)| (name.to_owned(), address.parse().unwrap()));
     let net = "10.0.0.0/24".parse().unwrap();
-    let subnet = Subnet::new(net, None, Some("10.0.0.64/30".parse().unwrap()), aux.into()).unwrap();
+    let subnet = Subnet::new(net, None, false, Some("10.0.0.64/30".parse().unwrap()), aux.into()).unwrap();
     let held = ["10.0.0.66", "10.0.1.1", "::1"].map(|text| text.parse().unwrap()).into();
     assert_eq!(subnet.usage(&held), Usage { in_use: 5, free: 2 });
     let pool: Vec<_> = subnet.candidates(None).map(|a| a.addr().to_string()).collect();
@@ -133,8 +134,8 @@ proptest! {
     fn candidates_are_complete(prefix in 24u8..=32, base in 0x8000_0000_u32..0xdfff_0000, last: u32, gateway in 0u32..300) {
         let net = IpNet::new(Ipv4Addr::from_bits(base).into(), prefix).unwrap().trunc();
         let gateway: IpAddr = Ipv4Addr::from_bits(base.wrapping_add(gateway)).into();
-        let subnet = Subnet::new(net, Some(gateway), None, BTreeMap::new())
-            .unwrap_or_else(|_| Subnet::new(net, None, None, BTreeMap::new()).unwrap());
+        let subnet = Subnet::new(net, Some(gateway), false, None, BTreeMap::new())
+            .unwrap_or_else(|_| Subnet::new(net, None, false, None, BTreeMap::new()).unwrap());
         let mut got: Vec<_> = subnet.candidates(Some(Ipv4Addr::from_bits(last).into())).collect();
         got.sort();
         let expected: Vec<_> = net.hosts().filter(|&a| Some(a) != subnet.gateway())

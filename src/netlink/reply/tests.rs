@@ -58,11 +58,10 @@ fn links_below() {
 #[test]
 fn carriers() {
     // IFLA_CARRIER (33).
-    let carrier =
-        |on: u8| parse_host_link(&[&[0; 16][..], &[5, 0, 33, 0, on, 0, 0, 0]].concat()).unwrap().carrier;
+    let carrier = |on: u8| parse_link(&[&[0; 16][..], &[5, 0, 33, 0, on, 0, 0, 0]].concat()).unwrap().carrier;
     assert!(carrier(1) && !carrier(0));
-    assert_eq!(parse_host_link(&[0; 3]), None);
-    assert!(!parse_host_link(&[0; 16]).unwrap().carrier);
+    assert_eq!(parse_link(&[0; 3]), None);
+    assert!(!parse_link(&[0; 16]).unwrap().carrier);
 }
 
 /// `struct nlmsghdr` and what follows: length, type, flags, sequence, port.

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use serde_json::json;
 
-use crate::harness::bed::{Bed, binary, finish, outcome, write_program};
+use crate::harness::bed::{Bed, binary, finish, outcome, place_program, write_program};
 use crate::harness::container::Engine::{self, Bare, Podman};
 use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
@@ -61,7 +61,7 @@ fn of_others() {
     let bed = Bed::new();
     let program = bed.path("bin/underlay");
     fs::create_dir(bed.path("bin")).unwrap();
-    fs::copy(binary(), &program).unwrap();
+    place_program(&binary(), &program);
     symlink("underlay", bed.path("bin/underlay-runtime")).unwrap();
     let run = |words: &str| {
         let mut command = bed.host.command(&program);

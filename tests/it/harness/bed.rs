@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -382,8 +381,15 @@ impl Bed {
 /// Writes a script that can be run.
 pub fn write_program(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let script = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&script, text).unwrap();
+    place_program(script.path(), path);
+}
+
+/// Copies the program `from` to `to`. Another process does: a process that another test has just forked would have the file
+/// open for writing for a moment, and the kernel executes none that is (`ETXTBSY`).
+pub fn place_program(from: &Path, to: &Path) {
+    finish(Command::new("install").args(["-m", "755"]).arg(from).arg(to)).unwrap();
 }
 
 /// The MAC address that a lease is of, if it is of one.

@@ -1,6 +1,8 @@
 //! Runs a program under ptrace(2): between any two of its system calls something can happen.
 
 use std::io::Write as _;
+use std::mem::offset_of;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -85,24 +87,40 @@ pub fn trace(command: &Command, stdin: &[u8], each: impl FnMut(Call) -> Option<M
 }
 
 /// Runs `command`, which has one thread and must succeed, with `stdin`, step by step: how many instructions of its own
-/// it takes, from the last execve(2) on.
+/// it takes, from the last execve(2) on. Those of the kernel's vDSO are left out: the longer the kernel has not run, the more
+/// it takes to tell the time.
 pub fn steps(command: &Command, stdin: &[u8]) -> u64 {
     let (mut child, pid) = start(command, stdin);
-    let (mut execs, mut steps) = (0, 0);
+    let (mut execs, mut steps, mut vdso) = (0, 0, 0..0);
     loop {
         match waitpid(pid, Some(WaitPidFlag::__WALL)).unwrap() {
             WaitStatus::Exited(_, code) => {
                 assert_eq!(code, 0);
                 break;
             }
-            WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXEC) => (execs, steps) = (execs + 1, 0),
-            WaitStatus::Stopped(_, Signal::SIGTRAP) => steps += 1,
+            WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXEC) => {
+                (execs, steps) = (execs + 1, 0);
+                vdso = vdso_of(pid);
+            }
+            WaitStatus::Stopped(_, Signal::SIGTRAP) if execs >= EXECS => {
+                let at = ptrace::read_user(pid, offset_of!(libc::user_regs_struct, rip) as *mut _).unwrap();
+                steps += u64::from(!vdso.contains(&(at as u64)));
+            }
             _ => {}
         }
         if execs >= EXECS { ptrace::step(pid, None).unwrap() } else { ptrace::cont(pid, None).unwrap() }
     }
     let _: std::io::Result<ExitStatus> = child.wait();
     steps
+}
+
+/// Where the vDSO of a process is (vdso(7)).
+fn vdso_of(pid: Pid) -> Range<u64> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let line = maps.lines().find(|line| line.ends_with("[vdso]")).unwrap();
+    let (first, end) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
+    let number = |text| u64::from_str_radix(text, 16).unwrap();
+    number(first)..number(end)
 }
 
 /// Starts `command` with `stdin`, to be traced from before its execve(2).

@@ -153,13 +153,15 @@ fn ends_with(name: &str, citation: &str) -> bool {
     name.strip_suffix(citation).is_some_and(|start| start.is_empty() || start.ends_with("::"))
 }
 
-/// The names of the unit tests, as documents cite them: of the modules above `tests`, and of the function.
+/// The names of the unit tests, as documents cite them: of the modules above `tests`, and of the function. The fuzz targets are
+/// modules of the library too.
 fn unit_tests() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for path in files("rs").into_iter().filter(|path| path.starts_with("src")) {
-        let module = path.strip_prefix("src").unwrap().with_extension("");
+    for path in files("rs").into_iter().filter(|path| path.starts_with("src") || path.starts_with("fuzz")) {
+        let module = path.with_extension("");
         let parts: Vec<_> = module.iter().map(|part| part.to_str().unwrap()).collect();
-        let parts = parts.into_iter().filter(|part| !["mod", "lib", "main", "tests"].contains(part));
+        let left_out = ["src", "targets", "mod", "lib", "main", "tests"];
+        let parts = parts.into_iter().filter(|part| !left_out.contains(part));
         let module: String = parts.map(|part| format!("{part}::")).collect();
         let code = fs::read_to_string(repository().join(&path)).unwrap();
         for after in code.split("#[test]").skip(1) {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 /// A unicast route of the host, in whatever table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Way {
+pub(crate) struct UnicastRoute {
     /// The destination.
     pub to: IpNet,
     /// The next hops; none if the destination is on the link.
@@ -18,7 +18,7 @@ pub(crate) struct Way {
 
 /// The routes of the host, except those by its own links in networks, which lead to containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ways(Vec<Way>);
+pub(crate) struct HostRouting(Vec<UnicastRoute>);
 
 /// The reason why no container can have an address to which the host would get a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,19 +31,19 @@ pub(crate) enum Obstacle {
     ByLink(u32),
 }
 
-impl Ways {
-    pub(crate) fn new(ways: Vec<Way>) -> Self {
-        Self(ways)
+impl HostRouting {
+    pub(crate) fn new(routes: Vec<UnicastRoute>) -> Self {
+        Self(routes)
     }
 
     /// Only the routes that matter to addresses of `subnets`: a host may have a million.
     #[must_use]
     pub(crate) fn about(mut self, subnets: &[IpNet]) -> Self {
-        let matters = |way: &Way, subnet: &IpNet| {
-            let overlaps = way.to.contains(subnet) || subnet.contains(&way.to);
-            overlaps || way.via.iter().any(|via| subnet.contains(via))
+        let matters = |route: &UnicastRoute, subnet: &IpNet| {
+            let overlaps = route.to.contains(subnet) || subnet.contains(&route.to);
+            overlaps || route.via.iter().any(|via| subnet.contains(via))
         };
-        self.0.retain(|way| subnets.iter().any(|subnet| matters(way, subnet)));
+        self.0.retain(|route| subnets.iter().any(|subnet| matters(route, subnet)));
         self
     }
 
@@ -54,15 +54,16 @@ impl Ways {
     /// that for a part of the subnet. So does a router of the host, if only a part of the subnet is on the parent. A default
     /// route alone says nothing about a subnet that the host is not in.
     pub(crate) fn obstacle(&self, address: IpAddr, subnet: IpNet, on: [u32; 2]) -> Option<Obstacle> {
-        if let Some(way) = self.0.iter().find(|way| way.via.contains(&address)) {
-            return Some(Obstacle::NextHop(way.to));
+        if let Some(route) = self.0.iter().find(|route| route.via.contains(&address)) {
+            return Some(Obstacle::NextHop(route.to));
         }
-        let to = self.0.iter().filter(|way| way.to.contains(&address));
-        let best = to.max_by_key(|way| (way.to.prefix_len(), way.via.is_empty()))?;
-        let is_on = |way: &Way| way.via.is_empty() && way.links.iter().any(|link| on.contains(link));
-        let is_part = |way: &Way| way.to != subnet && subnet.contains(&way.to);
-        let is_single = |way: &Way| way.to.prefix_len() == way.to.max_prefix_len();
-        let is_wider = || self.0.iter().any(|way| is_on(way) && is_part(way) && !is_single(way));
+        let to = self.0.iter().filter(|route| route.to.contains(&address));
+        let best = to.max_by_key(|route| (route.to.prefix_len(), route.via.is_empty()))?;
+        let is_on =
+            |route: &UnicastRoute| route.via.is_empty() && route.links.iter().any(|link| on.contains(link));
+        let is_part = |route: &UnicastRoute| route.to != subnet && subnet.contains(&route.to);
+        let is_single = |route: &UnicastRoute| route.to.prefix_len() == route.to.max_prefix_len();
+        let is_wider = || self.0.iter().any(|route| is_on(route) && is_part(route) && !is_single(route));
         if is_on(best) || !is_part(best) && (best.via.is_empty() || !is_wider()) {
             return None;
         }
@@ -91,30 +92,30 @@ impl fmt::Display for Obstacle {
 mod tests {
     use super::*;
 
-    fn way(to: &str, via: &[&str], link: u32) -> Way {
+    fn route(to: &str, via: &[&str], link: u32) -> UnicastRoute {
         let via = via.iter().map(|via| via.parse().unwrap()).collect();
-        Way { to: to.parse().unwrap(), via, links: vec![link] }
+        UnicastRoute { to: to.parse().unwrap(), via, links: vec![link] }
     }
 
     /// eth0 is 2, wg0 is 5; a parent of the network is 2.
-    fn ways() -> Ways {
-        Ways::new(vec![
-            way("0.0.0.0/0", &["172.16.86.254"], 2),
-            way("0.0.0.0/0", &["172.16.86.253"], 2),
-            way("172.16.86.0/24", &[], 2),
-            way("172.16.86.192/28", &["172.16.86.3", "172.16.86.4"], 2),
-            way("172.16.86.77/32", &[], 5),
-            way("172.16.86.9/32", &[], 2),
-            way("10.88.0.0/16", &[], 5),
-            way("2001:db8::/64", &[], 2),
-            way("::/0", &["fe80::1"], 2),
+    fn routing() -> HostRouting {
+        HostRouting::new(vec![
+            route("0.0.0.0/0", &["172.16.86.254"], 2),
+            route("0.0.0.0/0", &["172.16.86.253"], 2),
+            route("172.16.86.0/24", &[], 2),
+            route("172.16.86.192/28", &["172.16.86.3", "172.16.86.4"], 2),
+            route("172.16.86.77/32", &[], 5),
+            route("172.16.86.9/32", &[], 2),
+            route("10.88.0.0/16", &[], 5),
+            route("2001:db8::/64", &[], 2),
+            route("::/0", &["fe80::1"], 2),
         ])
     }
 
     #[track_caller]
     fn check(subnet: &str, cases: &[(&str, Option<&str>)]) {
         for (address, expected) in cases {
-            let found = ways().obstacle(address.parse().unwrap(), subnet.parse().unwrap(), [2, 1]);
+            let found = routing().obstacle(address.parse().unwrap(), subnet.parse().unwrap(), [2, 1]);
             assert_eq!(found.map(|found| found.to_string()).as_deref(), *expected, "{address} in {subnet}");
         }
     }
@@ -150,8 +151,8 @@ mod tests {
         check("10.50.0.0/24", &[("10.50.0.9", None)]);
         let by_link = Some("reached by the host by link number 5, and not on the parent");
         check("10.0.0.0/8", &[("10.50.0.9", None), ("10.88.0.9", by_link)]);
-        let about = ways().about(&["172.16.86.0/25".parse().unwrap(), "10.50.0.0/24".parse().unwrap()]);
-        let left: Vec<_> = about.0.iter().map(|way| way.to.to_string()).collect();
+        let about = routing().about(&["172.16.86.0/25".parse().unwrap(), "10.50.0.0/24".parse().unwrap()]);
+        let left: Vec<_> = about.0.iter().map(|route| route.to.to_string()).collect();
         let expected = [
             "0.0.0.0/0",
             "0.0.0.0/0",
@@ -162,7 +163,7 @@ mod tests {
         ];
         assert_eq!(left, expected);
         assert_eq!(
-            Ways::default().obstacle([10, 0, 0, 9].into(), "10.0.0.0/8".parse().unwrap(), [2, 2]),
+            HostRouting::default().obstacle([10, 0, 0, 9].into(), "10.0.0.0/8".parse().unwrap(), [2, 2]),
             None
         );
     }

@@ -1,4 +1,4 @@
-//! The system's journal: systemd's, which has fields, or syslog.
+//! The system log: systemd's journal, which has fields, or syslog.
 
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with};
 
@@ -12,8 +12,8 @@ const SYSLOG: &str = "/dev/log";
 /// `LOG_DAEMON`
 const FACILITY: u8 = 3;
 
-/// Writes `event` to the system's journal, if one listens at this moment.
-pub(crate) fn tell_journal(event: &Event) {
+/// Writes `event` to the system log, if a log daemon listens at this moment.
+pub(crate) fn write_system_log(event: &Event) {
     // No waiting for a reader that is slow.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let Ok(socket) = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None) else { return };

@@ -1,5 +1,4 @@
-//! Comparison of a container's links with the requests of another one in its network namespace, which can
-//! share them.
+//! Whether the links of a container are what another one in its network namespace asks for, which can share them then.
 
 use crate::config::network::Network;
 use crate::ledger::record::{Attached, Record};

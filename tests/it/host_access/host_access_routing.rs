@@ -1,4 +1,4 @@
-//! `host_access` leads none of the host's ways elsewhere: not to its routers, nor to what it reaches through them.
+//! `host_access` redirects no packets of the host: not those to its routers, nor those that go through them.
 
 use std::fs;
 
@@ -16,11 +16,11 @@ pub fn tests() -> Vec<Test> {
         ("a_container_that_is_a_router", &[Need::Macvlan], routing),
         ("routes_to_unread_records", &[Need::Macvlan], unread),
     ];
-    all.map(|(name, needs, run)| Test::new(format!("host_access_ways::{name}"), needs, run)).into()
+    all.map(|(name, needs, run)| Test::new(format!("host_access_routing::{name}"), needs, run)).into()
 }
 
-/// Which way the host's packets to `address` take.
-fn way(bed: &Bed, address: &str) -> String {
+/// The route of the host's packets to `address`.
+fn route(bed: &Bed, address: &str) -> String {
     let text = bed.host.ip(&format!("route get {address}"));
     text.lines().next().unwrap().split(" uid").next().unwrap().trim().to_owned()
 }
@@ -47,7 +47,7 @@ fn router() {
     ] {
         bed.host.ip(route);
     }
-    let before = way(&bed, "1.1.1.1");
+    let before = route(&bed, "1.1.1.1");
     let of = |address: &str, network: &str| {
         format!("address {address} of network {network} is the next hop of the host's")
     };
@@ -68,8 +68,8 @@ fn router() {
     assert_eq!(second.addresses("eth0"), ["172.16.86.252/24"]);
     let full = start("third").err().unwrap();
     assert!(full.contains("network lan has no free IPv4 address left"), "{full}");
-    assert_eq!(way(&bed, "1.1.1.1"), before);
-    assert!(way(&bed, "172.16.86.254").contains("dev eth0"));
+    assert_eq!(route(&bed, "1.1.1.1"), before);
+    assert!(route(&bed, "172.16.86.254").contains("dev eth0"));
     // Without routes of the host's it is a matter of the LAN.
     bed.container(Bare, "plain").networks("plain:ip=172.16.86.254").start().unwrap().stop();
     first.stop();
@@ -83,18 +83,18 @@ fn behind() {
     bed.create("--subnet 172.16.86.0/24 --gateway 172.16.86.1 --host-access -o parent=eth0 lan");
     bed.host.ip("route add default via 172.16.86.1");
     bed.host.ip("route add 172.16.86.64/28 via 172.16.86.1");
-    let ways = || ["172.16.99.53", "172.16.86.70", "1.1.1.1"].map(|address| way(&bed, address));
-    let before = ways();
+    let routes = || ["172.16.99.53", "172.16.86.70", "1.1.1.1"].map(|address| route(&bed, address));
+    let before = routes();
     for (network, address) in [("wide", "172.16.99.53"), ("wide", "172.16.86.70"), ("lan", "172.16.86.70")] {
         let said = format!(
             "address {address} of network {network} is reached by the host through 172.16.86.1, and not on the parent"
         );
         refused(&bed, &format!("{network}:ip={address}"), &said);
     }
-    assert_eq!(ways(), before);
+    assert_eq!(routes(), before);
     // What is on the link can be had.
     let web = bed.container(Bare, "web").networks("wide:ip=172.16.86.20").start().unwrap();
-    assert!(way(&bed, "172.16.86.20").contains("dev ulh-wide"));
+    assert!(route(&bed, "172.16.86.20").contains("dev ulh-wide"));
     web.stop();
 }
 
@@ -104,7 +104,7 @@ fn not_in() {
     bed.host.ip("route add default via 172.16.86.1");
     bed.create("--subnet 10.7.0.0/24 --host-access -o parent=eth0 lan");
     let web = bed.container(Bare, "web").networks("lan").start().unwrap();
-    assert!(way(&bed, "10.7.0.1").contains("dev ulh-lan"));
+    assert!(route(&bed, "10.7.0.1").contains("dev ulh-lan"));
     assert!(bed.host.try_run("busybox", "ping -c 1 -W 5 10.7.0.1").is_ok());
     assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
     web.stop();
@@ -116,18 +116,18 @@ fn later() {
     bed.create("--subnet 172.16.86.0/24 --gateway 172.16.86.1 --host-access -o parent=eth0 lan");
     let web = bed.container(Bare, "web").networks("lan").start().unwrap();
     assert_eq!(web.addresses("eth0"), ["172.16.86.2/24"]);
-    assert!(way(&bed, "172.16.86.2").contains("dev ulh-lan"));
+    assert!(route(&bed, "172.16.86.2").contains("dev ulh-lan"));
     bed.host.ip("route add 10.9.0.0/16 via 172.16.86.2 dev eth0 onlink");
     let plan = bed.run("gc --dry-run");
     assert_eq!(plan, "ip route del 172.16.86.2 dev ulh-lan\n");
     assert_eq!(bed.run("gc"), plan);
-    assert!(way(&bed, "172.16.86.2").contains("dev eth0"));
+    assert!(route(&bed, "172.16.86.2").contains("dev eth0"));
     assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
     // Made anew with the next container, the host's link has no route to it either.
     bed.host.ip("link del ulh-lan");
     let next = bed.container(Bare, "next").networks("lan").start().unwrap();
     assert!(
-        way(&bed, "172.16.86.2").contains("dev eth0") && way(&bed, "172.16.86.4").contains("dev ulh-lan")
+        route(&bed, "172.16.86.2").contains("dev eth0") && route(&bed, "172.16.86.4").contains("dev ulh-lan")
     );
     web.stop();
     let again = bed.container(Bare, "web").networks("lan").start().unwrap();
@@ -143,7 +143,7 @@ fn routing() {
     let vpn = bed.container(Bare, "vpn").networks("lan:ip=172.16.86.20").start().unwrap();
     let other = bed.container(Bare, "other").networks("lan").start().unwrap();
     bed.host.ip("route add 10.9.0.0/16 via 172.16.86.20");
-    assert!(way(&bed, "10.9.0.1").contains("via 172.16.86.20 dev ulh-lan"));
+    assert!(route(&bed, "10.9.0.1").contains("via 172.16.86.20 dev ulh-lan"));
     assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
     vpn.stop();
     let vpn = bed.container(Bare, "vpn").networks("lan:ip=172.16.86.20").start().unwrap();
@@ -161,7 +161,7 @@ fn unread() {
     let sound = fs::read_to_string(&path).unwrap();
     fs::write(&path, sound.replace("\"version\": 2", "\"version\": 3")).unwrap();
     assert_eq!((bed.run("gc --dry-run"), bed.run("gc")), (String::new(), String::new()));
-    assert!(way(&bed, "172.16.86.2").contains("dev ulh-lan"));
+    assert!(route(&bed, "172.16.86.2").contains("dev ulh-lan"));
     fs::write(&path, sound).unwrap();
     web.stop();
     other.stop();

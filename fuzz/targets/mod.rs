@@ -1,8 +1,9 @@
 //! Fuzz targets: what every reader of foreign text promises, whatever it is given.
 //!
-//! They are in the library, behind the feature `fuzzing`, because most of what they call is private; no build that
-//! is shipped has them. `make fuzz` runs them under a coverage-guided fuzzer (`fuzz/`), `cargo test --lib` on the
-//! corpus in `fuzz/corpus/TARGET` and on what the tests make of it. A promise that is broken is a panic.
+//! They are modules of the library (src/lib.rs, src/netlink/mod.rs), behind the feature `fuzzing`, because most of what they
+//! call is private; no build that is shipped has them. `make fuzz` runs them under a coverage-guided fuzzer (`fuzz/`),
+//! `cargo test --lib` on the corpus in `fuzz/corpus/TARGET` and on what the tests make of it. A promise that is broken is a
+//! panic.
 
 #[cfg(test)]
 mod bounds;
@@ -98,7 +99,7 @@ fn config(text: &[u8]) {
 /// The value of `io.underlay.networks`, short or JSON.
 fn annotations(text: &[u8]) {
     let Ok(value) = std::str::from_utf8(text) else { return };
-    // A hint is written like the short form.
+    // What an identity had is written like the short form.
     if let Some(had) = read(previous::read(value), text) {
         assert!(!had.is_empty());
     }
@@ -234,7 +235,7 @@ fn ledger(text: &[u8]) {
     let undo = plan::detach(&record);
     let lasting = record.attachments().iter().flat_map(Attached::lasting).count();
     assert_eq!(undo.len(), record.attachments().len() + lasting, "all that is made goes");
-    for command in commands.into_iter().chain(undo.iter().map(ToString::to_string)) {
+    for command in commands.into_iter().chain(undo.iter().map(|op| op.line().to_string())) {
         assert!(!command.contains(char::is_control), "{command:?} may be printed");
     }
     for (mark, attached) in record.marked() {

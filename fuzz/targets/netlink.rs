@@ -1,10 +1,10 @@
-//! Fuzz targets of what is private here; see [`crate::fuzz`].
+//! Fuzz targets of what is private in `src/netlink`; see [`crate::fuzz`].
 
 use super::message::{self, Message};
 use super::neighbours;
 use super::reply::{self, Content, Refusal};
 use super::routes;
-use super::ways;
+use super::unicast_routes;
 use crate::error::Result;
 use crate::ledger::record::Attached;
 use crate::net::seal::Alias;
@@ -59,7 +59,7 @@ fn read_payload(payload: &[u8]) {
     let _ = reply::parse_address(payload);
     let _ = routes::parse_route(payload);
     let _ = routes::parse_rule(payload);
-    let _ = ways::parse(payload);
+    let _ = unicast_routes::parse(payload);
     let _ = reply::parse_nsid(payload);
     let _ = routes::parse_default_route(payload);
     let _ = routes::is_local_route(payload);
@@ -81,7 +81,7 @@ pub(crate) fn fuzz_messages(attached: &Attached, alias: &str) {
     let ifindex = attached.ifindex.unwrap_or(1);
     well_formed(message::set_up(ifindex, alias));
     well_formed(message::rename_link(ifindex, &attached.ifname));
-    well_formed(message::delete_link(ifindex));
+    well_formed(message::delete_link(ifindex, None));
     attached.addresses.iter().for_each(|&address| well_formed(message::add_address(ifindex, address)));
     attached.routes.iter().for_each(|&route| well_formed(message::add_route(ifindex, route, None)));
     for lasting in attached.lasting() {

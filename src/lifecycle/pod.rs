@@ -1,5 +1,4 @@
-//! A network namespace that several containers share, as those of a pod do: containers that ask for the same networks use
-//! the same links.
+//! Pods, and other containers that share a network namespace: those that ask for the same networks use the same links.
 //!
 //! The first one is attached; its record holds the links. The record of each other names the first one. When a container
 //! ends that holds links which others use, one of these takes them over: its record holds them from then on. So links are
