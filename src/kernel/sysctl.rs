@@ -42,10 +42,9 @@ pub(super) fn set_ipv6(link: &IfName, advertised: Option<&Advertised>) -> Result
     })
 }
 
-/// Makes the kernel announce the addresses of one family when the link is set up (`arp_notify`, `ndisc_notify`).
-pub(super) fn set_notify(link: &IfName, is_v4: bool) -> Result<()> {
-    let (family, key) = if is_v4 { ("ipv4", "arp_notify") } else { ("ipv6", "ndisc_notify") };
-    set_if_there(&format!("/proc/sys/net/{family}/conf/{link}/{key}"), "1")
+/// Sets a sysctl that is not necessary.
+pub(super) fn prefer(link: &IfName, sysctl: &Sysctl, value: u8) -> Result<()> {
+    set_if_there(&format!("/proc/sys/{}", sysctl.path(link.as_str())), &value.to_string())
 }
 
 /// Sets what is not necessary: the kernel may lack IPv6, or /proc/sys may be read-only.

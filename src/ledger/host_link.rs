@@ -5,12 +5,16 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::config::conflict_detection::Detection;
 use crate::config::network::Network;
 use crate::hash::fnv1a;
 use crate::ledger::record::{Attached, Record};
 use crate::net::driver::Driver;
+use crate::net::ipv6::Advertised;
 use crate::net::link::Link;
+use crate::net::link_options::LinkOptions;
 use crate::net::mac::MacAddr;
+use crate::net::mark;
 use crate::net::name::{IfName, NetworkName};
 use crate::net::ways::Ways;
 
@@ -41,8 +45,9 @@ pub(crate) struct HostLink {
     pub mac: Option<MacAddr>,
     /// Its addresses, at most one of each family.
     pub addresses: Vec<IpAddr>,
-    /// The temporary name, which it has until it is complete except for routes.
-    pub born_as: IfName,
+    /// The conflict detection of its addresses, if it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection: Option<Detection>,
     /// True if it stays without containers, as long as its network wants that: boot has made it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,
@@ -66,38 +71,42 @@ impl HostLink {
         mark(&self.network)
     }
 
-    /// Returns true if `link` is the host's link of this network by mark and kind.
+    /// See [`is_of`].
     pub(crate) fn is(&self, link: &Link) -> bool {
         is_of(&self.network, link)
     }
 
-    /// Returns its sysctls below `net/`; `link` is its current name.
-    ///
-    /// By default the kernel answers ARP requests for any of the host's addresses on any link, so the LAN
-    /// would see each of them with two MAC addresses. With `arp_filter` this link answers only hosts that the
-    /// kernel has routes to by it, and with `arp_announce` it sends the address that they know. Router
-    /// advertisements are for the parent. When the link is set up, the kernel announces its addresses
-    /// (`arp_notify`, `ndisc_notify`).
-    pub(crate) fn sysctls(&self, link: &IfName) -> [(String, &'static str); 6] {
-        let disable_ipv6 = if self.addresses.iter().any(IpAddr::is_ipv6) { "0" } else { "1" };
-        [
-            (format!("ipv4/conf/{link}/arp_filter"), "1"),
-            (format!("ipv4/conf/{link}/arp_announce"), "2"),
-            (format!("ipv4/conf/{link}/arp_notify"), "1"),
-            (format!("ipv6/conf/{link}/ndisc_notify"), "1"),
-            (format!("ipv6/conf/{link}/accept_ra"), "0"),
-            (format!("ipv6/conf/{link}/disable_ipv6"), disable_ipv6),
-        ]
+    /// Returns it as an attachment of the host. Router advertisements are for the parent.
+    pub(crate) fn attached(&self) -> Attached {
+        Attached {
+            network: self.network.clone(),
+            driver: self.driver,
+            parent: self.parent.clone(),
+            parent_index: self.parent_index,
+            segment: self.segment,
+            ifname: self.name.clone(),
+            ifindex: self.ifindex,
+            mac: self.mac,
+            mtu: self.mtu,
+            bclim: None,
+            tuning: LinkOptions::default(),
+            host_link: None,
+            detection: self.detection,
+            announcements: 1,
+            advertised: Advertised::default(),
+            addresses: self.addresses.iter().copied().map(IpNet::from).collect(),
+            routes: Vec::new(),
+            table: None,
+        }
     }
 
     /// Returns true if `link` is the one that was made, is complete and was not changed.
     pub(crate) fn is_whole(&self, link: &Link) -> bool {
-        self.is(link) && self.ifindex == Some(link.ifindex) && link.up && self.is_placed(link)
-    }
-
-    /// Returns true if `link` has the right type and parent.
-    pub(crate) fn is_placed(&self, link: &Link) -> bool {
-        link.driver == Some(self.driver) && link.lower == Some(self.segment)
+        self.is(link)
+            && self.ifindex == Some(link.ifindex)
+            && link.up
+            && link.driver == Some(self.driver)
+            && link.lower == Some(self.segment)
     }
 
     /// Returns the routes to the addresses of `attached`, if that is an attachment to this network.
@@ -150,9 +159,15 @@ impl HostLink {
 }
 
 impl Record {
+    /// Returns the networks by whose host's link the host has routes to this container.
+    pub(crate) fn host_link_networks(&self) -> impl Iterator<Item = &NetworkName> {
+        let used = self.attachments().iter().filter(|attached| attached.host_link.is_some());
+        used.map(|attached| &attached.network)
+    }
+
     /// Returns true if the host has routes to this container by its link of `network`.
     pub(crate) fn uses_host_link(&self, network: &NetworkName) -> bool {
-        self.attachments().iter().any(|attached| attached.network == *network && attached.host_link.is_some())
+        self.host_link_networks().any(|used| used == network)
     }
 }
 
@@ -170,10 +185,12 @@ pub(crate) fn mark(network: &NetworkName) -> String {
     format!("{MARK}{network}")
 }
 
-/// Returns true if `link` is the host's link of `network` by mark and kind.
+/// Returns true if `link` is the host's link of `network` by kind and mark, or by kind and the mark's group if it was
+/// never marked.
 pub(crate) fn is_of(network: &NetworkName, link: &Link) -> bool {
-    link.alias.as_deref() == Some(&mark(network))
-        && matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"))
+    let mark = mark(network);
+    let known = link.alias.as_ref().map_or_else(|| link.group == mark::group(&mark), |alias| *alias == mark);
+    known && matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"))
 }
 
 /// Returns the network whose host's link has this alias.
@@ -204,7 +221,7 @@ mod tests {
                 mtu: None,
                 mac: None,
                 addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
-                born_as: IfName::temporary(1),
+                detection: None,
                 kept: false,
                 ifindex: None,
             };

@@ -16,6 +16,7 @@ use crate::lifecycle::conflicts;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access;
 use crate::lifecycle::host_facts;
+use crate::lifecycle::host_links;
 use crate::lifecycle::parents;
 use crate::lifecycle::release;
 use crate::lifecycle::repair;
@@ -286,7 +287,7 @@ impl<'s> Attach<'_, 's> {
         present: &HostFacts,
         inside: &mut Socket,
     ) -> Result<()> {
-        let host_probes = host_access::begin_probes(self.context, record, present)?;
+        let host_probes = host_links::begin(self.context, record, present)?;
         let context = &mut *self.context;
         let mut probing = conflicts::Probing { context, wanted, present };
         let probes = probing.begin(record)?;
@@ -298,7 +299,7 @@ impl<'s> Attach<'_, 's> {
         if record.is_probed() {
             probing.resolve_conflicts(record, &made, probes, inside)?;
         }
-        host_access::ensure(self.context, record, present, host_probes)?;
+        host_links::ensure(self.context, record, present, host_probes)?;
         let host = self.context.host_netns.get()?.inode();
         confirm(record, &made, nsid.map(|id| Nsid { host, id }));
         let locked = self.context.lock()?;

@@ -50,7 +50,7 @@ pub(crate) fn boot(store: &Store) -> Result<Boot> {
 }
 
 fn prepare(context: &mut Context<'_>, name: &NetworkName) -> Result<Vec<String>> {
-    let network = context.store.network(name)?;
+    let network = context.settings.complete(context.store.network(name)?);
     let locked = context.lock()?;
     let host = &mut context.host_netlink;
     // As an attach does: an existing parent must be usable, too.

@@ -9,8 +9,7 @@ use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
-use crate::lifecycle::host_conflicts::Heard;
-use crate::lifecycle::host_reconcile;
+use crate::lifecycle::host_links;
 use crate::lifecycle::parents;
 use crate::lifecycle::release::{self, Remaining};
 use crate::lifecycle::repair;
@@ -51,7 +50,7 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     // A VLAN goes before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
     let of_host =
-        host_reconcile::preview(store, &repaired.records, repaired.in_doubt, &mut context.host_netlink)?;
+        host_links::preview(store, &repaired.records, repaired.in_doubt, &mut context.host_netlink)?;
     for record in repaired.records.iter().filter(|record| !kernel::is_alive(&record.holder)) {
         let id = &record.container;
         let commands = if shared_netns::is_used(store, record)? {
@@ -70,11 +69,10 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
             collected.done.extend(commands);
         }
     }
-    let heard = if dry_run { Heard::default() } else { host_reconcile::probe(context, &repaired.records)? };
-    let locked = context.lock()?;
-    if dry_run || collected.note(host_reconcile::reconcile(&locked, context, heard)) {
+    if dry_run || collected.note(host_links::reconcile(context)) {
         collected.done.extend(of_host);
     }
+    let locked = context.lock()?;
     let host = &mut context.host_netlink;
     for (segment, address) in locked.expire(lifted, dry_run)? {
         collected.done.push(format!("# the quarantine of {address} on link number {segment} is over"));

@@ -99,7 +99,7 @@ fn find(
     repaired.all_found &= have_all(&repaired.records, survey);
     leases(store, survey, &mut repaired)?;
     parents(store, host, &mut repaired)?;
-    repair_host::host_links(store, host, &mut repaired)?;
+    repair_host::host_links(store, settings, host, &mut repaired)?;
     repaired.steps.extend(locked.left_over()?.into_iter().map(RepairStep::Remove));
     Ok(repaired)
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::config::network::Network;
+use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::VERSION;
@@ -10,12 +12,17 @@ use crate::lifecycle::repair_step::{RepairStep, Repaired};
 use crate::net::driver::Kind as Driver;
 use crate::net::lease_key::LeaseKey;
 use crate::net::link::Link;
-use crate::net::name::{IfName, NetworkName};
+use crate::net::name::NetworkName;
 use crate::netlink::Socket;
 
 /// Finds host links with our mark but without a record, unreadable records of links that do not exist, and
 /// missing leases of known links.
-pub(crate) fn host_links(store: &Store, host: &mut Socket, repaired: &mut Repaired) -> Result<()> {
+pub(crate) fn host_links(
+    store: &Store,
+    settings: &Settings,
+    host: &mut Socket,
+    repaired: &mut Repaired,
+) -> Result<()> {
     let links = host.links()?;
     let marked = |network: &NetworkName| {
         let mark = host_link::mark(network);
@@ -38,7 +45,7 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, repaired: &mut Repair
     }
     for network in lost {
         let Some(link) = marked(&network) else { continue };
-        if let Some(link) = rebuild(store, &network, link, host)? {
+        if let Some(link) = rebuild(store, settings, &network, link, host)? {
             let path = store.host_link_path(&network);
             repaired.steps.push(RepairStep::HostLink(Box::new(link.clone()), path));
             sound.push(link);
@@ -60,13 +67,20 @@ pub(crate) fn host_links(store: &Store, host: &mut Socket, repaired: &mut Repair
 }
 
 /// Rebuilds the record of the host's link of `network` from `link`, which has its mark.
-fn rebuild(store: &Store, network: &NetworkName, link: &Link, host: &mut Socket) -> Result<Option<HostLink>> {
+fn rebuild(
+    store: &Store,
+    settings: &Settings,
+    network: &NetworkName,
+    link: &Link,
+    host: &mut Socket,
+) -> Result<Option<HostLink>> {
     let (Some(driver), Some(segment)) = (link.driver, link.lower) else { return Ok(None) };
     let Some(lower) = host.link_by_index(segment)? else { return Ok(None) };
     let Ok(parent) = lower.name.parse() else { return Ok(None) };
     if link.name != host_link::name(network).as_str() {
         return Ok(None);
     }
+    let definition = store.network(network).ok().map(|network| settings.complete(network));
     let addresses = host.addresses_of(link.ifindex)?.iter().map(|net| net.addr()).collect();
     Ok(Some(HostLink {
         version: VERSION,
@@ -79,9 +93,9 @@ fn rebuild(store: &Store, network: &NetworkName, link: &Link, host: &mut Socket)
         mtu: (link.mtu != lower.mtu).then_some(link.mtu),
         mac: link.mac.filter(|_| driver.kind() == Driver::Macvlan),
         addresses,
-        born_as: IfName::temporary(std::process::id()),
+        detection: definition.as_ref().and_then(|network| network.detection_on(&lower)),
         // A link that boot has made must not be deleted with the last container.
-        kept: store.network(network).is_ok_and(|network| network.names_host_addresses()),
+        kept: definition.as_ref().is_some_and(Network::names_host_addresses),
         // The link was complete except for routes when it was marked. Made anew, it would lack routes to
         // containers that are not found.
         ifindex: Some(link.ifindex),

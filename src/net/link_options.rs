@@ -1,5 +1,6 @@
 //! Options of a link besides its type, MAC address and MTU: queue lengths, sysctls, and source MAC addresses.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -83,9 +84,14 @@ const SYSCTLS: &str = "ipv4.accept_redirects ipv4.arp_announce ipv4.arp_filter i
 /// A sysctl of a link that may be set: `ipv4.arp_ignore`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Sysctl(String);
+pub struct Sysctl(Cow<'static, str>);
 
 impl Sysctl {
+    pub(crate) const ARP_ANNOUNCE: Self = Self(Cow::Borrowed("ipv4.arp_announce"));
+    pub(crate) const ARP_FILTER: Self = Self(Cow::Borrowed("ipv4.arp_filter"));
+    pub(crate) const ARP_NOTIFY: Self = Self(Cow::Borrowed("ipv4.arp_notify"));
+    pub(crate) const NDISC_NOTIFY: Self = Self(Cow::Borrowed("ipv6.ndisc_notify"));
+
     /// Its file for `link`, below /proc/sys.
     pub fn path(&self, link: &str) -> String {
         format!("net/{}", self.0.replacen('.', &format!("/conf/{link}/"), 1))
@@ -97,7 +103,7 @@ impl FromStr for Sysctl {
 
     fn from_str(text: &str) -> Result<Self> {
         if SYSCTLS.split(' ').any(|known| known == text) {
-            return Ok(Self(text.to_owned()));
+            return Ok(Self(text.to_owned().into()));
         }
         Err(Error::input(format!("sysctl {text:?} cannot be set per link"))
             .hint(format!("use one of: {SYSCTLS}")))

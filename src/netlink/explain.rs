@@ -109,7 +109,7 @@ pub(crate) fn configure(step: &Configure, refusal: &Refusal) -> Error {
         ),
         (Configure::AddRule { from, .. }, _) => (format!("cannot make a rule for {from}"), ""),
         // These are not netlink messages.
-        (Configure::SetIpv6 { .. } | Configure::SetNotify { .. } | Configure::SetSysctl { .. }, _) => {
+        (Configure::SetIpv6 { .. } | Configure::Prefer { .. } | Configure::SetSysctl { .. }, _) => {
             (format!("cannot do `{step}`"), "")
         }
     };

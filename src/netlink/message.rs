@@ -7,8 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use ipnet::IpNet;
 use neli::consts::nl::NlmF;
 use neli::consts::rtnl::{
-    FrAct, Frattr, Ifa, IfaF, Ifla, IflaInfo, IflaVlan, RtAddrFamily, RtScope, RtTable, Rta, Rtm, RtmF, Rtn,
-    Rtprot,
+    FrAct, Frattr, Ifa, Ifla, IflaInfo, IflaVlan, RtAddrFamily, RtScope, RtTable, Rta, Rtm, RtmF, Rtn, Rtprot,
 };
 use neli::rtnl::{FibmsgBuilder, IfaddrmsgBuilder, IfinfomsgBuilder, RtmsgBuilder};
 use nix::libc;
@@ -188,7 +187,8 @@ pub(crate) fn delete_link_in(nsid: i32, ifindex: u32) -> Result<Message> {
     link(Rtm::Dellink, NlmF::ACK, ifindex, vec![attribute(Ifla::IfNetnsid, nsid)])
 }
 
-/// `ip addr add ADDRESS brd + dev LINK`, for IPv6 `ip addr add ADDRESS dev LINK nodad`
+/// `ip addr add ADDRESS brd + dev LINK`, for IPv6 `ip addr add ADDRESS dev LINK nodad`. An address that is alone in its
+/// subnet gets no route to others (`noprefixroute`).
 pub(crate) fn add_address(ifindex: u32, address: IpNet) -> Result<Message> {
     let broadcast = match address {
         // A /31 or /32 has no broadcast address (RFC 3021).
@@ -197,25 +197,20 @@ pub(crate) fn add_address(ifindex: u32, address: IpNet) -> Result<Message> {
         }
         _ => None,
     };
-    let flags = if address.addr().is_ipv6() { IfaF::NODAD } else { IfaF::empty() };
-    new_address(ifindex, address, flags, broadcast)
-}
-
-/// `ip addr add ADDRESS dev LINK noprefixroute`, for IPv6 `nodad` too: an address alone, without a route to others
-pub(crate) fn add_host_address(ifindex: u32, address: IpAddr) -> Result<Message> {
-    // In an attribute: the header has the lowest eight flags only.
-    let nodad = if address.is_ipv6() { libc::IFA_F_NODAD } else { 0 };
-    let flags = attribute(Ifa::Flags, libc::IFA_F_NOPREFIXROUTE | nodad);
-    new_address(ifindex, address.into(), IfaF::empty(), Some(flags))
-}
-
-fn new_address(ifindex: u32, net: IpNet, flags: IfaF, other: Option<Attribute<Ifa>>) -> Result<Message> {
-    let bytes = octets(net.addr());
-    let attributes = [attribute(Ifa::Local, bytes.clone()), attribute(Ifa::Address, bytes)];
-    let request = ifaddrmsg(family(net), net.prefix_len())
-        .ifa_flags(flags)
+    let nodad = if address.addr().is_ipv6() { libc::IFA_F_NODAD } else { 0 };
+    let is_alone = address.prefix_len() == address.max_prefix_len();
+    let alone = if is_alone { libc::IFA_F_NOPREFIXROUTE } else { 0 };
+    let bytes = octets(address.addr());
+    let attributes = [
+        Some(attribute(Ifa::Local, bytes.clone())),
+        Some(attribute(Ifa::Address, bytes)),
+        // The header has the lowest eight flags only.
+        Some(attribute(Ifa::Flags, nodad | alone)),
+        broadcast,
+    ];
+    let request = ifaddrmsg(family(address), address.prefix_len())
         .ifa_index(ifindex)
-        .rtattrs(attributes.into_iter().chain(other).collect::<Result<_>>()?);
+        .rtattrs(attributes.into_iter().flatten().collect::<Result<_>>()?);
     Message::new(Rtm::Newaddr, NEW, request.build())
 }
 

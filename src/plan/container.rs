@@ -10,19 +10,20 @@ use crate::ledger::record::{Attached, Record};
 use crate::net::driver::Kind;
 use crate::net::ipv6::{self, Advertised};
 use crate::net::link_options::{Sysctl, SysctlValue};
-use crate::net::mark::Mark;
+use crate::net::mark::{self, Mark};
 use crate::net::name::IfName;
 use crate::net::route::{Route, Table, TableId};
-use crate::net::seal::Alias;
 use crate::plan::create_link::CreateLink;
 use crate::plan::persistent::{PROTOCOL, Persistent};
 use crate::plan::{ip, set_up};
 
-/// One link of an attach: it is made, and then configured.
+/// One link of a container, or the host's own: it is made, and then configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LinkPlan {
     pub create: CreateLink,
     pub configure: Vec<Configure>,
+    /// The mark of a container, which is sealed when the link exists.
+    pub mark: Option<Mark>,
 }
 
 /// A step that configures a link. Links are named, so that a plan can be shown before they exist.
@@ -34,15 +35,10 @@ pub(crate) enum Configure {
         /// What it accepts from router advertisements; `None` switches IPv6 off.
         advertised: Option<Advertised>,
     },
-    /// Sets a sysctl.
+    /// Sets a sysctl that was asked for.
     SetSysctl { link: IfName, sysctl: Sysctl, value: SysctlValue },
-    /// Has the kernel announce the addresses of one family once, when the link is set up
-    /// (`net.ipv4.conf.LINK.arp_notify`, `net.ipv6.conf.LINK.ndisc_notify`).
-    SetNotify {
-        link: IfName,
-        /// IPv4, else IPv6.
-        is_v4: bool,
-    },
+    /// Sets a sysctl to 1 or 2 that is not necessary: the kernel may lack it, or /proc/sys may be read-only.
+    Prefer { link: IfName, sysctl: Sysctl, value: u8 },
     /// Adds an address; IPv6 without duplicate address detection, so that it can be used at once.
     AddAddress {
         link: IfName,
@@ -52,8 +48,8 @@ pub(crate) enum Configure {
     /// Marks the link as ours and sets it up.
     SetUp {
         link: IfName,
-        /// The mark; it is sealed when the link exists.
-        alias: Alias,
+        /// The mark without a seal.
+        alias: String,
     },
     /// Adds a route.
     AddRoute {
@@ -92,27 +88,11 @@ pub(crate) struct OurLink {
 /// its routes. With conflict detection, links are set up without addresses, and [`finish`] adds these.
 pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
     let link = |(mark, attached): (Mark, &Attached)| {
-        let create = CreateLink::of(attached, mark.group());
-        let link = &attached.ifname;
-        // Without a leased IPv6 address, IPv6 is on only if the network wants an address from a router.
-        let advertised = attached.has_ipv6().then_some(attached.advertised);
-        let mut configure = vec![Configure::SetIpv6 { link: link.clone(), advertised }];
-        if attached.detection.is_none() {
-            configure.extend(notify(attached));
-        }
-        configure.extend(attached.tuning.sysctls.iter().map(|(sysctl, value)| Configure::SetSysctl {
-            link: link.clone(),
-            sysctl: sysctl.clone(),
-            value: value.clone(),
-        }));
-        if attached.detection.is_none() {
-            configure.extend(addresses(attached));
-        }
-        configure.push(Configure::SetUp { link: link.clone(), alias: Alias { mark, seal: None } });
+        let mut plan = LinkPlan { mark: Some(mark.clone()), ..LinkPlan::of(attached, &mark.to_string()) };
         if !record.is_probed() {
-            configure.extend(routes(attached));
+            plan.configure.extend(routes(attached));
         }
-        LinkPlan { create, configure }
+        plan
     };
     record.marked().map(link).collect()
 }
@@ -141,10 +121,13 @@ fn routes(attached: &Attached) -> impl Iterator<Item = Configure> {
     main.chain(apart)
 }
 
+/// Has the kernel announce the addresses of each family once, when the link is set up.
 fn notify(attached: &Attached) -> impl Iterator<Item = Configure> {
     let any = |is_v4| attached.addresses.iter().any(|net| net.addr().is_ipv4() == is_v4);
-    let families = [true, false].into_iter().filter(move |&is_v4| attached.announcements > 0 && any(is_v4));
-    families.map(|is_v4| Configure::SetNotify { link: attached.ifname.clone(), is_v4 })
+    let families = [(true, Sysctl::ARP_NOTIFY), (false, Sysctl::NDISC_NOTIFY)].into_iter();
+    families
+        .filter(move |&(is_v4, _)| attached.announcements > 0 && any(is_v4))
+        .map(|(_, sysctl)| Configure::Prefer { link: attached.ifname.clone(), sysctl, value: 1 })
 }
 
 /// Returns the plan that deletes the links of `record`, last link first. What outlives a link is deleted
@@ -160,7 +143,28 @@ pub(crate) fn detach(record: &Record) -> Vec<Removal> {
 }
 
 impl LinkPlan {
-    /// Returns the equivalent commands in the container.
+    /// Returns the plan that makes the link of `attached`, marks it with `alias` and sets it up, without routes.
+    pub(super) fn of(attached: &Attached, alias: &str) -> Self {
+        let link = &attached.ifname;
+        // Without a leased IPv6 address, IPv6 is on only if the network wants an address from a router.
+        let advertised = attached.has_ipv6().then_some(attached.advertised);
+        let mut configure = vec![Configure::SetIpv6 { link: link.clone(), advertised }];
+        if attached.detection.is_none() {
+            configure.extend(notify(attached));
+        }
+        configure.extend(attached.tuning.sysctls.iter().map(|(sysctl, value)| Configure::SetSysctl {
+            link: link.clone(),
+            sysctl: sysctl.clone(),
+            value: value.clone(),
+        }));
+        if attached.detection.is_none() {
+            configure.extend(addresses(attached));
+        }
+        configure.push(Configure::SetUp { link: link.clone(), alias: alias.to_owned() });
+        Self { create: CreateLink::of(attached, mark::group(alias)), configure, mark: None }
+    }
+
+    /// Returns the equivalent commands in the namespace of the link.
     pub(crate) fn lines(&self) -> impl Iterator<Item = Line> {
         std::iter::once(self.create.line()).chain(self.configure.iter().map(Configure::line))
     }
@@ -178,9 +182,8 @@ impl Configure {
             Self::SetSysctl { link, sysctl, value } => {
                 Line::of("sysctl -w").word(format!("{}={value}", sysctl.path(link.as_str())))
             }
-            Self::SetNotify { link, is_v4 } => {
-                let (family, sysctl) = if *is_v4 { ("ipv4", "arp_notify") } else { ("ipv6", "ndisc_notify") };
-                Line::of("sysctl -w").word(format!("net/{family}/conf/{link}/{sysctl}=1"))
+            Self::Prefer { link, sysctl, value } => {
+                Line::of("sysctl -w").word(format!("{}={value}", sysctl.path(link.as_str())))
             }
             Self::AddAddress { link, address } => {
                 let broadcast = match address {
@@ -189,7 +192,12 @@ impl Configure {
                 };
                 let line = Line::of("ip addr add").word(address).option("brd", broadcast);
                 let line = line.text("dev").word(link);
-                if address.addr().is_ipv6() { line.text("nodad") } else { line }
+                let line = if address.addr().is_ipv6() { line.text("nodad") } else { line };
+                if address.prefix_len() == address.max_prefix_len() {
+                    line.text("noprefixroute")
+                } else {
+                    line
+                }
             }
             Self::SetUp { link, alias } => set_up(link, alias),
             Self::AddRoute { link, route, table } => {

@@ -71,7 +71,7 @@ fn named() {
     let bed = bed(&["172.16.86.3/24"]);
     bed.create(&format!("{CREATE} --host-access=172.16.86.3 lan"));
     let refused = bed.container(Bare, "web").networks("lan").start().map(drop).unwrap_err();
-    let told = "address 172.16.86.3, host_access of network lan, is in use on the LAN, by ";
+    let told = "address 172.16.86.3 of network lan is in use on the LAN, by ";
     assert!(refused.contains(told), "{refused}");
     assert!(bed.host.link("ulh-lan").is_none());
     assert_eq!(bed.records().len(), 0);
@@ -86,10 +86,7 @@ fn at_boot() {
     bed.create("-o parent=eth0 --subnet=172.16.86.0/24 --host-access=172.16.86.3 lan");
     let booted = bed.outcome("boot", "");
     assert_eq!(booted.code, 1, "{booted:?}");
-    assert!(
-        booted.stderr.contains("address 172.16.86.3, host_access of network lan, is in use"),
-        "{booted:?}"
-    );
+    assert!(booted.stderr.contains("address 172.16.86.3 of network lan is in use"), "{booted:?}");
     assert!(bed.host.link("ulh-lan").is_none());
     bed.lan.ip("addr del 172.16.86.3/24 dev lan0");
     assert_eq!(bed.outcome("boot", "").code, 0);
