@@ -152,7 +152,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Picks the addresses of the host's own link of `network` on `parent`, and leases them. If `known`, which the ledger
-    /// has, fits, it stays as it is.
+    /// has, fits, it stays where it is.
     ///
     /// # Errors
     /// As [`record`](Self::record).
@@ -179,7 +179,7 @@ impl<'a> Draft<'a> {
             if (known.driver, &known.parent, known.parent_index, known.mtu) == place
                 || self.leases.table.is_in_doubt()?
             {
-                return Ok(known.clone());
+                return Ok(HostLink { detection: network.detection_on(parent), ..known.clone() });
             }
         }
         let addresses = self.addresses(self.place(segment, wanted))?;

@@ -67,29 +67,23 @@ pub(crate) fn add_host_routes(
     routes: &[HostRoute],
     host: &mut Socket,
 ) -> Result<()> {
-    // The kernel does not answer an empty datagram.
-    if routes.is_empty() {
-        return Ok(());
-    }
-    let messages = routes.iter().map(|route| message::add_host_route(ifindex, *route));
-    let answers = host.transact(messages.collect::<Result<_>>()?)?;
-    for (route, mut refusal) in routes.iter().zip(answers) {
-        log::debug!("{}", HostOp::AddRoute(link.clone(), *route));
+    for &route in routes {
+        log::debug!("{}", HostOp::AddRoute(link.clone(), route));
+        let to = route.to;
+        let mut refusal = single(host, message::add_host_route(ifindex, route)?)?;
         if matches!(refusal, Some(Refusal { errno: libc::EEXIST, .. })) {
-            delete_host_routes(link, ifindex, &[route.to], host)?;
-            refusal = single(host, message::add_host_route(ifindex, *route)?)?;
+            delete_host_routes(link, ifindex, &[to], host)?;
+            refusal = single(host, message::add_host_route(ifindex, route)?)?;
         }
         match refusal {
             None => {}
             Some(refusal) if refusal.errno == libc::EEXIST => {
-                let text =
-                    format!("the host has a route to {} already, and not by {link} ({refusal})", route.to);
+                let text = format!("the host has a route to {to} already, and not by {link} ({refusal})");
                 return Err(Error::new(Kind::Taken, text).hint(format!(
-                    "see it with `ip route get {}`; delete it, or have the container ask for another address",
-                    route.to
+                    "see it with `ip route get {to}`; delete it, or have the container ask for another address"
                 )));
             }
-            Some(refusal) => return Err(refused(&format!("route {} by {link}", route.to), &refusal)),
+            Some(refusal) => return Err(refused(&format!("route {to} by {link}"), &refusal)),
         }
     }
     Ok(())
@@ -102,18 +96,11 @@ pub(crate) fn delete_host_routes(
     routes: &[IpAddr],
     host: &mut Socket,
 ) -> Result<()> {
-    if routes.is_empty() {
-        return Ok(());
-    }
-    let messages = routes.iter().map(|&to| message::delete_host_route(ifindex, to));
-    let answers = host.transact(messages.collect::<Result<_>>()?)?;
-    for (&to, refusal) in routes.iter().zip(answers) {
+    for &to in routes {
         log::debug!("{}", HostOp::DeleteRoute(link.clone(), to));
-        match refusal {
-            Some(refusal) if ![libc::ESRCH, libc::ENODEV].contains(&refusal.errno) => {
-                return Err(refused(&format!("delete the route to {to} by {link}"), &refusal));
-            }
-            _ => {}
+        match single(host, message::delete_host_route(ifindex, to)?)? {
+            Some(Refusal { errno: libc::ESRCH | libc::ENODEV, .. }) | None => {}
+            Some(refusal) => return Err(refused(&format!("delete the route to {to} by {link}"), &refusal)),
         }
     }
     Ok(())

@@ -6,7 +6,6 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::lease_link::lease_target;
 use super::{Locked, Store, entries, file_names};
 use crate::error::{Error, Result};
 use crate::fs::file;
@@ -154,12 +153,12 @@ impl Locked<'_> {
         }
     }
 
-    /// Writes a lease that the record of `container` lists, in place of what is there.
+    /// Writes a lease that the record at `target` lists, in place of what is there.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(crate) fn write_lease(&self, segment: u32, claim: LeaseKey, container: &ContainerId) -> Result<()> {
+    pub(crate) fn write_lease(&self, segment: u32, claim: LeaseKey, target: &Path) -> Result<()> {
         self.make_segment(segment)?;
-        file::replace_link(&self.store.lease_path(segment, claim), &lease_target(container))
+        file::replace_link(&self.store.lease_path(segment, claim), target)
     }
 }

@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 
-use super::lease_link::leased_to;
+use super::lease_link::{lease_target, leased_to};
 use super::{Locked, Store, remove, to_json, write_state};
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
@@ -56,7 +56,7 @@ impl Locked<'_> {
         for attached in to.attachments() {
             for claim in attached.claims() {
                 if self.store.leased_to(attached.segment, claim)?.as_ref() == Some(&from.container) {
-                    self.write_lease(attached.segment, claim, &to.container)?;
+                    self.write_lease(attached.segment, claim, &lease_target(&to.container))?;
                 }
             }
         }

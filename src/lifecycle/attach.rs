@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nix::libc;
+
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::ipam::assign::{self, ResolvedAttachment};
@@ -14,6 +16,7 @@ use crate::lifecycle::affinity;
 use crate::lifecycle::announce;
 use crate::lifecycle::conflicts;
 use crate::lifecycle::context::Context;
+use crate::lifecycle::gc;
 use crate::lifecycle::host_access;
 use crate::lifecycle::host_facts;
 use crate::lifecycle::host_links;
@@ -75,7 +78,7 @@ pub(crate) fn attach(
     let neighbours = host_facts::neighbours(requests, &parents, &mut context.host_netlink)?;
     let present = HostFacts { on_host, ways, neighbours, default_routes };
     let mut attach = Attach { context, target, requests, hints: &hints, names: &names, parents: &parents };
-    let (mut freed, mut avoid_previous) = (false, false);
+    let (mut collected, mut avoid_previous) = (false, false);
     loop {
         let reserved = attach.reserve(&present, avoid_previous);
         let Some((mut record, wanted)) = reserved.inspect_err(|_| attach.drop_parents())? else {
@@ -95,9 +98,10 @@ pub(crate) fn attach(
             log::warn!("{other}");
             return Err(error);
         }
-        if !freed && host_access::is_in_the_way(&error) {
-            freed = true;
-            if release::reclaim_host_links(attach.context, &record)? {
+        // All links of a parent are of one kind: one that only dead containers need may be in the way.
+        if !collected && matches!(error.kind(), Kind::Kernel(libc::EBUSY | libc::EINVAL)) {
+            collected = true;
+            if gc::gc(attach.context, false, false).is_ok_and(|collected| !collected.done.is_empty()) {
                 continue;
             }
         } else if !avoid_previous && is_in_use(&error) && attach.can_differ() {

@@ -161,31 +161,6 @@ pub(crate) fn delete_unused(locked: &Locked<'_>, network: &NetworkName, host: &m
     locked.write_host_link(&HostLink { ifindex: None, ..link })
 }
 
-/// Returns true if a host link can be the cause of `error`: the kernel wants all links of a parent to be of
-/// one kind.
-pub(crate) fn is_in_the_way(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Kernel(nix::libc::EBUSY | nix::libc::EINVAL))
-}
-
-/// Returns the existing host links on the parents of `record`, each with the containers that use it.
-pub(crate) fn near(
-    store: &Store,
-    record: &Record,
-    host: &mut Socket,
-) -> Result<Vec<(HostLink, Vec<Record>)>> {
-    let mut near = Vec::new();
-    for network in store.host_links()? {
-        let Some(link) = known(store, &network)? else { continue };
-        let is_near = record.attachments().iter().any(|attached| attached.segment == link.segment);
-        if is_near && host.link(&link.name)?.is_some_and(|found| link.is(&found)) {
-            let mut users = store.records()?.sound;
-            users.retain(|user| user.uses_host_link(&network));
-            near.push((link, users));
-        }
-    }
-    Ok(near)
-}
-
 /// Returns the record of the host's link of `network`. An unreadable one counts as missing: the next `gc`
 /// rebuilds it from the mark of the link.
 pub(super) fn known(store: &Store, network: &NetworkName) -> Result<Option<HostLink>> {

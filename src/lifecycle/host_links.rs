@@ -216,12 +216,13 @@ fn changes(
     Ok(Some(changes))
 }
 
-fn living(records: &[Record]) -> Vec<&Record> {
+/// Returns those of `records` whose containers live.
+pub(crate) fn living(records: &[Record]) -> Vec<&Record> {
     records.iter().filter(|record| kernel::is_alive(&record.holder)).collect()
 }
 
 /// Returns true if one of the `living` uses `link`, or it stays without.
-fn is_needed(store: &Store, link: &HostLink, living: &[&Record]) -> bool {
+pub(crate) fn is_needed(store: &Store, link: &HostLink, living: &[&Record]) -> bool {
     living.iter().any(|record| record.uses_host_link(&link.network)) || store.keeps_host_link(link)
 }
 

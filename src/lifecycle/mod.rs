@@ -21,7 +21,6 @@ pub(crate) mod parents;
 pub(crate) mod rebuild;
 pub(crate) mod release;
 pub(crate) mod repair;
-pub(crate) mod repair_host;
 pub(crate) mod repair_step;
 pub(crate) mod report;
 pub(crate) mod reseal;

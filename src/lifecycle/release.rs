@@ -186,23 +186,3 @@ pub(crate) fn reclaim_previous(context: &mut Context<'_>, previous: &Hint, paren
         reclaim(context, &record).unwrap_or_else(|error| log::warn!("{error}"));
     }
 }
-
-/// Releases the dead containers that are the only users of host links on the parents of `record`, and so those links.
-/// Returns true if a link is gone.
-pub(crate) fn reclaim_host_links(context: &mut Context<'_>, record: &Record) -> Result<bool> {
-    let mut any = false;
-    for (link, users) in host_access::near(context.store, record, &mut context.host_netlink)? {
-        if !users.iter().any(|user| kernel::is_alive(&user.holder)) {
-            for user in &users {
-                // The link stays as long as one of them does; then the attach fails with its first error.
-                if let Err(error) = release(context, user) {
-                    log::warn!("container {}: {error}", user.container);
-                }
-            }
-        }
-        let locked = context.lock()?;
-        host_access::delete_unused(&locked, &link.network, &mut context.host_netlink)?;
-        any |= context.host_netlink.link(&link.name)?.is_none();
-    }
-    Ok(any)
-}

@@ -10,7 +10,6 @@ use crate::ledger::host_link::HostLink;
 use crate::ledger::record::Record;
 use crate::lifecycle::reseal::Reseal;
 use crate::net::lease_key::LeaseKey;
-use crate::net::name::{ContainerId, NetworkName};
 use crate::net::parent::MadeParent;
 
 /// One step, shown as a shell command if there is one.
@@ -18,14 +17,12 @@ use crate::net::parent::MadeParent;
 pub(crate) enum RepairStep {
     /// Writes a container's record, rebuilt from the marks of its links.
     Record(Box<Record>, PathBuf),
-    /// Writes a lease that a record of a living container lists.
-    Lease(u32, LeaseKey, ContainerId, PathBuf),
+    /// Writes a lease that the record of a living container, or of the host's link, lists: a link to that record.
+    Lease(u32, LeaseKey, PathBuf, PathBuf),
     /// Writes the record of a parent that has our mark.
     Parent(MadeParent, PathBuf),
     /// Writes the record of the host's link of a network, rebuilt from its mark.
     HostLink(Box<HostLink>, PathBuf),
-    /// Writes a lease that the record of the host's link lists.
-    HostLease(u32, LeaseKey, NetworkName, PathBuf),
     /// Removes a lease or record without an owner, or a half-written file.
     Remove(PathBuf),
 }
@@ -38,16 +35,9 @@ impl fmt::Display for RepairStep {
                 let addresses: Vec<_> = addresses.map(ToString::to_string).collect();
                 write!(f, "# write {} anew: {}", path.display(), addresses.join(", "))
             }
-            Self::Lease(_, _, id, path) => {
-                let target = format!("../../containers/{id}.json");
-                Line::of("ln -sfn").word(target).path(path).fmt(f)
-            }
+            Self::Lease(_, _, target, path) => Line::of("ln -sfn").path(target).path(path).fmt(f),
             Self::Parent(parent, path) => write!(f, "# write {} anew: {}", path.display(), parent.recipe),
             Self::HostLink(link, path) => write!(f, "# write {} anew: {}", path.display(), link.name),
-            Self::HostLease(_, _, network, path) => {
-                let target = format!("../../host_links/{network}.json");
-                Line::of("ln -sfn").word(target).path(path).fmt(f)
-            }
             Self::Remove(path) => Line::of("rm").path(path).fmt(f),
         }
     }
