@@ -44,19 +44,13 @@ fn refuse_taken(link: &HostLink, host: &mut Socket) -> Result<()> {
         .hint("name an address in host_access that the host does not have, or none to have one picked"))
 }
 
-/// Deletes the host's link, complete or half made. A link that is not ours is left alone.
+/// Deletes the host's link, complete or half made, whatever its name is. A link that is not ours is left alone.
 pub(crate) fn delete_host_link(link: &HostLink, host: &mut Socket) -> Result<()> {
-    match host.link(&link.name)? {
-        Some(found) if link.is(&found) => {
-            log::debug!("{}", HostOp::DeleteLink(link.name.clone()));
-            delete(found.ifindex, host)
-        }
-        Some(_) => {
-            log::info!("link {} is not the host's of network {}: left alone", link.name, link.network);
-            Ok(())
-        }
-        None => Ok(()),
+    for found in host.links()?.iter().filter(|found| link.is(found)) {
+        log::debug!("{}", HostOp::DeleteLink(link.name.clone()));
+        delete(found.ifindex, host)?;
     }
+    Ok(())
 }
 
 /// Adds routes by the host's link with the number `ifindex`. An existing one is replaced. It is an error if
