@@ -13,7 +13,7 @@ use crate::ipam::reserve::{Applicant, Draft, HostFacts, Place};
 use crate::kernel::{self, PacketSocket, Probes};
 use crate::ledger::Store;
 use crate::ledger::quarantine::Conflict;
-use crate::ledger::record::{Holder, Record};
+use crate::ledger::record::Record;
 use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::agent_process::own;
 use crate::lifecycle::context::Context;
@@ -22,17 +22,15 @@ use crate::lifecycle::reserve;
 use crate::net::driver::{Driver, Kind as DriverKind, MacvlanMode};
 use crate::net::ipv6::Advertised;
 use crate::net::mac::MacAddr;
-use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, IfName, NetworkName};
-use crate::net::seal::Alias;
 use crate::oci::annotations::short_form;
 use crate::plan::{self, Configure, CreateLink, LinkPlan};
 
 /// The fewest and the most addresses of a family that are asked for. More are if containers come faster.
 const FEWEST: usize = 8;
 const MOST: usize = 32;
-/// What the link is marked with in place of a container.
-const ID: &str = "underlay-agent";
+/// The alias of the link by which the agent asks.
+const ALIAS: &str = "underlay:agent";
 
 /// Where the addresses of a network come from: its pools on the parent of a container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -171,7 +169,8 @@ fn stale(
         neighbours: neighbours.collect(),
         ..HostFacts::default()
     };
-    let (container, holder): (ContainerId, _) = (ID.parse()?, own(context)?);
+    // No container has this name: a record of it is never written.
+    let (container, holder): (ContainerId, _) = ("underlay-agent".parse()?, own(context)?);
     let applicant = Applicant {
         container: &container,
         identity: None,
@@ -180,7 +179,8 @@ fn stale(
         avoid_previous: false,
     };
     let table = LedgerTable::dry_run(store, &|_| false);
-    let mut draft = Draft::new(&table, applicant, &facts, reserve::moment());
+    let draft = Draft::new(&table, &facts, reserve::moment());
+    let mut draft = Draft { applicant: Some(applicant), ..draft };
     let segment = wanted.parent.segment();
     draft.open_segment(wanted)?;
     let mut stale = Vec::new();
@@ -232,8 +232,6 @@ fn like_a_container(
     ResolvedAttachment { network, parent, ifname, .. }: &ResolvedAttachment,
     addresses: &[IpAddr],
 ) -> Result<LinkPlan> {
-    let Holder { pid, start_time, .. } = own(context)?;
-    let mark = Mark { container: ID.parse()?, index: 0, pid, start_time, network: network.name.clone() };
     // Always the same one, so that switches need not learn another each time.
     let mac = MacAddr::derived(context.store.machine_key(parent), "agent");
     let create = CreateLink {
@@ -245,11 +243,11 @@ fn like_a_container(
         mtu: None,
         bclim: None,
         options: network.file.link_options(),
-        group: mark.group(),
+        group: 0,
     };
     let has_v6 = addresses.iter().any(IpAddr::is_ipv6);
     let advertised = Advertised::default();
     let ipv6 = plan::set_ipv6(ifname, has_v6.then_some(&advertised));
-    let set_up = Configure::SetUp { link: ifname.clone(), alias: Alias { mark, seal: None } };
-    Ok(LinkPlan { create, configure: vec![ipv6, set_up] })
+    let set_up = Configure::SetUp { link: ifname.clone(), alias: ALIAS.to_owned() };
+    Ok(LinkPlan { create, configure: vec![ipv6, set_up], mark: None })
 }
