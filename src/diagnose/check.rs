@@ -83,6 +83,7 @@ fn of_container(
         (false, None) => missing(What::Netns, format!("net:[{}]", record.holder.netns.inode)),
     };
     differences.extend(leases(store, record)?);
+    differences.extend(duplicates(store, record));
     differences.extend(by_host.missing(record));
     // The container was stopped meanwhile if its record has changed.
     if !differences.is_empty() && store.record(id)?.as_ref() != Some(record) {
@@ -135,6 +136,22 @@ fn links(
         }
         Ok(differences)
     })
+}
+
+/// The addresses of `record` that another host has, too, as the agent has found out.
+fn duplicates(store: &Store, record: &Record) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for attached in record.attachments().iter().filter(|attached| attached.detection.is_some()) {
+        let known = store.quarantined(attached.segment);
+        for (address, other) in known.iter().filter(|(address, _)| attached.has(*address)) {
+            let found = format!("{address}, and of another host, {}", other.mac);
+            let duplicate = Difference::new(What::Address, Some(address.to_string()), Some(found));
+            let hint =
+                "find the host by its MAC address, or restart the container, which gets another address";
+            differences.push(duplicate.of(&record.container).at(attached).hint(hint));
+        }
+    }
+    differences
 }
 
 /// The addresses and MAC addresses of `record` that are not leased to its container.

@@ -160,17 +160,19 @@ impl<'a> Draft<'a> {
         Ok(attachments)
     }
 
-    /// Returns when the LAN is asked for `addresses`.
-    fn asked(&self, wanted: &ResolvedAttachment, addresses: &[IpNet]) -> Asked {
+    /// Returns when the LAN is asked for `addresses`. Those that the attach probes for are in quarantine no more: the probes
+    /// tell whether another host has them still.
+    fn asked(&mut self, wanted: &ResolvedAttachment, addresses: &[IpNet]) -> Asked {
         if !wanted.parent.is_connected() {
             return Asked::No;
         }
-        let hints = self.segments.get(&wanted.parent.segment()).map(|segment| &segment.hints);
-        let limit = wanted.network.probe_ahead();
-        let is_unclaimed = |address: &IpNet| {
-            hints.is_some_and(|hints| hints.is_unclaimed(address.addr(), limit, self.now.since_boot))
-        };
-        if addresses.iter().all(is_unclaimed) { Asked::Ahead } else { Asked::Yes }
+        let Some(segment) = self.segments.get_mut(&wanted.parent.segment()) else { return Asked::Yes };
+        let (hints, limit, now) = (&mut segment.hints, wanted.network.probe_ahead(), self.now.since_boot);
+        if addresses.iter().all(|net| hints.is_unclaimed(net.addr(), limit, now)) {
+            return Asked::Ahead;
+        }
+        hints.quarantine.retain(|address, _| addresses.iter().all(|net| net.addr() != *address));
+        Asked::Yes
     }
 
     /// Picks the addresses of the host's own link of `network` on `parent`, and leases them. If `known`, which the ledger

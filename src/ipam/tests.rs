@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use super::lease_table::{LeaseTable, Owner};
-use super::reserve::{Applicant, Draft, HostFacts};
+use super::reserve::{Applicant, Draft, HostFacts, Now};
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
@@ -21,6 +21,7 @@ use crate::oci::annotations::short_form;
 
 pub(super) const KEY: [u8; 16] = [7; 16];
 pub(super) const NOW: u64 = 1_000_000;
+pub(super) const MOMENT: Now = Now { since_epoch: NOW, since_boot: 10_000 };
 
 /// A ledger in memory.
 #[derive(Default)]
@@ -109,7 +110,7 @@ impl Memory {
     ) -> Result<Record> {
         let (container, holder) = (id.parse().unwrap(), holder(pid));
         let applicant = applicant(&container, &holder);
-        let mut draft = Draft::new(self, &self.facts, NOW);
+        let mut draft = Draft::new(self, &self.facts, MOMENT);
         let record = draft.record(applicant, wanted, |_| lives)?;
         self.keep(draft);
         self.records.borrow_mut().push(record.clone());

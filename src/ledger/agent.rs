@@ -117,7 +117,7 @@ mod tests {
         fs::write(path.join("agent/no-task"), "").unwrap();
         symlink("../containers/web.json", path.join("agent/x-1")).unwrap();
         symlink("/etc/passwd", path.join("agent/5-1")).unwrap();
-        assert_eq!(store.tasks().unwrap(), [task.clone()]);
+        assert_eq!(store.tasks().unwrap(), std::slice::from_ref(task));
         store.end_task(task).unwrap();
         store.end_task(task).unwrap();
         assert_eq!(fs::read_dir(path.join("agent")).unwrap().count(), 0);

@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn unclaimed_for_a_while() {
         let address = |number: u32| conflict(number).address;
-        let mut hints = Hints::default();
+        let mut hints = SegmentHints::default();
         hints.note_unclaimed([address(1)], 1000);
         for (number, now, is_unclaimed) in
             [(1, 999, false), (1, 1000, true), (1, 1599, true), (1, 1600, false), (2, 1000, false)]

@@ -280,6 +280,11 @@ impl Attached {
         self.advertised.slaac.is_some() || self.addresses.iter().any(|net| net.addr().is_ipv6())
     }
 
+    /// Returns true if `address` is one of its addresses.
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|net| net.addr() == address)
+    }
+
     /// Returns true if the attach probes for its addresses.
     pub(crate) fn is_probed(&self) -> bool {
         self.detection.is_some() && self.asked == Asked::Yes

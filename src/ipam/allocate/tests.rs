@@ -7,7 +7,7 @@ use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::lease_table::LeaseTable;
 use crate::ipam::previous::PreviousAddresses;
 use crate::ipam::reserve::{Applicant, Draft};
-use crate::ipam::tests::{KEY, MACVLAN, Memory, NOW, OTHER, SMALL, holder, wanted};
+use crate::ipam::tests::{KEY, MACVLAN, MOMENT, Memory, OTHER, SMALL, holder, wanted};
 use crate::net::link::Link;
 use crate::net::mac::MacAddr;
 
@@ -103,7 +103,7 @@ fn derived_mac_addresses() {
         let identity = Some(&identity);
         let applicant =
             Applicant { container: &container, identity, holder: &holder, nsid: None, avoid_previous };
-        let mut draft = Draft::new(ledger, &ledger.facts, NOW);
+        let mut draft = Draft::new(ledger, &ledger.facts, MOMENT);
         let record = draft.record(applicant, std::slice::from_ref(&lan), |_| true).unwrap();
         ledger.keep(draft);
         record.attachments()[0].mac.unwrap()

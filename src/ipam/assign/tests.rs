@@ -59,6 +59,7 @@ fn routed(cases: &[(&str, &str, &[&str])], present: DefaultRoutes) -> Vec<Attach
             bclim: None,
             tuning: crate::net::link_options::LinkOptions::default(),
             detection: None,
+            asked: crate::ledger::record::Asked::default(),
             announcements: 0,
             advertised: Advertised {
                 slaac: network.file.ipv6.and_then(Ipv6::slaac),

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::error::{Error, Kind};
+use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::reserve::{Draft, Place};
-use crate::ipam::tests::{Memory, NOW, OTHER, SMALL, applicant, conflict, wanted};
+use crate::ipam::tests::{MOMENT, Memory, NOW, OTHER, SMALL, applicant, conflict, wanted};
 use crate::ledger::quarantine::{Conflict, PAUSE, PERIOD};
+use crate::ledger::record::Asked;
+use crate::net::link::Link;
 use crate::net::neighbour::Neighbour;
 
 #[test]
@@ -55,7 +58,7 @@ fn another_address_after_a_conflict() {
         let place = Place::of(&record, &lan, &conflict).unwrap();
         assert!(Place::of(&record, &lan, &Conflict { attachment: 1, ..conflict }).is_err());
         let applicant = applicant(&record.container, &record.holder);
-        let mut draft = Draft { applicant: Some(applicant), ..Draft::new(&ledger, &ledger.facts, NOW) };
+        let mut draft = Draft { applicant: Some(applicant), ..Draft::new(&ledger, &ledger.facts, MOMENT) };
         draft.quarantine(place, &conflict).unwrap();
         let replaced = draft.replace(&record, &lan, place, &conflict)?;
         assert!(!draft.segments[&2].hints.allow(conflict.address, NOW));
@@ -70,4 +73,36 @@ fn another_address_after_a_conflict() {
     let error = replace("lan:ip=10.0.0.4").unwrap_err();
     let text = "address 10.0.0.4 of network lan is in use on the LAN, by 02:00:00:00:00:01";
     assert_eq!((error.kind(), error.to_string()), (Kind::Taken, text.to_owned()));
+}
+
+/// An attach waits unless all its addresses are known to be unclaimed, and its parent is connected.
+#[test]
+fn when_the_lan_is_asked() {
+    let text = format!(r#"{SMALL}, "conflict_detection": 5, "probe_ahead": 600"#);
+    let lan = wanted("lan", &text, 2);
+    let unclaimed = |ago: u64| {
+        let ledger = Memory::default();
+        ledger.set_aside("10.0.0.5", 0);
+        let mut segments = ledger.segments.borrow_mut();
+        let hints = &mut segments.get_mut(&2).unwrap().hints;
+        hints.note_unclaimed(["10.0.0.2".parse().unwrap()], MOMENT.since_boot - ago);
+        drop(segments);
+        ledger
+    };
+    let asked = |ledger: &Memory, wanted: &ResolvedAttachment| {
+        ledger.attach("web", 7, wanted, true).unwrap().attachments()[0].asked
+    };
+    assert_eq!(asked(&unclaimed(599), &lan), Asked::Ahead);
+    assert_eq!(asked(&unclaimed(600), &lan), Asked::Yes);
+    let off = wanted("lan", &text.replace("600", "0"), 2);
+    assert_eq!(asked(&unclaimed(0), &off), Asked::Yes);
+    let unplugged = Link { carrier: false, ..lan.parent.clone() };
+    let unplugged = ResolvedAttachment { parent: unplugged, ..lan.clone() };
+    assert_eq!(asked(&unclaimed(599), &unplugged), Asked::No);
+    // What is probed for is in quarantine no more: the probes tell.
+    let ledger = unclaimed(599);
+    let in_quarantine = || ledger.segments.borrow()[&2].hints.quarantine.len();
+    assert_eq!(in_quarantine(), 1);
+    assert_eq!(asked(&ledger, &wanted("lan:ip=10.0.0.5", &text, 2)), Asked::Yes);
+    assert_eq!(in_quarantine(), 0);
 }

@@ -3,7 +3,7 @@
 use crate::error::{Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::reserve::Draft;
-use crate::ipam::tests::{Memory, NOW, SMALL, wanted};
+use crate::ipam::tests::{MOMENT, Memory, SMALL, wanted};
 use crate::ledger::host_link::HostLink;
 use crate::net::link::Link;
 
@@ -16,7 +16,7 @@ fn host_link(
 ) -> Result<HostLink> {
     ledger.segments.borrow_mut().clear();
     set_aside.iter().for_each(|address| ledger.set_aside(address, 0));
-    let mut draft = Draft::new(ledger, &ledger.facts, NOW);
+    let mut draft = Draft::new(ledger, &ledger.facts, MOMENT);
     let link = draft.host_link(&network.network, &network.parent, known)?;
     draft.leases.keep();
     Ok(link)
