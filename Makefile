@@ -159,6 +159,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 PAGE = sed -E 's|\]\(\.\./\.\./packaging/examples/|](../../examples/|g; \
 	s!\[([^][]+)\]\((\.\./)*(ARCHITECTURE|CONTRIBUTING|benches/README|dev/style)\.md[^)]*\)!\1 (in the source)!g'
 PLACED = sed 's|/usr/bin/underlay|$(PREFIX)/bin/underlay|'
+UNITS = underlay-boot.service underlay-agent.path underlay-agent.service
 install: build generated
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/underlay.new
 	mv $(DESTDIR)$(PREFIX)/bin/underlay.new $(DESTDIR)$(PREFIX)/bin/underlay
@@ -172,18 +173,21 @@ install: build generated
 	for page in README.md CHANGELOG.md SECURITY.md docs/{,reference/,guides/,explanation/}*.md; do $(PAGE) $$page > $(SHARE)/doc/underlay/$$page || exit 1; done
 	install -D -m 644 -t $(SHARE)/doc/underlay/examples packaging/examples/*
 	install -d -m 755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(HOOKSDIR)
-	$(PLACED) packaging/underlay-boot.service > $(DESTDIR)$(UNITDIR)/underlay-boot.service
+	for unit in $(UNITS); do $(PLACED) packaging/$$unit > $(DESTDIR)$(UNITDIR)/$$unit || exit 1; done
 	for file in hooks.d/*.json; do $(PLACED) $$file > $(DESTDIR)$(HOOKSDIR)/$$(basename $$file) || exit 1; done
 
 # As a package is removed: what dead containers hold is taken back while the program is there, and nothing names it any more.
 uninstall:
 ifeq ($(DESTDIR),)
-	if command -v systemctl > /dev/null; then systemctl --no-reload disable underlay-boot.service || true; fi
+	if command -v systemctl > /dev/null; then \
+		systemctl --no-reload disable underlay-boot.service underlay-agent.path || true; \
+		if [[ -d /run/systemd/system ]]; then systemctl stop underlay-agent.path underlay-agent.service || true; fi; \
+	fi
 	if [[ -d /run/underlay && -x $(PREFIX)/bin/underlay ]]; then $(PREFIX)/bin/underlay gc || true; fi
 	rm -f /etc/cdi/underlay.json
 endif
 	for file in hooks.d/*.json; do rm -f $(DESTDIR)$(HOOKSDIR)/$$(basename $$file); done
-	rm -f $(DESTDIR)$(UNITDIR)/underlay-boot.service $(DESTDIR)$(ZSHDIR)/_underlay
+	rm -f $(UNITS:%=$(DESTDIR)$(UNITDIR)/%) $(DESTDIR)$(ZSHDIR)/_underlay
 	rm -f $(SHARE)/bash-completion/completions/underlay $(SHARE)/fish/vendor_completions.d/underlay.fish
 	rm -f $(SHARE)/man/man1/underlay.1 $(SHARE)/man/man1/underlay-*.1
 	rm -rf $(SHARE)/doc/underlay

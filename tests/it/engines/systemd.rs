@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::harness::agent::{tasks, unclaimed};
 use crate::harness::bed::{Bed, finish, run};
 use crate::harness::container::wait;
 use crate::harness::need::Need;
@@ -189,6 +190,20 @@ fn restarted(bed: &Bed, systemd: &Systemd) {
     };
     let first = attached().unwrap_or_else(|| panic!("{}", systemd.run("underlay", "ps --format json")));
     assert!(bed.answers("172.16.86.10"));
+    // The hook has left the agent word, and systemd has started it; it may do what its unit lets it.
+    let is_active = |unit: &str| {
+        let mut command = systemd.command("systemctl");
+        command.args(["is-active", "--quiet", unit]).status().unwrap().success()
+    };
+    assert!(is_active("underlay-agent.path"));
+    wait(|| is_active("underlay-agent.service"));
+    wait(|| tasks(bed) == 0);
+    wait(|| !unclaimed(bed).is_empty());
+    systemd.run("systemctl", "kill --signal KILL underlay-agent");
+    wait(|| systemd.journal("--unit underlay-agent").contains("Scheduled restart job"));
+    wait(|| is_active("underlay-agent.service"));
+    let said = systemd.journal("--unit underlay-agent");
+    assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
     systemd.run("systemctl", "restart lan-web");
     let second = attached().expect("it is attached again");
     assert_ne!(second["container"], first["container"]);
