@@ -195,6 +195,11 @@ impl Store {
         Ok(damaged)
     }
 
+    /// Returns true if there is a record. No record is read.
+    pub(crate) fn has_records(&self) -> Result<bool> {
+        Ok(!entries(&self.containers_dir())?.is_empty())
+    }
+
     /// Returns the config dir, the state dir and the data dir.
     pub(crate) fn dirs(&self) -> [&Path; 3] {
         [&self.config_dir, &self.state_dir, &self.data_dir]

@@ -23,7 +23,7 @@ use crate::lifecycle::probe_ahead::{self, Pool};
 
 /// How long the agent stays when there is nothing to do: containers that end are often followed by others.
 const IDLE: Duration = Duration::from_secs(10);
-/// How long to wait after a failure that concerns everything, such as a state folder that cannot be read.
+/// How long to wait for a state folder that is gone.
 const RETRY: Duration = Duration::from_secs(1);
 /// When the LAN is asked again for addresses on a parent that was connected lately, from then on: a switch port with spanning
 /// tree forwards nothing for twice its forward delay, 15 seconds by default (802.1D, 8.10).
@@ -102,9 +102,14 @@ impl<'a> Agent<'a> {
         self.look_at_links()?;
         let mut busy = since_boot();
         loop {
-            file::make_subfolder(&store.agent_dir(), 0o700)?;
-            // Before the tasks are read, so that none is missed.
-            watch.follow(&store.agent_dir())?;
+            // Before the tasks are read, so that none is missed. The state folder may be gone: the next attach makes it.
+            let folder = store.agent_dir();
+            let followed = file::make_subfolder(&folder, 0o700).and_then(|()| watch.follow(&folder));
+            if let Err(error) = followed {
+                log::info!("{error}");
+                watch.wait(since_boot() + RETRY)?;
+                continue;
+            }
             self.take_tasks(&mut used)?;
             self.ask();
             self.announce(since_boot());
@@ -115,7 +120,7 @@ impl<'a> Agent<'a> {
             } else if now >= busy + IDLE {
                 return Ok(());
             }
-            if watch.wait(self.next().unwrap_or(busy + IDLE).max(now + RETRY / 1000))? {
+            if watch.wait(self.next().unwrap_or(busy + IDLE))? {
                 self.look_at_links()?;
             }
         }
@@ -130,8 +135,7 @@ impl<'a> Agent<'a> {
 
     /// Returns true if no container is left that the agent would look after.
     fn is_idle(&self) -> Result<bool> {
-        let cares = |record: &Record| announce::times(record) > 0 || record.is_detected();
-        Ok(self.tasks.is_empty() && !self.context.store.records()?.sound.iter().any(cares))
+        Ok(self.tasks.is_empty() && !self.context.store.has_records()?)
     }
 
     /// Reads the tasks that have come, and hands the pools of their addresses to `used`.

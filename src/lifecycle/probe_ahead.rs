@@ -105,6 +105,8 @@ pub(super) fn once(store: &Store, pools: Vec<Pool>) -> Result<()> {
 /// unclaimed. Returns how long they count so; zero if nobody is to be asked, or nobody can.
 fn refill(context: &mut Context<'_>, pool: &Pool, taken: usize) -> Result<Duration> {
     let store = context.store;
+    // They may have been changed since the agent was started.
+    context.settings = store.settings()?;
     let network = match store.network(&pool.network) {
         // Defined by an annotation, or removed.
         Err(error) if error.kind() == Kind::NotFound => return Ok(Duration::ZERO),

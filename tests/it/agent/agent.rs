@@ -93,7 +93,7 @@ fn no_child() {
     web.stop();
 }
 
-/// Two hundred attaches in a short time: one process, and little memory.
+/// Many attaches in a short time: one process, and little memory.
 fn many() {
     let bed = Bed::with_pub_net("macvlan", "-o announcements=2");
     let agent = Agent::start(&bed);
