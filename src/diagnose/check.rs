@@ -143,7 +143,10 @@ fn duplicates(store: &Store, record: &Record) -> Vec<Difference> {
     let mut differences = Vec::new();
     for attached in record.attachments().iter().filter(|attached| attached.detection.is_some()) {
         let known = store.quarantined(attached.segment);
-        for (address, other) in known.iter().filter(|(address, _)| attached.has(*address)) {
+        // The link itself, while the ledger did not know it.
+        let is_its_own = |mac| attached.mac == Some(mac);
+        let of_others = known.iter().filter(|(_, other)| !is_its_own(other.mac));
+        for (address, other) in of_others.filter(|(address, _)| attached.has(*address)) {
             let found = format!("{address}, and of another host, {}", other.mac);
             let duplicate = Difference::new(What::Address, Some(address.to_string()), Some(found));
             let hint =

@@ -11,13 +11,24 @@ use crate::netlink::{Socket, explain, refused};
 use crate::plan::persistent::Persistent;
 use crate::plan::{OurLink, Removal};
 
+/// What a detach has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detached {
+    /// All links, and it has deleted them.
+    All,
+    /// A link where one was made, but not all of ours: others may be elsewhere, or bear another mark.
+    Part,
+    /// No link: the namespace is gone, or is being taken apart.
+    Nothing,
+}
+
 /// Carries out the plan of a detach in the container's namespace, which is that of `socket`; or in the one that the host,
 /// whose socket this is, knows by the number `nsid`: then nothing leads into it, and rules and routes go with it. Deletes
 /// each link that still exists and is ours by kind and mark, or by kind and the mark's group if it was never marked. Other
 /// links are left alone. Persistent rules and routes are deleted if their protocol is ours. An error does not keep the rest
-/// from being deleted. Returns true if there is a link where one was made, ours or not: then the namespace is there.
-pub(crate) fn detach(plan: &[Removal], nsid: Option<i32>, socket: &mut Socket) -> Result<bool> {
-    let mut links = Links { socket, nsid, all: None, any: false };
+/// from being deleted.
+pub(crate) fn detach(plan: &[Removal], nsid: Option<i32>, socket: &mut Socket) -> Result<Detached> {
+    let mut links = Links { socket, nsid, all: None, any: false, deleted: 0 };
     let mut outcome = Ok(());
     for step in plan {
         let done = match step {
@@ -27,12 +38,17 @@ pub(crate) fn detach(plan: &[Removal], nsid: Option<i32>, socket: &mut Socket) -
         };
         outcome = done.and(outcome);
     }
-    outcome.map(|()| links.any)
+    let made = plan.iter().filter(|step| matches!(step, Removal::Link(_))).count();
+    outcome.map(|()| match links.any {
+        true if links.deleted == made => Detached::All,
+        true => Detached::Part,
+        false => Detached::Nothing,
+    })
 }
 
 /// Returns true if a link of the detach plan `plan` exists in the namespace that `host` knows by the number `nsid`.
 pub(crate) fn has_links(plan: &[Removal], nsid: i32, host: &mut Socket) -> Result<bool> {
-    let mut links = Links { socket: host, nsid: Some(nsid), all: None, any: false };
+    let mut links = Links { socket: host, nsid: Some(nsid), all: None, any: false, deleted: 0 };
     for step in plan {
         let Removal::Link(ours) = step else { continue };
         if links.find(ours)?.is_some() {
@@ -48,8 +64,10 @@ struct Links<'a> {
     nsid: Option<i32>,
     /// All of them, once they are needed: after a killed attach, whose links may have any name.
     all: Option<Vec<Link>>,
-    /// True if there was a link where one was made.
+    /// True if there was a link where one was made, ours or not.
     any: bool,
+    /// How many of ours were deleted.
+    deleted: usize,
 }
 
 impl Links<'_> {
@@ -81,7 +99,9 @@ impl Links<'_> {
     fn delete(&mut self, step: &Removal, ours: &OurLink) -> Result<()> {
         let Some(Link { ifindex, .. }) = self.find(ours)? else { return Ok(()) };
         log::debug!("{}", step.line());
-        delete_in(self.nsid, ifindex, self.socket)
+        delete_in(self.nsid, ifindex, self.socket)?;
+        self.deleted += 1;
+        Ok(())
     }
 }
 

@@ -65,11 +65,17 @@ impl Locked<'_> {
 
     /// Gives back all that `record` holds, the record last: what is left by a kill in between is nobody's. Nothing,
     /// if the container's id has another holder by now: it was given back before. Returns the record as it is by now if it
-    /// has other links than `record`: nothing is given back then. If `may_answer`, the kernel may not have deleted the links yet.
+    /// has other links than `record`: nothing is given back then. If `may_answer`, the kernel may not have deleted
+    /// the links yet; if `are_deleted`, none is left anywhere.
     ///
     /// # Errors
     /// The record stays.
-    pub(crate) fn release(&self, record: &Record, may_answer: bool) -> Result<Option<Record>> {
+    pub(crate) fn release(
+        &self,
+        record: &Record,
+        may_answer: bool,
+        are_deleted: bool,
+    ) -> Result<Option<Record>> {
         if let Some(now) = self.store.record(&record.container)? {
             if now.holder != record.holder {
                 return Ok(None);
@@ -87,7 +93,7 @@ impl Locked<'_> {
             let addresses: Vec<_> = attached.addresses.iter().map(|net| net.addr()).collect();
             self.free(attached.segment, &addresses);
         }
-        self.note_released(record, may_answer);
+        self.note_released(record, may_answer, are_deleted);
         self.leave_namespace(record)?;
         remove(&self.store.record_path(&record.container)).map(|()| None)
     }

@@ -76,12 +76,13 @@ impl Locked<'_> {
         known.is_some_and(|known| known.hints.is_recently_released(conflict.mac, now()))
     }
 
-    /// Notes that no other host has had the addresses of `record`, which is released, and, if `may_answer`, that the kernel
-    /// may still be deleting its links. These are only hints, so a failure is logged.
-    pub(super) fn note_released(&self, record: &Record, may_answer: bool) {
+    /// Notes of `record`, which is released, that no other host has had its addresses if its links `are_deleted`: a link that
+    /// a container has hidden may still use them. If `may_answer`, notes that the kernel may still be deleting its links.
+    /// These are only hints, so a failure is logged.
+    pub(super) fn note_released(&self, record: &Record, may_answer: bool, are_deleted: bool) {
         for attached in record.attachments().iter().filter(|attached| attached.detection.is_some()) {
             let mac = attached.mac.filter(|_| may_answer && attached.driver.kind() == Driver::Macvlan);
-            let was_used = !record.is_pending() && attached.asked != Asked::No;
+            let was_used = are_deleted && !record.is_pending() && attached.asked != Asked::No;
             if mac.is_none() && !was_used {
                 continue;
             }

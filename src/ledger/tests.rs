@@ -86,7 +86,7 @@ fn a_release_leaves_what_is_anothers_by_now() {
     disk.attach("new", 8, "10.0.0.9", Some("02:00:00:00:00:09"));
     let held = disk.leases();
     assert_eq!(held, ["2/02:00:00:00:00:09 new", "2/10.0.0.9 new"]);
-    disk.lock().release(&old, false).unwrap();
+    disk.lock().release(&old, false, false).unwrap();
     assert_eq!(disk.leases(), held);
     assert!(disk.store.record(&old.container).unwrap().is_none(), "its record goes");
     // What is no lease of ours is left alone as well.
@@ -94,7 +94,7 @@ fn a_release_leaves_what_is_anothers_by_now() {
     let path = disk.store.lease_path(2, "10.0.0.7".parse().unwrap());
     fs::remove_file(&path).unwrap();
     symlink("../../elsewhere/web.json", &path).unwrap();
-    disk.lock().release(&web, false).unwrap();
+    disk.lock().release(&web, false, false).unwrap();
     assert!(disk.leases().contains(&"2/10.0.0.7 -".to_owned()), "{:?}", disk.leases());
 }
 
@@ -103,11 +103,11 @@ fn a_release_leaves_what_is_anothers_by_now() {
 fn a_release_leaves_what_a_successor_has() {
     let disk = Disk::new();
     let old = disk.attach("web", 7, "10.0.0.9", Some("02:00:00:00:00:09"));
-    disk.lock().release(&old, false).unwrap();
+    disk.lock().release(&old, false, false).unwrap();
     assert_eq!(disk.leases(), Vec::<String>::new());
     let new = disk.attach("web", 8, "10.0.0.9", Some("02:00:00:00:00:09"));
     let held = disk.leases();
-    disk.lock().release(&old, false).unwrap();
+    disk.lock().release(&old, false, false).unwrap();
     assert_eq!(disk.leases(), held);
     assert_eq!(disk.store.record(&new.container).unwrap(), Some(new.clone()));
     // The same pid at another time, or in another namespace, is another one too.
@@ -116,10 +116,10 @@ fn a_release_leaves_what_a_successor_has() {
         Holder { pid_namespace: Some(1), ..new.holder.clone() },
         Holder { netns: holder(1).netns, ..new.holder.clone() },
     ] {
-        disk.lock().release(&Record { holder: other, ..new.clone() }, false).unwrap();
+        disk.lock().release(&Record { holder: other, ..new.clone() }, false, false).unwrap();
         assert_eq!(disk.leases(), held);
     }
-    disk.lock().release(&new, false).unwrap();
+    disk.lock().release(&new, false, false).unwrap();
     assert_eq!((disk.leases(), disk.store.record(&new.container).unwrap()), (vec![], None));
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::error::Result;
 use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::previous::PreviousAddresses;
-use crate::kernel::{self, NetnsFile};
+use crate::kernel::{self, Detached, NetnsFile};
 use crate::ledger::event::Event;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
@@ -103,11 +103,11 @@ pub(crate) fn release(context: &mut Context<'_>, record: &Record) -> Result<bool
 
 /// Returns the record as it is by now, if that has other links: it is not released then.
 fn release_one(context: &mut Context<'_>, record: &Record) -> Result<Option<Record>> {
-    let may_answer = !delete_links(context, record)?;
+    let detached = delete_links(context, record)?;
     let locked = context.lock()?;
     let host = &mut context.host_netlink;
     host_access::close(&locked, record, host)?;
-    let changed = locked.release(record, may_answer)?;
+    let changed = locked.release(record, detached == Detached::Nothing, detached == Detached::All)?;
     if changed.is_some() {
         return Ok(changed);
     }
@@ -119,20 +119,22 @@ fn release_one(context: &mut Context<'_>, record: &Record) -> Result<Option<Reco
     Ok(None)
 }
 
-/// Deletes the links of `record`, and what would outlive them. Returns false if there was nothing: their namespace is gone,
-/// or about to go.
+/// Deletes the links of `record`, and what would outlive them.
 ///
 /// # Errors
 /// When a link cannot be deleted.
-pub(crate) fn delete_links(context: &mut Context<'_>, record: &Record) -> Result<bool> {
+pub(crate) fn delete_links(context: &mut Context<'_>, record: &Record) -> Result<Detached> {
     let plan = plan::detach(record);
     // A namespace that is being taken apart needs no search for a way into it.
     let nsid = match sure_nsid(record, &plan, context.host_netns.get()?.inode()) {
         Some(nsid) => nsid,
         None => match locate_links(context, record)? {
-            LinksPlace::Nowhere => return Ok(false),
+            LinksPlace::Nowhere => return Ok(Detached::Nothing),
             LinksPlace::Netns(_, netns) => {
-                return netns.inside(|| kernel::detach(&plan, None, &mut Socket::open()?)).map(|_| true);
+                return netns.inside(|| kernel::detach(&plan, None, &mut Socket::open()?)).map(|detached| {
+                    // The namespace is there, though its links are not.
+                    if detached == Detached::Nothing { Detached::Part } else { detached }
+                });
             }
             LinksPlace::Nsid(nsid) => nsid,
         },

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::harness::agent::{Agent, tasks, unclaimed};
-use crate::harness::bed::Bed;
+use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::{Container, Engine::Bare, wait};
 use crate::harness::frames::Ear;
 use crate::harness::need::Need;
@@ -58,6 +58,13 @@ fn told(container: &Container<'_>, address: &str) -> String {
 fn start<'a>(bed: &'a Bed, id: &str, networks: &str) -> (Container<'a>, bool) {
     let begin = Instant::now();
     let container = bed.container(Bare, id).networks(networks).start().unwrap();
+    (container, begin.elapsed() >= WAIT)
+}
+
+/// As [`start`], in a namespace that stays: what is deleted there at the end is all that there was.
+fn start_in<'a>(bed: &'a Bed, netns: &Netns, networks: &str) -> (Container<'a>, bool) {
+    let begin = Instant::now();
+    let container = bed.container(Bare, "web").networks(networks).in_netns(netns.path()).start().unwrap();
     (container, begin.elapsed() >= WAIT)
 }
 
@@ -118,7 +125,7 @@ fn left_out() {
 /// A macvlan link of another program on the same parent hears no frame of the parent itself.
 fn siblings() {
     let bed = Bed::with_pub_net("macvlan", LONG);
-    let other = crate::harness::bed::Netns::new("other");
+    let other = Netns::new("other");
     bed.host.ip(&format!("link add link eth0 name other0 netns {} type macvlan mode bridge", other.name));
     other.ip_batch(&["addr add 172.16.86.3/24 dev other0", "link set other0 up"]);
     let _agent = Agent::start(&bed);
@@ -152,9 +159,10 @@ fn late() {
 /// What a container has had until now, nobody else has: no agent is needed to know that.
 fn restart() {
     let bed = Bed::with_pub_net("macvlan", LONG);
+    let kept = Netns::new("kept");
     for networks in ["pub_net", "pub_net:ip=172.16.86.20"] {
         for (round, waits) in [true, false, false].into_iter().enumerate() {
-            let (web, waited) = start(&bed, "web", networks);
+            let (web, waited) = start_in(&bed, &kept, networks);
             assert_eq!(waited, waits, "{networks} {round}");
             web.stop();
         }
@@ -169,10 +177,11 @@ fn restart() {
 fn for_a_while() {
     let bed = Bed::with_pub_net("macvlan", &format!("{LONG} -o probe_ahead=4"));
     bed.create(&format!("--subnet=10.7.0.0/24 -o parent=eth0 {LONG} -o probe_ahead=0 never"));
+    let kept = Netns::new("kept");
     for (network, again) in [("pub_net", false), ("never", true)] {
-        let (web, _) = start(&bed, "web", network);
+        let (web, _) = start_in(&bed, &kept, network);
         web.stop();
-        let (web, waited) = start(&bed, "web", network);
+        let (web, waited) = start_in(&bed, &kept, network);
         assert_eq!(waited, again, "{network}");
         web.stop();
     }
