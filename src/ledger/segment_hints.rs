@@ -82,7 +82,8 @@ impl Locked<'_> {
     pub(super) fn note_released(&self, record: &Record, may_answer: bool, are_deleted: bool) {
         for attached in record.attachments().iter().filter(|attached| attached.detection.is_some()) {
             let mac = attached.mac.filter(|_| may_answer && attached.driver.kind() == Driver::Macvlan);
-            let was_used = are_deleted && !record.is_pending() && attached.asked != Asked::No;
+            // A record with a number is that of a complete attach, also if it is pending again for its release.
+            let was_used = are_deleted && attached.ifindex.is_some() && attached.asked != Asked::No;
             if mac.is_none() && !was_used {
                 continue;
             }
