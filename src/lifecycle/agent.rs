@@ -47,6 +47,8 @@ struct Progress {
     /// How often its addresses are announced, and how often they were.
     times: u32,
     sent: u32,
+    /// When the next announcement is due.
+    next: Duration,
     /// Whether the LAN is still to be asked.
     unasked: bool,
 }
@@ -129,7 +131,7 @@ impl<'a> Agent<'a> {
     /// Returns when something is due.
     fn next(&self) -> Option<Duration> {
         let announcements = self.tasks.iter().filter(|(_, progress)| progress.sent < progress.times);
-        let announcements = announcements.map(|(task, progress)| announce::due(task.since, progress.sent));
+        let announcements = announcements.map(|(_, progress)| progress.next);
         announcements.chain(self.again.iter().map(|&(at, _)| at)).min()
     }
 
@@ -151,7 +153,8 @@ impl<'a> Agent<'a> {
                     let times = announce::times(&record);
                     let sent = announce::due_until(task.since, since_boot()).min(times);
                     let unasked = record.attachments().iter().any(|attached| attached.asked == Asked::Ahead);
-                    self.tasks.insert(task, Progress { holder: record.holder, times, sent, unasked });
+                    let next = announce::due(task.since, sent);
+                    self.tasks.insert(task, Progress { holder: record.holder, times, sent, next, unasked });
                 }
                 found => {
                     found.map(drop).unwrap_or_else(|error| log::warn!("{error}"));
@@ -173,7 +176,7 @@ impl<'a> Agent<'a> {
     fn announce(&mut self, now: Duration) {
         let mut gone = Vec::new();
         for (task, progress) in &self.tasks {
-            if progress.sent >= progress.times || announce::due(task.since, progress.sent) > now {
+            if progress.sent >= progress.times || progress.next > now {
                 continue;
             }
             let record = self.record(task, progress);
@@ -187,6 +190,8 @@ impl<'a> Agent<'a> {
         for (task, is_there) in gone {
             if let Some(progress) = self.tasks.get_mut(&task) {
                 progress.sent = if is_there { progress.sent + 1 } else { progress.times };
+                // A neighbour ignores what comes too soon after one that was late.
+                progress.next = since_boot() + announce::INTERVAL;
             }
         }
     }
