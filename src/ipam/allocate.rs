@@ -23,8 +23,17 @@ use crate::net::subnet::Subnet;
 const TRIES: usize = 16;
 
 impl Draft<'_> {
-    fn identity(&self) -> Identity {
-        self.applicant.identity.cloned().unwrap_or_else(|| Identity::from(self.applicant.container))
+    /// The identity of the container.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.applicant.map(Applicant::identity)
+    }
+
+    /// What to do if `what` cannot be had.
+    pub(crate) fn ask_for_another(&self, what: &str) -> String {
+        match self.applicant {
+            Some(_) => format!("ask for another {what}, or leave it out to get a free one"),
+            None => format!("name another {what} in host_access, or none to have a free one picked"),
+        }
     }
 
     /// The place of an attachment that has no lease yet.
@@ -63,7 +72,9 @@ impl Draft<'_> {
 
     /// What is reserved for this container, except what another of its attachments has already.
     fn reserved(&self, wanted: &ResolvedAttachment) -> Reservation {
-        let mut reserved = wanted.network.reservations.of(&self.identity()).cloned().unwrap_or_default();
+        let identity = self.identity();
+        let reserved = identity.and_then(|identity| wanted.network.reservations.of(&identity));
+        let mut reserved = reserved.cloned().unwrap_or_default();
         let is_left = |key| !self.leases.contains(wanted.parent.segment(), key);
         reserved.addresses.retain(|&address| is_left(address.into()));
         reserved.mac = reserved.mac.filter(|&mac| is_left(mac.into()));
@@ -72,25 +83,25 @@ impl Draft<'_> {
 
     /// Returns true if `key` is reserved for another identity.
     fn is_others(&self, wanted: &ResolvedAttachment, key: LeaseKey) -> bool {
-        wanted.network.reservations.holder(key).is_some_and(|holder| *holder != self.identity())
+        wanted.network.reservations.holder(key).is_some_and(|holder| Some(holder) != self.identity().as_ref())
     }
 
-    /// Leases the MAC address of one attachment, if its link has one of its own.
+    /// Leases the MAC address of one attachment of the container, if its link has one of its own.
     pub(crate) fn mac(&mut self, wanted: &ResolvedAttachment) -> Result<Option<MacAddr>> {
-        if !wanted.network.driver.has_own_mac() {
+        let Some(applicant) = self.applicant.filter(|_| wanted.network.driver.has_own_mac()) else {
             return Ok(None);
-        }
+        };
+        let Applicant { container, holder, avoid_previous, .. } = applicant;
         let place = self.place(wanted);
         if let Some(mac) = wanted.request.mac.or_else(|| self.reserved(wanted).mac) {
             self.take(place, mac.into())?;
             return Ok(Some(mac));
         }
-        let had = wanted.previous.mac.filter(|mac| mac.is_unicast() && !self.applicant.avoid_previous);
+        let had = wanted.previous.mac.filter(|mac| mac.is_unicast() && !avoid_previous);
         let key = self.leases.table.machine_key(&wanted.parent);
-        let identity = self.identity();
+        let identity = applicant.identity();
         let network = &wanted.network.name;
         // If several containers of one identity are alive, all except the first differ by id, or else by process.
-        let Applicant { container, holder, avoid_previous, .. } = self.applicant;
         let by_process =
             |count: u64| format!("{identity} {network} {} {} {count}", holder.pid, holder.start_time);
         let usual = [format!("{identity} {network}"), format!("{identity} {network} {container}")];
@@ -106,9 +117,9 @@ impl Draft<'_> {
     /// What its link takes from routers, except the default route, which depends on the other attachments.
     pub(crate) fn advertised(&self, wanted: &ResolvedAttachment) -> Advertised {
         let slaac = wanted.network.file.ipv6.and_then(Ipv6::slaac);
-        let secret = slaac.filter(|slaac| slaac.is_secret()).map(|_| {
+        let secret = slaac.filter(|slaac| slaac.is_secret()).zip(self.identity()).map(|(_, identity)| {
             let key = self.leases.table.machine_key(&wanted.parent);
-            let (identity, network) = (self.identity(), &wanted.network.name);
+            let network = &wanted.network.name;
             let half = |n: u8| u128::from(siphash(key, &format!("{identity} {network} ipv6 {n}")));
             Ipv6Addr::from_bits((half(0) << 64) | half(1))
         });
@@ -128,12 +139,13 @@ impl Draft<'_> {
             LeaseKey::Mac(mac) => ("MAC address", wanted.request.mac == Some(mac)),
         };
         let network = &wanted.network.name;
-        let hint = match is_asked {
-            true => format!("ask for another {what}, or leave it out to get a free one"),
-            false => format!(
-                "it is reserved for identity {}, of which only one container can run at a time",
-                self.identity()
-            ),
+        let hint = match self.identity().filter(|_| !is_asked) {
+            Some(identity) => {
+                format!(
+                    "it is reserved for identity {identity}, of which only one container can run at a time"
+                )
+            }
+            None => self.ask_for_another(what),
         };
         let refused = |why: String| {
             Error::new(Kind::Taken, format!("{what} {key} of network {network} is {why}")).hint(&hint)
@@ -180,6 +192,8 @@ impl Draft<'_> {
     fn of_host(&self, wanted: &ResolvedAttachment, key: LeaseKey) -> Option<String> {
         let (network, parent) = (&wanted.network, &wanted.parent);
         match key {
+            // The host's link may have them already.
+            LeaseKey::Address(address) if self.applicant.is_none() && wanted.names(address) => None,
             LeaseKey::Address(address) if self.facts.on_host.contains(&address) => {
                 Some("held by this host itself".to_owned())
             }
@@ -203,7 +217,8 @@ impl Draft<'_> {
         if subnets.peek().is_none() {
             return Ok(None);
         }
-        let is_had = |address: &&IpAddr| address.is_ipv4() == is_v4 && !self.applicant.avoid_previous;
+        let avoids_previous = self.applicant.is_some_and(|applicant| applicant.avoid_previous);
+        let is_had = |address: &&IpAddr| address.is_ipv4() == is_v4 && !avoids_previous;
         let had: Vec<_> = wanted.previous.addresses.iter().filter(is_had).collect();
         for address in had.into_iter().filter_map(|&had| wanted.network.subnet_of(had)?.pickable(had)) {
             if self.take_if_free(place, address.addr().into())? {
@@ -223,7 +238,8 @@ impl Draft<'_> {
     fn exhausted(&self, place: Place<'_>, is_v4: bool) -> Error {
         let family = if is_v4 { "IPv4" } else { "IPv6" };
         let name = &place.wanted.network.name;
-        let mut text = format!("network {name} has no free {family} address left");
+        let of_host = if self.applicant.is_none() { " for the host" } else { "" };
+        let mut text = format!("network {name} has no free {family} address left{of_host}");
         let mut hint = format!(
             "`underlay network inspect {name}` shows who holds them; stop a container or widen the range"
         );
@@ -271,9 +287,14 @@ impl Draft<'_> {
         Ok(None)
     }
 
-    /// Leases `key` to the container. Returns false if it is held.
+    /// Leases `key` to the container or the host. Returns false if it is held by another.
     fn lease(&mut self, place: Place<'_>, key: LeaseKey) -> Result<bool> {
-        self.leases.lease(place.segment(), key, Owner::Container(self.applicant.container))
+        let (segment, network) = (place.segment(), &place.wanted.network.name);
+        match self.applicant {
+            Some(Applicant { container, .. }) => self.leases.lease(segment, key, Owner::Container(container)),
+            None => Ok(self.leases.lease(segment, key, Owner::HostLink(network))?
+                || self.leases.table.leased_to_host(segment, key)?.as_ref() == Some(network)),
+        }
     }
 }
 

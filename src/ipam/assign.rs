@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::previous::PreviousAddresses;
+use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::Attached;
 use crate::net::ipv6::Advertised;
 use crate::net::link::Link;
@@ -15,6 +16,7 @@ use crate::net::name::IfName;
 use crate::net::route::{DefaultRoutes, Route, Table};
 use crate::net::subnet::Subnet;
 use crate::oci::annotations::Attachment;
+use crate::oci::requested_address::RequestedAddress;
 
 /// An attachment request with its network and parent, before addresses are picked.
 #[derive(Clone, Debug)]
@@ -32,6 +34,28 @@ pub(crate) struct ResolvedAttachment {
 }
 
 impl ResolvedAttachment {
+    /// Returns the attachment of the host to `network`, on `parent`; `known` is what the ledger has of it.
+    pub(crate) fn of_host(network: &Network, parent: &Link, known: Option<&HostLink>) -> Self {
+        let named = network.file.host_access.iter().flat_map(|access| &access.addresses);
+        let ips = named.map(|&address| RequestedAddress { address, prefix_len: None }).collect();
+        let previous = known.map(|known| PreviousAddresses {
+            addresses: known.addresses.clone(),
+            mac: known.mac.filter(|_| known.driver == network.driver),
+        });
+        Self {
+            request: Attachment { ips, ..Attachment::plain(network.name.clone()) },
+            network: network.clone(),
+            parent: parent.clone(),
+            ifname: host_link::name(&network.name),
+            previous: previous.unwrap_or_default(),
+        }
+    }
+
+    /// Returns true if it asks for `address`, or had it before.
+    pub(crate) fn names(&self, address: IpAddr) -> bool {
+        self.previous.addresses.contains(&address) || self.request.ips.iter().any(|ip| ip.address == address)
+    }
+
     /// Returns true if the host is to have a link of its own in the network.
     pub(crate) fn has_host_access(&self) -> bool {
         self.network.file.host_access.is_some()

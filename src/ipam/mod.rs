@@ -1,12 +1,11 @@
 //! Which container gets which address, MAC address, link name and route: no I/O.
 //!
-//! `reserve.rs` drafts a record, `allocate.rs` chooses what is in it, `host_links.rs` drafts the host's own link, `assign.rs` has
+//! `reserve.rs` drafts the record of a container or of the host's own link, `allocate.rs` chooses what is in it, `assign.rs` has
 //! names and routes. Leases are made through [`lease_table::LeaseTable`]. What the host has is passed in
 //! ([`reserve::HostFacts`]), and so are the time and whether a holder lives.
 
 mod allocate;
 pub(crate) mod assign;
-pub(crate) mod host_links;
 pub(crate) mod lease_table;
 pub(crate) mod previous;
 mod quarantine;

@@ -47,18 +47,8 @@ impl Draft<'_> {
         place: Place<'_>,
         conflict: &Conflict,
     ) -> Result<Record> {
-        let Conflict { attachment, address, mac } = *conflict;
-        let ResolvedAttachment { request, network, .. } = place.wanted;
-        let reserved = network.reservations.of(&record.identity());
-        let is_exact = request.ips.iter().any(|requested| requested.address == address)
-            || reserved.is_some_and(|reserved| reserved.addresses.contains(&address));
-        if is_exact {
-            let text =
-                format!("address {address} of network {} is in use on the LAN, by {mac}", network.name);
-            return Err(Error::new(Kind::Taken, text).hint(
-                "ask for another address, or leave it out to get a free one; find the host by its MAC address",
-            ));
-        }
+        self.refuse_exact(place.wanted, conflict)?;
+        let Conflict { attachment, address, .. } = *conflict;
         let found = self.pick(place, address.is_ipv4())?;
         let mut record = record.clone();
         let replaced = record.attachments_mut().get_mut(attachment).into_iter();
@@ -70,6 +60,23 @@ impl Draft<'_> {
         record.attachments_mut().iter_mut().for_each(|attached| attached.clear_routes());
         assign::routes(wanted, record.attachments_mut(), self.facts.default_routes);
         Ok(record)
+    }
+
+    /// Refuses to replace an address that is asked for or reserved.
+    ///
+    /// # Errors
+    /// [`Kind::Taken`] if that of `conflict` is.
+    pub(crate) fn refuse_exact(&self, wanted: &ResolvedAttachment, conflict: &Conflict) -> Result<()> {
+        let (Conflict { address, mac, .. }, network) = (*conflict, &wanted.network);
+        let reserved = self.identity().and_then(|identity| network.reservations.of(&identity));
+        let is_exact = wanted.request.ips.iter().any(|requested| requested.address == address)
+            || reserved.is_some_and(|reserved| reserved.addresses.contains(&address));
+        if !is_exact {
+            return Ok(());
+        }
+        let text = format!("address {address} of network {} is in use on the LAN, by {mac}", network.name);
+        let hint = format!("{}; find the host by its MAC address", self.ask_for_another("address"));
+        Err(Error::new(Kind::Taken, text).hint(hint))
     }
 
     /// Leases the address of a family that has been in quarantine for the longest time, because it may be free by now: the

@@ -1,16 +1,21 @@
-//! The draft of a container's record: its addresses, MAC addresses and routes, all of them or none.
+//! The draft of a record, a container's or that of the host's own link: its addresses, MAC addresses and routes, all of them or
+//! none.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
+use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::{self, ResolvedAttachment};
 use crate::ipam::lease_table::{LeaseTable, Leases};
-use crate::ledger::host_link;
-use crate::ledger::record::{Attached, Holder, Links, Nsid, Own, Record, Segment, State};
+use crate::ledger::host_link::{self, HostLink};
+use crate::ledger::record::{Attached, Holder, Links, Nsid, Own, Record, Segment, State, VERSION};
 use crate::net::driver::Driver;
 use crate::net::host_routing::HostRouting;
+use crate::net::link::Link;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, Identity};
 use crate::net::neighbour::Neighbour;
@@ -44,6 +49,13 @@ pub(crate) struct Applicant<'a> {
     pub avoid_previous: bool,
 }
 
+impl Applicant<'_> {
+    /// The identity under which it gets the same addresses again.
+    pub(super) fn identity(self) -> Identity {
+        self.identity.cloned().unwrap_or_else(|| Identity::from(self.container))
+    }
+}
+
 /// The attachment that addresses are leased for.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
@@ -58,10 +70,11 @@ impl Place<'_> {
     }
 }
 
-/// The record of one container while it is made.
+/// The record of one container, or of the host's own link of a network, while it is made.
 pub(crate) struct Draft<'a> {
     pub(crate) leases: Leases<'a>,
-    pub(crate) applicant: Applicant<'a>,
+    /// `None` for the host.
+    pub(crate) applicant: Option<Applicant<'a>>,
     pub(crate) facts: &'a HostFacts,
     /// Seconds since 1970.
     pub(crate) now: u64,
@@ -70,29 +83,26 @@ pub(crate) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(
-        table: &'a dyn LeaseTable,
-        applicant: Applicant<'a>,
-        facts: &'a HostFacts,
-        now: u64,
-    ) -> Self {
-        Self { leases: Leases::new(table), applicant, facts, now, segments: BTreeMap::new() }
+    pub(crate) fn new(table: &'a dyn LeaseTable, facts: &'a HostFacts, now: u64) -> Self {
+        Self { leases: Leases::new(table), applicant: None, facts, now, segments: BTreeMap::new() }
     }
 
-    /// Picks addresses and MAC addresses for all attachments of the container, leases them, and returns its record. `lives`
-    /// returns true if a holder is alive.
+    /// Picks addresses and MAC addresses for all attachments of the container of `applicant`, leases them, and returns its
+    /// record. `lives` returns true if a holder is alive.
     ///
     /// # Errors
     /// [`Kind::Exhausted`] when no address is left, [`Kind::Taken`] when an address, a MAC address, or the mode of an
     /// ipvlan parent, is held by another container.
     pub(crate) fn record(
         &mut self,
+        applicant: Applicant<'a>,
         wanted: &[ResolvedAttachment],
         lives: impl Fn(&Holder) -> bool,
     ) -> Result<Record> {
+        self.applicant = Some(applicant);
         let mut attachments = self.attachments(wanted, lives)?;
         assign::routes(wanted, &mut attachments, self.facts.default_routes);
-        let Applicant { container, identity, holder, nsid, .. } = self.applicant;
+        let Applicant { container, identity, holder, nsid, .. } = applicant;
         let own = Own { state: State::Pending, made_for: None, rebuilt: false, nsid, attachments };
         let record = Record {
             container: container.clone(),
@@ -141,6 +151,52 @@ impl<'a> Draft<'a> {
         Ok(attachments)
     }
 
+    /// Picks the addresses of the host's own link of `network` on `parent`, and leases them. If `known`, which the ledger
+    /// has, fits, it stays where it is.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record).
+    pub(crate) fn host_link(
+        &mut self,
+        network: &Network,
+        parent: &Link,
+        known: Option<&HostLink>,
+    ) -> Result<HostLink> {
+        self.applicant = None;
+        let wanted = &ResolvedAttachment::of_host(network, parent, known);
+        let (segment, now) = (parent.segment(), self.now);
+        let hints = &self.open_segment(wanted)?.hints;
+        let has_its_own = |known: &HostLink| {
+            known.ifindex.is_some() || known.addresses.iter().all(|&address| hints.allow(address, now))
+        };
+        let suits =
+            |known: &&HostLink| known.segment == segment && known.suits(network) && has_its_own(known);
+        if let Some(known) = known.filter(suits) {
+            let place = (network.driver, &network.parent, parent.ifindex, network.file.mtu);
+            // A new link would have no routes to containers whose records are missing.
+            if (known.driver, &known.parent, known.parent_index, known.mtu) == place
+                || self.leases.table.is_in_doubt()?
+            {
+                return Ok(known.clone());
+            }
+        }
+        let addresses = self.addresses(self.place(wanted))?;
+        Ok(HostLink {
+            version: VERSION,
+            network: network.name.clone(),
+            name: wanted.ifname.clone(),
+            driver: network.driver,
+            parent: network.parent.clone(),
+            parent_index: parent.ifindex,
+            segment,
+            mtu: network.file.mtu,
+            mac: wanted.previous.mac,
+            addresses: addresses.iter().map(IpNet::addr).collect(),
+            kept: known.is_some_and(|known| known.kept),
+            ifindex: None,
+        })
+    }
+
     /// Reads what is known of a segment, once.
     ///
     /// # Errors
@@ -186,3 +242,6 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

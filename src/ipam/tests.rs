@@ -109,8 +109,8 @@ impl Memory {
     ) -> Result<Record> {
         let (container, holder) = (id.parse().unwrap(), holder(pid));
         let applicant = applicant(&container, &holder);
-        let mut draft = Draft::new(self, applicant, &self.facts, NOW);
-        let record = draft.record(wanted, |_| lives)?;
+        let mut draft = Draft::new(self, &self.facts, NOW);
+        let record = draft.record(applicant, wanted, |_| lives)?;
         self.keep(draft);
         self.records.borrow_mut().push(record.clone());
         Ok(record)

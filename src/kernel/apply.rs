@@ -1,6 +1,5 @@
 //! Attach: carries out its plan, and undoes what an error leaves.
 
-use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,16 +22,16 @@ use crate::plan::{Configure, CreateLink, LinkPlan};
 
 /// How long to wait where the kernel works asynchronously: it deletes namespaces some time after their last process
 /// exits, usually within 100 ms.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The pause between two tries.
-pub(super) const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// `NETNSA_NSID_NOT_ASSIGNED` of linux/net_namespace.h: the kernel chooses.
 const ANY_NSID: i32 = -1;
 
 /// Carries out the plan of an attach, from inside the container's namespace. `host` is a socket of the host's
-/// namespace, `inside` one of the container's. Marks are sealed with `key`, if there is one. Returns the links as they are made, and the
-/// number by which the host's namespace knows that of the container, if it has one.
+/// namespace, `inside` one of the container's. Marks are sealed with `key`, if there is one. Returns the links as they are
+/// made, and the number by which the host's namespace knows that of the container, if it has one.
 ///
 /// # Errors
 /// That of the first step that failed; what was made before is left for [`detach`].
@@ -45,20 +44,34 @@ pub(crate) fn attach(
 ) -> Result<(Vec<Link>, Option<i32>)> {
     let mut made = Vec::with_capacity(plan.len());
     let mut nsid = None;
-    for (index, LinkPlan { create, configure: steps }) in plan.iter().enumerate() {
+    for (index, plan) in plan.iter().enumerate() {
         // Sent in one datagram with the first link.
         let before =
             (index == 0).then(|| message::set_nsid(netns.as_fd(), usual_number(netns))).transpose()?;
-        let (link, refusal) = create_link(create, before, host, inside, netns)?;
+        let (link, refusal) = create_link(&plan.create, before, host, inside, netns)?;
         if index == 0 {
             nsid = numbered(refusal, netns, host)?;
         }
         // The seal covers properties of the link, so it is made when the link exists.
-        let sealed = |mark: &Mark| key.map(|key| key.seal(mark.clone(), &link, &netns.describe(None)));
-        configure(link.ifindex, steps, sealed, inside)?;
+        let sealed =
+            plan.mark.clone().zip(key).map(|(mark, key)| key.seal(mark, &link, &netns.describe(None)));
+        configure(link.ifindex, &plan.configure, sealed.as_ref(), inside)?;
         made.push(link);
     }
     Ok((made, nsid))
+}
+
+/// Carries out the plan of a link in the host's namespace `netns`, which this thread need not be in.
+///
+/// # Errors
+/// As [`attach`].
+pub(super) fn attach_to_host(plan: &LinkPlan, host: &mut Socket, netns: &NetnsFile) -> Result<Link> {
+    netns.inside(|| {
+        let mut inside = Socket::open()?;
+        let (link, _) = create_link(&plan.create, None, host, &mut inside, netns)?;
+        configure(link.ifindex, &plan.configure, None, &mut inside)?;
+        Ok(link)
+    })
 }
 
 /// The number that is asked for: as unique as the inode, so that it leads to no other namespace later. Those that the
@@ -114,16 +127,11 @@ pub(super) fn bears(link: &Link, mark: &Mark) -> bool {
 
 /// Carries out the plan of [`plan::finish`](crate::plan::finish) for a link that was made.
 pub(crate) fn finish(steps: &[Configure], link: &Link, inside: &mut Socket) -> Result<()> {
-    configure(link.ifindex, steps, |_| None, inside)
+    configure(link.ifindex, steps, None, inside)
 }
 
-/// Carries out `steps` on the link `ifindex`. `sealed` seals its mark.
-fn configure(
-    ifindex: u32,
-    steps: &[Configure],
-    sealed: impl Fn(&Mark) -> Option<Alias>,
-    inside: &mut Socket,
-) -> Result<()> {
+/// Carries out `steps` on the link `ifindex`. Its mark gets `sealed` instead, if that is given.
+fn configure(ifindex: u32, steps: &[Configure], sealed: Option<&Alias>, inside: &mut Socket) -> Result<()> {
     let mut batch = Vec::with_capacity(steps.len());
     for step in steps {
         log::debug!("{}", step.line());
@@ -134,8 +142,8 @@ fn configure(
             }
             Configure::AddAddress { address, .. } => message::add_address(ifindex, *address)?,
             Configure::SetUp { alias, .. } => {
-                let alias = sealed(&alias.mark).unwrap_or_else(|| alias.clone());
-                message::set_up(ifindex, &alias.to_string())?
+                let alias = sealed.map_or_else(|| alias.clone(), ToString::to_string);
+                message::set_up(ifindex, &alias)?
             }
             Configure::AddRoute { route, table, .. } => message::add_route(ifindex, *route, *table)?,
             Configure::AddRule { from, table } => message::add_rule(*from, *table)?,
@@ -143,19 +151,16 @@ fn configure(
         batch.push((step, message));
     }
     run_batch(batch, inside)?;
-    let address = |step: &Configure| match step {
-        Configure::AddAddress { address: IpNet::V6(address), .. } => Some(address.addr().into()),
-        _ => None,
-    };
-    await_local(steps.iter().filter_map(address), inside)
+    await_addresses(steps, inside)
 }
 
-/// Waits until the namespace of `socket` receives packets to `addresses`. The kernel makes local routes to IPv6 addresses in a
-/// work queue (addrconf_dad_work), even without duplicate address detection, and drops packets that arrive before.
-pub(super) fn await_local(addresses: impl IntoIterator<Item = IpAddr>, socket: &mut Socket) -> Result<()> {
+/// Waits until the namespace of `inside` receives packets to its IPv6 addresses. The kernel makes their local routes in a work
+/// queue (addrconf_dad_work), even without duplicate address detection, and drops packets that arrive before.
+fn await_addresses(steps: &[Configure], inside: &mut Socket) -> Result<()> {
     let until = Instant::now() + PATIENCE;
-    for address in addresses {
-        while !socket.is_local(address)? && Instant::now() < until {
+    for step in steps {
+        let Configure::AddAddress { address: IpNet::V6(address), .. } = step else { continue };
+        while !inside.is_local(address.addr().into())? && Instant::now() < until {
             thread::sleep(PAUSE);
         }
     }

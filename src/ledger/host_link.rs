@@ -1,18 +1,27 @@
-//! The host's own link of a network, by which the host and its containers reach each other.
+//! The host's own link of a network, by which the host and its containers reach each other: its record,
+//! `host_links/NETWORK.json`, and the leases of its addresses.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::lease_link::leased_to_host;
+use super::{Locked, Store, names_in, remove, write_state};
 use crate::config::network::Network;
+use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
 use crate::ledger::record::{Attached, Record};
 use crate::net::driver::Driver;
 use crate::net::host_routing::HostRouting;
+use crate::net::ipv6::Advertised;
+use crate::net::lease_key::LeaseKey;
 use crate::net::link::Link;
+use crate::net::link_options::LinkOptions;
 use crate::net::mac::MacAddr;
-use crate::net::name::{IfName, NetworkName};
+use crate::net::mark;
+use crate::net::name::{ContainerId, IfName, NetworkName};
 
 /// The prefix of the alias of a host's link; the network's name follows.
 const MARK: &str = "underlay:host:";
@@ -41,8 +50,6 @@ pub(crate) struct HostLink {
     pub mac: Option<MacAddr>,
     /// Its addresses, at most one of each family.
     pub addresses: Vec<IpAddr>,
-    /// The temporary name, which it has until it is complete except for routes.
-    pub born_as: IfName,
     /// True if it stays without containers, as long as its network wants that: boot has made it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,
@@ -66,38 +73,43 @@ impl HostLink {
         mark(&self.network)
     }
 
-    /// Returns true if `link` is the host's link of this network by mark and kind.
+    /// See [`is_of`].
     pub(crate) fn is(&self, link: &Link) -> bool {
         is_of(&self.network, link)
     }
 
-    /// Returns its sysctls below `net/`; `link` is its current name.
-    ///
-    /// By default the kernel answers ARP requests for any of the host's addresses on any link, so the LAN
-    /// would see each of them with two MAC addresses. With `arp_filter` this link answers only hosts that the
-    /// kernel has routes to by it, and with `arp_announce` it sends the address that they know. Router
-    /// advertisements are for the parent. When the link is set up, the kernel announces its addresses
-    /// (`arp_notify`, `ndisc_notify`).
-    pub(crate) fn sysctls(&self, link: &IfName) -> [(String, &'static str); 6] {
-        let disable_ipv6 = if self.addresses.iter().any(IpAddr::is_ipv6) { "0" } else { "1" };
-        [
-            (format!("ipv4/conf/{link}/arp_filter"), "1"),
-            (format!("ipv4/conf/{link}/arp_announce"), "2"),
-            (format!("ipv4/conf/{link}/arp_notify"), "1"),
-            (format!("ipv6/conf/{link}/ndisc_notify"), "1"),
-            (format!("ipv6/conf/{link}/accept_ra"), "0"),
-            (format!("ipv6/conf/{link}/disable_ipv6"), disable_ipv6),
-        ]
+    /// Returns it as an attachment of the host, with addresses that were probed for before. Router advertisements are for
+    /// the parent.
+    pub(crate) fn attached(&self) -> Attached {
+        Attached {
+            network: self.network.clone(),
+            driver: self.driver,
+            parent: self.parent.clone(),
+            parent_index: self.parent_index,
+            segment: self.segment,
+            ifname: self.name.clone(),
+            ifindex: self.ifindex,
+            mac: self.mac,
+            mtu: self.mtu,
+            bclim: None,
+            tuning: LinkOptions::default(),
+            host_link: None,
+            detection: None,
+            announcements: 1,
+            advertised: Advertised::default(),
+            addresses: self.addresses.iter().copied().map(IpNet::from).collect(),
+            routes: Vec::new(),
+            table: None,
+        }
     }
 
     /// Returns true if `link` is the one that was made, is complete and was not changed.
     pub(crate) fn is_whole(&self, link: &Link) -> bool {
-        self.is(link) && self.ifindex == Some(link.ifindex) && link.up && self.is_placed(link)
-    }
-
-    /// Returns true if `link` has the right type and parent.
-    pub(crate) fn is_placed(&self, link: &Link) -> bool {
-        link.driver == Some(self.driver) && link.lower == Some(self.segment)
+        self.is(link)
+            && self.ifindex == Some(link.ifindex)
+            && link.up
+            && link.driver == Some(self.driver)
+            && link.lower == Some(self.segment)
     }
 
     /// Returns the routes to the addresses of `attached`, if that is an attachment to this network.
@@ -151,9 +163,108 @@ impl HostLink {
 }
 
 impl Record {
+    /// Returns the networks by whose host's link the host has routes to this container.
+    pub(crate) fn host_link_networks(&self) -> impl Iterator<Item = &NetworkName> {
+        let used = self.attachments().iter().filter(|attached| attached.host_link.is_some());
+        used.map(|attached| &attached.network)
+    }
+
     /// Returns true if the host has routes to this container by its link of `network`.
     pub(crate) fn uses_host_link(&self, network: &NetworkName) -> bool {
-        self.attachments().iter().any(|attached| attached.network == *network && attached.host_link.is_some())
+        self.host_link_networks().any(|used| used == network)
+    }
+}
+
+impl Store {
+    /// Returns the record of the host's link of `network`, if there is one.
+    pub(crate) fn host_link(&self, network: &NetworkName) -> Result<Option<HostLink>> {
+        let path = self.host_link_path(network);
+        let Some(link) = self.read_state::<HostLink>(&path)? else { return Ok(None) };
+        if link.network != *network || link.name != name(network) {
+            let text =
+                format!("{} is the record of {} in network {}", path.display(), link.name, link.network);
+            return Err(Error::new(Kind::Damaged, text).hint(super::REBUILD));
+        }
+        Ok(Some(link))
+    }
+
+    /// Returns the networks with a record of a host's link.
+    pub(crate) fn host_links(&self) -> Result<Vec<NetworkName>> {
+        names_in(&self.host_links_dir())
+    }
+
+    /// Returns true if a container uses the host's link of `network`.
+    pub(crate) fn needs_host_link(&self, network: &NetworkName) -> Result<bool> {
+        for id in names_in::<ContainerId>(&self.containers_dir())? {
+            match self.record(&id) {
+                Ok(Some(record)) if record.uses_host_link(network) => return Ok(true),
+                Ok(_) => {}
+                // An unreadable record may refer to the link: keep it.
+                Err(error) if error.kind().is_of_one_file() => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns true if `link` stays without containers: it is kept, and matches the definition of its
+    /// network.
+    pub(crate) fn keeps_host_link(&self, link: &HostLink) -> bool {
+        link.kept && self.may_be(&link.network, |network| link.suits(network))
+    }
+
+    /// Returns the network in which the host holds `claim` on `segment`, by the lease and the record of its
+    /// link.
+    pub(crate) fn host_holding(&self, segment: u32, claim: LeaseKey) -> Result<Option<NetworkName>> {
+        let Some(network) = leased_to_host(&self.lease_path(segment, claim))? else { return Ok(None) };
+        match self.host_link(&network) {
+            Ok(Some(link))
+                if link.segment == segment
+                    && claim.address().is_some_and(|address| link.addresses.contains(&address)) =>
+            {
+                Ok(Some(network))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if error.kind().is_of_one_file() => Ok(Some(network)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the paths of the record of `link` and its leases.
+    pub(crate) fn paths_of_host_link(&self, link: &HostLink) -> Vec<PathBuf> {
+        let leases = link.addresses.iter().map(|&address| self.lease_path(link.segment, address.into()));
+        leases.chain([self.host_link_path(&link.network)]).collect()
+    }
+
+    pub(crate) fn host_links_dir(&self) -> PathBuf {
+        self.state_dir.join("host_links")
+    }
+
+    pub(crate) fn host_link_path(&self, network: &NetworkName) -> PathBuf {
+        self.host_links_dir().join(format!("{network}.json"))
+    }
+}
+
+impl Locked<'_> {
+    pub(crate) fn write_host_link(&self, link: &HostLink) -> Result<()> {
+        write_state(&self.store.host_link_path(&link.network), link)
+    }
+
+    /// Releases the addresses of the host's link, then removes its record.
+    pub(crate) fn forget_host_link(&self, link: &HostLink) -> Result<()> {
+        self.release_host(link, |_| true)?;
+        remove(&self.store.host_link_path(&link.network))
+    }
+
+    /// Removes the leases of those addresses of `link` for which `given_back` is true.
+    pub(crate) fn release_host(&self, link: &HostLink, given_back: impl Fn(&IpAddr) -> bool) -> Result<()> {
+        for &address in link.addresses.iter().filter(|address| given_back(address)) {
+            let path = self.store.lease_path(link.segment, address.into());
+            if leased_to_host(&path)?.is_some_and(|network| network == link.network) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -171,10 +282,12 @@ pub(crate) fn mark(network: &NetworkName) -> String {
     format!("{MARK}{network}")
 }
 
-/// Returns true if `link` is the host's link of `network` by mark and kind.
+/// Returns true if `link` is the host's link of `network` by kind and mark, or by kind and the mark's group if it was
+/// never marked.
 pub(crate) fn is_of(network: &NetworkName, link: &Link) -> bool {
-    link.alias.as_deref() == Some(&mark(network))
-        && matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"))
+    let mark = mark(network);
+    let known = link.alias.as_ref().map_or_else(|| link.group == mark::group(&mark), |alias| *alias == mark);
+    known && matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"))
 }
 
 /// Returns the network whose host's link has this alias.
@@ -205,7 +318,6 @@ mod tests {
                 mtu: None,
                 mac: None,
                 addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
-                born_as: IfName::temporary(1),
                 kept: false,
                 ifindex: None,
             };

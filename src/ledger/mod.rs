@@ -1,9 +1,9 @@
 //! Access to our files: settings and networks below the config dir, the ledger below the state dir, affinities
 //! below the data dir, and the CDI file of engines below the CDI dir.
 //!
-//! `Store` reads. `Locked` is a `Store` with the lock, and writes. `record.rs`, `host_link.rs`,
-//! `quarantine.rs` and `event.rs` define the content of the files; `records.rs`, `leases.rs`,
-//! `host_links.rs`, `segment_hints.rs` and `events.rs` read and write them.
+//! `Store` reads. `Locked` is a `Store` with the lock, and writes. `record.rs`, `quarantine.rs` and
+//! `event.rs` define the content of the files; `records.rs`, `leases.rs`, `segment_hints.rs` and `events.rs` read and write
+//! them; `host_link.rs` does both.
 
 mod affinity;
 pub(crate) mod bitmap;
@@ -12,7 +12,6 @@ pub(crate) mod event;
 mod events;
 mod host;
 pub(crate) mod host_link;
-mod host_links;
 mod host_text;
 pub(crate) mod lease_link;
 mod leases;

@@ -41,13 +41,6 @@ impl Locked<'_> {
         file::replace(&self.store.segment_path(number), &to_json(segment)?)
     }
 
-    /// Quarantines the address of `conflict`.
-    pub(crate) fn set_aside(&self, number: u32, conflict: &Conflict) -> Result<()> {
-        let Some(mut segment) = self.store.segment(number).ok().flatten() else { return Ok(()) };
-        segment.hints.set_aside(conflict, now());
-        self.write_segment(number, &segment)
-    }
-
     /// Returns true if a recently released link of ours may have caused `conflict` on `segment`: the kernel
     /// may still be deleting it.
     pub(crate) fn is_recently_released(&self, segment: u32, conflict: &Conflict) -> bool {

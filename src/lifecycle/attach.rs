@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use nix::libc;
+
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
 use crate::ipam::assign::ResolvedAttachment;
@@ -14,6 +16,7 @@ use crate::lifecycle::conflicts;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access;
 use crate::lifecycle::host_facts;
+use crate::lifecycle::host_links;
 use crate::lifecycle::parents;
 use crate::lifecycle::pod;
 use crate::lifecycle::release;
@@ -83,9 +86,11 @@ pub(crate) fn attach(
             log::warn!("{other}");
             return Err(error);
         }
-        if !freed && host_access::is_in_the_way(&error) {
+        // All links of a parent are of one kind: one that only dead containers need may be in the way.
+        if !freed && matches!(error.kind(), Kind::Kernel(libc::EBUSY | libc::EINVAL)) {
             freed = true;
-            if release::reclaim_host_links(attach.context, &record)? {
+            let reclaimed = release::reclaim_host_links(attach.context, &record);
+            if reclaimed.inspect_err(|other| log::warn!("{other}")).unwrap_or_default() {
                 continue;
             }
         } else if !attach.avoid_previous && is_address_in_use(&error) && attach.wanted.iter().any(can_differ)
@@ -240,7 +245,7 @@ impl<'s> Attach<'_, 's> {
     /// gets another first.
     fn make(&mut self, record: &mut Record, inside: &mut Socket) -> Result<()> {
         let (wanted, facts) = (&self.wanted, &self.facts);
-        let host_probes = host_access::begin_probes(self.context, record, facts)?;
+        let host_probes = host_links::begin(self.context, record, facts)?;
         let mut probing = conflicts::Probing { context: &mut *self.context, wanted, facts };
         let probes = probing.begin(record)?;
         let context = &mut *probing.context;
@@ -251,7 +256,7 @@ impl<'s> Attach<'_, 's> {
         if record.is_probed() {
             probing.resolve_conflicts(record, &made, probes, inside)?;
         }
-        host_access::ensure(self.context, record, facts, host_probes)?;
+        host_links::ensure(self.context, record, facts, host_probes)?;
         confirm(record, &made, nsid);
         let locked = self.context.lock()?;
         // A poststop may have released the pending record meanwhile, and its addresses may be another's.

@@ -1,4 +1,4 @@
-//! Conflict detection for containers: no container gets an address that another host on the LAN has.
+//! Conflict detection: no container, and no link of the host's own, gets an address that another host on the LAN has.
 
 use std::net::IpAddr;
 
@@ -9,6 +9,7 @@ use crate::ipam::reserve::HostFacts;
 use crate::kernel::{self, PacketSocket, Probes};
 use crate::ledger::Locked;
 use crate::ledger::event::Event;
+use crate::ledger::host_link::HostLink;
 use crate::ledger::quarantine::Conflict;
 use crate::ledger::record::{Attached, Record};
 use crate::lifecycle::context::Context;
@@ -18,26 +19,94 @@ use crate::lifecycle::report::report;
 use crate::lifecycle::reserve;
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
+use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 use crate::plan;
 
-/// What stays the same during the conflict detection for one container.
+/// What stays the same during the conflict detection for one container, or for the host's own link of a network.
 pub(crate) struct Probing<'a, 's> {
     pub(crate) context: &'a mut Context<'s>,
     pub(crate) wanted: &'a [ResolvedAttachment],
     pub(crate) facts: &'a HostFacts,
 }
 
+/// What gets another address after a conflict.
+pub(crate) trait Probed: Sized {
+    fn attached(&self, index: usize) -> Option<Attached>;
+
+    /// The container; `None` for the host.
+    fn container(&self) -> Option<ContainerId>;
+
+    /// Returns it with another address than that of `conflict`, as it is in the ledger then.
+    fn replaced(
+        &self,
+        probing: &mut Probing<'_, '_>,
+        locked: &Locked<'_>,
+        conflict: &Conflict,
+    ) -> Result<Self>;
+}
+
+impl Probed for Record {
+    fn attached(&self, index: usize) -> Option<Attached> {
+        self.attachments().get(index).cloned()
+    }
+
+    fn container(&self) -> Option<ContainerId> {
+        Some(self.container.clone())
+    }
+
+    /// Deletes the host's routes to the container first; they are made when all addresses are final.
+    fn replaced(
+        &self,
+        probing: &mut Probing<'_, '_>,
+        locked: &Locked<'_>,
+        conflict: &Conflict,
+    ) -> Result<Self> {
+        host_access::close(locked, self, &mut probing.context.host_netlink)?;
+        reserve::replace(locked, self, probing.wanted, conflict, probing.facts)
+    }
+}
+
+impl Probed for HostLink {
+    fn attached(&self, _: usize) -> Option<Attached> {
+        Some(HostLink::attached(self))
+    }
+
+    fn container(&self) -> Option<ContainerId> {
+        None
+    }
+
+    fn replaced(
+        &self,
+        probing: &mut Probing<'_, '_>,
+        locked: &Locked<'_>,
+        conflict: &Conflict,
+    ) -> Result<Self> {
+        match (locked.store().host_link(&self.network)?, probing.wanted) {
+            (Some(now), [wanted]) if now == *self => {
+                reserve::replace_of_host(locked, self, wanted, conflict, probing.facts)
+            }
+            // Another process has made it, or has chosen other addresses.
+            (now, _) => Ok(now.unwrap_or_else(|| self.clone())),
+        }
+    }
+}
+
 impl Probing<'_, '_> {
     /// Sends the first probes of attachments that are probed from their parent. The answers arrive while the
     /// links are made.
     pub(crate) fn begin(&self, record: &Record) -> Result<Probes> {
+        let by_parent = |(_, attached): &(usize, &Attached)| attached.driver.is_heard_on_parent();
+        self.begin_on_parents(&probed(record).filter(by_parent).collect::<Vec<_>>())
+    }
+
+    /// Sends the first probes of `attachments` from their parents, for their links do not exist yet.
+    pub(crate) fn begin_on_parents(&self, attachments: &[(usize, &Attached)]) -> Result<Probes> {
         let mut probes = Probes::default();
-        let by_parent = |attached: &&Attached| attached.driver.is_heard_on_parent();
-        if probed(record).any(|(_, attached)| by_parent(&attached)) {
+        if !attachments.is_empty() {
             // A socket belongs to the namespace it is opened in.
             self.context.host_netns.get()?.inside(|| {
-                for (index, attached) in probed(record).filter(|(_, attached)| by_parent(attached)) {
+                for &(index, attached) in attachments {
                     let mac = self.wanted.get(index).and_then(|wanted| wanted.parent.mac);
                     // If the parent is itself an ipvlan link, the kernel attaches the new link to the link
                     // below it.
@@ -75,10 +144,7 @@ impl Probing<'_, '_> {
                 probes.begin(index, PacketSocket::open(ifindex, mac, &addresses)?, &addresses, detection)?;
             }
         }
-        let mut conflicts = 0;
-        while let Some(conflict) = probes.next_conflict()? {
-            self.resolve(record, &conflict, &mut probes, &mut conflicts)?;
-        }
+        self.settle(record, &mut probes)?;
         for (index, (attached, made)) in record.attachments().iter().zip(made).enumerate() {
             kernel::finish(&plan::finish(attached), made, inside)?;
             if let Some(socket) = probes.socket(index).filter(|_| attached.announcements > 0) {
@@ -88,16 +154,26 @@ impl Probing<'_, '_> {
         Ok(())
     }
 
+    /// Waits for the answers, and replaces the addresses of `of` that are in conflict. This takes as long as the longest
+    /// detection, and is not for the time with the lock.
+    pub(crate) fn settle(&mut self, of: &mut impl Probed, probes: &mut Probes) -> Result<()> {
+        let mut conflicts = 0;
+        while let Some(conflict) = probes.next_conflict()? {
+            self.resolve(of, &conflict, probes, &mut conflicts)?;
+        }
+        Ok(())
+    }
+
     /// Replaces the address of `conflict`, and probes for the new one.
     fn resolve(
         &mut self,
-        record: &mut Record,
+        of: &mut impl Probed,
         conflict: &Conflict,
         probes: &mut Probes,
         conflicts: &mut usize,
     ) -> Result<()> {
         let Conflict { attachment, address, mac } = *conflict;
-        let Some(old) = record.attachments().get(attachment).cloned() else { return Ok(()) };
+        let Some(old) = of.attached(attachment) else { return Ok(()) };
         let locked = self.context.lock()?;
         if locked.is_recently_released(old.segment, conflict) {
             log::info!("{mac} has {address}: a link of ours that the kernel is still deleting");
@@ -118,30 +194,25 @@ impl Probing<'_, '_> {
                 old.network
             )));
         }
-        let mut replaced = self.replace(&locked, record, conflict);
+        let mut replaced = of.replaced(self, &locked, conflict);
         drop(locked);
-        let (container, network) = (Some(record.container.clone()), old.network.clone());
+        let (container, network) = (of.container(), old.network.clone());
         report(self.context.store, &Event::Conflict { container, network, address, mac });
         if replaced.as_ref().is_err_and(|error| error.kind() == Kind::Exhausted)
             && release::reclaim_dead(self.context, self.wanted)?
         {
             let locked = self.context.lock()?;
-            replaced = self.replace(&locked, record, conflict);
+            replaced = of.replaced(self, &locked, conflict);
         }
-        *record = replaced?;
-        let new = record.attachments().get(attachment);
-        let found = new.and_then(|new| new.addresses.iter().find(|net| !old.addresses.contains(net)));
-        if let (Some(found), Some(detection)) = (found, old.detection) {
+        *of = replaced?;
+        let new = of.attached(attachment).map(|new| new.addresses).unwrap_or_default();
+        let found = new.iter().find(|net| !old.addresses.contains(net));
+        let detection =
+            self.wanted.get(attachment).and_then(|wanted| wanted.network.detection_on(&wanted.parent));
+        if let (Some(found), Some(detection)) = (found, detection) {
             probes.replace(conflict, found.addr(), detection);
         }
         Ok(())
-    }
-
-    /// Returns the record with another address. Deletes the host's routes to the container first; they are
-    /// made when all addresses are final.
-    fn replace(&mut self, locked: &Locked<'_>, record: &Record, conflict: &Conflict) -> Result<Record> {
-        host_access::close(locked, record, &mut self.context.host_netlink)?;
-        reserve::replace(locked, record, self.wanted, conflict, self.facts)
     }
 }
 

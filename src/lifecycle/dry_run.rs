@@ -14,12 +14,14 @@ use crate::lifecycle::attach;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::host_access;
 use crate::lifecycle::host_facts;
+use crate::lifecycle::host_links;
 use crate::lifecycle::reserve;
 use crate::lifecycle::target::Admitted;
 use crate::net::name::ContainerId;
 use crate::net::netns::Netns;
 use crate::net::route::DefaultRoutes;
 use crate::netlink::Socket;
+use crate::plan::host::HostOp;
 use crate::plan::{self, LinkPlan};
 
 /// Returns what an attach of `container` would do, as commands, or the error of the hook. `path` leads to its
@@ -60,7 +62,12 @@ pub(crate) fn preview(
     section(&mut lines, "in the container's network namespace", &in_container(&record));
     let mut on_host = Vec::new();
     for link in &host_links {
-        on_host.extend(host_access::preview(link, &record, &facts.routing, host)?);
+        for op in host_links::changes_for(link, &record, &facts.routing, host)?.ops(link) {
+            match op {
+                HostOp::MakeLink(plan) => on_host.extend(plan.lines().map(|line| line.to_string())),
+                op => on_host.push(op.to_string()),
+            }
+        }
     }
     section(&mut lines, "on the host", &on_host);
     Ok(lines)

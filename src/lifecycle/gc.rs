@@ -9,8 +9,7 @@ use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
-use crate::lifecycle::host_conflicts::Heard;
-use crate::lifecycle::host_reconcile;
+use crate::lifecycle::host_links;
 use crate::lifecycle::parents;
 use crate::lifecycle::pod;
 use crate::lifecycle::release::{self, LinksPlace};
@@ -54,7 +53,7 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     // A VLAN goes before the link below it.
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
     let of_host =
-        host_reconcile::preview(store, &repaired.records, repaired.in_doubt, &mut context.host_netlink)?;
+        host_links::preview(store, &repaired.records, repaired.in_doubt, &mut context.host_netlink)?;
     for record in repaired.records.iter().filter(|record| !kernel::is_alive(&record.holder)) {
         let id = &record.container;
         let commands = if pod::is_used(store, record)? {
@@ -71,9 +70,8 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         let within = |error: Error| error.within(format!("container {id}"));
         collected.change(dry_run, commands, || release::reclaim(context, record).map_err(within));
     }
-    let heard = if dry_run { Heard::default() } else { host_reconcile::probe(context, &repaired.records)? };
+    collected.change(dry_run, of_host, || host_links::reconcile(context));
     let locked = context.lock()?;
-    collected.change(dry_run, of_host, || host_reconcile::reconcile(&locked, context, heard));
     let host = &mut context.host_netlink;
     for (segment, address) in locked.expire(lifted, dry_run)? {
         collected.done.push(format!("# the quarantine of {address} on link number {segment} is over"));

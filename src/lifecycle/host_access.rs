@@ -1,10 +1,11 @@
 //! Lifecycle of host access: the host's own link on the parent is made with the first container of a network
-//! and deleted with the last. It has a route to each container.
+//! (`host_links.rs`) and deleted with the last. It has a route to each container.
 //!
 //! As with parents, all kernel work is done under the ledger's lock: the users of the link are read from the
 //! ledger and must not change in between. `ifindex` is written last, when the link is complete. Without it,
 //! or when the link was changed, the link is made anew.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -17,15 +18,11 @@ use crate::kernel;
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::Record;
 use crate::ledger::{Locked, Store};
-use crate::lifecycle::context::Context;
-use crate::lifecycle::host_conflicts::{Heard, Host, HostProbes};
 use crate::lifecycle::reserve;
-use crate::net::driver::Kind as Driver;
-use crate::net::host_routing::HostRouting;
 use crate::net::link::Link;
 use crate::net::name::NetworkName;
 use crate::netlink::Socket;
-use crate::plan::host::{HostOp, Present};
+use crate::plan::host::Present;
 
 /// Returns an error if a link that is not ours has the name of the host's link of `network`.
 pub(crate) fn refuse_foreign(network: &Network, host: &mut Socket) -> Result<()> {
@@ -79,136 +76,14 @@ pub(crate) fn refuse_elsewhere(
     Ok(())
 }
 
-/// Makes the missing host links of `pending`, and the routes to it, except those that would redirect packets
-/// of the host.
-///
-/// # Errors
-/// What was made before the error is left for [`close`] and [`delete_unused`].
-pub(crate) fn ensure(
-    context: &mut Context<'_>,
-    pending: &Record,
-    present: &ipam::reserve::HostFacts,
-    probes: HostProbes,
-) -> Result<()> {
-    if pending.attachments().iter().all(|attached| attached.host_link.is_none()) {
-        return Ok(());
-    }
-    // Before the lock: it may take some seconds.
-    let mut heard = probes.hear()?;
-    let locked = context.lock()?;
-    let (store, host) = (context.store, &mut context.host_netlink);
-    let place = Host { settings: &context.settings, netns: context.host_netns.get()?, present };
-    for attached in pending.attachments().iter().filter(|attached| attached.host_link.is_some()) {
-        let link = store.host_link(&attached.network)?.ok_or_else(|| {
-            Error::new(
-                Kind::NotFound,
-                format!("{} is gone", store.host_link_path(&attached.network).display()),
-            )
-        })?;
-        match found(&link, host)?.filter(|found| found.is_whole(&link)) {
-            Some(found) => {
-                let routes = link.open_routes_to(attached, &present.routing);
-                kernel::add_host_routes(&link.name, found.link.ifindex, &routes, host)?;
-            }
-            None => make(&locked, &link, pending, &place, &mut heard, host)?,
-        }
-    }
-    Ok(())
-}
-
-/// Begins conflict detection for the addresses of the missing host links of `pending`.
-pub(crate) fn begin_probes(
-    context: &mut Context<'_>,
-    pending: &Record,
-    present: &ipam::reserve::HostFacts,
-) -> Result<HostProbes> {
-    let used: Vec<_> = pending.attachments().iter().filter(|attached| attached.host_link.is_some()).collect();
-    if used.is_empty() {
-        return Ok(HostProbes::default());
-    }
-    let (store, host) = (context.store, &mut context.host_netlink);
-    let place = Host { settings: &context.settings, netns: context.host_netns.get()?, present };
-    let mut probes = HostProbes::default();
-    for attached in used {
-        let Some(link) = known(store, &attached.network)? else { continue };
-        if !found(&link, host)?.is_some_and(|found| found.is_whole(&link)) {
-            place.begin(store, &link, &mut probes, host)?;
-        }
-    }
-    Ok(probes)
-}
-
-/// Returns what [`ensure`] would do for `record` and its host link `link`.
-pub(crate) fn preview(
-    link: &HostLink,
-    record: &Record,
-    routing: &HostRouting,
-    host: &mut Socket,
-) -> Result<Vec<HostOp>> {
-    let found = found(link, host)?.filter(|found| found.is_whole(link));
-    let make = found.is_none().then(|| HostOp::MakeLink(Box::new(link.clone())));
-    let routes = link.open_routes([record], routing);
-    Ok(make
-        .into_iter()
-        .chain(routes.into_iter().map(|route| HostOp::AddRoute(link.name.clone(), route)))
-        .collect())
-}
-
 /// Returns the host's link as it is in the kernel, without its routes; `None` if it is missing.
-pub(super) fn found(link: &HostLink, host: &mut Socket) -> Result<Option<Present>> {
+pub(crate) fn found(link: &HostLink, host: &mut Socket) -> Result<Option<Present>> {
     let Some(found) = host.link(&link.name)? else { return Ok(None) };
     if !link.is(&found) {
         return Err(foreign(&link.network, &found));
     }
     let addresses = host.addresses_of(found.ifindex)?;
-    Ok(Some(Present::new(found, addresses.iter().map(IpNet::addr), &[])))
-}
-
-/// Makes the host's link, with routes to `first` and to all other living containers.
-fn make(
-    locked: &Locked<'_>,
-    link: &HostLink,
-    first: &Record,
-    place: &Host<'_>,
-    heard: &mut Heard,
-    host: &mut Socket,
-) -> Result<()> {
-    let made = make_link(locked, link, place, heard, host)?;
-    let (link, routing) = (&made, &place.present.routing);
-    let add = |routes: &[_], host: &mut Socket| match made.ifindex {
-        Some(ifindex) => kernel::add_host_routes(&link.name, ifindex, routes, host),
-        None => Ok(()),
-    };
-    add(&link.open_routes([first], routing), host)?;
-    let others = locked.store().records()?.sound;
-    for other in
-        others.iter().filter(|other| other.container != first.container && kernel::is_alive(&other.holder))
-    {
-        // A failed route to one container must not keep another from starting.
-        if let Err(error) = add(&link.open_routes([other], routing), host) {
-            log::warn!("container {}: {error}", other.container);
-        }
-    }
-    locked.write_host_link(&made)
-}
-
-/// Makes the host's link anew. Its record is written, but not yet as complete.
-pub(super) fn make_link(
-    locked: &Locked<'_>,
-    link: &HostLink,
-    place: &Host<'_>,
-    heard: &mut Heard,
-    host: &mut Socket,
-) -> Result<HostLink> {
-    let unfinished = HostLink { ifindex: None, ..link.clone() };
-    if unfinished != *link {
-        locked.write_host_link(&unfinished)?;
-    }
-    kernel::delete_host_link(&unfinished, host)?;
-    let unfinished = place.settle(locked, &unfinished, heard, host)?;
-    let made = kernel::make_host_link(&unfinished, place.netns, host)?;
-    let mac = made.mac.filter(|_| link.driver.kind() == Driver::Macvlan);
-    Ok(HostLink { ifindex: Some(made.ifindex), mac, ..unfinished })
+    Ok(Some(Present { link: found, addresses, routes: BTreeSet::new() }))
 }
 
 /// Deletes the host's routes to those addresses of `record` that the container still holds.
@@ -216,7 +91,7 @@ pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> 
     let store = locked.store();
     // In doubt, an address may belong to a container that was not found: `record` had it only until it was
     // probed for.
-    if record.attachments().iter().all(|attached| attached.host_link.is_none()) || store.is_in_doubt()? {
+    if record.host_link_networks().next().is_none() || store.is_in_doubt()? {
         return Ok(());
     }
     // Another process has released the record, and the id is used again.
@@ -248,12 +123,11 @@ pub(crate) fn close(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> 
 /// Deletes the host links of `record` that no other container needs. One that cannot be deleted stays in the
 /// ledger.
 pub(crate) fn delete_unused_of(locked: &Locked<'_>, record: &Record, host: &mut Socket) -> Result<()> {
-    let used = record.attachments().iter().filter(|attached| attached.host_link.is_some());
-    used.map(|attached| &attached.network).try_for_each(|network| delete_unused(locked, network, host))
+    record.host_link_networks().try_for_each(|network| delete_unused(locked, network, host))
 }
 
 /// Marks the host's link of `network` on `parent` as kept, with or without containers, if the definition
-/// names all its addresses. [`reconcile`](super::host_reconcile::reconcile) makes it. A link with allocated
+/// names all its addresses. [`reconcile`](super::host_links::reconcile) makes it. A link with allocated
 /// addresses is made with the first container: allocated earlier, they could be addresses that a container
 /// had before the reboot.
 pub(crate) fn keep(locked: &Locked<'_>, network: &Network, parent: &Link) -> Result<()> {
@@ -285,31 +159,6 @@ pub(crate) fn delete_unused(locked: &Locked<'_>, network: &NetworkName, host: &m
         return Ok(());
     }
     locked.write_host_link(&HostLink { ifindex: None, ..link })
-}
-
-/// Returns true if a host link can be the cause of `error`: the kernel wants all links of a parent to be of
-/// one kind.
-pub(crate) fn is_in_the_way(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Kernel(nix::libc::EBUSY | nix::libc::EINVAL))
-}
-
-/// Returns the existing host links on the parents of `record`, each with the containers that use it.
-pub(crate) fn near(
-    store: &Store,
-    record: &Record,
-    host: &mut Socket,
-) -> Result<Vec<(HostLink, Vec<Record>)>> {
-    let mut near = Vec::new();
-    for network in store.host_links()? {
-        let Some(link) = known(store, &network)? else { continue };
-        let is_near = record.attachments().iter().any(|attached| attached.segment == link.segment);
-        if is_near && host.link(&link.name)?.is_some_and(|found| link.is(&found)) {
-            let mut users = store.records()?.sound;
-            users.retain(|user| user.uses_host_link(&network));
-            near.push((link, users));
-        }
-    }
-    Ok(near)
 }
 
 /// Returns the record of the host's link of `network`. An unreadable one counts as missing: the next `gc`

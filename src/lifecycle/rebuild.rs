@@ -16,10 +16,11 @@ use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
 use crate::kernel::{self, NetnsFile, Survey, SurveyedLink};
 use crate::ledger::Store;
-use crate::ledger::host_link;
-use crate::ledger::record::{Attached, Holder, Links, MadeFor, Nsid, Own, Record, State};
+use crate::ledger::host_link::{self, HostLink};
+use crate::ledger::record::{Attached, Holder, Links, MadeFor, Nsid, Own, Record, State, VERSION};
 use crate::net::ipv6::Advertised;
 use crate::net::lease_key::LeaseKey;
+use crate::net::link::Link;
 use crate::net::link_options::LinkOptions;
 use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
@@ -215,6 +216,36 @@ fn host_link(name: &NetworkName, addresses: &mut Vec<IpNet>, host: &mut Socket) 
     }
     addresses.retain(|net| has_route(net) || !is_reached(net));
     Ok(Some(ifname))
+}
+
+/// Rebuilds the record of the host's link of `network` from `link`, which has its mark.
+pub(crate) fn of_host(
+    store: &Store,
+    network: &NetworkName,
+    link: &Link,
+    host: &mut Socket,
+) -> Result<Option<HostLink>> {
+    let (Some(driver), Some(segment)) = (link.driver, link.lower) else { return Ok(None) };
+    let Some(lower) = host.link_by_index(segment)? else { return Ok(None) };
+    let Ok(parent) = lower.name.parse() else { return Ok(None) };
+    let addresses = host.addresses_of(link.ifindex)?.iter().map(|net| net.addr()).collect();
+    Ok(Some(HostLink {
+        version: VERSION,
+        network: network.clone(),
+        name: host_link::name(network),
+        driver,
+        parent,
+        parent_index: segment,
+        segment,
+        mtu: (link.mtu != lower.mtu).then_some(link.mtu),
+        mac: link.mac.filter(|_| driver.has_own_mac()),
+        addresses,
+        // A link that boot has made must not be deleted with the last container.
+        kept: store.network(network).is_ok_and(|network| network.names_host_addresses()),
+        // The link was complete except for routes when it was marked. Made anew, it would lack routes to
+        // containers that are not found.
+        ifindex: Some(link.ifindex),
+    }))
 }
 
 #[cfg(test)]

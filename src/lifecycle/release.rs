@@ -189,21 +189,29 @@ pub(crate) fn reclaim_previous(context: &mut Context<'_>, previous: &PreviousAdd
     }
 }
 
-/// Releases the dead containers that are the only users of host links on the parents of `record`, and so those links.
-/// Returns true if a link is gone.
+/// Reclaims what the dead containers hold that are the only users of host links on the parents of `record`, and so deletes those
+/// links. Returns true if a link is gone.
 pub(crate) fn reclaim_host_links(context: &mut Context<'_>, record: &Record) -> Result<bool> {
+    let store = context.store;
     let mut any = false;
-    for (link, users) in host_access::near(context.store, record, &mut context.host_netlink)? {
-        if !users.iter().any(|user| kernel::is_alive(&user.holder)) {
-            for user in &users {
-                // The link stays as long as one of them does; then the attach fails with its first error.
-                if let Err(error) = release(context, user) {
-                    log::warn!("container {}: {error}", user.container);
-                }
-            }
+    for network in store.host_links()? {
+        let Some(link) = host_access::known(store, &network)? else { continue };
+        let is_near = record.attachments().iter().any(|attached| attached.segment == link.segment);
+        if !is_near || !context.host_netlink.link(&link.name)?.is_some_and(|found| link.is(&found)) {
+            continue;
+        }
+        let mut users = store.records()?.sound;
+        users.retain(|user| user.uses_host_link(&network));
+        if users.iter().any(|user| kernel::is_alive(&user.holder)) {
+            continue;
+        }
+        for user in &users {
+            // The link stays as long as one of them does.
+            reclaim(context, user)
+                .unwrap_or_else(|error| log::warn!("container {}: {error}", user.container));
         }
         let locked = context.lock()?;
-        host_access::delete_unused(&locked, &link.network, &mut context.host_netlink)?;
+        host_access::delete_unused(&locked, &network, &mut context.host_netlink)?;
         any |= context.host_netlink.link(&link.name)?.is_none();
     }
     Ok(any)

@@ -8,13 +8,13 @@ use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
 use crate::fs::file;
 use crate::kernel::{self, Survey};
-use crate::ledger::lease_link::lease_target;
+use crate::ledger::host_link;
+use crate::ledger::lease_link::{host_lease_target, lease_target};
 use crate::ledger::record::{MadeFor, Record, VERSION};
-use crate::ledger::{Folder, Locked, Records, Store};
+use crate::ledger::{Folder, Holding, Locked, Records, Store};
 use crate::lifecycle::affinity;
 use crate::lifecycle::context::Context;
-use crate::lifecycle::rebuild::Rebuild;
-use crate::lifecycle::repair_host;
+use crate::lifecycle::rebuild::{self, Rebuild};
 use crate::lifecycle::repair_step::{RepairStep, Repaired};
 use crate::lifecycle::reseal;
 use crate::net::lease_key::LeaseKey;
@@ -97,7 +97,7 @@ fn find(
     records(store, settings, survey, key, host, &mut repaired)?;
     leases(store, survey, &mut repaired)?;
     parents(store, host, &mut repaired)?;
-    repair_host::host_links(store, host, &mut repaired)?;
+    host_links(store, host, &mut repaired)?;
     repaired.steps.extend(locked.left_over()?.into_iter().map(RepairStep::Remove));
     Ok(repaired)
 }
@@ -256,6 +256,51 @@ fn parents(store: &Store, host: &mut Socket, repaired: &mut Repaired) -> Result<
         let born_as = IfName::temporary(std::process::id());
         let parent = MadeParent { version: VERSION, name, recipe, born_as, ifindex };
         repaired.steps.push(RepairStep::Parent(parent, path));
+    }
+    Ok(())
+}
+
+/// Finds host links with our mark but without a record, unreadable records of links that do not exist, and
+/// missing leases of known links.
+fn host_links(store: &Store, host: &mut Socket, repaired: &mut Repaired) -> Result<()> {
+    let links = host.links()?;
+    let marked = links.iter().filter_map(|link| {
+        let network = host_link::network_of(link.alias.as_deref()?)?;
+        (link.name == host_link::name(&network).as_str()).then_some((network, link))
+    });
+    let marked: BTreeMap<_, _> = marked.collect();
+    let mut networks: BTreeSet<_> = marked.keys().cloned().collect();
+    networks.extend(store.host_links()?);
+    for network in networks {
+        let path = store.host_link_path(&network);
+        let link = match (store.host_link(&network), marked.get(&network)) {
+            (Ok(Some(link)), _) => link,
+            (Err(error), _) if error.kind().is_left_alone() => continue,
+            (Err(error), _) if error.kind() != Kind::Damaged => return Err(error),
+            (Err(_), None) => {
+                repaired.steps.push(RepairStep::Remove(path));
+                continue;
+            }
+            (_, Some(found)) => {
+                let Some(link) = rebuild::of_host(store, &network, found, host)? else { continue };
+                repaired.steps.push(RepairStep::HostLink(Box::new(link.clone()), path));
+                link
+            }
+            (Ok(None), None) => continue,
+        };
+        for claim in link.addresses.iter().copied().map(LeaseKey::from) {
+            if matches!(store.holding(link.segment, claim)?, Holding::Nobody) {
+                let path = store.lease_path(link.segment, claim);
+                let removes = |step: &RepairStep| matches!(step, RepairStep::Remove(of) if *of == path);
+                repaired.steps.retain(|step| !removes(step));
+                repaired.steps.push(RepairStep::Lease(
+                    link.segment,
+                    claim,
+                    host_lease_target(&network),
+                    path,
+                ));
+            }
+        }
     }
     Ok(())
 }

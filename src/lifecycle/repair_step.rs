@@ -17,7 +17,7 @@ use crate::net::parent::MadeParent;
 pub(crate) enum RepairStep {
     /// Writes a container's record, rebuilt from the marks of its links.
     Record(Box<Record>, PathBuf),
-    /// Writes a lease that the record of a living container or of the host's link lists, as a link to that record.
+    /// Writes a lease that the record of a living container, or of the host's link, lists: a link to that record.
     Lease(u32, LeaseKey, PathBuf, PathBuf),
     /// Writes the record of a parent that has our mark.
     Parent(MadeParent, PathBuf),

@@ -5,8 +5,6 @@ use std::net::IpAddr;
 use crate::config::network::Network;
 use crate::error::{Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
-use crate::ipam::host_links::HostLinkDraft;
-use crate::ipam::lease_table::Leases;
 use crate::ipam::reserve::{Applicant, Draft, HostFacts, Place};
 use crate::ledger::host_link::HostLink;
 use crate::ledger::quarantine::Conflict;
@@ -15,7 +13,6 @@ use crate::ledger::segment_hints::now;
 use crate::ledger::{Locked, Store};
 use crate::lifecycle::lease_table::LedgerTable;
 use crate::net::link::Link;
-use crate::net::name::IfName;
 
 /// Picks addresses and MAC addresses for all attachments of a container and for the host's own links that it is to be
 /// reached by, and writes its record and leases. `lives` returns true if a holder is alive.
@@ -30,8 +27,8 @@ pub(crate) fn reserve(
     lives: impl Fn(&Holder) -> bool,
 ) -> Result<Record> {
     let table = LedgerTable::new(locked);
-    let mut draft = Draft::new(&table, applicant, facts, now());
-    let record = draft.record(wanted, lives)?;
+    let mut draft = Draft::new(&table, facts, now());
+    let record = draft.record(applicant, wanted, lives)?;
     for ResolvedAttachment { network, parent, .. } in wanted.iter().filter(|wanted| wanted.has_host_access())
     {
         reserve_host_link(locked, network, parent, facts)?;
@@ -58,23 +55,56 @@ pub(crate) fn replace(
     let (container, identity, holder) = (&record.container, record.identity.as_ref(), &record.holder);
     let applicant = Applicant { container, identity, holder, nsid: None, avoid_previous: false };
     let table = LedgerTable::new(locked);
-    let mut draft = Draft::new(&table, applicant, facts, now());
+    let draft = Draft { applicant: Some(applicant), ..Draft::new(&table, facts, now()) };
+    let another = |draft: &mut Draft<'_>| draft.replace(record, wanted, place, conflict);
+    replace_by(draft, another, |record| locked.write(record), locked, place, conflict)
+}
+
+/// As [`replace`], for the host's own link `known`, which is as the ledger has it.
+///
+/// # Errors
+/// Those of [`Draft::host_link`]; when its network names the very address. The record stays.
+pub(crate) fn replace_of_host(
+    locked: &Locked<'_>,
+    known: &HostLink,
+    wanted: &ResolvedAttachment,
+    conflict: &Conflict,
+    facts: &HostFacts,
+) -> Result<HostLink> {
+    let another = |draft: &mut Draft<'_>| {
+        draft.refuse_exact(wanted, conflict)?;
+        draft.host_link(&wanted.network, &wanted.parent, Some(&HostLink { ifindex: None, ..known.clone() }))
+    };
+    let place = Place { wanted, mac: known.mac };
+    let table = LedgerTable::new(locked);
+    let draft = Draft::new(&table, facts, now());
+    replace_by(draft, another, |link| locked.write_host_link(link), locked, place, conflict)
+}
+
+fn replace_by<T>(
+    mut draft: Draft<'_>,
+    another: impl FnOnce(&mut Draft<'_>) -> Result<T>,
+    write: impl FnOnce(&T) -> Result<()>,
+    locked: &Locked<'_>,
+    place: Place<'_>,
+    conflict: &Conflict,
+) -> Result<T> {
     draft.quarantine(place, conflict)?;
     // Also if there is no other address: the next container does not get this one.
     write_segments(locked, &draft)?;
-    let record = draft.replace(record, wanted, place, conflict)?;
+    let replaced = another(&mut draft)?;
     write_segments(locked, &draft)?;
-    locked.write(&record)?;
+    write(&replaced)?;
     draft.leases.keep();
     locked.give_back(place.segment(), conflict.address.into());
-    Ok(record)
+    Ok(replaced)
 }
 
 /// Picks the addresses of the host's link of `network`, which is to be on `parent`, and writes them down, unless that was
 /// done before.
 ///
 /// # Errors
-/// Those of [`HostLinkDraft::link`]; when the ledger cannot be read or written.
+/// Those of [`Draft::host_link`]; when the ledger cannot be read or written.
 pub(crate) fn reserve_host_link(
     locked: &Locked<'_>,
     network: &Network,
@@ -82,12 +112,12 @@ pub(crate) fn reserve_host_link(
     facts: &HostFacts,
 ) -> Result<()> {
     let table = LedgerTable::new(locked);
-    let mut leases = Leases::new(&table);
-    let (known, link) = host_link(locked.store(), &mut leases, network, parent, facts)?;
+    let mut draft = Draft::new(&table, facts, now());
+    let (known, link) = host_link(locked.store(), &mut draft, network, parent)?;
     if known.as_ref() != Some(&link) {
         locked.write_host_link(&link)?;
     }
-    leases.keep();
+    draft.leases.keep();
     // A kill before leaves leases that no record lists.
     let Some(known) = known else { return Ok(()) };
     let is_kept = |address: &IpAddr| known.segment == link.segment && link.addresses.contains(address);
@@ -112,11 +142,11 @@ pub(crate) fn preview(
     };
     let draft = |gives_way: &dyn Fn(Option<&Record>) -> bool| -> Result<_> {
         let table = LedgerTable::dry_run(store, gives_way);
-        let mut draft = Draft::new(&table, applicant, facts, now());
-        let record = draft.record(wanted, &lives)?;
+        let mut draft = Draft::new(&table, facts, now());
+        let record = draft.record(applicant, wanted, &lives)?;
         let reached = wanted.iter().filter(|wanted| wanted.has_host_access());
         let links = reached.map(|ResolvedAttachment { network, parent, .. }| {
-            host_link(store, &mut draft.leases, network, parent, facts).map(|(_, link)| link)
+            host_link(store, &mut draft, network, parent).map(|(_, link)| link)
         });
         Ok((record, links.collect::<Result<_>>()?))
     };
@@ -136,10 +166,9 @@ fn write_segments(locked: &Locked<'_>, draft: &Draft<'_>) -> Result<()> {
 /// The host's link of `network` as it is written, and as it is to be on `parent`.
 fn host_link(
     store: &Store,
-    leases: &mut Leases<'_>,
+    draft: &mut Draft<'_>,
     network: &Network,
     parent: &Link,
-    facts: &HostFacts,
 ) -> Result<(Option<HostLink>, HostLink)> {
     let known = match store.host_link(&network.name) {
         // Any other error may be of a sound file, which is not overwritten: then no container of this network is attached.
@@ -149,10 +178,7 @@ fn host_link(
         }
         known => known?,
     };
-    let quarantine = store.quarantined(parent.segment()).into_iter().map(|(address, _)| address).collect();
-    let temporary = IfName::temporary(std::process::id());
-    let draft = HostLinkDraft { network, parent, facts, known: known.as_ref(), quarantine, temporary };
-    let link = draft.link(leases)?;
+    let link = draft.host_link(network, parent, known.as_ref())?;
     Ok((known, link))
 }
 

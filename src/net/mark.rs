@@ -14,6 +14,12 @@ const LONGEST: usize = 255 - 17;
 /// The alias of a parent that underlay has made (`IFLA_IFALIAS`).
 pub(crate) const PARENT: &str = "underlay:parent";
 
+/// The device group (`IFLA_GROUP`) that a link has from its creation until it is marked with `alias`, because the kernel
+/// takes no alias in the message that creates a link. It is never 0, the group of all other links.
+pub(crate) fn group(alias: &str) -> u32 {
+    (fnv1a(alias) >> 32) as u32 | 1
+}
+
 /// The alias of a container's link (`IFLA_IFALIAS`) without its [seal](crate::net::seal):
 /// `underlay:CONTAINER:INDEX:PID:START:NETWORK`. It names the owner as exactly as the ledger does, so that records can be
 /// rebuilt from the links.
@@ -30,10 +36,9 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    /// The device group (`IFLA_GROUP`) that a link has from its creation until it is marked, because the kernel takes no
-    /// alias in the message that creates a link. It is never 0, the group of all other links.
+    /// See [`group`].
     pub(crate) fn group(&self) -> u32 {
-        (fnv1a(&self.to_string()) >> 32) as u32 | 1
+        group(&self.to_string())
     }
 
     /// # Errors

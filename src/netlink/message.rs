@@ -167,7 +167,8 @@ pub(crate) fn delete_link(ifindex: u32, nsid: Option<i32>) -> Result<Message> {
     link(Rtm::Dellink, NlmF::ACK, ifindex, namespace.into_iter().collect())
 }
 
-/// `ip addr add ADDRESS brd + dev LINK`, for IPv6 `ip addr add ADDRESS dev LINK nodad`
+/// `ip addr add ADDRESS brd + dev LINK`, for IPv6 `ip addr add ADDRESS dev LINK nodad`. An address that is alone in its
+/// subnet gets no route to others (`noprefixroute`).
 pub(crate) fn add_address(ifindex: u32, address: IpNet) -> Result<Message> {
     let broadcast = match address {
         // A /31 or /32 has no broadcast address (RFC 3021).
@@ -176,26 +177,19 @@ pub(crate) fn add_address(ifindex: u32, address: IpNet) -> Result<Message> {
         }
         _ => None,
     };
-    new_address(ifindex, address, 0, broadcast)
-}
-
-/// `ip addr add ADDRESS dev LINK noprefixroute`, for IPv6 `nodad` too: an address alone, without a route to others
-pub(crate) fn add_host_address(ifindex: u32, address: IpAddr) -> Result<Message> {
-    new_address(ifindex, address.into(), libc::IFA_F_NOPREFIXROUTE, None)
-}
-
-fn new_address(ifindex: u32, net: IpNet, flags: u32, broadcast: Option<Attribute>) -> Result<Message> {
-    let nodad = if net.addr().is_ipv6() { libc::IFA_F_NODAD } else { 0 };
-    let bytes = octets(net.addr());
+    let nodad = if address.addr().is_ipv6() { libc::IFA_F_NODAD } else { 0 };
+    let is_alone = address.prefix_len() == address.max_prefix_len();
+    let alone = if is_alone { libc::IFA_F_NOPREFIXROUTE } else { 0 };
+    let bytes = octets(address.addr());
     let attributes = [
         attribute(Ifa::Local, bytes.clone()),
         attribute(Ifa::Address, bytes),
         // The header has the lowest eight flags only.
-        attribute(Ifa::Flags, flags | nodad),
+        attribute(Ifa::Flags, nodad | alone),
     ];
     let [a, b, c, d] = ifindex.to_ne_bytes();
     let header: [u8; IFADDRMSG] =
-        [family(net).into(), net.prefix_len(), 0, libc::RT_SCOPE_UNIVERSE, a, b, c, d];
+        [family(address).into(), address.prefix_len(), 0, libc::RT_SCOPE_UNIVERSE, a, b, c, d];
     Message::new(Rtm::Newaddr, NEW, &header, attributes.into_iter().chain(broadcast))
 }
 

@@ -8,19 +8,20 @@ use crate::escape::shell::Line;
 use crate::ledger::record::{Attached, Record};
 use crate::net::driver::Kind;
 use crate::net::ipv6;
-use crate::net::mark::Mark;
+use crate::net::mark::{self, Mark};
 use crate::net::name::IfName;
 use crate::net::route::{Route, Table, TableId};
-use crate::net::seal::Alias;
 use crate::plan::create_link::CreateLink;
 use crate::plan::persistent::{PROTOCOL, Persistent};
 use crate::plan::{ip, set_up};
 
-/// One link of an attach: it is made, and then configured.
+/// One link of a container, or the host's own: it is made, and then configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LinkPlan {
     pub create: CreateLink,
     pub configure: Vec<Configure>,
+    /// The mark of a container, which is sealed when the link exists.
+    pub mark: Option<Mark>,
 }
 
 /// A step that configures a link. Links are named, so that a plan can be shown before they exist.
@@ -43,8 +44,8 @@ pub(crate) enum Configure {
     /// Marks the link as ours and sets it up.
     SetUp {
         link: IfName,
-        /// The mark; it is sealed when the link exists.
-        alias: Alias,
+        /// The mark without a seal.
+        alias: String,
     },
     /// Adds a route.
     AddRoute {
@@ -83,19 +84,11 @@ pub(crate) struct OurLink {
 /// its routes. With conflict detection, links are set up without addresses, and [`finish`] adds these.
 pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
     let link = |(mark, attached): (Mark, &Attached)| {
-        let create = CreateLink::of(attached, mark.group());
-        let link = &attached.ifname;
-        let at_once = attached.detection.is_none();
-        let mut configure = vec![set_ipv6(attached)];
-        configure.extend(notify(attached).filter(|_| at_once));
-        configure.extend(attached.tuning.sysctls.iter().map(|(sysctl, value)| Configure::SetSysctls {
-            settings: vec![(sysctl.path(link.as_str()), value.to_string())],
-            needed: Some("not every kernel has every sysctl, nor takes every value"),
-        }));
-        configure.extend(addresses(attached).filter(|_| at_once));
-        configure.push(Configure::SetUp { link: link.clone(), alias: Alias { mark, seal: None } });
-        configure.extend(routes(attached).filter(|_| !record.is_probed()));
-        LinkPlan { create, configure }
+        let mut plan = LinkPlan { mark: Some(mark.clone()), ..LinkPlan::of(attached, &mark.to_string()) };
+        if !record.is_probed() {
+            plan.configure.extend(routes(attached));
+        }
+        plan
     };
     record.marked().map(link).collect()
 }
@@ -139,12 +132,11 @@ fn set_ipv6(attached: &Attached) -> Configure {
 
 /// Makes the kernel announce the addresses of each family once, when the link is set up.
 fn notify(attached: &Attached) -> impl Iterator<Item = Configure> {
-    let families = [(true, "ipv4", "arp_notify"), (false, "ipv6", "ndisc_notify")];
+    let families = [(true, "ipv4", "arp_notify"), (false, "ipv6", "ndisc_notify")].into_iter();
     let any = |is_v4| attached.addresses.iter().any(|net| net.addr().is_ipv4() == is_v4);
-    let families = families.into_iter().filter(move |(is_v4, ..)| attached.announcements > 0 && any(*is_v4));
-    families.map(|(_, family, key)| Configure::SetSysctls {
-        settings: vec![(format!("net/{family}/conf/{}/{key}", attached.ifname), "1".to_owned())],
-        needed: None,
+    families.filter(move |(is_v4, ..)| attached.announcements > 0 && any(*is_v4)).map(|(_, family, key)| {
+        let path = format!("net/{family}/conf/{}/{key}", attached.ifname);
+        Configure::SetSysctls { settings: vec![(path, "1".to_owned())], needed: None }
     })
 }
 
@@ -174,7 +166,22 @@ impl Attached {
 }
 
 impl LinkPlan {
-    /// Returns the equivalent commands in the container.
+    /// Returns the plan that makes the link of `attached`, marks it with `alias` and sets it up, without routes.
+    pub(super) fn of(attached: &Attached, alias: &str) -> Self {
+        let link = &attached.ifname;
+        let at_once = attached.detection.is_none();
+        let mut configure = vec![set_ipv6(attached)];
+        configure.extend(notify(attached).filter(|_| at_once));
+        configure.extend(attached.tuning.sysctls.iter().map(|(sysctl, value)| Configure::SetSysctls {
+            settings: vec![(sysctl.path(link.as_str()), value.to_string())],
+            needed: Some("not every kernel has every sysctl, nor takes every value"),
+        }));
+        configure.extend(addresses(attached).filter(|_| at_once));
+        configure.push(Configure::SetUp { link: link.clone(), alias: alias.to_owned() });
+        Self { create: CreateLink::of(attached, mark::group(alias)), configure, mark: None }
+    }
+
+    /// Returns the equivalent commands in the namespace of the link.
     pub(crate) fn lines(&self) -> impl Iterator<Item = Line> {
         std::iter::once(self.create.line()).chain(self.configure.iter().map(Configure::line))
     }
@@ -194,7 +201,12 @@ impl Configure {
                 };
                 let line = Line::of("ip addr add").word(address).option("brd", broadcast);
                 let line = line.text("dev").word(link);
-                if address.addr().is_ipv6() { line.text("nodad") } else { line }
+                let line = if address.addr().is_ipv6() { line.text("nodad") } else { line };
+                if address.prefix_len() == address.max_prefix_len() {
+                    line.text("noprefixroute")
+                } else {
+                    line
+                }
             }
             Self::SetUp { link, alias } => set_up(link, alias),
             Self::AddRoute { link, route, table } => {

@@ -1,7 +1,6 @@
 //! Creation of a macvlan or ipvlan link, of a container or the host.
 
 use crate::escape::shell::Line;
-use crate::ledger::host_link::HostLink;
 use crate::ledger::record::Attached;
 use crate::net::driver::Driver;
 use crate::net::link_options::LinkOptions;
@@ -26,7 +25,7 @@ pub(crate) struct CreateLink {
     pub bclim: Option<i32>,
     /// Its other options; sysctls are set later.
     pub options: LinkOptions,
-    /// The device group that identifies a container's link until it is marked.
+    /// The device group that identifies the link until it is marked.
     pub group: u32,
 }
 
@@ -43,21 +42,6 @@ impl CreateLink {
             bclim: attached.bclim,
             options: attached.tuning.clone(),
             group,
-        }
-    }
-
-    /// Returns the step for the host's own link `link`.
-    pub(crate) fn of_host(link: &HostLink) -> Self {
-        Self {
-            name: link.name.clone(),
-            parent: link.parent.clone(),
-            parent_index: link.parent_index,
-            driver: link.driver,
-            mac: link.mac,
-            mtu: link.mtu,
-            bclim: None,
-            options: LinkOptions::default(),
-            group: 0,
         }
     }
 

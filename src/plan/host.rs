@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::escape::shell::Line;
 use crate::ledger::host_link::{HostLink, HostRoute};
 use crate::net::link::Link;
@@ -11,7 +13,7 @@ use crate::net::mark;
 use crate::net::name::IfName;
 use crate::net::parent::ParentSpec;
 use crate::net::route::Route;
-use crate::plan::{CreateLink, ip, set_up};
+use crate::plan::{Configure, LinkPlan, ip, set_up};
 
 /// One operation in the host's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub(crate) enum HostOp {
     /// Deletes a parent that underlay has made.
     DeleteParent(IfName),
     /// Makes the host's link anew, with its addresses, marked and up. Deletes an older one first.
-    MakeLink(Box<HostLink>),
+    MakeLink(Box<LinkPlan>),
     /// Deletes the host's link, and its routes with it.
     DeleteLink(IfName),
     /// Adds a route to a container.
@@ -34,29 +36,24 @@ pub(crate) enum HostOp {
 #[derive(Clone, Debug)]
 pub(crate) struct Present {
     pub link: Link,
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Vec<IpNet>,
     /// The addresses of containers that it has routes to.
     pub routes: BTreeSet<IpAddr>,
 }
 
 impl Present {
-    /// Returns the state of `link` with its addresses and `routes`.
-    pub(crate) fn new(link: Link, addresses: impl IntoIterator<Item = IpAddr>, routes: &[Route]) -> Self {
-        let to = |route: &Route| {
-            (route.via.is_none() && route.to.prefix_len() == route.to.max_prefix_len())
-                .then(|| route.to.addr())
-        };
-        let routes = routes.iter().filter_map(to).collect();
-        Self { link, addresses: addresses.into_iter().collect(), routes }
-    }
-
     /// Returns true if this is the link that was made, complete except for routes.
     pub(crate) fn is_whole(&self, link: &HostLink) -> bool {
-        let same = |one: &[IpAddr], other: &[IpAddr]| one.iter().all(|address| other.contains(address));
-        link.is_whole(&self.link)
-            && same(&self.addresses, &link.addresses)
-            && same(&link.addresses, &self.addresses)
+        let all = |addresses: &[IpNet]| addresses.iter().copied().collect::<BTreeSet<_>>();
+        link.is_whole(&self.link) && all(&self.addresses) == all(&link.attached().addresses)
     }
+}
+
+/// Returns the addresses of containers that `routes`, by the host's link alone, lead to.
+pub(crate) fn to_containers(routes: &[Route]) -> BTreeSet<IpAddr> {
+    let is_to_one =
+        |route: &&Route| route.via.is_none() && route.to.prefix_len() == route.to.max_prefix_len();
+    routes.iter().filter(is_to_one).map(|route| route.to.addr()).collect()
 }
 
 /// The changes that give the host's link exactly the wanted routes.
@@ -84,10 +81,26 @@ impl Changes {
 
     /// Returns the operations on `link`, in order.
     pub(crate) fn ops(&self, link: &HostLink) -> Vec<HostOp> {
-        let make = self.make.then(|| HostOp::MakeLink(Box::new(link.clone())));
+        let make = self.make.then(|| HostOp::MakeLink(Box::new(LinkPlan::of_host(link))));
         let delete = self.delete.iter().map(|&to| HostOp::DeleteRoute(link.name.clone(), to));
         let add = self.add.iter().map(|&route| HostOp::AddRoute(link.name.clone(), route));
         make.into_iter().chain(delete).chain(add).collect()
+    }
+}
+
+impl LinkPlan {
+    /// Returns the plan that makes the host's own link `link`.
+    ///
+    /// By default the kernel answers ARP requests for any of the host's addresses on any link, so the LAN would see each of
+    /// them with two MAC addresses. With `arp_filter` this link answers only hosts that the kernel has routes to by it, and
+    /// with `arp_announce` it sends the address that they know.
+    pub(crate) fn of_host(link: &HostLink) -> Self {
+        let mut plan = Self::of(&link.attached(), &link.mark());
+        let settings = [("arp_filter", "1"), ("arp_announce", "2")];
+        let settings =
+            settings.map(|(key, value)| (format!("net/ipv4/conf/{}/{key}", link.name), value.into()));
+        plan.configure.insert(0, Configure::SetSysctls { settings: settings.into(), needed: None });
+        plan
     }
 }
 
@@ -109,16 +122,8 @@ impl HostOp {
                 };
                 make.and(&set_up(name, &mark::PARENT))
             }
-            Self::MakeLink(link) => {
-                let name = &link.name;
-                let mut line = CreateLink::of_host(link).line();
-                let settings = link.sysctls(name).map(|(setting, value)| format!("net/{setting}={value}"));
-                line = line.and(&Line::of("sysctl -w").words(settings));
-                for address in &link.addresses {
-                    let add = ip(*address).text("addr add").word(address).text("dev").word(name);
-                    line = line.and(&add.text("noprefixroute"));
-                }
-                line.and(&set_up(name, &link.mark()))
+            Self::MakeLink(plan) => {
+                plan.configure.iter().fold(plan.create.line(), |line, step| line.and(&step.line()))
             }
             Self::DeleteLink(name) | Self::DeleteParent(name) => Line::of("ip link del").named("dev", name),
             Self::AddRoute(link, HostRoute { to, source }) => {
@@ -171,7 +176,7 @@ mod tests {
         };
         let route = |to: &str| Route::new(to.parse().unwrap(), None);
         let routes = ["10.0.0.9/32", "10.0.0.77/32", "10.9.0.0/16"].map(route);
-        Present::new(found, link.addresses.clone(), &routes)
+        Present { link: found, addresses: link.attached().addresses, routes: to_containers(&routes) }
     }
 
     #[test]
@@ -184,11 +189,12 @@ mod tests {
             ops.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let make = "ip link add link eth0 name ulh-lan address 02:00:00:00:00:05 type macvlan mode bridge && \
-                    sysctl -w net/ipv4/conf/ulh-lan/arp_filter=1 net/ipv4/conf/ulh-lan/arp_announce=2 \
-                    net/ipv4/conf/ulh-lan/arp_notify=1 net/ipv6/conf/ulh-lan/ndisc_notify=1 \
-                    net/ipv6/conf/ulh-lan/accept_ra=0 net/ipv6/conf/ulh-lan/disable_ipv6=0 && \
-                    ip addr add 10.0.0.5 dev ulh-lan noprefixroute && \
-                    ip -6 addr add 2001:db8::5 dev ulh-lan noprefixroute && \
+                    sysctl -w net/ipv4/conf/ulh-lan/arp_filter=1 net/ipv4/conf/ulh-lan/arp_announce=2 && \
+                    sysctl -w net/ipv6/conf/ulh-lan/disable_ipv6=0 net/ipv6/conf/ulh-lan/accept_ra=0 && \
+                    sysctl -w net/ipv4/conf/ulh-lan/arp_notify=1 && \
+                    sysctl -w net/ipv6/conf/ulh-lan/ndisc_notify=1 && \
+                    ip addr add 10.0.0.5/32 dev ulh-lan noprefixroute && \
+                    ip addr add 2001:db8::5/128 dev ulh-lan nodad noprefixroute && \
                     ip link set ulh-lan alias underlay:host:lan up";
         let routes = [
             "ip route add 10.0.0.9 dev ulh-lan src 10.0.0.5",
@@ -199,7 +205,7 @@ mod tests {
         assert_eq!(lines(Some(&whole)), ["ip route del 10.0.0.77 dev ulh-lan", routes[1]]);
         let down = Present { link: Link { up: false, ..whole.link.clone() }, ..whole.clone() };
         let moved = Present { link: Link { lower: Some(3), ..whole.link.clone() }, ..whole.clone() };
-        let one = Present { addresses: vec!["10.0.0.5".parse().unwrap()], ..whole.clone() };
+        let one = Present { addresses: vec!["10.0.0.5/32".parse().unwrap()], ..whole.clone() };
         for broken in [down, moved, one] {
             assert_eq!(lines(Some(&broken)), [make, routes[0], routes[1]]);
         }

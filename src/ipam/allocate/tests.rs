@@ -103,8 +103,8 @@ fn derived_mac_addresses() {
         let identity = Some(&identity);
         let applicant =
             Applicant { container: &container, identity, holder: &holder, nsid: None, avoid_previous };
-        let mut draft = Draft::new(ledger, applicant, &ledger.facts, NOW);
-        let record = draft.record(std::slice::from_ref(&lan), |_| true).unwrap();
+        let mut draft = Draft::new(ledger, &ledger.facts, NOW);
+        let record = draft.record(applicant, std::slice::from_ref(&lan), |_| true).unwrap();
         ledger.keep(draft);
         record.attachments()[0].mac.unwrap()
     };

@@ -55,7 +55,7 @@ fn another_address_after_a_conflict() {
         let place = Place::of(&record, &lan, &conflict).unwrap();
         assert!(Place::of(&record, &lan, &Conflict { attachment: 1, ..conflict }).is_err());
         let applicant = applicant(&record.container, &record.holder);
-        let mut draft = Draft::new(&ledger, applicant, &ledger.facts, NOW);
+        let mut draft = Draft { applicant: Some(applicant), ..Draft::new(&ledger, &ledger.facts, NOW) };
         draft.quarantine(place, &conflict).unwrap();
         let replaced = draft.replace(&record, &lan, place, &conflict)?;
         assert!(!draft.segments[&2].hints.allow(conflict.address, NOW));

@@ -1,17 +1,20 @@
 //! The host's own links take no address that a host on the LAN has.
 
+use std::fs;
+
 use crate::harness::bed::Bed;
 use crate::harness::container::Engine::Bare;
 use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 6] = [
+    let all: [Named; 7] = [
         ("picked::macvlan", &[Need::Macvlan], || picked("macvlan")),
         ("picked::ipvlan", &[Need::Ipvlan], || picked("ipvlan")),
         ("named", &[Need::Macvlan], named),
         ("at_boot", &[Need::Macvlan], at_boot),
         ("come_since", &[Need::Macvlan], come_since),
+        ("made_by_gc", &[Need::Macvlan], made_by_gc),
         ("not_asked_for", &[Need::Macvlan], not_asked),
     ];
     all.map(|(name, needs, run)| Test::new(format!("host_access_conflicts::{name}"), needs, run)).into()
@@ -71,7 +74,7 @@ fn named() {
     let bed = bed(&["172.16.86.3/24"]);
     bed.create(&format!("{CREATE} --host-access=172.16.86.3 lan"));
     let refused = bed.container(Bare, "web").networks("lan").start().map(drop).unwrap_err();
-    let told = "address 172.16.86.3, host_access of network lan, is in use on the LAN, by ";
+    let told = "address 172.16.86.3 of network lan is in use on the LAN, by ";
     assert!(refused.contains(told), "{refused}");
     assert!(bed.host.link("ulh-lan").is_none());
     assert_eq!(bed.records().len(), 0);
@@ -86,10 +89,7 @@ fn at_boot() {
     bed.create("-o parent=eth0 --subnet=172.16.86.0/24 --host-access=172.16.86.3 lan");
     let booted = bed.outcome("boot", "");
     assert_eq!(booted.code, 1, "{booted:?}");
-    assert!(
-        booted.stderr.contains("address 172.16.86.3, host_access of network lan, is in use"),
-        "{booted:?}"
-    );
+    assert!(booted.stderr.contains("address 172.16.86.3 of network lan is in use"), "{booted:?}");
     assert!(bed.host.link("ulh-lan").is_none());
     bed.lan.ip("addr del 172.16.86.3/24 dev lan0");
     assert_eq!(bed.outcome("boot", "").code, 0);
@@ -114,6 +114,24 @@ fn come_since() {
     // Of the routes to containers that were there.
     let next = bed.container(Bare, "next").networks("lan").start().unwrap();
     assert!(next.reaches(&has[0]) && web.reaches(&has[0]));
+    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+}
+
+/// The link was deleted under a running container, and a host on the LAN has taken its address. The record is as older versions
+/// have written it.
+fn made_by_gc() {
+    let bed = bed(&[]);
+    bed.create("-o parent=eth0 --subnet=172.16.86.0/24 --gateway=172.16.86.1 --host-access lan");
+    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    let had = of_host(&bed).remove(0);
+    let path = bed.path("run/host_links/lan.json");
+    let record = fs::read_to_string(&path).unwrap().replacen('{', r#"{"born_as": "ul~1", "#, 1);
+    fs::write(&path, record).unwrap();
+    bed.host.ip("link del ulh-lan");
+    bed.lan.ip(&format!("addr add {had}/24 dev lan0"));
+    bed.run("gc");
+    let has = of_host(&bed).remove(0);
+    assert!(has != had && web.reaches(&has), "{had} {has}");
     assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
 }
 

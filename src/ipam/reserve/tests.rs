@@ -1,30 +1,24 @@
 //! The host's own link, over a table in memory.
 
-use std::collections::BTreeSet;
-
 use crate::error::{Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
-use crate::ipam::host_links::HostLinkDraft;
-use crate::ipam::lease_table::Leases;
-use crate::ipam::tests::{Memory, SMALL, wanted};
+use crate::ipam::reserve::Draft;
+use crate::ipam::tests::{Memory, NOW, SMALL, wanted};
 use crate::ledger::host_link::HostLink;
 use crate::net::link::Link;
-use crate::net::name::IfName;
 
-/// Allocates for the host's link of `network`, of which `known` is written.
+/// Allocates for the host's link of `network`, of which `known` is written, while others have the addresses of `set_aside`.
 fn host_link(
     ledger: &Memory,
     network: &ResolvedAttachment,
     known: Option<&HostLink>,
-    quarantine: &[&str],
+    set_aside: &[&str],
 ) -> Result<HostLink> {
-    let mut leases = Leases::new(ledger);
-    let ResolvedAttachment { network, parent, .. } = network;
-    let quarantine: BTreeSet<_> = quarantine.iter().map(|text| text.parse().unwrap()).collect();
-    let temporary = IfName::temporary(1);
-    let facts = &ledger.facts;
-    let link = HostLinkDraft { network, parent, facts, known, quarantine, temporary }.link(&mut leases)?;
-    leases.keep();
+    ledger.segments.borrow_mut().clear();
+    set_aside.iter().for_each(|address| ledger.set_aside(address, 0));
+    let mut draft = Draft::new(ledger, &ledger.facts, NOW);
+    let link = draft.host_link(&network.network, &network.parent, known)?;
+    draft.leases.keep();
     Ok(link)
 }
 
@@ -48,12 +42,13 @@ fn the_hosts_own_link() {
     assert_eq!(addresses(&host_link(&ledger, &picks, Some(&link), &["10.0.0.4"]).unwrap()), ["10.0.0.5"]);
     let before = ledger.leases();
     let error = host_link(&ledger, &picks, None, &["10.0.0.4", "10.0.0.5"]).unwrap_err();
-    let text = "network lan has no free IPv4 address left for the host";
+    let text = "network lan has no free IPv4 address left for the host, and 2 are set aside, for others answered: \
+                2 by 02:00:00:00:00:01";
     assert_eq!((error.kind(), error.to_string()), (Kind::Exhausted, text.to_owned()));
     // The address that the network names is had, or refused with its holder.
     let named = wanted("lan", &format!(r#"{SMALL}, "host_access": "10.0.0.3""#), 2);
     let error = host_link(&ledger, &named, None, &[]).unwrap_err();
-    let text = "address 10.0.0.3, host_access of network lan, is held by web";
+    let text = "address 10.0.0.3 of network lan is held by web";
     assert_eq!((error.kind(), error.to_string()), (Kind::Taken, text.to_owned()));
     assert_eq!(ledger.leases(), before);
     ledger.free("10.0.0.3");
