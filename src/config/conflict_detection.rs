@@ -23,7 +23,7 @@ pub(crate) const PROBE_AHEAD: u64 = 600;
 /// The longest such time.
 pub(crate) const LONGEST_AHEAD: u64 = 3600;
 /// The most announcements that can be asked for.
-const MOST_ANNOUNCEMENTS: u32 = 10;
+pub(crate) const MOST_ANNOUNCEMENTS: u32 = 10;
 /// The longest time that can be asked for, in milliseconds: that of RFC 5227 is at most 7 seconds.
 const LONGEST: u32 = 10_000;
 

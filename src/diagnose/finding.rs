@@ -52,14 +52,16 @@ pub(crate) enum Area {
     Hooks,
     /// Docker's settings.
     Docker,
+    /// What is due after attaches.
+    Agent,
     /// The ledger and its folders.
     State,
 }
 
 /// All areas.
-pub(crate) const AREAS: [Area; 7] = {
+pub(crate) const AREAS: [Area; 8] = {
     use Area::*;
-    [Kernel, Networks, Parents, Containers, Hooks, Docker, State]
+    [Kernel, Networks, Parents, Containers, Hooks, Docker, Agent, State]
 };
 
 /// What fixes a finding.

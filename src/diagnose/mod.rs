@@ -4,6 +4,7 @@
 //! (`finding.rs`); `system.rs` reads the files of other programs. `check.rs` reads ledger and kernel, `compare.rs` lists
 //! what differs (`difference.rs`).
 
+mod agent;
 pub(crate) mod check;
 mod check_host;
 mod compare;

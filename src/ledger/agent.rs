@@ -1,23 +1,25 @@
-//! What the agent looks after, and which process it is.
+//! What the agent looks after, and that there is one.
 //!
 //! `agent/MILLISECONDS-PID` is a symbolic link to the record of a container that was attached at that time since the boot, by
 //! that process. One system call makes it, and no two attaches make the same. systemd starts the agent as long as there is
-//! one (`PathExistsGlob=`). `agent.json` names the process of the agent.
+//! one (`PathExistsGlob=`). The agent holds the lock of `agent.lock`: a pid would mean another process in another pid namespace.
 
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::lease_link::named;
-use super::{Locked, Store, entries, remove, write_state};
-use crate::error::{Error, Result};
+use super::lock::culprit;
+use super::lock_file::{LockFile, Refused};
+use super::{Store, entries, remove};
+use crate::error::{Error, Kind, Result};
 use crate::fs::file;
-use crate::ledger::record::{Holder, VERSION};
 use crate::ledger::segment_hints::since_boot;
 use crate::net::name::ContainerId;
+
+/// The first lock file of the agent.
+const LOCK: &str = "agent.lock";
 
 /// A container that was attached, and that the agent has not finished with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,11 +30,30 @@ pub(crate) struct Task {
     path: PathBuf,
 }
 
-/// The process of the agent.
-#[derive(Serialize, Deserialize)]
-struct Running {
-    version: u32,
-    holder: Holder,
+/// Held by the process that is the agent; released when it ends.
+pub(crate) struct AgentLock(LockFile);
+
+impl AgentLock {
+    /// Returns false if the state folder was removed, so that another process can be the agent as well.
+    pub(crate) fn is_current(&self) -> bool {
+        self.0.is_current().unwrap_or_default()
+    }
+}
+
+impl Task {
+    /// Whether its container has not been released.
+    pub(crate) fn has_record(&self) -> bool {
+        self.path.exists()
+    }
+}
+
+/// What is in the folder of the tasks.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    /// The oldest first.
+    pub tasks: Vec<Task>,
+    /// What is no task.
+    pub others: Vec<PathBuf>,
 }
 
 fn target(container: &ContainerId) -> PathBuf {
@@ -57,41 +78,47 @@ impl Store {
         called.map_err(|error| Error::io("create", &path, &error))
     }
 
-    /// Returns the tasks of the agent, oldest first. What is no task is removed: nothing but the agent reads the folder.
-    pub(crate) fn tasks(&self) -> Result<Vec<Task>> {
-        let mut tasks = Vec::new();
+    /// Returns what is in the folder of the tasks.
+    pub(crate) fn tasks(&self) -> Result<Tasks> {
+        let mut found = Tasks::default();
         for path in entries(&self.agent_dir())? {
             let since = path.file_name().and_then(|name| name.to_str()?.split_once('-')?.0.parse().ok());
             match (since, named(&path, target)?) {
                 (Some(since), Some(container)) => {
-                    tasks.push(Task { since: Duration::from_millis(since), container, path });
+                    found.tasks.push(Task { since: Duration::from_millis(since), container, path });
                 }
-                _ => file::remove(&path)?,
+                _ => found.others.push(path),
             }
         }
-        tasks.sort();
-        Ok(tasks)
+        found.tasks.sort();
+        Ok(found)
+    }
+
+    /// Removes the tasks of containers that have no record, and what is no task.
+    pub(crate) fn trim_tasks(&self) -> Result<()> {
+        let Tasks { tasks, others } = self.tasks()?;
+        let gone = tasks.iter().filter(|task| !task.has_record()).map(|task| &task.path);
+        gone.chain(&others).try_for_each(|path| file::remove(path))
     }
 
     pub(crate) fn end_task(&self, task: &Task) -> Result<()> {
         remove(&task.path)
     }
 
-    /// Returns the process that was the agent last, if there was one since the boot.
-    pub(crate) fn agent(&self) -> Result<Option<Holder>> {
-        Ok(self.read_state::<Running>(&self.agent_path())?.map(|running| running.holder))
-    }
-
-    fn agent_path(&self) -> PathBuf {
-        self.state_dir.join("agent.json")
-    }
-}
-
-impl Locked<'_> {
-    /// Notes that `holder` is the agent.
-    pub(crate) fn write_agent(&self, holder: &Holder) -> Result<()> {
-        let running = Running { version: VERSION, holder: holder.clone() };
-        write_state(&self.store.agent_path(), &running)
+    /// Makes this process the agent.
+    ///
+    /// # Errors
+    /// [`Kind::Taken`] if another process is it.
+    pub(crate) fn lock_agent(&self) -> Result<AgentLock> {
+        match self.lock_file(LOCK, None, Duration::ZERO)? {
+            Ok(file) => Ok(AgentLock(file)),
+            Err(Refused::Busy(file)) => {
+                let text = format!("the agent is running already: {}", culprit(&[file]));
+                let hint = "one is enough: it serves all containers of this host";
+                Err(Error::new(Kind::Taken, text).hint(hint))
+            }
+            Err(Refused::UsedUp(dead)) => Err(self.used_up(LOCK, &dead)),
+        }
     }
 }
 
@@ -106,20 +133,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run");
         let store = Store::new("/none".into(), path.clone(), "/none".into(), "/none".into());
-        assert_eq!(store.tasks().unwrap(), []);
+        assert_eq!(store.tasks().unwrap().tasks, []);
         fs::create_dir(&path).unwrap();
         let id: ContainerId = "web".parse().unwrap();
         let before = since_boot();
         store.call_agent(&id).unwrap();
-        let [task] = &store.tasks().unwrap()[..] else { panic!("there is one") };
+        let tasks = || store.tasks().unwrap().tasks;
+        let [task] = &tasks()[..] else { panic!("there is one") };
         assert_eq!(task.container, id);
         assert!(task.since + Duration::from_millis(1) > before && task.since <= since_boot());
+        fs::create_dir(path.join("containers")).unwrap();
+        fs::write(path.join("containers/web.json"), "").unwrap();
         fs::write(path.join("agent/no-task"), "").unwrap();
         symlink("../containers/web.json", path.join("agent/x-1")).unwrap();
         symlink("/etc/passwd", path.join("agent/5-1")).unwrap();
-        assert_eq!(store.tasks().unwrap(), std::slice::from_ref(task));
+        symlink("../containers/gone.json", path.join("agent/5-2")).unwrap();
+        assert_eq!((tasks().len(), store.tasks().unwrap().others.len()), (2, 3));
+        store.trim_tasks().unwrap();
+        assert_eq!(fs::read_dir(path.join("agent")).unwrap().count(), 1);
+        assert_eq!(tasks(), std::slice::from_ref(task));
         store.end_task(task).unwrap();
         store.end_task(task).unwrap();
-        assert_eq!(fs::read_dir(path.join("agent")).unwrap().count(), 0);
+        assert_eq!(tasks(), []);
     }
 }

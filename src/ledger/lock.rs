@@ -64,7 +64,7 @@ impl Store {
                 return Err(Error::bug(text));
             }
         };
-        let mut locked = match self.lock_file(file.take(), timeout)? {
+        let mut locked = match self.lock_file(LOCK, file.take(), timeout)? {
             Ok(locked) => locked,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -76,7 +76,7 @@ impl Store {
             if folder.is_none() && !self.has_waited.swap(true, Ordering::Relaxed) {
                 locked.unlock();
                 wait_as_before(&self.state_dir);
-                locked = match self.lock_file(Some(locked), timeout)? {
+                locked = match self.lock_file(LOCK, Some(locked), timeout)? {
                     Ok(locked) => locked,
                     Err(refused) => return Ok(Err(refused)),
                 };
@@ -87,14 +87,19 @@ impl Store {
         Ok(Ok(Locked { store: self, file, folder }))
     }
 
-    /// Locks a lock file; `known` is that of the previous lock.
-    fn lock_file(&self, known: Option<LockFile>, timeout: Duration) -> Result<Acquired> {
+    /// Locks the first file named `first` that is not dead; `known` is that of the previous lock.
+    pub(super) fn lock_file(
+        &self,
+        first: &str,
+        known: Option<LockFile>,
+        timeout: Duration,
+    ) -> Result<Acquired> {
         if self.folder()?.is_none() {
             self.make_folder()?;
             // No record is missing in it yet.
             self.make_namespaces_dir()?;
         }
-        let path = self.state_dir.join(LOCK);
+        let path = self.state_dir.join(first);
         let acquired = match acquire(&path, known, timeout) {
             // The folder was removed since it was found.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -107,27 +112,33 @@ impl Store {
     }
 
     fn explain(&self, refused: &Refused, timeout: Duration) -> Error {
-        let folder = self.state_dir.display();
-        let culprit = |files: &[FileId]| holder(files).unwrap_or_else(|| "another process".to_owned());
-        let (text, hint) = match refused {
-            Refused::Busy(file) => (
-                format!("{folder} was locked by {} for {} ms", culprit(&[*file]), timeout.as_millis()),
-                "see what it is doing, and try again; `lock_timeout_ms` sets how long underlay waits"
-                    .to_owned(),
-            ),
-            Refused::UsedUp(dead) => (
-                format!(
-                    "{folder} cannot be locked: {} has locked its {FILES} lock files for reading",
-                    culprit(dead)
-                ),
-                format!(
-                    "end the processes that can read that folder; then `rm {}*`",
-                    shell::path(&self.state_dir.join("lock."))
-                ),
-            ),
-        };
+        match refused {
+            Refused::Busy(file) => {
+                let folder = self.state_dir.display();
+                let ms = timeout.as_millis();
+                let text = format!("{folder} was locked by {} for {ms} ms", culprit(&[*file]));
+                let hint =
+                    "see what it is doing, and try again; `lock_timeout_ms` sets how long underlay waits";
+                Error::new(Kind::Busy, text).hint(hint)
+            }
+            Refused::UsedUp(dead) => self.used_up(LOCK, dead),
+        }
+    }
+
+    /// The error if all lock files of which the first is named `first` are `dead`.
+    pub(super) fn used_up(&self, first: &str, dead: &[FileId]) -> Error {
+        let (folder, culprit) = (self.state_dir.display(), culprit(dead));
+        let text =
+            format!("{folder} cannot be locked: {culprit} has locked its {FILES} lock files for reading");
+        let files = shell::path(&self.state_dir.join(format!("{first}.")));
+        let hint = format!("end the processes that can read that folder; then `rm {files}*`");
         Error::new(Kind::Busy, text).hint(hint)
     }
+}
+
+/// Names a process that has one of `files` locked.
+pub(super) fn culprit(files: &[FileId]) -> String {
+    holder(files).unwrap_or_else(|| "another process".to_owned())
 }
 
 /// The first lock file.

@@ -1,4 +1,4 @@
-//! Lock files of the ledger, in the state folder: `lock`, then `lock.1`, `lock.2`, … The lock is a write lock
+//! Lock files, in the state folder: `lock` of the ledger, then `lock.1`, `lock.2`, …; `agent.lock`, `agent.lock.1`, … of the agent. The lock is a write lock
 //! of an open file description (`F_OFD_SETLK`, fcntl(2)). Only a process that can write the file can have it,
 //! and the kernel releases it when the process exits.
 //!
@@ -169,7 +169,7 @@ impl LockFile {
     }
 
     /// Returns true if the path still leads to this file, and the file is not dead.
-    fn is_current(&self) -> io::Result<bool> {
+    pub(super) fn is_current(&self) -> io::Result<bool> {
         match fs::symlink_metadata(&self.path) {
             Ok(named) => Ok(id(&named) == self.id && !is_dead(&named)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -131,13 +131,20 @@ impl Store {
 
     /// Returns true if the network `name` is defined and `is_so`. An invalid or unreadable definition may be so.
     fn may_be(&self, name: &NetworkName, is_so: impl Fn(&Network) -> bool) -> bool {
-        match self.network(name) {
-            Ok(network) => is_so(&network),
-            Err(error) if error.kind() == Kind::NotFound => false,
+        match self.network_if_defined(name) {
+            Ok(network) => network.as_ref().is_some_and(is_so),
             Err(error) => {
                 ::log::warn!("{error}");
                 true
             }
+        }
+    }
+
+    /// Returns the definition of the network `name`, if there is one.
+    pub(crate) fn network_if_defined(&self, name: &NetworkName) -> Result<Option<Network>> {
+        match self.network(name) {
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            network => network.map(Some),
         }
     }
 

@@ -88,7 +88,7 @@ fn write(store: &Store, path: &Path, text: &str) {
 
 /// Returns true at random, one time in sixteen, so that a user who creates containers cannot choose the
 /// moment.
-fn is_time_to_trim() -> bool {
+pub(super) fn is_time_to_trim() -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.subsec_micros() % 16 == 0
 }

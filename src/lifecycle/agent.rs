@@ -12,10 +12,9 @@ use crate::error::Result;
 use crate::fs::file;
 use crate::kernel::Watch;
 use crate::ledger::Store;
-use crate::ledger::agent::Task;
+use crate::ledger::agent::{AgentLock, Task, Tasks};
 use crate::ledger::record::{Asked, Holder, Record};
 use crate::ledger::segment_hints::since_boot;
-use crate::lifecycle::agent_process;
 use crate::lifecycle::announce;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::late_conflicts;
@@ -32,6 +31,7 @@ const AGAIN: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(15), D
 /// The agent's process.
 struct Agent<'a> {
     context: Context<'a>,
+    lock: AgentLock,
     tasks: BTreeMap<Task, Progress>,
     /// The links of the host that are connected, each with how often it was: what was gone and came again in no time may be
     /// another LAN too. `None` before the first look.
@@ -95,8 +95,8 @@ impl<'a> Agent<'a> {
     fn new(store: &'a Store) -> Result<Self> {
         let context = Context::for_removal(store);
         context.host_netns.get()?;
-        agent_process::claim(&context)?;
-        Ok(Self { context, tasks: BTreeMap::new(), connected: None, again: Vec::new() })
+        let lock = store.lock_agent()?;
+        Ok(Self { context, lock, tasks: BTreeMap::new(), connected: None, again: Vec::new() })
     }
 
     fn work(&mut self, watch: &Watch, mut used: impl FnMut(Pool)) -> Result<()> {
@@ -111,6 +111,10 @@ impl<'a> Agent<'a> {
                 log::info!("{error}");
                 watch.wait(since_boot() + RETRY)?;
                 continue;
+            }
+            // Of a state folder that was made again, another process may be the agent.
+            if !self.lock.is_current() {
+                self.lock = store.lock_agent()?;
             }
             self.take_tasks(&mut used)?;
             self.ask();
@@ -143,7 +147,10 @@ impl<'a> Agent<'a> {
     /// Reads the tasks that have come, and hands the pools of their addresses to `used`.
     fn take_tasks(&mut self, used: &mut impl FnMut(Pool)) -> Result<()> {
         let store = self.context.store;
-        for task in store.tasks()? {
+        let Tasks { tasks, others } = store.tasks()?;
+        // systemd starts the agent as long as there is anything in that folder.
+        others.iter().try_for_each(|path| file::remove(path))?;
+        for task in tasks {
             if self.tasks.contains_key(&task) {
                 continue;
             }

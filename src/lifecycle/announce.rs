@@ -11,7 +11,7 @@ use crate::ledger::record::{Attached, Record};
 
 /// The time between two announcements: a neighbour takes no new MAC address within a second of the last
 /// (`net.ipv4.neigh.LINK.locktime`).
-pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Returns how often the addresses of `record` are announced.
 pub(super) fn times(record: &Record) -> u32 {

@@ -109,7 +109,12 @@ pub(crate) fn attach(
 /// announced once.
 fn call_agent(store: &Store, record: &Record) {
     if announce::times(record) > 1 || record.is_detected() {
-        store.call_agent(&record.container).unwrap_or_else(|error| log::warn!("{error}"));
+        let called = store.call_agent(&record.container).and_then(|()| match affinity::is_time_to_trim() {
+            // Where no agent runs, nothing else removes them.
+            true => store.trim_tasks(),
+            false => Ok(()),
+        });
+        called.unwrap_or_else(|error| log::warn!("{error}"));
     }
 }
 

@@ -71,6 +71,9 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         collected.change(dry_run, commands, || release::reclaim(context, record).map_err(within));
     }
     collected.change(dry_run, of_host, || host_links::reconcile(context));
+    if !dry_run {
+        store.trim_tasks().unwrap_or_else(|error| collected.failed.push(error));
+    }
     let locked = context.lock()?;
     let host = &mut context.host_netlink;
     for (segment, address) in locked.expire(lifted, dry_run)? {

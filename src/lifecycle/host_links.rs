@@ -29,11 +29,8 @@ impl Begun {
     /// Begins to probe for the addresses of `link`, if its network has conflict detection. The probes are sent from the parent,
     /// together with those of the containers, so that they cost no extra time.
     fn new(context: &mut Context<'_>, link: HostLink, facts: &HostFacts) -> Result<Option<Self>> {
-        let network = match context.store.network(&link.network) {
-            Ok(network) => context.settings.complete(network),
-            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let Some(network) = context.store.network_if_defined(&link.network)? else { return Ok(None) };
+        let network = context.settings.complete(network);
         let Some(parent) = context.host_netlink.link_by_index(link.parent_index)? else { return Ok(None) };
         let detection = network.detection_on(&parent).filter(|_| parent.is_connected());
         if detection.is_none() {

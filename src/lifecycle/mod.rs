@@ -6,8 +6,7 @@
 
 pub(crate) mod affinity;
 pub(crate) mod agent;
-mod agent_process;
-mod announce;
+pub(crate) mod announce;
 pub(crate) mod attach;
 pub(crate) mod boot;
 pub(crate) mod conflicts;

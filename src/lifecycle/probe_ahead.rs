@@ -13,9 +13,8 @@ use crate::ipam::reserve::{Applicant, Draft, HostFacts, Place};
 use crate::kernel::{self, PacketSocket, Probes};
 use crate::ledger::Store;
 use crate::ledger::quarantine::Conflict;
-use crate::ledger::record::Record;
+use crate::ledger::record::{Holder, Record};
 use crate::ledger::segment_hints::since_boot;
-use crate::lifecycle::agent_process::own;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::lease_table::LedgerTable;
 use crate::lifecycle::reserve;
@@ -172,7 +171,9 @@ fn stale(
         ..HostFacts::default()
     };
     // No container has this name: a record of it is never written.
-    let (container, holder): (ContainerId, _) = ("underlay-agent".parse()?, own(context)?);
+    let container: ContainerId = "underlay-agent".parse()?;
+    let netns = context.host_netns.get()?.describe(None);
+    let holder = Holder { pid: 0, start_time: 0, pid_namespace: None, netns };
     let applicant = Applicant {
         container: &container,
         identity: None,

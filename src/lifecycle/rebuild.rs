@@ -127,12 +127,8 @@ impl Rebuild<'_> {
         else {
             return Ok(None);
         };
-        let network = match self.store.network(name) {
-            Ok(network) => Some(self.settings.complete(network)),
-            Err(error) if error.kind() == Kind::NotFound => None,
-            // Without the definition, the record would lack addresses that the network could have assigned.
-            Err(error) => return Err(error),
-        };
+        // An unreadable definition is an error: the record would lack addresses that the network could have assigned.
+        let network = self.store.network_if_defined(name)?.map(|network| self.settings.complete(network));
         let segment = parent.segment();
         let has = |claim: LeaseKey| -> Result<bool> {
             // If two containers have the address and both records are lost, nothing says which one holds it. Both

@@ -15,7 +15,7 @@ use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::{Installed, Ipvlan, Macvlan, Program, Tool, Wireless};
-    let all: [Named; 10] = [
+    let all: [Named; 11] = [
         ("link_types", &[], link_types),
         ("parents", &[Macvlan], parents),
         ("addresses_of_the_host", &[Macvlan], addresses_of_the_host),
@@ -25,6 +25,7 @@ pub fn tests() -> Vec<Test> {
         ("the_ledger_unread", &[Macvlan], the_ledger_unread),
         ("hooks", &[], hooks),
         ("docker", &[], docker),
+        ("the_agent", &[Macvlan], agent),
         ("programs_that_others_can_write", &[], programs),
     ];
     let alone: [Named; 2] = [
@@ -256,6 +257,35 @@ fn files() {
     assert_eq!(ids(&bed), [""; 0]);
 }
 
+/// Of a system that is mounted there, what its next boot starts counts.
+fn agent() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    assert_eq!(ids(&bed), [""; 0], "an agent may take its time");
+    // As if it had been attached just after the boot.
+    let task = bed.path("run/agent/1-1");
+    symlink(format!("../containers/{}.json", web.id), &task).unwrap();
+    let what = || findings(&bed).pop().unwrap()["what"].as_str().unwrap().to_owned();
+    assert_eq!(what(), "the agent is due after one attach, and does not come to them");
+    found_and_fixed(&bed, &["agent"]);
+    assert!(!task.exists());
+    write(&bed, "usr/lib/systemd/system/underlay-agent.path", "[Path]\n");
+    assert_eq!(what(), "underlay-agent.path is not active: nothing starts the agent");
+    symlink(format!("../containers/{}.json", web.id), &task).unwrap();
+    assert_eq!(what(), "underlay-agent.path is not active, and the agent is due after one attach");
+    let wants = bed.path("root/etc/systemd/system/paths.target.wants");
+    fs::create_dir_all(&wants).unwrap();
+    symlink("/usr/lib/systemd/system/underlay-agent.path", wants.join("underlay-agent.path")).unwrap();
+    let found = findings(&bed).pop().unwrap();
+    assert!(found["advice"].as_str().unwrap().contains("journalctl -u underlay-agent"), "{found}");
+    // Of a container that has been released, nothing is due.
+    web.stop();
+    symlink("../containers/web.json", &task).unwrap();
+    assert_eq!(ids(&bed), [""; 0]);
+    bed.run("gc");
+    assert_eq!(fs::read_dir(bed.path("run/agent")).unwrap().count(), 0);
+}
+
 fn the_ledger() {
     let bed = Bed::with_pub_net("macvlan", "");
     let mut web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
@@ -285,7 +315,7 @@ fn the_ledger() {
     let command = finding["command"].as_str().unwrap();
     let fixed = format!("{command} && {doctor}");
     let page = outcome(bed.host.command("unshare").args(["--mount", "sh", "-c", &fixed]), b"");
-    let well = ["kernel", "networks", "parents", "containers", "hooks", "docker", "state"];
+    let well = ["kernel", "networks", "parents", "containers", "hooks", "docker", "agent", "state"];
     let well: String = well.map(|subject| format!("{subject}: all is well\n")).concat();
     assert_eq!((page.code, page.stdout, page.stderr), (0, well, String::new()));
 }

@@ -24,16 +24,25 @@ impl Agent {
         command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).env("RUST_LOG", "debug");
         let child = command.spawn().unwrap();
         let agent = Self { pid: child.id(), child: child.into(), log };
-        let pid = format!("\"pid\": {}", agent.pid());
-        wait(|| {
-            fs::read_to_string(bed.path("run/agent.json")).is_ok_and(|text| text.contains(&pid))
-                && bed.path("run/agent").exists()
-        });
+        wait(|| agent.is_it() && bed.path("run/agent").exists());
         agent
     }
 
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Whether it has the agent's lock.
+    fn is_it(&self) -> bool {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().flatten();
+        let mut locks = files.filter(|file| {
+            fs::read_link(file.path()).is_ok_and(|to| to.to_string_lossy().contains("/agent.lock"))
+        });
+        locks.any(|file| {
+            let number = file.file_name().into_string().unwrap();
+            let path = format!("/proc/{}/fdinfo/{number}", self.pid());
+            fs::read_to_string(path).is_ok_and(|text| text.contains("OFDLCK"))
+        })
     }
 
     /// What it has said.
