@@ -13,8 +13,7 @@ use crate::harness::tracer::{steps, trace};
 const ATTACH: usize = 114;
 const DETACH: usize = 69;
 const UNANNOTATED: usize = 25;
-/// Instructions of an attach and of a poststop outside of the kernel, as it is shipped. What other tests have left in the
-/// folders of the package is read, too.
+/// Instructions of an attach and of a poststop outside of the kernel, as it is shipped.
 const ATTACH_STEPS: u64 = 530_000;
 const DETACH_STEPS: u64 = 310_000;
 /// What an attach may make more where nearly all addresses are held.
@@ -96,8 +95,9 @@ fn no_longer_new(bed: &Bed) {
 
 /// The hook is called without options, as by engines: those take longer to read.
 fn instructions() {
-    // As the package's hooks are called: without words for folders.
+    // As the package's hooks are called: without words for folders. What other tests have left of the LAN is read with it.
     let bed = Bed::installed();
+    let _ = std::fs::remove_dir_all("/run/underlay/segments");
     bed.create(
         "--subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 -o conflict_detection=off \
          -o announcements=0 pub_net",
