@@ -43,6 +43,19 @@ pub(crate) struct Settings {
     announcements: u32,
     /// For networks without the key of that name.
     probe_ahead: u64,
+    /// What the agent does if another host has the address of a container that runs.
+    pub(crate) on_late_conflict: OnLateConflict,
+}
+
+/// See [`Settings::on_late_conflict`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnLateConflict {
+    /// The operator is told.
+    #[default]
+    Tell,
+    /// The container also gets another address, unless it asked for that one.
+    Move,
 }
 
 impl Default for Settings {
@@ -59,6 +72,7 @@ impl Default for Settings {
             conflict_detection: Detection::default(),
             announcements: ANNOUNCEMENTS,
             probe_ahead: conflict_detection::PROBE_AHEAD,
+            on_late_conflict: OnLateConflict::Tell,
         }
     }
 }

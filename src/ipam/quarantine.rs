@@ -8,8 +8,9 @@ use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::{self, ResolvedAttachment};
 use crate::ipam::reserve::{Draft, Place};
 use crate::ledger::quarantine::{Conflict, Quarantined, SegmentHints};
-use crate::ledger::record::Record;
+use crate::ledger::record::{Asked, Record};
 use crate::net::neighbour::Neighbour;
+use crate::net::subnet::Subnet;
 
 impl<'a> Place<'a> {
     /// The attachment of `record` that `conflict` is about.
@@ -21,6 +22,16 @@ impl<'a> Place<'a> {
         match (record.attachments().get(number), wanted.get(number)) {
             (Some(attached), Some(wanted)) => Ok(Self { wanted, mac: attached.mac }),
             _ => Err(Error::bug(format!("there is no attachment number {number}"))),
+        }
+    }
+}
+
+/// Puts `found` in the place of the address of `conflict`.
+fn swap(record: &mut Record, conflict: &Conflict, found: Option<IpNet>) {
+    let replaced = record.attachments_mut().get_mut(conflict.attachment).into_iter();
+    for net in replaced.flat_map(|attached| &mut attached.addresses) {
+        if let Some(found) = found.filter(|_| net.addr() == conflict.address) {
+            *net = found;
         }
     }
 }
@@ -48,17 +59,42 @@ impl Draft<'_> {
         conflict: &Conflict,
     ) -> Result<Record> {
         self.refuse_exact(place.wanted, conflict)?;
-        let Conflict { attachment, address, .. } = *conflict;
+        let address = conflict.address;
         let found = self.pick(place, address.is_ipv4())?;
         let mut record = record.clone();
-        let replaced = record.attachments_mut().get_mut(attachment).into_iter();
-        for net in replaced.flat_map(|attached| &mut attached.addresses) {
-            if let Some(found) = found.filter(|_| net.addr() == address) {
-                *net = found;
-            }
-        }
+        swap(&mut record, conflict, found);
         record.attachments_mut().iter_mut().for_each(|attached| attached.clear_routes());
         assign::routes(wanted, record.attachments_mut(), self.facts.default_routes);
+        Ok(record)
+    }
+
+    /// As [`replace`](Self::replace), for a container that runs: only by an address of the same subnet, so that its routes stay,
+    /// and only by one for which the LAN was asked lately.
+    pub(crate) fn replace_late(
+        &mut self,
+        record: &Record,
+        place: Place<'_>,
+        conflict: &Conflict,
+    ) -> Result<Record> {
+        let wanted = place.wanted;
+        self.refuse_exact(wanted, conflict)?;
+        let network = &wanted.network;
+        let subnet = |address| network.subnet_of(address).map(Subnet::net);
+        let found = self.pick(place, conflict.address.is_ipv4())?;
+        let (limit, now) = (network.probe_ahead(), self.now.since_boot);
+        let hints = self.hints(place);
+        let is_unclaimed =
+            |net: &IpNet| hints.is_some_and(|hints| hints.is_unclaimed(net.addr(), limit, now));
+        let found = found.filter(|net| is_unclaimed(net) && subnet(net.addr()) == subnet(conflict.address));
+        let Some(found) = found else {
+            let text = format!("no other address of network {} was asked for lately", network.name);
+            return Err(Error::new(Kind::Exhausted, text));
+        };
+        let mut record = record.clone();
+        swap(&mut record, conflict, Some(found));
+        if let Some(attached) = record.attachments_mut().get_mut(conflict.attachment) {
+            attached.asked = Asked::Ahead;
+        }
         Ok(record)
     }
 

@@ -153,6 +153,7 @@ impl<'a> Draft<'a> {
                 announcements: wanted.network.announced(),
                 advertised: self.advertised(wanted),
                 addresses,
+                requested: wanted.request.ips.iter().map(|requested| requested.address).collect(),
                 routes: Vec::new(),
                 table: None,
             });

@@ -9,10 +9,11 @@ use nix::libc;
 
 use super::netns::NetnsFile;
 use super::sysctl;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::net::link::Link;
 use crate::net::mark::Mark;
 use crate::net::name::IfName;
+use crate::net::route::TableId;
 use crate::net::seal::{Alias, Key};
 use crate::netlink::Socket;
 use crate::netlink::message::{self, Message};
@@ -120,7 +121,7 @@ pub(crate) fn reseal(
 }
 
 /// Returns true if the alias of `link` is `mark`, with any seal.
-pub(super) fn bears(link: &Link, mark: &Mark) -> bool {
+pub(crate) fn bears(link: &Link, mark: &Mark) -> bool {
     let alias = link.alias.as_deref().and_then(|alias| alias.parse::<Alias>().ok());
     alias.is_some_and(|alias| alias.mark == *mark)
 }
@@ -152,6 +153,32 @@ fn configure(ifindex: u32, steps: &[Configure], sealed: Option<&Alias>, inside: 
     }
     run_batch(batch, inside)?;
     await_addresses(steps, inside)
+}
+
+/// Deletes the addresses `stale` of the link `ifindex` with their rules for `table`, then carries out `steps`. What is there
+/// already stays: routes may have gone with the addresses, or not.
+pub(crate) fn readdress(
+    ifindex: u32,
+    stale: &[IpNet],
+    table: Option<TableId>,
+    steps: &[Configure],
+    inside: &mut Socket,
+) -> Result<()> {
+    for &address in stale {
+        let deletions = [Some(message::delete_address(ifindex, address)?)]
+            .into_iter()
+            .chain([table.map(|table| message::delete_rule(address.addr(), table)).transpose()?]);
+        for refusal in inside.transact(deletions.flatten().collect())?.into_iter().flatten() {
+            log::debug!("{}", refused(&format!("delete address {address}"), &refusal));
+        }
+    }
+    for step in steps {
+        match configure(ifindex, std::slice::from_ref(step), None, inside) {
+            Err(error) if error.kind() == Kind::Kernel(libc::EEXIST) => {}
+            done => done?,
+        }
+    }
+    Ok(())
 }
 
 /// Waits until the namespace of `inside` receives packets to its IPv6 addresses. The kernel makes their local routes in a work

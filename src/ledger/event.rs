@@ -42,6 +42,15 @@ pub(crate) enum Event {
         /// The MAC address of the other host.
         mac: MacAddr,
     },
+    /// A container has got another address, because another host has the one that it had.
+    Moved {
+        container: ContainerId,
+        network: NetworkName,
+        /// The address that it had.
+        from: IpAddr,
+        /// The address that it has now.
+        to: IpAddr,
+    },
     /// The hook has failed.
     Failed {
         /// The stage of the OCI runtime specification.
@@ -102,8 +111,8 @@ impl From<&Record> for Container {
 
 impl Event {
     /// The names of all kinds, as [`Event::kind`] returns them.
-    pub(crate) const KINDS: [&str; 6] =
-        ["attached", "detached", "reclaimed", "conflict", "duplicate", "failed"];
+    pub(crate) const KINDS: [&str; 7] =
+        ["attached", "detached", "reclaimed", "conflict", "duplicate", "moved", "failed"];
 
     /// Returns the event for a failure of the hook at `stage`; `container` is its id, if it could be read.
     pub(crate) fn failed(stage: &str, container: Option<&str>, error: &Error) -> Self {
@@ -117,13 +126,14 @@ impl Event {
 
     /// Returns the name of its kind.
     pub(crate) fn kind(&self) -> &'static str {
-        let [attached, detached, reclaimed, conflict, duplicate, failed] = Self::KINDS;
+        let [attached, detached, reclaimed, conflict, duplicate, moved, failed] = Self::KINDS;
         match self {
             Self::Attached(_) => attached,
             Self::Detached(_) => detached,
             Self::Reclaimed(_) => reclaimed,
             Self::Conflict { .. } => conflict,
             Self::Duplicate { .. } => duplicate,
+            Self::Moved { .. } => moved,
             Self::Failed { .. } => failed,
         }
     }
@@ -131,7 +141,7 @@ impl Event {
     pub(crate) fn priority(&self) -> Priority {
         match self {
             Self::Attached(_) | Self::Detached(_) => Priority::Info,
-            Self::Reclaimed(_) | Self::Conflict { .. } => Priority::Warning,
+            Self::Reclaimed(_) | Self::Conflict { .. } | Self::Moved { .. } => Priority::Warning,
             Self::Duplicate { .. } | Self::Failed { .. } => Priority::Error,
         }
     }
@@ -141,7 +151,7 @@ impl Event {
         match self {
             Self::Attached(of) | Self::Detached(of) | Self::Reclaimed(of) => Some(of.container.as_str()),
             Self::Conflict { container, .. } => container.as_ref().map(ContainerId::as_str),
-            Self::Duplicate { container, .. } => Some(container.as_str()),
+            Self::Duplicate { container, .. } | Self::Moved { container, .. } => Some(container.as_str()),
             Self::Failed { container, .. } => container.as_deref(),
         }
     }
@@ -154,7 +164,11 @@ impl Event {
                 let all = of.attachments.iter().map(|one| &one.network);
                 all.filter(|network| seen.insert(*network)).collect()
             }
-            Self::Conflict { network, .. } | Self::Duplicate { network, .. } => vec![network],
+            Self::Conflict { network, .. }
+            | Self::Duplicate { network, .. }
+            | Self::Moved { network, .. } => {
+                vec![network]
+            }
             Self::Failed { .. } => Vec::new(),
         }
     }
@@ -183,6 +197,12 @@ impl fmt::Display for Event {
                 f,
                 "container {container} has address {address} of network {network}, and so has another host on the LAN, {mac}"
             ),
+            Self::Moved { container, network, from, to } => {
+                write!(
+                    f,
+                    "container {container} has got address {to} of network {network} in place of {from}"
+                )
+            }
             Self::Failed { stage, container, error, hint } => {
                 write!(f, "{stage} failed: ")?;
                 if let Some(container) = container {
@@ -247,6 +267,16 @@ mod tests {
                 },
                 r#"{"event":"duplicate","container":"web","network":"lan","address":"10.0.0.9","mac":"02:00:00:00:00:02"}"#.into(),
                 "container web has address 10.0.0.9 of network lan, and so has another host on the LAN, 02:00:00:00:00:02",
+            ),
+            (
+                Event::Moved {
+                    container: "web".parse().unwrap(),
+                    network: "lan".parse().unwrap(),
+                    from: "10.0.0.9".parse().unwrap(),
+                    to: "10.0.0.10".parse().unwrap(),
+                },
+                r#"{"event":"moved","container":"web","network":"lan","from":"10.0.0.9","to":"10.0.0.10"}"#.into(),
+                "container web has got address 10.0.0.10 of network lan in place of 10.0.0.9",
             ),
             (
                 Event::failed("createRuntime", Some("web"), &error),

@@ -99,6 +99,7 @@ impl HostLink {
             announcements: 1,
             advertised: Advertised::default(),
             addresses: self.addresses.iter().copied().map(IpNet::from).collect(),
+            requested: Vec::new(),
             routes: Vec::new(),
             table: None,
         }

@@ -231,6 +231,9 @@ pub(crate) struct Attached {
     pub advertised: Advertised,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
+    /// Those of them that the container asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requested: Vec<IpAddr>,
     /// Its routes besides those the addresses make.
     pub routes: Vec<Route>,
     /// Its own routing table, if it has one.

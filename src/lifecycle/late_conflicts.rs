@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::conflict_detection::Detection;
+use crate::config::settings::OnLateConflict;
 use crate::error::Result;
 use crate::kernel::{NetnsFile, PacketSocket, Probes};
 use crate::ledger::event::Event;
@@ -13,6 +14,7 @@ use crate::ledger::quarantine::Conflict;
 use crate::ledger::record::{Asked, Attached, Links, Record};
 use crate::ledger::segment_hints::now;
 use crate::lifecycle::context::Context;
+use crate::lifecycle::readdress;
 use crate::lifecycle::report::report;
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
@@ -23,44 +25,68 @@ const BATCH: usize = 64;
 const PATIENCE: Detection = Detection::For(1000);
 
 /// Asks the LAN whether other hosts have the addresses of `records`, as far as their parents are connected. Reports those that
-/// do, and puts the addresses in quarantine.
+/// do, and puts the addresses in quarantine. Containers that get another address then are asked for again.
 pub(super) fn ask(context: &mut Context<'_>, records: &[Record]) -> Result<()> {
     if records.is_empty() {
         return Ok(());
     }
+    // They may have been changed since the agent was started. Wrong ones stop the next attach, which tells.
+    context.settings = context.store.settings().unwrap_or_default();
+    if context.settings.on_late_conflict == OnLateConflict::Move {
+        for record in records {
+            // The container may have ended.
+            readdress::settle(context, record).unwrap_or_else(|error| log::debug!("{error}"));
+        }
+    }
     let mut connected = context.host_netlink.links()?;
     connected.retain(Link::is_connected);
-    for batch in records.chunks(BATCH) {
-        let mut asked: Vec<(&Record, &Attached)> = Vec::new();
-        let mut probes = Probes::default();
-        for (record, attached) in
-            batch.iter().flat_map(|record| record.attachments().iter().map(move |a| (record, a)))
-        {
-            match question(context, record, attached, &connected) {
+    let mut due = records.to_vec();
+    // Ends, because each time an address of few is put in quarantine.
+    while !due.is_empty() {
+        let mut moved = Vec::new();
+        for batch in due.chunks(BATCH) {
+            moved.extend(ask_batch(context, batch, &connected)?);
+        }
+        due = moved;
+    }
+    Ok(())
+}
+
+/// As [`ask`], for few. Returns the new records of containers that have got another address.
+fn ask_batch(context: &mut Context<'_>, batch: &[Record], connected: &[Link]) -> Result<Vec<Record>> {
+    let mut asked: Vec<(&Record, usize)> = Vec::new();
+    let mut probes = Probes::default();
+    for record in batch {
+        for (number, attached) in record.attachments().iter().enumerate() {
+            match question(context, record, attached, connected) {
                 Ok(Some((socket, detection))) => {
                     probes.begin(asked.len(), socket, &addresses(attached), detection)?;
-                    asked.push((record, attached));
+                    asked.push((record, number));
                 }
                 Ok(None) => {}
                 // The container may have ended.
                 Err(error) => log::debug!("container {}: {error}", record.container),
             }
         }
-        while let Some(conflict) = probes.next_conflict()? {
-            probes.give_up(&conflict);
-            if let Some((record, attached)) = asked.get(conflict.attachment) {
-                late(context, record, attached, &conflict)?;
-            }
-        }
-        // Nothing of a container's namespace is held while the ledger is locked.
-        drop(probes);
-        let answered = |record: &&Record| asked.iter().any(|(asked, _)| asked.container == record.container);
-        let was_unasked = |record: &&Record| record.attachments().iter().any(|a| a.asked == Asked::No);
-        for record in batch.iter().filter(answered).filter(was_unasked) {
-            note_asked(context, record)?;
-        }
     }
-    Ok(())
+    let mut conflicts = Vec::new();
+    while let Some(conflict) = probes.next_conflict()? {
+        probes.give_up(&conflict);
+        conflicts.push(conflict);
+    }
+    // Nothing of a container's namespace is held while the ledger is locked.
+    drop(probes);
+    let mut moved = Vec::new();
+    for conflict in conflicts {
+        let Some(&(record, attachment)) = asked.get(conflict.attachment) else { continue };
+        moved.extend(late(context, record, &Conflict { attachment, ..conflict })?);
+    }
+    let answered = |record: &&Record| asked.iter().any(|(asked, _)| asked.container == record.container);
+    let was_unasked = |record: &&Record| record.attachments().iter().any(|a| a.asked == Asked::No);
+    for record in batch.iter().filter(answered).filter(was_unasked) {
+        note_asked(context, record)?;
+    }
+    Ok(moved)
 }
 
 fn addresses(attached: &Attached) -> Vec<IpAddr> {
@@ -93,14 +119,15 @@ fn question(
 }
 
 /// Reports that another host has an address of `record`, unless that was reported or the container has the address no more.
-fn late(context: &Context<'_>, record: &Record, attached: &Attached, conflict: &Conflict) -> Result<()> {
+/// Returns the new record if the container gets another address.
+fn late(context: &mut Context<'_>, record: &Record, conflict: &Conflict) -> Result<Option<Record>> {
+    let store = context.store;
+    let Some(attached) = record.attachments().get(conflict.attachment) else { return Ok(None) };
     let locked = context.lock()?;
-    let store = locked.store();
     let is_same = |now: &Record| now.holder == record.holder && now.attachments().contains(attached);
-    if !store.record(&record.container)?.is_some_and(|now| is_same(&now))
-        || locked.is_recently_released(attached.segment, conflict)
-    {
-        return Ok(());
+    let now_recorded = store.record(&record.container)?.filter(is_same);
+    if now_recorded.is_none() || locked.is_recently_released(attached.segment, conflict) {
+        return Ok(None);
     }
     let known = store.segment(attached.segment)?.map(|segment| segment.hints.quarantine).unwrap_or_default();
     let is_known = known.get(&conflict.address).is_some_and(|it| it.mac == conflict.mac && it.lasts(now()));
@@ -109,9 +136,12 @@ fn late(context: &Context<'_>, record: &Record, attached: &Attached, conflict: &
     if !is_known {
         let (container, network) = (record.container.clone(), attached.network.clone());
         let Conflict { address, mac, .. } = *conflict;
-        report(context.store, &Event::Duplicate { container, network, address, mac });
+        report(store, &Event::Duplicate { container, network, address, mac });
     }
-    Ok(())
+    match (context.settings.on_late_conflict, now_recorded) {
+        (OnLateConflict::Move, Some(record)) => readdress::readdress(context, &record, conflict),
+        _ => Ok(None),
+    }
 }
 
 /// Notes that the LAN was asked for the addresses of `record`.

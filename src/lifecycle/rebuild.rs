@@ -179,6 +179,8 @@ impl Rebuild<'_> {
             // Takes effect only when a link is made.
             advertised: Advertised::default(),
             addresses,
+            // Not known.
+            requested: Vec::new(),
             routes: seen.routes.clone(),
             table: seen.table.clone(),
         }))

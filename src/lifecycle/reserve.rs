@@ -51,12 +51,39 @@ pub(crate) fn replace(
     conflict: &Conflict,
     facts: &HostFacts,
 ) -> Result<Record> {
+    let another = |draft: &mut Draft<'_>, place: Place<'_>| draft.replace(record, wanted, place, conflict);
+    replace_of_container(locked, record, wanted, conflict, facts, another)
+}
+
+/// As [`replace`], for a container that runs.
+///
+/// # Errors
+/// Those of [`Draft::replace_late`]. The record stays.
+pub(crate) fn replace_late(
+    locked: &Locked<'_>,
+    record: &Record,
+    wanted: &[ResolvedAttachment],
+    conflict: &Conflict,
+    facts: &HostFacts,
+) -> Result<Record> {
+    let another = |draft: &mut Draft<'_>, place: Place<'_>| draft.replace_late(record, place, conflict);
+    replace_of_container(locked, record, wanted, conflict, facts, another)
+}
+
+fn replace_of_container(
+    locked: &Locked<'_>,
+    record: &Record,
+    wanted: &[ResolvedAttachment],
+    conflict: &Conflict,
+    facts: &HostFacts,
+    another: impl FnOnce(&mut Draft<'_>, Place<'_>) -> Result<Record>,
+) -> Result<Record> {
     let place = Place::of(record, wanted, conflict)?;
     let (container, identity, holder) = (&record.container, record.identity.as_ref(), &record.holder);
     let applicant = Applicant { container, identity, holder, nsid: None, avoid_previous: false };
     let table = LedgerTable::new(locked);
     let draft = Draft { applicant: Some(applicant), ..Draft::new(&table, facts, moment()) };
-    let another = |draft: &mut Draft<'_>| draft.replace(record, wanted, place, conflict);
+    let another = |draft: &mut Draft<'_>| another(draft, place);
     replace_by(draft, another, |record| locked.write(record), locked, place, conflict)
 }
 

@@ -193,6 +193,13 @@ pub(crate) fn add_address(ifindex: u32, address: IpNet) -> Result<Message> {
     Message::new(Rtm::Newaddr, NEW, &header, attributes.into_iter().chain(broadcast))
 }
 
+/// `ip addr del ADDRESS dev LINK`
+pub(crate) fn delete_address(ifindex: u32, address: IpNet) -> Result<Message> {
+    let [a, b, c, d] = ifindex.to_ne_bytes();
+    let header: [u8; IFADDRMSG] = [family(address).into(), address.prefix_len(), 0, 0, a, b, c, d];
+    Message::new(Rtm::Deladdr, NlmF::ACK, &header, [attribute(Ifa::Local, octets(address.addr()))])
+}
+
 /// `ip route add TO [via VIA] dev LINK`, or `ip route add blackhole TO`, in a table
 pub(crate) fn add_route(ifindex: u32, route: Route, table: Option<TableId>) -> Result<Message> {
     self::route(Rtm::Newroute, NEW, Some(ifindex), route, table, None)

@@ -100,6 +100,11 @@ pub(crate) fn finish(attached: &Attached) -> Vec<Configure> {
     addresses.chain(routes(attached)).collect()
 }
 
+/// Returns the steps that give the link of `attached`, which is set up, its addresses and routes.
+pub(crate) fn readdress(attached: &Attached) -> Vec<Configure> {
+    addresses(attached).chain(routes(attached)).collect()
+}
+
 fn addresses(attached: &Attached) -> impl Iterator<Item = Configure> {
     let address = |&address: &IpNet| Configure::AddAddress { link: attached.ifname.clone(), address };
     attached.addresses.iter().map(address)

@@ -66,6 +66,7 @@ fn routed(cases: &[(&str, &str, &[&str])], present: DefaultRoutes) -> Vec<Attach
                 ..Advertised::default()
             },
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            requested: Vec::new(),
             routes: Vec::new(),
             table: None,
         });

@@ -11,16 +11,20 @@ use crate::harness::agent::{Agent, tasks, unclaimed};
 use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::{Container, Engine::Bare, wait};
 use crate::harness::frames::Ear;
+use crate::harness::mishaps::{assert_clean, steps, trace_to};
 use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
+use crate::harness::tracer::Mishap;
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 11] = [
+    let all: [Named; 13] = [
         ("an_attach_does_not_wait", &[Need::Macvlan], no_wait),
         ("an_attach_does_not_wait_on_ipvlan", &[Need::Ipvlan], no_wait_ipvlan),
         ("addresses_of_others_are_left_out", &[Need::Macvlan], left_out),
         ("siblings_of_other_programs_are_heard", &[Need::Macvlan], siblings),
         ("a_late_conflict_is_told", &[Need::Macvlan], late),
+        ("a_late_conflict_moves_the_container", &[Need::Macvlan], moved),
+        ("a_move_that_was_killed", &[Need::Macvlan], killed_in_move),
         ("after_a_restart", &[Need::Macvlan], restart),
         ("for_a_while", &[Need::Macvlan], for_a_while),
         ("not_connected", &[Need::Macvlan], not_connected),
@@ -154,6 +158,80 @@ fn late() {
     let (next, _) = start(&bed, "next", "pub_net");
     assert_ne!(next.addresses("eth0"), ["172.16.86.3/24"], "nobody else gets it");
     assert_eq!(bed.outcome("check", "").code, 0);
+}
+
+/// Each of its addresses, its routes and rules, and the host's route to it.
+fn moved() {
+    let bed = Bed::with_pub_net(
+        "macvlan",
+        &format!("{LONG} --subnet=2001:db8:abc8::/64 --host-access -o table=100"),
+    );
+    bed.configure("underlay.json", r#"{"version": 1, "on_late_conflict": "move"}"#);
+    let _agent = Agent::start(&bed);
+    let (kept, _) = start(&bed, "kept", "pub_net:ip=172.16.86.20");
+    let (web, _) = start(&bed, "web", "pub_net");
+    let had: Vec<_> =
+        web.addresses("eth0").iter().map(|net| net.split('/').next().unwrap().to_owned()).collect();
+    wait(|| tasks(&bed) == 0 && unclaimed(&bed).len() > 4);
+    let ear = Ear::on(&bed.lan);
+    let mac = mac_of(&web);
+    // Hosts come that do not ask; the LAN is asked again when the parent is connected again.
+    bed.lan.ip("link set lan0 down");
+    bed.lan.ip_batch(&[
+        &format!("addr add {}/32 dev lan0", had[0]),
+        &format!("addr add {}/128 dev lan0 nodad", had[1]),
+        "addr add 172.16.86.20/32 dev lan0",
+        // It has gone with the link.
+        "addr add 2001:db8:abc8::10/64 dev lan0 nodad",
+        "link set lan0 up",
+    ]);
+    for address in &had {
+        wait(|| bed.log().contains(&format!("in place of {address}")));
+    }
+    wait(|| bed.log().contains(&told(&kept, "172.16.86.20")));
+    assert_eq!(bed.log().matches("in place of").count(), 2, "{}", bed.log());
+    assert_eq!(kept.addresses("eth0")[0], "172.16.86.20/24", "it asked for it");
+    let has: Vec<_> =
+        web.addresses("eth0").iter().map(|net| net.split('/').next().unwrap().to_owned()).collect();
+    assert!(has.len() == 2 && has.iter().all(|address| !had.contains(address)), "{had:?} {has:?}");
+    for address in &has {
+        wait(|| !ear.times("announcement", &mac, address).is_empty());
+        let peer = if address.contains(':') { "2001:db8:abc8::10" } else { "172.16.86.1" };
+        web.run("busybox", &format!("ping -c 1 -W 5 -I {address} {peer}"));
+        let route = bed.host.ip(&format!("route get {address}"));
+        assert!(route.contains("dev ulh-pub_net"), "{route}");
+    }
+    // What the ledger says is so, but for the one that is told.
+    let check = bed.outcome("check", "").stdout;
+    assert!(check.contains("kept") && !check.contains("web"), "{check}");
+    web.stop();
+    kept.stop();
+    bed.run("network rm pub_net");
+    bed.assert_nothing_held();
+}
+
+/// The next agent finishes it.
+fn killed_in_move() {
+    let bed = Bed::with_pub_net("macvlan", "-o conflict_detection=20 -o announcements=1");
+    bed.configure("underlay.json", r#"{"version": 1, "on_late_conflict": "move"}"#);
+    steps("agent", 29, |at| {
+        let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+        bed.run("agent --once");
+        let had = web.addresses("eth0").remove(0);
+        let address = had.trim_end_matches("/24");
+        bed.lan.ip(&format!("addr add {address}/32 dev lan0"));
+        let (traced, hit) = trace_to(&bed.underlay("agent --once"), b"", at, Mishap::Kill);
+        assert_clean(&traced, hit, "agent");
+        bed.run("agent --once");
+        let has = web.addresses("eth0");
+        assert!(has.len() == 1 && has[0] != had, "{had} {has:?}");
+        assert_eq!(bed.outcome("check", "").stdout, "");
+        web.stop();
+        bed.lan.ip(&format!("addr del {address}/32 dev lan0"));
+        bed.run("gc --quarantine");
+        bed.assert_nothing_held();
+        hit.is_some()
+    });
 }
 
 /// What a container has had until now, nobody else has: no agent is needed to know that.

@@ -1,9 +1,11 @@
 //! What becomes of the agent's work when it is killed, or when what it works on goes.
 
 use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::harness::agent::{Agent, tasks, unclaimed};
-use crate::harness::bed::Bed;
+use crate::harness::bed::{Bed, Outcome, outcome};
 use crate::harness::container::{Engine::Bare, wait};
 use crate::harness::frames::Ear;
 use crate::harness::mishaps::{assert_clean, steps, trace_to, turns};
@@ -12,11 +14,12 @@ use crate::harness::test::{Named, Test};
 use crate::harness::tracer::Mishap;
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 6] = [
+    let all: [Named; 7] = [
         ("killed_anywhere", &[Need::Macvlan], killed),
         ("error_anywhere", &[Need::Macvlan], errors),
         ("killed_between_announcements", &[Need::Macvlan], between),
         ("the_ledger_is_lost", &[Need::Macvlan], ledger),
+        ("the_host_was_suspended", &[Need::Macvlan, Need::Time], suspended),
         ("the_parent_goes", &[Need::Macvlan], parent),
         ("containers_end_meanwhile", &[Need::Macvlan], containers),
     ];
@@ -84,6 +87,40 @@ fn ledger() {
     wait(|| tasks(&bed) == 0);
     wait(|| unclaimed(&bed).contains(&"172.16.86.4".to_owned()));
     assert!(agent.ended().is_none(), "{}", agent.log());
+}
+
+/// Runs `command` with a clock that is an hour later, as after suspend (time_namespaces(7)).
+fn an_hour_later(command: &Command, stdin: &str) -> Outcome {
+    let mut later = Command::new("unshare");
+    later.args(["--time", "--boottime=3600"]).arg(command.get_program()).args(command.get_args());
+    outcome(&mut later, stdin.as_bytes())
+}
+
+/// What was due meanwhile is not made up for, and what was known of the LAN is known no more.
+fn suspended() {
+    let bed = Bed::with_pub_net("macvlan", "-o announcements=10 -o conflict_detection=1500");
+    let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let mac = web.link("eth0")["address"].as_str().unwrap().to_owned();
+    let ear = Ear::on(&bed.lan);
+    bed.run("agent --once");
+    wait(|| ear.times("announcement", &mac, "172.16.86.2").len() == 1);
+    let next = |id: &str| bed.container(Bare, id).networks("pub_net").without_hooks().start().unwrap();
+    let attached = [("at-once", false), ("later", true)].map(|(id, is_later)| {
+        let container = next(id);
+        let (hook, state) = (bed.underlay("hook createRuntime"), container.state_at("createRuntime"));
+        let begin = Instant::now();
+        let outcome = if is_later { an_hour_later(&hook, &state) } else { container.hook("createRuntime") };
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        assert_eq!(begin.elapsed() >= Duration::from_millis(1500), is_later, "{id}");
+        container
+    });
+    assert_eq!(tasks(&bed), 2);
+    let once = an_hour_later(&bed.underlay("agent --once"), "");
+    assert_eq!((once.code, tasks(&bed)), (0, 0), "{once:?}");
+    // That of the attach an hour ago is over; that of the one just now has just been announced.
+    let mac = attached[0].link("eth0")["address"].as_str().unwrap().to_owned();
+    let announced = ear.times("announcement", &mac, "172.16.86.3").len();
+    assert_eq!(announced, 1, "by the hook alone");
 }
 
 fn parent() {

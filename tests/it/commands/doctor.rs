@@ -280,7 +280,7 @@ fn agent() {
     assert!(found["advice"].as_str().unwrap().contains("journalctl -u underlay-agent"), "{found}");
     // Of a container that has been released, nothing is due.
     web.stop();
-    symlink("../containers/web.json", &task).unwrap();
+    assert!(task.symlink_metadata().is_ok());
     assert_eq!(ids(&bed), [""; 0]);
     bed.run("gc");
     assert_eq!(fs::read_dir(bed.path("run/agent")).unwrap().count(), 0);

@@ -34,6 +34,8 @@ pub enum Need {
     Guest,
     /// The cgroup controller of CPUs, in version 2.
     CpuController,
+    /// Time namespaces.
+    Time,
     /// CRIU, and a kernel that lets it freeze a process.
     Criu,
     /// A program that `tests/requirements` installs.
@@ -51,7 +53,8 @@ impl Need {
     pub fn is_of_kernel(self) -> bool {
         match self {
             Self::Macvlan | Self::Ipvlan | Self::Dummy | Self::Vlan | Self::Bond | Self::Team => true,
-            Self::Tap | Self::Wireless | Self::Users | Self::CpuController | Self::Criu | Self::Guest => true,
+            Self::Tap | Self::Wireless | Self::Users | Self::Time | Self::CpuController => true,
+            Self::Criu | Self::Guest => true,
             Self::Tool(_) | Self::Program(_) | Self::Engine(_) | Self::Installed => false,
         }
     }
@@ -90,6 +93,7 @@ impl Need {
                 Ok(controllers) if controllers.split_whitespace().any(|name| name == "cpu") => None,
                 said => Some(format!("controllers in /sys/fs/cgroup: {said:?}")),
             },
+            Self::Time => run("unshare", &["--time", "--boottime=1", "true"]).err(),
             Self::Criu => run("criu", &["check"]).err(),
             Self::Tool(name) | Self::Program(name) => match run("which", &[name]) {
                 Ok(_) => None,
@@ -117,6 +121,7 @@ impl fmt::Display for Need {
             Self::Wireless => f.write_str("mac80211_hwsim"),
             Self::Guest => f.write_str("guest"),
             Self::CpuController => f.write_str("cpu-controller"),
+            Self::Time => f.write_str("time-namespaces"),
             Self::Criu => f.write_str("criu"),
             Self::Tool(name) | Self::Program(name) => f.write_str(name),
             Self::Users => f.write_str("user-namespaces"),
