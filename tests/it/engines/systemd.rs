@@ -204,6 +204,18 @@ fn restarted(bed: &Bed, systemd: &Systemd) {
     wait(|| is_active("underlay-agent.service"));
     let said = systemd.journal("--unit underlay-agent");
     assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
+    // The doctor tells when nothing starts it, and its fix does.
+    let doctor = || systemd.command("underlay").arg("doctor").output().unwrap().stdout;
+    let doctor = || String::from_utf8_lossy(&doctor()).into_owned();
+    assert!(doctor().contains("agent: all is well"), "{}", doctor());
+    systemd.run("systemctl", "disable --now underlay-agent.path");
+    assert!(
+        doctor().contains("underlay-agent.path is not active: nothing starts the agent [agent]"),
+        "{}",
+        doctor()
+    );
+    systemd.run("systemctl", "enable --now underlay-agent.path");
+    assert!(doctor().contains("agent: all is well"), "{}", doctor());
     systemd.run("systemctl", "restart lan-web");
     let second = attached().expect("it is attached again");
     assert_ne!(second["container"], first["container"]);
