@@ -17,7 +17,7 @@ use crate::harness::test::{Named, Test};
 use crate::harness::tracer::Mishap;
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 13] = [
+    let all: [Named; 15] = [
         ("an_attach_does_not_wait", &[Need::Macvlan], no_wait),
         ("an_attach_does_not_wait_on_ipvlan", &[Need::Ipvlan], no_wait_ipvlan),
         ("addresses_of_others_are_left_out", &[Need::Macvlan], left_out),
@@ -31,6 +31,8 @@ pub fn tests() -> Vec<Test> {
         ("not_connected_and_taken", &[Need::Macvlan], not_connected_and_taken),
         ("a_port_that_forwards_later", &[Need::Macvlan], spanning_tree),
         ("announced_when_it_is_connected_again", &[Need::Macvlan], connected_again),
+        ("announced_after_a_failover", &[Need::Macvlan, Need::Bond], failover),
+        ("announced_after_a_failover_on_ipvlan", &[Need::Ipvlan, Need::Bond], failover_ipvlan),
     ];
     all.map(|(name, needs, run)| Test::new(format!("ahead::{name}"), needs, run)).into()
 }
@@ -325,4 +327,40 @@ fn connected_again() {
     // The kernel may tell of both at once: its link watch waits for a second.
     bed.lan.ip_batch(&["link set lan0 down", "link set lan0 up"]);
     wait(|| !ear.times("announcement", &mac, "172.16.86.2").is_empty());
+}
+
+/// The other port of a bond is in another switch: the kernel tells that, without the agent.
+fn failover_on(driver: &str) {
+    let bed = Bed::new();
+    bed.host.ip(&format!("link add eth1 type veth peer name lan1 netns {}", bed.lan.name));
+    bed.lan.ip_batch(&[
+        "link add br0 type bridge",
+        "link set lan0 master br0",
+        "link set lan1 master br0",
+        "link set lan1 up",
+        "link set br0 up",
+    ]);
+    bed.host.ip_batch(&[
+        "link add bond0 type bond mode active-backup miimon 20",
+        "link set eth0 down",
+        "link set eth1 down",
+        "link set eth0 master bond0",
+        "link set eth1 master bond0",
+        "link set bond0 up",
+        "link set bond0 type bond active_slave eth0",
+    ]);
+    bed.create(&format!("-d {driver} --subnet=172.16.86.0/24 -o parent=bond0 pub_net"));
+    let (web, _) = start(&bed, "web", "pub_net");
+    let (mac, address) = (mac_of(&web), web.addresses("eth0").remove(0));
+    let ear = Ear::on(&bed.lan);
+    bed.host.ip("link set bond0 type bond active_slave eth1");
+    wait(|| !ear.times("announcement", &mac, address.trim_end_matches("/24")).is_empty());
+}
+
+fn failover() {
+    failover_on("macvlan");
+}
+
+fn failover_ipvlan() {
+    failover_on("ipvlan");
 }
