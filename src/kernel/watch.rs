@@ -41,8 +41,8 @@ impl Watch {
         watched.map(drop).map_err(|error| Error::io("watch", path, &error))
     }
 
-    /// Waits until a file is made in the folder, the folder is deleted, a link changes, or `until` has come, in the time since the boot. Returns true
-    /// if links have changed.
+    /// Waits until a file is made in the folder, the folder is deleted, a link changes, or `until` has come, in the time since
+    /// the boot. Returns true if links have changed.
     pub(crate) fn wait(&self, until: Duration) -> Result<bool> {
         let wait = || -> rustix::io::Result<()> {
             // No time at all would switch the timer off.

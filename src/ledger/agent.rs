@@ -1,8 +1,11 @@
-//! What the agent looks after, and that there is one.
+//! What the agent has to do, and the lock of the agent.
 //!
 //! `agent/MILLISECONDS-PID` is a symbolic link to the record of a container that was attached at that time since the boot, by
 //! that process. One system call makes it, and no two attaches make the same. systemd starts the agent as long as there is
-//! one (`PathExistsGlob=`). The agent holds the lock of `agent.lock`: a pid would mean another process in another pid namespace.
+//! one (`PathExistsGlob=`).
+//!
+//! The process that has `agent.lock` locked is the agent. A file with its pid would say less: a pid means another process in
+//! another pid namespace, and the file outlives the process.
 
 use std::io;
 use std::os::unix::fs::symlink;

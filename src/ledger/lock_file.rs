@@ -1,6 +1,6 @@
-//! Lock files, in the state folder: `lock` of the ledger, then `lock.1`, `lock.2`, …; `agent.lock`, `agent.lock.1`, … of the agent. The lock is a write lock
-//! of an open file description (`F_OFD_SETLK`, fcntl(2)). Only a process that can write the file can have it,
-//! and the kernel releases it when the process exits.
+//! Lock files, in the state folder: `lock`, then `lock.1`, `lock.2`, … of the ledger; `agent.lock`, `agent.lock.1`, … of the
+//! agent. The lock is a write lock of an open file description (`F_OFD_SETLK`, fcntl(2)). Only a process that can write the
+//! file can have it, and the kernel releases it when the process exits.
 //!
 //! A process that can only read the file can block it by a read lock, or by a lease (`F_SETLEASE`), which
 //! delays each open. Then the next file becomes the lock. No file is renamed or removed: a file is marked as

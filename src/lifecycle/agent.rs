@@ -244,10 +244,12 @@ impl<'a> Agent<'a> {
         let connected = links.iter().filter(|link| link.is_connected());
         let connected: BTreeMap<_, _> = connected.map(|link| (link.ifindex, link.carrier_ups)).collect();
         let before = self.connected.replace(connected.clone());
-        let records = self.context.store.records()?.sound;
-        let known = before.clone().unwrap_or_default();
-        let is_new = |(link, ups): &(u32, u32)| known.get(link) != Some(ups);
-        for (parent, _) in connected.into_iter().filter(is_new) {
+        let known = before.as_ref();
+        let is_new = |(link, ups): &(u32, u32)| known.and_then(|known| known.get(link)) != Some(ups);
+        let new: Vec<_> = connected.into_iter().filter(is_new).map(|(link, _)| link).collect();
+        // Most changes of links are those of attaches.
+        let records = if new.is_empty() { Vec::new() } else { self.context.store.records()?.sound };
+        for parent in new {
             let users: Vec<_> = records.iter().filter(|record| is_on(record, &[parent])).collect();
             if users.is_empty() {
                 continue;
