@@ -1,7 +1,8 @@
 //! Access to our files: settings and networks below the config dir, the ledger below the state dir, affinities
 //! below the data dir, and the CDI file of engines below the CDI dir.
 //!
-//! `Store` reads. `Locked` is a `Store` with the lock, and writes. `record.rs`, `quarantine.rs` and
+//! `Store` reads, and writes what needs no lock: affinities, events, tasks of the agent, the state folder. `Locked` is a
+//! `Store` with the lock, and writes all else. `record.rs`, `quarantine.rs` and
 //! `event.rs` define the content of the files; `records.rs`, `leases.rs`, `segment_hints.rs` and `events.rs` read and write
 //! them; `host_link.rs` does both.
 
