@@ -7,8 +7,9 @@ use ipnet::IpNet;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::{self, ResolvedAttachment};
 use crate::ipam::reserve::{Draft, Place};
+use crate::ledger::asked::Asked;
 use crate::ledger::quarantine::{Conflict, Quarantined, SegmentHints};
-use crate::ledger::record::{Asked, Record};
+use crate::ledger::record::Record;
 use crate::net::neighbour::Neighbour;
 use crate::net::subnet::Subnet;
 
@@ -28,12 +29,15 @@ impl<'a> Place<'a> {
 
 /// Puts `found` in the place of the address of `conflict`.
 fn swap(record: &mut Record, conflict: &Conflict, found: Option<IpNet>) {
-    let replaced = record.attachments_mut().get_mut(conflict.attachment).into_iter();
-    for net in replaced.flat_map(|attached| &mut attached.addresses) {
-        if let Some(found) = found.filter(|_| net.addr() == conflict.address) {
-            *net = found;
-        }
-    }
+    let (Some(attached), Some(found)) = (record.attachments_mut().get_mut(conflict.attachment), found) else {
+        return;
+    };
+    attached.addresses.iter_mut().filter(|net| net.addr() == conflict.address).for_each(|net| *net = found);
+    attached
+        .picked
+        .iter_mut()
+        .filter(|picked| **picked == conflict.address)
+        .for_each(|picked| *picked = found.addr());
 }
 
 impl Draft<'_> {
@@ -69,7 +73,7 @@ impl Draft<'_> {
     }
 
     /// As [`replace`](Self::replace), for a container that runs: only by an address of the same subnet, so that its routes stay,
-    /// and only by one for which the LAN was asked lately.
+    /// and only by one for which the LAN was asked lately. The container keeps the lease of the former address, too.
     pub(crate) fn replace_late(
         &mut self,
         record: &Record,
@@ -82,19 +86,20 @@ impl Draft<'_> {
         let subnet = |address| network.subnet_of(address).map(Subnet::net);
         let found = self.pick(place, conflict.address.is_ipv4())?;
         let (limit, now) = (network.probe_ahead(), self.now.since_boot);
-        let hints = self.hints(place);
-        let is_unclaimed =
-            |net: &IpNet| hints.is_some_and(|hints| hints.is_unclaimed(net.addr(), limit, now));
+        let hints = &mut self.open_segment(wanted)?.hints;
+        hints.note_carrier(wanted.parent.carrier_ups, now);
+        let is_unclaimed = |net: &IpNet| hints.is_unclaimed(net.addr(), limit, now);
         let found = found.filter(|net| is_unclaimed(net) && subnet(net.addr()) == subnet(conflict.address));
         let Some(found) = found else {
             let text = format!("no other address of network {} was asked for lately", network.name);
             return Err(Error::new(Kind::Exhausted, text));
         };
         let mut record = record.clone();
-        swap(&mut record, conflict, Some(found));
         if let Some(attached) = record.attachments_mut().get_mut(conflict.attachment) {
-            attached.asked = Asked::Ahead;
+            attached.former.extend(attached.addresses.iter().filter(|net| net.addr() == conflict.address));
+            (attached.asked, attached.carrier_ups) = (Asked::Ahead, wanted.parent.carrier_ups);
         }
+        swap(&mut record, conflict, Some(found));
         Ok(record)
     }
 

@@ -11,8 +11,9 @@ use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::{self, ResolvedAttachment};
 use crate::ipam::lease_table::{LeaseTable, Leases};
+use crate::ledger::asked::Asked;
 use crate::ledger::host_link::{self, HostLink};
-use crate::ledger::record::{Asked, Attached, Holder, Links, Nsid, Own, Record, Segment, State, VERSION};
+use crate::ledger::record::{Attached, Holder, Links, Nsid, Own, Record, Segment, State, VERSION};
 use crate::net::driver::Driver;
 use crate::net::host_routing::HostRouting;
 use crate::net::link::Link;
@@ -133,7 +134,12 @@ impl<'a> Draft<'a> {
         let mut attachments = Vec::with_capacity(wanted.len());
         for wanted in wanted {
             self.agree_on_mode(wanted, &lives)?;
+            let reserved = self.reserved(wanted).addresses;
             let addresses = self.addresses(self.place(wanted))?;
+            let is_picked = |address: &IpAddr| {
+                !reserved.contains(address)
+                    && wanted.request.ips.iter().all(|asked| asked.address != *address)
+            };
             let detection = wanted.network.detection_on(&wanted.parent).filter(|_| !addresses.is_empty());
             attachments.push(Attached {
                 network: wanted.network.name.clone(),
@@ -150,10 +156,12 @@ impl<'a> Draft<'a> {
                 host_link: wanted.has_host_access().then(|| host_link::name(&wanted.network.name)),
                 detection,
                 asked: detection.map(|_| self.asked(wanted, &addresses)).unwrap_or_default(),
+                carrier_ups: wanted.parent.carrier_ups,
                 announcements: wanted.network.announced(),
                 advertised: self.advertised(wanted),
+                picked: addresses.iter().map(IpNet::addr).filter(is_picked).collect(),
                 addresses,
-                requested: wanted.request.ips.iter().map(|requested| requested.address).collect(),
+                former: Vec::new(),
                 routes: Vec::new(),
                 table: None,
             });
@@ -168,8 +176,13 @@ impl<'a> Draft<'a> {
             return Asked::No;
         }
         let Some(segment) = self.segments.get_mut(&wanted.parent.segment()) else { return Asked::Yes };
-        let (hints, limit, now) = (&mut segment.hints, wanted.network.probe_ahead(), self.now.since_boot);
-        if addresses.iter().all(|net| hints.is_unclaimed(net.addr(), limit, now)) {
+        let (hints, now) = (&mut segment.hints, self.now.since_boot);
+        hints.note_carrier(wanted.parent.carrier_ups, now);
+        let is_known = |address| {
+            let neighbour = self.facts.neighbours.get(&(wanted.parent.ifindex, address));
+            neighbour.is_none() && hints.is_unclaimed(address, wanted.network.probe_ahead(), now)
+        };
+        if addresses.iter().all(|net| is_known(net.addr())) {
             return Asked::Ahead;
         }
         hints.quarantine.retain(|address, _| addresses.iter().all(|net| net.addr() != *address));

@@ -9,17 +9,17 @@ use nix::libc;
 
 use super::netns::NetnsFile;
 use super::sysctl;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use crate::ledger::record::Attached;
 use crate::net::link::Link;
 use crate::net::mark::Mark;
 use crate::net::name::IfName;
-use crate::net::route::TableId;
 use crate::net::seal::{Alias, Key};
 use crate::netlink::Socket;
 use crate::netlink::message::{self, Message};
 use crate::netlink::reply::Refusal;
 use crate::netlink::{explain, refused};
-use crate::plan::{Configure, CreateLink, LinkPlan};
+use crate::plan::{self, Configure, CreateLink, LinkPlan};
 
 /// How long to wait where the kernel works asynchronously: it deletes namespaces some time after their last process
 /// exits, usually within 100 ms.
@@ -135,50 +135,57 @@ pub(crate) fn finish(steps: &[Configure], link: &Link, inside: &mut Socket) -> R
 fn configure(ifindex: u32, steps: &[Configure], sealed: Option<&Alias>, inside: &mut Socket) -> Result<()> {
     let mut batch = Vec::with_capacity(steps.len());
     for step in steps {
-        log::debug!("{}", step.line());
-        let message = match step {
-            Configure::SetSysctls { settings, needed } => {
-                settings.iter().try_for_each(|(path, value)| sysctl::set(path, value, *needed))?;
-                continue;
-            }
-            Configure::AddAddress { address, .. } => message::add_address(ifindex, *address)?,
-            Configure::SetUp { alias, .. } => {
-                let alias = sealed.map_or_else(|| alias.clone(), ToString::to_string);
-                message::set_up(ifindex, &alias)?
-            }
-            Configure::AddRoute { route, table, .. } => message::add_route(ifindex, *route, *table)?,
-            Configure::AddRule { from, table } => message::add_rule(*from, *table)?,
-        };
-        batch.push((step, message));
+        if let Some(message) = carry_out(ifindex, step, sealed)? {
+            batch.push((step, message));
+        }
     }
     run_batch(batch, inside)?;
     await_addresses(steps, inside)
 }
 
-/// Deletes the addresses `stale` of the link `ifindex` with their rules for `table`, then carries out `steps`. What is there
-/// already stays: routes may have gone with the addresses, or not.
-pub(crate) fn readdress(
-    ifindex: u32,
-    stale: &[IpNet],
-    table: Option<TableId>,
-    steps: &[Configure],
-    inside: &mut Socket,
-) -> Result<()> {
-    for &address in stale {
-        let deletions = [Some(message::delete_address(ifindex, address)?)]
-            .into_iter()
-            .chain([table.map(|table| message::delete_rule(address.addr(), table)).transpose()?]);
-        for refusal in inside.transact(deletions.flatten().collect())?.into_iter().flatten() {
-            log::debug!("{}", refused(&format!("delete address {address}"), &refusal));
+/// Returns the message that carries out `step` on the link `ifindex`. What takes no message is done at once.
+fn carry_out(ifindex: u32, step: &Configure, sealed: Option<&Alias>) -> Result<Option<Message>> {
+    log::debug!("{}", step.line());
+    let message = match step {
+        Configure::SetSysctls { settings, needed } => {
+            settings.iter().try_for_each(|(path, value)| sysctl::set(path, value, *needed))?;
+            return Ok(None);
+        }
+        Configure::AddAddress { address, .. } => message::add_address(ifindex, *address)?,
+        Configure::SetUp { alias, .. } => {
+            let alias = sealed.map_or_else(|| alias.clone(), ToString::to_string);
+            message::set_up(ifindex, &alias)?
+        }
+        Configure::AddRoute { route, table, .. } => message::add_route(ifindex, *route, *table)?,
+        Configure::AddRule { from, table } => message::add_rule(*from, *table)?,
+    };
+    Ok(Some(message))
+}
+
+/// Gives the link `ifindex` the addresses of `attached` in place of the former ones, and its routes and rules again: the kernel
+/// deletes routes with the last address. All of that is one batch, which a kill leaves done or not begun, and which may be
+/// repeated.
+pub(crate) fn readdress(ifindex: u32, attached: &Attached, inside: &mut Socket) -> Result<()> {
+    let mut deletions = Vec::new();
+    for &address in &attached.former {
+        deletions.push(message::delete_address(ifindex, address)?);
+        if let Some(table) = &attached.table {
+            deletions.push(message::delete_rule(address.addr(), table.id)?);
         }
     }
-    for step in steps {
-        match configure(ifindex, std::slice::from_ref(step), None, inside) {
-            Err(error) if error.kind() == Kind::Kernel(libc::EEXIST) => {}
-            done => done?,
+    let steps = plan::readdress(attached);
+    let mut batch = deletions.clone();
+    for step in &steps {
+        batch.extend(carry_out(ifindex, step, None)?);
+    }
+    // That one is gone already is no error.
+    let answers = inside.transact(batch)?.into_iter().skip(deletions.len());
+    for (step, refusal) in steps.iter().zip(answers) {
+        if let Some(refusal) = refusal.filter(|refusal| refusal.errno != libc::EEXIST) {
+            return Err(explain::configure(step, &refusal));
         }
     }
-    Ok(())
+    await_addresses(&steps, inside)
 }
 
 /// Waits until the namespace of `inside` receives packets to its IPv6 addresses. The kernel makes their local routes in a work

@@ -1,6 +1,6 @@
 //! Probes whether a host on the segment has an address (RFC 5227, RFC 4862), and listens for conflicts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +26,8 @@ pub(crate) struct Probes {
     sockets: BTreeMap<usize, PacketSocket>,
     tentative: Vec<Tentative>,
     ignored: Vec<MacAddr>,
+    /// Addresses that other hosts probe for, if that is no conflict.
+    contended: Option<BTreeSet<IpAddr>>,
 }
 
 /// An address that is probed for: the container does not use it yet.
@@ -40,6 +42,16 @@ struct Tentative {
 }
 
 impl Probes {
+    /// Returns probes by a process that is not about to use the addresses: another host that probes too is no conflict.
+    pub(crate) fn without_intent() -> Self {
+        Self { contended: Some(BTreeSet::new()), ..Self::default() }
+    }
+
+    /// Closes the sockets. Returns the addresses that other hosts have probed for, if that was no conflict.
+    pub(crate) fn end(self) -> BTreeSet<IpAddr> {
+        self.contended.unwrap_or_default()
+    }
+
     /// Begins to probe for `addresses` of the attachment number `attachment` by `socket`.
     pub(crate) fn begin(
         &mut self,
@@ -96,15 +108,24 @@ impl Probes {
 
     /// Returns the first conflict in the frames that have come. They are read until there are no more, or until `until`, from
     /// all sockets in turn, so that a busy link does not hide another.
-    fn receive(&self, until: Instant) -> Option<Conflict> {
+    fn receive(&mut self, until: Instant) -> Option<Conflict> {
         loop {
             let mut is_idle = true;
             for (&attachment, socket) in &self.sockets {
                 for reply in socket.receive() {
                     is_idle = false;
-                    let is_conflict = |reply: &ProbeReply| self.is_conflict(attachment, socket.mac, reply);
-                    if let Some(ProbeReply { address, mac, .. }) = reply.filter(is_conflict) {
-                        return Some(Conflict { attachment, address, mac });
+                    let Some(reply) = reply.filter(|reply| self.concerns(attachment, reply)) else {
+                        continue;
+                    };
+                    let ProbeReply { address, mac, probe } = reply;
+                    match &mut self.contended {
+                        Some(contended) if probe => {
+                            contended.insert(address);
+                        }
+                        _ if yields(socket.mac, &reply) => {
+                            return Some(Conflict { attachment, address, mac });
+                        }
+                        _ => {}
                     }
                 }
             }
@@ -135,10 +156,10 @@ impl Probes {
         Ok(())
     }
 
-    /// Returns true if by `reply` another host has an address that is probed for from the MAC address `own`.
-    fn is_conflict(&self, attachment: usize, own: MacAddr, reply: &ProbeReply) -> bool {
+    /// Returns true if `reply` is about an address that is probed for by the attachment number `attachment`.
+    fn concerns(&self, attachment: usize, reply: &ProbeReply) -> bool {
         let is_it = |it: &Tentative| it.attachment == attachment && it.address == reply.address;
-        self.tentative.iter().any(is_it) && !self.ignored.contains(&reply.mac) && yields(own, reply)
+        self.tentative.iter().any(is_it) && !self.ignored.contains(&reply.mac)
     }
 
     fn wait(&self, time: Duration) -> Result<()> {
@@ -166,9 +187,9 @@ impl Tentative {
 
 /// Returns true if the address is given up. If two hosts probe for an address at the same time, RFC 5227 has both give it up;
 /// but two containers with the same range would then meet again at the next address. So the one with the lower MAC address
-/// keeps it, and the other hears its announcement, or its answer.
+/// keeps it, and the other hears its announcement, or its answer. An agent that probes ahead will not use the address.
 fn yields(own: MacAddr, reply: &ProbeReply) -> bool {
-    !reply.probe || reply.mac < own
+    !reply.probe || (reply.mac < own && !reply.mac.is_of_agent())
 }
 
 #[cfg(test)]
@@ -177,12 +198,12 @@ mod tests {
 
     #[test]
     fn which_replies_are_conflicts() {
-        let [own, other, third] = [1, 2, 3].map(|last| MacAddr([2, 0, 0, 0, 0, last]));
+        let [other, third] = [2, 3].map(|last| MacAddr([2, 0, 0, 0, 0, last]));
         let [old, new]: [IpAddr; 2] = [[10, 0, 0, 9].into(), [10, 0, 0, 8].into()];
         let mut probes = Probes::default();
         probes.add(1, old, Detection::For(5));
         let is_conflict = |probes: &Probes, attachment, address, mac| {
-            probes.is_conflict(attachment, own, &ProbeReply { address, mac, probe: false })
+            probes.concerns(attachment, &ProbeReply { address, mac, probe: false })
         };
         assert!(is_conflict(&probes, 1, old, other));
         assert!(!is_conflict(&probes, 0, old, other), "heard on another link");
@@ -228,5 +249,8 @@ mod tests {
         let claim = |mac, probe| ProbeReply { address: [10, 0, 0, 9].into(), mac, probe };
         assert!(yields(high, &claim(low, true)) && !yields(low, &claim(high, true)));
         assert!(yields(high, &claim(low, false)) && yields(low, &claim(high, false)));
+        let agent = MacAddr::of_agent([7; 16]);
+        let higher = MacAddr([0xfe; 6]);
+        assert!(!yields(higher, &claim(agent, true)) && yields(higher, &claim(agent, false)));
     }
 }

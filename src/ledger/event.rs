@@ -34,7 +34,7 @@ pub(crate) enum Event {
         mac: MacAddr,
     },
     /// Another host on the LAN has an address that a container uses already: see
-    /// [`Asked`](crate::ledger::record::Asked).
+    /// [`Asked`](crate::ledger::asked::Asked).
     Duplicate {
         container: ContainerId,
         network: NetworkName,
@@ -46,10 +46,10 @@ pub(crate) enum Event {
     Moved {
         container: ContainerId,
         network: NetworkName,
-        /// The address that it had.
-        from: IpAddr,
-        /// The address that it has now.
-        to: IpAddr,
+        /// The addresses that it has no more.
+        from: Vec<IpAddr>,
+        /// Those that it has now.
+        to: Vec<IpNet>,
     },
     /// The hook has failed.
     Failed {
@@ -174,6 +174,10 @@ impl Event {
     }
 }
 
+fn list(addresses: &[impl ToString]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 impl fmt::Display for Event {
     /// One line, unless a text in it has several.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -198,10 +202,8 @@ impl fmt::Display for Event {
                 "container {container} has address {address} of network {network}, and so has another host on the LAN, {mac}"
             ),
             Self::Moved { container, network, from, to } => {
-                write!(
-                    f,
-                    "container {container} has got address {to} of network {network} in place of {from}"
-                )
+                let (from, to) = (list(from), list(to));
+                write!(f, "container {container} has {to} of network {network} now, and no more {from}")
             }
             Self::Failed { stage, container, error, hint } => {
                 write!(f, "{stage} failed: ")?;
@@ -272,11 +274,11 @@ mod tests {
                 Event::Moved {
                     container: "web".parse().unwrap(),
                     network: "lan".parse().unwrap(),
-                    from: "10.0.0.9".parse().unwrap(),
-                    to: "10.0.0.10".parse().unwrap(),
+                    from: vec!["10.0.0.9".parse().unwrap()],
+                    to: vec!["10.0.0.10/24".parse().unwrap(), "2001:db8::9/64".parse().unwrap()],
                 },
-                r#"{"event":"moved","container":"web","network":"lan","from":"10.0.0.9","to":"10.0.0.10"}"#.into(),
-                "container web has got address 10.0.0.10 of network lan in place of 10.0.0.9",
+                r#"{"event":"moved","container":"web","network":"lan","from":["10.0.0.9"],"to":["10.0.0.10/24","2001:db8::9/64"]}"#.into(),
+                "container web has 10.0.0.10/24, 2001:db8::9/64 of network lan now, and no more 10.0.0.9",
             ),
             (
                 Event::failed("createRuntime", Some("web"), &error),

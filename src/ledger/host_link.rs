@@ -12,7 +12,8 @@ use super::{Locked, Store, names_in, remove, write_state};
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::hash::fnv1a;
-use crate::ledger::record::{Asked, Attached, Record};
+use crate::ledger::asked::Asked;
+use crate::ledger::record::{Attached, Record};
 use crate::net::driver::Driver;
 use crate::net::host_routing::HostRouting;
 use crate::net::ipv6::Advertised;
@@ -96,10 +97,12 @@ impl HostLink {
             host_link: None,
             detection: None,
             asked: Asked::default(),
+            carrier_ups: 0,
             announcements: 1,
             advertised: Advertised::default(),
             addresses: self.addresses.iter().copied().map(IpNet::from).collect(),
-            requested: Vec::new(),
+            picked: Vec::new(),
+            former: Vec::new(),
             routes: Vec::new(),
             table: None,
         }

@@ -8,6 +8,7 @@
 
 mod affinity;
 pub(crate) mod agent;
+pub(crate) mod asked;
 pub(crate) mod bitmap;
 mod cdi;
 pub(crate) mod event;
@@ -205,7 +206,12 @@ impl Store {
 
     /// Returns true if there is a record. No record is read.
     pub(crate) fn has_records(&self) -> Result<bool> {
-        Ok(!entries(&self.containers_dir())?.is_empty())
+        let path = self.containers_dir();
+        match fs::read_dir(&path) {
+            Ok(mut entries) => Ok(entries.next().is_some()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("read", &path, &error)),
+        }
     }
 
     /// Returns the config dir, the state dir and the data dir.

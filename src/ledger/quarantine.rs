@@ -19,7 +19,10 @@ pub(crate) const RELEASED: u64 = 10;
 /// The most entries of each kind on a segment.
 const MOST: usize = 256;
 /// The most addresses that are known to be unclaimed: each attach reads them.
-const MOST_AHEAD: usize = 64;
+const MOST_AHEAD: usize = 128;
+/// How long a switch port with spanning tree may forward nothing, in seconds: twice the forward delay of 15 seconds (802.1D,
+/// 8.10), and some more.
+pub(crate) const FORWARDING: u64 = 40;
 
 /// An address of an attachment that another host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +53,22 @@ pub(crate) struct SegmentHints {
     /// MAC addresses of recently released links, and until when these may still answer.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub departed: BTreeMap<MacAddr, u64>,
+    /// The LAN that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<Carrier>,
     /// Addresses that no other host had, and when that was known, in seconds since the boot: no host answered, or a container
     /// had the address until then.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unclaimed: BTreeMap<IpAddr, u64>,
+}
+
+/// A LAN: what is plugged in again may be another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Carrier {
+    /// How often the parent had been connected (`IFLA_CARRIER_UP_COUNT`).
+    pub ups: u32,
+    /// When this was seen first, in seconds since the boot.
+    pub since: u64,
 }
 
 /// Returns true if `until` is in the future, but no more than `period`: the clock may have been set back.
@@ -134,6 +149,19 @@ impl SegmentHints {
         self.departed.get(&mac).is_some_and(|&until| lasts(until, RELEASED, now))
     }
 
+    /// Notes that the parent has been connected `ups` times. What was known of another LAN is forgotten.
+    pub(crate) fn note_carrier(&mut self, ups: u32, now: u64) {
+        if self.carrier.is_none_or(|carrier| carrier.ups != ups) {
+            self.carrier = Some(Carrier { ups, since: now });
+            self.unclaimed.clear();
+        }
+    }
+
+    /// Returns true if the LAN is that of a parent that has been connected `ups` times.
+    pub(crate) fn is_on(&self, ups: u32) -> bool {
+        self.carrier.is_some_and(|carrier| carrier.ups == ups)
+    }
+
     /// Notes that no other host has `addresses` at `now`, in seconds since the boot. Of many, the latest stay.
     pub(crate) fn note_unclaimed(&mut self, addresses: impl IntoIterator<Item = IpAddr>, now: u64) {
         self.unclaimed.extend(addresses.into_iter().map(|address| (address, now)));
@@ -147,8 +175,13 @@ impl SegmentHints {
 
     /// Returns true if no other host had `address` within the `limit` before `now`, both in seconds, since the boot.
     pub(crate) fn is_unclaimed(&self, address: IpAddr, limit: u64, now: u64) -> bool {
-        let since = self.unclaimed.get(&address).and_then(|&since| now.checked_sub(since));
-        since.is_some_and(|age| age < limit) && !self.quarantine.contains_key(&address)
+        let Some(&since) = self.unclaimed.get(&address) else { return false };
+        // A switch port may have let no question through at first. That is all that is known then; later it does not count.
+        let forwards_from = self.carrier.map_or(0, |carrier| carrier.since.saturating_add(FORWARDING));
+        let is_late = since >= forwards_from || now < forwards_from;
+        is_late
+            && now.checked_sub(since).is_some_and(|age| age < limit)
+            && !self.quarantine.contains_key(&address)
     }
 
     /// Removes expired entries, and returns the addresses whose quarantine is over.
@@ -232,6 +265,7 @@ mod tests {
     fn unclaimed_for_a_while() {
         let address = |number: u32| conflict(number).address;
         let mut hints = SegmentHints::default();
+        hints.note_carrier(1, 900);
         hints.note_unclaimed([address(1)], 1000);
         for (number, now, is_unclaimed) in
             [(1, 999, false), (1, 1000, true), (1, 1599, true), (1, 1600, false), (2, 1000, false)]
@@ -243,9 +277,23 @@ mod tests {
         assert!(!hints.is_unclaimed(address(1), 600, 1001), "a host has answered since");
         (0..300).for_each(|number| hints.note_unclaimed([address(number)], 2000 + u64::from(number)));
         assert_eq!(hints.unclaimed.len(), MOST_AHEAD);
-        assert!(hints.is_unclaimed(address(299), 600, 2299) && !hints.is_unclaimed(address(200), 600, 2299));
+        assert!(hints.is_unclaimed(address(299), 600, 2299) && !hints.is_unclaimed(address(100), 600, 2299));
         hints.note_unclaimed([], 2300 + LONGEST_AHEAD);
         assert_eq!(hints.unclaimed.len(), 0);
+    }
+
+    #[test]
+    fn of_one_lan() {
+        let [early, late] = [1, 2].map(|number| conflict(number).address);
+        let mut hints = SegmentHints::default();
+        hints.note_carrier(1, 1000);
+        hints.note_unclaimed([early], 1010);
+        hints.note_unclaimed([late], 1040);
+        hints.note_carrier(1, 1041);
+        assert!(hints.is_unclaimed(early, 600, 1039), "nothing better is known yet");
+        assert!(!hints.is_unclaimed(early, 600, 1040) && hints.is_unclaimed(late, 600, 1040));
+        hints.note_carrier(2, 1050);
+        assert!(!hints.is_unclaimed(late, 600, 1050) && hints.is_on(2) && !hints.is_on(1));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::conflict_detection::Detection;
 use crate::error::{Error, Result};
+use crate::ledger::asked::Asked;
 use crate::ledger::quarantine::SegmentHints;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode};
 use crate::net::ipv6::Advertised;
@@ -223,6 +224,9 @@ pub(crate) struct Attached {
     /// Whether the LAN was asked for its addresses, if conflict detection is on.
     #[serde(default, skip_serializing_if = "Asked::is_yes")]
     pub asked: Asked,
+    /// How often its parent had been connected when the LAN was asked: afterwards it may be another LAN.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub carrier_ups: u32,
     /// The number of announcements of its addresses.
     #[serde(default, skip_serializing_if = "is_default")]
     pub announcements: u32,
@@ -231,33 +235,17 @@ pub(crate) struct Attached {
     pub advertised: Advertised,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
-    /// Those of them that the container asked for.
+    /// Those of them that underlay chose: not asked for, nor reserved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub requested: Vec<IpAddr>,
+    pub picked: Vec<IpAddr>,
+    /// Addresses that it had and that its link may have still: their leases stay as long.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<IpNet>,
     /// Its routes besides those the addresses make.
     pub routes: Vec<Route>,
     /// Its own routing table, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<Table>,
-}
-
-/// Whether the LAN was asked if another host has the addresses of an attachment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Asked {
-    /// It was asked during the attach, before the container got them, or by the agent since.
-    #[default]
-    Yes,
-    /// It was asked ahead of the attach, which did not wait. The agent asks again afterwards.
-    Ahead,
-    /// It was not: the parent was not connected. The agent asks when it is.
-    No,
-}
-
-impl Asked {
-    fn is_yes(&self) -> bool {
-        *self == Self::Yes
-    }
 }
 
 /// The state of a layer-2 segment: `segments/IFINDEX/segment.json`.
@@ -306,7 +294,8 @@ impl Attached {
 
     /// Returns the keys of its leases.
     pub(crate) fn claims(&self) -> impl Iterator<Item = LeaseKey> {
-        self.addresses.iter().map(|net| net.addr().into()).chain(self.own_mac().map(LeaseKey::from))
+        let addresses = self.addresses.iter().chain(&self.former);
+        addresses.map(|net| net.addr().into()).chain(self.own_mac().map(LeaseKey::from))
     }
 }
 

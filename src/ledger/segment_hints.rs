@@ -12,8 +12,9 @@ use ipnet::IpNet;
 use super::{Locked, Store, to_json};
 use crate::error::Result;
 use crate::fs::file;
+use crate::ledger::asked::Asked;
 use crate::ledger::quarantine::{Conflict, Quarantined};
-use crate::ledger::record::{Asked, Record, Segment};
+use crate::ledger::record::{Record, Segment};
 use crate::net::driver::Kind as Driver;
 
 /// The time since the boot, with that of suspend: what is set to the clock does not change it (clock_gettime(2)).
@@ -57,14 +58,17 @@ impl Locked<'_> {
         self.write_segment(number, &segment)
     }
 
-    /// Notes that no other host had `addresses` on `segment` at `since`, in the time since the boot.
+    /// Notes that no other host had `addresses` on `segment` at `since`, in the time since the boot, when the parent had been
+    /// connected `carrier_ups` times.
     pub(crate) fn note_unclaimed(
         &self,
         number: u32,
         addresses: impl IntoIterator<Item = IpAddr>,
+        carrier_ups: u32,
         since: Duration,
     ) -> Result<()> {
         let Some(mut segment) = self.store.segment(number)? else { return Ok(()) };
+        segment.hints.note_carrier(carrier_ups, since.as_secs());
         segment.hints.note_unclaimed(addresses, since.as_secs());
         self.write_segment(number, &segment)
     }
@@ -83,7 +87,9 @@ impl Locked<'_> {
         for attached in record.attachments().iter().filter(|attached| attached.detection.is_some()) {
             let mac = attached.mac.filter(|_| may_answer && attached.driver.kind() == Driver::Macvlan);
             // A record with a number is that of a complete attach, also if it is pending again for its release.
-            let was_used = are_deleted && attached.ifindex.is_some() && attached.asked != Asked::No;
+            let was_used = are_deleted
+                && attached.ifindex.is_some()
+                && matches!(attached.asked, Asked::Yes | Asked::Ahead);
             if mac.is_none() && !was_used {
                 continue;
             }
@@ -92,7 +98,8 @@ impl Locked<'_> {
                 if let Some(mac) = mac {
                     known.hints.note_released(mac, now());
                 }
-                if was_used {
+                // If the parent was plugged into another LAN meanwhile, nothing is known of that.
+                if was_used && known.hints.is_on(attached.carrier_ups) {
                     let addresses = attached.addresses.iter().map(IpNet::addr);
                     known.hints.note_unclaimed(addresses, since_boot().as_secs());
                 }

@@ -4,7 +4,7 @@
 //! It has no state of its own: what is to be done is in the ledger, so that the next one goes on where one was killed. It holds
 //! no descriptor of a container's namespace while it waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::Duration;
 
@@ -13,20 +13,26 @@ use crate::fs::file;
 use crate::kernel::Watch;
 use crate::ledger::Store;
 use crate::ledger::agent::{AgentLock, Task, Tasks};
-use crate::ledger::record::{Asked, Holder, Record};
+use crate::ledger::asked::Asked;
+use crate::ledger::quarantine::FORWARDING;
+use crate::ledger::record::{Attached, Holder, Record};
 use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::announce;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::late_conflicts;
 use crate::lifecycle::probe_ahead::{self, Pool};
+use crate::net::link::Link;
 
 /// How long the agent stays when there is nothing to do: containers that end are often followed by others.
 const IDLE: Duration = Duration::from_secs(10);
-/// How long to wait for a state folder that is gone.
+/// How long to wait after an error, which may be over then.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long changes of links are collected: a container may make them as fast as it can.
+const PAUSE: Duration = Duration::from_millis(200);
 /// When the LAN is asked again for addresses on a parent that was connected lately, from then on: a switch port with spanning
 /// tree forwards nothing for twice its forward delay, 15 seconds by default (802.1D, 8.10).
-const AGAIN: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(40)];
+const AGAIN: [Duration; 3] =
+    [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(FORWARDING)];
 
 /// The agent's process.
 struct Agent<'a> {
@@ -38,6 +44,8 @@ struct Agent<'a> {
     connected: Option<BTreeMap<u32, u32>>,
     /// When the addresses on a parent are to be asked for again.
     again: Vec<(Duration, u32)>,
+    /// Parents that are connected again, and whose addresses are not announced yet.
+    reconnected: Vec<u32>,
 }
 
 /// How far the agent has come with a task.
@@ -81,9 +89,14 @@ pub(crate) fn run(store: &Store) -> Result<()> {
 pub(crate) fn run_once(store: &Store) -> Result<()> {
     let mut agent = Agent::new(store)?;
     let mut pools = Vec::new();
-    agent.look_at_links()?;
+    agent.look_at_links(&mut |pool| pools.push(pool))?;
     agent.take_tasks(&mut |pool| pools.push(pool))?;
     agent.ask();
+    // Once more, however long ago the attach was.
+    agent
+        .tasks
+        .values_mut()
+        .for_each(|progress| progress.sent = progress.sent.min(progress.times.saturating_sub(1)));
     agent.announce(Duration::MAX);
     for task in std::mem::take(&mut agent.tasks).into_keys() {
         store.end_task(&task)?;
@@ -96,29 +109,40 @@ impl<'a> Agent<'a> {
         let context = Context::for_removal(store);
         context.host_netns.get()?;
         let lock = store.lock_agent()?;
-        Ok(Self { context, lock, tasks: BTreeMap::new(), connected: None, again: Vec::new() })
+        Ok(Self {
+            context,
+            lock,
+            tasks: BTreeMap::new(),
+            connected: None,
+            again: Vec::new(),
+            reconnected: Vec::new(),
+        })
     }
 
     fn work(&mut self, watch: &Watch, mut used: impl FnMut(Pool)) -> Result<()> {
         let store = self.context.store;
-        self.look_at_links()?;
         let mut busy = since_boot();
+        // Links are read at first, and whenever they have changed.
+        let mut look_at = Some(busy);
         loop {
-            // Before the tasks are read, so that none is missed. The state folder may be gone: the next attach makes it.
+            if look_at.is_some_and(|at| at <= since_boot()) {
+                look_at = self
+                    .look_at_links(&mut used)
+                    .inspect_err(|error| log::warn!("{error}"))
+                    .is_err()
+                    .then(|| since_boot() + RETRY);
+            }
+            // Before the tasks are read, so that none is missed.
             let folder = store.agent_dir();
             let followed = file::make_subfolder(&folder, 0o700).and_then(|()| watch.follow(&folder));
-            if let Err(error) = followed {
-                log::info!("{error}");
-                watch.wait(since_boot() + RETRY)?;
-                continue;
-            }
-            // Of a state folder that was made again, another process may be the agent.
             if !self.lock.is_current() {
-                self.lock = store.lock_agent()?;
+                log::info!("the state folder was removed: the next agent begins with the new one");
+                return Ok(());
             }
             self.take_tasks(&mut used)?;
             self.ask();
             self.announce(since_boot());
+            self.announce_reconnected();
             self.finish()?;
             let now = since_boot();
             if !self.is_idle()? {
@@ -126,8 +150,11 @@ impl<'a> Agent<'a> {
             } else if now >= busy + IDLE {
                 return Ok(());
             }
-            if watch.wait(self.next().unwrap_or(busy + IDLE))? {
-                self.look_at_links()?;
+            // The kernel may watch no more folders: then this one is read again and again.
+            let poll = followed.inspect_err(|error| log::info!("{error}")).is_err().then_some(now + RETRY);
+            let until = self.next().unwrap_or(busy + IDLE);
+            if watch.wait([look_at, poll].into_iter().flatten().fold(until, Duration::min))? {
+                look_at.get_or_insert(now + PAUSE);
             }
         }
     }
@@ -149,7 +176,9 @@ impl<'a> Agent<'a> {
         let store = self.context.store;
         let Tasks { tasks, others } = store.tasks()?;
         // systemd starts the agent as long as there is anything in that folder.
-        others.iter().try_for_each(|path| file::remove(path))?;
+        for path in others {
+            file::remove(&path).unwrap_or_else(|error| log::warn!("{error}"));
+        }
         for task in tasks {
             if self.tasks.contains_key(&task) {
                 continue;
@@ -159,7 +188,7 @@ impl<'a> Agent<'a> {
                     Pool::of(&record).for_each(&mut *used);
                     let times = announce::times(&record);
                     let sent = announce::due_until(task.since, since_boot()).min(times);
-                    let unasked = record.attachments().iter().any(|attached| attached.asked == Asked::Ahead);
+                    let unasked = record.attachments().iter().any(|attached| attached.asked != Asked::Yes);
                     let next = announce::due(task.since, sent);
                     self.tasks.insert(task, Progress { holder: record.holder, times, sent, next, unasked });
                 }
@@ -187,12 +216,14 @@ impl<'a> Agent<'a> {
                 continue;
             }
             let record = self.record(task, progress);
-            let sent = record.map(|record| announce::announce(&record, progress.sent));
-            let is_there = sent.transpose().unwrap_or_else(|error| {
-                log::debug!("{error}");
-                None
+            let is_there = record.is_some_and(|record| {
+                announce::announce(&record, progress.sent).unwrap_or_else(|error| {
+                    // The next one may be sent.
+                    log::info!("{error}");
+                    true
+                })
             });
-            gone.push((task.clone(), is_there == Some(true)));
+            gone.push((task.clone(), is_there));
         }
         for (task, is_there) in gone {
             if let Some(progress) = self.tasks.get_mut(&task) {
@@ -222,6 +253,26 @@ impl<'a> Agent<'a> {
         }
         if let Err(error) = late_conflicts::ask(&mut self.context, &records) {
             log::warn!("{error}");
+            let parents = records.iter().flat_map(Record::attachments).map(|attached| attached.parent_index);
+            let parents: BTreeSet<u32> = parents.collect();
+            self.again.extend(parents.into_iter().map(|parent| (now + RETRY, parent)));
+        }
+    }
+
+    /// Announces the addresses on parents that are connected again: neighbours and switches may have forgotten them. Those that
+    /// the LAN was not asked for, or that another host has, are not announced.
+    fn announce_reconnected(&mut self) {
+        let parents = std::mem::take(&mut self.reconnected);
+        if parents.is_empty() {
+            return;
+        }
+        let records = self.context.store.records().map(|records| records.sound);
+        let records = records.inspect_err(|error| log::warn!("{error}")).unwrap_or_default();
+        let may = |attached: &Attached| {
+            parents.contains(&attached.parent_index) && matches!(attached.asked, Asked::Yes | Asked::Ahead)
+        };
+        for record in records.iter().filter(|record| record.attachments().iter().any(may)) {
+            announce::announce(record, 0).map(drop).unwrap_or_else(|error| log::debug!("{error}"));
         }
     }
 
@@ -236,31 +287,39 @@ impl<'a> Agent<'a> {
         Ok(())
     }
 
-    /// Reads which links of the host are connected. Announces the addresses on parents that are it again, and plans to ask for
-    /// those: neighbours and switches may have forgotten them, and nobody could be asked before.
-    fn look_at_links(&mut self) -> Result<()> {
-        let now = since_boot();
+    /// Reads which links of the host are connected. Plans to ask for addresses on parents that are it again, and to announce
+    /// them: nobody could be asked before, and it may be another LAN.
+    fn look_at_links(&mut self, used: &mut impl FnMut(Pool)) -> Result<()> {
+        let (now, store) = (since_boot(), self.context.store);
         let links = self.context.host_netlink.links()?;
         let connected = links.iter().filter(|link| link.is_connected());
         let connected: BTreeMap<_, _> = connected.map(|link| (link.ifindex, link.carrier_ups)).collect();
-        let before = self.connected.replace(connected.clone());
-        let known = before.as_ref();
-        let is_new = |(link, ups): &(u32, u32)| known.and_then(|known| known.get(link)) != Some(ups);
-        let new: Vec<_> = connected.into_iter().filter(is_new).map(|(link, _)| link).collect();
-        // Most changes of links are those of attaches.
-        let records = if new.is_empty() { Vec::new() } else { self.context.store.records()?.sound };
-        for parent in new {
-            let users: Vec<_> = records.iter().filter(|record| is_on(record, &[parent])).collect();
-            if users.is_empty() {
-                continue;
-            }
-            self.again.push((now, parent));
-            self.again.extend(AGAIN.map(|after| (now + after, parent)));
-            // At the first look, every parent is new.
-            for record in users.into_iter().filter(|_| before.is_some()) {
-                announce::announce(record, 0).map(drop).unwrap_or_else(|error| log::debug!("{error}"));
+        let known = self.connected.as_ref();
+        let is_new = |link: &&Link| {
+            let ups = connected.get(&link.ifindex);
+            ups.is_some() && known.and_then(|known| known.get(&link.ifindex)) != ups
+        };
+        // Most changes are those of links that are no parents.
+        let segments = store.segments()?;
+        let new = links.iter().filter(is_new).filter(|link| segments.contains(&link.segment()));
+        let new: Vec<u32> = new.map(|link| link.ifindex).collect();
+        if !new.is_empty() {
+            let records = store.records()?.sound;
+            for parent in new {
+                let users: Vec<_> = records.iter().filter(|record| is_on(record, &[parent])).collect();
+                if users.is_empty() {
+                    continue;
+                }
+                let pools: BTreeSet<_> = users.into_iter().flat_map(Pool::of).collect();
+                pools.into_iter().for_each(&mut *used);
+                self.again.retain(|(_, due)| *due != parent);
+                self.again.push((now, parent));
+                self.again.extend(AGAIN.map(|after| (now + after, parent)));
+                // At the first look, every parent is new.
+                self.reconnected.extend(known.map(|_| parent));
             }
         }
+        self.connected = Some(connected);
         Ok(())
     }
 }

@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::kernel::{NetnsFile, PacketSocket};
+use crate::kernel::{self, NetnsFile, PacketSocket};
 use crate::ledger::record::{Attached, Record};
+use crate::net::mark::Mark;
+use crate::netlink::Socket;
 
 /// The time between two announcements: a neighbour takes no new MAC address within a second of the last
 /// (`net.ipv4.neigh.LINK.locktime`).
@@ -35,19 +37,25 @@ pub(super) fn announce(record: &Record, sent: u32) -> Result<bool> {
     // Closed afterwards: an open descriptor would keep the namespace after the container.
     let Some((_, netns)) = NetnsFile::of(&record.holder)? else { return Ok(false) };
     netns.inside(|| {
-        record.attachments().iter().filter(|attached| attached.announcements > sent).for_each(send);
+        let mut inside = Socket::open()?;
+        for (mark, attached) in record.marked().filter(|(_, attached)| attached.announcements > sent) {
+            send(&mark, attached, &mut inside).unwrap_or_else(|error| log::debug!("{error}"));
+        }
         Ok(true)
     })
 }
 
-/// Announces the addresses of `attached` from inside its namespace. Failures are logged only.
-fn send(attached: &Attached) {
-    let (Some(ifindex), Some(mac)) = (attached.ifindex, attached.mac) else { return };
+/// Announces the addresses of `attached` from inside its namespace, if its link is the one that was made.
+fn send(mark: &Mark, attached: &Attached, inside: &mut Socket) -> Result<()> {
+    let link = attached.ifindex.map(|ifindex| inside.link_by_index(ifindex)).transpose()?.flatten();
+    // An ipvlan link follows its parent, which may have got another MAC address.
+    let found =
+        link.filter(|link| kernel::bears(link, mark)).and_then(|link| Some((link.ifindex, link.mac?)));
+    let Some((ifindex, mac)) = found else { return Ok(()) };
     let addresses: Vec<IpAddr> = attached.addresses.iter().map(|net| net.addr()).collect();
-    match PacketSocket::open(ifindex, mac, &addresses) {
-        Ok(socket) => addresses.into_iter().for_each(|address| socket.announce(address)),
-        Err(error) => log::debug!("{error}"),
-    }
+    let socket = PacketSocket::open(ifindex, mac, &addresses)?;
+    addresses.into_iter().for_each(|address| socket.announce(address));
+    Ok(())
 }
 
 #[cfg(test)]

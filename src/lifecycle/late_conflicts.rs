@@ -9,9 +9,10 @@ use crate::config::conflict_detection::Detection;
 use crate::config::settings::OnLateConflict;
 use crate::error::Result;
 use crate::kernel::{NetnsFile, PacketSocket, Probes};
+use crate::ledger::asked::Asked;
 use crate::ledger::event::Event;
 use crate::ledger::quarantine::Conflict;
-use crate::ledger::record::{Asked, Attached, Links, Record};
+use crate::ledger::record::{Attached, Record};
 use crate::ledger::segment_hints::now;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::readdress;
@@ -19,54 +20,75 @@ use crate::lifecycle::report::report;
 use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 
-/// The containers whose addresses are asked for at once: each takes two descriptors.
+/// How many attachments are asked for at once: each takes up to three descriptors.
 const BATCH: usize = 64;
-/// How long to wait for answers at most: nothing waits for them, and others are to be asked for too.
-const PATIENCE: Detection = Detection::For(1000);
+/// How long to wait for answers at most, in milliseconds: nothing waits for them, and others are to be asked for too.
+const LONGEST: u32 = 1000;
+/// How often a container is given another address in a row: a host that answers for all of them must not chase it.
+const MOVES: usize = 3;
+
+/// An attachment to ask for.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    record: &'a Record,
+    number: usize,
+    attached: &'a Attached,
+    parent: &'a Link,
+}
 
 /// Asks the LAN whether other hosts have the addresses of `records`, as far as their parents are connected. Reports those that
 /// do, and puts the addresses in quarantine. Containers that get another address then are asked for again.
+///
+/// # Errors
+/// When not all were asked for.
 pub(super) fn ask(context: &mut Context<'_>, records: &[Record]) -> Result<()> {
-    if records.is_empty() {
-        return Ok(());
-    }
     // They may have been changed since the agent was started. Wrong ones stop the next attach, which tells.
     context.settings = context.store.settings().unwrap_or_default();
-    if context.settings.on_late_conflict == OnLateConflict::Move {
-        for record in records {
-            // The container may have ended.
-            readdress::settle(context, record).unwrap_or_else(|error| log::debug!("{error}"));
+    let mut due: Vec<_> = records.iter().filter(|record| !record.is_pending()).cloned().collect();
+    for record in due.iter_mut().filter(|record| readdress::is_begun(record)) {
+        match readdress::finish(context, record) {
+            Ok(finished) => *record = finished,
+            Err(error) => log::info!("container {}: {error}", record.container),
         }
     }
-    let mut connected = context.host_netlink.links()?;
-    connected.retain(Link::is_connected);
-    let mut due = records.to_vec();
-    // Ends, because each time an address of few is put in quarantine.
-    while !due.is_empty() {
-        let mut moved = Vec::new();
-        for batch in due.chunks(BATCH) {
-            moved.extend(ask_batch(context, batch, &connected)?);
+    for _ in 0..=MOVES {
+        if due.is_empty() {
+            break;
         }
-        due = moved;
+        due = ask_once(context, &due)?;
     }
     Ok(())
 }
 
-/// As [`ask`], for few. Returns the new records of containers that have got another address.
-fn ask_batch(context: &mut Context<'_>, batch: &[Record], connected: &[Link]) -> Result<Vec<Record>> {
-    let mut asked: Vec<(&Record, usize)> = Vec::new();
-    let mut probes = Probes::default();
-    for record in batch {
-        for (number, attached) in record.attachments().iter().enumerate() {
-            match question(context, record, attached, connected) {
-                Ok(Some((socket, detection))) => {
-                    probes.begin(asked.len(), socket, &addresses(attached), detection)?;
-                    asked.push((record, number));
-                }
-                Ok(None) => {}
-                // The container may have ended.
-                Err(error) => log::debug!("container {}: {error}", record.container),
-            }
+/// As [`ask`]. Returns the new records of containers that have got another address.
+fn ask_once(context: &mut Context<'_>, records: &[Record]) -> Result<Vec<Record>> {
+    let mut connected = context.host_netlink.links()?;
+    connected.retain(Link::is_connected);
+    let questions = records.iter().flat_map(|record| {
+        let numbered = record.attachments().iter().enumerate();
+        numbered.filter_map(|(number, attached)| {
+            let parent = connected.iter().find(|link| link.ifindex == attached.parent_index)?;
+            attached.detection.map(|_| Question { record, number, attached, parent })
+        })
+    });
+    let questions: Vec<_> = questions.collect();
+    let mut moved = Vec::new();
+    for batch in questions.chunks(BATCH) {
+        moved.extend(ask_batch(context, batch)?);
+    }
+    Ok(moved)
+}
+
+fn ask_batch(context: &mut Context<'_>, batch: &[Question<'_>]) -> Result<Vec<Record>> {
+    // A host that only asks does not have the address.
+    let mut probes = Probes::without_intent();
+    let mut asked = Vec::new();
+    for (index, question) in batch.iter().enumerate() {
+        match begin(context, question, index, &mut probes) {
+            Ok(true) => asked.push(*question),
+            Ok(false) => {}
+            // The container may have ended, or may have changed its link.
+            Err(error) => log::info!("container {}: {error}", question.record.container),
         }
     }
     let mut conflicts = Vec::new();
@@ -78,81 +100,102 @@ fn ask_batch(context: &mut Context<'_>, batch: &[Record], connected: &[Link]) ->
     drop(probes);
     let mut moved = Vec::new();
     for conflict in conflicts {
-        let Some(&(record, attachment)) = asked.get(conflict.attachment) else { continue };
-        moved.extend(late(context, record, &Conflict { attachment, ..conflict })?);
+        let Some(question) = batch.get(conflict.attachment) else { continue };
+        asked.retain(|asked| {
+            asked.record.container != question.record.container || asked.number != question.number
+        });
+        match late(context, question, &conflict) {
+            Ok(replaced) => moved.extend(replaced),
+            Err(error) => log::warn!("container {}: {error}", question.record.container),
+        }
     }
-    let answered = |record: &&Record| asked.iter().any(|(asked, _)| asked.container == record.container);
-    let was_unasked = |record: &&Record| record.attachments().iter().any(|a| a.asked == Asked::No);
-    for record in batch.iter().filter(answered).filter(was_unasked) {
-        note_asked(context, record)?;
+    for question in
+        asked.iter().filter(|question| matches!(question.attached.asked, Asked::No | Asked::Taken))
+    {
+        let Some(parent) = context.host_netlink.link_by_index(question.parent.ifindex)? else { continue };
+        // The questions may not have left.
+        if parent.is_connected() && parent.carrier_ups == question.parent.carrier_ups {
+            note_asked(context, question, Asked::Yes)?;
+        }
     }
     Ok(moved)
 }
 
-fn addresses(attached: &Attached) -> Vec<IpAddr> {
-    attached.addresses.iter().map(IpNet::addr).collect()
-}
-
-/// Returns the sockets to ask by for the addresses of `attached`, and how long to wait; `None` if nobody can be asked.
-fn question(
+/// Begins to ask, as number `index`. Returns false if nobody can be asked.
+fn begin(
     context: &Context<'_>,
-    record: &Record,
-    attached: &Attached,
-    connected: &[Link],
-) -> Result<Option<(PacketSocket, Detection)>> {
-    let parent = connected.iter().find(|link| link.ifindex == attached.parent_index);
-    let (Some(detection), Some(parent)) = (attached.detection, parent) else { return Ok(None) };
-    let detection = if detection == Detection::Rfc { PATIENCE } else { detection };
-    let addresses = addresses(attached);
-    if attached.driver.is_heard_on_parent() {
+    &Question { record, attached, parent, .. }: &Question<'_>,
+    index: usize,
+    probes: &mut Probes,
+) -> Result<bool> {
+    let detection = match attached.detection {
+        Some(Detection::For(ms)) => Detection::For(ms.min(LONGEST)),
+        _ => Detection::For(LONGEST),
+    };
+    let addresses: Vec<IpAddr> = attached.addresses.iter().map(IpNet::addr).collect();
+    let socket = if attached.driver.is_heard_on_parent() {
         let link = match attached.driver.kind() {
             Driver::Ipvlan => attached.segment,
             Driver::Macvlan => attached.parent_index,
         };
-        let Some(mac) = parent.mac else { return Ok(None) };
-        let open = || PacketSocket::open(link, mac, &addresses);
-        return Ok(Some((context.host_netns.get()?.inside(open)?, detection)));
-    }
-    let (Some(ifindex), Some(mac)) = (attached.ifindex, attached.mac) else { return Ok(None) };
-    let Some((_, netns)) = NetnsFile::of(&record.holder)? else { return Ok(None) };
-    Ok(Some((netns.inside(|| PacketSocket::open(ifindex, mac, &addresses))?, detection)))
+        let Some(mac) = parent.mac else { return Ok(false) };
+        context.host_netns.get()?.inside(|| PacketSocket::open(link, mac, &addresses))?
+    } else {
+        let (Some(ifindex), Some(mac)) = (attached.ifindex, attached.mac) else { return Ok(false) };
+        let Some((_, netns)) = NetnsFile::of(&record.holder)? else { return Ok(false) };
+        netns.inside(|| PacketSocket::open(ifindex, mac, &addresses))?
+    };
+    probes.begin(index, socket, &addresses, detection)?;
+    Ok(true)
 }
 
-/// Reports that another host has an address of `record`, unless that was reported or the container has the address no more.
+/// Reports that another host has an address of a container, unless that was reported or the container has the address no more.
 /// Returns the new record if the container gets another address.
-fn late(context: &mut Context<'_>, record: &Record, conflict: &Conflict) -> Result<Option<Record>> {
-    let store = context.store;
-    let Some(attached) = record.attachments().get(conflict.attachment) else { return Ok(None) };
+fn late(context: &mut Context<'_>, question: &Question<'_>, conflict: &Conflict) -> Result<Option<Record>> {
+    let (store, attached, Conflict { address, mac, .. }) = (context.store, question.attached, *conflict);
     let locked = context.lock()?;
-    let is_same = |now: &Record| now.holder == record.holder && now.attachments().contains(attached);
-    let now_recorded = store.record(&record.container)?.filter(is_same);
-    if now_recorded.is_none() || locked.is_recently_released(attached.segment, conflict) {
+    let Some(record) = current(context, question)? else { return Ok(None) };
+    if locked.is_recently_released(attached.segment, conflict) {
         return Ok(None);
     }
     let known = store.segment(attached.segment)?.map(|segment| segment.hints.quarantine).unwrap_or_default();
-    let is_known = known.get(&conflict.address).is_some_and(|it| it.mac == conflict.mac && it.lasts(now()));
+    let is_known = known.get(&address).is_some_and(|it| it.mac == mac && it.lasts(now()));
     locked.set_aside(attached.segment, conflict)?;
     drop(locked);
     if !is_known {
         let (container, network) = (record.container.clone(), attached.network.clone());
-        let Conflict { address, mac, .. } = *conflict;
         report(store, &Event::Duplicate { container, network, address, mac });
     }
-    match (context.settings.on_late_conflict, now_recorded) {
-        (OnLateConflict::Move, Some(record)) => readdress::readdress(context, &record, conflict),
-        _ => Ok(None),
+    if context.settings.on_late_conflict == OnLateConflict::Move && attached.picked.contains(&address) {
+        let conflict = Conflict { attachment: question.number, ..*conflict };
+        if let Some(replaced) = readdress::begin(context, &record, &conflict)? {
+            return readdress::finish(context, &replaced).map(Some);
+        }
     }
+    note_asked(context, question, Asked::Taken)?;
+    Ok(None)
 }
 
-/// Notes that the LAN was asked for the addresses of `record`.
-fn note_asked(context: &Context<'_>, record: &Record) -> Result<()> {
+/// Returns the record of the container as it is now, if it has that attachment still.
+fn current(
+    context: &Context<'_>,
+    Question { record, attached, .. }: &Question<'_>,
+) -> Result<Option<Record>> {
+    let now = context.store.record(&record.container)?;
+    let is_same = |now: &Record| {
+        now.holder == record.holder && !now.is_pending() && now.attachments().contains(*attached)
+    };
+    Ok(now.filter(is_same))
+}
+
+/// Notes whether the LAN was asked for the addresses of an attachment.
+fn note_asked(context: &Context<'_>, question: &Question<'_>, asked: Asked) -> Result<()> {
     let locked = context.lock()?;
-    let Some(mut now) = locked.store().record(&record.container)? else { return Ok(()) };
-    if now != *record {
+    let Some(mut now) = current(context, question)? else { return Ok(()) };
+    let Some(attached) = now.attachments_mut().get_mut(question.number) else { return Ok(()) };
+    if (attached.asked, attached.carrier_ups) == (asked, question.parent.carrier_ups) {
         return Ok(());
     }
-    if let Links::Own(own) = &mut now.links {
-        own.attachments.iter_mut().for_each(|attached| attached.asked = Asked::Yes);
-    }
+    (attached.asked, attached.carrier_ups) = (asked, question.parent.carrier_ups);
     locked.write(&now)
 }

@@ -123,6 +123,10 @@ fn refill(context: &mut Context<'_>, pool: &Pool, taken: usize) -> Result<Durati
     let Some(detection) = network.detection_on(&parent).filter(|_| !limit.is_zero() && !is_alone) else {
         return Ok(Duration::ZERO);
     };
+    // Without a container the pool may be out of use, and a link of another kind may be wanted on the parent.
+    if !is_used(store, pool)? {
+        return Ok(Duration::ZERO);
+    }
     let begin = since_boot();
     let Some(request) = short_form(pool.network.as_str())?.pop() else { return Ok(Duration::ZERO) };
     let wanted = ResolvedAttachment {
@@ -136,22 +140,40 @@ fn refill(context: &mut Context<'_>, pool: &Pool, taken: usize) -> Result<Durati
     if addresses.is_empty() {
         return Ok(limit);
     }
-    let mut probes = Probes::default();
+    let mut probes = Probes::without_intent();
     probes.begin(0, open(context, &wanted, &addresses)?, &addresses, detection)?;
     let mut conflicts: Vec<Conflict> = Vec::new();
     while let Some(conflict) = probes.next_conflict()? {
         probes.give_up(&conflict);
         conflicts.push(conflict);
     }
-    drop(probes);
+    let contended = probes.end();
+    // The questions may not have left, or may have gone to another LAN.
+    let ups = wanted.parent.carrier_ups;
+    let now = context.host_netlink.link_by_index(pool.parent_index)?;
+    let is_same = now.is_some_and(|parent| parent.is_connected() && parent.carrier_ups == ups);
     let segment = wanted.parent.segment();
     let locked = context.lock()?;
-    for conflict in conflicts.iter().filter(|conflict| !locked.is_recently_released(segment, conflict)) {
-        locked.set_aside(segment, conflict)?;
+    let mut free = Vec::new();
+    for address in addresses {
+        // An attach has taken it meanwhile, and has asked itself.
+        if store.is_leased(segment, address.into()) {
+            continue;
+        }
+        match conflicts.iter().find(|conflict| conflict.address == address) {
+            Some(conflict) if locked.is_recently_released(segment, conflict) => {}
+            Some(conflict) => locked.set_aside(segment, conflict)?,
+            None if is_same && !contended.contains(&address) => free.push(address),
+            None => {}
+        }
     }
-    let is_free = |address: &IpAddr| conflicts.iter().all(|conflict| conflict.address != *address);
-    locked.note_unclaimed(segment, addresses.into_iter().filter(is_free), begin)?;
+    locked.note_unclaimed(segment, free, ups, begin)?;
     Ok(limit)
+}
+
+/// Returns true if a container has addresses of `pool`.
+fn is_used(store: &Store, pool: &Pool) -> Result<bool> {
+    Ok(store.records()?.sound.iter().any(|record| Pool::of(record).any(|used| used == *pool)))
 }
 
 /// Returns those of the next `count` addresses of each family that are not known to be unclaimed for long; none if most are.
@@ -185,7 +207,7 @@ fn stale(
     let draft = Draft::new(&table, &facts, reserve::moment());
     let mut draft = Draft { applicant: Some(applicant), ..draft };
     let segment = wanted.parent.segment();
-    draft.open_segment(wanted)?;
+    draft.open_segment(wanted)?.hints.note_carrier(wanted.parent.carrier_ups, now.as_secs());
     let mut stale = Vec::new();
     for is_v4 in [true, false] {
         let mut next = Vec::new();
@@ -236,7 +258,7 @@ fn like_a_container(
     addresses: &[IpAddr],
 ) -> Result<LinkPlan> {
     // Always the same one, so that switches need not learn another each time.
-    let mac = MacAddr::derived(context.store.machine_key(parent), "agent");
+    let mac = MacAddr::of_agent(context.store.machine_key(parent));
     let create = CreateLink {
         name: ifname.clone(),
         parent: network.parent.clone(),

@@ -16,8 +16,9 @@ use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
 use crate::kernel::{self, NetnsFile, Survey, SurveyedLink};
 use crate::ledger::Store;
+use crate::ledger::asked::Asked;
 use crate::ledger::host_link::{self, HostLink};
-use crate::ledger::record::{Asked, Attached, Holder, Links, MadeFor, Nsid, Own, Record, State, VERSION};
+use crate::ledger::record::{Attached, Holder, Links, MadeFor, Nsid, Own, Record, State, VERSION};
 use crate::net::ipv6::Advertised;
 use crate::net::lease_key::LeaseKey;
 use crate::net::link::Link;
@@ -175,12 +176,14 @@ impl Rebuild<'_> {
             host_link,
             detection: network.as_ref().and_then(|network| network.detection_on(&parent)),
             asked: Asked::default(),
+            carrier_ups: parent.carrier_ups,
             announcements: network.as_ref().map_or(0, Network::announced),
             // Takes effect only when a link is made.
             advertised: Advertised::default(),
             addresses,
             // Not known.
-            requested: Vec::new(),
+            picked: Vec::new(),
+            former: Vec::new(),
             routes: seen.routes.clone(),
             table: seen.table.clone(),
         }))

@@ -52,10 +52,12 @@ pub(crate) fn replace(
     facts: &HostFacts,
 ) -> Result<Record> {
     let another = |draft: &mut Draft<'_>, place: Place<'_>| draft.replace(record, wanted, place, conflict);
-    replace_of_container(locked, record, wanted, conflict, facts, another)
+    let replaced = replace_of_container(locked, record, wanted, conflict, facts, another)?;
+    give_back(locked, &replaced, conflict);
+    Ok(replaced)
 }
 
-/// As [`replace`], for a container that runs.
+/// As [`replace`], for a container that runs: it keeps the lease of the old address as long as its link may have that.
 ///
 /// # Errors
 /// Those of [`Draft::replace_late`]. The record stays.
@@ -105,7 +107,9 @@ pub(crate) fn replace_of_host(
     let place = Place { wanted, mac: known.mac };
     let table = LedgerTable::new(locked);
     let draft = Draft::new(&table, facts, moment());
-    replace_by(draft, another, |link| locked.write_host_link(link), locked, place, conflict)
+    let replaced = replace_by(draft, another, |link| locked.write_host_link(link), locked, place, conflict)?;
+    locked.give_back(place.segment(), conflict.address.into());
+    Ok(replaced)
 }
 
 fn replace_by<T>(
@@ -123,8 +127,13 @@ fn replace_by<T>(
     write_segments(locked, &draft)?;
     write(&replaced)?;
     draft.leases.keep();
-    locked.give_back(place.segment(), conflict.address.into());
     Ok(replaced)
+}
+
+fn give_back(locked: &Locked<'_>, replaced: &Record, conflict: &Conflict) {
+    if let Some(attached) = replaced.attachments().get(conflict.attachment) {
+        locked.give_back(attached.segment, conflict.address.into());
+    }
 }
 
 /// Picks the addresses of the host's link of `network`, which is to be on `parent`, and writes them down, unless that was

@@ -11,12 +11,28 @@ use crate::net::value::as_text;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MacAddr(pub [u8; 6]);
 
+/// How the addresses of agents begin: locally administered, and `ul`.
+const AGENT: [u8; 3] = [0x0e, b'u', b'l'];
+
 impl MacAddr {
     /// The address for `text` on the machine with the secret `key`. It is always the same, unicast, and locally
     /// administered (IEEE 802, 8.4), so that no hardware has it.
     pub(crate) fn derived(key: [u8; 16], text: &str) -> Self {
         let [first, b, c, d, e, g, ..] = siphash(key, text).to_be_bytes();
         Self([first & 0xfc | 0x02, b, c, d, e, g])
+    }
+
+    /// The address from which the agent of the machine with the secret `key` probes ahead. All of them begin alike.
+    pub(crate) fn of_agent(key: [u8; 16]) -> Self {
+        let [a, b, c] = AGENT;
+        let [d, e, f, ..] = siphash(key, "agent").to_be_bytes();
+        Self([a, b, c, d, e, f])
+    }
+
+    /// Returns true if an agent, of whatever machine, probes ahead from this address: it asks, and will not use what it asks
+    /// for.
+    pub(crate) fn is_of_agent(self) -> bool {
+        self.0.starts_with(&AGENT)
     }
 
     /// Whether a link can have this address: it is not multicast and not zero (the kernel's `is_valid_ether_addr`).
@@ -79,6 +95,8 @@ mod tests {
         assert_eq!(mac, MacAddr::derived(key, "web lan"));
         assert_ne!(mac, MacAddr::derived(key, "web wan"));
         assert_ne!(mac, MacAddr::derived([8; 16], "web lan"));
+        assert!(MacAddr::of_agent(key).is_of_agent() && !mac.is_of_agent());
+        assert!(MacAddr::of_agent(key).is_unicast() && MacAddr::of_agent(key) != MacAddr::of_agent([8; 16]));
         for text in ["a", "b", "c", "d", "e", "f"] {
             let mac = MacAddr::derived(key, text);
             assert!(mac.is_unicast() && mac.0[0] & 2 == 2, "{mac}");

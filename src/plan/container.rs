@@ -100,7 +100,7 @@ pub(crate) fn finish(attached: &Attached) -> Vec<Configure> {
     addresses.chain(routes(attached)).collect()
 }
 
-/// Returns the steps that give the link of `attached`, which is set up, its addresses and routes.
+/// Returns the steps that give the link of `attached`, which is set up, its addresses and routes in place of the former ones.
 pub(crate) fn readdress(attached: &Attached) -> Vec<Configure> {
     addresses(attached).chain(routes(attached)).collect()
 }
@@ -158,13 +158,18 @@ pub(crate) fn detach(record: &Record) -> Vec<Removal> {
 impl Attached {
     /// Returns its persistent rules and routes, in the order in which they are made.
     pub(crate) fn lasting(&self) -> impl Iterator<Item = Persistent> {
-        routes(self).filter_map(|step| match step {
+        let of_former = |table: &Table| {
+            let table = table.id;
+            self.former.iter().map(move |net| Persistent::Rule { from: net.addr(), table })
+        };
+        let former = self.table.iter().flat_map(of_former);
+        former.chain(routes(self).filter_map(|step| match step {
             Configure::AddRule { from, table } => Some(Persistent::Rule { from, table }),
             Configure::AddRoute { route, table, .. } if !route.is_unicast() => {
                 Some(Persistent::Route { route, table })
             }
             _ => None,
-        })
+        }))
     }
 }
 

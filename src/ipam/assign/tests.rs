@@ -59,14 +59,16 @@ fn routed(cases: &[(&str, &str, &[&str])], present: DefaultRoutes) -> Vec<Attach
             bclim: None,
             tuning: crate::net::link_options::LinkOptions::default(),
             detection: None,
-            asked: crate::ledger::record::Asked::default(),
+            asked: crate::ledger::asked::Asked::default(),
+            carrier_ups: 0,
             announcements: 0,
             advertised: Advertised {
                 slaac: network.file.ipv6.and_then(Ipv6::slaac),
                 ..Advertised::default()
             },
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
-            requested: Vec::new(),
+            picked: Vec::new(),
+            former: Vec::new(),
             routes: Vec::new(),
             table: None,
         });

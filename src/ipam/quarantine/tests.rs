@@ -7,8 +7,8 @@ use crate::error::{Error, Kind};
 use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::reserve::{Draft, Place};
 use crate::ipam::tests::{MOMENT, Memory, NOW, OTHER, SMALL, applicant, conflict, wanted};
+use crate::ledger::asked::Asked;
 use crate::ledger::quarantine::{Conflict, PAUSE, PERIOD};
-use crate::ledger::record::Asked;
 use crate::net::link::Link;
 use crate::net::neighbour::Neighbour;
 
@@ -85,6 +85,7 @@ fn when_the_lan_is_asked() {
         ledger.set_aside("10.0.0.5", 0);
         let mut segments = ledger.segments.borrow_mut();
         let hints = &mut segments.get_mut(&2).unwrap().hints;
+        hints.note_carrier(0, 0);
         hints.note_unclaimed(["10.0.0.2".parse().unwrap()], MOMENT.since_boot - ago);
         drop(segments);
         ledger

@@ -17,13 +17,17 @@ use crate::harness::test::{Named, Test};
 use crate::harness::tracer::Mishap;
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 15] = [
+    let all: [Named; 19] = [
         ("an_attach_does_not_wait", &[Need::Macvlan], no_wait),
         ("an_attach_does_not_wait_on_ipvlan", &[Need::Ipvlan], no_wait_ipvlan),
         ("addresses_of_others_are_left_out", &[Need::Macvlan], left_out),
         ("siblings_of_other_programs_are_heard", &[Need::Macvlan], siblings),
         ("a_late_conflict_is_told", &[Need::Macvlan], late),
         ("a_late_conflict_moves_the_container", &[Need::Macvlan], moved),
+        ("questions_ahead_and_attaches", &[Need::Macvlan], beside_attaches),
+        ("another_lan", &[Need::Macvlan], another_lan),
+        ("one_of_two_parents", &[Need::Macvlan], two_parents),
+        ("a_move_leaves_nothing", &[Need::Macvlan], move_leaves_nothing),
         ("a_move_that_was_killed", &[Need::Macvlan], killed_in_move),
         ("after_a_restart", &[Need::Macvlan], restart),
         ("for_a_while", &[Need::Macvlan], for_a_while),
@@ -188,10 +192,10 @@ fn moved() {
         "link set lan0 up",
     ]);
     for address in &had {
-        wait(|| bed.log().contains(&format!("in place of {address}")));
+        wait(|| bed.log().contains(&format!("and no more {address}")));
     }
     wait(|| bed.log().contains(&told(&kept, "172.16.86.20")));
-    assert_eq!(bed.log().matches("in place of").count(), 2, "{}", bed.log());
+    assert_eq!(bed.log().matches("and no more").count(), 2, "{}", bed.log());
     assert_eq!(kept.addresses("eth0")[0], "172.16.86.20/24", "it asked for it");
     let has: Vec<_> =
         web.addresses("eth0").iter().map(|net| net.split('/').next().unwrap().to_owned()).collect();
@@ -212,11 +216,104 @@ fn moved() {
     bed.assert_nothing_held();
 }
 
+/// An attach that probes for an address which the agent asks ahead for gets it, whatever MAC address it has, and is no
+/// conflict to the agent.
+fn beside_attaches() {
+    let bed = Bed::with_pub_net("macvlan", LONG);
+    let ear = Ear::on(&bed.lan);
+    let _agent = Agent::start(&bed);
+    let (_first, _) = start(&bed, "first", "pub_net");
+    for (id, address, mac) in
+        [("high", "172.16.86.4", "fe:00:00:00:00:01"), ("low", "172.16.86.5", "02:00:00:00:00:01")]
+    {
+        wait(|| ear.about(address).iter().any(|heard| heard.what == "probe"));
+        let (container, _) = start(&bed, id, &format!("pub_net:ip={address},mac={mac}"));
+        assert_eq!(container.addresses("eth0"), [format!("{address}/24")]);
+        std::mem::forget(container);
+    }
+    wait(|| tasks(&bed) == 0);
+    let inspected: Value = serde_json::from_str(&bed.run("network inspect pub_net")).unwrap();
+    assert!(inspected[0]["quarantine"].as_array().is_none_or(Vec::is_empty), "{inspected}");
+    assert!(!bed.log().contains("another host"), "{}", bed.log());
+}
+
+/// Of a LAN that is plugged in, nothing is known that was known of the one before.
+fn another_lan() {
+    let bed = Bed::with_pub_net("macvlan", &format!("{LONG} -o announcements=0"));
+    let kept = Netns::new("kept");
+    let agent = Agent::start(&bed);
+    asked_ahead(&bed);
+    let (web, waited) = start_in(&bed, &kept, "pub_net");
+    assert!(!waited);
+    drop(agent);
+    bed.lan.ip_batch(&["link set lan0 down", "link set lan0 up"]);
+    web.stop();
+    let (web, waited) = start_in(&bed, &kept, "pub_net");
+    assert!(waited, "what it had before, it had on another LAN");
+    web.stop();
+    let (_web, waited) = start_in(&bed, &kept, "pub_net");
+    assert!(!waited);
+}
+
+/// That nobody could be asked on one parent is not forgotten because hosts were asked on the other.
+fn two_parents() {
+    let bed = Bed::with_pub_net("macvlan", LONG);
+    bed.host.ip_batch(&[
+        &format!("link add eth1 type veth peer name lan1 netns {}", bed.lan.name),
+        "link set eth1 up",
+    ]);
+    bed.create(&format!("--subnet=10.7.0.0/24 -o parent=eth1 {LONG} other"));
+    let (web, _) = start(&bed, "web", "pub_net;other");
+    let asked = |number: usize| {
+        let all = bed.ps();
+        let record = all.iter().find(|record| record["container"] == web.id.as_str()).unwrap();
+        record["attachments"][number]["asked"].as_str().unwrap_or("yes").to_owned()
+    };
+    assert_eq!([asked(0), asked(1)], ["yes", "no"]);
+    bed.run("agent --once");
+    assert_eq!([asked(0), asked(1)], ["yes", "no"]);
+    bed.lan.ip("link set lan1 up");
+    wait(|| bed.host.link("eth1").unwrap()["operstate"] == "UP");
+    bed.run("agent --once");
+    assert_eq!([asked(0), asked(1)], ["yes", "yes"]);
+}
+
+/// A container that ends in the middle of a move: the lease of its former address, its rule, and the host's route go too.
+fn move_leaves_nothing() {
+    let bed = Bed::with_pub_net("macvlan", "-o conflict_detection=20 --host-access -o table=100");
+    bed.configure("underlay.json", r#"{"version": 1, "on_late_conflict": "move"}"#);
+    let kept = Netns::new("kept");
+    let (web, _) = start_in(&bed, &kept, "pub_net");
+    bed.run("agent --once");
+    let address = web.addresses("eth0").remove(0).trim_end_matches("/24").to_owned();
+    bed.lan.ip(&format!("addr add {address}/32 dev lan0"));
+    let is_begun = || {
+        let all = bed.ps();
+        all.iter().any(|record| record["attachments"][0].get("former").is_some())
+    };
+    // Killed by one system call after the other, until the record has both addresses.
+    let begun = (3..).step_by(3).find(|&at| {
+        let (_, hit) = trace_to(&bed.underlay("agent --once"), b"", at, Mishap::Kill);
+        assert!(hit.is_some(), "it was never killed in between: {:?} {}", bed.ps(), bed.log());
+        is_begun()
+    });
+    assert!(begun.is_some());
+    assert!(bed.leases().iter().any(|lease| lease.ends_with(&format!("/{address}"))), "{:?}", bed.leases());
+    web.stop();
+    assert!(!kept.ip("rule").contains("172.16.86"), "{}", kept.ip("rule"));
+    assert!(!bed.host.ip("route").contains("ulh-pub_net"), "{}", bed.host.ip("route"));
+    assert!(bed.leases().iter().all(|lease| !lease.ends_with(&format!("/{address}"))), "{:?}", bed.leases());
+    bed.run("network rm pub_net");
+    // Half-written files and leases without a record, of those that were killed before.
+    bed.run("gc");
+    bed.assert_nothing_held();
+}
+
 /// The next agent finishes it.
 fn killed_in_move() {
     let bed = Bed::with_pub_net("macvlan", "-o conflict_detection=20 -o announcements=1");
     bed.configure("underlay.json", r#"{"version": 1, "on_late_conflict": "move"}"#);
-    steps("agent", 29, |at| {
+    steps("agent", 13, |at| {
         let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
         bed.run("agent --once");
         let had = web.addresses("eth0").remove(0);
@@ -227,6 +324,9 @@ fn killed_in_move() {
         bed.run("agent --once");
         let has = web.addresses("eth0");
         assert!(has.len() == 1 && has[0] != had, "{had} {has:?}");
+        assert!(web.run("ip", "route").contains("default via 172.16.86.1"));
+        // A half-written file.
+        bed.run("gc");
         assert_eq!(bed.outcome("check", "").stdout, "");
         web.stop();
         bed.lan.ip(&format!("addr del {address}/32 dev lan0"));
@@ -294,7 +394,7 @@ fn not_connected_and_taken() {
     let _agent = Agent::start(&bed);
     bed.lan.ip("link set lan0 up");
     wait(|| bed.log().contains(&told(&web, "172.16.86.20")));
-    wait(|| asked(&bed, &web) == "yes");
+    wait(|| asked(&bed, &web) == "taken");
 }
 
 /// A switch port with spanning tree: it is connected, and lets nothing through for a while.
