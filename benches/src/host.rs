@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::lan::{Lan, ifindex, ip};
 use crate::measure::Job;
 
 /// Where the programs are, and the files of underlay.
@@ -17,25 +18,11 @@ pub struct Host {
     /// What it has besides macvlan.
     pub ipvlan: bool,
     pub vlan: bool,
+    lan: Lan,
 }
 
 /// The parent of all networks.
 pub const PARENT: &str = "bench0";
-/// Its LAN's end, in a namespace.
-const LAN: &str = "bench-lan";
-
-/// Runs `ip` with the words of `arguments`, which must succeed.
-pub fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split_whitespace()).status().unwrap();
-    assert!(status.success(), "ip {arguments}");
-}
-
-/// The number of `link`.
-pub fn ifindex(link: &str) -> u32 {
-    let shown = Command::new("ip").args(["-oneline", "link", "show", "dev", link]).output().unwrap();
-    let shown = String::from_utf8(shown.stdout).unwrap();
-    shown.split(':').next().unwrap().parse().unwrap()
-}
 
 /// Whether `program` is on this machine: what is not is not measured. In the guest all are.
 pub fn has(program: &str) -> bool {
@@ -60,15 +47,13 @@ impl Host {
         let folder = PathBuf::from("/run/underlay-bench");
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(folder.join("etc/networks")).unwrap();
-        ip(&format!("netns add {LAN}"));
-        ip(&format!("link add {PARENT} type veth peer name lan0 netns {LAN}"));
+        let lan = Lan::new();
+        lan.connect(PARENT, "lan0");
         ip(&format!("addr add 10.200.0.1/24 dev {PARENT}"));
-        ip(&format!("link set {PARENT} up"));
-        ip(&format!("-n {LAN} link set lan0 up"));
         let parent = ifindex(PARENT);
         let (ipvlan, vlan) = (makes("ipvlan", ""), makes("vlan", "id 9"));
         let (underlay, programs) = (underlay.to_owned(), programs.to_owned());
-        let host = Self { folder, programs, underlay, parent, ipvlan, vlan };
+        let host = Self { folder, programs, underlay, parent, ipvlan, vlan, lan };
         let v4 = "--subnet 10.201.0.0/16 --gateway 10.201.0.1";
         let v6 = "--subnet 2001:db8:201::/64 --gateway 2001:db8:201::1";
         let off = "-o conflict_detection=off -o announcements=0";
@@ -84,9 +69,7 @@ impl Host {
         }
         if host.ipvlan {
             // macvlan and ipvlan have no parent in common.
-            ip(&format!("link add {PARENT}i type veth peer name lan1 netns {LAN}"));
-            ip(&format!("link set {PARENT}i up"));
-            ip(&format!("-n {LAN} link set lan1 up"));
+            host.lan.connect(&format!("{PARENT}i"), "lan1");
             host.create("ipvlan", &format!("{v4} {off} -o parent={PARENT}i i4"));
             host.create("ipvlan", &format!("{v4} {v6} {off} -o parent={PARENT}i i46"));
         }
@@ -131,7 +114,6 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        ip(&format!("netns del {LAN}"));
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

@@ -1,12 +1,15 @@
 //! The benchmark of `make bench`, to be run in the guest with its instruction clock, as root:
 //! `underlay-bench UNDERLAY PROGRAMS RESULTS ROUNDS [quick]`. The parts are measured in turns, one boot for all.
 
+mod bars;
 mod cases;
 mod container;
 mod docker;
 mod engines;
 mod growth;
 mod host;
+mod image;
+mod lan;
 mod measure;
 mod plot;
 mod report;
