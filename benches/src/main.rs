@@ -1,5 +1,6 @@
 //! The benchmark of `make bench`, to be run in the guest with its instruction clock, as root:
 //! `underlay-bench UNDERLAY PROGRAMS RESULTS ROUNDS [quick]`. The parts are measured in turns, one boot for all.
+//! `underlay-bench starts ROUNDS RESULTS` is the benchmark of `make bench-starts`, in a Debian on this machine's kernel.
 
 mod bars;
 mod cases;
@@ -13,9 +14,10 @@ mod lan;
 mod measure;
 mod plot;
 mod report;
+mod starts;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cases::Results;
@@ -33,6 +35,9 @@ fn main() {
     }
     if arguments.first().is_some_and(|first| first == "cost") {
         return cost(&arguments[1..]);
+    }
+    if arguments.first().is_some_and(|first| first == "starts") {
+        return starts::run(arguments[1].parse().unwrap(), Path::new(&arguments[2]));
     }
     let [underlay, programs, results_folder] = [0, 1, 2].map(|at| PathBuf::from(&arguments[at]));
     let rounds: usize = arguments[3].parse().unwrap();
