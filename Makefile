@@ -115,10 +115,7 @@ fuzz:
 # of it (bench-starts), which leads in target/bench/table.md.
 ROUNDS = 15
 QUICK =
-bench: requirements build bench-build
-	rm -rf target/bench/payload
-	mkdir -p target/bench/payload
-	cp $(BINARY) $(BENCHES) target/bench/payload/
+bench: requirements bench-payload
 	tests/debian/guest run trixie --icount --memory 2048 --payload target/bench/payload --out target/bench/results --timeout 3600 -- \
 		./underlay-bench /payload/underlay /payload /out $(ROUNDS) $(QUICK)
 ifndef QUICK
@@ -126,10 +123,21 @@ ifndef QUICK
 	cat target/bench/starts/*/table.md target/bench/results/table.md > target/bench/table.md
 endif
 
-.PHONY: bench-build
+.PHONY: bench-build bench-payload
 BENCHES = target/bench/$(TARGET)/release/{empty,raw,underlay-bench}
 bench-build:
 	$(CARGO) build --release --manifest-path benches/Cargo.toml --target $(TARGET) --target-dir target/bench
+
+bench-payload: build bench-build
+	rm -rf target/bench/payload
+	mkdir -p target/bench/payload
+	cp $(BINARY) $(BENCHES) target/bench/payload/
+
+# The cases of bench with the engines of Debian 13 on this machine's own kernel and clock: times, and noisy. Into
+# target/bench/payload/native.
+bench-native: requirements bench-payload
+	tests/debian/chroot trixie --payload target/bench/payload --timeout 3600 -- \
+		sh -c './underlay-bench "$$@"; exit' sh /payload/underlay /payload /payload/native $(ROUNDS) $(QUICK)
 
 # Whole starts and stops as users see them, with the engines of two Debians, on this machine's own kernel and clock, which
 # nothing else should use meanwhile: table.md and results.json in target/bench/starts/SUITE.
@@ -143,13 +151,6 @@ bench-starts: requirements deb bench-build
 	for debian in trixie forky; do \
 		tests/debian/chroot $$debian --payload target/bench/starts --timeout 7200 -- ./in-debian $(ROUNDS) $$debian || exit 1; \
 	done
-
-# The same on this machine's own kernel and clock, as far as that goes, in namespaces that end with it: times, and noisy.
-bench-native: requirements build bench-build
-	mkdir -p target/bench/native
-	unshare --net --mount sh -ec 'mount -t tmpfs none /run; ip link set lo up; \
-		exec target/bench/$(TARGET)/release/underlay-bench "$$@"' sh \
-		$(CURDIR)/$(BINARY) $(CURDIR)/target/bench/$(TARGET)/release $(CURDIR)/target/bench/native $(ROUNDS) $(QUICK)
 
 # What a Debian of the tests gets: the packages as they are shipped, those of the next version, and the tests with what they read.
 payload: deb rpm

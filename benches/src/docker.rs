@@ -1,15 +1,15 @@
 //! Docker: a daemon starts its containers, so what they take is told by the clock, which counts the instructions of all.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cases::{Results, record};
-use crate::engines::{Engines, STAGES, hook};
+use crate::engines::Engines;
 use crate::host::{Host, PARENT};
 use crate::image::Image;
 use crate::measure::Job;
@@ -24,16 +24,15 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it, with its files in `folder`, and with `settings`.
-    pub fn start(folder: PathBuf, settings: &Value, image: &Image) -> Self {
+    /// Starts it, with its files in `folder`. It finds our networks in /etc/cdi.
+    pub fn start(folder: PathBuf, image: &Image) -> Self {
         fs::create_dir_all(&folder).unwrap();
         let path = |name: &str| folder.join(name).display().to_string();
-        let mut config = json!({
+        let config = json!({
             "hosts": [format!("unix://{}", path("sock"))], "data-root": path("data"), "exec-root": path("exec"),
             "pidfile": path("pid"), "storage-driver": "overlay2", "log-driver": "none",
             "bridge": "none", "iptables": false, "ip6tables": false, "features": {"cdi": true},
         });
-        config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
         fs::write(folder.join("daemon.json"), config.to_string()).unwrap();
         let log = fs::File::create(folder.join("log")).unwrap();
         let mut command = Command::new("dockerd");
@@ -74,15 +73,12 @@ impl Drop for Daemon {
     }
 }
 
-/// A daemon with the network `bench` of its own, and a CDI device of ours.
+/// A daemon with the network `bench` of its own.
 pub struct Docker(Daemon);
 
 impl Docker {
     pub fn start(host: &Host, engines: &Engines) -> Self {
-        let folder = host.folder.join("docker");
-        let cdi = folder.join("cdi");
-        write_device(host, &cdi);
-        let daemon = Daemon::start(folder, &json!({"cdi-spec-dirs": [cdi]}), &engines.image);
+        let daemon = Daemon::start(host.folder.join("docker"), &engines.image);
         daemon.create_macvlan(PARENT);
         Self(daemon)
     }
@@ -91,27 +87,11 @@ impl Docker {
     pub fn round(&self, results: &mut Results) {
         for (name, options) in [
             ("no network", "--network none"),
-            ("our hook", "--network none --device underlay.io/net=m4 --annotation io.underlay.networks=m4"),
+            ("our hook", "--network none --device underlay.io/net=m4"),
             ("its macvlan", "--network bench"),
         ] {
             let cost = self.0.job(&format!("run --rm {options} {IMAGE} /bin/true")).run();
             record(results, &format!("docker run, {name}"), cost);
         }
     }
-}
-
-/// Writes the CDI device of our network into `folder`.
-fn write_device(host: &Host, folder: &Path) {
-    let program = host.underlay.display().to_string();
-    let edits = STAGES.map(|stage| {
-        let mut hook = hook(host, &program, stage);
-        hook["hookName"] = stage.into();
-        hook
-    });
-    let device = json!({
-        "cdiVersion": "0.6.0", "kind": "underlay.io/net",
-        "devices": [{"name": "m4", "containerEdits": {"hooks": edits}}],
-    });
-    fs::create_dir_all(folder).unwrap();
-    fs::write(folder.join("underlay.json"), device.to_string()).unwrap();
 }

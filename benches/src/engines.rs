@@ -11,8 +11,16 @@ use crate::host::{Host, PARENT, has};
 use crate::image::Image;
 use crate::measure::Job;
 
-/// When underlay's hook is called.
-pub const STAGES: [&str; 2] = ["createRuntime", "poststop"];
+/// The hook files' hooks, of `program`: stage and hook.
+pub fn hooks(program: &str) -> Vec<(&'static str, Value)> {
+    let hook = |stage| json!({"path": program, "args": ["underlay", "hook", stage], "timeout": 30});
+    ["createRuntime", "poststop"].map(|stage| (stage, hook(stage))).into()
+}
+
+/// Hooks as in config.json.
+pub fn by_stage(hooks: &[(&str, Value)]) -> Value {
+    Value::Object(hooks.iter().map(|(stage, hook)| ((*stage).to_owned(), json!([hook]))).collect())
+}
 
 /// The engines of this machine, with bundles and folders of hooks.
 pub struct Engines {
@@ -29,12 +37,10 @@ impl Engines {
             ("empty", Some(host.program("empty"))),
             ("ours", Some(host.underlay.display().to_string())),
         ] {
-            let of = |program: &String| STAGES.map(|stage| (stage, hook(host, program, stage)));
-            let hooks: Vec<_> = program.iter().flat_map(of).collect();
-            let bundled = hooks.iter().map(|(stage, hook)| ((*stage).to_owned(), json!([hook])));
+            let hooks = program.map(|program| hooks(&program)).unwrap_or_default();
             let annotations = json!({"io.underlay.networks": "m4"});
             let bundle = host.folder.join(format!("bundle-{name}"));
-            image.bundle(&bundle, "/bin/true", &annotations, &Value::Object(bundled.collect()));
+            image.bundle(&bundle, "/bin/true", &annotations, &by_stage(&hooks));
             let folder = host.folder.join(format!("hooks-{name}"));
             fs::create_dir_all(&folder).unwrap();
             for (stage, hook) in hooks {
@@ -66,7 +72,7 @@ impl Engines {
             for hook in ["none", "empty", "ours"] {
                 let bundle = host.folder.join(format!("bundle-{hook}"));
                 let run = format!("{runtime} run --bundle {} {runtime}-{hook}-{number}", bundle.display());
-                record(results, &format!("{runtime} run, hook: {hook}"), host.at_home(Job::new(&run)).run());
+                record(results, &format!("{runtime} run, hook: {hook}"), Job::new(&run).run());
             }
         }
         if !has("podman") {
@@ -84,14 +90,7 @@ impl Engines {
                 hooks.display(),
                 self.image.rootfs.display()
             );
-            record(results, &format!("podman run, {name}"), host.at_home(Job::new(&run)).run());
+            record(results, &format!("podman run, {name}"), Job::new(&run).run());
         }
     }
-}
-
-/// The hook `program` at `stage`, with where its files are: engines give hooks no environment of their own.
-pub fn hook(host: &Host, program: &str, stage: &str) -> Value {
-    let folders = host.at_home(Job::default()).env;
-    let env: Vec<_> = folders.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-    json!({"path": program, "args": ["underlay", "hook", stage], "env": env})
 }

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use crate::lan::{Lan, ifindex, ip};
 use crate::measure::Job;
 
-/// Where the programs are, and the files of underlay.
+/// Where the programs are, and the parents. underlay's files are in the default folders: a hook that is told others takes more
+/// instructions.
 pub struct Host {
     pub folder: PathBuf,
     /// The programs of this crate.
@@ -21,6 +22,8 @@ pub struct Host {
     lan: Lan,
 }
 
+/// Where underlay has its ledger.
+pub const STATE: &str = "/run/underlay";
 /// The parent of all networks.
 pub const PARENT: &str = "bench0";
 
@@ -46,7 +49,7 @@ impl Host {
     pub fn new(underlay: &Path, programs: &Path) -> Self {
         let folder = PathBuf::from("/run/underlay-bench");
         let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(folder.join("etc/networks")).unwrap();
+        fs::create_dir_all(&folder).unwrap();
         let lan = Lan::new();
         lan.connect(PARENT, "lan0");
         ip(&format!("addr add 10.200.0.1/24 dev {PARENT}"));
@@ -78,23 +81,11 @@ impl Host {
 
     fn create(&self, driver: &str, options: &str) {
         let parent = if options.contains("parent=") { String::new() } else { format!("-o parent={PARENT}") };
-        let command = format!("{} network create -d {driver} {parent} {options}", self.underlay.display());
-        self.at_home(Job::new(&command)).run();
-    }
-
-    /// The job with underlay's folders set.
-    pub fn at_home(&self, job: Job) -> Job {
-        ["config", "state", "data"].iter().fold(job, |job, name| {
-            let folder = if *name == "config" { "etc" } else { name };
-            job.env(
-                &format!("UNDERLAY_{}_DIR", name.to_uppercase()),
-                self.folder.join(folder).display().to_string(),
-            )
-        })
+        Job::new(&format!("{} network create -d {driver} {parent} {options}", self.underlay.display())).run();
     }
 
     pub fn hook(&self, stage: &str, state: String) -> Job {
-        self.at_home(Job::new(&format!("{} hook {stage}", self.underlay.display()))).stdin(state)
+        Job::new(&format!("{} hook {stage}", self.underlay.display())).stdin(state)
     }
 
     pub fn program(&self, name: &str) -> String {
@@ -103,12 +94,12 @@ impl Host {
 
     /// The folder of the leases on the parent.
     pub fn segment(&self) -> PathBuf {
-        self.folder.join("state/segments").join(self.parent.to_string())
+        Path::new(STATE).join("segments").join(self.parent.to_string())
     }
 
     /// The folder of the maps of its pools.
     pub fn maps(&self) -> PathBuf {
-        self.folder.join("state/maps").join(self.parent.to_string())
+        Path::new(STATE).join("maps").join(self.parent.to_string())
     }
 }
 

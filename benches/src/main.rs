@@ -109,7 +109,7 @@ fn calls(host: &Host) -> (usize, usize) {
 /// traced, or stop for it.
 fn locked(host: &Host) -> u64 {
     let mut container = Container::new(&host.folder, "locked", "m4");
-    let options = ["--seccomp-bpf", "--trace=flock", "--absolute-timestamps=format:unix,precision:ns"];
+    let options = ["--seccomp-bpf", "--trace=fcntl", "--absolute-timestamps=format:unix,precision:ns"];
     let trace = strace(host, &options, &host.hook("createRuntime", container.state("created")));
     container.end();
     host.hook("poststop", container.state("stopped")).run();
@@ -118,7 +118,7 @@ fn locked(host: &Host) -> u64 {
         seconds.parse::<u64>().unwrap() * 1_000_000_000 + nanoseconds.parse::<u64>().unwrap()
     };
     let times = |what: &str| trace.lines().filter(|line| line.contains(what)).map(time).sum::<u64>();
-    times("LOCK_UN") - times("LOCK_EX")
+    times("F_UNLCK") - times("F_WRLCK")
 }
 
 /// Runs `job`, which must succeed, under strace(1) with `options`; what that writes.

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::host::STATE;
 use crate::starts::used_in;
 
-/// Where underlay has its ledger.
-const STATE: &str = "/run/underlay";
 const CGROUP: &str = "/sys/fs/cgroup/underlay-agent";
 
 /// The agent; killed when dropped.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::docker::{Daemon, IMAGE};
-use crate::engines::STAGES;
+use crate::engines::{by_stage, hooks};
 use crate::measure::{Cost, Job};
 use crate::starts::{OURS, OURS_BY_CDI, used};
 
@@ -59,11 +59,7 @@ fn aside(jobs: &[Job], pause: Duration) {
 
 /// Bundles for crun and runc: the name, hooks and annotations of each.
 pub fn bundles() -> [(&'static str, Value, Value); 2] {
-    let hooks = STAGES.map(|stage| {
-        let arguments = ["underlay", "hook", stage];
-        (stage.to_owned(), json!([{"path": "/usr/bin/underlay", "args": arguments, "timeout": 30}]))
-    });
-    let hooks = Value::Object(hooks.into_iter().collect());
+    let hooks = by_stage(&hooks("/usr/bin/underlay"));
     [("none", json!({}), json!({})), ("ours", hooks, json!({"io.underlay.networks": "lan"}))]
 }
 

@@ -13,8 +13,6 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::cases::{Results, record};
 use crate::docker::{Daemon, IMAGE};
 use crate::image::Image;
@@ -98,7 +96,7 @@ impl Bench {
 
     /// The engines' starts and stops, in turns.
     fn starts(&mut self) {
-        let docker = Daemon::start(self.folder.join("docker"), &json!({}), &self.image);
+        let docker = Daemon::start(self.folder.join("docker"), &self.image);
         docker.create_macvlan(PARENT);
         let cases = cases::all(&self.folder, &docker);
         for number in 0..WARM_UP + self.rounds {
