@@ -69,16 +69,13 @@ fn table(results: &Results) -> String {
          | case | runs | median | p90 | slowest | cpu, median |\n|---|---|---|---|---|---|\n"
             .to_owned();
     for (name, costs) in results {
-        let wall = |part| milliseconds(results, name, part, |cost| cost.wall).unwrap_or_default();
+        let wall = |part| milliseconds(results, name, part, |cost| cost.wall);
+        // A part of a case has no time of its own.
+        let wall =
+            |part| wall(part).filter(|&wall| wall > 0.0).map_or("–".into(), |wall| format!("{wall:.1}"));
         let cpu = milliseconds(results, name, MEDIAN, |cost| cost.cpu).unwrap_or_default();
-        let _ = writeln!(
-            out,
-            "| {name} | {} | {:.1} | {:.1} | {:.1} | {cpu:.2} |",
-            costs.len(),
-            wall(MEDIAN),
-            wall(0.9),
-            wall(SLOWEST)
-        );
+        let (median, p90, slowest) = (wall(MEDIAN), wall(0.9), wall(SLOWEST));
+        let _ = writeln!(out, "| {name} | {} | {median} | {p90} | {slowest} | {cpu:.2} |", costs.len());
     }
     out
 }
