@@ -111,24 +111,46 @@ fuzz:
 	TIME=$(or $(TIME),60) fuzz/run $(TARGETS)
 
 # What an attach costs, next to others' and as networks grow, in instructions, in the guest: a table, plots and
-# results.json in target/bench/results. ROUNDS of each; QUICK=quick leaves engines and most of growth out.
+# results.json in target/bench/results. ROUNDS of each; QUICK=quick leaves engines and most of growth out. Then what users see
+# of it (bench-starts), which leads in target/bench/table.md.
 ROUNDS = 15
 QUICK =
-bench: requirements build
-	$(CARGO) build --release --manifest-path benches/Cargo.toml --target $(TARGET) --target-dir target/bench
-	rm -rf target/bench/payload
-	mkdir -p target/bench/payload
-	cp $(BINARY) target/bench/$(TARGET)/release/{empty,raw,underlay-bench} target/bench/payload/
+bench: requirements bench-payload
 	tests/debian/guest run trixie --icount --memory 2048 --payload target/bench/payload --out target/bench/results --timeout 3600 -- \
 		./underlay-bench /payload/underlay /payload /out $(ROUNDS) $(QUICK)
+ifndef QUICK
+	$(MAKE) --no-print-directory bench-starts
+	cat target/bench/starts/*/table.md target/bench/results/table.md > target/bench/table.md
+endif
 
-# The same on this machine's own kernel and clock, as far as that goes, in namespaces that end with it: times, and noisy.
-bench-native: requirements build
+.PHONY: bench-build bench-payload
+BENCHES = target/bench/$(TARGET)/release/{empty,raw,underlay-bench}
+bench-build:
 	$(CARGO) build --release --manifest-path benches/Cargo.toml --target $(TARGET) --target-dir target/bench
-	mkdir -p target/bench/native
-	unshare --net --mount sh -ec 'mount -t tmpfs none /run; ip link set lo up; \
-		exec target/bench/$(TARGET)/release/underlay-bench "$$@"' sh \
-		$(CURDIR)/$(BINARY) $(CURDIR)/target/bench/$(TARGET)/release $(CURDIR)/target/bench/native $(ROUNDS) $(QUICK)
+
+bench-payload: build bench-build
+	rm -rf target/bench/payload
+	mkdir -p target/bench/payload
+	cp $(BINARY) $(BENCHES) target/bench/payload/
+
+# The cases of bench with the engines of Debian 13 on this machine's own kernel and clock: times, and noisy. Into
+# target/bench/payload/native.
+bench-native: requirements bench-payload
+	tests/debian/chroot trixie --payload target/bench/payload --timeout 3600 -- \
+		sh -c './underlay-bench "$$@"; exit' sh /payload/underlay /payload /payload/native $(ROUNDS) $(QUICK)
+
+# Whole starts and stops as users see them, with the engines of two Debians, on this machine's own kernel and clock, which
+# nothing else should use meanwhile: table.md and results.json in target/bench/starts/SUITE.
+.PHONY: bench-starts
+bench-starts: ROUNDS = 20
+bench-starts: requirements deb bench-build
+	rm -rf target/bench/starts
+	mkdir -p target/bench/starts
+	cp $(BENCHES) benches/in-debian target/bench/starts/
+	cp target/packages/underlay_*.deb target/bench/starts/underlay.deb
+	for debian in trixie forky; do \
+		tests/debian/chroot $$debian --payload target/bench/starts --timeout 7200 -- ./in-debian $(ROUNDS) $$debian || exit 1; \
+	done
 
 # What a Debian of the tests gets: the packages as they are shipped, those of the next version, and the tests with what they read.
 payload: deb rpm

@@ -6,7 +6,8 @@ use std::fs;
 use serde_json::json;
 
 use crate::container::Container;
-use crate::host::{Host, PARENT, has, ifindex};
+use crate::host::{Host, PARENT, has};
+use crate::lan::ifindex;
 use crate::measure::{Cost, Job, median, sum};
 
 /// All costs by name.

@@ -2,85 +2,68 @@
 //! network.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::cases::{Results, record};
 use crate::host::{Host, PARENT, has};
+use crate::image::Image;
 use crate::measure::Job;
 
-/// What all engines start: a root file system with busybox, bundles, and folders of hooks.
+/// The hook files' hooks, of `program`: stage and hook.
+pub fn hooks(program: &str) -> Vec<(&'static str, Value)> {
+    let hook = |stage| json!({"path": program, "args": ["underlay", "hook", stage], "timeout": 30});
+    ["createRuntime", "poststop"].map(|stage| (stage, hook(stage))).into()
+}
+
+/// Hooks as in config.json.
+pub fn by_stage(hooks: &[(&str, Value)]) -> Value {
+    Value::Object(hooks.iter().map(|(stage, hook)| ((*stage).to_owned(), json!([hook]))).collect())
+}
+
+/// The engines of this machine, with bundles and folders of hooks.
 pub struct Engines {
-    pub rootfs: PathBuf,
+    pub image: Image,
     /// Those that work here.
     runtimes: Vec<&'static str>,
 }
 
 impl Engines {
     pub fn new(host: &Host) -> Self {
-        let rootfs = host.folder.join("rootfs");
-        for folder in ["bin", "proc", "sys", "dev", "etc", "run", "tmp"] {
-            fs::create_dir_all(rootfs.join(folder)).unwrap();
-        }
-        fs::copy("/bin/busybox", rootfs.join("bin/busybox")).unwrap();
-        symlink("busybox", rootfs.join("bin/true")).unwrap();
-        let mut engines = Self { rootfs, runtimes: Vec::new() };
+        let image = Image::new(&host.folder);
         for (name, program) in [
             ("none", None),
             ("empty", Some(host.program("empty"))),
             ("ours", Some(host.underlay.display().to_string())),
         ] {
+            let hooks = program.map(|program| hooks(&program)).unwrap_or_default();
+            let annotations = json!({"io.underlay.networks": "m4"});
             let bundle = host.folder.join(format!("bundle-{name}"));
-            fs::create_dir_all(&bundle).unwrap();
-            fs::write(bundle.join("config.json"), engines.config(host, program.as_deref()).to_string())
-                .unwrap();
-            let hooks = host.folder.join(format!("hooks-{name}"));
-            fs::create_dir_all(&hooks).unwrap();
-            for stage in ["createRuntime", "poststop"].into_iter().filter(|_| program.is_some()) {
-                let hook = json!({
+            image.bundle(&bundle, "/bin/true", &annotations, &by_stage(&hooks));
+            let folder = host.folder.join(format!("hooks-{name}"));
+            fs::create_dir_all(&folder).unwrap();
+            for (stage, hook) in hooks {
+                let file = json!({
                     "version": "1.0.0", "stages": [stage], "when": {"annotations": {"^io\\.underlay\\.networks$": ".*"}},
-                    "hook": hook(host, program.as_deref(), stage),
+                    "hook": hook,
                 });
-                fs::write(hooks.join(format!("{stage}.json")), hook.to_string()).unwrap();
+                fs::write(folder.join(format!("{stage}.json")), file.to_string()).unwrap();
             }
         }
-        for runtime in ["crun", "runc"] {
+        let works = |runtime: &&str| {
             let mut trial = Command::new(runtime);
             trial.args(["run", "--bundle"]).arg(host.folder.join("bundle-none")).arg("trial");
             let outcome = trial.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-            if outcome.is_ok_and(|status| status.success()) {
-                engines.runtimes.push(runtime);
-            }
-        }
+            outcome.is_ok_and(|status| status.success())
+        };
         if has("podman") {
             let network = format!(
                 "podman network create -d macvlan --subnet 10.205.0.0/16 --gateway 10.205.0.1 -o parent={PARENT} bench"
             );
             Job::new(&network).run();
         }
-        engines
-    }
-
-    /// What runc and crun start, with both hooks.
-    fn config(&self, host: &Host, program: Option<&str>) -> Value {
-        let of = |stage: &str| [hook(host, program, stage)];
-        let hooks = match program {
-            Some(_) => json!({"createRuntime": of("createRuntime"), "poststop": of("poststop")}),
-            None => json!({}),
-        };
-        let mount = |at: &str, kind: &str| json!({"destination": at, "type": kind, "source": kind});
-        json!({
-            "ociVersion": "1.0.2",
-            "process": {"user": {"uid": 0, "gid": 0}, "args": ["/bin/true"], "cwd": "/", "env": ["PATH=/bin"]},
-            "root": {"path": self.rootfs, "readonly": false},
-            "mounts": [mount("/proc", "proc"), mount("/sys", "sysfs"), mount("/dev", "tmpfs")],
-            "annotations": {"io.underlay.networks": "m4"},
-            "hooks": hooks,
-            "linux": {"namespaces": [{"type": "network"}, {"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}]},
-        })
+        Self { runtimes: ["crun", "runc"].into_iter().filter(works).collect(), image }
     }
 
     /// One round of every engine.
@@ -89,7 +72,7 @@ impl Engines {
             for hook in ["none", "empty", "ours"] {
                 let bundle = host.folder.join(format!("bundle-{hook}"));
                 let run = format!("{runtime} run --bundle {} {runtime}-{hook}-{number}", bundle.display());
-                record(results, &format!("{runtime} run, hook: {hook}"), host.at_home(Job::new(&run)).run());
+                record(results, &format!("{runtime} run, hook: {hook}"), Job::new(&run).run());
             }
         }
         if !has("podman") {
@@ -105,16 +88,9 @@ impl Engines {
             let run = format!(
                 "podman --hooks-dir {} run --rm {options} --rootfs {} /bin/true",
                 hooks.display(),
-                self.rootfs.display()
+                self.image.rootfs.display()
             );
-            record(results, &format!("podman run, {name}"), host.at_home(Job::new(&run)).run());
+            record(results, &format!("podman run, {name}"), Job::new(&run).run());
         }
     }
-}
-
-/// The hook `program` at `stage`, with where its files are: engines give hooks no environment of their own.
-pub fn hook(host: &Host, program: Option<&str>, stage: &str) -> Value {
-    let folders = host.at_home(Job::default()).env;
-    let env: Vec<_> = folders.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-    json!({"path": program, "args": ["underlay", "hook", stage], "env": env})
 }

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use crate::cases::{Results, record};
 use crate::container::Container;
-use crate::host::{Host, PARENT, ip};
+use crate::host::{Host, PARENT};
+use crate::lan::ip;
 use crate::measure::{Cost, sum};
 
 /// How many leases, and how many links on the parent, an attach is measured among.

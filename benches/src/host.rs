@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::lan::{Lan, ifindex, ip};
 use crate::measure::Job;
 
-/// Where the programs are, and the files of underlay.
+/// Where the programs are, and the parents. underlay's files are in the default folders: a hook that is told others takes more
+/// instructions.
 pub struct Host {
     pub folder: PathBuf,
     /// The programs of this crate.
@@ -17,25 +19,13 @@ pub struct Host {
     /// What it has besides macvlan.
     pub ipvlan: bool,
     pub vlan: bool,
+    lan: Lan,
 }
 
+/// Where underlay has its ledger.
+pub const STATE: &str = "/run/underlay";
 /// The parent of all networks.
 pub const PARENT: &str = "bench0";
-/// Its LAN's end, in a namespace.
-const LAN: &str = "bench-lan";
-
-/// Runs `ip` with the words of `arguments`, which must succeed.
-pub fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split_whitespace()).status().unwrap();
-    assert!(status.success(), "ip {arguments}");
-}
-
-/// The number of `link`.
-pub fn ifindex(link: &str) -> u32 {
-    let shown = Command::new("ip").args(["-oneline", "link", "show", "dev", link]).output().unwrap();
-    let shown = String::from_utf8(shown.stdout).unwrap();
-    shown.split(':').next().unwrap().parse().unwrap()
-}
 
 /// Whether `program` is on this machine: what is not is not measured. In the guest all are.
 pub fn has(program: &str) -> bool {
@@ -59,16 +49,14 @@ impl Host {
     pub fn new(underlay: &Path, programs: &Path) -> Self {
         let folder = PathBuf::from("/run/underlay-bench");
         let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(folder.join("etc/networks")).unwrap();
-        ip(&format!("netns add {LAN}"));
-        ip(&format!("link add {PARENT} type veth peer name lan0 netns {LAN}"));
+        fs::create_dir_all(&folder).unwrap();
+        let lan = Lan::new();
+        lan.connect(PARENT, "lan0");
         ip(&format!("addr add 10.200.0.1/24 dev {PARENT}"));
-        ip(&format!("link set {PARENT} up"));
-        ip(&format!("-n {LAN} link set lan0 up"));
         let parent = ifindex(PARENT);
         let (ipvlan, vlan) = (makes("ipvlan", ""), makes("vlan", "id 9"));
         let (underlay, programs) = (underlay.to_owned(), programs.to_owned());
-        let host = Self { folder, programs, underlay, parent, ipvlan, vlan };
+        let host = Self { folder, programs, underlay, parent, ipvlan, vlan, lan };
         let v4 = "--subnet 10.201.0.0/16 --gateway 10.201.0.1";
         let v6 = "--subnet 2001:db8:201::/64 --gateway 2001:db8:201::1";
         let off = "-o conflict_detection=off -o announcements=0";
@@ -84,9 +72,7 @@ impl Host {
         }
         if host.ipvlan {
             // macvlan and ipvlan have no parent in common.
-            ip(&format!("link add {PARENT}i type veth peer name lan1 netns {LAN}"));
-            ip(&format!("link set {PARENT}i up"));
-            ip(&format!("-n {LAN} link set lan1 up"));
+            host.lan.connect(&format!("{PARENT}i"), "lan1");
             host.create("ipvlan", &format!("{v4} {off} -o parent={PARENT}i i4"));
             host.create("ipvlan", &format!("{v4} {v6} {off} -o parent={PARENT}i i46"));
         }
@@ -95,23 +81,11 @@ impl Host {
 
     fn create(&self, driver: &str, options: &str) {
         let parent = if options.contains("parent=") { String::new() } else { format!("-o parent={PARENT}") };
-        let command = format!("{} network create -d {driver} {parent} {options}", self.underlay.display());
-        self.at_home(Job::new(&command)).run();
-    }
-
-    /// The job with underlay's folders set.
-    pub fn at_home(&self, job: Job) -> Job {
-        ["config", "state", "data"].iter().fold(job, |job, name| {
-            let folder = if *name == "config" { "etc" } else { name };
-            job.env(
-                &format!("UNDERLAY_{}_DIR", name.to_uppercase()),
-                self.folder.join(folder).display().to_string(),
-            )
-        })
+        Job::new(&format!("{} network create -d {driver} {parent} {options}", self.underlay.display())).run();
     }
 
     pub fn hook(&self, stage: &str, state: String) -> Job {
-        self.at_home(Job::new(&format!("{} hook {stage}", self.underlay.display()))).stdin(state)
+        Job::new(&format!("{} hook {stage}", self.underlay.display())).stdin(state)
     }
 
     pub fn program(&self, name: &str) -> String {
@@ -120,18 +94,17 @@ impl Host {
 
     /// The folder of the leases on the parent.
     pub fn segment(&self) -> PathBuf {
-        self.folder.join("state/segments").join(self.parent.to_string())
+        Path::new(STATE).join("segments").join(self.parent.to_string())
     }
 
     /// The folder of the maps of its pools.
     pub fn maps(&self) -> PathBuf {
-        self.folder.join("state/maps").join(self.parent.to_string())
+        Path::new(STATE).join("maps").join(self.parent.to_string())
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        ip(&format!("netns del {LAN}"));
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

@@ -1,18 +1,23 @@
 //! The benchmark of `make bench`, to be run in the guest with its instruction clock, as root:
 //! `underlay-bench UNDERLAY PROGRAMS RESULTS ROUNDS [quick]`. The parts are measured in turns, one boot for all.
+//! `underlay-bench starts ROUNDS RESULTS` is the benchmark of `make bench-starts`, in a Debian on this machine's kernel.
 
+mod bars;
 mod cases;
 mod container;
 mod docker;
 mod engines;
 mod growth;
 mod host;
+mod image;
+mod lan;
 mod measure;
 mod plot;
 mod report;
+mod starts;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cases::Results;
@@ -30,6 +35,9 @@ fn main() {
     }
     if arguments.first().is_some_and(|first| first == "cost") {
         return cost(&arguments[1..]);
+    }
+    if arguments.first().is_some_and(|first| first == "starts") {
+        return starts::run(arguments[1].parse().unwrap(), Path::new(&arguments[2]));
     }
     let [underlay, programs, results_folder] = [0, 1, 2].map(|at| PathBuf::from(&arguments[at]));
     let rounds: usize = arguments[3].parse().unwrap();
@@ -101,7 +109,7 @@ fn calls(host: &Host) -> (usize, usize) {
 /// traced, or stop for it.
 fn locked(host: &Host) -> u64 {
     let mut container = Container::new(&host.folder, "locked", "m4");
-    let options = ["--seccomp-bpf", "--trace=flock", "--absolute-timestamps=format:unix,precision:ns"];
+    let options = ["--seccomp-bpf", "--trace=fcntl", "--absolute-timestamps=format:unix,precision:ns"];
     let trace = strace(host, &options, &host.hook("createRuntime", container.state("created")));
     container.end();
     host.hook("poststop", container.state("stopped")).run();
@@ -110,7 +118,7 @@ fn locked(host: &Host) -> u64 {
         seconds.parse::<u64>().unwrap() * 1_000_000_000 + nanoseconds.parse::<u64>().unwrap()
     };
     let times = |what: &str| trace.lines().filter(|line| line.contains(what)).map(time).sum::<u64>();
-    times("LOCK_UN") - times("LOCK_EX")
+    times("F_UNLCK") - times("F_WRLCK")
 }
 
 /// Runs `job`, which must succeed, under strace(1) with `options`; what that writes.

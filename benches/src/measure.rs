@@ -82,3 +82,9 @@ pub fn median(mut values: Vec<u64>) -> (u64, u64) {
     let at = |part: usize| values[(values.len() - 1) * part / 4];
     (at(2), at(3) - at(1))
 }
+
+/// The value below which `part` of all are.
+pub fn quantile(mut values: Vec<u64>, part: f64) -> u64 {
+    values.sort_unstable();
+    values[((values.len() - 1) as f64 * part) as usize]
+}

@@ -4,8 +4,9 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::bars::Bars;
 use crate::cases::{Results, typical};
 use crate::growth::{AT_ONCE, LEASES, LINKS, ROW};
 use crate::measure::Cost;
@@ -35,19 +36,9 @@ fn wall(results: &Results, name: &str) -> Option<f64> {
 /// Writes `results.json`, `table.md` and the plots into `folder`, and returns the table.
 pub fn write(folder: &Path, results: &Results, counted: &Counted) -> String {
     fs::create_dir_all(folder).unwrap();
-    let list = |costs: &Vec<Cost>, of: fn(&Cost) -> u64| costs.iter().map(of).collect::<Vec<_>>();
-    let values: serde_json::Map<_, _> = results
-        .iter()
-        .map(|(name, costs)| {
-            let memory = costs.iter().map(|cost| cost.memory).max();
-            let value =
-                json!({"cpu": list(costs, |c| c.cpu), "wall": list(costs, |c| c.wall), "memory_kb": memory});
-            (name.clone(), value)
-        })
-        .collect();
     let all = json!({
         "kernel": counted.kernel, "binary_bytes": counted.binary, "attach_system_calls": counted.attach_calls,
-        "detach_system_calls": counted.detach_calls, "attach_locked": counted.locked, "results": values,
+        "detach_system_calls": counted.detach_calls, "attach_locked": counted.locked, "results": all_runs(results),
     });
     fs::write(folder.join("results.json"), format!("{all:#}\n")).unwrap();
     let table = format!("{}\n{}", bars(results, counted), table(results, &counted.kernel));
@@ -56,90 +47,78 @@ pub fn write(folder: &Path, results: &Results, counted: &Counted) -> String {
     table
 }
 
+/// What every run of each case cost.
+pub fn all_runs(results: &Results) -> Value {
+    let list = |costs: &Vec<Cost>, of: fn(&Cost) -> u64| costs.iter().map(of).collect::<Vec<_>>();
+    let values = results.iter().map(|(name, costs)| {
+        let memory = costs.iter().map(|cost| cost.memory).max();
+        let value =
+            json!({"cpu": list(costs, |c| c.cpu), "wall": list(costs, |c| c.wall), "memory_kb": memory});
+        (name.clone(), value)
+    });
+    Value::Object(values.collect())
+}
+
 fn bars(results: &Results, counted: &Counted) -> String {
-    let mut out = "| what | bar | measured | |\n|---|---|---|---|\n".to_owned();
-    let mut bar = |what: &str, limit: f64, unit: &str, found: Option<f64>, at_least: bool| {
-        let limit_text = format!("{} {limit}{unit}", if at_least { "at least" } else { "at most" });
-        let line = match found {
-            Some(found) => {
-                let holds = if at_least { found >= limit } else { found <= limit };
-                format!(
-                    "| {what} | {limit_text} | {found:.2}{unit} | {} |",
-                    if holds { "holds" } else { "**fails**" }
-                )
-            }
-            None => format!("| {what} | {limit_text} | not measured | |"),
-        };
-        let _ = writeln!(out, "{line}");
-    };
+    let mut bars = Bars::new();
     let ratio = |one: &str, other: &str| Some(cpu(results, one)? / cpu(results, other)?);
-    bar(
+    let in_time = |one: &str, other: &str| Some(wall(results, one)? / wall(results, other)?);
+    bars.at_most(
         "attach, whole process, detection off, to raw netlink",
         1.35,
         "",
         ratio(ATTACH, "raw macvlan: attach"),
-        false,
     );
-    bar(
+    bars.at_most(
         "the same with detection",
         1.35,
         "",
         ratio("underlay macvlan with detection: attach", "raw macvlan: attach"),
-        false,
     );
-    bar(
+    bars.at_least(
         "CNI macvlan + host-local ADD to attach",
         12.0,
         "",
         ratio("CNI macvlan + host-local: ADD", ATTACH),
-        true,
     );
-    bar("netavark setup to attach", 4.2, "", ratio("netavark: setup", ATTACH), true);
-    bar(
+    bars.at_least("netavark setup to attach", 4.2, "", ratio("netavark: setup", ATTACH));
+    bars.at_most(
         "detach of a dead container to an empty program",
         1.3,
         "",
         ratio("underlay macvlan: detach", "empty program"),
-        false,
     );
     for runtime in ["crun", "runc"] {
         let name = |hook: &str| format!("{runtime} run, hook: {hook}");
         let share = ratio(&name("ours"), &name("empty")).map(|ratio| (ratio - 1.0) * 100.0);
-        bar(&format!("{runtime} run with our hook, over an empty hook"), 8.0, " %", share, false);
+        bars.at_most(&format!("{runtime} run with our hook, over an empty hook"), 8.0, " %", share);
     }
     let podman = ["our hook", "netavark macvlan"].map(|network| format!("podman run, {network}"));
-    bar("podman with our hook to podman with netavark, cpu", 1.0, "", ratio(&podman[0], &podman[1]), false);
-    let walls = [wall(results, &podman[0]), wall(results, &podman[1])];
-    let time = if let [Some(one), Some(other)] = walls { Some(one / other) } else { None };
-    bar("the same, time", 1.0, "", time, false);
-    let docker = ["our hook", "its macvlan"].map(|network| wall(results, &format!("docker run, {network}")));
-    let time = if let [Some(one), Some(other)] = docker { Some(one / other) } else { None };
-    bar("Docker with our hook to Docker with its macvlan, time", 1.0, "", time, false);
-    bar(
+    bars.at_most("podman with our hook to podman with netavark, cpu", 1.0, "", ratio(&podman[0], &podman[1]));
+    bars.at_most("the same, time", 1.0, "", in_time(&podman[0], &podman[1]));
+    let docker = in_time("docker run, our hook", "docker run, its macvlan");
+    bars.at_most("Docker with our hook to Docker with its macvlan, time", 1.0, "", docker);
+    bars.at_most(
         "attach among 60,000 leases to among 10",
         1.1,
         "",
         ratio("among 60000 leases", "among 10 leases"),
-        false,
     );
-    bar(
+    bars.at_most(
         "attach in a pool 99.9 % full to among 10",
         2.0,
         "",
         ratio("in a pool 99.9 % full", "among 10 leases"),
-        false,
     );
     let memory = results.get(ATTACH).and_then(|costs| costs.iter().map(|cost| cost.memory).max());
-    bar("peak memory of the hook", 3.0, " MiB", memory.map(|kb| kb as f64 / 1024.0), false);
-    bar("system calls of one v4 attach", 100.0, "", Some(counted.attach_calls as f64), false);
-    bar("stripped static binary", 3.0, " MiB", Some(counted.binary as f64 / 1024.0 / 1024.0), false);
-    let _ = writeln!(
-        out,
-        "\nAn attach has the ledger locked for {:.2} million instructions; a poststop makes {} system calls.",
+    bars.at_most("peak memory of the hook", 3.0, " MiB", memory.map(|kb| kb as f64 / 1024.0));
+    bars.at_most("system calls of one v4 attach", 100.0, "", Some(counted.attach_calls as f64));
+    bars.at_most("stripped static binary", 3.0, " MiB", Some(counted.binary as f64 / 1024.0 / 1024.0));
+    format!(
+        "{bars}\nAn attach has the ledger locked for {:.2} million instructions; a poststop makes {} system calls.\n",
         counted.locked as f64 / 1e6,
         counted.detach_calls
-    );
-    out
+    )
 }
 
 fn table(results: &Results, kernel: &str) -> String {
