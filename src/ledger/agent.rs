@@ -1,12 +1,13 @@
 //! What the agent has to do, and the lock of the agent.
 //!
 //! `agent/MILLISECONDS-PID` is a symbolic link to the record of a container that was attached at that time since the boot, by
-//! that process. One system call makes it, and no two attaches make the same. systemd starts the agent as long as there is
+//! that process; `agent/MILLISECONDS-PID-COUNT`, if its addresses were announced so often. One system call makes it, and no two attaches make the same. systemd starts the agent as long as there is
 //! one (`PathExistsGlob=`).
 //!
 //! The process that has `agent.lock` locked is the agent. A file with its pid would say less: a pid means another process in
 //! another pid namespace, and the file outlives the process.
 
+use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ pub(crate) struct Task {
     /// When it was attached, since the boot.
     pub since: Duration,
     pub container: ContainerId,
+    /// How often its addresses were announced: at first by the attach.
+    pub sent: u32,
     path: PathBuf,
 }
 
@@ -59,6 +62,14 @@ pub(crate) struct Tasks {
     pub others: Vec<PathBuf>,
 }
 
+/// Returns when the container of a task of this name was attached, since the boot, and how often it was announced.
+fn times(name: &str) -> Option<(Duration, u32)> {
+    let mut parts = name.split('-');
+    let since = Duration::from_millis(parts.next()?.parse().ok()?);
+    parts.next()?;
+    Some((since, parts.next().map_or(Ok(1), str::parse).ok()?))
+}
+
 fn target(container: &ContainerId) -> PathBuf {
     PathBuf::from(format!("../containers/{container}.json"))
 }
@@ -85,10 +96,9 @@ impl Store {
     pub(crate) fn tasks(&self) -> Result<Tasks> {
         let mut found = Tasks::default();
         for path in entries(&self.agent_dir())? {
-            let since = path.file_name().and_then(|name| name.to_str()?.split_once('-')?.0.parse().ok());
-            match (since, named(&path, target)?) {
-                (Some(since), Some(container)) => {
-                    found.tasks.push(Task { since: Duration::from_millis(since), container, path });
+            match (path.file_name().and_then(|name| times(name.to_str()?)), named(&path, target)?) {
+                (Some((since, sent)), Some(container)) => {
+                    found.tasks.push(Task { since, container, sent, path });
                 }
                 _ => found.others.push(path),
             }
@@ -102,6 +112,15 @@ impl Store {
         let Tasks { tasks, others } = self.tasks()?;
         let gone = tasks.iter().filter(|task| !task.has_record()).map(|task| &task.path);
         gone.chain(&others).try_for_each(|path| file::remove(path))
+    }
+
+    /// Notes that the addresses of `task` were announced `sent` times. Returns what the task is then.
+    pub(crate) fn note_sent(&self, task: &Task, sent: u32) -> Result<Task> {
+        let name = task.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let kept: Vec<_> = name.split('-').take(2).collect();
+        let path = task.path.with_file_name(format!("{}-{sent}", kept.join("-")));
+        fs::rename(&task.path, &path).map_err(|error| Error::io("rename", &task.path, &error))?;
+        Ok(Task { sent, path, ..task.clone() })
     }
 
     pub(crate) fn end_task(&self, task: &Task) -> Result<()> {
@@ -127,8 +146,6 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -155,6 +172,10 @@ mod tests {
         store.trim_tasks().unwrap();
         assert_eq!(fs::read_dir(path.join("agent")).unwrap().count(), 1);
         assert_eq!(tasks(), std::slice::from_ref(task));
+        let announced = store.note_sent(task, 2).unwrap();
+        assert_eq!(tasks(), [Task { sent: 2, ..announced.clone() }]);
+        let task = &store.note_sent(&announced, 3).unwrap();
+        assert_eq!((task.since, task.sent, tasks().len()), (announced.since, 3, 1));
         store.end_task(task).unwrap();
         store.end_task(task).unwrap();
         assert_eq!(tasks(), []);

@@ -176,7 +176,7 @@ fn wait_as_before(path: &Path) {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use nix::fcntl::{FcntlArg, fcntl};
     use tempfile::TempDir;
@@ -263,7 +263,12 @@ mod tests {
                 lock.l_type = libc::F_RDLCK as i16;
                 fcntl(&file, FcntlArg::F_OFD_SETLKW(&lock)).map(|_| file)
             });
-            thread::sleep(Duration::from_millis(50));
+            // Blocked locks have an arrow (proc_locks(5)).
+            let inode = format!(":{} ", fs::metadata(path(3)).unwrap().ino());
+            let is_queued = |line: &str| line.contains("-> OFDLCK") && line.contains(&inode);
+            while !fs::read_to_string("/proc/locks").unwrap().lines().any(is_queued) {
+                thread::sleep(Duration::from_millis(1));
+            }
             let waits = scope.spawn(|| two.lock(LONG).map(drop));
             thread::sleep(Duration::from_millis(100));
             drop(held);

@@ -39,13 +39,21 @@ struct Agent<'a> {
     context: Context<'a>,
     lock: AgentLock,
     tasks: BTreeMap<Task, Progress>,
-    /// The links of the host that are connected, each with how often it was: what was gone and came again in no time may be
-    /// another LAN too. `None` before the first look.
-    connected: Option<BTreeMap<u32, u32>>,
+    /// The links of the host that are connected. `None` before the first look.
+    connected: Option<BTreeMap<u32, Way>>,
     /// When the addresses on a parent are to be asked for again.
     again: Vec<(Duration, u32)>,
     /// Parents that are connected again, and whose addresses are not announced yet.
     reconnected: Vec<u32>,
+}
+
+/// How a link is connected.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Way {
+    /// How often it was: what was gone and came again in no time may be another LAN.
+    ups: u32,
+    /// The active port of the bond that it is, or that is below it.
+    port: Option<u32>,
 }
 
 /// How far the agent has come with a task.
@@ -187,7 +195,7 @@ impl<'a> Agent<'a> {
                 Ok(Some(record)) if !record.is_pending() => {
                     Pool::of(&record).for_each(&mut *used);
                     let times = announce::times(&record);
-                    let sent = announce::due_until(task.since, since_boot()).min(times);
+                    let sent = task.sent.min(times);
                     let unasked = record.attachments().iter().any(|attached| attached.asked != Asked::Yes);
                     let next = announce::due(task.since, sent);
                     self.tasks.insert(task, Progress { holder: record.holder, times, sent, next, unasked });
@@ -226,11 +234,14 @@ impl<'a> Agent<'a> {
             gone.push((task.clone(), is_there));
         }
         for (task, is_there) in gone {
-            if let Some(progress) = self.tasks.get_mut(&task) {
-                progress.sent = if is_there { progress.sent + 1 } else { progress.times };
-                // A neighbour ignores what comes too soon after one that was late.
-                progress.next = since_boot() + announce::INTERVAL;
-            }
+            let Some(mut progress) = self.tasks.remove(&task) else { continue };
+            progress.sent = if is_there { progress.sent + 1 } else { progress.times };
+            // A neighbour ignores what comes too soon after one that was late.
+            progress.next = since_boot() + announce::INTERVAL;
+            // After a kill, the next agent goes on from there.
+            let noted = self.context.store.note_sent(&task, progress.sent);
+            let task = noted.inspect_err(|error| log::warn!("{error}")).unwrap_or(task);
+            self.tasks.insert(task, progress);
         }
     }
 
@@ -288,40 +299,49 @@ impl<'a> Agent<'a> {
     }
 
     /// Reads which links of the host are connected. Plans to ask for addresses on parents that are it again, and to announce
-    /// them: nobody could be asked before, and it may be another LAN.
+    /// them: nobody could be asked before, and it may be another LAN. After a failover of a bond they are announced: kernels
+    /// before 6.14 do not announce those of links on a bond.
     fn look_at_links(&mut self, used: &mut impl FnMut(Pool)) -> Result<()> {
         let (now, store) = (since_boot(), self.context.store);
         let links = self.context.host_netlink.links()?;
         let connected = links.iter().filter(|link| link.is_connected());
-        let connected: BTreeMap<_, _> = connected.map(|link| (link.ifindex, link.carrier_ups)).collect();
-        let known = self.connected.as_ref();
-        let is_new = |link: &&Link| {
-            let ups = connected.get(&link.ifindex);
-            ups.is_some() && known.and_then(|known| known.get(&link.ifindex)) != ups
-        };
+        let way = |link: &Link| Way { ups: link.carrier_ups, port: active_port(link, &links) };
+        let connected: BTreeMap<_, _> = connected.map(|link| (link.ifindex, way(link))).collect();
+        let known = self.connected.replace(connected.clone());
         // Most changes are those of links that are no parents.
         let segments = store.segments()?;
-        let new = links.iter().filter(is_new).filter(|link| segments.contains(&link.segment()));
-        let new: Vec<u32> = new.map(|link| link.ifindex).collect();
-        if !new.is_empty() {
-            let records = store.records()?.sound;
-            for parent in new {
-                let users: Vec<_> = records.iter().filter(|record| is_on(record, &[parent])).collect();
-                if users.is_empty() {
-                    continue;
-                }
-                let pools: BTreeSet<_> = users.into_iter().flat_map(Pool::of).collect();
-                pools.into_iter().for_each(&mut *used);
-                self.again.retain(|(_, due)| *due != parent);
-                self.again.push((now, parent));
-                self.again.extend(AGAIN.map(|after| (now + after, parent)));
-                // At the first look, every parent is new.
-                self.reconnected.extend(known.map(|_| parent));
+        let changed = links.iter().filter(|link| segments.contains(&link.segment())).filter_map(|link| {
+            let (way, before) =
+                (connected.get(&link.ifindex)?, known.as_ref().and_then(|known| known.get(&link.ifindex)));
+            (before != Some(way))
+                .then_some((link.ifindex, before.is_some_and(|before| before.ups == way.ups)))
+        });
+        let changed: Vec<(u32, bool)> = changed.collect();
+        let records = if changed.is_empty() { Vec::new() } else { store.records()?.sound };
+        for (parent, is_same_lan) in changed {
+            let users: Vec<_> = records.iter().filter(|record| is_on(record, &[parent])).collect();
+            if users.is_empty() {
+                continue;
             }
+            // At the first look, every parent is new.
+            self.reconnected.extend(known.as_ref().map(|_| parent));
+            if is_same_lan {
+                continue;
+            }
+            let pools: BTreeSet<_> = users.into_iter().flat_map(Pool::of).collect();
+            pools.into_iter().for_each(&mut *used);
+            self.again.retain(|(_, due)| *due != parent);
+            self.again.push((now, parent));
+            self.again.extend(AGAIN.map(|after| (now + after, parent)));
         }
-        self.connected = Some(connected);
         Ok(())
     }
+}
+
+/// Returns the active port of the bond that `link` is, or that is below it.
+fn active_port(link: &Link, links: &[Link]) -> Option<u32> {
+    let below = |link: &&Link| links.iter().find(|lower| Some(lower.ifindex) == link.lower);
+    std::iter::successors(Some(link), below).take(links.len()).find_map(|link| link.active_port)
 }
 
 fn is_on(record: &Record, parents: &[u32]) -> bool {

@@ -20,15 +20,9 @@ pub(super) fn times(record: &Record) -> u32 {
     record.attachments().iter().map(|attached| attached.announcements).max().unwrap_or_default()
 }
 
-/// Returns when the announcement after the first `sent` ones is due, after an attach at `since`.
+/// Returns when the announcement after the first `sent` ones is due at the earliest, after an attach at `since`.
 pub(super) fn due(since: Duration, sent: u32) -> Duration {
     since + INTERVAL * sent
-}
-
-/// Returns how many announcements were due until `now`, after an attach at `since`; the first is that of the attach.
-pub(super) fn due_until(since: Duration, now: Duration) -> u32 {
-    let passed = now.saturating_sub(since).as_secs() / INTERVAL.as_secs();
-    u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// Announces the addresses of those attachments of `record` that are announced more than `sent` times. Returns false if the
@@ -56,18 +50,4 @@ fn send(mark: &Mark, attached: &Attached, inside: &mut Socket) -> Result<()> {
     let socket = PacketSocket::open(ifindex, mac, &addresses)?;
     addresses.into_iter().for_each(|address| socket.announce(address));
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_each_second() {
-        let seconds = Duration::from_secs;
-        for (now, until) in [(9, 1), (10, 1), (11, 2), (13, 4)] {
-            assert_eq!(due_until(seconds(10), seconds(now)), until, "{now}");
-        }
-        assert_eq!(due(seconds(10), 1), seconds(11));
-    }
 }

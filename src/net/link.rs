@@ -40,6 +40,8 @@ pub(crate) struct Link {
     pub carrier: bool,
     /// How often it was connected (`IFLA_CARRIER_UP_COUNT`).
     pub carrier_ups: u32,
+    /// The port by which it sends and receives (`IFLA_BOND_ACTIVE_SLAVE`), if it is a bond that has one.
+    pub active_port: Option<u32>,
     /// Its alias (`IFLA_IFALIAS`), which holds our mark.
     pub alias: Option<String>,
     /// Its device group (`IFLA_GROUP`); 0 by default.

@@ -27,6 +27,12 @@ enum IflaIpvlan {
     Flags = 2,
 }
 
+/// `IFLA_BOND_*` of linux/if_link.h, which neli lacks.
+#[neli_enum(serialized_type = "u16")]
+pub(super) enum IflaBond {
+    ActiveSlave = 2,
+}
+
 /// The list of source MAC addresses replaces the one there is (linux/if_link.h).
 const MACVLAN_MACADDR_SET: u32 = 3;
 

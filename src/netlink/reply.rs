@@ -12,7 +12,7 @@ use neli::consts::rtnl::{Arphrd, Ifa, Iff, Ifla, IflaInfo, IflaVlan};
 use nix::libc;
 
 use super::attr::{Attributes, ip};
-use super::link_info;
+use super::link_info::{self, IflaBond};
 use super::message::NETNSA_NSID;
 use crate::error::{Error, Result};
 use crate::net::link::{Link, LinkNetns};
@@ -116,6 +116,7 @@ pub(crate) fn parse_link(payload: &[u8]) -> Option<Link> {
     let ours = kind.as_deref().and_then(|kind| link_info::decode(kind, data)).unwrap_or_default();
     // Other kinds have other attributes by these numbers.
     let vlan = if kind.as_deref() == Some("vlan") { data } else { Attributes::default() };
+    let bond = if kind.as_deref() == Some("bond") { data } else { Attributes::default() };
     let protocol = vlan.array(IflaVlan::Protocol).map(u16::from_be_bytes);
     // An id that is not a number means another namespace too.
     let nsid = attributes.value(Ifla::LinkNetnsid);
@@ -135,6 +136,7 @@ pub(crate) fn parse_link(payload: &[u8]) -> Option<Link> {
         up: flags.contains(Iff::UP),
         carrier: attributes.value(Ifla::Carrier) == Some(&[1]),
         carrier_ups: attributes.number(Ifla::CarrierUpCount).unwrap_or_default(),
+        active_port: bond.number(IflaBond::ActiveSlave),
         alias: attributes.text(Ifla::Ifalias),
         group: attributes.number(Ifla::Group).unwrap_or_default(),
         loopback: flags.contains(Iff::LOOPBACK),

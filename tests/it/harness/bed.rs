@@ -332,6 +332,17 @@ impl Bed {
         serde_json::from_str(&self.run("ps --format json")).unwrap()
     }
 
+    /// The same, but for what no mark tells: which addresses underlay chose, and whether the LAN was asked ahead.
+    pub fn rebuildable(&self) -> Vec<Value> {
+        let mut all = self.ps();
+        for attached in all.iter_mut().flat_map(|record| record["attachments"].as_array_mut().unwrap()) {
+            let attached = attached.as_object_mut().unwrap();
+            attached.remove("picked");
+            attached.remove("asked");
+        }
+        all
+    }
+
     /// The leases of addresses there are, as `IFINDEX/ADDRESS`.
     pub fn leases(&self) -> Vec<String> {
         self.leased().into_iter().filter(|lease| mac_of(lease).is_none()).collect()

@@ -84,7 +84,7 @@ impl<'a> Two<'a> {
     fn new(bed: &'a Bed, networks: &str) -> Self {
         let start = |id| bed.container(Bare, id).networks(networks).start().unwrap();
         let (victim, other) = (start("victim"), start("other"));
-        Self { bed, victim, other, known: bed.ps(), leases: bed.leases() }
+        Self { bed, victim, other, known: bed.rebuildable(), leases: bed.leases() }
     }
 
     fn record(&self) -> PathBuf {
@@ -119,7 +119,7 @@ impl<'a> Two<'a> {
         assert_eq!(self.bed.run("gc"), plan);
         assert_eq!(self.bed.run("gc"), "", "a second finds nothing");
         assert_eq!(self.bed.leases(), self.leases);
-        assert_eq!(self.bed.ps(), self.known);
+        assert_eq!(self.bed.rebuildable(), self.known);
     }
 
     /// And all goes as it always does.
@@ -214,7 +214,7 @@ fn whole() {
     assert!(!taken.contains(&third.addresses("eth0")[0]), "{taken:?} {:?}", third.addresses("eth0"));
     assert_eq!(bed.records().len(), 3);
     third.stop();
-    assert_eq!((bed.ps(), bed.leases()), (two.known.clone(), two.leases.clone()));
+    assert_eq!((bed.rebuildable(), bed.leases()), (two.known.clone(), two.leases.clone()));
     assert_eq!(bed.run("gc"), "");
 
     for folder in ["containers", "segments"] {

@@ -52,7 +52,7 @@ fn host_routes(bed: &Bed) -> Vec<String> {
 
 /// What the ledger has of a container.
 fn record(bed: &Bed, id: &str) -> Value {
-    bed.ps().into_iter().find(|record| record["container"] == id).unwrap()
+    bed.rebuildable().into_iter().find(|record| record["container"] == id).unwrap()
 }
 
 fn addresses(record: &Value) -> Vec<&str> {
@@ -77,11 +77,11 @@ fn another() {
         let forged = words.join(":").replace(&evil.id, id);
         add_link(&evil, name, &forged, &["172.16.86.20", "172.16.86.1", "172.16.86.53"]);
     }
-    let before = (bed.ps(), bed.leases(), host_routes(&bed), bed.host_state());
+    let before = (bed.rebuildable(), bed.leases(), host_routes(&bed), bed.host_state());
     let nothing_new = || {
         assert_eq!((bed.run("check"), bed.run("gc --dry-run")), (String::new(), String::new()));
         assert_eq!((bed.run("gc"), bed.run("boot")), (String::new(), String::new()));
-        assert_eq!((bed.ps(), bed.leases(), host_routes(&bed), bed.host_state()), before);
+        assert_eq!((bed.rebuildable(), bed.leases(), host_routes(&bed), bed.host_state()), before);
     };
     nothing_new();
     // Nor where the ledger has lost the very records and leases: what comes back is what was there.
@@ -182,11 +182,11 @@ fn copied() {
     );
     nested.ip(&format!("link set x2 alias {own}"));
     nested.ip("addr add 172.16.86.54/24 dev x2");
-    let known = (bed.ps(), bed.leases());
+    let known = (bed.rebuildable(), bed.leases());
     assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
     fs::remove_dir_all(bed.path("run")).unwrap();
     bed.run("gc");
-    assert_eq!((bed.ps(), bed.leases()), known);
+    assert_eq!((bed.rebuildable(), bed.leases()), known);
     assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
     // Nor do copies live on without the one they were made of.
     evil.run("ip", "link del eth0");
@@ -300,7 +300,7 @@ fn unsealed() {
         let unsealed = alias(container).split(':').take(6).collect::<Vec<_>>().join(":");
         container.run("ip", &format!("link set eth0 alias {unsealed}"));
     };
-    let known = (bed.ps(), bed.leases());
+    let known = (bed.rebuildable(), bed.leases());
     for container in [&web, &pod] {
         strip(container);
     }
@@ -322,7 +322,7 @@ fn unsealed() {
     // As good as one that was born with it.
     fs::remove_dir_all(bed.path("run")).unwrap();
     bed.run("gc");
-    assert_eq!((bed.ps(), bed.leases()), known);
+    assert_eq!((bed.rebuildable(), bed.leases()), known);
     // What is lost before it is sealed is not believed; nor is what has changed since.
     strip(&web);
     fs::remove_file(bed.path("run/containers").join(format!("{}.json", web.id))).unwrap();
@@ -340,7 +340,7 @@ fn lost_key() {
     let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
     let other = bed.container(Bare, "other").networks("pub_net").start().unwrap();
     other.run("ip", "link set eth0 address 02:00:00:00:00:66");
-    let before = (alias(&web), alias(&other), bed.ps(), bed.leases());
+    let before = (alias(&web), alias(&other), bed.rebuildable(), bed.leases());
     let key = host_link(&bed);
     let [run, kept] = ["run", "kept"].map(|name| bed.path(name));
     fs::rename(&run, &kept).unwrap();
@@ -361,7 +361,7 @@ fn lost_key() {
     assert_eq!(alias(&other), before.1);
     fs::remove_file(bed.path("run/containers").join(format!("{}.json", web.id))).unwrap();
     bed.run("gc");
-    assert_eq!((bed.ps(), bed.leases()), (before.2, before.3));
+    assert_eq!((bed.rebuildable(), bed.leases()), (before.2, before.3));
 }
 
 /// The text of the link that has the key.
@@ -445,12 +445,7 @@ fn nonsense() {
             }
             assert!(is_sealed(&web));
             assert_eq!(host_link(&bed).split('-').next().unwrap().len(), 32);
-            let known = || {
-                let mut records = bed.ps();
-                // No mark says whether the LAN was asked ahead.
-                records[0]["attachments"][0].as_object_mut().unwrap().remove("asked");
-                (records, bed.leases())
-            };
+            let known = || (bed.rebuildable(), bed.leases());
             let before = known();
             fs::remove_dir_all(bed.path("run")).unwrap();
             bed.run("gc");
