@@ -238,10 +238,11 @@ impl<'a> Agent<'a> {
             progress.sent = if is_there { progress.sent + 1 } else { progress.times };
             // A neighbour ignores what comes too soon after one that was late.
             progress.next = since_boot() + announce::INTERVAL;
-            // After a kill, the next agent goes on from there.
-            let noted = self.context.store.note_sent(&task, progress.sent);
-            let task = noted.inspect_err(|error| log::warn!("{error}")).unwrap_or(task);
-            self.tasks.insert(task, progress);
+            let is_over = progress.sent >= progress.times;
+            // After a kill, the next agent goes on from there. The container may have ended, and its task with it.
+            let noted = (!is_over).then(|| self.context.store.note_sent(&task, progress.sent));
+            let noted = noted.and_then(|noted| noted.inspect_err(|error| log::info!("{error}")).ok());
+            self.tasks.insert(noted.unwrap_or(task), progress);
         }
     }
 
