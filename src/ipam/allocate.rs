@@ -71,7 +71,7 @@ impl Draft<'_> {
     }
 
     /// What is reserved for this container, except what another of its attachments has already.
-    pub(crate) fn reserved(&self, wanted: &ResolvedAttachment) -> Reservation {
+    fn reserved(&self, wanted: &ResolvedAttachment) -> Reservation {
         let identity = self.identity();
         let reserved = identity.and_then(|identity| wanted.network.reservations.of(&identity));
         let mut reserved = reserved.cloned().unwrap_or_default();

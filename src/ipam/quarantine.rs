@@ -103,16 +103,21 @@ impl Draft<'_> {
         Ok(record)
     }
 
+    /// Returns true if `address` is asked for or reserved: it is no choice of ours.
+    pub(crate) fn is_exact(&self, wanted: &ResolvedAttachment, address: IpAddr) -> bool {
+        let identity = self.identity();
+        let reserved = identity.and_then(|identity| wanted.network.reservations.of(&identity));
+        wanted.request.ips.iter().any(|requested| requested.address == address)
+            || reserved.is_some_and(|reserved| reserved.addresses.contains(&address))
+    }
+
     /// Refuses to replace an address that is asked for or reserved.
     ///
     /// # Errors
     /// [`Kind::Taken`] if that of `conflict` is.
     pub(crate) fn refuse_exact(&self, wanted: &ResolvedAttachment, conflict: &Conflict) -> Result<()> {
         let (Conflict { address, mac, .. }, network) = (*conflict, &wanted.network);
-        let reserved = self.identity().and_then(|identity| network.reservations.of(&identity));
-        let is_exact = wanted.request.ips.iter().any(|requested| requested.address == address)
-            || reserved.is_some_and(|reserved| reserved.addresses.contains(&address));
-        if !is_exact {
+        if !self.is_exact(wanted, address) {
             return Ok(());
         }
         let text = format!("address {address} of network {} is in use on the LAN, by {mac}", network.name);

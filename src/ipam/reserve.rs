@@ -134,12 +134,9 @@ impl<'a> Draft<'a> {
         let mut attachments = Vec::with_capacity(wanted.len());
         for wanted in wanted {
             self.agree_on_mode(wanted, &lives)?;
-            let reserved = self.reserved(wanted).addresses;
             let addresses = self.addresses(self.place(wanted))?;
-            let is_picked = |address: &IpAddr| {
-                !reserved.contains(address)
-                    && wanted.request.ips.iter().all(|asked| asked.address != *address)
-            };
+            let is_picked = |address: &IpAddr| !self.is_exact(wanted, *address);
+            let picked = addresses.iter().map(IpNet::addr).filter(is_picked).collect();
             let detection = wanted.network.detection_on(&wanted.parent).filter(|_| !addresses.is_empty());
             attachments.push(Attached {
                 network: wanted.network.name.clone(),
@@ -159,7 +156,7 @@ impl<'a> Draft<'a> {
                 carrier_ups: wanted.parent.carrier_ups,
                 announcements: wanted.network.announced(),
                 advertised: self.advertised(wanted),
-                picked: addresses.iter().map(IpNet::addr).filter(is_picked).collect(),
+                picked,
                 addresses,
                 former: Vec::new(),
                 routes: Vec::new(),

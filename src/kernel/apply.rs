@@ -111,8 +111,9 @@ pub(crate) fn reseal(
     expected: impl Fn(&Link) -> bool,
 ) -> Result<bool> {
     let mut inside = Socket::open()?;
-    let found = inside.link_by_index(ifindex)?;
-    let Some(link) = found.filter(|link| bears(link, mark) && expected(link)) else { return Ok(false) };
+    let Some(link) = marked_link(Some(ifindex), mark, &mut inside)?.filter(expected) else {
+        return Ok(false);
+    };
     let alias = key.seal(mark.clone(), &link, &netns.describe(None));
     match single(&mut inside, message::mark(ifindex, &alias.to_string())?)? {
         None => Ok(true),
@@ -120,8 +121,14 @@ pub(crate) fn reseal(
     }
 }
 
+/// Returns the link `ifindex` in the namespace of `inside`, if it has `mark`.
+pub(crate) fn marked_link(ifindex: Option<u32>, mark: &Mark, inside: &mut Socket) -> Result<Option<Link>> {
+    let link = ifindex.map(|ifindex| inside.link_by_index(ifindex)).transpose()?.flatten();
+    Ok(link.filter(|link| bears(link, mark)))
+}
+
 /// Returns true if the alias of `link` is `mark`, with any seal.
-pub(crate) fn bears(link: &Link, mark: &Mark) -> bool {
+pub(super) fn bears(link: &Link, mark: &Mark) -> bool {
     let alias = link.alias.as_deref().and_then(|alias| alias.parse::<Alias>().ok());
     alias.is_some_and(|alias| alias.mark == *mark)
 }
@@ -166,20 +173,20 @@ fn carry_out(ifindex: u32, step: &Configure, sealed: Option<&Alias>) -> Result<O
 /// deletes routes with the last address. All of that is one batch, which a kill leaves done or not begun, and which may be
 /// repeated.
 pub(crate) fn readdress(ifindex: u32, attached: &Attached, inside: &mut Socket) -> Result<()> {
-    let mut deletions = Vec::new();
+    let mut batch = Vec::new();
     for &address in &attached.former {
-        deletions.push(message::delete_address(ifindex, address)?);
+        batch.push(message::delete_address(ifindex, address)?);
         if let Some(table) = &attached.table {
-            deletions.push(message::delete_rule(address.addr(), table.id)?);
+            batch.push(message::delete_rule(address.addr(), table.id)?);
         }
     }
+    let deletions = batch.len();
     let steps = plan::readdress(attached);
-    let mut batch = deletions.clone();
     for step in &steps {
         batch.extend(carry_out(ifindex, step, None)?);
     }
     // That one is gone already is no error.
-    let answers = inside.transact(batch)?.into_iter().skip(deletions.len());
+    let answers = inside.transact(batch)?.into_iter().skip(deletions);
     for (step, refusal) in steps.iter().zip(answers) {
         if let Some(refusal) = refusal.filter(|refusal| refusal.errno != libc::EEXIST) {
             return Err(explain::configure(step, &refusal));

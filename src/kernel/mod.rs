@@ -21,7 +21,7 @@ mod watch;
 pub(crate) use apart::open_apart;
 mod system_log;
 
-pub(crate) use apply::{attach, bears, finish, readdress, reseal, usual_number};
+pub(crate) use apply::{attach, finish, marked_link, readdress, reseal, usual_number};
 pub(crate) use detach::{Detached, detach, has_links};
 pub(crate) use holder::{is_alive, is_in};
 pub(crate) use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};

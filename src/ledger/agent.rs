@@ -1,8 +1,8 @@
 //! What the agent has to do, and the lock of the agent.
 //!
 //! `agent/MILLISECONDS-PID` is a symbolic link to the record of a container that was attached at that time since the boot, by
-//! that process; `agent/MILLISECONDS-PID-COUNT`, if its addresses were announced so often. One system call makes it, and no two attaches make the same. systemd starts the agent as long as there is
-//! one (`PathExistsGlob=`).
+//! that process; `agent/MILLISECONDS-PID-COUNT`, if its addresses were announced so often. One system call makes it, and no two
+//! attaches make the same. systemd starts the agent as long as there is one (`PathExistsGlob=`).
 //!
 //! The process that has `agent.lock` locked is the agent. A file with its pid would say less: a pid means another process in
 //! another pid namespace, and the file outlives the process.

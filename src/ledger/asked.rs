@@ -21,4 +21,9 @@ impl Asked {
     pub(super) fn is_yes(&self) -> bool {
         *self == Self::Yes
     }
+
+    /// Returns true if the LAN was asked, and no other host had them.
+    pub(crate) fn is_free(self) -> bool {
+        matches!(self, Self::Yes | Self::Ahead)
+    }
 }

@@ -12,7 +12,6 @@ use ipnet::IpNet;
 use super::{Locked, Store, to_json};
 use crate::error::Result;
 use crate::fs::file;
-use crate::ledger::asked::Asked;
 use crate::ledger::quarantine::{Conflict, Quarantined};
 use crate::ledger::record::{Record, Segment};
 use crate::net::driver::Kind as Driver;
@@ -87,9 +86,7 @@ impl Locked<'_> {
         for attached in record.attachments().iter().filter(|attached| attached.detection.is_some()) {
             let mac = attached.mac.filter(|_| may_answer && attached.driver.kind() == Driver::Macvlan);
             // A record with a number is that of a complete attach, also if it is pending again for its release.
-            let was_used = are_deleted
-                && attached.ifindex.is_some()
-                && matches!(attached.asked, Asked::Yes | Asked::Ahead);
+            let was_used = are_deleted && attached.ifindex.is_some() && attached.asked.is_free();
             if mac.is_none() && !was_used {
                 continue;
             }

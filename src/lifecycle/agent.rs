@@ -280,9 +280,7 @@ impl<'a> Agent<'a> {
         }
         let records = self.context.store.records().map(|records| records.sound);
         let records = records.inspect_err(|error| log::warn!("{error}")).unwrap_or_default();
-        let may = |attached: &Attached| {
-            parents.contains(&attached.parent_index) && matches!(attached.asked, Asked::Yes | Asked::Ahead)
-        };
+        let may = |attached: &Attached| parents.contains(&attached.parent_index) && attached.asked.is_free();
         for record in records.iter().filter(|record| record.attachments().iter().any(may)) {
             announce::announce(record, 0).map(drop).unwrap_or_else(|error| log::debug!("{error}"));
         }
@@ -308,17 +306,19 @@ impl<'a> Agent<'a> {
         let connected = links.iter().filter(|link| link.is_connected());
         let way = |link: &Link| Way { ups: link.carrier_ups, port: active_port(link, &links) };
         let connected: BTreeMap<_, _> = connected.map(|link| (link.ifindex, way(link))).collect();
-        let known = self.connected.replace(connected.clone());
+        let known = self.connected.as_ref();
         // Most changes are those of links that are no parents.
         let segments = store.segments()?;
         let changed = links.iter().filter(|link| segments.contains(&link.segment())).filter_map(|link| {
             let (way, before) =
-                (connected.get(&link.ifindex)?, known.as_ref().and_then(|known| known.get(&link.ifindex)));
+                (connected.get(&link.ifindex)?, known.and_then(|known| known.get(&link.ifindex)));
             (before != Some(way))
                 .then_some((link.ifindex, before.is_some_and(|before| before.ups == way.ups)))
         });
         let changed: Vec<(u32, bool)> = changed.collect();
         let records = if changed.is_empty() { Vec::new() } else { store.records()?.sound };
+        // Not before: after an error, the changes are found again.
+        let known = self.connected.replace(connected);
         for (parent, is_same_lan) in changed {
             let users: Vec<_> = records.iter().filter(|record| is_on(record, &[parent])).collect();
             if users.is_empty() {

@@ -41,11 +41,9 @@ pub(super) fn announce(record: &Record, sent: u32) -> Result<bool> {
 
 /// Announces the addresses of `attached` from inside its namespace, if its link is the one that was made.
 fn send(mark: &Mark, attached: &Attached, inside: &mut Socket) -> Result<()> {
-    let link = attached.ifindex.map(|ifindex| inside.link_by_index(ifindex)).transpose()?.flatten();
+    let link = kernel::marked_link(attached.ifindex, mark, inside)?;
     // An ipvlan link follows its parent, which may have got another MAC address.
-    let found =
-        link.filter(|link| kernel::bears(link, mark)).and_then(|link| Some((link.ifindex, link.mac?)));
-    let Some((ifindex, mac)) = found else { return Ok(()) };
+    let Some((ifindex, mac)) = link.and_then(|link| Some((link.ifindex, link.mac?))) else { return Ok(()) };
     let addresses: Vec<IpAddr> = attached.addresses.iter().map(|net| net.addr()).collect();
     let socket = PacketSocket::open(ifindex, mac, &addresses)?;
     addresses.into_iter().for_each(|address| socket.announce(address));

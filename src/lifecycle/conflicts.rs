@@ -17,7 +17,6 @@ use crate::lifecycle::host_access;
 use crate::lifecycle::release;
 use crate::lifecycle::report::report;
 use crate::lifecycle::reserve;
-use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
@@ -108,12 +107,7 @@ impl Probing<'_, '_> {
             self.context.host_netns.get()?.inside(|| {
                 for &(index, attached) in attachments {
                     let mac = self.wanted.get(index).and_then(|wanted| wanted.parent.mac);
-                    // If the parent is itself an ipvlan link, the kernel attaches the new link to the link
-                    // below it.
-                    let parent = match attached.driver.kind() {
-                        Driver::Ipvlan => attached.segment,
-                        Driver::Macvlan => attached.parent_index,
-                    };
+                    let parent = attached.driver.link_below(attached.parent_index, attached.segment);
                     if let (Some(mac), Some(detection)) = (mac, attached.detection) {
                         let addresses = addresses(attached);
                         let socket = PacketSocket::open(parent, mac, &addresses)?;

@@ -1,6 +1,7 @@
 //! Conflicts that are found when the container has its address already: after an attach that did not wait, and where nobody
 //! could be asked before.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -17,7 +18,6 @@ use crate::ledger::segment_hints::now;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::readdress;
 use crate::lifecycle::report::report;
-use crate::net::driver::Kind as Driver;
 use crate::net::link::Link;
 
 /// How many attachments are asked for at once: each takes up to three descriptors.
@@ -28,7 +28,6 @@ const LONGEST: u32 = 1000;
 const MOVES: usize = 3;
 
 /// An attachment to ask for.
-#[derive(Clone, Copy)]
 struct Question<'a> {
     record: &'a Record,
     number: usize,
@@ -42,6 +41,9 @@ struct Question<'a> {
 /// # Errors
 /// When not all were asked for.
 pub(super) fn ask(context: &mut Context<'_>, records: &[Record]) -> Result<()> {
+    if records.is_empty() {
+        return Ok(());
+    }
     // They may have been changed since the agent was started. Wrong ones stop the next attach, which tells.
     context.settings = context.store.settings().unwrap_or_default();
     let mut due: Vec<_> = records.iter().filter(|record| !record.is_pending()).cloned().collect();
@@ -82,10 +84,12 @@ fn ask_once(context: &mut Context<'_>, records: &[Record]) -> Result<Vec<Record>
 fn ask_batch(context: &mut Context<'_>, batch: &[Question<'_>]) -> Result<Vec<Record>> {
     // A host that only asks does not have the address.
     let mut probes = Probes::without_intent();
-    let mut asked = Vec::new();
+    let mut asked = BTreeSet::new();
     for (index, question) in batch.iter().enumerate() {
         match begin(context, question, index, &mut probes) {
-            Ok(true) => asked.push(*question),
+            Ok(true) => {
+                asked.insert(index);
+            }
             Ok(false) => {}
             // The container may have ended, or may have changed its link.
             Err(error) => log::info!("container {}: {error}", question.record.container),
@@ -101,17 +105,14 @@ fn ask_batch(context: &mut Context<'_>, batch: &[Question<'_>]) -> Result<Vec<Re
     let mut moved = Vec::new();
     for conflict in conflicts {
         let Some(question) = batch.get(conflict.attachment) else { continue };
-        asked.retain(|asked| {
-            asked.record.container != question.record.container || asked.number != question.number
-        });
+        asked.remove(&conflict.attachment);
         match late(context, question, &conflict) {
             Ok(replaced) => moved.extend(replaced),
             Err(error) => log::warn!("container {}: {error}", question.record.container),
         }
     }
-    for question in
-        asked.iter().filter(|question| matches!(question.attached.asked, Asked::No | Asked::Taken))
-    {
+    let unanswered = asked.into_iter().filter_map(|index| batch.get(index));
+    for question in unanswered.filter(|question| !question.attached.asked.is_free()) {
         let Some(parent) = context.host_netlink.link_by_index(question.parent.ifindex)? else { continue };
         // The questions may not have left.
         if parent.is_connected() && parent.carrier_ups == question.parent.carrier_ups {
@@ -134,10 +135,7 @@ fn begin(
     };
     let addresses: Vec<IpAddr> = attached.addresses.iter().map(IpNet::addr).collect();
     let socket = if attached.driver.is_heard_on_parent() {
-        let link = match attached.driver.kind() {
-            Driver::Ipvlan => attached.segment,
-            Driver::Macvlan => attached.parent_index,
-        };
+        let link = attached.driver.link_below(attached.parent_index, attached.segment);
         let Some(mac) = parent.mac else { return Ok(false) };
         context.host_netns.get()?.inside(|| PacketSocket::open(link, mac, &addresses))?
     } else {

@@ -18,7 +18,7 @@ use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::lease_table::LedgerTable;
 use crate::lifecycle::reserve;
-use crate::net::driver::{Driver, Kind as DriverKind, MacvlanMode};
+use crate::net::driver::{Driver, MacvlanMode};
 use crate::net::ipv6::Advertised;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, IfName, NetworkName};
@@ -106,11 +106,9 @@ fn refill(context: &mut Context<'_>, pool: &Pool, taken: usize) -> Result<Durati
     let store = context.store;
     // They may have been changed since the agent was started.
     context.settings = store.settings()?;
-    let network = match store.network(&pool.network) {
-        // Defined by an annotation, or removed.
-        Err(error) if error.kind() == Kind::NotFound => return Ok(Duration::ZERO),
-        network => context.settings.complete(network?),
-    };
+    // It may be defined by an annotation, or removed.
+    let Some(network) = store.network_if_defined(&pool.network)? else { return Ok(Duration::ZERO) };
+    let network = context.settings.complete(network);
     let limit = Duration::from_secs(network.probe_ahead());
     let parent = context.host_netlink.link_by_index(pool.parent_index)?;
     let Some(parent) =
@@ -123,10 +121,6 @@ fn refill(context: &mut Context<'_>, pool: &Pool, taken: usize) -> Result<Durati
     let Some(detection) = network.detection_on(&parent).filter(|_| !limit.is_zero() && !is_alone) else {
         return Ok(Duration::ZERO);
     };
-    // Without a container the pool may be out of use, and a link of another kind may be wanted on the parent.
-    if !is_used(store, pool)? {
-        return Ok(Duration::ZERO);
-    }
     let begin = since_boot();
     let Some(request) = short_form(pool.network.as_str())?.pop() else { return Ok(Duration::ZERO) };
     let wanted = ResolvedAttachment {
@@ -139,6 +133,10 @@ fn refill(context: &mut Context<'_>, pool: &Pool, taken: usize) -> Result<Durati
     let addresses = stale(context, &wanted, FEWEST.max(2 * taken).min(MOST), limit, begin)?;
     if addresses.is_empty() {
         return Ok(limit);
+    }
+    // Without a container the pool may be out of use, and a link of another kind may be wanted on the parent.
+    if !is_used(store, pool)? {
+        return Ok(Duration::ZERO);
     }
     let mut probes = Probes::without_intent();
     probes.begin(0, open(context, &wanted, &addresses)?, &addresses, detection)?;
@@ -240,10 +238,7 @@ fn open(
     addresses: &[IpAddr],
 ) -> Result<PacketSocket> {
     let ResolvedAttachment { network, parent, .. } = wanted;
-    let link = match network.driver.kind() {
-        DriverKind::Ipvlan => parent.segment(),
-        DriverKind::Macvlan => parent.ifindex,
-    };
+    let link = network.driver.link_below(parent.ifindex, parent.segment());
     if let (true, Some(mac)) = (network.driver.is_heard_on_parent(), parent.mac) {
         return context.host_netns.get()?.inside(|| PacketSocket::open(link, mac, addresses));
     }

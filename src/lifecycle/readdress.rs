@@ -109,8 +109,7 @@ pub(super) fn finish(context: &mut Context<'_>, record: &Record) -> Result<Recor
 /// Changes the link of `attached`, which has `mark`, in the namespace of this thread.
 fn change(mark: &Mark, attached: &Attached) -> Result<()> {
     let mut inside = Socket::open()?;
-    let link = attached.ifindex.map(|ifindex| inside.link_by_index(ifindex)).transpose()?.flatten();
-    match link.filter(|link| kernel::bears(link, mark)) {
+    match kernel::marked_link(attached.ifindex, mark, &mut inside)? {
         Some(link) => kernel::readdress(link.ifindex, attached, &mut inside),
         None => Err(Error::input(format!("link {} is not the one that was made", attached.ifname))),
     }

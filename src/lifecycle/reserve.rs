@@ -52,9 +52,7 @@ pub(crate) fn replace(
     facts: &HostFacts,
 ) -> Result<Record> {
     let another = |draft: &mut Draft<'_>, place: Place<'_>| draft.replace(record, wanted, place, conflict);
-    let replaced = replace_of_container(locked, record, wanted, conflict, facts, another)?;
-    give_back(locked, &replaced, conflict);
-    Ok(replaced)
+    replace_of_container(locked, record, wanted, conflict, facts, another)
 }
 
 /// As [`replace`], for a container that runs: it keeps the lease of the old address as long as its link may have that.
@@ -86,7 +84,12 @@ fn replace_of_container(
     let table = LedgerTable::new(locked);
     let draft = Draft { applicant: Some(applicant), ..Draft::new(&table, facts, moment()) };
     let another = |draft: &mut Draft<'_>| another(draft, place);
-    replace_by(draft, another, |record| locked.write(record), locked, place, conflict)
+    let replaced = replace_by(draft, another, |record| locked.write(record), locked, place, conflict)?;
+    let (segment, old) = (place.segment(), conflict.address.into());
+    if !replaced.holds(segment, old) {
+        locked.give_back(segment, old);
+    }
+    Ok(replaced)
 }
 
 /// As [`replace`], for the host's own link `known`, which is as the ledger has it.
@@ -128,12 +131,6 @@ fn replace_by<T>(
     write(&replaced)?;
     draft.leases.keep();
     Ok(replaced)
-}
-
-fn give_back(locked: &Locked<'_>, replaced: &Record, conflict: &Conflict) {
-    if let Some(attached) = replaced.attachments().get(conflict.attachment) {
-        locked.give_back(attached.segment, conflict.address.into());
-    }
 }
 
 /// Picks the addresses of the host's link of `network`, which is to be on `parent`, and writes them down, unless that was

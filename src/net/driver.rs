@@ -87,6 +87,15 @@ impl Driver {
         matches!(self, Self::Ipvlan { mode: IpvlanMode::L3 | IpvlanMode::L3s, .. })
     }
 
+    /// The link below those of this driver, by which probes are sent from outside of the container. On a parent that is itself
+    /// an ipvlan link, the kernel makes an ipvlan link on the link below it, which `segment` is.
+    pub(crate) fn link_below(self, parent: u32, segment: u32) -> u32 {
+        match self.kind() {
+            Kind::Ipvlan => segment,
+            Kind::Macvlan => parent,
+        }
+    }
+
     /// Whether answers to probes arrive on the parent only. ipvlan links have the parent's MAC address, and the answer to
     /// a probe names no address of theirs. Links of mode source take frames from listed hosts only.
     pub(crate) fn is_heard_on_parent(self) -> bool {
