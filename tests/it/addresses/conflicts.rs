@@ -91,7 +91,7 @@ fn picked(driver: &str) {
     next.stop();
     web.stop();
     bed.assert_nothing_held();
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
 }
 
 fn asked_for(driver: &str) {
@@ -336,8 +336,8 @@ fn quarantine_ends() {
         folder.file_name().to_str().unwrap()
     );
     assert_eq!(bed.run("gc --dry-run"), line);
-    assert_eq!(bed.run("gc"), line);
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), line);
+    assert_eq!(bed.gc(), "");
     bed.lan.ip("addr del 172.16.86.2/32 dev lan0");
     let other = bed.container(Bare, "other").networks("pub_net").start().unwrap();
     assert_eq!(other.addresses("eth0"), ["172.16.86.2/24"]);

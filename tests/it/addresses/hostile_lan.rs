@@ -154,7 +154,7 @@ fn by_hand() {
     assert_eq!(start(&bed, "pub_net"), Ok(vec!["172.16.86.9/24".to_owned()]));
     assert_eq!(set_aside(&bed).as_object().unwrap().len(), 1);
     assert_eq!(doctors_word(&bed).unwrap().0, "note");
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
     let plan = bed.run("gc --quarantine --dry-run");
     assert!(plan.starts_with("# the quarantine of 172.16.86.8 on link number "), "{plan}");
     assert_eq!(set_aside(&bed).as_object().unwrap().len(), 1, "a dry run does nothing");

@@ -493,7 +493,7 @@ fn damaged(name: &str, damage: Damage) {
     let heals = ["garbage", "newer", "a_file"].contains(&name);
     assert_eq!(stopped.stderr.is_empty(), heals, "{stopped:?}");
     bed.assert_nothing_held();
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
     if heals {
         let third = start(&bed, "third", "db", "pub_net");
         assert_eq!(third.addresses("eth0"), have_again());

@@ -306,7 +306,7 @@ fn move_leaves_nothing() {
     assert!(bed.leases().iter().all(|lease| !lease.ends_with(&format!("/{address}"))), "{:?}", bed.leases());
     bed.run("network rm pub_net");
     // Half-written files and leases without a record, of those that were killed before.
-    bed.run("gc");
+    bed.gc();
     bed.assert_nothing_held();
 }
 
@@ -327,7 +327,7 @@ fn killed_in_move() {
         assert!(has.len() == 1 && has[0] != had, "{had} {has:?}");
         assert!(web.run("ip", "route").contains("default via 172.16.86.1"));
         // A half-written file.
-        bed.run("gc");
+        bed.gc();
         assert_eq!(bed.outcome("check", "").stdout, "");
         web.stop();
         bed.lan.ip(&format!("addr del {address}/32 dev lan0"));

@@ -152,7 +152,7 @@ fn containers() {
             web.stop();
         } else {
             drop(web);
-            bed.run("gc");
+            bed.gc();
         }
     }
     wait(|| tasks(&bed) == 0);

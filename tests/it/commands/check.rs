@@ -270,13 +270,13 @@ fn holders() {
     assert!(told[0].starts_with("link: - / eth0 in net:["), "{told:?}");
     assert_eq!((&lost[0]["container"], &lost[0]["network"]), (&web.id.clone().into(), &"pub_net".into()));
     assert!(told.len() == 4 && told[1..].iter().all(|told| told.starts_with("lease: - / ")), "{told:?}");
-    bed.run("gc");
+    bed.gc();
     assert_eq!(check(&bed, ""), NOTHING);
     let pid = web.pid;
     web.kill();
     assert_eq!(check(&bed, ""), [format!("process: {pid} / -")]);
     assert_eq!(check(&bed, &web.id), [format!("process: {pid} / -")]);
-    bed.run("gc");
+    bed.gc();
     assert_eq!(check(&bed, ""), NOTHING);
 }
 
@@ -357,7 +357,7 @@ fn made_parents() {
     let base = bed.host.link("eth0").unwrap()["ifindex"].to_string();
     fs::remove_file(bed.path("run/parents/eth0.50.json")).unwrap();
     assert_eq!(check(&bed, ""), [format!("parent: - / VLAN 50 of link number {base}")]);
-    bed.run("gc");
+    bed.gc();
     assert_eq!(check(&bed, ""), NOTHING);
     let number = bed.host.link("eth0.50").unwrap()["ifindex"].to_string();
     bed.host.ip("link del eth0.50");
@@ -377,6 +377,6 @@ fn made_parents() {
     bed.create("--subnet=10.0.0.0/24 -o parent=eth0.50 tagged");
     fs::remove_file(bed.path("etc/networks/tagged.json")).unwrap();
     assert_eq!(check(&bed, ""), ["parent: - / VLAN 50 of eth0"]);
-    bed.run("gc");
+    bed.gc();
     assert_eq!(check(&bed, ""), NOTHING);
 }

@@ -318,7 +318,7 @@ fn leases_of_all() {
         reader.kill().unwrap();
         reader.wait().unwrap();
     }
-    assert_eq!((bed.run("gc"), bed.run("check")), Default::default());
+    assert_eq!((bed.gc(), bed.run("check")), Default::default());
     assert_eq!((bed.ps(), bed.leases(), bed.host_state()), before);
     one.stop();
     two.stop();

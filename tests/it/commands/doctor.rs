@@ -282,7 +282,7 @@ fn agent() {
     web.stop();
     assert!(task.symlink_metadata().is_ok());
     assert_eq!(ids(&bed), [""; 0]);
-    bed.run("gc");
+    bed.gc();
     assert_eq!(fs::read_dir(bed.path("run/agent")).unwrap().count(), 0);
 }
 

@@ -27,7 +27,7 @@ fn what_has_happened() {
     web.stop();
     let mut dead = bed.container(Bare, "dead").networks("pub_net:ip=172.16.86.9").start().unwrap();
     dead.kill();
-    bed.run("gc");
+    bed.gc();
     bed.container(Bare, "lost").networks("nowhere").start().map(drop).unwrap_err();
     let events: Vec<Value> = serde_json::from_str(&bed.run("events --format json")).unwrap();
     let kinds: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
@@ -67,7 +67,7 @@ fn metrics() {
     assert_eq!((links("alive"), links("dead")), (1, 0));
     web.kill();
     assert_eq!((links("alive"), links("dead")), (0, 1));
-    bed.run("gc");
+    bed.gc();
     assert_eq!((sample(&used), sample(&free)), before);
     let events = |kind: &str| sample(&format!(r#"underlay_events_total{{event="{kind}"}}"#));
     assert_eq!(["attached", "reclaimed", "detached", "conflict", "failed"].map(events), [1, 1, 0, 0, 0]);

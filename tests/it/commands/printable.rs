@@ -140,7 +140,7 @@ fn pasted() {
         web.kill();
         web.forget();
         let mut all = bed.run("gc --dry-run");
-        all += &bed.run("gc");
+        all += &bed.gc();
         for command in ["check", "doctor", "network inspect lan", "network ls", "metrics"] {
             let said = bed.outcome(command, "");
             assert!(!said.stderr.contains("panicked"), "{name}: {said:?}");
@@ -185,7 +185,7 @@ fn paths() {
     assert!(shown.contains(" ip link del 'a;reboot'\nrm "), "{shown}");
     assert_visible(&shown);
     assert_visible(&bed.run(&format!("inspect {}", container.id)));
-    assert_visible(&bed.run("gc"));
+    assert_visible(&bed.gc());
     // What `log` says on stderr.
     let state = bed.path(&format!("run{HOSTILE}"));
     fs::create_dir_all(state.join("containers")).unwrap();

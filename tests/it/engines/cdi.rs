@@ -251,7 +251,7 @@ fn two_devices(engine: Engine) {
     let failing = bed.container(engine, "late").device("san").device("pub_net").without_hooks();
     failing.with_failing_hook().start().map(drop).unwrap_err();
     web.stop();
-    bed.run("gc");
+    bed.gc();
     bed.assert_nothing_held();
     assert!(bed.log().contains("attached web-"), "{}", bed.log());
 }

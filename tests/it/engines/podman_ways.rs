@@ -245,7 +245,7 @@ fn checkpoint() {
     // Nor this: podman calls no poststop for what it has imported.
     podman(&["rm", "--force", "--time", "0", name]).unwrap();
     assert_eq!(bed.ps()[0]["alive"], false);
-    bed.run("gc");
+    bed.gc();
     bed.assert_nothing_held();
 
     // Debian 12's crun is built without; Debian 14's wants a library that comes with nothing it depends on.

@@ -308,7 +308,7 @@ fn at_once() {
     });
     assert_eq!((routes(&bed), bed.records()), (vec![], vec![]), "{}", bed.log());
     assert!(link_of(&bed).is_none(), "{}", bed.log());
-    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    assert_eq!((bed.run("check"), bed.gc()), (String::new(), String::new()));
 }
 
 fn full() {

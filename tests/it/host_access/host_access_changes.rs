@@ -37,9 +37,9 @@ pub fn deleted_by_hand() {
     assert!(plan.starts_with("ip link add link eth0 name ulh-pub_net address "), "{plan}");
     assert_eq!(plan.lines().count(), 5, "{plan}");
     assert!(link_of(&bed).is_none(), "a dry run does nothing");
-    assert_eq!(bed.run("gc"), plan);
+    assert_eq!(bed.gc(), plan);
     assert_eq!(routes(&bed), expected(&[(2, 1), (4, 3)]));
-    assert_eq!((bed.run("gc"), bed.run("check")), (String::new(), String::new()));
+    assert_eq!((bed.gc(), bed.run("check")), (String::new(), String::new()));
     assert!(reaches(&bed, "172.16.86.4") && second.reaches("2001:db8:abc8::2"));
 }
 
@@ -68,9 +68,9 @@ pub fn changed_by_hand() {
             .collect();
         assert!(lines.iter().any(|line| line.starts_with(told)), "{change}: {lines:?}");
         assert!(outcome.code == 1 && differences.iter().all(|d| d["hint"].is_string()), "{outcome:?}");
-        assert_ne!(bed.run("gc"), "", "{change}");
+        assert_ne!(bed.gc(), "", "{change}");
         assert_eq!(routes(&bed), expected(&[(2, 1)]), "{change}");
-        assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()), "{change}");
+        assert_eq!((bed.run("check"), bed.gc()), (String::new(), String::new()), "{change}");
     }
 }
 
@@ -94,7 +94,7 @@ pub fn foreign_link() {
     let before = bed.host.ip("link show ulh-pub_net");
     let refused = bed.container(Bare, "web").networks("pub_net").start().err().unwrap();
     assert!(refused.contains(expected), "{refused}");
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
     assert_eq!((bed.host.ip("link show ulh-pub_net"), bed.records()), (before.clone(), vec![]));
     bed.run("network rm pub_net");
     assert_eq!(bed.host.ip("link show ulh-pub_net"), before);
@@ -133,15 +133,15 @@ pub fn the_dead() {
         "{plan}"
     );
     assert_eq!(routes(&bed), expected(&[(2, 1), (4, 3)]), "a dry run does nothing");
-    assert_eq!(bed.run("gc"), plan);
+    assert_eq!(bed.gc(), plan);
     assert_eq!(routes(&bed), expected(&[(2, 1)]));
     let mut lives = lives;
     lives.kill();
     let plan = bed.run("gc --dry-run");
     assert!(plan.contains("ip link del ulh-pub_net\n"), "{plan}");
-    assert_eq!(bed.run("gc"), plan);
+    assert_eq!(bed.gc(), plan);
     assert!(link_of(&bed).is_none());
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
     // What the dead hold is taken back when their network is removed, too.
     let mut dies = start(&bed, "again");
     dies.kill();
@@ -165,9 +165,9 @@ pub fn lost_ledger() {
     for (what, lose) in losses {
         lose();
         assert_eq!(bed.outcome("check", "").code, 1, "{what}");
-        bed.run("gc");
+        bed.gc();
         assert_eq!(bed.leases(), leases, "{what}");
-        assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()), "{what}");
+        assert_eq!((bed.run("check"), bed.gc()), (String::new(), String::new()), "{what}");
         assert_eq!(routes(&bed), expected(&[(2, 1)]), "{what}");
         assert!(reaches(&bed, "172.16.86.2"), "{what}");
     }
@@ -239,7 +239,7 @@ pub fn gone_definition() {
     create(&bed, "");
     let web = start(&bed, "web");
     fs::remove_file(bed.path("etc/networks/pub_net.json")).unwrap();
-    assert_eq!(bed.run("gc"), "", "a container needs it");
+    assert_eq!(bed.gc(), "", "a container needs it");
     assert!(reaches(&bed, "172.16.86.2"));
     web.stop();
     assert!(link_of(&bed).is_none());
@@ -250,9 +250,9 @@ pub fn gone_definition() {
     assert_eq!(bed.outcome("check", "").code, 1);
     let plan = bed.run("gc --dry-run");
     assert_eq!(plan.lines().count(), 3, "{plan}");
-    assert_eq!(bed.run("gc"), plan);
+    assert_eq!(bed.gc(), plan);
     bed.assert_nothing_held();
-    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    assert_eq!((bed.run("check"), bed.gc()), (String::new(), String::new()));
 }
 
 pub fn made_parents() {
@@ -288,7 +288,7 @@ pub fn another_driver() {
     let web = bed.container(Bare, "web").networks("other").start().unwrap();
     assert!(web.addresses("eth0")[0].starts_with("10.7.0."), "{:?}", web.addresses("eth0"));
     assert!(link_of(&bed).is_none());
-    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    assert_eq!((bed.run("check"), bed.gc()), (String::new(), String::new()));
 }
 
 /// The same natively: passthru wants its parent for itself. What the living need stays, and the container is refused.
@@ -311,7 +311,7 @@ pub fn another_mode() {
     assert!(next.addresses("eth0")[0].starts_with("10.7.0."), "{:?}", next.addresses("eth0"));
     assert!(link_of(&bed).is_none() && pod.link("eth0").is_none());
     assert_eq!(bed.records().len(), 1);
-    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    assert_eq!((bed.run("check"), bed.gc()), (String::new(), String::new()));
 }
 
 /// A release that was cut short has given the addresses back; by the time it is done again they are another's.

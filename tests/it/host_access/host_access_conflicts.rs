@@ -61,7 +61,7 @@ fn picked(driver: &str) {
         assert!(events.contains(&told), "{events}");
     }
     assert!(web.reaches("172.16.86.4"));
-    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
     // The next link has what the last one had.
     web.stop();
     let web = bed.container(Bare, "web").networks("lan").start().unwrap();
@@ -94,7 +94,7 @@ fn at_boot() {
     bed.lan.ip("addr del 172.16.86.3/24 dev lan0");
     assert_eq!(bed.outcome("boot", "").code, 0);
     assert_eq!(of_host(&bed), ["172.16.86.3"]);
-    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
 }
 
 /// The link went with the last container, and a host on the LAN has taken its address since.
@@ -114,7 +114,7 @@ fn come_since() {
     // Of the routes to containers that were there.
     let next = bed.container(Bare, "next").networks("lan").start().unwrap();
     assert!(next.reaches(&has[0]) && web.reaches(&has[0]));
-    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
 }
 
 /// The link was deleted under a running container, and a host on the LAN has taken its address. The record is as older versions
@@ -129,10 +129,10 @@ fn made_by_gc() {
     fs::write(&path, record).unwrap();
     bed.host.ip("link del ulh-lan");
     bed.lan.ip(&format!("addr add {had}/24 dev lan0"));
-    bed.run("gc");
+    bed.gc();
     let has = of_host(&bed).remove(0);
     assert!(has != had && web.reaches(&has), "{had} {has}");
-    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
 }
 
 /// Without conflict detection nobody is asked.

@@ -106,7 +106,7 @@ fn not_in() {
     let web = bed.container(Bare, "web").networks("lan").start().unwrap();
     assert!(route(&bed, "10.7.0.1").contains("dev ulh-lan"));
     assert!(bed.host.try_run("busybox", "ping -c 1 -W 5 10.7.0.1").is_ok());
-    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    assert_eq!((bed.run("check"), bed.gc()), (String::new(), String::new()));
     web.stop();
 }
 
@@ -120,9 +120,9 @@ fn later() {
     bed.host.ip("route add 10.9.0.0/16 via 172.16.86.2 dev eth0 onlink");
     let plan = bed.run("gc --dry-run");
     assert_eq!(plan, "ip route del 172.16.86.2 dev ulh-lan\n");
-    assert_eq!(bed.run("gc"), plan);
+    assert_eq!(bed.gc(), plan);
     assert!(route(&bed, "172.16.86.2").contains("dev eth0"));
-    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    assert_eq!((bed.run("check"), bed.gc()), (String::new(), String::new()));
     // Made anew with the next container, the host's link has no route to it either.
     bed.host.ip("link del ulh-lan");
     let next = bed.container(Bare, "next").networks("lan").start().unwrap();
@@ -144,7 +144,7 @@ fn routing() {
     let other = bed.container(Bare, "other").networks("lan").start().unwrap();
     bed.host.ip("route add 10.9.0.0/16 via 172.16.86.20");
     assert!(route(&bed, "10.9.0.1").contains("via 172.16.86.20 dev ulh-lan"));
-    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    assert_eq!((bed.run("check"), bed.gc()), (String::new(), String::new()));
     vpn.stop();
     let vpn = bed.container(Bare, "vpn").networks("lan:ip=172.16.86.20").start().unwrap();
     vpn.stop();
@@ -160,7 +160,7 @@ fn unread() {
     let path = bed.path("run/containers").join(format!("{}.json", web.id));
     let sound = fs::read_to_string(&path).unwrap();
     fs::write(&path, sound.replace("\"version\": 2", "\"version\": 3")).unwrap();
-    assert_eq!((bed.run("gc --dry-run"), bed.run("gc")), (String::new(), String::new()));
+    assert_eq!((bed.run("gc --dry-run"), bed.gc()), (String::new(), String::new()));
     assert!(route(&bed, "172.16.86.2").contains("dev ulh-lan"));
     fs::write(&path, sound).unwrap();
     web.stop();

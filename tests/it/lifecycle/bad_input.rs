@@ -237,7 +237,7 @@ fn namespace_paths() {
         replace();
         container.kill();
         let before = (other.ip("-br link"), bed.host.ip("-br link"));
-        bed.run("gc");
+        bed.gc();
         bed.assert_nothing_held();
         assert_eq!((other.ip("-br link"), bed.host.ip("-br link")), before, "{what}");
         fs::remove_file(&path).unwrap();

@@ -91,7 +91,7 @@ fn named_host_link() {
     let link = bed.host.link("ulh-lan").unwrap();
     assert!(bed.host.ip("addr show dev ulh-lan").contains("172.16.86.200/32"));
     let stays = |when: &str| {
-        assert_eq!((bed.run("check"), bed.run("gc"), bed.run("boot")), Default::default(), "{when}");
+        assert_eq!((bed.run("check"), bed.gc(), bed.run("boot")), Default::default(), "{when}");
         assert_eq!(bed.host.link("ulh-lan").unwrap()["ifindex"], link["ifindex"], "{when}");
     };
     stays("before any container");
@@ -104,7 +104,7 @@ fn named_host_link() {
     bed.host.ip("link del ulh-lan");
     let differs = bed.outcome("check", "");
     assert!(differs.code == 1 && differs.stdout.contains("ulh-lan"), "{differs:?}");
-    assert!(bed.run("gc").contains("ulh-lan"), "gc makes it anew");
+    assert!(bed.gc().contains("ulh-lan"), "gc makes it anew");
     // The definition is changed by hand: no host access any more.
     let path = bed.path("etc/networks/lan.json");
     let mut definition: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

@@ -19,7 +19,7 @@ pub fn tests() -> Vec<Test> {
 
 fn the_dead() {
     let bed = Bed::with_pub_net("macvlan", "");
-    assert_eq!(bed.run("gc"), "", "nothing to do");
+    assert_eq!(bed.gc(), "", "nothing to do");
     let lives = bed.container(Bare, "lives").networks("pub_net").start().unwrap();
     let mut dies = bed.container(Bare, "dies").networks("pub_net").start().unwrap();
     dies.kill();
@@ -37,10 +37,10 @@ fn the_dead() {
         format!("rm {}/{}.json", bed.path("run/containers").display(), dies.id),
     ];
     assert_eq!(plan.lines().collect::<Vec<_>>(), expected);
-    assert_eq!(bed.run("gc"), plan);
+    assert_eq!(bed.gc(), plan);
     assert_eq!(bed.records(), [format!("{}.json", lives.id)]);
     assert_eq!(bed.leases().len(), 1);
-    assert_eq!(bed.run("gc"), "", "a second finds nothing");
+    assert_eq!(bed.gc(), "", "a second finds nothing");
     assert_eq!(lives.addresses("eth0"), ["172.16.86.2/24"]);
 }
 
@@ -63,23 +63,23 @@ fn pinned() {
         "{plan}"
     );
     assert!(netns.link("eth0").is_some());
-    assert_eq!(bed.run("gc"), plan);
+    assert_eq!(bed.gc(), plan);
     bed.assert_nothing_held();
     assert!(netns.link("eth0").is_none() && netns.link("byhand").is_some());
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
 }
 
 fn parents() {
     let bed = Bed::new();
     bed.create("--subnet=10.0.0.0/24 -o parent=eth0.10.20 qinq");
     bed.create("--subnet=10.1.0.0/24 local");
-    assert_eq!(bed.run("gc"), "", "their networks need them");
+    assert_eq!(bed.gc(), "", "their networks need them");
     for name in ["qinq", "local"] {
         fs::remove_file(bed.path("etc/networks").join(format!("{name}.json"))).unwrap();
     }
     let plan = bed.run("gc --dry-run");
     assert_eq!(plan, "ip link del eth0.10.20\nip link del eth0.10\nip link del ul-local\n");
-    assert_eq!(bed.run("gc"), plan);
+    assert_eq!(bed.gc(), plan);
     assert!(bed.host.link("eth0.10").is_none() && bed.host.link("ul-local").is_none());
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
 }

@@ -92,7 +92,7 @@ fn assert_over(bed: &Bed) {
 
 #[track_caller]
 fn assert_nothing_to_do(bed: &Bed) {
-    assert_eq!((bed.run("check"), bed.run("gc"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc(), bed.gc()), Default::default());
     assert!(!bed.outcome("doctor", "").stdout.contains("left over"));
 }
 
@@ -124,7 +124,7 @@ fn by_a_process(driver: &str) {
         let web = again(asked);
         let inside = Joiner::new(&web);
         assert!(bed.answers("172.16.86.4"));
-        assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+        assert_eq!((bed.run("check"), bed.gc()), Default::default());
         web.stop();
         assert!(!bed.answers("172.16.86.4"), "nothing has it");
         drop(inside);
@@ -191,7 +191,7 @@ fn asks_for_the_same() {
     assert_eq!((&shown["container"], &shown["alive"]), (&log.id.clone().into(), &true.into()));
     assert_eq!(shown["attachments"][0]["addresses"][0], "172.16.86.4/29");
     assert_eq!(shown.get("shares"), None);
-    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
     assert!(!bed.outcome("doctor", "").stdout.contains(&log.id));
     // The owner comes again, in another namespace.
     let again = |asked: &str| bed.container(Bare, "web").networks(asked).start();
@@ -204,7 +204,7 @@ fn asks_for_the_same() {
     let web = again("pub_net").unwrap();
     assert_eq!((bed.leases().len(), bed.records().len()), (2, 2));
     assert!(!bed.macs().iter().all(|of| mac.contains(of)), "another one");
-    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
     assert_eq!(web.hook("createRuntime").code, 0, "the hook was called twice");
     web.stop();
     log.stop();
@@ -224,7 +224,7 @@ fn asks_for_another() {
     web.stop();
     assert_eq!((log.links(), plain.links()), (vec!["eth1".to_owned()], vec!["eth1".to_owned()]));
     assert_eq!((bed.leases().len(), bed.records().len()), (1, 1));
-    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
     log.stop();
     assert_eq!(plain.links(), NONE);
     plain.stop();
@@ -243,7 +243,7 @@ fn podman_container() {
     finish(side.args(["sleep", "1000"])).unwrap();
     web.restart();
     assert_eq!((bed.leases(), bed.macs()), had);
-    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
     finish(podman::podman(&bed).args(["stop", "--time", "0", &web.id])).unwrap();
     assert_over(&bed);
     finish(podman::podman(&bed).args(["rm", "--force", "--time", "0", &name])).unwrap();
@@ -261,7 +261,7 @@ fn vlan() {
     web.stop();
     assert_eq!(joiner.links(), ["eth0"]);
     assert!(bed.host.link("eth0.120").is_some());
-    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
     log.stop();
     assert_eq!(joiner.links(), NONE);
     assert!(bed.host.link("eth0.120").is_none());
@@ -277,7 +277,7 @@ fn host_access() {
     let route = || bed.host.ip("route show 172.16.86.4");
     web.stop();
     assert!(route().contains("ulh-pub_net"), "log is reached still");
-    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
     log.stop();
     assert_eq!((route().as_str(), joiner.links().as_slice()), ("", &[][..]));
     assert_eq!((bed.records().len(), bed.leases().len()), (0, 1), "the host's own address");
@@ -310,7 +310,7 @@ fn without_poststop() {
     let would = bed.run("gc --dry-run");
     let enter = format!("nsenter --net=/proc/{}/ns/net ip link del", other.0.id());
     assert!(would.contains(&enter), "{would}");
-    assert_eq!(bed.run("gc"), would);
+    assert_eq!(bed.gc(), would);
     assert_eq!(other.links(), NONE);
     assert_over(&bed);
     // Of a descriptor no command can be told.
@@ -320,7 +320,7 @@ fn without_poststop() {
     web.forget();
     let would = bed.run("gc --dry-run");
     assert!(would.contains("# ip link del eth0, in the network namespace of number"), "{would}");
-    assert_eq!(bed.run("gc"), would);
+    assert_eq!(bed.gc(), would);
     assert_over(&bed);
     drop(kept);
 }
@@ -349,7 +349,7 @@ fn version_1() {
         record["version"] = 1.into();
         record.as_object_mut().unwrap().remove("nsid");
     });
-    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
     web.stop();
     assert_eq!(joiner.links(), NONE);
     assert_over(&bed);
@@ -380,7 +380,7 @@ fn handed_over_by_version_1() {
     assert_eq!(shown["container"], log.id);
     let web = start("web");
     assert_eq!(bed.leases().len(), 1, "it shares the links again");
-    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
     web.stop();
     assert!(bed.answers("172.16.86.4"));
     log.stop();
@@ -424,7 +424,7 @@ fn foreign_number() {
         let (netns, number) = if is_its_own { (&pod, 7) } else { (&other, number) };
         bed.host.ip(&format!("netns set {} {number}", netns.name));
         let mut web = bed.container(Bare, "web").networks(ASKED).in_netns(pod.path()).start().unwrap();
-        assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+        assert_eq!((bed.run("check"), bed.gc()), Default::default());
         // Nothing but the number leads to it.
         let kept = File::open(pod.path()).unwrap();
         drop(pod);
@@ -490,7 +490,7 @@ fn while_attached() {
     assert_eq!(stopped.unwrap().code, 0);
     web.forget();
     assert_eq!(joiner.links(), NONE);
-    bed.run("gc");
+    bed.gc();
     assert_over(&bed);
 }
 

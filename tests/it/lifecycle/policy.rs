@@ -198,7 +198,7 @@ fn sizes() {
     let container = bed.container(Bare, "web").networks(&"pub_net;".repeat(16)[..127]).start().unwrap();
     assert_eq!(container.links().len(), 16);
     drop(container);
-    bed.run("gc");
+    bed.gc();
     bed.configure("underlay.json", r#"{"max_attachments": 1, "max_annotation_bytes": 36}"#);
     assert!(refused(&bed, "pub_net;pub_net", &[]).contains("list 2 networks, and 1 are allowed"));
     // Annotations of others are not counted.

@@ -38,7 +38,7 @@ fn attached(bed: &Bed, pod: &Netns) -> Value {
     let links: Vec<Value> = serde_json::from_str(&pod.ip("-json link")).unwrap();
     let names: Vec<_> = links.iter().map(|link| link["ifname"].as_str().unwrap()).collect();
     assert_eq!(names, ["lo", "eth0"]);
-    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
     assert_eq!(bed.leases().len(), 1);
     bed.lan.try_run("busybox", "ping -c 1 -W 5 172.16.86.10").unwrap();
     links[1]["ifindex"].clone()
@@ -94,19 +94,19 @@ fn without_poststop() {
     web.kill();
     web.forget();
     assert!(bed.run("gc --dry-run").contains("are handed over"));
-    assert!(bed.run("gc").contains("are handed over"));
+    assert!(bed.gc().contains("are handed over"));
     assert_eq!(attached(&bed, &pod), link);
     log.kill();
     log.forget();
     let web = start(&bed, &pod, "web", ASKED);
-    assert!(!bed.run("gc").contains("ip link"), "the record of the dead, and no more");
+    assert!(!bed.gc().contains("ip link"), "the record of the dead, and no more");
     assert_eq!(attached(&bed, &pod), link);
     cron.stop();
     assert_eq!(attached(&bed, &pod), link);
     let mut web = web;
     web.kill();
     web.forget();
-    assert!(bed.run("gc").contains("ip link del"));
+    assert!(bed.gc().contains("ip link del"));
     assert!(pod.link("eth0").is_none());
     bed.assert_nothing_held();
 }
@@ -170,7 +170,7 @@ fn devices() {
     let all = ["web", "log", "cron"].map(start);
     assert_eq!(all[1].links(), ["eth0", "eth1"]);
     assert_eq!((bed.leases().len(), bed.records().len()), (2, 3));
-    assert_eq!((bed.run("check"), bed.run("gc")), Default::default());
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
     for container in all {
         // There is a poststop for each device, too.
         let again = container.state_at("poststop");

@@ -205,13 +205,13 @@ fn half_made_and_needed() {
         let plan = bed.run("gc --dry-run");
         assert_eq!(plan, if is_left { "ip link del 'ul~208'\n" } else { "" }, "{made}");
         assert!(bed.host.link("ul~208").is_some(), "a dry run does nothing");
-        assert_eq!(bed.run("gc"), plan, "{made}");
+        assert_eq!(bed.gc(), plan, "{made}");
         assert_eq!(bed.host.link("ul~208").is_none(), is_left, "{made}");
-        assert_eq!(bed.run("gc"), "", "{made}");
+        assert_eq!(bed.gc(), "", "{made}");
         let _ = bed.host.try_run("ip", "link del ul~208");
     }
     let web = bed.container(Bare, "web").networks("macvlan50").start().unwrap();
-    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    assert_eq!((bed.run("check"), bed.gc()), (String::new(), String::new()));
     web.stop();
 }
 
@@ -225,9 +225,9 @@ fn half_made_dummy() {
     fs::write(&path, note.to_string()).unwrap();
     bed.host.ip("link del ul-local");
     bed.host.ip("link add ul~208 type dummy");
-    assert_eq!(bed.run("gc"), "ip link del 'ul~208'\n");
+    assert_eq!(bed.gc(), "ip link del 'ul~208'\n");
     assert!(bed.host.link("ul~208").is_none());
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
 }
 
 fn base_down() {

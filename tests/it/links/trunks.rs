@@ -102,7 +102,7 @@ fn each_its_own() {
     // Who dies takes it along at the next gc.
     let mut b = b;
     b.kill();
-    assert!(bed.run("gc").ends_with("ip link del eth0.101\n"));
+    assert!(bed.gc().ends_with("ip link del eth0.101\n"));
     assert!(bed.host.link("eth0.101").is_none());
 }
 
@@ -182,15 +182,15 @@ fn long_names() {
     assert_eq!(bed.run("check"), "");
     // Lost, it is written down anew from what the kernel tells.
     fs::remove_dir_all(bed.path("run/parents")).unwrap();
-    let repaired = bed.run("gc");
+    let repaired = bed.gc();
     assert!(repaired.contains(&format!("VLAN 1234 of {base}.1")), "{repaired}");
-    assert_eq!((bed.run("gc"), bed.run("check")), (String::new(), String::new()));
+    assert_eq!((bed.gc(), bed.run("check")), (String::new(), String::new()));
     // The container needs what its parent stands on, network or not.
     fs::remove_file(bed.path("etc/networks/lan.json")).unwrap();
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
     let mut web = web;
     web.kill();
-    let done = bed.run("gc");
+    let done = bed.gc();
     let links: Vec<_> = done.lines().filter(|line| line.contains("link del")).collect();
     assert_eq!(links, [format!("ip link del {name}"), format!("ip link del {base}.1")], "{done}");
     bed.host.ip(&format!("link del {base}"));

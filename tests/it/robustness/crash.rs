@@ -213,9 +213,9 @@ impl Matrix {
 
     /// After `gc` only what is alive is left, and a second has nothing to do.
     fn assert_gc_mends(&self, alive: &[&Container<'_>], what: &str) {
-        self.bed.run("gc");
+        self.bed.gc();
         self.assert_only(alive, what);
-        assert_eq!(self.bed.run("gc"), "", "{what}: a second gc");
+        assert_eq!(self.bed.gc(), "", "{what}: a second gc");
     }
 }
 

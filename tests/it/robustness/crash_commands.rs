@@ -183,8 +183,8 @@ fn matrix(case: Case, kind: Kind, turn: usize) {
         bed.run("boot");
         (case.done)(&bed, &what);
         (case.undo)(&bed);
-        bed.run("gc");
-        assert_eq!(bed.run("gc"), "", "{what}: a second gc");
+        bed.gc();
+        assert_eq!(bed.gc(), "", "{what}: a second gc");
         assert_eq!(bed.host_state(), before, "{what}: the host");
         bed.assert_nothing_held();
         let left = |folder: &str| {
@@ -222,8 +222,8 @@ fn gc(kind: Kind) {
         let what = format!("{mishap:?} at call {at} ({hit:?}): {}", traced.stderr);
         assert_clean(&traced, hit, &what);
         assert_eq!(alive(), before, "{what}");
-        bed.run("gc");
-        assert_eq!(bed.run("gc"), "", "{what}: one more gc");
+        bed.gc();
+        assert_eq!(bed.gc(), "", "{what}: one more gc");
         assert_eq!(bed.run("check"), "", "{what}");
         assert_eq!(alive(), before, "{what}");
         assert_eq!(bed.records(), [format!("{}.json", lives.id)], "{what}");
@@ -246,8 +246,8 @@ fn lost(kind: Kind, command: &str) {
         let what = format!("{mishap:?} at call {at} ({hit:?}): {}", traced.stderr);
         assert_clean(&traced, hit, &what);
         assert_eq!(seen(), before.0, "{what}");
-        bed.run("gc");
-        assert_eq!((bed.run("gc"), bed.run("check")), Default::default(), "{what}");
+        bed.gc();
+        assert_eq!((bed.gc(), bed.run("check")), Default::default(), "{what}");
         assert_eq!((seen(), bed.leases(), bed.records()), before, "{what}");
         hit.is_some()
     });

@@ -116,8 +116,8 @@ impl<'a> Two<'a> {
     fn assert_mended(&self) {
         let plan = self.bed.run("gc --dry-run");
         assert_ne!(plan, "");
-        assert_eq!(self.bed.run("gc"), plan);
-        assert_eq!(self.bed.run("gc"), "", "a second finds nothing");
+        assert_eq!(self.bed.gc(), plan);
+        assert_eq!(self.bed.gc(), "", "a second finds nothing");
         assert_eq!(self.bed.leases(), self.leases);
         assert_eq!(self.bed.rebuildable(), self.known);
     }
@@ -128,7 +128,7 @@ impl<'a> Two<'a> {
         self.victim.stop();
         self.other.stop();
         bed.assert_nothing_held();
-        assert_eq!(bed.run("gc"), "");
+        assert_eq!(bed.gc(), "");
     }
 }
 
@@ -148,7 +148,7 @@ fn record(name: &str, damage: Damage) {
     if name == "newer" {
         // It is left to who understands it.
         let text = fs::read(&path).unwrap();
-        assert_eq!(bed.run("gc"), "");
+        assert_eq!(bed.gc(), "");
         assert_eq!((fs::read(&path).unwrap(), bed.leases()), (text, two.leases.clone()));
         let stopped = two.victim.hook("poststop");
         assert!(stopped.stderr.contains("is of version 3: a newer underlay has written it"), "{stopped:?}");
@@ -167,7 +167,7 @@ fn segment(name: &str, damage: Damage) {
     let third = two.bed.container(Bare, "third").networks("pub_net").start().unwrap();
     assert_eq!(third.addresses("eth0"), ["172.16.86.4/24"], "{name}");
     third.stop();
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
     two.stop();
 }
 
@@ -197,8 +197,8 @@ fn parent(name: &str, damage: Damage) {
         }
     }
     let plan = bed.run("gc --dry-run");
-    assert_eq!(bed.run("gc"), plan);
-    assert_eq!(bed.run("gc"), "", "a second finds nothing");
+    assert_eq!(bed.gc(), plan);
+    assert_eq!(bed.gc(), "", "a second finds nothing");
     two.stop();
     bed.run("network rm tagged local");
     assert_eq!(bed.host_state(), before);
@@ -215,7 +215,7 @@ fn whole() {
     assert_eq!(bed.records().len(), 3);
     third.stop();
     assert_eq!((bed.rebuildable(), bed.leases()), (two.known.clone(), two.leases.clone()));
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
 
     for folder in ["containers", "segments"] {
         fs::remove_dir_all(bed.path("run").join(folder)).unwrap();
@@ -257,10 +257,10 @@ fn pinned() {
     web.kill();
     let plan = bed.run("gc --dry-run");
     assert!(plan.contains(&format!("nsenter --net={} ip link del eth0\n", netns.path().display())), "{plan}");
-    assert_eq!(bed.run("gc"), plan);
+    assert_eq!(bed.gc(), plan);
     bed.assert_nothing_held();
     assert!(netns.link("eth0").is_none());
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
 }
 
 /// A network that a container may use whose record cannot be read stays.

@@ -53,8 +53,8 @@ fn pod() {
         };
         assert_eq!(second.ip("addr"), before.0, "{first_to_see}");
         third.into_iter().for_each(Container::stop);
-        bed.run("gc");
-        assert_eq!((bed.run("gc"), bed.run("check")), Default::default(), "{first_to_see}");
+        bed.gc();
+        assert_eq!((bed.gc(), bed.run("check")), Default::default(), "{first_to_see}");
         assert_eq!((second.ip("addr"), host_access::routes(&bed)), before, "{first_to_see}");
         assert_eq!(bed.leases().len(), 2, "its own, and the host's");
     }
@@ -67,8 +67,8 @@ fn added() {
     let before = (bed.ps()[0]["attachments"][0]["addresses"].clone(), host_access::routes(&bed));
     web.run("ip", "addr add 172.16.86.99/24 dev eth0");
     lose(&bed);
-    bed.run("gc");
-    assert_eq!((bed.run("gc"), bed.run("boot")), Default::default());
+    bed.gc();
+    assert_eq!((bed.gc(), bed.run("boot")), Default::default());
     assert_eq!((bed.ps()[0]["attachments"][0]["addresses"].clone(), host_access::routes(&bed)), before);
     web.stop();
     assert!(bed.host.link("ulh-pub_net").is_none());
@@ -96,8 +96,8 @@ fn without_key() {
     let refused = bed.outcome("network rm pub_net", "");
     assert!(refused.code == 1 && refused.stderr.contains("not all containers are found"), "{refused:?}");
     open(0o700);
-    bed.run("gc");
-    assert_eq!((bed.run("gc"), bed.run("check")), Default::default());
+    bed.gc();
+    assert_eq!((bed.gc(), bed.run("check")), Default::default());
     assert_eq!((reached(&bed, &web), bed.records()), ((1, true), vec![format!("{}.json", web.id)]));
     web.stop();
     assert!(bed.host.link("ulh-pub_net").is_none(), "nothing is in doubt any more");
@@ -126,8 +126,8 @@ fn kept() {
     let link = bed.host.link("ulh-pub_net");
     assert!(link.is_some());
     lose(&bed);
-    bed.run("gc");
-    assert_eq!((bed.run("gc"), bed.host.link("ulh-pub_net")), (String::new(), link.clone()));
+    bed.gc();
+    assert_eq!((bed.gc(), bed.host.link("ulh-pub_net")), (String::new(), link.clone()));
     bed.container(Bare, "web").networks("pub_net").start().unwrap().stop();
     assert_eq!(bed.host.link("ulh-pub_net"), link);
 }
@@ -160,14 +160,14 @@ fn first_thread() {
     let stat = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     wait(|| stat().contains(") Z "));
     let before = (bed.leases(), host_access::routes(&bed));
-    assert_eq!((bed.run("gc"), bed.run("check")), Default::default());
+    assert_eq!((bed.gc(), bed.run("check")), Default::default());
     assert_eq!((bed.leases(), host_access::routes(&bed)), before);
     lose(&bed);
-    bed.run("gc");
+    bed.gc();
     assert_eq!((bed.leases(), host_access::routes(&bed)), before);
     let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
     assert!(killed.success());
     child.wait().unwrap();
-    bed.run("gc");
+    bed.gc();
     assert!(host_access::routes(&bed).is_empty());
 }

@@ -93,7 +93,7 @@ fn too_long() {
     assert_eq!(bed.outcome("doctor --format json", "").code, 1);
     // As soon as the path leads nowhere, nobody is there.
     fs::remove_file(&path).unwrap();
-    bed.run("gc");
+    bed.gc();
     assert_eq!(bed.records(), [format!("{}.json", web.id)]);
     bad.forget();
 }
@@ -253,16 +253,16 @@ fn not_found() {
             routes_now.retain(|route| routes.contains(route));
         }
         assert_eq!((&link_now, &routes_now), (&link, &routes), "{first}");
-        bed.run("gc");
-        assert_eq!(bed.run("gc"), "", "{first}");
+        bed.gc();
+        assert_eq!(bed.gc(), "", "{first}");
     }
     seen.stop();
     let own = &hidden.addresses("eth0")[0].replace("/24", " ");
     let reached = || host_access::routes(&bed).iter().filter(|route| route.starts_with(own)).count();
     assert_eq!(reached(), 1);
     make_readable(&netns);
-    bed.run("gc");
-    assert_eq!((bed.run("gc"), bed.run("boot"), bed.run("check")), Default::default());
+    bed.gc();
+    assert_eq!((bed.gc(), bed.run("boot"), bed.run("check")), Default::default());
     assert_eq!(bed.records(), [format!("{}.json", hidden.id)]);
     assert_eq!((bed.host.link("ulh-pub_net"), reached(), host_access::routes(&bed).len()), (link, 1, 1));
     hidden.stop();
@@ -281,11 +281,11 @@ fn keeps_its_parent() {
         fs::remove_dir_all(bed.path("run")).unwrap();
         let _ = fs::remove_file(bed.path("etc/networks/lan.json"));
         bed.run(command);
-        assert_eq!((bed.run("gc"), hidden.ip("addr") == before), (String::new(), true), "{command}");
+        assert_eq!((bed.gc(), hidden.ip("addr") == before), (String::new(), true), "{command}");
     }
     make_readable(&netns);
-    bed.run("gc");
-    assert_eq!((bed.run("gc"), bed.records()), (String::new(), vec![format!("{}.json", hidden.id)]));
+    bed.gc();
+    assert_eq!((bed.gc(), bed.records()), (String::new(), vec![format!("{}.json", hidden.id)]));
     hidden.stop();
     assert_eq!(bed.host.link("eth0.50"), None, "the last one has gone");
 }
@@ -314,10 +314,10 @@ fn too_many_marks() {
     assert_ne!(web.addresses("eth0"), evil.addresses("eth0"));
     web.stop();
     fs::remove_file(&record).unwrap();
-    bed.run("gc");
+    bed.gc();
     assert_eq!(bed.leases().len(), 1, "nor is it when the record is lost");
     make_readable(&netns);
-    bed.run("gc");
+    bed.gc();
     assert_eq!(bed.records(), [format!("{}.json", evil.id)], "it is written anew when it can be read");
 }
 

@@ -46,7 +46,7 @@ const CHANGES: [Change; 8] = [
     },
     Change {
         name: "a_gc_runs",
-        happens: |race, _| assert_eq!(race.bed.run("gc"), "", "who is being attached lives"),
+        happens: |race, _| assert_eq!(race.bed.gc(), "", "who is being attached lives"),
         undone: &[],
     },
     Change { name: "the_process_dies", happens: |_, web| web.kill(), undone: &[] },
@@ -134,7 +134,7 @@ fn before_each_message(driver: &str, change: Change) {
         let stopped = web.hook("poststop");
         assert_eq!((stopped.code, stopped.stderr.as_str()), (0, ""), "{what}");
         race.bed.assert_nothing_held();
-        assert_eq!(race.bed.run("gc"), "", "{what}");
+        assert_eq!(race.bed.gc(), "", "{what}");
         if !happened {
             break;
         }

@@ -107,7 +107,7 @@ fn storm(subnet: &str) {
     );
 
     // Where a namespace goes while it is looked into, as those of other tests do, what may be its container's is kept.
-    wait(|| bed.run("gc").is_empty());
+    wait(|| bed.gc().is_empty());
     let mut records: Vec<_> = alive.iter().map(|container| format!("{}.json", container.id)).collect();
     records.sort();
     assert_eq!(bed.records(), records);

@@ -121,7 +121,7 @@ fn by_engine(driver: &str, engine: Engine) {
     wait(|| web.reaches(&format!("{PREFIX}:1")));
     assert_eq!(bed.run("check"), "", "what routers give is no difference");
     web.stop();
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
 }
 
 /// Without a subnet there is nothing in the ledger but the MAC address.
@@ -152,7 +152,7 @@ fn beside_leases() {
     // What is lost is written anew with what was leased, and nothing else.
     let leases = bed.leases();
     fs::remove_dir_all(bed.path("run")).unwrap();
-    bed.run("gc");
+    bed.gc();
     assert_eq!(bed.leases(), leases);
     drop(witness);
     web.stop();

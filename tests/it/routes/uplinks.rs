@@ -284,7 +284,7 @@ fn lasting() {
     let script = std::process::Command::new("sh").args(["-ec", &plan]).status().unwrap();
     assert!(script.success());
     assert_eq!(left(&netns), before);
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
 
     // The next container in the namespace finds nothing in its way, though the link that tells is gone.
     let mut web = start();
@@ -294,7 +294,7 @@ fn lasting() {
     assert_eq!(bed.run("check"), "");
     next.stop();
     assert_eq!(left(&netns), before);
-    bed.run("gc");
+    bed.gc();
     bed.assert_nothing_held();
 }
 
@@ -364,7 +364,7 @@ fn checked() {
     // A record that is lost is written anew with them.
     let before = attachments(&bed, &web);
     std::fs::write(bed.path("run/containers").join(format!("{}.json", web.id)), "{").unwrap();
-    bed.run("gc");
+    bed.gc();
     assert_eq!(bed.run("check"), "");
     let (mut expected, mut repaired) = (before, attachments(&bed, &web));
     for attached in [&mut expected, &mut repaired] {

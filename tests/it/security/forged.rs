@@ -80,16 +80,16 @@ fn another() {
     let before = (bed.rebuildable(), bed.leases(), host_routes(&bed), bed.host_state());
     let nothing_new = || {
         assert_eq!((bed.run("check"), bed.run("gc --dry-run")), (String::new(), String::new()));
-        assert_eq!((bed.run("gc"), bed.run("boot")), (String::new(), String::new()));
+        assert_eq!((bed.gc(), bed.run("boot")), (String::new(), String::new()));
         assert_eq!((bed.rebuildable(), bed.leases(), host_routes(&bed), bed.host_state()), before);
     };
     nothing_new();
     // Nor where the ledger has lost the very records and leases: what comes back is what was there.
     fs::remove_file(bed.path("run/containers").join(format!("{}.json", victim.id))).unwrap();
-    bed.run("gc");
+    bed.gc();
     nothing_new();
     fs::remove_dir_all(bed.path("run/containers")).unwrap();
-    bed.run("gc");
+    bed.gc();
     nothing_new();
 
     // That the LAN is asked about is another matter.
@@ -97,7 +97,7 @@ fn another() {
         evil.run("ip", &format!("link del {name}"));
     }
     // And until then it was in doubt whether there is such a container.
-    bed.run("gc");
+    bed.gc();
     let real = bed.container(Bare, "db").networks("pub_net:ip=172.16.86.53").start().unwrap();
     assert_eq!(real.id, db);
     victim.stop();
@@ -154,7 +154,7 @@ fn contested() {
         let refused = bed.container(Bare, "next").networks("pub_net:ip=172.16.86.20").start().err().unwrap();
         assert!(refused.contains("is held by container vic"), "{refused}");
         evil.stop();
-        bed.run("gc");
+        bed.gc();
         assert!(host_routes(&bed).iter().any(|route| route.contains("172.16.86.20")), "{id} {remembered}");
         vic.stop();
         bed.run("network rm pub_net");
@@ -183,15 +183,15 @@ fn copied() {
     nested.ip(&format!("link set x2 alias {own}"));
     nested.ip("addr add 172.16.86.54/24 dev x2");
     let known = (bed.rebuildable(), bed.leases());
-    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    assert_eq!((bed.run("check"), bed.gc()), (String::new(), String::new()));
     fs::remove_dir_all(bed.path("run")).unwrap();
-    bed.run("gc");
+    bed.gc();
     assert_eq!((bed.rebuildable(), bed.leases()), known);
-    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    assert_eq!((bed.run("check"), bed.gc()), (String::new(), String::new()));
     // Nor do copies live on without the one they were made of.
     evil.run("ip", "link del eth0");
     fs::remove_dir_all(bed.path("run")).unwrap();
-    assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()));
+    assert_eq!((bed.run("check"), bed.gc()), (String::new(), String::new()));
     bed.assert_nothing_held();
 }
 
@@ -209,7 +209,7 @@ fn made_again() {
     evil.run("ip", &format!("link set eth0 alias {own}"));
     evil.run("ip", "addr add 172.16.86.53/24 dev eth0");
     fs::remove_dir_all(bed.path("run")).unwrap();
-    assert_eq!(bed.run("gc"), "");
+    assert_eq!(bed.gc(), "");
     bed.assert_nothing_held();
 }
 
@@ -237,7 +237,7 @@ fn proven() {
             false => fs::remove_file(&path).unwrap(),
             true => fs::remove_dir_all(bed.path("run/containers")).unwrap(),
         }
-        bed.run("gc");
+        bed.gc();
         // The host has had a route to all that underlay has given.
         assert_eq!(addresses(&record(&bed, &evil.id)), [own.as_str()], "{everything}");
         assert_eq!(record(&bed, &victim.id), victims, "{everything}");
@@ -245,7 +245,7 @@ fn proven() {
         assert!(lease.ends_with(format!("{}.json", victim.id)), "{lease:?}");
         let routes = host_routes(&bed);
         assert!(routes.len() == 2 && routes[1].starts_with("172.16.86.20 "), "{everything}: {routes:?}");
-        assert_eq!(bed.run("gc"), "", "{everything}");
+        assert_eq!(bed.gc(), "", "{everything}");
     }
     // Nothing of it is remembered.
     fs::remove_dir_all(bed.path("data/containers")).unwrap();
@@ -263,10 +263,10 @@ fn unknown_network() {
     let own = evil.addresses("eth0").remove(0);
     fs::remove_file(bed.path("etc/networks/pub_net.json")).unwrap();
     fs::remove_dir_all(bed.path("run/containers")).unwrap();
-    bed.run("gc");
+    bed.gc();
     assert_eq!(addresses(&record(&bed, &evil.id)), [own.as_str()], "the lease tells");
     fs::remove_dir_all(bed.path("run")).unwrap();
-    bed.run("gc");
+    bed.gc();
     assert_eq!(addresses(&record(&bed, &evil.id)), [""; 0]);
     assert_eq!(bed.leases(), [""; 0]);
     assert_eq!(bed.macs().len(), 1, "its MAC address is sealed");
@@ -281,10 +281,10 @@ fn one_process() {
     fs::remove_file(path(&web.id)).unwrap();
     fs::write(path("other"), text).unwrap();
     fs::remove_dir_all(bed.path("run/segments")).unwrap();
-    bed.run("gc");
+    bed.gc();
     assert_eq!(bed.records(), ["other.json"]);
     fs::remove_file(path("other")).unwrap();
-    bed.run("gc");
+    bed.gc();
     assert_eq!(bed.records(), [format!("{}.json", web.id)]);
 }
 
@@ -316,17 +316,17 @@ fn unsealed() {
     let mut lines: Vec<_> = plan.lines().map(str::to_owned).collect();
     lines.sort();
     assert_eq!(lines, [line(&pod), line(&web)]);
-    assert_eq!(bed.run("gc"), plan);
+    assert_eq!(bed.gc(), plan);
     assert_eq!(alias(&web), sealed);
-    assert_eq!((bed.run("gc"), bed.run("check")), (String::new(), String::new()));
+    assert_eq!((bed.gc(), bed.run("check")), (String::new(), String::new()));
     // As good as one that was born with it.
     fs::remove_dir_all(bed.path("run")).unwrap();
-    bed.run("gc");
+    bed.gc();
     assert_eq!((bed.rebuildable(), bed.leases()), known);
     // What is lost before it is sealed is not believed; nor is what has changed since.
     strip(&web);
     fs::remove_file(bed.path("run/containers").join(format!("{}.json", web.id))).unwrap();
-    bed.run("gc");
+    bed.gc();
     assert_eq!(bed.records(), [format!("{}.json", pod.id)]);
     // A link is found and deleted by its old mark.
     strip(&pod);
@@ -344,7 +344,7 @@ fn lost_key() {
     let key = host_link(&bed);
     let [run, kept] = ["run", "kept"].map(|name| bed.path(name));
     fs::rename(&run, &kept).unwrap();
-    bed.run("gc");
+    bed.gc();
     assert_eq!(
         (host_link(&bed), alias(&web)),
         (key.clone(), before.0.clone()),
@@ -355,12 +355,12 @@ fn lost_key() {
     fs::remove_dir_all(bed.path("data")).unwrap();
     assert_eq!(bed.run("gc --dry-run"), format!("# seal the mark of link eth0 of container {}\n", web.id));
     assert!(!bed.path("data").exists());
-    bed.run("gc");
+    bed.gc();
     assert_ne!(host_link(&bed), key);
     assert_ne!(alias(&web), before.0);
     assert_eq!(alias(&other), before.1);
     fs::remove_file(bed.path("run/containers").join(format!("{}.json", web.id))).unwrap();
-    bed.run("gc");
+    bed.gc();
     assert_eq!((bed.rebuildable(), bed.leases()), (before.2, before.3));
 }
 
@@ -412,9 +412,9 @@ fn known_key() {
         let hint = told.split("(hint: `").nth(1).unwrap().split('`').next().unwrap();
         if mode == 0o777 {
             crate::harness::bed::run("sh", &["-c", hint]).unwrap();
-            bed.run("gc");
+            bed.gc();
             assert!(is_sealed(&web) && host_link(&bed) != forged);
-            assert_eq!((bed.run("gc"), bed.run("check")), (String::new(), String::new()));
+            assert_eq!((bed.gc(), bed.run("check")), (String::new(), String::new()));
         } else {
             web.stop();
             forget();
@@ -441,14 +441,14 @@ fn nonsense() {
                 web.stop();
                 web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
             } else {
-                bed.run("gc");
+                bed.gc();
             }
             assert!(is_sealed(&web));
             assert_eq!(host_link(&bed).split('-').next().unwrap().len(), 32);
             let known = || (bed.rebuildable(), bed.leases());
             let before = known();
             fs::remove_dir_all(bed.path("run")).unwrap();
-            bed.run("gc");
+            bed.gc();
             assert_eq!(known(), before, "it is proven by what is written now");
         }
     }
@@ -475,7 +475,7 @@ fn two_hooks() {
         });
         assert_eq!((traced.code(), traced.stderr.as_str(), locks), (Some(0), "", expected), "{at}");
         assert!(is_sealed(&slow) && is_sealed(&fast), "{at}");
-        assert_eq!((bed.run("check"), bed.run("gc")), (String::new(), String::new()), "all by one key, {at}");
+        assert_eq!((bed.run("check"), bed.gc()), (String::new(), String::new()), "all by one key, {at}");
     }
 }
 

@@ -89,7 +89,7 @@ fn marks() {
     assert!(forged(&netns.ip("-br link")));
     // A gc believes them no more, though it looks for lost records: only a link that claims to be a dead container's
     // goes as that.
-    bed.run("gc");
+    bed.gc();
     let left = netns.ip("-br link");
     assert!((1..5).all(|n| left.contains(&format!("forged{n}@"))), "{left}");
     bed.assert_nothing_held();
