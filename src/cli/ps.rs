@@ -35,7 +35,7 @@ impl<'a> Known<'a> {
             version: VERSION,
             container: &record.container,
             identity: record.identity.as_ref(),
-            state: if record.is_pending() { State::Pending } else { State::Attached },
+            state: record.own().map_or(State::Attached, |own| own.state),
             holder: &record.holder,
             shares: record.shared_with(),
             attachments: first.unwrap_or(record).attachments(),
@@ -45,6 +45,7 @@ impl<'a> Known<'a> {
 
     fn state(&self) -> String {
         match (self.alive, self.state, self.shares) {
+            (_, State::Ended, _) => "ended".to_owned(),
             (false, ..) => "dead".to_owned(),
             (true, State::Pending, _) => "pending".to_owned(),
             (true, State::Attached, Some(first)) => format!("shares {}", container::short(first.as_str())),

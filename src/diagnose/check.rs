@@ -1,6 +1,8 @@
 //! `underlay check`: reads ledger and kernel, and lists what differs. Nothing is changed.
 
 use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::diagnose::check_host::{self, HostRoutes};
 use crate::diagnose::compare::{self, Actual};
@@ -15,12 +17,26 @@ use crate::net::name::IfName;
 use crate::net::seal::Key;
 use crate::netlink::Socket;
 
+/// How long the agent may take to release what ended containers have left.
+const LEFT: Duration = Duration::from_secs(2);
+
+/// Waits for the agent, as long as it has to release what ended containers have left: that is no difference.
+fn wait_for_agent(store: &Store) -> Result<()> {
+    let until = Instant::now() + LEFT;
+    while store.records()?.sound.iter().any(Record::has_ended) && store.has_agent()? && Instant::now() < until
+    {
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
 /// What differs between ledger and kernel: of all containers, of the parents and host links that underlay has made, and of
 /// what belongs to no record.
 ///
 /// # Errors
 /// When the ledger cannot be read, or the kernel does not tell.
 pub(crate) fn all(store: &Store) -> Result<Vec<Difference>> {
+    wait_for_agent(store)?;
     let mut host = Socket::open()?;
     let settings = store.settings()?;
     // Before the lock: a container that is attached meanwhile has its record first.

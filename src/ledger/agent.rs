@@ -1,8 +1,8 @@
 //! What the agent has to do, and the lock of the agent.
 //!
-//! `agent/MILLISECONDS-PID` is a symbolic link to the record of a container that was attached at that time since the boot, by
-//! that process; `agent/MILLISECONDS-PID-COUNT`, if its addresses were announced so often. One system call makes it, and no two
-//! attaches make the same. systemd starts the agent as long as there is one (`PathExistsGlob=`).
+//! `agent/MILLISECONDS-PID` is a symbolic link to the record of a container that was attached, or has ended, at that time since
+//! the boot: that process says so. `agent/MILLISECONDS-PID-COUNT`, if its addresses were announced so often. One system call
+//! makes it, and no two hooks make the same. systemd starts the agent as long as there is one (`PathExistsGlob=`).
 //!
 //! The process that has `agent.lock` locked is the agent. A file with its pid would say less: a pid means another process in
 //! another pid namespace, and the file outlives the process.
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::lease_link::named;
 use super::lock::culprit;
-use super::lock_file::{LockFile, Refused};
+use super::lock_file::{LockFile, Refused, is_held};
 use super::{Store, entries, remove};
 use crate::error::{Error, Kind, Result};
 use crate::fs::file;
@@ -25,10 +25,10 @@ use crate::net::name::ContainerId;
 /// The first lock file of the agent.
 const LOCK: &str = "agent.lock";
 
-/// A container that was attached, and that the agent has not finished with.
+/// A container that was attached or has ended, and that the agent has not finished with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Task {
-    /// When it was attached, since the boot.
+    /// When that was, since the boot.
     pub since: Duration,
     pub container: ContainerId,
     /// How often its addresses were announced: at first by the attach.
@@ -80,7 +80,7 @@ impl Store {
         self.state_dir.join("agent")
     }
 
-    /// Leaves the agent word that `container` has been attached.
+    /// Leaves the agent word that `container` has been attached, or has ended: its record says which.
     pub(crate) fn call_agent(&self, container: &ContainerId) -> Result<()> {
         let folder = self.agent_dir();
         let path = folder.join(format!("{}-{}", since_boot().as_millis(), std::process::id()));
@@ -125,6 +125,12 @@ impl Store {
 
     pub(crate) fn end_task(&self, task: &Task) -> Result<()> {
         remove(&task.path)
+    }
+
+    /// Returns true if an agent runs.
+    pub(crate) fn has_agent(&self) -> Result<bool> {
+        let path = self.state_dir.join(LOCK);
+        is_held(&path).map_err(|error| Error::io("look for a lock of", &path, &error))
     }
 
     /// Makes this process the agent.

@@ -95,6 +95,19 @@ pub(super) fn acquire(first: &Path, known: Option<LockFile>, timeout: Duration) 
     Ok(Err(Refused::UsedUp(dead)))
 }
 
+/// Returns true if a process has the lock. No lock is taken for that, which could keep another process from it.
+pub(super) fn is_held(first: &Path) -> io::Result<bool> {
+    for number in 0..FILES {
+        let Some(file) = LockFile::find(name(first, number))? else { continue };
+        // A file that is dead may still be the lock of the process that has it.
+        let is_locked = i32::from(file.blocker()?.l_type) == libc::F_WRLCK;
+        if is_locked || !file.is_dead {
+            return Ok(is_locked);
+        }
+    }
+    Ok(false)
+}
+
 fn name(first: &Path, number: u32) -> PathBuf {
     let mut name = first.to_owned().into_os_string();
     if number > 0 {
@@ -145,14 +158,19 @@ impl LockFile {
 
     /// Marks the file as dead if a reader has it locked. Returns true if it did.
     fn displace(&self) -> io::Result<bool> {
-        let mut found = lock(libc::F_WRLCK);
-        fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut found))?;
-        if i32::from(found.l_type) != libc::F_RDLCK {
+        if i32::from(self.blocker()?.l_type) != libc::F_RDLCK {
             return Ok(false);
         }
         self.file.set_permissions(Permissions::from_mode(DEAD))?;
         log_dead(&self.path);
         Ok(true)
+    }
+
+    /// Returns a lock of another process that keeps this one from a write lock; one of the type `F_UNLCK`, if there is none.
+    fn blocker(&self) -> io::Result<libc::flock> {
+        let mut found = lock(libc::F_WRLCK);
+        fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut found))?;
+        Ok(found)
     }
 
     fn try_lock(&self, kind: i32) -> io::Result<bool> {

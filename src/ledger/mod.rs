@@ -53,6 +53,7 @@ use host_text::Host;
 pub(crate) use leases::Holding;
 pub(crate) use lock::Locked;
 use lock_file::LockFile;
+pub(crate) use records::Released;
 pub(crate) use state_folder::Folder;
 
 /// The maximum size of our files.

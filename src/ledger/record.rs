@@ -170,6 +170,8 @@ pub(crate) enum State {
     Pending,
     /// Complete.
     Attached,
+    /// Its container has ended, and poststop has left its links and leases to the agent.
+    Ended,
 }
 
 /// The process and network namespace that identify a container.
@@ -328,18 +330,23 @@ impl Record {
         }
     }
 
-    /// Returns the record as pending: its links may be missing.
-    pub(crate) fn pending(&self) -> Self {
-        let mut pending = self.clone();
-        if let Links::Own(own) = &mut pending.links {
-            own.state = State::Pending;
+    /// Returns the record in another `state`; unchanged if its links are those of another container.
+    pub(crate) fn in_state(&self, state: State) -> Self {
+        let mut changed = self.clone();
+        if let Links::Own(own) = &mut changed.links {
+            own.state = state;
         }
-        pending
+        changed
     }
 
     /// Returns true if links may be missing: the attach runs, or was killed.
     pub(crate) fn is_pending(&self) -> bool {
         self.own().is_some_and(|own| own.state == State::Pending)
+    }
+
+    /// Returns true if poststop has left what it holds to the agent.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.own().is_some_and(|own| own.state == State::Ended)
     }
 
     /// The number by which the namespace with the inode `host` knows that of the links.

@@ -16,6 +16,17 @@ use crate::ledger::record::{Links, Record};
 use crate::net::lease_key::LeaseKey;
 use crate::net::name::NetworkName;
 
+/// What a release has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Released {
+    /// What the record holds, which it has given back.
+    Now,
+    /// No record, or that of another container with this id: another process was faster.
+    Before,
+    /// The record with other links, which it has left alone.
+    Changed(Box<Record>),
+}
+
 impl Store {
     pub(crate) fn segment_dir(&self, segment: u32) -> PathBuf {
         self.state_dir.join("segments").join(segment.to_string())
@@ -63,26 +74,17 @@ impl Locked<'_> {
         remove(&self.store.record_path(&from.container))
     }
 
-    /// Gives back all that `record` holds, the record last: what is left by a kill in between is nobody's. Nothing,
-    /// if the container's id has another holder by now: it was given back before. Returns the record as it is by now if it
-    /// has other links than `record`: nothing is given back then. If `may_answer`, the kernel may not have deleted
-    /// the links yet; if `are_deleted`, none is left anywhere.
+    /// Gives back all that `record` holds, the record last: what is left by a kill in between is nobody's. If `may_answer`,
+    /// the kernel may not have deleted the links yet; if `are_deleted`, none is left anywhere.
     ///
     /// # Errors
     /// The record stays.
-    pub(crate) fn release(
-        &self,
-        record: &Record,
-        may_answer: bool,
-        are_deleted: bool,
-    ) -> Result<Option<Record>> {
-        if let Some(now) = self.store.record(&record.container)? {
-            if now.holder != record.holder {
-                return Ok(None);
-            }
-            if now.links != record.links {
-                return Ok(Some(now));
-            }
+    pub(crate) fn release(&self, record: &Record, may_answer: bool, are_deleted: bool) -> Result<Released> {
+        let now = self.store.record(&record.container)?;
+        match &now {
+            Some(now) if now.holder != record.holder => return Ok(Released::Before),
+            Some(now) if now.links != record.links => return Ok(Released::Changed(Box::new(now.clone()))),
+            _ => {}
         }
         for (segment, claim) in record.claims() {
             if self.store.leased_to(segment, claim)?.as_ref() == Some(&record.container) {
@@ -95,7 +97,8 @@ impl Locked<'_> {
         }
         self.note_released(record, may_answer, are_deleted);
         self.leave_namespace(record)?;
-        remove(&self.store.record_path(&record.container)).map(|()| None)
+        remove(&self.store.record_path(&record.container))?;
+        Ok(if now.is_some() { Released::Now } else { Released::Before })
     }
 
     /// Writes the definition of a new network.

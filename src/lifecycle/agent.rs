@@ -1,5 +1,5 @@
-//! The agent: what is due after an attach, and may not keep the hook. It repeats announcements, asks the LAN again where an
-//! attach did not wait for the answer, and asks ahead for the next addresses.
+//! The agent: what is due after an attach or a stop, and may not keep the hook. It repeats announcements, asks the LAN again
+//! where an attach did not wait for the answer, asks ahead for the next addresses, and releases what poststop has left.
 //!
 //! It has no state of its own: what is to be done is in the ledger, so that the next one goes on where one was killed. It holds
 //! no descriptor of a container's namespace while it waits.
@@ -14,6 +14,7 @@ use crate::kernel::Watch;
 use crate::ledger::Store;
 use crate::ledger::agent::{AgentLock, Task, Tasks};
 use crate::ledger::asked::Asked;
+use crate::ledger::event::Event;
 use crate::ledger::quarantine::FORWARDING;
 use crate::ledger::record::{Attached, Holder, Record};
 use crate::ledger::segment_hints::since_boot;
@@ -21,12 +22,17 @@ use crate::lifecycle::announce;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::late_conflicts;
 use crate::lifecycle::probe_ahead::{self, Pool};
+use crate::lifecycle::release;
+use crate::lifecycle::report::report;
 use crate::net::link::Link;
 
 /// How long the agent stays when there is nothing to do: containers that end are often followed by others.
 const IDLE: Duration = Duration::from_secs(10);
 /// How long to wait after an error, which may be over then.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long what a container has left stays: mostly the engine has let go of its namespace by then, and the kernel has deleted
+/// the links with it.
+const LEFT: Duration = Duration::from_millis(300);
 /// How long changes of links are collected: a container may make them as fast as it can.
 const PAUSE: Duration = Duration::from_millis(200);
 /// When the LAN is asked again for addresses on a parent that was connected lately, from then on: a switch port with spanning
@@ -39,6 +45,8 @@ struct Agent<'a> {
     context: Context<'a>,
     lock: AgentLock,
     tasks: BTreeMap<Task, Progress>,
+    /// Those whose containers have ended.
+    ended: BTreeSet<Task>,
     /// The links of the host that are connected. `None` before the first look.
     connected: Option<BTreeMap<u32, Way>>,
     /// When the addresses on a parent are to be asked for again.
@@ -99,6 +107,7 @@ pub(crate) fn run_once(store: &Store) -> Result<()> {
     let mut pools = Vec::new();
     agent.look_at_links(&mut |pool| pools.push(pool))?;
     agent.take_tasks(&mut |pool| pools.push(pool))?;
+    agent.release(Duration::MAX)?;
     agent.ask();
     // Once more, however long ago the attach was.
     agent
@@ -121,6 +130,7 @@ impl<'a> Agent<'a> {
             context,
             lock,
             tasks: BTreeMap::new(),
+            ended: BTreeSet::new(),
             connected: None,
             again: Vec::new(),
             reconnected: Vec::new(),
@@ -148,6 +158,7 @@ impl<'a> Agent<'a> {
                 return Ok(());
             }
             self.take_tasks(&mut used)?;
+            self.release(since_boot())?;
             self.ask();
             self.announce(since_boot());
             self.announce_reconnected();
@@ -171,12 +182,13 @@ impl<'a> Agent<'a> {
     fn next(&self) -> Option<Duration> {
         let announcements = self.tasks.iter().filter(|(_, progress)| progress.sent < progress.times);
         let announcements = announcements.map(|(_, progress)| progress.next);
-        announcements.chain(self.again.iter().map(|&(at, _)| at)).min()
+        let ended = self.ended.first().map(|task| task.since + LEFT);
+        announcements.chain(self.again.iter().map(|&(at, _)| at)).chain(ended).min()
     }
 
     /// Returns true if no container is left that the agent would look after.
     fn is_idle(&self) -> Result<bool> {
-        Ok(self.tasks.is_empty() && !self.context.store.has_records()?)
+        Ok(self.tasks.is_empty() && self.ended.is_empty() && !self.context.store.has_records()?)
     }
 
     /// Reads the tasks that have come, and hands the pools of their addresses to `used`.
@@ -188,10 +200,11 @@ impl<'a> Agent<'a> {
             file::remove(&path).unwrap_or_else(|error| log::warn!("{error}"));
         }
         for task in tasks {
-            if self.tasks.contains_key(&task) {
+            if self.tasks.contains_key(&task) || self.ended.contains(&task) {
                 continue;
             }
             match store.record(&task.container) {
+                Ok(Some(record)) if record.has_ended() => drop(self.ended.insert(task)),
                 Ok(Some(record)) if !record.is_pending() => {
                     Pool::of(&record).for_each(&mut *used);
                     let times = announce::times(&record);
@@ -209,11 +222,32 @@ impl<'a> Agent<'a> {
         Ok(())
     }
 
+    /// Releases what containers have left that had ended for a while at `now`.
+    fn release(&mut self, now: Duration) -> Result<()> {
+        while let Some(task) =
+            self.ended.first().filter(|task| task.since.saturating_add(LEFT) <= now).cloned()
+        {
+            let store = self.context.store;
+            let record = store.record(&task.container)?.filter(Record::has_ended);
+            let released = record.map_or(Ok(()), |record| release::reclaim(&mut self.context, &record));
+            // It is left to an attach or gc then, as by poststop.
+            if let Err(error) = released {
+                let error = error.within(format!("container {}", task.container));
+                report(store, &Event::failed("poststop", Some(task.container.as_str()), &error));
+                log::warn!("{error}");
+            }
+            store.end_task(&task)?;
+            self.ended.remove(&task);
+        }
+        Ok(())
+    }
+
     /// Returns the record of the container of `task`, unless it has ended or its id is another container's.
     fn record(&self, task: &Task, progress: &Progress) -> Option<Record> {
         let record = self.context.store.record(&task.container);
         let record = record.inspect_err(|error| log::warn!("{error}")).ok().flatten();
-        record.filter(|record| record.holder == progress.holder && !record.is_pending())
+        record
+            .filter(|record| record.holder == progress.holder && !record.is_pending() && !record.has_ended())
     }
 
     /// Sends the announcements that are due at `now`.

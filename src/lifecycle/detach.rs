@@ -4,8 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
-use crate::kernel;
-use crate::ledger::record::Record;
+use crate::kernel::{self, NetnsFile};
+use crate::ledger::record::{Record, State};
 use crate::lifecycle::context::Context;
 use crate::lifecycle::pod;
 use crate::lifecycle::release;
@@ -16,7 +16,7 @@ use crate::net::name::ContainerId;
 const DYING: Duration = Duration::from_secs(1);
 
 /// Detaches the container `id`: deletes its links if they outlive it, then releases its addresses. Returns
-/// `None` if it holds nothing, or if other containers of its namespace keep using its links.
+/// `None` if it holds nothing, if other containers of its namespace keep using its links, or if the agent does it.
 ///
 /// # Errors
 /// Links or files that could not be removed stay in the ledger. [`Kind::Taken`] if the process of the record
@@ -47,6 +47,36 @@ pub(crate) fn detach(context: &mut Context<'_>, id: &ContainerId) -> Result<Opti
         }
         thread::sleep(Duration::from_millis(10));
     }
+    if leave_to_agent(context, &record)? {
+        return Ok(None);
+    }
     let is_released = release::release(context, &record)?;
     Ok(is_released.then_some(record))
+}
+
+/// Leaves what `record` holds to the agent, if one runs; returns true if it did. The engine waits for poststop, and to delete
+/// a link takes the kernel some ten milliseconds. Most links have gone with their namespace once the agent comes to them. Until
+/// then the record keeps the leases, so that nobody gets an address that still answers.
+///
+/// # Errors
+/// When the ledger cannot be read or written.
+fn leave_to_agent(context: &Context<'_>, record: &Record) -> Result<bool> {
+    let (store, netns) = (context.store, &record.holder.netns);
+    let is_plain = record.own().is_some_and(|own| own.state == State::Attached && own.made_for.is_none());
+    if !is_plain || store.is_shared(netns)? || !store.has_agent()? {
+        return Ok(false);
+    }
+    // In a namespace that somebody keeps the links would answer on, and the next container may use it at once.
+    let kept = netns.path.as_ref().map_or(Ok(None), |path| NetnsFile::at_path(path, netns));
+    if !matches!(kept, Ok(None)) {
+        return Ok(false);
+    }
+    let locked = context.lock()?;
+    if store.record(&record.container)?.as_ref() != Some(record) {
+        return Ok(false);
+    }
+    locked.write(&record.in_state(State::Ended))?;
+    drop(locked);
+    // Without word of it, an attach or gc would reclaim it one day.
+    Ok(store.call_agent(&record.container).inspect_err(|error| log::warn!("{error}")).is_ok())
 }

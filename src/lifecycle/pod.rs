@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use crate::error::Result;
 use crate::kernel;
 use crate::ledger::Store;
-use crate::ledger::record::{Links, Own, Record};
+use crate::ledger::record::{Links, Own, Record, State};
 use crate::lifecycle::context::Context;
 use crate::lifecycle::target::{AttachmentRequest, Target};
 use crate::net::name::ContainerId;
@@ -99,7 +99,7 @@ pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<Option
         locked.transfer(now, &Record { links: Links::Own(own), ..successor.clone() }, &others)?;
         return Ok(None);
     }
-    let pending = now.pending();
+    let pending = now.in_state(State::Pending);
     if pending != *now {
         locked.write(&pending)?;
     }

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::previous::PreviousAddresses;
 use crate::kernel::{self, Detached, NetnsFile};
+use crate::ledger::Released;
 use crate::ledger::event::Event;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
@@ -66,8 +67,12 @@ fn sure_nsid(record: &Record, plan: &[Removal], host_inode: u64) -> Option<i32> 
 }
 
 /// Whether the container of `record` lives, or its links are in a namespace that something uses without it: there they
-/// hold their addresses. If that cannot be told, they are in use: nothing is taken from a container that may live.
+/// hold their addresses, unless its poststop was called. If that cannot be told, they are in use: nothing is taken from a
+/// container that may live.
 pub(crate) fn is_in_use(context: &mut Context<'_>, record: &Record) -> bool {
+    if record.has_ended() {
+        return false;
+    }
     kernel::is_alive(&record.holder)
         || locate_links(context, record).map_or_else(
             |error| {
@@ -82,7 +87,7 @@ pub(crate) fn is_in_use(context: &mut Context<'_>, record: &Record) -> bool {
 /// whatever namespace they are, the host's routes to them, their leases, and then the host's links and the parents that
 /// nothing else needs. Then does the same for the container whose links this one was the last to share.
 ///
-/// Returns true if the record is gone, and its links with it.
+/// Returns true if it has released the record: another process may have been faster.
 ///
 /// # Errors
 /// The record stays if a link of it does.
@@ -91,32 +96,32 @@ pub(crate) fn release(context: &mut Context<'_>, record: &Record) -> Result<bool
     let mut next = Some(record.clone());
     while let Some(record) = next {
         let Some(record) = pod::hand_over(context, &record)? else { break };
-        next = release_one(context, &record)?;
-        // The record may have got the links of another container since it was read: they go too, or to the next one.
-        if next.is_none() {
-            is_released = true;
-            next = pod::left_behind(context.store, &record)?;
-        }
+        let released = release_one(context, &record)?;
+        is_released |= released == Released::Now;
+        next = match released {
+            // It may have got the links of another container since it was read: they go too, or to the next one.
+            Released::Changed(now) => Some(*now),
+            Released::Now | Released::Before => pod::left_behind(context.store, &record)?,
+        };
     }
     Ok(is_released)
 }
 
-/// Returns the record as it is by now, if that has other links: it is not released then.
-fn release_one(context: &mut Context<'_>, record: &Record) -> Result<Option<Record>> {
+fn release_one(context: &mut Context<'_>, record: &Record) -> Result<Released> {
     let detached = delete_links(context, record)?;
     let locked = context.lock()?;
     let host = &mut context.host_netlink;
     host_access::close(&locked, record, host)?;
-    let changed = locked.release(record, detached == Detached::Nothing, detached == Detached::All)?;
-    if changed.is_some() {
-        return Ok(changed);
+    let released = locked.release(record, detached == Detached::Nothing, detached == Detached::All)?;
+    if matches!(released, Released::Changed(_)) {
+        return Ok(released);
     }
     host_access::delete_unused_of(&locked, record, host)?;
     let mut parents = record.attachments().iter().map(|attached| &attached.parent);
     parents.try_for_each(|parent| parents::delete_unused(&locked, parent, host))?;
     drop(locked);
     affinity::refresh(context.store, record);
-    Ok(None)
+    Ok(released)
 }
 
 /// Deletes the links of `record`, and what would outlive them.
@@ -142,10 +147,11 @@ pub(crate) fn delete_links(context: &mut Context<'_>, record: &Record) -> Result
     kernel::detach(&plan, Some(nsid), &mut context.host_netlink)
 }
 
-/// As [`release`], of a container that ended without poststop, which is reported.
+/// As [`release`], of a container that ended without poststop, or whose poststop has left it to the agent. It is reported.
 pub(crate) fn reclaim(context: &mut Context<'_>, record: &Record) -> Result<()> {
     if release(context, record)? {
-        report(context.store, &Event::Reclaimed(record.into()));
+        let event = if record.has_ended() { Event::Detached } else { Event::Reclaimed };
+        report(context.store, &event(record.into()));
     }
     Ok(())
 }
@@ -178,7 +184,8 @@ fn reclaim_unused(context: &mut Context<'_>, record: &Record, what: &str) -> boo
     if is_in_use(context, record) {
         return false;
     }
-    log::info!("container {} ended without poststop: {what} reclaimed", record.container);
+    let how = if record.has_ended() { "has ended" } else { "ended without poststop" };
+    log::info!("container {} {how}: {what} reclaimed", record.container);
     let reclaimed = reclaim(context, record);
     reclaimed.inspect_err(|error| log::warn!("container {}: {error}", record.container)).is_ok()
 }

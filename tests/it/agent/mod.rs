@@ -2,10 +2,11 @@
 
 mod agent;
 mod ahead;
+mod ended;
 mod mishaps;
 
 use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
-    [agent::tests(), ahead::tests(), mishaps::tests()].into_iter().flatten().collect()
+    [agent::tests(), ahead::tests(), ended::tests(), mishaps::tests()].into_iter().flatten().collect()
 }

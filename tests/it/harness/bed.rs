@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +14,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use serde_json::Value;
 
-use crate::harness::container::{Builder, Engine};
+use crate::harness::container::{Builder, Engine, wait};
 
 /// What network namespaces of the tests are called first.
 const PREFIX: &str = "ultest";
@@ -303,10 +304,12 @@ impl Bed {
             let outcome = self.outcome("gc", "");
             assert_eq!(outcome.code, 0, "{outcome:?}");
             done += &outcome.stdout;
+            if !outcome.stderr.is_empty() {
+                eprintln!("gc: {}", outcome.stderr);
+            }
             if !outcome.stderr.contains("count as alive") {
                 break;
             }
-            eprintln!("gc: {}", outcome.stderr);
             thread::sleep(Duration::from_millis(200));
         }
         done
@@ -340,7 +343,18 @@ impl Bed {
 
     /// Holds the lock of the ledger, by a write lock of its file as the program takes, until it is dropped.
     pub fn lock(&self) -> fs::File {
-        let file = fs::OpenOptions::new().write(true).open(self.path("run/lock")).unwrap();
+        self.lock_file("lock")
+    }
+
+    /// Is the agent as far as others can see, by its lock, until it is dropped; and does nothing.
+    pub fn be_agent(&self) -> fs::File {
+        self.lock_file("agent.lock")
+    }
+
+    fn lock_file(&self, name: &str) -> fs::File {
+        let path = self.path("run").join(name);
+        let file =
+            fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).unwrap();
         let mut lock = libc::flock { l_type: 0, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
         lock.l_type = libc::F_WRLCK as i16;
         fcntl(&file, FcntlArg::F_OFD_SETLKW(&lock)).unwrap();
@@ -397,9 +411,16 @@ impl Bed {
         names
     }
 
-    /// Asserts that the ledger holds nothing, and no half-written file either.
+    /// The records of containers whose poststop has left the rest to the agent.
+    pub fn ended(&self) -> usize {
+        self.ps().iter().filter(|container| container["state"] == "ended").count()
+    }
+
+    /// Asserts that the ledger holds nothing, and no half-written file either. An agent may still have to release what was
+    /// left to it.
     #[track_caller]
     pub fn assert_nothing_held(&self) {
+        wait(|| self.ended() == 0);
         assert_eq!((self.leased(), self.records()), (vec![], vec![]), "leases and records");
     }
 
