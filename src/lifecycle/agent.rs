@@ -30,9 +30,6 @@ use crate::net::link::Link;
 const IDLE: Duration = Duration::from_secs(10);
 /// How long to wait after an error, which may be over then.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long what a container has left stays: mostly the engine has let go of its namespace by then, and the kernel has deleted
-/// the links with it.
-const LEFT: Duration = Duration::from_millis(300);
 /// How long changes of links are collected: a container may make them as fast as it can.
 const PAUSE: Duration = Duration::from_millis(200);
 /// When the LAN is asked again for addresses on a parent that was connected lately, from then on: a switch port with spanning
@@ -45,8 +42,6 @@ struct Agent<'a> {
     context: Context<'a>,
     lock: AgentLock,
     tasks: BTreeMap<Task, Progress>,
-    /// Those whose containers have ended.
-    ended: BTreeSet<Task>,
     /// The links of the host that are connected. `None` before the first look.
     connected: Option<BTreeMap<u32, Way>>,
     /// When the addresses on a parent are to be asked for again.
@@ -107,7 +102,6 @@ pub(crate) fn run_once(store: &Store) -> Result<()> {
     let mut pools = Vec::new();
     agent.look_at_links(&mut |pool| pools.push(pool))?;
     agent.take_tasks(&mut |pool| pools.push(pool))?;
-    agent.release(Duration::MAX)?;
     agent.ask();
     // Once more, however long ago the attach was.
     agent
@@ -130,7 +124,6 @@ impl<'a> Agent<'a> {
             context,
             lock,
             tasks: BTreeMap::new(),
-            ended: BTreeSet::new(),
             connected: None,
             again: Vec::new(),
             reconnected: Vec::new(),
@@ -158,7 +151,6 @@ impl<'a> Agent<'a> {
                 return Ok(());
             }
             self.take_tasks(&mut used)?;
-            self.release(since_boot())?;
             self.ask();
             self.announce(since_boot());
             self.announce_reconnected();
@@ -182,16 +174,15 @@ impl<'a> Agent<'a> {
     fn next(&self) -> Option<Duration> {
         let announcements = self.tasks.iter().filter(|(_, progress)| progress.sent < progress.times);
         let announcements = announcements.map(|(_, progress)| progress.next);
-        let ended = self.ended.first().map(|task| task.since + LEFT);
-        announcements.chain(self.again.iter().map(|&(at, _)| at)).chain(ended).min()
+        announcements.chain(self.again.iter().map(|&(at, _)| at)).min()
     }
 
     /// Returns true if no container is left that the agent would look after.
     fn is_idle(&self) -> Result<bool> {
-        Ok(self.tasks.is_empty() && self.ended.is_empty() && !self.context.store.has_records()?)
+        Ok(self.tasks.is_empty() && !self.context.store.has_records()?)
     }
 
-    /// Reads the tasks that have come, and hands the pools of their addresses to `used`.
+    /// Reads the tasks that have come, releases what ended containers have left, and hands the pools of the others to `used`.
     fn take_tasks(&mut self, used: &mut impl FnMut(Pool)) -> Result<()> {
         let store = self.context.store;
         let Tasks { tasks, others } = store.tasks()?;
@@ -200,11 +191,14 @@ impl<'a> Agent<'a> {
             file::remove(&path).unwrap_or_else(|error| log::warn!("{error}"));
         }
         for task in tasks {
-            if self.tasks.contains_key(&task) || self.ended.contains(&task) {
+            if self.tasks.contains_key(&task) {
                 continue;
             }
             match store.record(&task.container) {
-                Ok(Some(record)) if record.has_ended() => drop(self.ended.insert(task)),
+                Ok(Some(record)) if record.has_ended() => {
+                    self.release(&record);
+                    store.end_task(&task)?;
+                }
                 Ok(Some(record)) if !record.is_pending() => {
                     Pool::of(&record).for_each(&mut *used);
                     let times = announce::times(&record);
@@ -222,24 +216,13 @@ impl<'a> Agent<'a> {
         Ok(())
     }
 
-    /// Releases what containers have left that had ended for a while at `now`.
-    fn release(&mut self, now: Duration) -> Result<()> {
-        while let Some(task) =
-            self.ended.first().filter(|task| task.since.saturating_add(LEFT) <= now).cloned()
-        {
-            let store = self.context.store;
-            let record = store.record(&task.container)?.filter(Record::has_ended);
-            let released = record.map_or(Ok(()), |record| release::reclaim(&mut self.context, &record));
-            // It is left to an attach or gc then, as by poststop.
-            if let Err(error) = released {
-                let error = error.within(format!("container {}", task.container));
-                report(store, &Event::failed("poststop", Some(task.container.as_str()), &error));
-                log::warn!("{error}");
-            }
-            store.end_task(&task)?;
-            self.ended.remove(&task);
-        }
-        Ok(())
+    /// Releases what the container of `record` has left.
+    fn release(&mut self, record: &Record) {
+        let Err(error) = release::reclaim(&mut self.context, record) else { return };
+        // It is left to an attach or gc then, as by a poststop.
+        let error = error.within(format!("container {}", record.container));
+        report(self.context.store, &Event::failed("poststop", Some(record.container.as_str()), &error));
+        log::warn!("{error}");
     }
 
     /// Returns the record of the container of `task`, unless it has ended or its id is another container's.

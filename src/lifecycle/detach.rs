@@ -55,8 +55,8 @@ pub(crate) fn detach(context: &mut Context<'_>, id: &ContainerId) -> Result<Opti
 }
 
 /// Leaves what `record` holds to the agent, if one runs; returns true if it did. The engine waits for poststop, and to delete
-/// a link takes the kernel some ten milliseconds. Most links have gone with their namespace once the agent comes to them. Until
-/// then the record keeps the leases, so that nobody gets an address that still answers.
+/// a link takes the kernel some ten milliseconds. Until it has gone, the record keeps the leases, so that nobody gets an address
+/// that still answers.
 ///
 /// # Errors
 /// When the ledger cannot be read or written.

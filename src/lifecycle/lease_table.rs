@@ -12,22 +12,30 @@ use crate::net::link::Link;
 use crate::net::name::NetworkName;
 use crate::net::subnet::Subnet;
 
+/// Whether a holder, or a lease without a holder, gives way.
+type GivesWay<'a> = &'a dyn Fn(Option<&Record>) -> bool;
+
 /// The leases of the ledger.
 pub(crate) struct LedgerTable<'a> {
     store: &'a Store,
     /// The lock, if anything is to be written.
     locked: Option<&'a Locked<'a>>,
-    /// Returns true if a holder, or a lease without a holder, would give way. Without the lock, its leases count as free.
-    gives_way: &'a dyn Fn(Option<&Record>) -> bool,
+    /// In a dry run, the leases of what gives way count as free.
+    gives_way: Option<GivesWay<'a>>,
 }
 
 impl<'a> LedgerTable<'a> {
     pub(crate) fn new(locked: &'a Locked<'a>) -> Self {
-        Self { store: locked.store(), locked: Some(locked), gives_way: &|_| false }
+        Self { store: locked.store(), locked: Some(locked), gives_way: None }
     }
 
-    pub(crate) fn dry_run(store: &'a Store, gives_way: &'a dyn Fn(Option<&Record>) -> bool) -> Self {
-        Self { store, locked: None, gives_way }
+    /// The leases as they are, of which none can be made.
+    pub(crate) fn read(store: &'a Store) -> Self {
+        Self { store, locked: None, gives_way: None }
+    }
+
+    pub(crate) fn dry_run(store: &'a Store, gives_way: GivesWay<'a>) -> Self {
+        Self { store, locked: None, gives_way: Some(gives_way) }
     }
 }
 
@@ -43,9 +51,10 @@ impl LeaseTable for LedgerTable<'_> {
         if !self.store.is_leased(segment, key) {
             return Ok(true);
         }
+        let Some(gives_way) = self.gives_way else { return Ok(false) };
         Ok(match self.store.holding(segment, key)? {
-            Holding::Container(record) => (self.gives_way)(Some(&record)),
-            Holding::Nobody => (self.gives_way)(None),
+            Holding::Container(record) => gives_way(Some(&record)),
+            Holding::Nobody => gives_way(None),
             Holding::Unknown(_) | Holding::Host(_) => false,
         })
     }
@@ -88,8 +97,8 @@ impl LeaseTable for LedgerTable<'_> {
     }
 
     fn map(&self, segment: u32, subnet: &Subnet, fresh: bool) -> Result<Option<Bitmap>> {
-        // A dry run tries every address: it writes no map, and may take longer.
-        self.locked.map_or(Ok(None), |_| self.store.map(segment, subnet, fresh))
+        // A dry run tries every address, because a map does not tell which leases give way.
+        if self.gives_way.is_some() { Ok(None) } else { self.store.map(segment, subnet, fresh) }
     }
 
     fn write_map(&self, segment: u32, map: &Bitmap) {

@@ -201,7 +201,7 @@ fn stale(
         nsid: None,
         avoid_previous: false,
     };
-    let table = LedgerTable::dry_run(store, &|_| false);
+    let table = LedgerTable::read(store);
     let draft = Draft::new(&table, &facts, reserve::moment());
     let mut draft = Draft { applicant: Some(applicant), ..draft };
     let segment = wanted.parent.segment();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::cases::record;
 use crate::docker::IMAGE;
 use crate::measure::{Cost, Job};
+use crate::starts::cases::{BUNDLES, bundle};
 use crate::starts::{Bench, OURS, used};
 
 /// How many.
@@ -30,15 +31,17 @@ impl Bench {
         let mut counted = Counted::default();
         let rounds = self.rounds.div_ceil(LESS);
         for number in 1..=rounds {
-            for (network, options) in [("none", "--network none"), ("ours", OURS)] {
-                let bundle = self.folder.join(format!("sleep-{network}"));
+            for name in BUNDLES {
+                let bundle = bundle(&self.folder, "sleep", name);
                 let crun = |id| format!("crun run --detach --bundle {} once-{id}", bundle.display());
                 let cost = start(crun, &mut counted);
-                record(&mut self.results, &format!("crun run, {COUNT} at once: {network}"), cost);
+                record(&mut self.results, &format!("crun run, {COUNT} at once: {name}"), cost);
                 for id in 0..COUNT {
                     Job::new(&format!("crun delete --force once-{id}")).run();
                 }
                 self.rest();
+            }
+            for (network, options) in [("none", "--network none"), ("ours", OURS)] {
                 let podman = |_| format!("podman run -d {options} {IMAGE} sleep 1000");
                 let cost = start(podman, &mut counted);
                 record(&mut self.results, &format!("podman run -d, {COUNT} at once: {network}"), cost);

@@ -7,7 +7,7 @@ use crate::cases::record;
 use crate::container::Container;
 use crate::lan::ifindex;
 use crate::measure::{Cost, Job};
-use crate::starts::{Agent, Bench, PARENT, WARM_UP, agent, in_turn, used};
+use crate::starts::{Agent, Bench, PARENT, WARM_UP, agent, in_turn, program, used};
 
 /// When the agent has sent its last announcement.
 const DONE: Duration = Duration::from_millis(2300);
@@ -29,9 +29,9 @@ impl Bench {
                     ATTACH => Job::new("underlay hook createRuntime").stdin(container.state("created")),
                     RAW => {
                         let pid = container.pid().to_string();
-                        Job::new(&format!("{} {}", self.program("raw"), raw.replace("PID", &pid)))
+                        Job::new(&format!("{} {}", program("raw"), raw.replace("PID", &pid)))
                     }
-                    _ => Job::new(&self.program("empty")),
+                    _ => Job::new(&program("empty")),
                 };
                 let (begin, by_agent) = (used(), Agent::used());
                 let wall = job.run().wall;

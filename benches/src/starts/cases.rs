@@ -1,7 +1,7 @@
 //! What users wait for: starts and stops of one container, by each engine, without a network, in a macvlan network of its own,
 //! and in ours.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::docker::{Daemon, IMAGE};
 use crate::engines::{by_stage, hooks};
 use crate::measure::{Cost, Job};
+use crate::starts::systemd::Systemd;
 use crate::starts::{OURS, OURS_BY_CDI, used};
 
 /// Commands, one after the other, and what is measured of them.
@@ -57,14 +58,34 @@ fn aside(jobs: &[Job], pause: Duration) {
     }
 }
 
-/// Bundles for crun and runc: the name, hooks and annotations of each.
-pub fn bundles() -> [(&'static str, Value, Value); 2] {
-    let hooks = by_stage(&hooks("/usr/bin/underlay"));
-    [("none", json!({}), json!({})), ("ours", hooks, json!({"io.underlay.networks": "lan"}))]
+/// Bundles for crun and runc: the name, hooks and annotations of each. What does nothing at the same stages, as `empty`, costs
+/// what any hook does.
+pub fn bundles(empty: &str) -> [(&'static str, Value, Value); 3] {
+    let at_both = |program| by_stage(&hooks(program));
+    [
+        ("none", json!({}), json!({})),
+        ("empty hooks", at_both(empty), json!({})),
+        ("ours", at_both("/usr/bin/underlay"), json!({"io.underlay.networks": "lan"})),
+    ]
 }
 
+/// The names of these bundles, and of what is made of them.
+pub const BUNDLES: [&str; 3] = ["none", "empty hooks", "ours"];
+
+/// The folder of the bundle `name` that runs `program`.
+pub fn bundle(folder: &Path, program: &str, name: &str) -> PathBuf {
+    folder.join(format!("{program}-{}", name.replace(' ', "-")))
+}
+
+/// Containers as services of systemd: the name of each, and its network.
+pub const QUADLETS: [(&str, &str); 3] = [
+    ("none", "Network=none"),
+    ("own", "Network=bench"),
+    ("ours", "Network=none\nPodmanArgs=--annotation=io.underlay.networks=lan"),
+];
+
 /// All cases.
-pub fn all(folder: &Path, docker: &Daemon) -> Vec<Case> {
+pub fn all(folder: &Path, docker: &Daemon, systemd: &Systemd) -> Vec<Case> {
     let podman = |arguments: &str| Job::new(&format!("podman {arguments}"));
     let docker = |arguments: &str| docker.job(arguments);
     let mut cases = Vec::new();
@@ -103,10 +124,20 @@ pub fn all(folder: &Path, docker: &Daemon) -> Vec<Case> {
             });
         }
     }
+    for ((name, _), network) in QUADLETS.iter().zip(["none", "its macvlan", "ours"]) {
+        let systemctl = |verb: &str| {
+            (
+                vec![format!("systemctl {verb} of a quadlet: {network}")],
+                systemd.job(&format!("{verb} bench-{name}")),
+            )
+        };
+        let measured = vec![systemctl("start"), systemctl("stop")];
+        cases.push(Case { before: Vec::new(), measured, after: Vec::new() });
+    }
     for runtime in ["crun", "runc"] {
-        for (name, ..) in bundles() {
-            let bundle = folder.join(format!("true-{name}"));
-            let run = format!("{runtime} run --bundle {} {runtime}-{name}", bundle.display());
+        for name in BUNDLES {
+            let bundle = bundle(folder, "true", name);
+            let run = format!("{runtime} run --bundle {} {runtime}-bench", bundle.display());
             cases.push(Case::of(&format!("{runtime} run: {name}"), Job::new(&run)));
         }
     }

@@ -6,6 +6,7 @@ mod at_once;
 mod attach;
 mod cases;
 mod report;
+mod systemd;
 
 use std::env::current_exe;
 use std::fs;
@@ -20,6 +21,7 @@ use crate::lan::{Lan, ip};
 use crate::measure::Job;
 use agent::Agent;
 use cases::Case;
+use systemd::Systemd;
 
 const PARENT: &str = "eth0";
 /// What asks for our network.
@@ -70,9 +72,10 @@ impl Bench {
             "podman network create -d macvlan --subnet 10.205.0.0/16 --gateway 10.205.0.1 -o parent={PARENT} bench"
         ))
         .run();
-        for (name, hooks, annotations) in cases::bundles() {
-            image.bundle(&folder.join(format!("true-{name}")), "true", &annotations, &hooks);
-            image.bundle(&folder.join(format!("sleep-{name}")), "sleep 1000", &annotations, &hooks);
+        for (name, hooks, annotations) in cases::bundles(&program("empty")) {
+            for (kind, command) in [("true", "true"), ("sleep", "sleep 1000")] {
+                image.bundle(&cases::bundle(&folder, kind, name), command, &annotations, &hooks);
+            }
         }
         let mut bench =
             Self { folder, image, agent: Agent::start(), results: Results::new(), rounds, _lan: lan };
@@ -98,7 +101,8 @@ impl Bench {
     fn starts(&mut self) {
         let docker = Daemon::start(self.folder.join("docker"), &self.image);
         docker.create_macvlan(PARENT);
-        let cases = cases::all(&self.folder, &docker);
+        let systemd = Systemd::start(&cases::QUADLETS);
+        let cases = cases::all(&self.folder, &docker, &systemd);
         for number in 0..WARM_UP + self.rounds {
             for case in in_turn(&cases, number) {
                 self.measure(case, number);
@@ -126,11 +130,11 @@ impl Bench {
             }
         }
     }
+}
 
-    /// A program of this crate.
-    fn program(&self, name: &str) -> String {
-        current_exe().unwrap().with_file_name(name).display().to_string()
-    }
+/// A program of this crate.
+fn program(name: &str) -> String {
+    current_exe().unwrap().with_file_name(name).display().to_string()
 }
 
 /// All of them, in another order in each round.

@@ -49,6 +49,8 @@ fn bars(results: &Results, counted: &Counted) -> String {
     bars.at_most("podman run --rm, ours to podman's macvlan", 0.85, "", to_own("podman run --rm"));
     bars.at_most("podman rm -f, ours to none", 1.1, "", to_none("podman rm -f", MEDIAN));
     bars.at_most("podman stop, ours to none", 1.1, "", to_none("podman stop", MEDIAN));
+    let quadlet = "systemctl stop of a quadlet";
+    bars.at_most(&format!("{quadlet}, ours to none"), 1.1, "", to_none(quadlet, MEDIAN));
     bars.at_most("docker run --rm, ours to none", 1.1, "", to_none("docker run --rm", MEDIAN));
     bars.at_most("docker run --rm, ours to Docker's macvlan", 1.0, "", to_own("docker run --rm"));
     bars.at_most("docker stop, ours to none", 1.1, "", to_none("docker stop", MEDIAN));

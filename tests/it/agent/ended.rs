@@ -119,13 +119,15 @@ fn keep(container: &Container<'_>, name: &str) -> Netns {
 /// The agent deletes links that have not gone with their namespace.
 fn kept() {
     let bed = Bed::with_pub_net("macvlan", "");
-    let _agent = Agent::start(&bed);
+    let agent = bed.be_agent();
     let web =
         bed.container(Bare, "web").networks("pub_net:route=10.9.0.0/16@blackhole,table=77").start().unwrap();
     let kept = keep(&web, "kept");
     web.stop();
     assert_eq!(bed.ended(), 1);
     assert!(kept.link("eth0").is_some());
+    drop(agent);
+    let _agent = Agent::start(&bed);
     wait(|| kept.link("eth0").is_none());
     bed.assert_nothing_held();
     assert!(!kept.ip("rule").contains("77") && !kept.ip("route show table all").contains("blackhole"));
