@@ -1,4 +1,4 @@
-//! The agent: whether it does what is due after attaches.
+//! The agent: whether it does what is due after attaches and stops.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -20,15 +20,15 @@ const UNIT: &str = "underlay-agent.path";
 pub(super) fn agent(store: &Store, system: &System) -> Option<Finding> {
     let (overdue, has_unit) = (overdue(store), has_unit(system));
     let is_inactive = has_unit && !is_active(system);
-    let attaches = if overdue == 1 { "one attach".to_owned() } else { format!("{overdue} attaches") };
+    let waiting = if overdue == 1 { "one container waits".to_owned() } else { format!("{overdue} containers wait") };
     let what = match (overdue, is_inactive) {
         (0, false) => return None,
         (0, true) => format!("{UNIT} is not active: nothing starts the agent"),
-        (_, true) => format!("{UNIT} is not active, and the agent is due after {attaches}"),
-        (_, false) => format!("the agent is due after {attaches}, and does not come to them"),
+        (_, true) => format!("{UNIT} is not active, and {waiting} for the agent"),
+        (_, false) => format!("{waiting} for the agent, which does not come"),
     };
     let why = "addresses are announced once only, and nobody asks the LAN for those that an attach did not wait for: a neighbour \
-               may keep an old MAC address, and two hosts may have one address";
+               may keep an old MAC address, and two hosts may have one address; what ended containers have left stays";
     let fix: Fix = match (has_unit, is_inactive) {
         (true, true) => Line::of("systemctl enable --now underlay-agent.path").into(),
         (true, false) => "see `journalctl -u underlay-agent` for why it ends".into(),
@@ -37,7 +37,7 @@ pub(super) fn agent(store: &Store, system: &System) -> Option<Finding> {
     Some(Finding::new((Area::Agent, Severity::Warning, "agent"), what, why, fix))
 }
 
-/// How many attaches an agent should have finished with by now. Those that cannot be read are told of elsewhere.
+/// How many tasks an agent should have finished with by now. Those that cannot be read are told of elsewhere.
 fn overdue(store: &Store) -> usize {
     let limit = announce::INTERVAL * MOST_ANNOUNCEMENTS + PATIENCE;
     let tasks = store.tasks().unwrap_or_default().tasks;

@@ -266,13 +266,13 @@ fn agent() {
     let task = bed.path("run/agent/1-1");
     symlink(format!("../containers/{}.json", web.id), &task).unwrap();
     let what = || findings(&bed).pop().unwrap()["what"].as_str().unwrap().to_owned();
-    assert_eq!(what(), "the agent is due after one attach, and does not come to them");
+    assert_eq!(what(), "one container waits for the agent, which does not come");
     found_and_fixed(&bed, &["agent"]);
     assert!(!task.exists());
     write(&bed, "usr/lib/systemd/system/underlay-agent.path", "[Path]\n");
     assert_eq!(what(), "underlay-agent.path is not active: nothing starts the agent");
     symlink(format!("../containers/{}.json", web.id), &task).unwrap();
-    assert_eq!(what(), "underlay-agent.path is not active, and the agent is due after one attach");
+    assert_eq!(what(), "underlay-agent.path is not active, and one container waits for the agent");
     let wants = bed.path("root/etc/systemd/system/paths.target.wants");
     fs::create_dir_all(&wants).unwrap();
     symlink("/usr/lib/systemd/system/underlay-agent.path", wants.join("underlay-agent.path")).unwrap();
