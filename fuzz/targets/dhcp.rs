@@ -13,6 +13,7 @@ use crate::dhcp::v4::message::Message;
 use crate::dhcp::v4::outcome::Effect;
 use crate::dhcp::v4::request::Config;
 use crate::dhcp::v4::udp::{self, Checksum};
+use crate::dhcp::v6;
 use crate::net::special_purpose::not_for_hosts;
 
 /// A DHCPv4 message. Its promise: what is read can be written, and means the same; a lease is one that a host can have.
@@ -54,6 +55,48 @@ pub(super) fn v4(bytes: &[u8]) {
                 Effect::Bound(_) => events.push(Event::Timer),
                 Effect::Lost(_) => {}
                 Effect::Failed(failure) => assert!(!failure.error().to_string().contains(char::is_control)),
+            }
+        }
+        let deadline = client.deadline();
+        assert!(deadline.is_none_or(|deadline| deadline > now), "it never spins");
+        now = deadline.unwrap_or(now);
+    }
+}
+
+/// A DHCPv6 message. Its promise is that of [`v4`].
+pub(super) fn v6(bytes: &[u8]) {
+    let Some(message) = read(v6::message::Message::parse(bytes), bytes) else { return };
+    let written = message.encode();
+    assert_eq!(v6::message::Message::parse(&written).as_ref(), Ok(&message), "it reads as it was written");
+    let (Some(duid), Some(ia)) = (message.client.clone(), message.ia.first()) else { return };
+    let server = message.server.clone().unwrap_or(duid.clone());
+    if let Ok(lease) = v6::lease::Lease::of(&message, &server, (&duid, ia.iaid), None, Duration::ZERO) {
+        assert!(not_for_hosts(IpNet::from(IpAddr::V6(lease.address))).is_none(), "{}", lease.address);
+        let text = serde_json::to_vec(&lease).unwrap_or_default();
+        assert_eq!(round_trip(&text), Some(lease));
+    }
+    let config = v6::request::Config {
+        duid,
+        iaid: ia.iaid,
+        fqdn: message.fqdn.clone(),
+        address: None,
+        server: message.server.clone(),
+        rapid_commit: message.rapid_commit,
+    };
+    let mut client = v6::client::Client::new(config, Duration::ZERO, None, 0);
+    let mut now = Duration::ZERO;
+    let mut events = vec![v6::client::Event::Timer];
+    for _ in 0..8 {
+        let Some(event) = events.pop() else { break };
+        for effect in client.step(event, now, message.xid.into()) {
+            match effect {
+                v6::outcome::Effect::Send(_) => events.push(v6::client::Event::Received(message.clone())),
+                v6::outcome::Effect::Probe(address) => events.push(v6::client::Event::Free(address)),
+                v6::outcome::Effect::Bound(_) => events.push(v6::client::Event::Timer),
+                v6::outcome::Effect::Lost(_) => {}
+                v6::outcome::Effect::Failed(failure) => {
+                    assert!(!failure.error().to_string().contains(char::is_control));
+                }
             }
         }
         let deadline = client.deadline();

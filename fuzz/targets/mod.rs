@@ -41,7 +41,7 @@ use crate::{json, netlink, plan};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("state", state),
     ("config", config),
     ("annotations", annotations),
@@ -52,6 +52,7 @@ pub const TARGETS: [Target; 10] = [
     ("frame", frame),
     ("dhcp4", dhcp::v4),
     ("dhcp4_packet", dhcp::v4_packet),
+    ("dhcp6", dhcp::v6),
 ];
 
 /// The value of a reader, or its refusal, which must be one that can be shown to people.

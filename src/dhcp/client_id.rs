@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::dhcp::hex;
 use crate::error::{Error, Result};
 use crate::hash::siphash;
@@ -19,7 +21,7 @@ const DUID_UUID: u16 = 4;
 pub(crate) struct Duid(Vec<u8>);
 
 /// Which of a client's links it is (RFC 8415, section 12).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Iaid(pub u32);
 
 /// Option 61 of DHCPv4: 2 to 255 bytes, the first of which is a type.

@@ -12,6 +12,23 @@ text! {
     "use labels of 1 to 63 letters, digits and _ -, with dots between"
 }
 
+/// The client's full name (RFC 4702, RFC 4704).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fqdn {
+    pub name: DomainName,
+    /// Whether the server is asked to write the name's address into the DNS.
+    pub server_updates: bool,
+}
+
+impl Fqdn {
+    /// The flag S.
+    pub(super) const SERVER_UPDATES: u8 = 1;
+
+    pub(super) fn flags(&self) -> u8 {
+        if self.server_updates { Self::SERVER_UPDATES } else { 0 }
+    }
+}
+
 fn is_domain_name(text: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// A lease of so many seconds has no end (RFC 2131, 3.3; RFC 8415, 7.7).
 pub(crate) const FOR_EVER: u32 = u32::MAX;
 
+/// T1 is missed by up to so many hundredths: leases that began together are not renewed together.
+const SPREAD: u32 = 5;
+
 /// The times of a lease. They count from when it was asked for, not from when the answer came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Times {
@@ -57,6 +60,19 @@ impl Times {
         let left = |limits: Limits| limits.expiry.saturating_sub(now).as_secs().min((FOR_EVER - 1).into());
         self.limits.map_or(FOR_EVER, |limits| left(limits) as u32)
     }
+}
+
+/// When a lease is to be renewed: about at T1, and no later than T2.
+pub(super) fn renewal(times: &Times, random: u64) -> Option<Duration> {
+    let Limits { t1, t2, .. } = times.limits?;
+    let wait = jitter(t1.saturating_sub(times.obtained), SPREAD, random);
+    Some(times.obtained.saturating_add(wait).min(t2))
+}
+
+/// The pause before a client begins again after so many `setbacks`: a second, then each time twice as long, up to half an hour.
+pub(super) fn pause(setbacks: u32, random: u64) -> Duration {
+    let pause = Duration::from_secs(1 << setbacks.min(16));
+    jitter(pause.min(Duration::from_secs(1800)), 25, random)
 }
 
 /// `base`, up to `percent` of it shorter or longer: as `random` says.

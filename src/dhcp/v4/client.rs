@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use self::exchange::Exchange;
-use crate::dhcp::times::{Limits, jitter};
+use crate::dhcp::times::renewal;
 use crate::dhcp::v4::lease::Lease;
 use crate::dhcp::v4::message::{Kind, Message};
 use crate::dhcp::v4::outcome::{Effect, Failure, Loss, Refusal};
@@ -21,8 +21,6 @@ const COLLECT: Duration = Duration::from_millis(200);
 /// For how long the address is left alone after a conflict (RFC 2131, 3.1): what is not possible within the time of a hook.
 const AFTER_CONFLICT: Duration = Duration::from_secs(10);
 const MOST_CONFLICTS: u32 = 3;
-/// How often T1 is missed by up to so many hundredths: leases that began together are not renewed together.
-const SPREAD: u32 = 5;
 
 /// What has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +92,7 @@ impl Client {
     /// A client that has `lease`, and never gives up. The lease may be due, or over.
     pub(crate) fn resume(mut config: Config, lease: Lease, random: u64) -> Self {
         (config.address, config.server) = (Some(lease.address.addr()), Some(lease.server));
-        let state = State::Bound(renewal(&lease, random));
+        let state = State::Bound(renewal(&lease.times, random));
         Self { state, held: Some(lease), ..Self::new(config, Duration::ZERO, None) }
     }
 
@@ -238,7 +236,7 @@ impl Client {
         }
         self.config.address = Some(lease.address.addr());
         self.config.server = Some(lease.server);
-        self.state = State::Bound(renewal(&lease, random));
+        self.state = State::Bound(renewal(&lease.times, random));
         (self.until, self.reason, self.conflicts, self.setbacks) = (None, None, 0, 0);
         effects.push(Effect::Bound(lease.clone()));
         self.held = Some(lease);
@@ -319,13 +317,6 @@ impl Client {
             self.state = State::Init(begin);
         }
     }
-}
-
-/// When `lease` is to be renewed: about at T1.
-fn renewal(lease: &Lease, random: u64) -> Option<Duration> {
-    let Limits { t1, t2, .. } = lease.times.limits?;
-    let wait = jitter(t1.saturating_sub(lease.times.obtained), SPREAD, random);
-    Some(lease.times.obtained.saturating_add(wait).min(t2))
 }
 
 /// The number of a message that no answer is expected to.

@@ -6,7 +6,7 @@ mod tests;
 use std::net::Ipv4Addr;
 
 use crate::dhcp::client_id::ClientId;
-use crate::dhcp::domain_name::{self, DomainName};
+use crate::dhcp::domain_name::{self, DomainName, Fqdn};
 use crate::dhcp::v4::classless_route::{self, ClasslessRoute};
 use crate::dhcp::v4::options::{self, Options};
 use crate::error::{Error, Result};
@@ -16,6 +16,8 @@ const COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// `htype` and `hlen` of Ethernet.
 const ETHERNET: [u8; 2] = [1, 6];
 const BROADCAST_FLAG: u8 = 0x80;
+/// The flag E of option 81.
+const WIRE_FORM: u8 = 4;
 /// `sname` and `file`.
 const NAMES: (usize, usize) = (64, 128);
 /// Relays of BOOTP drop what is shorter (RFC 1542, 2.1).
@@ -74,14 +76,6 @@ pub(crate) struct Message {
     pub domain: Option<DomainName>,
     pub search: Vec<DomainName>,
     pub ntp: Vec<Ipv4Addr>,
-}
-
-/// The client's full name (RFC 4702).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fqdn {
-    pub name: DomainName,
-    /// Whether the server is asked to write the name's address into the DNS (the flag S).
-    pub server_updates: bool,
 }
 
 impl Message {
@@ -166,7 +160,7 @@ impl Message {
             max_size: short(options::MAX_SIZE),
             vendor_class: text(options::VENDOR_CLASS),
             host_name: name(options::HOST_NAME),
-            fqdn: options.get(options::FQDN).and_then(Fqdn::read),
+            fqdn: options.get(options::FQDN).and_then(read_fqdn),
             error_text: text(options::ERROR_TEXT),
             prefix_len,
             routers: addresses(options::ROUTERS),
@@ -232,7 +226,7 @@ impl Message {
             (options::MAX_SIZE, self.max_size.map(|size| size.to_be_bytes().to_vec())),
             (options::VENDOR_CLASS, text(&self.vendor_class)),
             (options::HOST_NAME, name(&self.host_name)),
-            (options::FQDN, self.fqdn.as_ref().map(Fqdn::write)),
+            (options::FQDN, self.fqdn.as_ref().map(write_fqdn)),
             (options::ERROR_TEXT, text(&self.error_text)),
             (options::CLASSLESS_ROUTES, self.classless_routes.as_deref().map(classless_route::write)),
             (options::ROUTERS, Some(list(&self.routers)).filter(is_some)),
@@ -316,27 +310,20 @@ impl Kind {
     }
 }
 
-impl Fqdn {
-    const SERVER_UPDATES: u8 = 1;
-    /// The name is in wire form (the flag E).
-    const WIRE_FORM: u8 = 4;
+/// The client's full name in wire form (the flag E), or in the form before (RFC 4702, 2.1).
+fn read_fqdn(bytes: &[u8]) -> Option<Fqdn> {
+    // Two that once were results of the DNS.
+    let ([flags, _, _], name) = bytes.split_first_chunk()?;
+    let name = if flags & WIRE_FORM == 0 {
+        DomainName::of_text(name)?
+    } else {
+        domain_name::read_list(name)?.into_iter().next()?
+    };
+    Some(Fqdn { name, server_updates: flags & Fqdn::SERVER_UPDATES != 0 })
+}
 
-    fn read(bytes: &[u8]) -> Option<Self> {
-        // Two that once were results of the DNS.
-        let ([flags, _, _], name) = bytes.split_first_chunk()?;
-        let name = if flags & Self::WIRE_FORM == 0 {
-            DomainName::of_text(name)?
-        } else {
-            domain_name::read_list(name)?.into_iter().next()?
-        };
-        Some(Self { name, server_updates: flags & Self::SERVER_UPDATES != 0 })
-    }
-
-    fn write(&self) -> Vec<u8> {
-        let flags =
-            if self.server_updates { Self::SERVER_UPDATES | Self::WIRE_FORM } else { Self::WIRE_FORM };
-        [&[flags, 0, 0][..], &self.name.to_wire()].concat()
-    }
+fn write_fqdn(fqdn: &Fqdn) -> Vec<u8> {
+    [&[fqdn.flags() | WIRE_FORM, 0, 0][..], &fqdn.name.to_wire()].concat()
 }
 
 /// The addresses of hosts in a list; none if its length is wrong.

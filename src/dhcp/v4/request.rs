@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 use crate::dhcp::client_id::ClientId;
-use crate::dhcp::domain_name::DomainName;
+use crate::dhcp::domain_name::{DomainName, Fqdn};
 use crate::dhcp::v4::lease::Lease;
-use crate::dhcp::v4::message::{Fqdn, Kind, Message};
+use crate::dhcp::v4::message::{Kind, Message};
 use crate::dhcp::v4::options;
 use crate::dhcp::v4::outcome::Outgoing;
 use crate::net::mac::MacAddr;

@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use super::exchange::Exchange;
 use super::{Client, State, xid};
-use crate::dhcp::times::{Limits, jitter};
+use crate::dhcp::times::{self, Limits};
 use crate::dhcp::v4::outcome::{Effect, Failure, Loss};
 use crate::dhcp::v4::request;
 
 /// How often an offer is asked for: a server that tests addresses one after the other answers nothing meanwhile.
 const MOST_REQUESTS: u32 = 5;
-/// The first pause after a failure, and the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(1800));
 
 impl Client {
     /// Ends what is over: the lease, and the time that was given.
@@ -118,8 +116,7 @@ impl Client {
 
     /// The pause before it begins again, each one twice as long.
     pub(super) fn pause(&mut self, random: u64) -> Duration {
-        let pause = PAUSE.0.saturating_mul(1 << self.setbacks.min(16)).min(PAUSE.1);
         self.setbacks += 1;
-        jitter(pause, 25, random)
+        times::pause(self.setbacks - 1, random)
     }
 }

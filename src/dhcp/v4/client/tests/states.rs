@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::lan::{self, Lan, MAC, OTHER, SERVER, config, ip, seconds};
 use super::*;
-use crate::dhcp::times::Times;
+use crate::dhcp::times::{Limits, Times};
 use crate::dhcp::v4::outcome::Outgoing;
 
 /// A client in each state, at its time, with the message that it waits for an answer to.
