@@ -255,12 +255,14 @@ impl Client {
         }
         self.config.address = None;
         self.reason = Some(Failure::Refused(refusal.clone()));
-        let pause = self.pause(random);
-        if matches!(self.state, State::Requesting { .. }) {
-            // What the link has is another address.
-            self.state = State::Init(now + pause);
-        } else {
-            self.lose(Loss::Refused(refusal), now + pause, effects);
+        let is_held = match (&self.state, &self.held) {
+            (State::Requesting { offer, .. }, Some(held)) => offer.address.addr() == held.address.addr(),
+            (_, held) => held.is_some(),
+        };
+        let begin = now + self.pause(random);
+        self.state = State::Init(begin);
+        if is_held {
+            self.lose(Loss::Refused(refusal), begin, effects);
         }
     }
 
@@ -290,7 +292,11 @@ impl Client {
         self.state = State::Init(begin);
         if self.conflicts >= MOST_CONFLICTS {
             self.conflicts = 0;
-            return self.give_up(Some(failure), now, random, effects);
+            self.give_up(Some(failure), now, random, effects);
+            if let State::Init(at) = &mut self.state {
+                *at = (*at).max(begin);
+            }
+            return;
         }
         self.reason = Some(failure);
     }

@@ -42,7 +42,7 @@ pub(crate) struct Config {
     pub vendor_class: Option<String>,
     /// The servers that are allowed; all if empty.
     pub servers: Vec<Ipv4Addr>,
-    /// The address that the identity had.
+    /// The address that the identity had, which it would like again.
     pub address: Option<Ipv4Addr>,
     /// The server that gave it.
     pub server: Option<Ipv4Addr>,
@@ -72,10 +72,10 @@ impl Config {
         }
     }
 
-    /// INIT: asks which servers there are; `hint` is the address that the client would like.
-    pub(super) fn discover(&self, xid: u32, secs: u16, hint: Option<Ipv4Addr>) -> Outgoing {
+    /// INIT: asks which servers there are.
+    pub(super) fn discover(&self, xid: u32, secs: u16) -> Outgoing {
         let message = self.message(Kind::Discover, xid, secs, Ipv4Addr::UNSPECIFIED);
-        broadcast(Message { requested: hint, rapid_commit: self.rapid_commit, ..message })
+        broadcast(Message { requested: self.address, rapid_commit: self.rapid_commit, ..message })
     }
 
     /// SELECTING: takes the offer `lease`.
@@ -165,7 +165,7 @@ mod tests {
     fn all() -> [(&'static str, Outgoing); 7] {
         let (config, lease) = (config(), lease());
         [
-            ("INIT", config.discover(7, 1, Some(ADDRESS))),
+            ("INIT", Config { address: Some(ADDRESS), ..config.clone() }.discover(7, 1)),
             ("SELECTING", config.select(7, 1, &lease)),
             ("INIT-REBOOT", config.reboot(7, 1, &lease)),
             ("RENEWING", config.renew(7, 1, &lease)),
@@ -234,15 +234,15 @@ mod tests {
             assert_eq!(message.broadcast, wanted, "{state}");
         }
         let macvlan = Config { broadcast: false, ..config() };
-        assert!(!macvlan.discover(7, 1, None).message.broadcast);
+        assert!(!macvlan.discover(7, 1).message.broadcast);
     }
 
     #[test]
     fn a_full_name_is_instead_of_the_host_name() {
         let fqdn = Some(Fqdn { name: "web.example.com".parse().unwrap(), server_updates: true });
-        let message = Config { fqdn: fqdn.clone(), ..config() }.discover(7, 1, None).message;
+        let message = Config { fqdn: fqdn.clone(), ..config() }.discover(7, 1).message;
         assert_eq!((message.fqdn, message.host_name), (fqdn, None));
-        let message = Config { host_name: None, ..config() }.discover(7, 1, None).message;
+        let message = Config { host_name: None, ..config() }.discover(7, 1).message;
         assert_eq!((message.fqdn, message.host_name), (None, None));
     }
 }

@@ -267,11 +267,16 @@ impl Client {
         match (&self.state, code) {
             // Another server may have more, and the same one more later.
             (
-                State::Requesting { .. },
+                State::Requesting { offer, .. },
                 Some(Status::NO_ADDRESSES | Status::NOT_ON_LINK | Status::NO_BINDING),
             ) => {
                 self.config.address = None;
-                self.state = State::Init(now + self.pause(random));
+                let is_held = self.held.as_ref().is_some_and(|held| held.address == offer.address);
+                let begin = now + self.pause(random);
+                self.state = State::Init(begin);
+                if is_held && code == Some(Status::NOT_ON_LINK) {
+                    self.lose(Loss::NotOnLink, begin, effects);
+                }
             }
             // The server has forgotten it, and may give it again.
             (State::Renewing(_) | State::Rebinding(_), Some(Status::NO_BINDING)) => {
@@ -315,7 +320,11 @@ impl Client {
         self.state = State::Init(begin);
         if self.conflicts >= MOST_CONFLICTS {
             self.conflicts = 0;
-            return self.give_up(Some(failure), now, random, effects);
+            self.give_up(Some(failure), now, random, effects);
+            if let State::Init(at) = &mut self.state {
+                *at = (*at).max(begin);
+            }
+            return;
         }
         self.reason = Some(failure);
     }

@@ -162,8 +162,17 @@ fn ten_seconds_pass_after_a_conflict_where_there_is_time() {
     lan.step(Event::Conflict { address: ip("10.0.0.5"), mac: OTHER });
     assert_eq!(lan.client.deadline(), Some(seconds(10)));
     assert_eq!(lan.at(9, Event::Timer), []);
-    let discover = lan.sent_at(10, Event::Timer);
+    let mut discover = lan.sent_at(10, Event::Timer);
     assert_eq!((discover.message.kind, discover.message.requested), (Kind::Discover, None));
+    // The third one is told, and it goes on.
+    for effects in [1, 2] {
+        let request = lan.sent(lan::offer(&discover));
+        lan.step(lan::ack(&request));
+        assert_eq!(lan.step(Event::Conflict { address: ip("10.0.0.5"), mac: OTHER }).len(), effects);
+        let next = lan.now + seconds(10);
+        assert_eq!(lan.client.deadline(), Some(next));
+        discover = lan.sent_at(next.as_secs(), Event::Timer);
+    }
 }
 
 /// 1 s, then twice as long each time, up to 30 minutes.

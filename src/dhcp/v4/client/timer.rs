@@ -28,11 +28,7 @@ impl Client {
         match (&mut self.state, &self.held) {
             (State::Init(_), _) => {
                 let exchange = Exchange::new(now, random, self.until);
-                effects.push(Effect::Send(self.config.discover(
-                    exchange.xid,
-                    exchange.secs,
-                    self.config.address,
-                )));
+                effects.push(Effect::Send(self.config.discover(exchange.xid, exchange.secs)));
                 self.state = State::Selecting { exchange, offer: None, collect: None };
             }
             (State::Selecting { offer, collect: Some(collect), .. }, _) if *collect <= now => {
@@ -46,11 +42,7 @@ impl Client {
             }
             (State::Selecting { exchange, .. }, _) => {
                 exchange.again(now, random, self.until);
-                effects.push(Effect::Send(self.config.discover(
-                    exchange.xid,
-                    exchange.secs,
-                    self.config.address,
-                )));
+                effects.push(Effect::Send(self.config.discover(exchange.xid, exchange.secs)));
             }
             (State::Requesting { exchange, offer }, _) if exchange.tries <= MOST_REQUESTS => {
                 exchange.repeat(now, random, self.until);

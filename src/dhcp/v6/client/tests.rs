@@ -238,8 +238,10 @@ fn a_server_that_has_forgotten_the_lease_is_asked_to_give_it_again() {
     let request = lan.sent(lan::refusal(&renew, Status::NO_BINDING));
     assert_eq!((request.kind, request.server.clone()), (Kind::Request, Some(server(1))));
     assert_eq!(request.ia[0].addresses[0].address, own());
-    let mut refused = lan.clone();
+    let (mut refused, mut moved) = (lan.clone(), lan.clone());
     assert!(matches!(lan.step(lan::reply(&request))[..], [Effect::Bound(_)]), "no probe of its own address");
+    let effects = moved.step(lan::refusal(&request, Status::NOT_ON_LINK));
+    assert_eq!(effects, [Effect::Lost(Loss::NotOnLink)]);
     assert_eq!(refused.step(lan::refusal(&request, Status::NO_BINDING)), []);
     assert_eq!(refused.next().kind, Kind::Solicit);
     assert_eq!(refused.at(7200, Event::Timer)[0], Effect::Lost(Loss::Expired), "it is held until its end");

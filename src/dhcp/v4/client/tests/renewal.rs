@@ -108,6 +108,9 @@ fn after_a_move_the_lease_is_confirmed() {
     let discover = silent.sent_at(61, Event::Timer);
     assert_eq!((discover.message.kind, discover.message.requested), (Kind::Discover, Some(ip("10.0.0.5"))));
     let mut over = silent.clone();
+    let mut denied = silent.clone();
+    let request = denied.sent(lan::offer(&discover));
+    assert!(matches!(denied.step(lan::nak(&request))[..], [Effect::Lost(Loss::Refused(_))]), "what it has");
     let request = silent.sent(lan::offer(&discover));
     assert!(matches!(silent.step(lan::ack(&request))[..], [Effect::Bound(_)]));
     let mut effects = Vec::new();
