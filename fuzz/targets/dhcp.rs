@@ -83,7 +83,7 @@ pub(super) fn v6(bytes: &[u8]) {
         server: message.server.clone(),
         rapid_commit: message.rapid_commit,
     };
-    let mut client = v6::client::Client::new(config, Duration::ZERO, None, 0);
+    let mut client = v6::client::Client::new(config, Duration::ZERO, None);
     let mut now = Duration::ZERO;
     let mut events = vec![v6::client::Event::Timer];
     for _ in 0..8 {

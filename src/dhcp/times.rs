@@ -154,6 +154,9 @@ mod tests {
         );
         assert_eq!((times.seconds_left(seconds(1060)), times.seconds_left(seconds(5000))), (0, 0));
         assert!(!times.is_over(seconds(1059)) && times.is_over(seconds(1060)));
+        let far = Limits { expiry: seconds(1 << 40), ..times.limits.unwrap() };
+        let far = Times { limits: Some(far), ..times };
+        assert_eq!(far.seconds_left(seconds(1000)), FOR_EVER - 1, "it has an end");
         let for_ever = Times { limits: None, ..times };
         assert_eq!(for_ever.seconds_left(seconds(5000)), FOR_EVER);
         assert!(!for_ever.is_over(Duration::MAX));

@@ -83,9 +83,10 @@ enum State {
 }
 
 impl Client {
-    /// A client that has no lease, and asks for one from `now` on. It gives up at `until`.
-    pub(crate) fn new(config: Config, now: Duration, until: Option<Duration>) -> Self {
-        let state = State::Init(now);
+    /// A client that has no lease, and asks for one from `start` on, which need not be now: not all of a host should begin at
+    /// once. It gives up at `until`.
+    pub(crate) fn new(config: Config, start: Duration, until: Option<Duration>) -> Self {
+        let state = State::Init(start);
         Self { config, state, held: None, until, reason: None, conflicts: 0, setbacks: 0 }
     }
 

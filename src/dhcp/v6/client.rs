@@ -91,11 +91,10 @@ enum State {
 }
 
 impl Client {
-    /// A client that has no lease, and asks for one from `now` on. It gives up at `until`. A client that never does begins
-    /// within a second, so that not all of a host begin at once (RFC 8415, 18.2.1).
-    pub(crate) fn new(config: Config, now: Duration, until: Option<Duration>, random: u64) -> Self {
-        let delay = Duration::from_millis(if until.is_some() { 0 } else { random % 1000 });
-        let state = State::Init(now + delay);
+    /// A client that has no lease, and asks for one from `start` on, which need not be now: not all of a host should begin in
+    /// the same second (RFC 8415, 18.2.1). It gives up at `until`.
+    pub(crate) fn new(config: Config, start: Duration, until: Option<Duration>) -> Self {
+        let state = State::Init(start);
         let (_, _, sol_max_rt) = SOL_MAX_RT;
         Self { config, state, held: None, until, reason: None, conflicts: 0, setbacks: 0, sol_max_rt }
     }
@@ -104,7 +103,7 @@ impl Client {
     pub(crate) fn resume(mut config: Config, lease: Lease, random: u64) -> Self {
         (config.address, config.server) = (Some(lease.address), Some(lease.server.clone()));
         let state = State::Bound(renewal(&lease.times, random));
-        Self { state, held: Some(lease), ..Self::new(config, Duration::ZERO, None, random) }
+        Self { state, held: Some(lease), ..Self::new(config, Duration::ZERO, None) }
     }
 
     /// When [`Event::Timer`] is due: it may come early or late. None if the client waits for something else.

@@ -57,16 +57,6 @@ fn solicit_is_repeated() {
 }
 
 #[test]
-fn one_client_of_many_begins_within_a_second() {
-    for random in [0, 999, 123_456] {
-        let client = Client::new(config(), seconds(5), None, random);
-        assert_eq!(client.deadline(), Some(seconds(5) + Duration::from_millis(random % 1000)));
-        let client = Client::new(config(), seconds(5), Some(seconds(25)), random);
-        assert_eq!(client.deadline(), Some(seconds(5)), "a container waits");
-    }
-}
-
-#[test]
 fn the_best_offer_is_taken() {
     let offers = |config: Config| {
         let mut lan = Lan::new(config);

@@ -53,14 +53,13 @@ pub(super) struct Lan {
 impl Lan {
     /// A client that has 20 s.
     pub(super) fn new(config: Config) -> Self {
-        let random = 1 << 63;
-        let client = Client::new(config, Duration::ZERO, Some(seconds(20)), random);
-        Self { client, now: Duration::ZERO, random }
+        let client = Client::new(config, Duration::ZERO, Some(seconds(20)));
+        Self { client, now: Duration::ZERO, random: 1 << 63 }
     }
 
     /// A client that never gives up.
     pub(super) fn patient(config: Config) -> Self {
-        Self { client: Client::new(config.clone(), Duration::ZERO, None, 0), ..Self::new(config) }
+        Self { client: Client::new(config.clone(), Duration::ZERO, None), ..Self::new(config) }
     }
 
     /// A client that has a lease, from now on: T1 is 1800 s, T2 2880 s, and the end 7200 s.

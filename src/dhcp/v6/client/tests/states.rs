@@ -150,7 +150,7 @@ proptest! {
         rapid_commit: bool,
         events in proptest::collection::vec(event(), 0..60),
     ) {
-        let mut client = Client::new(Config { rapid_commit, ..config() }, Duration::ZERO, limit.map(seconds), 7);
+        let mut client = Client::new(Config { rapid_commit, ..config() }, Duration::ZERO, limit.map(seconds));
         let (mut now, mut last, mut bound, mut probed) = (Duration::ZERO, Message::new(Kind::Solicit, 0), None, None);
         for (kind, address, [t1, t2, preferred, valid], code, passed, random) in events {
             now += Duration::from_millis(passed);
