@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod bounds;
+mod dhcp;
 #[cfg(test)]
 mod replay;
 
@@ -40,7 +41,7 @@ use crate::{json, netlink, plan};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 11] = [
     ("state", state),
     ("config", config),
     ("annotations", annotations),
@@ -49,6 +50,9 @@ pub const TARGETS: [Target; 8] = [
     ("ledger", ledger),
     ("netlink", netlink::fuzz),
     ("frame", frame),
+    ("dhcp4", dhcp::v4),
+    ("dhcp4_packet", dhcp::v4_packet),
+    ("dhcp6", dhcp::v6),
 ];
 
 /// The value of a reader, or its refusal, which must be one that can be shown to people.

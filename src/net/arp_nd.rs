@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::net::checksum;
 use crate::net::mac::MacAddr;
 
 const BROADCAST: [u8; 6] = [0xff; 6];
@@ -149,12 +150,7 @@ fn link_layer_address(mut options: &[u8]) -> Option<MacAddr> {
 fn checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
     let length = (message.len() as u32).to_be_bytes();
     let bytes = [&source.octets()[..], &destination.octets(), &length, &[0, 0, 0, ICMPV6], message].concat();
-    let word = |(at, &byte): (usize, &u8)| u64::from(byte) << if at % 2 == 0 { 8 } else { 0 };
-    let mut sum: u64 = bytes.iter().enumerate().map(word).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
+    checksum::checksum(&bytes)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Values of networking: names, addresses, links, marks, routes, frames. They are checked when they are made. No I/O.
 
 pub(crate) mod arp_nd;
+pub(crate) mod checksum;
 pub(crate) mod driver;
 pub(crate) mod host_routing;
 pub(crate) mod ipv6;
