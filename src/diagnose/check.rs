@@ -85,6 +85,10 @@ fn of_container(
 ) -> Result<Vec<Difference>> {
     let id = &record.container;
     let missing = |what, expected: String| vec![Difference::missing(what, expected).of(id)];
+    // The agent is about to release what it holds.
+    if record.has_ended() {
+        return Ok(Vec::new());
+    }
     if !kernel::is_alive(&record.holder) {
         return Ok(missing(What::Process, record.holder.pid.to_string()));
     }

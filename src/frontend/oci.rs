@@ -37,7 +37,8 @@ pub(crate) fn create_runtime(
     let mut context = Context::new(store)?;
     let Admitted { identity, requests } = admission::admit(store, &context.settings, asked)?;
     let pid = state.pid.ok_or_else(|| Error::input("OCI state on stdin has no pid"))?;
-    let target = Target::new(container, identity, &Process::open(pid)?, bundle.netns.as_deref())?;
+    let host_name = bundle.host_name();
+    let target = Target::new(container, identity, host_name, &Process::open(pid)?, bundle.netns.as_deref())?;
     target.refuse_host(context.host_netns.get()?)?;
     if !bundle.devices.is_empty() {
         // After an error: another hook of the container has attached it. The error ends the container, so the attach is

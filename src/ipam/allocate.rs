@@ -6,12 +6,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::reserve::{Applicant, Draft, Place};
+use crate::config::dhcp::{ClientIdSource, Use};
 use crate::config::reservation::Reservation;
+use crate::dhcp::client_id::{ClientId, Duid, Iaid};
 use crate::error::{Error, Kind, Result};
 use crate::hash::siphash;
 use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::lease_table::Owner;
 use crate::ledger::bitmap::Bitmap;
+use crate::ledger::dhcp_link::DhcpLink;
 use crate::ledger::quarantine::{by_host, in_words};
 use crate::net::ipv6::{Advertised, Ipv6};
 use crate::net::lease_key::LeaseKey;
@@ -59,7 +62,8 @@ impl Draft<'_> {
             }
             let of_family = |address: &IpAddr| address.is_ipv4() == is_v4;
             let mut reserved = reserved.addresses.iter().copied().filter(of_family).peekable();
-            if reserved.peek().is_none() {
+            let is_by_dhcp = is_v4 && wanted.network.file.dhcp.is_some();
+            if reserved.peek().is_none() && !is_by_dhcp {
                 addresses.extend(self.pick(place, is_v4)?);
             }
             for address in reserved {
@@ -112,6 +116,45 @@ impl Draft<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// What the DHCP client of attachment number `index` asks for, if the network has one. Its link has the MAC address `mac`, or
+    /// that of its parent.
+    pub(crate) fn dhcp(
+        &self,
+        wanted: &ResolvedAttachment,
+        index: usize,
+        mac: Option<MacAddr>,
+    ) -> Result<Option<DhcpLink>> {
+        let Some((dhcp, applicant)) = wanted.network.file.dhcp.as_ref().zip(self.applicant) else { return Ok(None) };
+        let network = &wanted.network;
+        let by_mac = || mac.or(wanted.parent.mac).map(ClientId::mac);
+        let by_identity = || {
+            let key = self.leases.table.machine_key(&wanted.parent);
+            let duid = Duid::derived(key, &applicant.identity());
+            ClientId::identity(&duid, Iaid::of(&network.name, index))
+        };
+        let client_id = match dhcp.client_id() {
+            ClientIdSource::Identity => by_identity(),
+            ClientIdSource::Mac => by_mac().unwrap_or_else(by_identity),
+            ClientIdSource::Text(text) => ClientId::chosen(text)?,
+        };
+        let previous = wanted.previous.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        });
+        Ok(Some(DhcpLink {
+            client_id,
+            host_name: dhcp.hostname.clone().or(applicant.host_name.cloned()),
+            vendor_class: dhcp.vendor_class().to_owned(),
+            servers: dhcp.servers.clone(),
+            previous: previous.filter(|_| !applicant.avoid_previous),
+            default_route: false,
+            metric: network.file.metric,
+            routes: dhcp.takes(Use::Routes),
+            mtu: dhcp.takes(Use::Mtu) && network.file.mtu.is_none(),
+            lease: None,
+        }))
     }
 
     /// What its link takes from routers, except the default route, which depends on the other attachments.

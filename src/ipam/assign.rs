@@ -100,7 +100,7 @@ pub(crate) fn routes(wanted: &[ResolvedAttachment], attached: &mut [Attached], p
             let ResolvedAttachment { request, network, .. } = wanted;
             let is_wanted = request.default_route && !network.file.no_default_route;
             let route = gateway_route(network, attached, family);
-            let can = route.is_some() || may_be_advertised(network, attached, family);
+            let can = route.is_some() || may_be_given(network, attached, family);
             (is_wanted && can && (!present || request.gw_priority > 0)).then_some((wanted, attached, route))
         });
         // Of equals the first: `max_by_key` returns the last.
@@ -109,6 +109,9 @@ pub(crate) fn routes(wanted: &[ResolvedAttachment], attached: &mut [Attached], p
         let Some((wanted, attached, route)) = best else { continue };
         match route {
             Some(route) => attached.routes.push(route),
+            None if family.addr().is_ipv4() => {
+                attached.dhcp.iter_mut().for_each(|dhcp| dhcp.default_route = dhcp.routes);
+            }
             None => {
                 let (default_route, metric) = (true, wanted.network.file.metric);
                 attached.advertised = Advertised { default_route, metric, ..attached.advertised };
@@ -169,10 +172,15 @@ fn network_routes(network: &Network, attached: &Attached) -> Vec<Route> {
     routes
 }
 
-/// Returns true if an attachment without a gateway could take the default route of the family of `to` from a router.
-fn may_be_advertised(network: &Network, attached: &Attached, to: IpNet) -> bool {
-    // A routed network hears none either, but has a default route of its own if it leads out.
-    to.addr().is_ipv6() && attached.has_ipv6() && !network.file.internal && !network.on_dummy
+/// Returns true if an attachment without a gateway could take the default route of the family of `to` from a router, or from a
+/// DHCP server.
+fn may_be_given(network: &Network, attached: &Attached, to: IpNet) -> bool {
+    let may_be = match to {
+        IpNet::V4(_) => attached.dhcp.as_ref().is_some_and(|dhcp| dhcp.routes),
+        // A routed network hears none either, but has a default route of its own if it leads out.
+        IpNet::V6(_) => attached.has_ipv6(),
+    };
+    may_be && !network.file.internal && !network.on_dummy
 }
 
 /// The default route out of the network for the family of `to`.

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::network::Network;
+use crate::dhcp::domain_name::DomainName;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::{self, ResolvedAttachment};
 use crate::ipam::lease_table::{LeaseTable, Leases};
@@ -42,6 +43,8 @@ pub(crate) struct Applicant<'a> {
     pub container: &'a ContainerId,
     /// The identity under which it gets the same addresses again, if not its id.
     pub identity: Option<&'a Identity>,
+    /// The name by which it calls itself.
+    pub host_name: Option<&'a DomainName>,
     /// The process that shows whether it is alive.
     pub holder: &'a Holder,
     /// The number by which the host is going to know its namespace.
@@ -132,12 +135,18 @@ impl<'a> Draft<'a> {
         lives: impl Fn(&Holder) -> bool,
     ) -> Result<Vec<Attached>> {
         let mut attachments = Vec::with_capacity(wanted.len());
-        for wanted in wanted {
+        for (index, wanted) in wanted.iter().enumerate() {
             self.agree_on_mode(wanted, &lives)?;
             let addresses = self.addresses(self.place(wanted))?;
             let is_picked = |address: &IpAddr| !self.is_exact(wanted, *address);
             let picked = addresses.iter().map(IpNet::addr).filter(is_picked).collect();
-            let detection = wanted.network.detection_on(&wanted.parent).filter(|_| !addresses.is_empty());
+            let mac = self.mac(wanted)?;
+            let dhcp = match addresses.iter().any(|net| net.addr().is_ipv4()) {
+                true => None,
+                false => self.dhcp(wanted, index, mac)?,
+            };
+            let is_addressed = !addresses.is_empty() || dhcp.is_some();
+            let detection = wanted.network.detection_on(&wanted.parent).filter(|_| is_addressed);
             attachments.push(Attached {
                 network: wanted.network.name.clone(),
                 driver: wanted.network.driver,
@@ -146,19 +155,20 @@ impl<'a> Draft<'a> {
                 segment: wanted.parent.segment(),
                 ifname: wanted.ifname.clone(),
                 ifindex: None,
-                mac: self.mac(wanted)?,
+                mac,
                 mtu: wanted.network.file.mtu,
                 bclim: wanted.network.file.bclim,
                 tuning: wanted.network.file.link_options().with_sources(&wanted.request.source_macs),
                 host_link: wanted.has_host_access().then(|| host_link::name(&wanted.network.name)),
                 detection,
-                asked: detection.map(|_| self.asked(wanted, &addresses)).unwrap_or_default(),
+                asked: detection.map(|_| self.asked(wanted, &addresses, dhcp.is_some())).unwrap_or_default(),
                 carrier_ups: wanted.parent.carrier_ups,
                 announcements: wanted.network.announced(),
                 advertised: self.advertised(wanted),
                 picked,
                 addresses,
                 former: Vec::new(),
+                dhcp,
                 routes: Vec::new(),
                 table: None,
             });
@@ -167,8 +177,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Returns when the LAN is asked for `addresses`. Those that the attach probes for are in quarantine no more: the probes
-    /// tell whether another host has them still.
-    fn asked(&mut self, wanted: &ResolvedAttachment, addresses: &[IpNet]) -> Asked {
+    /// tell whether another host has them still. One that a DHCP server gives `later` is asked for then.
+    fn asked(&mut self, wanted: &ResolvedAttachment, addresses: &[IpNet], later: bool) -> Asked {
         if !wanted.parent.is_connected() {
             return Asked::No;
         }
@@ -179,7 +189,7 @@ impl<'a> Draft<'a> {
             let neighbour = self.facts.neighbours.get(&(wanted.parent.ifindex, address));
             neighbour.is_none() && hints.is_unclaimed(address, wanted.network.probe_ahead(), now)
         };
-        if addresses.iter().all(|net| is_known(net.addr())) {
+        if !later && addresses.iter().all(|net| is_known(net.addr())) {
             return Asked::Ahead;
         }
         hints.quarantine.retain(|address, _| addresses.iter().all(|net| net.addr() != *address));

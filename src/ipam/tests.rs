@@ -169,7 +169,7 @@ pub(super) const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
 /// A container without an identity, as one that asks for its first addresses.
 pub(crate) fn applicant<'a>(container: &'a ContainerId, holder: &'a Holder) -> Applicant<'a> {
-    Applicant { container, identity: None, holder, nsid: None, avoid_previous: false }
+    Applicant { container, identity: None, host_name: None, holder, nsid: None, avoid_previous: false }
 }
 
 pub(crate) fn holder(pid: i32) -> Holder {

@@ -172,7 +172,12 @@ fn carry_out(ifindex: u32, step: &Configure, sealed: Option<&Alias>) -> Result<O
 /// Gives the link `ifindex` the addresses of `attached` in place of the former ones, and its routes and rules again: the kernel
 /// deletes routes with the last address. All of that is one batch, which a kill leaves done or not begun, and which may be
 /// repeated.
-pub(crate) fn readdress(ifindex: u32, attached: &Attached, inside: &mut Socket) -> Result<()> {
+pub(crate) fn readdress(
+    ifindex: u32,
+    attached: &Attached,
+    now: Duration,
+    inside: &mut Socket,
+) -> Result<()> {
     let mut batch = Vec::new();
     for &address in &attached.former {
         batch.push(message::delete_address(ifindex, address)?);
@@ -181,7 +186,7 @@ pub(crate) fn readdress(ifindex: u32, attached: &Attached, inside: &mut Socket) 
         }
     }
     let deletions = batch.len();
-    let steps = plan::readdress(attached);
+    let steps = plan::readdress(attached, now);
     for step in &steps {
         batch.extend(carry_out(ifindex, step, None)?);
     }

@@ -1,6 +1,7 @@
 //! Access to the kernel: executes plans (`apply.rs`, `detach.rs`, `parent.rs`, `host_link.rs`), enters network namespaces, looks up
 //! processes, sends and receives frames. The rtnetlink messages are in `netlink`.
 
+mod alarm;
 mod apart;
 mod apply;
 mod detach;
@@ -18,6 +19,7 @@ mod survey;
 mod sysctl;
 mod watch;
 
+pub(crate) use alarm::Alarm;
 pub(crate) use apart::open_apart;
 mod system_log;
 

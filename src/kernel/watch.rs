@@ -1,17 +1,15 @@
 //! Waiting for what the agent has to know: files in a folder, changes of links, and a time.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
 
+use super::alarm::Alarm;
 use crate::error::{Error, Kind, Result};
 use crate::netlink::LinkMonitor;
 
@@ -19,19 +17,15 @@ use crate::netlink::LinkMonitor;
 pub(crate) struct Watch {
     folder: Inotify,
     links: LinkMonitor,
-    /// Of `CLOCK_BOOTTIME`, which goes on in suspend and which nobody sets.
-    timer: OwnedFd,
+    timer: Alarm,
 }
 
 impl Watch {
     /// Watches links, and no folder yet.
     pub(crate) fn open() -> Result<Self> {
-        let open = || -> io::Result<(Inotify, OwnedFd)> {
-            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            Ok((inotify, timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)?))
-        };
-        let (folder, timer) = open().map_err(|error| failed(&error))?;
-        Ok(Self { folder, links: LinkMonitor::open()?, timer })
+        let folder = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK);
+        let folder = folder.map_err(|errno| failed(&errno.into()))?;
+        Ok(Self { folder, links: LinkMonitor::open()?, timer: Alarm::new()? })
     }
 
     /// Watches the folder at `path`, which may be another one than before.
@@ -45,10 +39,7 @@ impl Watch {
     /// the boot. Returns true if links have changed.
     pub(crate) fn wait(&self, until: Duration) -> Result<bool> {
         let wait = || -> rustix::io::Result<()> {
-            // No time at all would switch the timer off.
-            let it_value = Timespec::try_from(until.max(Duration::from_nanos(1))).unwrap_or_default();
-            let times = Itimerspec { it_interval: Timespec::default(), it_value };
-            timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &times)?;
+            self.timer.set(Some(until));
             let all = [self.folder.as_fd(), self.links.as_fd(), self.timer.as_fd()];
             let mut all = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
             match poll(&mut all, None) {

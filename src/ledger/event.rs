@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,20 @@ pub(crate) enum Event {
         from: Vec<IpAddr>,
         /// Those that it has now.
         to: Vec<IpNet>,
+    },
+    /// A DHCP server has given a container that runs an address, where it had none.
+    Leased {
+        container: ContainerId,
+        network: NetworkName,
+        address: IpNet,
+        server: Ipv4Addr,
+    },
+    /// A container has no address by DHCP any more.
+    Lost {
+        container: ContainerId,
+        network: NetworkName,
+        address: IpAddr,
+        reason: String,
     },
     /// The hook has failed.
     Failed {
@@ -111,8 +125,17 @@ impl From<&Record> for Container {
 
 impl Event {
     /// The names of all kinds, as [`Event::kind`] returns them.
-    pub(crate) const KINDS: [&str; 7] =
-        ["attached", "detached", "reclaimed", "conflict", "duplicate", "moved", "failed"];
+    pub(crate) const KINDS: [&str; 9] = [
+        "attached",
+        "detached",
+        "reclaimed",
+        "conflict",
+        "duplicate",
+        "moved",
+        "leased",
+        "lost",
+        "failed",
+    ];
 
     /// Returns the event for a failure of the hook at `stage`; `container` is its id, if it could be read.
     pub(crate) fn failed(stage: &str, container: Option<&str>, error: &Error) -> Self {
@@ -126,7 +149,7 @@ impl Event {
 
     /// Returns the name of its kind.
     pub(crate) fn kind(&self) -> &'static str {
-        let [attached, detached, reclaimed, conflict, duplicate, moved, failed] = Self::KINDS;
+        let [attached, detached, reclaimed, conflict, duplicate, moved, leased, lost, failed] = Self::KINDS;
         match self {
             Self::Attached(_) => attached,
             Self::Detached(_) => detached,
@@ -134,15 +157,17 @@ impl Event {
             Self::Conflict { .. } => conflict,
             Self::Duplicate { .. } => duplicate,
             Self::Moved { .. } => moved,
+            Self::Leased { .. } => leased,
+            Self::Lost { .. } => lost,
             Self::Failed { .. } => failed,
         }
     }
 
     pub(crate) fn priority(&self) -> Priority {
         match self {
-            Self::Attached(_) | Self::Detached(_) => Priority::Info,
+            Self::Attached(_) | Self::Detached(_) | Self::Leased { .. } => Priority::Info,
             Self::Reclaimed(_) | Self::Conflict { .. } | Self::Moved { .. } => Priority::Warning,
-            Self::Duplicate { .. } | Self::Failed { .. } => Priority::Error,
+            Self::Duplicate { .. } | Self::Lost { .. } | Self::Failed { .. } => Priority::Error,
         }
     }
 
@@ -151,7 +176,10 @@ impl Event {
         match self {
             Self::Attached(of) | Self::Detached(of) | Self::Reclaimed(of) => Some(of.container.as_str()),
             Self::Conflict { container, .. } => container.as_ref().map(ContainerId::as_str),
-            Self::Duplicate { container, .. } | Self::Moved { container, .. } => Some(container.as_str()),
+            Self::Duplicate { container, .. }
+            | Self::Moved { container, .. }
+            | Self::Leased { container, .. }
+            | Self::Lost { container, .. } => Some(container.as_str()),
             Self::Failed { container, .. } => container.as_deref(),
         }
     }
@@ -166,7 +194,9 @@ impl Event {
             }
             Self::Conflict { network, .. }
             | Self::Duplicate { network, .. }
-            | Self::Moved { network, .. } => {
+            | Self::Moved { network, .. }
+            | Self::Leased { network, .. }
+            | Self::Lost { network, .. } => {
                 vec![network]
             }
             Self::Failed { .. } => Vec::new(),
@@ -204,6 +234,12 @@ impl fmt::Display for Event {
             Self::Moved { container, network, from, to } => {
                 let (from, to) = (list(from), list(to));
                 write!(f, "container {container} has {to} of network {network} now, and no more {from}")
+            }
+            Self::Leased { container, network, address, server } => {
+                write!(f, "container {container} has {address} of network {network} now, by DHCP server {server}")
+            }
+            Self::Lost { container, network, address, reason } => {
+                write!(f, "container {container} has no address of network {network} any more, not {address}: {reason}")
             }
             Self::Failed { stage, container, error, hint } => {
                 write!(f, "{stage} failed: ")?;

@@ -103,6 +103,7 @@ impl HostLink {
             addresses: self.addresses.iter().copied().map(IpNet::from).collect(),
             picked: Vec::new(),
             former: Vec::new(),
+            dhcp: None,
             routes: Vec::new(),
             table: None,
         }

@@ -10,6 +10,7 @@ mod affinity;
 pub(crate) mod agent;
 pub(crate) mod asked;
 pub(crate) mod bitmap;
+pub(crate) mod dhcp_link;
 mod cdi;
 pub(crate) mod event;
 mod events;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::conflict_detection::Detection;
 use crate::error::{Error, Result};
 use crate::ledger::asked::Asked;
+use crate::ledger::dhcp_link::DhcpLink;
 use crate::ledger::quarantine::SegmentHints;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode};
 use crate::net::ipv6::Advertised;
@@ -235,6 +236,9 @@ pub(crate) struct Attached {
     /// What it accepts from router advertisements, if it has IPv6.
     #[serde(default, skip_serializing_if = "is_default")]
     pub advertised: Advertised,
+    /// How it gets an IPv4 address from a DHCP server, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<DhcpLink>,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
     /// Those of them that underlay chose: not asked for, nor reserved.
@@ -375,6 +379,11 @@ impl Record {
     /// Returns true if this container holds `claim` on `segment`.
     pub(crate) fn holds(&self, segment: u32, claim: LeaseKey) -> bool {
         self.claims().any(|held| held == (segment, claim))
+    }
+
+    /// Returns true if an attachment gets an address from a DHCP server.
+    pub(crate) fn has_dhcp(&self) -> bool {
+        self.attachments().iter().any(|attached| attached.dhcp.is_some())
     }
 
     /// Returns true if an attachment has conflict detection.

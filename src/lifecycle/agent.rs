@@ -20,6 +20,7 @@ use crate::ledger::record::{Attached, Holder, Record};
 use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::announce;
 use crate::lifecycle::context::Context;
+use crate::lifecycle::dhcp;
 use crate::lifecycle::late_conflicts;
 use crate::lifecycle::probe_ahead::{self, Pool};
 use crate::lifecycle::release;
@@ -46,6 +47,8 @@ struct Agent<'a> {
     connected: Option<BTreeMap<u32, Way>>,
     /// When the addresses on a parent are to be asked for again.
     again: Vec<(Duration, u32)>,
+    /// When the leases of the next container that has ended are given back.
+    lingers: Option<Duration>,
     /// Parents that are connected again, and whose addresses are not announced yet.
     reconnected: Vec<u32>,
 }
@@ -81,14 +84,18 @@ pub(crate) fn run(store: &Store) -> Result<()> {
     let watch = Watch::open()?;
     // What it asks ahead may take seconds (RFC 5227). It has a store of its own, because a process has the lock once.
     let store_ahead = store.another();
+    let (store_dhcp, notices) = (store.another(), dhcp::Notices::new()?);
     thread::scope(|scope| {
         let (sender, pools) = std::sync::mpsc::channel();
         scope.spawn(|| probe_ahead::run(&store_ahead, pools));
-        let result = agent.work(&watch, |pool| {
+        scope.spawn(|| dhcp::run(&store_dhcp, &notices));
+        let used = |pool| {
             // The thread ends with the channel.
             let _ = sender.send(pool);
-        });
+        };
+        let result = agent.work(&watch, used, &notices);
         drop(sender);
+        notices.end();
         result
     })
 }
@@ -126,11 +133,12 @@ impl<'a> Agent<'a> {
             tasks: BTreeMap::new(),
             connected: None,
             again: Vec::new(),
+            lingers: None,
             reconnected: Vec::new(),
         })
     }
 
-    fn work(&mut self, watch: &Watch, mut used: impl FnMut(Pool)) -> Result<()> {
+    fn work(&mut self, watch: &Watch, mut used: impl FnMut(Pool), notices: &dhcp::Notices) -> Result<()> {
         let store = self.context.store;
         let mut busy = since_boot();
         // Links are read at first, and whenever they have changed.
@@ -150,7 +158,10 @@ impl<'a> Agent<'a> {
                 log::info!("the state folder was removed: the next agent begins with the new one");
                 return Ok(());
             }
-            self.take_tasks(&mut used)?;
+            if self.take_tasks(&mut used)? {
+                notices.records();
+            }
+            self.reconnected.iter().for_each(|&parent| notices.moved(parent));
             self.ask();
             self.announce(since_boot());
             self.announce_reconnected();
@@ -174,7 +185,7 @@ impl<'a> Agent<'a> {
     fn next(&self) -> Option<Duration> {
         let announcements = self.tasks.iter().filter(|(_, progress)| progress.sent < progress.times);
         let announcements = announcements.map(|(_, progress)| progress.next);
-        announcements.chain(self.again.iter().map(|&(at, _)| at)).min()
+        announcements.chain(self.again.iter().map(|&(at, _)| at)).chain(self.lingers).min()
     }
 
     /// Returns true if no container is left that the agent would look after.
@@ -183,8 +194,11 @@ impl<'a> Agent<'a> {
     }
 
     /// Reads the tasks that have come, releases what ended containers have left, and hands the pools of the others to `used`.
-    fn take_tasks(&mut self, used: &mut impl FnMut(Pool)) -> Result<()> {
+    /// Returns true if there was a container with a DHCP client.
+    fn take_tasks(&mut self, used: &mut impl FnMut(Pool)) -> Result<bool> {
         let store = self.context.store;
+        let mut has_dhcp = false;
+        self.lingers = None;
         let Tasks { tasks, others } = store.tasks()?;
         // systemd starts the agent as long as there is anything in that folder.
         for path in others {
@@ -196,10 +210,20 @@ impl<'a> Agent<'a> {
             }
             match store.record(&task.container) {
                 Ok(Some(record)) if record.has_ended() => {
+                    has_dhcp |= record.has_dhcp();
+                    let until = task.since + dhcp::LINGER;
+                    if dhcp::has_lease(&record) && since_boot() < until {
+                        release::delete_links(&mut self.context, &record)
+                            .map(drop)
+                            .unwrap_or_else(|error| log::warn!("{error}"));
+                        self.lingers = Some(self.lingers.map_or(until, |lingers| lingers.min(until)));
+                        continue;
+                    }
                     self.release(&record);
                     store.end_task(&task)?;
                 }
                 Ok(Some(record)) if !record.is_pending() => {
+                    has_dhcp |= record.has_dhcp();
                     Pool::of(&record).for_each(&mut *used);
                     let times = announce::times(&record);
                     let sent = task.sent.min(times);
@@ -213,7 +237,7 @@ impl<'a> Agent<'a> {
                 }
             }
         }
-        Ok(())
+        Ok(has_dhcp)
     }
 
     /// Releases what the container of `record` has left.

@@ -108,7 +108,7 @@ pub(crate) fn attach(
 /// Leaves the agent word of `record`, if anything is due after the attach. A failure is logged only: the addresses have been
 /// announced once.
 fn call_agent(store: &Store, record: &Record) {
-    if announce::times(record) > 1 || record.is_detected() {
+    if announce::times(record) > 1 || record.is_detected() || record.has_dhcp() {
         let called = store.call_agent(&record.container).and_then(|()| match affinity::is_time_to_trim() {
             // Where no agent runs, nothing else removes them.
             true => store.trim_tasks(),
@@ -177,7 +177,7 @@ impl<'s> Attach<'_, 's> {
     /// very container is attached already: the hook was called twice.
     fn reserve(&mut self) -> Result<Option<Record>> {
         let store = self.context.store;
-        let Target { container, identity, holder, netns } = self.target;
+        let Target { container, identity, host_name, holder, netns } = self.target;
         let (mut reclaimed, mut repaired) = (false, false);
         loop {
             let locked = self.context.lock()?;
@@ -190,7 +190,7 @@ impl<'s> Attach<'_, 's> {
                 Ok(Some(old)) => {
                     drop(locked);
                     if !kernel::is_alive(&old.holder) {
-                        release::reclaim(self.context, &old)?;
+                        release::reclaim_for_successor(self.context, &old)?;
                     } else if !pod::hand_over_of_version_1(self.context, &old)? {
                         return Err(attached_already(&old));
                     }
@@ -216,8 +216,8 @@ impl<'s> Attach<'_, 's> {
             host_access::refuse_elsewhere(store, wanted, &mut self.context.host_netlink)?;
             let host = self.context.host_netns.get()?.inode();
             let nsid = Some(Nsid { host, id: kernel::usual_number(netns) });
-            let applicant =
-                Applicant { container, identity: identity.as_ref(), holder, nsid, avoid_previous };
+            let (identity, host_name) = (identity.as_ref(), host_name.as_ref());
+            let applicant = Applicant { container, identity, host_name, holder, nsid, avoid_previous };
             match reserve::reserve(&locked, applicant, wanted, &self.facts, kernel::is_alive) {
                 Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !reclaimed => {
                     drop(locked);
@@ -267,8 +267,8 @@ impl<'s> Attach<'_, 's> {
         let key = key.inspect_err(|e| log::warn!("the marks of its links are not sealed: {}", e.in_full()));
         let (plan, host) = (plan::attach(record), &mut context.host_netlink);
         let (made, nsid) = kernel::attach(&plan, key.ok(), host, inside, &self.target.netns)?;
-        if record.is_probed() {
-            probing.resolve_conflicts(record, &made, probes, inside)?;
+        if record.is_probed() || record.has_dhcp() {
+            probing.complete(record, &made, probes, inside)?;
         }
         host_links::ensure(self.context, record, facts, host_probes)?;
         confirm(record, &made, nsid);

@@ -12,7 +12,9 @@ use crate::ledger::event::Event;
 use crate::ledger::host_link::HostLink;
 use crate::ledger::quarantine::Conflict;
 use crate::ledger::record::{Attached, Record};
+use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::context::Context;
+use crate::lifecycle::dhcp;
 use crate::lifecycle::host_access;
 use crate::lifecycle::release;
 use crate::lifecycle::report::report;
@@ -121,9 +123,9 @@ impl Probing<'_, '_> {
     }
 
     /// Sends the probes of the other attachments from the links that were made. Replaces addresses of
-    /// `record` that are in conflict. Then adds the addresses to the links and announces them. On an error,
-    /// `record` is still what the ledger has.
-    pub(crate) fn resolve_conflicts(
+    /// `record` that are in conflict, and gets those that DHCP servers give. Then adds the addresses to the links and announces
+    /// them. On an error, `record` is still what the ledger has.
+    pub(crate) fn complete(
         &mut self,
         record: &mut Record,
         made: &[Link],
@@ -139,8 +141,11 @@ impl Probing<'_, '_> {
             }
         }
         self.settle(record, &mut probes)?;
+        if record.has_dhcp() {
+            dhcp::acquire(self, record, made)?;
+        }
         for (index, (attached, made)) in record.attachments().iter().zip(made).enumerate() {
-            kernel::finish(&plan::finish(attached), made, inside)?;
+            kernel::finish(&plan::finish(attached, made.mtu, since_boot()), made, inside)?;
             if let Some(socket) = probes.socket(index).filter(|_| attached.announcements > 0) {
                 addresses(attached).into_iter().for_each(|address| socket.announce(address));
             }

@@ -12,6 +12,7 @@ pub(crate) mod boot;
 pub(crate) mod conflicts;
 pub(crate) mod context;
 pub(crate) mod detach;
+pub(crate) mod dhcp;
 pub(crate) mod dry_run;
 pub(crate) mod gc;
 pub(crate) mod host_access;

@@ -23,13 +23,11 @@ use crate::net::ipv6::Advertised;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::oci::annotations::short_form;
-use crate::plan::{self, Configure, CreateLink, LinkPlan};
+use crate::plan::{CreateLink, LinkPlan};
 
 /// The fewest and the most addresses of a family that are asked for. More are if containers come faster.
 const FEWEST: usize = 8;
 const MOST: usize = 32;
-/// The alias of the link by which the agent asks.
-const ALIAS: &str = "underlay:agent";
 
 /// Where the addresses of a network come from: its pools on the parent of a container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -197,6 +195,7 @@ fn stale(
     let applicant = Applicant {
         container: &container,
         identity: None,
+        host_name: None,
         holder: &holder,
         nsid: None,
         avoid_previous: false,
@@ -266,8 +265,5 @@ fn like_a_container(
         group: 0,
     };
     let has_v6 = addresses.iter().any(IpAddr::is_ipv6);
-    let advertised = Advertised::default();
-    let ipv6 = plan::set_ipv6(ifname, has_v6.then_some(&advertised));
-    let set_up = Configure::SetUp { link: ifname.clone(), alias: ALIAS.to_owned() };
-    Ok(LinkPlan { create, configure: vec![ipv6, set_up], mark: None })
+    Ok(LinkPlan::nameless(create, has_v6.then_some(&Advertised::default())))
 }

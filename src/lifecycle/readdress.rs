@@ -13,6 +13,7 @@ use crate::kernel::{self, NetnsFile};
 use crate::ledger::event::Event;
 use crate::ledger::quarantine::Conflict;
 use crate::ledger::record::{Attached, Record};
+use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::affinity;
 use crate::lifecycle::announce;
 use crate::lifecycle::context::Context;
@@ -110,7 +111,7 @@ pub(super) fn finish(context: &mut Context<'_>, record: &Record) -> Result<Recor
 fn change(mark: &Mark, attached: &Attached) -> Result<()> {
     let mut inside = Socket::open()?;
     match kernel::marked_link(attached.ifindex, mark, &mut inside)? {
-        Some(link) => kernel::readdress(link.ifindex, attached, &mut inside),
+        Some(link) => kernel::readdress(link.ifindex, attached, since_boot(), &mut inside),
         None => Err(Error::input(format!("link {} is not the one that was made", attached.ifname))),
     }
 }

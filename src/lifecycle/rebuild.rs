@@ -184,6 +184,7 @@ impl Rebuild<'_> {
             // Not known.
             picked: Vec::new(),
             former: Vec::new(),
+            dhcp: None,
             routes: seen.routes.clone(),
             table: seen.table.clone(),
         }))

@@ -12,6 +12,7 @@ use crate::ledger::Released;
 use crate::ledger::event::Event;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
+use crate::lifecycle::dhcp;
 use crate::lifecycle::report::report;
 use crate::lifecycle::{affinity, host_access, parents, pod, repair};
 use crate::net::link::Link;
@@ -92,11 +93,16 @@ pub(crate) fn is_in_use(context: &mut Context<'_>, record: &Record) -> bool {
 /// # Errors
 /// The record stays if a link of it does.
 pub(crate) fn release(context: &mut Context<'_>, record: &Record) -> Result<bool> {
+    release_all(context, record, false)
+}
+
+/// As [`release`]; leases of DHCP servers are kept if `keeps_leases`: who comes asks for them.
+fn release_all(context: &mut Context<'_>, record: &Record, keeps_leases: bool) -> Result<bool> {
     let mut is_released = false;
     let mut next = Some(record.clone());
     while let Some(record) = next {
         let Some(record) = pod::hand_over(context, &record)? else { break };
-        let released = release_one(context, &record)?;
+        let released = release_one(context, &record, keeps_leases)?;
         is_released |= released == Released::Now;
         next = match released {
             // It may have got the links of another container since it was read: they go too, or to the next one.
@@ -107,8 +113,13 @@ pub(crate) fn release(context: &mut Context<'_>, record: &Record) -> Result<bool
     Ok(is_released)
 }
 
-fn release_one(context: &mut Context<'_>, record: &Record) -> Result<Released> {
+fn release_one(context: &mut Context<'_>, record: &Record, keeps_leases: bool) -> Result<Released> {
     let detached = delete_links(context, record)?;
+    let given_back = match dhcp::has_lease(record) && !keeps_leases {
+        true => Some(dhcp::give_back(context, record)?),
+        false => None,
+    };
+    let record = given_back.as_ref().unwrap_or(record);
     let locked = context.lock()?;
     let host = &mut context.host_netlink;
     host_access::close(&locked, record, host)?;
@@ -149,7 +160,17 @@ pub(crate) fn delete_links(context: &mut Context<'_>, record: &Record) -> Result
 
 /// As [`release`], of a container that ended without poststop, or whose poststop has left it to the agent. It is reported.
 pub(crate) fn reclaim(context: &mut Context<'_>, record: &Record) -> Result<()> {
-    if release(context, record)? {
+    reclaim_all(context, record, false)
+}
+
+/// As [`reclaim`], for the same container, or another one of its identity, which comes again: it asks DHCP servers for the
+/// leases that it had.
+pub(crate) fn reclaim_for_successor(context: &mut Context<'_>, record: &Record) -> Result<()> {
+    reclaim_all(context, record, true)
+}
+
+fn reclaim_all(context: &mut Context<'_>, record: &Record, keeps_leases: bool) -> Result<()> {
+    if release_all(context, record, keeps_leases)? {
         let event = if record.has_ended() { Event::Detached } else { Event::Reclaimed };
         report(context.store, &event(record.into()));
     }
@@ -173,20 +194,20 @@ pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[ResolvedAttachme
         }
         for record in &leases.holders {
             // If it fails, the addresses of another dead container may be enough.
-            any |= reclaim_unused(context, record, "its addresses are");
+            any |= reclaim_unused(context, record, "its addresses are", false);
         }
     }
     Ok(any)
 }
 
 /// Reclaims all that `record` holds, unless it is in use. `what` of it is needed. Returns true if it was reclaimed.
-fn reclaim_unused(context: &mut Context<'_>, record: &Record, what: &str) -> bool {
+fn reclaim_unused(context: &mut Context<'_>, record: &Record, what: &str, keeps_leases: bool) -> bool {
     if is_in_use(context, record) {
         return false;
     }
     let how = if record.has_ended() { "has ended" } else { "ended without poststop" };
     log::info!("container {} {how}: {what} reclaimed", record.container);
-    let reclaimed = reclaim(context, record);
+    let reclaimed = reclaim_all(context, record, keeps_leases);
     reclaimed.inspect_err(|error| log::warn!("container {}: {error}", record.container)).is_ok()
 }
 
@@ -194,7 +215,7 @@ fn reclaim_unused(context: &mut Context<'_>, record: &Record, what: &str) -> boo
 pub(crate) fn reclaim_previous(context: &mut Context<'_>, previous: &PreviousAddresses, parent: &Link) {
     for claim in previous.claims() {
         let Some(record) = affinity::holder(context.store, parent.segment(), claim) else { continue };
-        reclaim_unused(context, &record, &format!("{claim} is"));
+        reclaim_unused(context, &record, &format!("{claim} is"), true);
     }
 }
 

@@ -80,7 +80,8 @@ fn replace_of_container(
 ) -> Result<Record> {
     let place = Place::of(record, wanted, conflict)?;
     let (container, identity, holder) = (&record.container, record.identity.as_ref(), &record.holder);
-    let applicant = Applicant { container, identity, holder, nsid: None, avoid_previous: false };
+    let applicant =
+        Applicant { container, identity, host_name: None, holder, nsid: None, avoid_previous: false };
     let table = LedgerTable::new(locked);
     let draft = Draft { applicant: Some(applicant), ..Draft::new(&table, facts, moment()) };
     let another = |draft: &mut Draft<'_>| another(draft, place);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::config::network::Network;
+use crate::dhcp::domain_name::DomainName;
 use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile, Process};
 use crate::ledger::record::Holder;
@@ -15,6 +16,8 @@ pub(crate) struct Target {
     pub container: ContainerId,
     /// The identity under which it gets the same addresses again, if not its id.
     pub identity: Option<Identity>,
+    /// The name by which the container calls itself, if a DHCP server can be told it.
+    pub host_name: Option<DomainName>,
     /// The process that shows whether the container is alive, and the namespace by inode.
     pub holder: Holder,
     /// The namespace itself, open.
@@ -46,6 +49,7 @@ impl Target {
     pub(crate) fn new(
         container: ContainerId,
         identity: Option<Identity>,
+        host_name: Option<DomainName>,
         process: &Process,
         path: Option<&Path>,
     ) -> Result<Self> {
@@ -56,7 +60,7 @@ impl Target {
             pid_namespace: kernel::pid_namespace(),
             netns: netns.describe(path),
         };
-        Ok(Self { container, identity, holder, netns })
+        Ok(Self { container, identity, host_name, holder, netns })
     }
 
     /// Returns an error if the container is in the host's network namespace, `host`.

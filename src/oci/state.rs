@@ -12,6 +12,7 @@ use crate::fs::file::{self, Trust};
 use crate::json;
 use crate::net::name::NetworkName;
 use crate::oci::annotation_set::RawRequest;
+use crate::dhcp::domain_name::DomainName;
 use crate::oci::annotations::{Annotations, NETWORKS};
 use crate::oci::hooks;
 
@@ -40,9 +41,16 @@ pub(crate) struct Bundle {
     pub devices: Vec<NetworkName>,
     /// The path of its network namespace, if that was made before the container.
     pub netns: Option<PathBuf>,
+    /// The name that the container calls itself by.
+    pub hostname: Option<String>,
 }
 
 impl Bundle {
+    /// The container's name, if it is one of a host.
+    pub(crate) fn host_name(&self) -> Option<DomainName> {
+        self.hostname.as_deref().and_then(|name| name.parse().ok())
+    }
+
     /// What the container asks for, if anything.
     pub(crate) fn raw_request(&self) -> Option<RawRequest<'_>> {
         RawRequest::with_devices(&self.annotations, &self.devices)
@@ -178,6 +186,8 @@ pub(crate) fn config(text: &[u8], devices: bool) -> Result<Bundle> {
     struct Config<'a> {
         annotations: Option<Annotations>,
         #[serde(borrow)]
+        hostname: Option<&'a RawValue>,
+        #[serde(borrow)]
         hooks: Option<&'a RawValue>,
         #[serde(borrow)]
         linux: Option<&'a RawValue>,
@@ -205,7 +215,9 @@ pub(crate) fn config(text: &[u8], devices: bool) -> Result<Bundle> {
     let netns =
         linux.namespaces.unwrap_or_default().into_iter().find(|namespace| namespace.kind == "network");
     let netns = netns.and_then(|namespace| namespace.path).filter(|path| path.is_absolute());
-    Ok(Bundle { annotations, devices, netns })
+    // Any other value than a text is none: the runtime judges it.
+    let hostname = config.hostname.and_then(|raw| json::read(raw.get().as_bytes()).ok());
+    Ok(Bundle { annotations, devices, netns, hostname })
 }
 
 #[cfg(test)]

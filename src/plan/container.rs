@@ -1,6 +1,7 @@
 //! Plans for the container's network namespace: the steps of an attach and of a detach, in order.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -8,12 +9,16 @@ use crate::escape::shell::Line;
 use crate::ledger::record::{Attached, Record};
 use crate::net::driver::Kind;
 use crate::net::ipv6::{self, Advertised};
+use crate::net::mac::MacAddr;
 use crate::net::mark::{self, Mark};
 use crate::net::name::IfName;
 use crate::net::route::{Route, Table, TableId};
 use crate::plan::create_link::CreateLink;
 use crate::plan::persistent::{PROTOCOL, Persistent};
 use crate::plan::{ip, set_up};
+
+/// The alias of links of the agent's own.
+const ALIAS: &str = "underlay:agent";
 
 /// One link of a container, or the host's own: it is made, and then configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,11 +86,12 @@ pub(crate) struct OurLink {
 }
 
 /// Returns the plan that makes the links of `record`: each is made, gets its addresses, is set up, and gets
-/// its routes. With conflict detection, links are set up without addresses, and [`finish`] adds these.
+/// its routes. With conflict detection, links are set up without addresses, and [`finish`] adds these, as it does what a DHCP
+/// server gives.
 pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
     let link = |(mark, attached): (Mark, &Attached)| {
         let mut plan = LinkPlan { mark: Some(mark.clone()), ..LinkPlan::of(attached, &mark.to_string()) };
-        if !record.is_probed() {
+        if !record.is_probed() && !record.has_dhcp() {
             plan.configure.extend(routes(attached));
         }
         plan
@@ -93,21 +99,34 @@ pub(crate) fn attach(record: &Record) -> Vec<LinkPlan> {
     record.marked().map(link).collect()
 }
 
-/// Returns the rest of the plan for `attached` after conflict detection. Routes depend on all addresses, so
-/// they come last.
-pub(crate) fn finish(attached: &Attached) -> Vec<Configure> {
-    let addresses = addresses(attached).filter(|_| attached.is_probed());
-    addresses.chain(routes(attached)).collect()
+/// Returns the rest of the plan for `attached`, after conflict detection and DHCP, at `now` since the boot; its parent has the
+/// MTU `most`. Routes depend on all addresses, so they come last.
+pub(crate) fn finish(attached: &Attached, most: u32, now: Duration) -> Vec<Configure> {
+    let fixed = addresses(attached).filter(|_| attached.is_probed());
+    fixed.chain(leased(attached, most, now)).chain(routes(attached)).collect()
+}
+
+/// The address that a DHCP server has given, for as long as the lease has left, and the MTU.
+fn leased(attached: &Attached, most: u32, now: Duration) -> impl Iterator<Item = Configure> {
+    let link = &attached.ifname;
+    let valid = attached.dhcp.as_ref().and_then(|dhcp| dhcp.valid_for(now));
+    let address = attached.leased_address();
+    let address = address.map(|address| Configure::AddAddress { link: link.clone(), address, valid });
+    let mtu = attached.dhcp.as_ref().and_then(|dhcp| dhcp.mtu(most));
+    mtu.map(|mtu| Configure::SetMtu { link: link.clone(), mtu }).into_iter().chain(address)
 }
 
 /// Returns the steps that give the link of `attached`, which is set up, its addresses and routes in place of the former ones.
-pub(crate) fn readdress(attached: &Attached) -> Vec<Configure> {
-    addresses(attached).chain(routes(attached)).collect()
+pub(crate) fn readdress(attached: &Attached, now: Duration) -> Vec<Configure> {
+    // Its MTU stays as the attach has set it.
+    addresses(attached).chain(leased(attached, 0, now)).chain(routes(attached)).collect()
 }
 
+/// The addresses of `attached` that the ledger has given.
 fn addresses(attached: &Attached) -> impl Iterator<Item = Configure> {
-    let address = |&address: &IpNet| Configure::AddAddress { link: attached.ifname.clone(), address };
-    attached.addresses.iter().map(address)
+    let leased = attached.leased_address();
+    let fixed = attached.addresses.iter().filter(move |net| Some(**net) != leased);
+    fixed.map(|&address| Configure::AddAddress { link: attached.ifname.clone(), address, valid: None })
 }
 
 /// The routes of `attached`, and then its rules, which depend on them.
@@ -141,6 +160,13 @@ fn notify(attached: &Attached) -> impl Iterator<Item = Configure> {
         let path = format!("net/{family}/conf/{}/{key}", attached.ifname);
         Configure::SetSysctls { settings: vec![(path, "1".to_owned())], needed: None }
     })
+}
+
+/// Returns the plan of a link `name` as that of `attached` was, with the MAC address `mac` and without addresses.
+pub(crate) fn link_like(attached: &Attached, name: &IfName, mac: MacAddr) -> LinkPlan {
+    let mac = Some(mac).filter(|_| attached.driver.has_own_mac());
+    let create = CreateLink { name: name.clone(), mac, ..CreateLink::of(attached, 0) };
+    LinkPlan::nameless(create, None)
 }
 
 /// Returns the plan that deletes the links of `record`, last link first. What outlives a link is deleted
@@ -188,6 +214,13 @@ impl LinkPlan {
         configure.extend(addresses(attached).filter(|_| at_once));
         configure.push(Configure::SetUp { link: link.clone(), alias: alias.to_owned() });
         Self { create: CreateLink::of(attached, mark::group(alias)), configure, mark: None }
+    }
+
+    /// Returns the plan of a link of the agent's own, which no container gets; `advertised` is what it takes of IPv6, if it has it.
+    pub(crate) fn nameless(create: CreateLink, advertised: Option<&Advertised>) -> Self {
+        let ipv6 = set_ipv6(&create.name, advertised);
+        let set_up = Configure::SetUp { link: create.name.clone(), alias: ALIAS.to_owned() };
+        Self { create, configure: vec![ipv6, set_up], mark: None }
     }
 
     /// Returns the equivalent commands in the namespace of the link.

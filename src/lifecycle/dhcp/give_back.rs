@@ -1,0 +1,51 @@
+//! A container that has ended gives its leases back to their servers.
+
+use std::time::Duration;
+
+use crate::dhcp::v4::lease::Lease;
+use crate::dhcp::v4::request;
+use crate::error::Result;
+use crate::kernel;
+use crate::ledger::record::{Attached, Record};
+use crate::lifecycle::context::Context;
+use crate::lifecycle::dhcp::session::number;
+use crate::net::name::IfName;
+use crate::plan;
+
+/// How long the agent keeps the leases of a container that has ended. One that is started again meanwhile asks for the same
+/// address, and its server need not look whether the address is free, for which some take three seconds.
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
+
+/// Whether `record` has a lease to give back.
+pub(crate) fn has_lease(record: &Record) -> bool {
+    record.attachments().iter().any(|attached| attached.leased_address().is_some())
+}
+
+/// Gives the leases of `record` back to their servers, from links like those that the container had, which are gone. Its record
+/// is marked before, so that one process does it once, and never after another container has got the lease. A server that does
+/// not hear of it keeps the address until the lease is over.
+///
+/// # Errors
+/// When the ledger cannot be read or written.
+pub(crate) fn give_back(context: &mut Context<'_>, record: &Record) -> Result<Record> {
+    let locked = context.lock()?;
+    let now = context.store.record(&record.container)?.filter(|now| now.holder == record.holder);
+    let Some(now) = now.filter(has_lease) else { return Ok(record.clone()) };
+    let mut without = now.clone();
+    without.attachments_mut().iter_mut().for_each(Attached::forget_lease);
+    locked.write(&without)?;
+    drop(locked);
+    for attached in now.attachments() {
+        let Some(lease) = attached.dhcp.as_ref().and_then(|dhcp| dhcp.lease.as_ref()) else { continue };
+        release(context, attached, lease).unwrap_or_else(|error| {
+            log::info!("container {}: {error}: {} stays leased until it is over", record.container, lease.address.addr());
+        });
+    }
+    Ok(without)
+}
+
+fn release(context: &mut Context<'_>, attached: &Attached, lease: &Lease) -> Result<()> {
+    let ifname = IfName::temporary(std::process::id());
+    let plan = plan::link_like(attached, &ifname, lease.mac);
+    kernel::release_lease(&plan, lease, &request::release(lease, number()? as u32), &mut context.host_netlink)
+}

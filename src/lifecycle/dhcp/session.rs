@@ -1,0 +1,81 @@
+//! One client with the sockets of its link.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::config::conflict_detection::Detection;
+use crate::dhcp::v4::client::{Client, Event};
+use crate::dhcp::v4::outcome::{Effect, Outgoing};
+use crate::error::Result;
+use crate::kernel::{DhcpSocket, PacketSocket, Probes};
+use crate::ledger::segment_hints::since_boot;
+use crate::net::mac::MacAddr;
+use crate::random::random;
+
+/// A client, and the sockets by which it talks, if it has any now.
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) socket: Option<DhcpSocket>,
+}
+
+impl Session {
+    /// What is to be done now: messages that have come are read, and timers looked at.
+    pub(super) fn step(&mut self) -> Result<Vec<Effect>> {
+        let mut effects = Vec::new();
+        while let Some(message) = self.socket.as_ref().and_then(DhcpSocket::receive) {
+            effects.extend(self.client.step(Event::Received(message), since_boot(), number()?));
+        }
+        if self.client.deadline().is_some_and(|deadline| deadline <= since_boot()) {
+            effects.extend(self.client.step(Event::Timer, since_boot(), number()?));
+        }
+        Ok(effects)
+    }
+
+    /// Tells the client what has come of a probe for `address`.
+    pub(super) fn probed(&mut self, address: Ipv4Addr, other: Option<MacAddr>) -> Result<Vec<Effect>> {
+        let event = match other {
+            Some(mac) => Event::Conflict { address, mac },
+            None => Event::Free(address),
+        };
+        Ok(self.client.step(event, since_boot(), number()?))
+    }
+
+    pub(super) fn send(&self, outgoing: &Outgoing) {
+        self.socket.iter().for_each(|socket| socket.send(outgoing));
+    }
+}
+
+/// A random number that no server can guess.
+pub(super) fn number() -> Result<u64> {
+    random().map(u64::from_ne_bytes)
+}
+
+/// Waits until one of `sessions` has something to do.
+pub(super) fn wait<'a>(sessions: impl Iterator<Item = &'a Session> + Clone) {
+    let deadline = sessions.clone().filter_map(|session| session.client.deadline()).min();
+    let time = deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_sub(since_boot()));
+    let sockets = sessions.filter_map(|session| session.socket.as_ref()).flat_map(DhcpSocket::sockets);
+    let mut sockets: Vec<_> = sockets.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+    // After an error the sockets are read, and the time is looked at.
+    let _ = poll(&mut sockets, Some(&Timespec::try_from(time).unwrap_or_default()));
+}
+
+/// Asks the LAN by the link `ifindex`, with the MAC address `mac`, whether another host has `address`; returns that host's MAC
+/// address. The thread is in the namespace of the link.
+pub(super) fn probe(ifindex: u32, mac: MacAddr, address: Ipv4Addr, detection: Detection) -> Result<Option<MacAddr>> {
+    let addresses = [IpAddr::V4(address)];
+    let mut probes = Probes::default();
+    probes.begin(0, PacketSocket::open(ifindex, mac, &addresses)?, &addresses, detection)?;
+    Ok(probes.next_conflict()?.map(|conflict| conflict.mac))
+}
+
+/// Those of `addresses` that are of IPv4.
+pub(super) fn v4<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>) -> Vec<Ipv4Addr> {
+    let v4 = |address: &IpAddr| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    };
+    addresses.into_iter().filter_map(v4).collect()
+}
