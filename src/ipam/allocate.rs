@@ -6,9 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::reserve::{Applicant, Draft, Place};
-use crate::config::dhcp::{ClientIdSource, Use};
 use crate::config::reservation::Reservation;
-use crate::dhcp::client_id::{ClientId, Duid, Iaid};
 use crate::error::{Error, Kind, Result};
 use crate::hash::siphash;
 use crate::ipam::assign::ResolvedAttachment;
@@ -126,34 +124,17 @@ impl Draft<'_> {
         index: usize,
         mac: Option<MacAddr>,
     ) -> Result<Option<DhcpLink>> {
-        let Some((dhcp, applicant)) = wanted.network.file.dhcp.as_ref().zip(self.applicant) else { return Ok(None) };
-        let network = &wanted.network;
-        let by_mac = || mac.or(wanted.parent.mac).map(ClientId::mac);
-        let by_identity = || {
-            let key = self.leases.table.machine_key(&wanted.parent);
-            let duid = Duid::derived(key, &applicant.identity());
-            ClientId::identity(&duid, Iaid::of(&network.name, index))
-        };
-        let client_id = match dhcp.client_id() {
-            ClientIdSource::Identity => by_identity(),
-            ClientIdSource::Mac => by_mac().unwrap_or_else(by_identity),
-            ClientIdSource::Text(text) => ClientId::chosen(text)?,
-        };
+        let Some(applicant) = self.applicant else { return Ok(None) };
         let previous = wanted.previous.addresses.iter().find_map(|address| match address {
             IpAddr::V4(address) => Some(*address),
             IpAddr::V6(_) => None,
         });
-        Ok(Some(DhcpLink {
-            client_id,
-            host_name: dhcp.hostname.clone().or(applicant.host_name.cloned()),
-            vendor_class: dhcp.vendor_class().to_owned(),
-            servers: dhcp.servers.clone(),
+        let key = self.leases.table.machine_key(&wanted.parent);
+        let link = DhcpLink::new(&wanted.network, &applicant.identity(), index, key, mac.or(wanted.parent.mac))?;
+        Ok(link.map(|link| DhcpLink {
+            host_name: link.host_name.or_else(|| applicant.host_name.cloned()),
             previous: previous.filter(|_| !applicant.avoid_previous),
-            default_route: false,
-            metric: network.file.metric,
-            routes: dhcp.takes(Use::Routes),
-            mtu: dhcp.takes(Use::Mtu) && network.file.mtu.is_none(),
-            lease: None,
+            ..link
         }))
     }
 

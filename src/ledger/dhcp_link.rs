@@ -6,14 +6,18 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::dhcp::client_id::ClientId;
+use crate::config::dhcp::{ClientIdSource, Use};
+use crate::config::network::Network;
+use crate::dhcp::client_id::{ClientId, Duid, Iaid};
 use crate::dhcp::domain_name::DomainName;
 use crate::dhcp::times::FOR_EVER;
 use crate::dhcp::v4::lease::Lease;
 use crate::dhcp::v4::request::Config;
+use crate::error::Result;
 use crate::ledger::record::Attached;
 use crate::net::driver::{Kind, MacvlanMode};
 use crate::net::mac::MacAddr;
+use crate::net::name::Identity;
 use crate::net::route::Route;
 use crate::net::value::is_default;
 
@@ -50,6 +54,40 @@ pub(crate) struct DhcpLink {
 }
 
 impl DhcpLink {
+    /// The client of link number `index` of a container with `identity` in `network`, without a lease. The link has the MAC address
+    /// `mac`, if that is known. `key` is the machine's secret. `None` if the network has no DHCP.
+    ///
+    /// # Errors
+    /// When the network's client id is not usable.
+    pub(crate) fn new(
+        network: &Network,
+        identity: &Identity,
+        index: usize,
+        key: [u8; 16],
+        mac: Option<MacAddr>,
+    ) -> Result<Option<Self>> {
+        let Some(dhcp) = &network.file.dhcp else { return Ok(None) };
+        let by_identity =
+            || ClientId::identity(&Duid::derived(key, identity), Iaid::of(&network.name, index));
+        let client_id = match dhcp.client_id() {
+            ClientIdSource::Identity => by_identity(),
+            ClientIdSource::Mac => mac.map_or_else(by_identity, ClientId::mac),
+            ClientIdSource::Text(text) => ClientId::chosen(text)?,
+        };
+        Ok(Some(Self {
+            client_id,
+            host_name: dhcp.hostname.clone(),
+            vendor_class: dhcp.vendor_class().to_owned(),
+            servers: dhcp.servers.clone(),
+            previous: None,
+            default_route: false,
+            metric: network.file.metric,
+            routes: dhcp.takes(Use::Routes),
+            mtu: dhcp.takes(Use::Mtu) && network.file.mtu.is_none(),
+            lease: None,
+        }))
+    }
+
     /// The address of the lease with its prefix length.
     pub(crate) fn address(&self) -> Option<IpNet> {
         self.lease.as_ref().map(|lease| IpNet::V4(lease.address))

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::config::conflict_detection::Detection;
 use crate::error::Result;
@@ -92,6 +93,7 @@ fn namespace(path: Option<&Path>) -> Result<(Netns, BTreeSet<String>, DefaultRou
 fn summary(attached: &Attached) -> String {
     let subject = format!("# {} in network {}, on {}:", attached.ifname, attached.network, attached.parent);
     let addresses = attached.addresses.iter().map(ToString::to_string);
+    let addresses = addresses.chain(attached.dhcp.as_ref().map(|_| "by DHCP".to_owned()));
     let mac = attached.own_mac().map(|mac| mac.to_string());
     [subject].into_iter().chain(addresses).chain(mac).collect::<Vec<_>>().join(" ")
 }
@@ -99,16 +101,32 @@ fn summary(attached: &Attached) -> String {
 fn in_container(record: &Record) -> Vec<String> {
     let mut lines: Vec<_> =
         plan::attach(record).iter().flat_map(LinkPlan::lines).map(|line| line.to_string()).collect();
-    if record.is_probed() {
+    if record.is_probed() || record.has_dhcp() {
         lines.extend(record.attachments().iter().filter_map(probe_line));
-        lines.extend(record.attachments().iter().flat_map(plan::finish).map(|op| op.line().to_string()));
+        lines.extend(record.attachments().iter().filter_map(dhcp_line));
+        let rest = record.attachments().iter().flat_map(|attached| plan::finish(attached, 0, Duration::ZERO));
+        lines.extend(rest.map(|op| op.line().to_string()));
     }
     lines.extend(record.attachments().iter().filter_map(announcement_line));
     lines
 }
 
+/// A comment on what a DHCP server gives `attached`.
+fn dhcp_line(attached: &Attached) -> Option<String> {
+    let dhcp = attached.dhcp.as_ref()?;
+    let what = match (dhcp.default_route, dhcp.routes) {
+        (true, _) => "an IPv4 address, routes and a default route",
+        (false, true) => "an IPv4 address and routes",
+        (false, false) => "an IPv4 address",
+    };
+    Some(format!("# {} gets {what} from a DHCP server, as client {}", attached.ifname, dhcp.client_id))
+}
+
 /// A comment on the conflict detection of `attached`.
 fn probe_line(attached: &Attached) -> Option<String> {
+    if attached.addresses.is_empty() {
+        return None;
+    }
     let addresses: Vec<_> = attached.addresses.iter().map(|net| net.addr().to_string()).collect();
     let time = match attached.detection? {
         Detection::Off => return None,

@@ -17,6 +17,7 @@ use crate::error::{Kind, Result};
 use crate::kernel::{self, NetnsFile, Survey, SurveyedLink};
 use crate::ledger::Store;
 use crate::ledger::asked::Asked;
+use crate::ledger::dhcp_link::DhcpLink;
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::{Attached, Holder, Links, MadeFor, Nsid, Own, Record, State, VERSION};
 use crate::net::ipv6::Advertised;
@@ -77,7 +78,7 @@ impl Rebuild<'_> {
             if index != expected || size > MOST {
                 break;
             }
-            attachments.extend(self.attached(seen, others)?);
+            attachments.extend(self.attached(seen, index, others)?);
         }
         if attachments.is_empty() {
             return Ok(None);
@@ -120,7 +121,7 @@ impl Rebuild<'_> {
         }
     }
 
-    fn attached(&mut self, seen: &SurveyedLink, others: &[Record]) -> Result<Option<Attached>> {
+    fn attached(&mut self, seen: &SurveyedLink, index: usize, others: &[Record]) -> Result<Option<Attached>> {
         let Mark { container, network: name, .. } = &seen.alias.mark;
         let Some(parent) = self.host.link_by_index(seen.parent_index)? else { return Ok(None) };
         let (Ok(parent_name), Ok(ifname), Some(driver)) =
@@ -161,6 +162,11 @@ impl Rebuild<'_> {
             mac => mac,
         };
         let host_link = host_link(name, &mut addresses, self.host)?;
+        let has_v4 = addresses.iter().any(|net| net.addr().is_ipv4());
+        let dhcp = match network.as_ref().filter(|_| !has_v4) {
+            Some(network) => self.dhcp(network, seen, index, mac, &parent)?,
+            None => None,
+        };
         Ok(Some(Attached {
             network: name.clone(),
             driver,
@@ -184,10 +190,32 @@ impl Rebuild<'_> {
             // Not known.
             picked: Vec::new(),
             former: Vec::new(),
-            dhcp: None,
+            dhcp,
             routes: seen.routes.clone(),
             table: seen.table.clone(),
         }))
+    }
+}
+
+impl Rebuild<'_> {
+    /// The DHCP client of a link whose lease is lost with its record. It asks for the address that the link has, and the server
+    /// says whether it is the container's. Until it does, the address is on the link for as long as the lease was given.
+    fn dhcp(
+        &self,
+        network: &Network,
+        seen: &SurveyedLink,
+        index: usize,
+        mac: Option<MacAddr>,
+        parent: &Link,
+    ) -> Result<Option<DhcpLink>> {
+        let identity = Identity::from(&seen.alias.mark.container);
+        let link = DhcpLink::new(network, &identity, index, self.store.machine_key(parent), mac)?;
+        let had = seen.addresses.iter().find_map(|net| match net {
+            IpNet::V4(net) => Some(net.addr()),
+            IpNet::V6(_) => None,
+        });
+        let default_route = seen.routes.iter().any(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv4());
+        Ok(link.map(|link| DhcpLink { previous: had, default_route: default_route && link.routes, ..link }))
     }
 }
 
