@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -64,11 +64,11 @@ impl Notices {
     pub(super) fn wait<'a>(
         &self,
         until: Option<Duration>,
-        sockets: impl Iterator<Item = &'a OwnedFd>,
+        sockets: impl Iterator<Item = BorrowedFd<'a>>,
     ) -> Option<Received> {
         self.alarm.set(until);
-        let all = [self.wake.1.as_fd(), self.alarm.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        let mut all: Vec<_> = all.into_iter().chain(sockets.map(|socket| PollFd::new(socket, PollFlags::IN))).collect();
+        let all = [self.wake.1.as_fd(), self.alarm.as_fd()].into_iter().chain(sockets);
+        let mut all: Vec<_> = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         // After an error everything is looked at.
         let _ = poll(&mut all, None);
         while (&self.wake.1).read(&mut [0; 64]).is_ok_and(|read| read > 0) {}

@@ -24,7 +24,7 @@ impl Session {
     /// What is to be done now: messages that have come are read, and timers looked at.
     pub(super) fn step(&mut self) -> Result<Vec<Effect>> {
         let mut effects = Vec::new();
-        while let Some(message) = self.socket.as_ref().and_then(DhcpSocket::receive) {
+        for message in self.socket.as_mut().map(DhcpSocket::receive).unwrap_or_default() {
             effects.extend(self.client.step(Event::Received(message), since_boot(), number()?));
         }
         if self.client.deadline().is_some_and(|deadline| deadline <= since_boot()) {
@@ -57,7 +57,7 @@ pub(super) fn wait<'a>(sessions: impl Iterator<Item = &'a Session> + Clone) {
     let deadline = sessions.clone().filter_map(|session| session.client.deadline()).min();
     let time = deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_sub(since_boot()));
     let sockets = sessions.filter_map(|session| session.socket.as_ref()).flat_map(DhcpSocket::sockets);
-    let mut sockets: Vec<_> = sockets.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+    let mut sockets: Vec<_> = sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
     // After an error the sockets are read, and the time is looked at.
     let _ = poll(&mut sockets, Some(&Timespec::try_from(time).unwrap_or_default()));
 }
