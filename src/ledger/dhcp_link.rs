@@ -69,7 +69,7 @@ impl DhcpLink {
         let Some(dhcp) = &network.file.dhcp else { return Ok(None) };
         let by_identity =
             || ClientId::identity(&Duid::derived(key, identity), Iaid::of(&network.name, index));
-        let client_id = match dhcp.client_id() {
+        let client_id = match &dhcp.client_id {
             ClientIdSource::Identity => by_identity(),
             ClientIdSource::Mac => mac.map_or_else(by_identity, ClientId::mac),
             ClientIdSource::Text(text) => ClientId::chosen(text)?,
@@ -166,5 +166,87 @@ impl Attached {
         // IPv4 comes first, as the kernel lists them.
         self.addresses.splice(0..0, new_address);
         self.routes.splice(0..0, new_routes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::record::Record;
+
+    const RECORD: &str = r#"{
+        "version": 2, "container": "web", "state": "attached",
+        "holder": {"pid": 7, "start_time": 8, "netns": {"device": 4, "inode": 5}},
+        "attachments": [
+            {"network": "lan", "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2,
+             "segment": 2, "ifname": "eth0", "mac": "02:00:00:00:00:09",
+             "dhcp": {"client_id": "01020000000009", "vendor_class": "underlay", "default_route": true, "metric": 7,
+                      "routes": true, "mtu": true},
+             "addresses": ["2001:db8::9/64"], "routes": [{"to": "::/0", "via": "2001:db8::1"}]}
+        ]}"#;
+
+    fn lease(address: &str, mtu: u16) -> Lease {
+        let text = format!(
+            r#"{{"server": "10.0.0.1", "mac": "02:00:00:00:00:09", "client_id": "01020000000009", "address": "{address}/24",
+                "routes": [{{"to": "0.0.0.0/0", "via": "10.0.0.1"}}, {{"to": "10.9.0.0/16", "via": "10.0.0.2"}}],
+                "mtu": {mtu}, "times": {{"obtained": 1000, "limits": {{"t1": 31000, "t2": 53500, "expiry": 61000}}}}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn attached() -> Attached {
+        let record: Record = serde_json::from_str(RECORD).unwrap();
+        record.attachments()[0].clone()
+    }
+
+    fn texts<T: ToString>(all: &[T]) -> Vec<String> {
+        all.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_lease_comes_changes_and_goes() {
+        let mut attached = attached();
+        let before = attached.clone();
+        attached.set_lease(Some(lease("10.0.0.9", 1400)));
+        assert_eq!(texts(&attached.addresses), ["10.0.0.9/24", "2001:db8::9/64"]);
+        let routes =
+            ["default via 10.0.0.1 metric 7", "10.9.0.0/16 via 10.0.0.2", "default via 2001:db8::1"];
+        assert_eq!(texts(&attached.routes), routes);
+        attached.set_lease(Some(lease("10.0.0.8", 1400)));
+        assert_eq!(texts(&attached.addresses), ["10.0.0.8/24", "2001:db8::9/64"]);
+        assert_eq!(texts(&attached.routes), routes);
+        let text = serde_json::to_string(&attached).unwrap();
+        assert_eq!(serde_json::from_str::<Attached>(&text).unwrap(), attached);
+        attached.set_lease(None);
+        assert_eq!((&attached.addresses, &attached.routes), (&before.addresses, &before.routes));
+        assert_eq!(attached.dhcp.unwrap().previous, Some("10.0.0.8".parse().unwrap()), "it asks for it again");
+    }
+
+    #[test]
+    fn what_is_taken_of_a_lease() {
+        let mut attached = attached();
+        attached.set_lease(Some(lease("10.0.0.9", 1400)));
+        let dhcp = attached.dhcp.clone().unwrap();
+        let with = |default_route, routes| DhcpLink { default_route, routes, ..dhcp.clone() };
+        for (dhcp, expected) in [
+            (with(false, true), vec!["10.9.0.0/16 via 10.0.0.2"]),
+            (with(true, false), vec!["default via 10.0.0.1 metric 7"]),
+            (with(false, false), vec![]),
+        ] {
+            assert_eq!(texts(&dhcp.routes()), expected);
+        }
+        assert_eq!((dhcp.mtu(1500), dhcp.mtu(1400), dhcp.mtu(1300)), (Some(1400), None, None));
+        assert_eq!(DhcpLink { mtu: false, ..dhcp.clone() }.mtu(1500), None);
+        assert_eq!(dhcp.valid_for(Duration::from_secs(11)), Some(50));
+        let ipvlan: Attached = Attached {
+            driver: serde_json::from_str(r#"{"kind": "ipvlan", "mode": "l2", "flag": "bridge"}"#).unwrap(),
+            ..attached.clone()
+        };
+        let of_host: Vec<Ipv4Addr> = vec!["10.0.0.2".parse().unwrap()];
+        let mac = attached.mac.unwrap();
+        let config = |attached: &Attached| attached.dhcp_config(&dhcp, mac, of_host.clone());
+        assert_eq!((config(&attached).broadcast, config(&attached).taken), (false, vec![]));
+        assert_eq!((config(&ipvlan).broadcast, config(&ipvlan).taken), (true, of_host.clone()));
+        assert_eq!(config(&attached).address, Some("10.0.0.9".parse().unwrap()));
     }
 }
