@@ -43,7 +43,7 @@ pub(in crate::cli) struct Create {
     /// macvlan or ipvlan
     #[arg(short, long, default_value = "macvlan")]
     driver: Driver,
-    /// Where IPv4 addresses come from: ledger, which is the default and knows the subnets; dhcp, a server on the LAN; none
+    /// What chooses addresses: ledger, from the subnets (the default); dhcp, a server on the LAN those of IPv4; none
     #[arg(long, value_name = "DRIVER")]
     ipam_driver: Option<IpamDriver>,
     /// Subnet in CIDR form; repeat it for several
