@@ -1,13 +1,16 @@
 //! `underlay network create -o`: options of the driver, in Docker's and podman's words.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use crate::config::dhcp::Dhcp;
 use crate::config::network_file::NetworkFile;
 use crate::error::{Error, Kind, Result};
 use crate::net::driver::Kind as Driver;
 use crate::net::name::IfName;
 
-/// Sets what one `-o KEY=VALUE` says.
+/// Sets what one `-o KEY=VALUE` says. Each option of DHCP asks for DHCP.
 ///
 /// # Errors
 /// When there is no such option, or it cannot have this value.
@@ -18,6 +21,16 @@ pub(crate) fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> 
     fn number<T: FromStr>(place: &mut Option<T>, value: &str) -> Result<()> {
         let wrong = |_| Error::input(format!("{value:?} is no number"));
         value.parse().map(|number| *place = Some(number)).map_err(wrong)
+    }
+    fn truth(place: &mut bool, value: &str) -> Result<()> {
+        let wrong = |_| Error::input(format!("{value:?} is neither true nor false"));
+        value.parse().map(|is| *place = is).map_err(wrong)
+    }
+    fn list<T, L: FromIterator<T>>(value: &str, read: impl Fn(&str) -> Result<T>) -> Result<L> {
+        value.split(',').map(|item| read(item.trim())).collect()
+    }
+    fn dhcp(file: &mut NetworkFile) -> &mut Dhcp {
+        file.dhcp.get_or_insert_default()
     }
     let set = match (key, file.driver) {
         // Docker: empty is none.
@@ -35,23 +48,33 @@ pub(crate) fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> 
         ("metric", _) => number(&mut file.metric, value),
         ("txqueuelen", _) => number(&mut file.txqueuelen, value),
         ("bcqueuelen", _) => number(&mut file.bcqueuelen, value),
-        ("source_macs", _) => {
-            let macs = value.split(',').map(|mac| mac.trim().parse());
-            macs.collect::<Result<_>>().map(|macs| file.source_macs = macs)
-        }
+        ("source_macs", _) => list(value, str::parse).map(|macs| file.source_macs = macs),
         ("conflict_detection", _) => word(&mut file.conflict_detection, value),
         ("probe_ahead", _) => number(&mut file.probe_ahead, value),
         ("announcements", _) => number(&mut file.announcements, value),
         ("bclim", _) => number(&mut file.bclim, value),
         ("ipv6", _) => word(&mut file.ipv6, value),
-        ("no_default_route", _) => {
-            let wrong = |_| Error::input(format!("{value:?} is neither true nor false"));
-            value.parse().map(|is| file.no_default_route = is).map_err(wrong)
+        ("no_default_route", _) => truth(&mut file.no_default_route, value),
+        ("dhcp_timeout", _) => word(&mut dhcp(file).timeout, value),
+        ("dhcp_optional", _) => truth(&mut dhcp(file).optional, value),
+        ("dhcp_client_id", _) => value.parse().map(|source| dhcp(file).client_id = source),
+        ("dhcp_hostname", _) => word(&mut dhcp(file).hostname, value),
+        ("dhcp_vendor_class", _) => word(&mut dhcp(file).vendor_class, value),
+        ("dhcp_servers", _) => {
+            let server = |text: &str| {
+                text.parse::<Ipv4Addr>().map_err(|_| Error::input(format!("{text:?} is no IPv4 address")))
+            };
+            list(value, server).map(|servers| dhcp(file).servers = servers)
+        }
+        ("dhcp_use", _) => {
+            let uses = if value.is_empty() { Ok(BTreeSet::new()) } else { list(value, str::parse) };
+            uses.map(|uses| dhcp(file).uses = Some(uses))
         }
         _ => return Err(Error::new(Kind::Usage, format!("option {key:?} is not known")).hint(
             "use parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, \
              no_default_route, ipv6, bclim, txqueuelen, bcqueuelen, source_macs, conflict_detection, probe_ahead, \
-             announcements",
+             announcements, dhcp_timeout, dhcp_optional, dhcp_client_id, dhcp_hostname, dhcp_vendor_class, dhcp_servers, \
+             dhcp_use",
         )),
     };
     set.map_err(|error| error.within(format!("option {key}")))

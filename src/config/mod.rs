@@ -1,6 +1,7 @@
 //! What the operator has written: networks (`network_file.rs` the format, `network.rs` checked), settings and policy.
 
 pub(crate) mod conflict_detection;
+pub(crate) mod dhcp;
 pub(crate) mod driver_option;
 pub(crate) mod host_access;
 pub(crate) mod network;

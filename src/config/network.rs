@@ -91,6 +91,8 @@ impl Network {
         file.conflict_detection.map_or(Ok(()), |detection| detection.check(driver, on_dummy))?;
         file.ipv6.map_or(Ok(()), |ipv6| ipv6.check(driver, subnets))?;
         let access = file.host_access.as_ref();
+        let dhcp = file.dhcp.as_ref();
+        dhcp.map_or(Ok(()), |dhcp| dhcp.check(driver, on_dummy, subnets, access.is_some()))?;
         access.map_or(Ok(()), |access| access.check(driver, subnets, reservations))?;
         Ok(network)
     }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::config::conflict_detection::Detection;
+use crate::config::dhcp::Dhcp;
 use crate::config::host_access::{self, HostAccess};
 use crate::config::pattern::Pattern;
 use crate::config::reservation::Reservation;
@@ -97,6 +98,9 @@ pub(crate) struct NetworkFile {
     /// The IPv6 of the links besides addresses of the subnets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<Ipv6>,
+    /// IPv4 addresses come from a DHCP server, except those of the subnets that containers ask for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<Dhcp>,
     #[serde(default)]
     pub subnets: Vec<SubnetFile>,
     /// Routes besides the default route. Containers get those whose next hop their subnets reach.

@@ -39,6 +39,9 @@ impl Foreign {
     /// The command that makes the same network.
     pub(crate) fn command(&self) -> Line {
         let mut line = Line::of("underlay network create -d").word(self.file.driver);
+        if self.file.dhcp.is_some() {
+            line = line.text("--ipam-driver dhcp");
+        }
         for SubnetFile { subnet, gateway, ip_range, aux_addresses, .. } in &self.file.subnets {
             let aux = aux_addresses.iter().map(|(name, address)| format!("{name}={address}"));
             line = line.text("--subnet").word(subnet).option("--gateway", gateway);

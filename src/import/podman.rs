@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::foreign::{self, Foreign, is_true, items, members, word};
+use crate::config::dhcp::Dhcp;
 use crate::error::{Error, Result};
 use crate::net::route::{Route, RouteType};
 
@@ -22,10 +23,7 @@ struct Listed {
 
 pub(super) fn read(value: &Value, uplink: Option<&str>, mut foreign: Foreign) -> Result<Foreign> {
     let ipam = value.get("ipam_options").unwrap_or(&Value::Null);
-    if word(ipam, "driver") == Some("dhcp") {
-        return Err(Error::input("its addresses come by DHCP, which underlay does not ask")
-            .hint("create it with a subnet, or a range of one, that the DHCP server leaves free"));
-    }
+    foreign.file.dhcp = (word(ipam, "driver") == Some("dhcp")).then(Dhcp::default);
     for (key, value) in members(value, "ipam_options").filter(|(key, _)| *key != "driver") {
         foreign.lose(format!("IPAM option {key}={value}"));
     }

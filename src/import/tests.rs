@@ -52,8 +52,16 @@ fn podmans() {
             r#"refused: network a: {"destination":"10.1.0.0/16","gateway":"x"}: invalid IP address syntax"#,
         ),
         (
-            r#"{"name": "a", "driver": "macvlan", "ipam_options": {"driver": "dhcp"}}"#,
-            "refused: network a: its addresses come by DHCP, which underlay does not ask",
+            include_str!("samples/podman-dhcp.json"),
+            "-d macvlan --ipam-driver dhcp -o parent=eth0 -o mode=bridge home",
+        ),
+        (
+            r#"{"name": "a", "driver": "ipvlan", "ipam_options": {"driver": "dhcp", "x": "y"}}"#,
+            "-d ipvlan --ipam-driver dhcp -o parent=eth7 a # IPAM option x=y",
+        ),
+        (
+            r#"{"name": "a", "driver": "macvlan", "ipam_options": {"driver": "none"}}"#,
+            "-d macvlan -o parent=eth7 a",
         ),
         (r#"{"name": "podman", "driver": "bridge"}"#, "skipped: network podman has driver bridge"),
         (

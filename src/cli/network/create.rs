@@ -24,12 +24,28 @@ use crate::net::ipv6::Ipv6;
 use crate::net::name::NetworkName;
 use crate::net::route::Route;
 use crate::net::subnet::AddressRange;
+use crate::net::value::words;
+
+words! {
+    /// Who chooses the addresses of containers, in podman's words and in Docker's.
+    IpamDriver, "IPAM driver", {
+        /// underlay, from the subnets.
+        Ledger = "ledger" | "host-local" | "default",
+        /// A server on the LAN those of IPv4, except those that containers ask for in a subnet.
+        Dhcp = "dhcp",
+        /// There are none.
+        None = "none" | "null",
+    }
+}
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Create {
     /// macvlan or ipvlan
     #[arg(short, long, default_value = "macvlan")]
     driver: Driver,
+    /// What chooses addresses: ledger, from the subnets (the default); dhcp, a server on the LAN those of IPv4; none
+    #[arg(long, value_name = "DRIVER")]
+    ipam_driver: Option<IpamDriver>,
     /// Subnet in CIDR form; repeat it for several
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     subnet: Vec<IpNet>,
@@ -46,7 +62,8 @@ pub(in crate::cli) struct Create {
     #[arg(long, alias = "aux-addresses", value_name = "NAME=IP", value_delimiter = ',')]
     aux_address: Vec<String>,
     /// Driver option: parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table,
-    /// metric, no_default_route, ipv6, bclim, txqueuelen, bcqueuelen, source_macs, conflict_detection, probe_ahead, announcements
+    /// metric, no_default_route, ipv6, bclim, txqueuelen, bcqueuelen, source_macs, conflict_detection, probe_ahead, announcements,
+    /// dhcp_timeout, dhcp_optional, dhcp_client_id, dhcp_hostname, dhcp_vendor_class, dhcp_servers, dhcp_use
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
     option: Vec<String>,
     /// Say that there is to be IPv6: a subnet of it is enough; or what there is besides: slaac, slaac-stable,
@@ -168,6 +185,18 @@ pub(super) fn network(options: &Create) -> Result<Network> {
     for (key, value) in pairs("option", &options.option)? {
         driver_option::set(&mut file, key, value)?;
     }
+    match options.ipam_driver {
+        Some(IpamDriver::Dhcp) => file.dhcp = Some(file.dhcp.take().unwrap_or_default()),
+        Some(driver) if file.dhcp.is_some() => {
+            return Err(Error::input(format!("--ipam-driver {driver} is given, and options of DHCP"))
+                .hint("leave one of the two out: with an option of DHCP the driver is dhcp"));
+        }
+        Some(IpamDriver::None) if !file.subnets.is_empty() => {
+            return Err(Error::input("--ipam-driver none is given, and a subnet")
+                .hint("leave one of the two out: without a subnet containers have no addresses"));
+        }
+        _ => {}
+    }
     Network::new(&options.name, file)
 }
 
@@ -238,131 +267,4 @@ fn of_family(subnets: &mut [SubnetFile], gateway: IpAddr) -> Result<&mut SubnetF
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::import::{self, Import};
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        create: Create,
-    }
-
-    fn read(line: &str) -> Result<Network> {
-        let words = std::iter::once("create").chain(line.split_whitespace());
-        let line = Line::try_parse_from(words).map_err(|error| Error::new(Kind::Usage, error.to_string()))?;
-        network(&line.create)
-    }
-
-    #[test]
-    fn dockers_command_lines() {
-        let network =
-            read("-d macvlan --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net").unwrap();
-        let text = serde_json::to_string(&network.file).unwrap();
-        assert_eq!(
-            text,
-            r#"{"version":1,"name":"pub_net","driver":"macvlan","parent":"eth0","macvlan_mode":"bridge","internal":false,"subnets":[{"subnet":"172.16.86.0/24","gateway":"172.16.86.1"}]}"#
-        );
-        let network = read(
-            "-d ipvlan --gateway=192.168.212.254 --subnet=192.168.210.0/24 --subnet=192.168.212.0/24 \
-             --ip-range 192.168.212.128/25 --ip-range=192.168.210.5-192.168.210.9 --gateway=192.168.210.254 \
-             --opt ipvlan_mode=l3s -o ipvlan_flag=vepa -o mtu=1400 -o parent=eth0 --internal ipvlan210",
-        )
-        .unwrap();
-        let gateways: Vec<_> = network.subnets.iter().map(|s| s.gateway().unwrap().to_string()).collect();
-        assert_eq!(gateways, ["192.168.210.254", "192.168.212.254"]);
-        let ranges: Vec<_> = network.subnets.iter().map(|s| s.range().unwrap().to_string()).collect();
-        assert_eq!(ranges, ["192.168.210.5-192.168.210.9", "192.168.212.128-192.168.212.255"]);
-        assert_eq!(network.driver.to_string(), "ipvlan mode l3s vepa");
-        assert!(network.file.internal && network.file.mtu == Some(1400));
-        assert_eq!(
-            read("-d ipvlan -o mode=l3 -o parent=a n").unwrap().driver.to_string(),
-            "ipvlan mode l3 bridge"
-        );
-        assert_eq!(read("-o mode=vepa -o parent=a n").unwrap().driver.to_string(), "macvlan mode vepa");
-    }
-
-    #[test]
-    fn what_an_import_prints_makes_the_same() {
-        for sample in [
-            include_str!("../../import/samples/podman-macvlan.json"),
-            include_str!("../../import/samples/podman-ipvlan.json"),
-            include_str!("../../import/samples/docker-macvlan.json"),
-            r#"{"name": "a", "driver": "macvlan", "network_interface": "eth0", "labels": {"-x": "--internal"}}"#,
-        ] {
-            for import in import::networks(sample, None).unwrap() {
-                let Ok(Import::Made(foreign)) = import else { panic!("{import:?}") };
-                let command = foreign.command().to_string();
-                let made = read(command.strip_prefix("underlay network create ").unwrap()).unwrap();
-                assert_eq!(made, Network::new(&foreign.name, foreign.file).unwrap(), "{command}");
-            }
-        }
-    }
-
-    #[test]
-    fn wrong_combinations_say_why() {
-        for (line, message) in [
-            ("-o parent=a --gateway 10.0.0.1 n", "gateway 10.0.0.1 lies in none of the subnets"),
-            (
-                "-o parent=a --subnet 10.0.0.0/24 --ip-range 10.0.1.0/25 n",
-                "address range 10.0.1.0-10.0.1.127 lies in none of the subnets",
-            ),
-            (
-                "-o parent=a --subnet 10.0.0.0/24 --ip-range 10.0.0.0/23 n",
-                "subnets: address range 10.0.0.0-10.0.1.255 is not in subnet 10.0.0.0/24",
-            ),
-            (
-                "-o parent=a --subnet 10.0.0.0/24 --gateway 10.0.0.1 --gateway 10.0.0.2 n",
-                "subnet 10.0.0.0/24 has two gateways, 10.0.0.1 and 10.0.0.2",
-            ),
-            (
-                "-o parent=a --subnet 10.0.0.0/24 --ip-range 10.0.0.0/25 --ip-range 10.0.0.128/25 n",
-                "subnet 10.0.0.0/24 has two ranges, 10.0.0.0-10.0.0.127 and 10.0.0.128-10.0.0.255",
-            ),
-            ("-o parent=a --subnet 10.0.0.1/24 n", "subnets: subnet 10.0.0.1/24 has host bits set"),
-            ("-o parent=a -o mtu=big n", "option mtu: \"big\" is no number"),
-            ("-o parent=a -o macvlan_mode=l2 n", "option macvlan_mode: unknown macvlan mode \"l2\""),
-            ("-o parent=a -o ipvlan_mode=l2 n", "ipvlan_mode: is not an option of driver macvlan"),
-            ("-o parent=a -o parent=b n", "option parent is given twice"),
-            ("-o parent=a -o parnet=b n", "option \"parnet\" is not known"),
-            ("-o parent n", "option \"parent\" has no value"),
-            ("--ipv6 --subnet 10.0.0.0/24 n", "--ipv6 is given, and no IPv6 subnet"),
-            (
-                "--subnet 10.0.0.0/24 --aux-address a=10.0.1.9 n",
-                "aux address a=10.0.1.9 lies in none of the subnets",
-            ),
-            ("--subnet 10.0.0.0/24 --aux-address a=b n", "aux address a=b: \"b\" is no address"),
-            ("--aux-address 10.0.0.1 n", "aux address \"10.0.0.1\" has no value"),
-            ("--subnet 10.0.0.0/24 --route 10.1.0.0/16 n", "route \"10.1.0.0/16\" is not usable"),
-            (
-                "--subnet 10.0.0.0/24 --route 10.1.0.0/16,10.2.0.1 n",
-                "routes: route to 10.1.0.0/16 leads to 10.2.0.1, which is in none of the subnets",
-            ),
-            (
-                "--subnet 10.0.0.0/24 --route 10.1.0.1/16,10.0.0.1 n",
-                "routes: route to 10.1.0.1/16 has host bits set: write 10.1.0.0/16",
-            ),
-            (
-                "--subnet 10.0.0.0/24 --route 0.0.0.0/0,10.0.0.1 n",
-                "routes: route to 0.0.0.0/0 is a default route: give the subnet a gateway instead",
-            ),
-            (
-                "--require-annotation team=a[ n",
-                "required annotation team: pattern \"a[\" is not usable: invalid range pattern",
-            ),
-            ("--require-annotation team n", "required annotation \"team\" has no value"),
-            (
-                "--require-annotation team=a --require-annotation team=b n",
-                "required annotation team is given twice",
-            ),
-            ("-d ipvlan -o bclim=5 n", "bclim: is not an option of driver ipvlan"),
-            ("-o no_default_route=maybe n", "option no_default_route: \"maybe\" is neither true nor false"),
-        ] {
-            assert_eq!(read(line).unwrap_err().to_string(), message, "{line}");
-        }
-        for line in ["-d bridge n", "--subnet 10.0.0/24 n", "--nosuchflag n", "", "a/b"] {
-            assert_eq!(read(line).unwrap_err().kind(), Kind::Usage, "{line}");
-        }
-    }
-}
+mod tests;

@@ -77,7 +77,9 @@ fn list(store: &Store, quiet: bool, format: Format) -> Result<()> {
         return output::json(&files);
     }
     let row = |network: &Network| {
-        let subnets: Vec<_> = network.subnets.iter().map(|subnet| subnet.net().to_string()).collect();
+        let dhcp = network.file.dhcp.iter().map(|_| "dhcp".to_owned());
+        let subnets = network.subnets.iter().map(|subnet| subnet.net().to_string());
+        let subnets: Vec<_> = dhcp.chain(subnets).collect();
         [network.name.to_string(), network.driver.to_string(), network.parent.to_string(), subnets.join(",")]
     };
     output::table(["NAME", "DRIVER", "PARENT", "SUBNETS"], &networks.iter().map(row).collect::<Vec<_>>())

@@ -68,7 +68,7 @@ fn mistakes_name_their_key() {
             r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "mtuu": 5}"#,
             "mtuu: unknown field `mtuu`, expected one of `version`, `name`, `driver`, `parent`, `vlan`, `vlans`, `vlan_protocol`, \
              `macvlan_mode`, `ipvlan_mode`, `ipvlan_flag`, `mtu`, `bclim`, `txqueuelen`, `bcqueuelen`, `source_macs`, `sysctls`, \
-             `conflict_detection`, `probe_ahead`, `announcements`, `internal`, `no_default_route`, `table`, `metric`, `ipv6`, `subnets`, `routes`, \
+             `conflict_detection`, `probe_ahead`, `announcements`, `internal`, `no_default_route`, `table`, `metric`, `ipv6`, `dhcp`, `subnets`, `routes`, \
              `host_access`, `required_annotations`, `reservations`, `labels` at line 1 column 60",
         ),
         (

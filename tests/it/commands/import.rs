@@ -42,17 +42,26 @@ fn assert_same(bed: &Bed, name: &str, create: &str) {
 fn samples() {
     let bed = Bed::new();
     let sample = |name: &str| repository().join("src/import/samples").join(name).display().to_string();
-    let (podman, docker) = (sample("podman-macvlan.json"), sample("docker-macvlan.json"));
-    let lines = bed.run(&format!("network import --dry-run {podman} {docker}"));
+    let files = ["podman-macvlan.json", "podman-dhcp.json", "docker-macvlan.json"].map(sample).join(" ");
+    let lines = bed.run(&format!("network import --dry-run {files}"));
     assert_eq!(bed.run("network ls -q"), "", "a dry run makes nothing");
-    let made = bed.run(&format!("network import {podman} {docker}"));
-    assert_eq!(made, "lan\npub_net\n");
+    let made = bed.run(&format!("network import {files}"));
+    assert_eq!(made, "lan\nhome\npub_net\n");
+    let listed = bed.run("network ls");
+    let home: Vec<_> = listed.lines().filter(|line| line.starts_with("home ")).collect();
+    assert_eq!(home.len(), 1, "{listed}");
+    assert_eq!(
+        home[0].split_whitespace().collect::<Vec<_>>(),
+        ["home", "macvlan", "mode", "bridge", "eth0", "dhcp"]
+    );
+    let inspected: Value = serde_json::from_str(&bed.run("network inspect home")).unwrap();
+    assert_eq!((&inspected[0]["dhcp"], &inspected[0]["usage"]), (&json!({}), &json!([])));
     for line in lines.lines() {
         let create = line.strip_prefix("underlay network create ").unwrap();
         let (create, name) = create.rsplit_once(' ').unwrap();
         assert_same(&bed, name, create);
     }
-    assert_eq!(lines.lines().count(), 2);
+    assert_eq!(lines.lines().count(), 3);
 }
 
 /// What is there already, what is another, what is none of ours, and what cannot be made.
@@ -82,8 +91,9 @@ fn again() {
     for (text, error) in [
         ("{", "underlay: -: EOF while parsing an object at line 1 column 1\n"),
         (
-            r#"{"name": "a", "driver": "macvlan", "network_interface": "eth0", "ipam_options": {"driver": "dhcp"}}"#,
-            "underlay: network a: its addresses come by DHCP, which underlay does not ask\nhint: ",
+            r#"{"name": "a", "driver": "ipvlan", "network_interface": "eth0", "options": {"mode": "l3"},
+                "ipam_options": {"driver": "dhcp"}}"#,
+            "underlay: network a: dhcp: ipvlan mode l3 bridge sends no broadcasts, by which servers are found\nhint: ",
         ),
         (
             r#"{"name": "a", "driver": "macvlan", "network_interface": "eth0", "options": {"mode": "l2"}}"#,
