@@ -422,8 +422,8 @@ fn spanning_tree() {
 /// What was asked for ahead in the first forty seconds counts no longer than that, so the agent asks again by itself.
 fn forwarding() {
     let bed = Bed::with_pub_net("macvlan", "");
-    let _agent = Agent::start(&bed);
     let _web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let _agent = Agent::start(&bed);
     wait(|| unclaimed(&bed).len() > 2);
     let ifindex = bed.host.link("eth0").unwrap()["ifindex"].clone();
     let path = bed.path(&format!("run/segments/{ifindex}/segment.json"));
