@@ -20,7 +20,8 @@ const UNIT: &str = "underlay-agent.path";
 pub(super) fn agent(store: &Store, system: &System) -> Option<Finding> {
     let (overdue, has_unit) = (overdue(store), has_unit(system));
     let is_inactive = has_unit && !is_active(system);
-    let waiting = if overdue == 1 { "one container waits".to_owned() } else { format!("{overdue} containers wait") };
+    let waiting =
+        if overdue == 1 { "one container waits".to_owned() } else { format!("{overdue} containers wait") };
     let what = match (overdue, is_inactive) {
         (0, false) => return None,
         (0, true) => format!("{UNIT} is not active: nothing starts the agent"),

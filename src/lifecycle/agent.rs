@@ -109,7 +109,7 @@ pub(crate) fn run_once(store: &Store) -> Result<()> {
     let mut pools = Vec::new();
     agent.look_at_links(&mut |pool| pools.push(pool))?;
     agent.take_tasks(&mut |pool| pools.push(pool))?;
-    agent.ask();
+    agent.ask(&mut |pool| pools.push(pool));
     // Once more, however long ago the attach was.
     agent
         .tasks
@@ -162,7 +162,7 @@ impl<'a> Agent<'a> {
                 notices.records();
             }
             self.reconnected.iter().for_each(|&parent| notices.moved(parent));
-            self.ask();
+            self.ask(&mut used);
             self.announce(since_boot());
             self.announce_reconnected();
             self.finish()?;
@@ -287,8 +287,9 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Asks the LAN for the addresses of all tasks that have not been asked for, and of parents that are due again.
-    fn ask(&mut self) {
+    /// Asks the LAN for the addresses of all tasks that have not been asked for, and of parents that are due again. Hands the pools
+    /// of these to `used`: what was asked for ahead before a switch port forwards does not count any more.
+    fn ask(&mut self, used: &mut impl FnMut(Pool)) {
         let now = since_boot();
         let mut records = Vec::new();
         for (task, progress) in self.tasks.iter().filter(|(_, progress)| progress.unasked) {
@@ -300,7 +301,12 @@ impl<'a> Agent<'a> {
         self.again.retain(|(at, _)| *at > now);
         if !due.is_empty() {
             match self.context.store.records() {
-                Ok(all) => records.extend(all.sound.into_iter().filter(|record| is_on(record, &due))),
+                Ok(all) => {
+                    let again: Vec<_> = all.sound.into_iter().filter(|record| is_on(record, &due)).collect();
+                    let pools: BTreeSet<_> = again.iter().flat_map(Pool::of).collect();
+                    pools.into_iter().for_each(used);
+                    records.extend(again);
+                }
                 Err(error) => log::warn!("{error}"),
             }
         }

@@ -17,7 +17,7 @@ use crate::harness::test::{Named, Test};
 use crate::harness::tracer::Mishap;
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 19] = [
+    let all: [Named; 20] = [
         ("an_attach_does_not_wait", &[Need::Macvlan], no_wait),
         ("an_attach_does_not_wait_on_ipvlan", &[Need::Ipvlan], no_wait_ipvlan),
         ("addresses_of_others_are_left_out", &[Need::Macvlan], left_out),
@@ -34,6 +34,7 @@ pub fn tests() -> Vec<Test> {
         ("not_connected", &[Need::Macvlan], not_connected),
         ("not_connected_and_taken", &[Need::Macvlan], not_connected_and_taken),
         ("a_port_that_forwards_later", &[Need::Macvlan], spanning_tree),
+        ("asked_again_once_a_port_forwards", &[Need::Macvlan], forwarding),
         ("announced_when_it_is_connected_again", &[Need::Macvlan], connected_again),
         ("announced_after_a_failover", &[Need::Macvlan, Need::Bond], failover),
         ("announced_after_a_failover_on_ipvlan", &[Need::Ipvlan, Need::Bond], failover_ipvlan),
@@ -416,6 +417,26 @@ fn spanning_tree() {
     assert!(!forwards(), "nobody could hear the probes");
     let _agent = Agent::start(&bed);
     wait(|| bed.log().contains(&told(&web, "172.16.86.20")));
+}
+
+/// What was asked for ahead in the first forty seconds counts no longer than that, so the agent asks again by itself.
+fn forwarding() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let _web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let _agent = Agent::start(&bed);
+    wait(|| unclaimed(&bed).len() > 2);
+    let ifindex = bed.host.link("eth0").unwrap()["ifindex"].clone();
+    let path = bed.path(&format!("run/segments/{ifindex}/segment.json"));
+    let times = || -> (u64, u64) {
+        let segment: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let since = segment["carrier"]["since"].as_u64().unwrap();
+        let asked = segment["unclaimed"].as_object().unwrap().values().map(|at| at.as_u64().unwrap());
+        (since, asked.max().unwrap())
+    };
+    wait(|| {
+        let (since, asked) = times();
+        asked >= since + 40
+    });
 }
 
 fn connected_again() {

@@ -11,7 +11,7 @@ use crate::harness::tracer::{steps, trace};
 /// The system calls of an attach and of the poststop after it, from execve(2) on, process start and end included; those
 /// of a container that asks for nothing. Older kernels answer in more pieces, and C libraries begin differently.
 const ATTACH: usize = 114;
-const DETACH: usize = 69;
+const DETACH: usize = 73;
 const UNANNOTATED: usize = 25;
 /// Instructions of an attach and of a poststop outside of the kernel, as it is shipped.
 const ATTACH_STEPS: u64 = 530_000;
