@@ -4,6 +4,10 @@
 mod apart;
 mod apply;
 mod detach;
+#[expect(dead_code, reason = "the attach that uses it is still to come")]
+mod dhcp_release;
+#[expect(dead_code, reason = "the attach that uses it is still to come")]
+mod dhcp_socket;
 mod filter;
 mod holder;
 mod host_link;
@@ -21,8 +25,14 @@ mod watch;
 pub(crate) use apart::open_apart;
 mod system_log;
 
+#[expect(unused_imports, reason = "the attach that uses it is still to come")]
+pub(crate) use apply::renew_address;
 pub(crate) use apply::{attach, finish, marked_link, readdress, reseal, usual_number};
 pub(crate) use detach::{Detached, detach, has_links};
+#[expect(unused_imports, reason = "the attach that uses it is still to come")]
+pub(crate) use dhcp_release::release_lease;
+#[expect(unused_imports, reason = "the attach that uses it is still to come")]
+pub(crate) use dhcp_socket::{DhcpSocket, await_dhcp};
 pub(crate) use holder::{is_alive, is_in};
 pub(crate) use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};
 pub(crate) use netns::NetnsFile;
