@@ -82,7 +82,10 @@ pub(crate) fn fuzz_messages(attached: &Attached, alias: &str) {
     well_formed(message::set_up(ifindex, alias));
     well_formed(message::rename_link(ifindex, &attached.ifname));
     well_formed(message::delete_link(ifindex, None));
-    attached.addresses.iter().for_each(|&address| well_formed(message::add_address(ifindex, address)));
+    for &address in &attached.addresses {
+        well_formed(message::add_address(ifindex, address, None));
+        well_formed(message::renew_address(ifindex, address, Some(ifindex)));
+    }
     attached.routes.iter().for_each(|&route| well_formed(message::add_route(ifindex, route, None)));
     for lasting in attached.lasting() {
         match lasting {

@@ -135,7 +135,6 @@ impl Dhcp {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the attach that asks a server is still to come"))]
 impl Dhcp {
     /// How long an attach waits for a lease.
     pub(crate) fn timeout(&self) -> Duration {

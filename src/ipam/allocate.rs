@@ -130,7 +130,8 @@ impl Draft<'_> {
             IpAddr::V6(_) => None,
         });
         let key = self.leases.table.machine_key(&wanted.parent);
-        let link = DhcpLink::new(&wanted.network, &applicant.identity(), index, key, mac.or(wanted.parent.mac))?;
+        let link =
+            DhcpLink::new(&wanted.network, &applicant.identity(), index, key, mac.or(wanted.parent.mac))?;
         Ok(link.map(|link| DhcpLink {
             host_name: link.host_name.or_else(|| applicant.host_name.cloned()),
             previous: previous.filter(|_| !applicant.avoid_previous),

@@ -4,7 +4,7 @@ use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use nix::libc;
 
 use super::netns::NetnsFile;
@@ -158,7 +158,8 @@ fn carry_out(ifindex: u32, step: &Configure, sealed: Option<&Alias>) -> Result<O
             settings.iter().try_for_each(|(path, value)| sysctl::set(path, value, *needed))?;
             return Ok(None);
         }
-        Configure::AddAddress { address, .. } => message::add_address(ifindex, *address)?,
+        Configure::AddAddress { address, valid, .. } => message::add_address(ifindex, *address, *valid)?,
+        Configure::SetMtu { mtu, .. } => message::set_mtu(ifindex, *mtu)?,
         Configure::SetUp { alias, .. } => {
             let alias = sealed.map_or_else(|| alias.clone(), ToString::to_string);
             message::set_up(ifindex, &alias)?
@@ -172,12 +173,7 @@ fn carry_out(ifindex: u32, step: &Configure, sealed: Option<&Alias>) -> Result<O
 /// Gives the link `ifindex` the addresses of `attached` in place of the former ones, and its routes and rules again: the kernel
 /// deletes routes with the last address. All of that is one batch, which a kill leaves done or not begun, and which may be
 /// repeated.
-pub(crate) fn readdress(
-    ifindex: u32,
-    attached: &Attached,
-    now: Duration,
-    inside: &mut Socket,
-) -> Result<()> {
+pub(crate) fn readdress(ifindex: u32, attached: &Attached, now: Duration, inside: &mut Socket) -> Result<()> {
     let mut batch = Vec::new();
     for &address in &attached.former {
         batch.push(message::delete_address(ifindex, address)?);
@@ -198,6 +194,20 @@ pub(crate) fn readdress(
         }
     }
     await_addresses(&steps, inside)
+}
+
+/// Lets the link `ifindex` have `net` for `valid` seconds from now on, or for ever. An address that has expired is added again,
+/// without the routes that the kernel has deleted with it.
+pub(crate) fn renew_address(
+    ifindex: u32,
+    net: Ipv4Net,
+    valid: Option<u32>,
+    inside: &mut Socket,
+) -> Result<()> {
+    match single(inside, message::renew_address(ifindex, net.into(), valid)?)? {
+        None => Ok(()),
+        Some(refusal) => Err(refused(&format!("renew address {net}"), &refusal)),
+    }
 }
 
 /// Waits until the namespace of `inside` receives packets to its IPv6 addresses. The kernel makes their local routes in a work

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{LinkAddr, MsgFlags, SockaddrIn6, recvfrom, sendto};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, eth, socket_with};
 
 use super::filter;
@@ -88,9 +90,9 @@ impl PacketSocket {
         Ok(())
     }
 
-    /// The sockets, to poll.
-    pub(super) fn sockets(&self) -> impl Iterator<Item = &OwnedFd> {
-        self.v4.iter().chain(&self.v6)
+    /// The sockets, to [`wait`] for.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.v4.iter().chain(&self.v6).map(OwnedFd::as_fd)
     }
 
     /// Reads one frame from each socket that has one. Returns what each says about the address of another host, if anything.
@@ -107,18 +109,28 @@ impl PacketSocket {
     }
 }
 
+/// Waits until one of `sockets` has something to read, for at most `time`.
+pub(super) fn wait<'a>(sockets: impl Iterator<Item = BorrowedFd<'a>>, time: Duration) -> io::Result<()> {
+    let mut sockets: Vec<_> = sockets.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    match poll(&mut sockets, Some(&Timespec::try_from(time).unwrap_or_default())) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// The destination of frames of `protocol` that go out by the link `ifindex`.
 ///
 /// packet(7) takes a `sockaddr_ll`, which no library makes except from getifaddrs(3). That asks by a netlink socket to which
 /// other processes in the namespace can write, and ends the program if they do. The kernel reads the address by place
 /// (packet_snd: `sll_protocol`, `sll_ifindex`, and `sll_halen` that must fit), whatever its family: a `sockaddr_in6` has its
 /// port and its flow information where protocol and ifindex are, and the rest is zero.
-fn to(ifindex: u32, protocol: Protocol) -> SockaddrIn6 {
+pub(super) fn to(ifindex: u32, protocol: Protocol) -> SockaddrIn6 {
     let protocol = u16::from_be(protocol.as_raw().get() as u16);
     SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, protocol, ifindex, 0).into()
 }
 
-fn open(protocol: Protocol, program: Vec<filter::Step>) -> io::Result<OwnedFd> {
+/// Opens a packet socket of `protocol` that receives what the filter `program` takes.
+pub(super) fn open(protocol: Protocol, program: Vec<filter::Step>) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, Some(protocol))?;
     filter::attach(&socket, program)?;

@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-
-use super::packet_socket::PacketSocket;
+use super::packet_socket::{self, PacketSocket};
 use crate::config::conflict_detection::{Detection, Schedule};
 use crate::error::{Error, Result};
 use crate::hash::fnv1a;
@@ -164,11 +161,8 @@ impl Probes {
 
     fn wait(&self, time: Duration) -> Result<()> {
         let sockets = self.sockets.values().flat_map(PacketSocket::sockets);
-        let mut sockets: Vec<_> = sockets.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
-        match poll(&mut sockets, Some(&Timespec::try_from(time).unwrap_or_default())) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(Error::kernel("wait for answers to probes", &errno.into())),
-        }
+        let waited = packet_socket::wait(sockets, time);
+        waited.map_err(|error| Error::kernel("wait for answers to probes", &error))
     }
 }
 

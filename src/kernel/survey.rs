@@ -36,7 +36,7 @@ pub(crate) struct SurveyedLink {
     pub link: Link,
     /// The ifindex of its parent on the host.
     pub parent_index: u32,
-    /// Its permanent addresses.
+    /// Its addresses, except those of IPv6 that are link-local or from a router.
     pub addresses: Vec<IpNet>,
     /// Its routes besides those the addresses make.
     pub routes: Vec<Route>,

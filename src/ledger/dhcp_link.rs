@@ -102,8 +102,11 @@ impl DhcpLink {
     /// The routes of the lease that the link gets.
     pub(crate) fn routes(&self) -> Vec<Route> {
         let routes = self.lease.iter().flat_map(|lease| &lease.routes);
-        let wanted = routes.filter(|route| if route.to.prefix_len() == 0 { self.default_route } else { self.routes });
-        wanted.map(|&route| Route { metric: self.metric.filter(|_| route.to.prefix_len() == 0), ..route }).collect()
+        let wanted =
+            routes.filter(|route| if route.to.prefix_len() == 0 { self.default_route } else { self.routes });
+        wanted
+            .map(|&route| Route { metric: self.metric.filter(|_| route.to.prefix_len() == 0), ..route })
+            .collect()
     }
 
     /// The MTU of the lease, if the link takes it and it is below `most`, that of the parent.
@@ -209,8 +212,7 @@ mod tests {
         let before = attached.clone();
         attached.set_lease(Some(lease("10.0.0.9", 1400)));
         assert_eq!(texts(&attached.addresses), ["10.0.0.9/24", "2001:db8::9/64"]);
-        let routes =
-            ["default via 10.0.0.1 metric 7", "10.9.0.0/16 via 10.0.0.2", "default via 2001:db8::1"];
+        let routes = ["default via 10.0.0.1 metric 7", "10.9.0.0/16 via 10.0.0.2", "default via 2001:db8::1"];
         assert_eq!(texts(&attached.routes), routes);
         attached.set_lease(Some(lease("10.0.0.8", 1400)));
         assert_eq!(texts(&attached.addresses), ["10.0.0.8/24", "2001:db8::9/64"]);
@@ -219,7 +221,11 @@ mod tests {
         assert_eq!(serde_json::from_str::<Attached>(&text).unwrap(), attached);
         attached.set_lease(None);
         assert_eq!((&attached.addresses, &attached.routes), (&before.addresses, &before.routes));
-        assert_eq!(attached.dhcp.unwrap().previous, Some("10.0.0.8".parse().unwrap()), "it asks for it again");
+        assert_eq!(
+            attached.dhcp.unwrap().previous,
+            Some("10.0.0.8".parse().unwrap()),
+            "it asks for it again"
+        );
     }
 
     #[test]

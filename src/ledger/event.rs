@@ -52,19 +52,9 @@ pub(crate) enum Event {
         to: Vec<IpNet>,
     },
     /// A DHCP server has given a container that runs an address, where it had none.
-    Leased {
-        container: ContainerId,
-        network: NetworkName,
-        address: IpNet,
-        server: Ipv4Addr,
-    },
+    Leased { container: ContainerId, network: NetworkName, address: IpNet, server: Ipv4Addr },
     /// A container has no address by DHCP any more.
-    Lost {
-        container: ContainerId,
-        network: NetworkName,
-        address: IpAddr,
-        reason: String,
-    },
+    Lost { container: ContainerId, network: NetworkName, address: IpAddr, reason: String },
     /// The hook has failed.
     Failed {
         /// The stage of the OCI runtime specification.
@@ -125,17 +115,8 @@ impl From<&Record> for Container {
 
 impl Event {
     /// The names of all kinds, as [`Event::kind`] returns them.
-    pub(crate) const KINDS: [&str; 9] = [
-        "attached",
-        "detached",
-        "reclaimed",
-        "conflict",
-        "duplicate",
-        "moved",
-        "leased",
-        "lost",
-        "failed",
-    ];
+    pub(crate) const KINDS: [&str; 9] =
+        ["attached", "detached", "reclaimed", "conflict", "duplicate", "moved", "leased", "lost", "failed"];
 
     /// Returns the event for a failure of the hook at `stage`; `container` is its id, if it could be read.
     pub(crate) fn failed(stage: &str, container: Option<&str>, error: &Error) -> Self {
@@ -236,10 +217,16 @@ impl fmt::Display for Event {
                 write!(f, "container {container} has {to} of network {network} now, and no more {from}")
             }
             Self::Leased { container, network, address, server } => {
-                write!(f, "container {container} has {address} of network {network} now, by DHCP server {server}")
+                write!(
+                    f,
+                    "container {container} has {address} of network {network} now, by DHCP server {server}"
+                )
             }
             Self::Lost { container, network, address, reason } => {
-                write!(f, "container {container} has no address of network {network} any more, not {address}: {reason}")
+                write!(
+                    f,
+                    "container {container} has no address of network {network} any more, not {address}: {reason}"
+                )
             }
             Self::Failed { stage, container, error, hint } => {
                 write!(f, "{stage} failed: ")?;

@@ -55,8 +55,14 @@ pub(crate) fn preview(
     let facts = host_facts::read(&wanted, default_routes, host)?;
     let holder = Holder { pid: 0, start_time: 0, pid_namespace: kernel::pid_namespace(), netns };
     let identity = identity.as_ref();
-    let applicant =
-        Applicant { container, identity, host_name: None, holder: &holder, nsid: None, avoid_previous: false };
+    let applicant = Applicant {
+        container,
+        identity,
+        host_name: None,
+        holder: &holder,
+        nsid: None,
+        avoid_previous: false,
+    };
     let (record, host_links) = reserve::preview(store, applicant, &wanted, &facts, kernel::is_alive)?;
 
     let mut lines: Vec<_> = record.attachments().iter().map(summary).collect();

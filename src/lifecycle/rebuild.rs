@@ -24,6 +24,7 @@ use crate::net::ipv6::Advertised;
 use crate::net::lease_key::LeaseKey;
 use crate::net::link::Link;
 use crate::net::link_options::LinkOptions;
+use crate::net::mac::MacAddr;
 use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
 use crate::netlink::Socket;
@@ -214,7 +215,8 @@ impl Rebuild<'_> {
             IpNet::V4(net) => Some(net.addr()),
             IpNet::V6(_) => None,
         });
-        let default_route = seen.routes.iter().any(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv4());
+        let default_route =
+            seen.routes.iter().any(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv4());
         Ok(link.map(|link| DhcpLink { previous: had, default_route: default_route && link.routes, ..link }))
     }
 }

@@ -43,7 +43,7 @@ impl Socket {
     /// Returns the contents of `links`, which are given by number.
     pub(crate) fn contents(&mut self, links: &BTreeSet<u32>) -> Result<Contents> {
         let mut contents = Contents::default();
-        for address in self.static_addresses(|ifindex| links.contains(&ifindex))? {
+        for address in self.lasting_addresses(|ifindex| links.contains(&ifindex))? {
             contents.addresses.entry(address.ifindex).or_default().push(address.net);
         }
         for found in self.found_routes(|found| found.ifindex.is_none_or(|by| links.contains(&by)))? {
@@ -53,10 +53,10 @@ impl Socket {
         Ok(contents)
     }
 
-    /// Returns the static addresses of the link `ifindex`: neither link-local ones of IPv6, nor those that a router or a DHCP
-    /// server gave for a time.
+    /// Returns the static addresses of the link `ifindex`, and those of IPv4 that a DHCP server gave for a time: neither
+    /// link-local ones of IPv6, nor those that a router gave for a time.
     pub(crate) fn addresses_of(&mut self, ifindex: u32) -> Result<Vec<IpNet>> {
-        let addresses = self.static_addresses(|by| by == ifindex)?;
+        let addresses = self.lasting_addresses(|by| by == ifindex)?;
         Ok(addresses.into_iter().map(|address| address.net).collect())
     }
 
@@ -68,10 +68,13 @@ impl Socket {
         Ok(self.found_routes(is_it)?.into_iter().map(|found| found.route).collect())
     }
 
-    fn static_addresses(&mut self, is_wanted: impl Fn(u32) -> bool) -> Result<Vec<Address>> {
+    fn lasting_addresses(&mut self, is_wanted: impl Fn(u32) -> bool) -> Result<Vec<Address>> {
         let link_local = |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
-        let is_wanted =
-            |address: &Address| address.permanent && !link_local(&address.net) && is_wanted(address.ifindex);
+        // No router gives an address of IPv4.
+        let is_lasting = |address: &Address| address.permanent || address.net.addr().is_ipv4();
+        let is_wanted = |address: &Address| {
+            is_lasting(address) && !link_local(&address.net) && is_wanted(address.ifindex)
+        };
         self.dump(message::dump_addresses, |payload| reply::parse_address(payload).filter(is_wanted))
     }
 

@@ -76,7 +76,7 @@ pub(crate) fn configure(step: &Configure, refusal: &Refusal) -> Error {
             format!("address {address} is in use on another ipvlan link of the same parent"),
             "a container that underlay does not know of has it: ask for another address",
         ),
-        (Configure::AddAddress { link, address }, EACCES) => (
+        (Configure::AddAddress { link, address, .. }, EACCES) => (
             format!("IPv6 is switched off for {link}, so it cannot have {address}"),
             "remove net.ipv6.conf.*.disable_ipv6 from the container's sysctls",
         ),
@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_the_kernels_words() {
-        let step =
-            Configure::AddAddress { link: "eth0".parse().unwrap(), address: "10.0.0.9/24".parse().unwrap() };
+        let (link, address) = ("eth0".parse().unwrap(), "10.0.0.9/24".parse().unwrap());
+        let step = Configure::AddAddress { link, address, valid: None };
         let text = Some("Address already assigned to an ipvlan device".to_owned());
         let error = configure(&step, &Refusal { errno: EADDRINUSE, text });
         assert_eq!(

@@ -139,6 +139,11 @@ pub(crate) fn rename_link(ifindex: u32, name: &IfName) -> Result<Message> {
     link(Rtm::Setlink, NlmF::ACK, ifindex, vec![attribute(Ifla::Ifname, name.as_str())])
 }
 
+/// `ip link set LINK mtu MTU`
+pub(crate) fn set_mtu(ifindex: u32, mtu: u32) -> Result<Message> {
+    link(Rtm::Setlink, NlmF::ACK, ifindex, vec![attribute(Ifla::Mtu, mtu)])
+}
+
 /// `ip link set LINK name NAME alias ALIAS`
 pub(crate) fn name_and_mark(ifindex: u32, name: &IfName, alias: &str) -> Result<Message> {
     let attributes = vec![attribute(Ifla::Ifname, name.as_str()), ifalias(alias)];
@@ -168,8 +173,18 @@ pub(crate) fn delete_link(ifindex: u32, nsid: Option<i32>) -> Result<Message> {
 }
 
 /// `ip addr add ADDRESS brd + dev LINK`, for IPv6 `ip addr add ADDRESS dev LINK nodad`. An address that is alone in its
-/// subnet gets no route to others (`noprefixroute`).
-pub(crate) fn add_address(ifindex: u32, address: IpNet) -> Result<Message> {
+/// subnet gets no route to others (`noprefixroute`). The kernel deletes it after `valid` seconds, if they are given.
+pub(crate) fn add_address(ifindex: u32, address: IpNet, valid: Option<u32>) -> Result<Message> {
+    new_address(NEW, ifindex, address, valid)
+}
+
+/// `ip addr replace ADDRESS …`, otherwise as [`add_address`]. Only the lifetime of an address that is there changes.
+pub(crate) fn renew_address(ifindex: u32, address: IpNet, valid: Option<u32>) -> Result<Message> {
+    let flags = NlmF::CREATE.union(NlmF::REPLACE).union(NlmF::ACK);
+    new_address(flags, ifindex, address, valid)
+}
+
+fn new_address(flags: NlmF, ifindex: u32, address: IpNet, valid: Option<u32>) -> Result<Message> {
     let broadcast = match address {
         // A /31 or /32 has no broadcast address (RFC 3021).
         IpNet::V4(net) if net.prefix_len() < 31 => {
@@ -187,10 +202,11 @@ pub(crate) fn add_address(ifindex: u32, address: IpNet) -> Result<Message> {
         // The header has the lowest eight flags only.
         attribute(Ifa::Flags, nodad | alone),
     ];
+    let lifetime = valid.map(|seconds| attribute(Ifa::Cacheinfo, ifa_cacheinfo(seconds)));
     let [a, b, c, d] = ifindex.to_ne_bytes();
     let header: [u8; IFADDRMSG] =
         [family(address).into(), address.prefix_len(), 0, libc::RT_SCOPE_UNIVERSE, a, b, c, d];
-    Message::new(Rtm::Newaddr, NEW, &header, attributes.into_iter().chain(broadcast))
+    Message::new(Rtm::Newaddr, flags, &header, attributes.into_iter().chain(broadcast).chain(lifetime))
 }
 
 /// `ip addr del ADDRESS dev LINK`
@@ -292,6 +308,14 @@ fn ifinfomsg(ifindex: u32, flags: Iff) -> Result<Vec<u8>> {
     Ok([[0; 4], index.to_ne_bytes(), flags, flags].concat())
 }
 
+/// `struct ifa_cacheinfo`: preferred and valid lifetime in seconds, and two times that the kernel sets. An address is preferred
+/// as long as it is valid.
+fn ifa_cacheinfo(seconds: u32) -> Vec<u8> {
+    // The kernel refuses 0, and is late by up to a second itself.
+    let seconds = seconds.max(1).to_ne_bytes();
+    [seconds, seconds, [0; 4], [0; 4]].concat()
+}
+
 /// `struct rtmsg`: all zero except for family and length of the destination's prefix.
 fn rtmsg(family: RtAddrFamily, prefix_len: u8) -> [u8; RTMSG] {
     [family.into(), prefix_len, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
@@ -306,5 +330,44 @@ fn family(net: IpNet) -> RtAddrFamily {
     match net {
         IpNet::V4(_) => RtAddrFamily::Inet,
         IpNet::V6(_) => RtAddrFamily::Inet6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns type, flags and payload of `message`.
+    fn parts(message: Message) -> (Rtm, NlmF, Vec<u8>) {
+        let bytes = message.numbered(1);
+        let number = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+        (number(4).into(), NlmF::from_bits_retain(number(6)), bytes[16..].to_vec())
+    }
+
+    #[test]
+    fn an_address_with_a_lifetime() {
+        let net = "10.0.0.9/24".parse().unwrap();
+        let (kind, flags, for_ever) = parts(add_address(7, net, None).unwrap());
+        let new = NlmF::REQUEST | NlmF::CREATE | NlmF::ACK;
+        assert_eq!((kind, flags), (Rtm::Newaddr, new | NlmF::EXCL));
+        let header = [2, 24, 0, 0, 7, 0, 0, 0];
+        let attribute = |kind: u8, last: u8| [8, 0, kind, 0, 10, 0, 0, last];
+        let flags = [8, 0, 8, 0, 0, 0, 0, 0];
+        assert_eq!(for_ever, [header, attribute(2, 9), attribute(1, 9), flags, attribute(4, 255)].concat());
+        let lifetime =
+            |seconds: u8| [20, 0, 6, 0, seconds, 0, 0, 0, seconds, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        for (given, sent) in [(0, 1), (1, 1), (200, 200)] {
+            let (kind, flags, bytes) = parts(renew_address(7, net, Some(given)).unwrap());
+            assert_eq!((kind, flags), (Rtm::Newaddr, new | NlmF::REPLACE));
+            assert_eq!(bytes, [&for_ever[..], &lifetime(sent)].concat());
+            assert_eq!(parts(add_address(7, net, Some(given)).unwrap()).2, bytes);
+        }
+    }
+
+    #[test]
+    fn an_mtu() {
+        let (kind, flags, bytes) = parts(set_mtu(7, 1400).unwrap());
+        assert_eq!((kind, flags), (Rtm::Setlink, NlmF::REQUEST | NlmF::ACK));
+        assert_eq!(bytes, [&[0, 0, 0, 0, 7][..], &[0; 11], &[8, 0, 4, 0, 0x78, 5, 0, 0]].concat());
     }
 }

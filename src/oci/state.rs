@@ -7,12 +7,12 @@ use oci_spec::runtime::State;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::dhcp::domain_name::DomainName;
 use crate::error::{Error, Kind, Result};
 use crate::fs::file::{self, Trust};
 use crate::json;
 use crate::net::name::NetworkName;
 use crate::oci::annotation_set::RawRequest;
-use crate::dhcp::domain_name::DomainName;
 use crate::oci::annotations::{Annotations, NETWORKS};
 use crate::oci::hooks;
 

@@ -9,6 +9,7 @@ use crate::escape::shell::Line;
 use crate::ledger::record::{Attached, Record};
 use crate::net::driver::Kind;
 use crate::net::ipv6::{self, Advertised};
+use crate::net::link::set_mtu;
 use crate::net::mac::MacAddr;
 use crate::net::mark::{self, Mark};
 use crate::net::name::IfName;
@@ -45,7 +46,11 @@ pub(crate) enum Configure {
         link: IfName,
         /// The address with its prefix length.
         address: IpNet,
+        /// For how many seconds the link has it; `None` for ever.
+        valid: Option<u32>,
     },
+    /// Sets the MTU of a link that exists.
+    SetMtu { link: IfName, mtu: u32 },
     /// Marks the link as ours and sets it up.
     SetUp {
         link: IfName,
@@ -236,7 +241,7 @@ impl Configure {
             Self::SetSysctls { settings, .. } => {
                 Line::of("sysctl -w").words(settings.iter().map(|(path, value)| format!("{path}={value}")))
             }
-            Self::AddAddress { link, address } => {
+            Self::AddAddress { link, address, valid } => {
                 let broadcast = match address {
                     IpNet::V4(net) if net.prefix_len() < 31 => Some(net.broadcast()),
                     _ => None,
@@ -244,12 +249,11 @@ impl Configure {
                 let line = Line::of("ip addr add").word(address).option("brd", broadcast);
                 let line = line.text("dev").word(link);
                 let line = if address.addr().is_ipv6() { line.text("nodad") } else { line };
-                if address.prefix_len() == address.max_prefix_len() {
-                    line.text("noprefixroute")
-                } else {
-                    line
-                }
+                let is_alone = address.prefix_len() == address.max_prefix_len();
+                let line = if is_alone { line.text("noprefixroute") } else { line };
+                line.option("valid_lft", *valid).option("preferred_lft", *valid)
             }
+            Self::SetMtu { link, mtu } => set_mtu(link.as_str(), *mtu),
             Self::SetUp { link, alias } => set_up(link, alias),
             Self::AddRoute { link, route, table } => {
                 let line = ip(route.to.addr()).text("route add").split(route);
@@ -390,6 +394,28 @@ mod tests {
                 "ip route add blackhole 10.9.0.0/16 protocol 117",
                 "ip route add default via 198.51.100.1 onlink dev eth1 table 101",
                 "ip rule add from 10.1.0.0 lookup 101 protocol 117",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_dhcp_gives() {
+        let link: IfName = "eth0".parse().unwrap();
+        let address = |net: &str, valid| Configure::AddAddress {
+            link: link.clone(),
+            address: net.parse().unwrap(),
+            valid,
+        };
+        let mtu = Configure::SetMtu { link: link.clone(), mtu: 1400 };
+        assert_eq!(
+            each(
+                &[address("10.0.0.9/24", Some(3600)), address("10.0.0.9/32", Some(60)), mtu],
+                Configure::line
+            ),
+            [
+                "ip addr add 10.0.0.9/24 brd 10.0.0.255 dev eth0 valid_lft 3600 preferred_lft 3600",
+                "ip addr add 10.0.0.9/32 dev eth0 noprefixroute valid_lft 60 preferred_lft 60",
+                "ip link set eth0 mtu 1400",
             ]
         );
     }

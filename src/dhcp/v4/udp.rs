@@ -9,12 +9,13 @@ use crate::net::checksum::checksum;
 pub(crate) const CLIENT_PORT: u16 = 68;
 pub(crate) const SERVER_PORT: u16 = 67;
 
-const UDP: u8 = 17;
+/// The protocol's number in IPv4.
+pub(crate) const UDP: u8 = 17;
 /// Version 4, and a header of five words.
 const VERSION_AND_LENGTH: u8 = 0x45;
 const DONT_FRAGMENT: u16 = 0x4000;
 /// All but that: more fragments follow, or others come before.
-const FRAGMENT: u16 = 0x3fff;
+pub(crate) const FRAGMENT: u16 = 0x3fff;
 const HOPS: u8 = 64;
 const UDP_HEADER: usize = 8;
 

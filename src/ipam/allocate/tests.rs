@@ -101,8 +101,14 @@ fn derived_mac_addresses() {
     let mac = |ledger: &Memory, id: &str, pid: i32, avoid_previous: bool| {
         let (container, holder) = (id.parse().unwrap(), holder(pid));
         let identity = Some(&identity);
-        let applicant =
-            Applicant { container: &container, identity, host_name: None, holder: &holder, nsid: None, avoid_previous };
+        let applicant = Applicant {
+            container: &container,
+            identity,
+            host_name: None,
+            holder: &holder,
+            nsid: None,
+            avoid_previous,
+        };
         let mut draft = Draft::new(ledger, &ledger.facts, MOMENT);
         let record = draft.record(applicant, std::slice::from_ref(&lan), |_| true).unwrap();
         ledger.keep(draft);

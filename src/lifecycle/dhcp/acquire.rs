@@ -35,8 +35,12 @@ pub(crate) fn acquire(probing: &mut Probing<'_, '_>, record: &mut Record, made: 
     let wanted = probing.wanted;
     let mut asking = Vec::new();
     for (index, (attached, wanted)) in record.attachments().iter().zip(wanted).enumerate() {
-        let Some((client, dhcp)) = attached.dhcp.as_ref().zip(wanted.network.file.dhcp.as_ref()) else { continue };
-        let Some((ifindex, mac)) = made.get(index).and_then(|made| Some((made.ifindex, made.mac?))) else { continue };
+        let Some((client, dhcp)) = attached.dhcp.as_ref().zip(wanted.network.file.dhcp.as_ref()) else {
+            continue;
+        };
+        let Some((ifindex, mac)) = made.get(index).and_then(|made| Some((made.ifindex, made.mac?))) else {
+            continue;
+        };
         if !wanted.parent.is_connected() {
             without(dhcp, wanted, no_carrier(wanted))?;
             continue;
@@ -94,13 +98,19 @@ impl Asking<'_> {
     }
 
     /// Leases `address` in the ledger, and asks the LAN. Returns the MAC address of a host or container that has it.
-    fn other(&self, probing: &Probing<'_, '_>, record: &Record, address: Ipv4Addr) -> Result<Option<MacAddr>> {
+    fn other(
+        &self,
+        probing: &Probing<'_, '_>,
+        record: &Record,
+        address: Ipv4Addr,
+    ) -> Result<Option<MacAddr>> {
         let Some(attached) = record.attachments().get(self.index) else { return Ok(None) };
         let context = &*probing.context;
         if let Some(mac) = change::claim(context, &record.container, attached.segment, address)? {
             return Ok(Some(mac));
         }
-        let Some(detection) = attached.detection.filter(|_| !self.is_known(probing, attached, address)) else {
+        let Some(detection) = attached.detection.filter(|_| !self.is_known(probing, attached, address))
+        else {
             return Ok(None);
         };
         let other = session::probe(self.ifindex, self.mac, address, detection)?;

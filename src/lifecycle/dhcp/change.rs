@@ -31,9 +31,10 @@ pub(super) struct Place<'a> {
 impl Place<'_> {
     /// Returns the record of the container as it is now, unless it has ended, or lost that link.
     pub(super) fn record(self, context: &Context<'_>) -> Result<Option<Record>> {
-        let record = context.store.record(self.container)?.filter(|record| {
-            record.holder == *self.holder && !record.is_pending() && !record.has_ended()
-        });
+        let record = context
+            .store
+            .record(self.container)?
+            .filter(|record| record.holder == *self.holder && !record.is_pending() && !record.has_ended());
         Ok(record.filter(|record| self.attached(record).is_some_and(|attached| attached.dhcp.is_some())))
     }
 
@@ -61,9 +62,10 @@ pub(super) fn claim(
     }
     let record = holder.map(|holder| context.store.record(&holder)).transpose()?.flatten();
     let has = |attached: &&Attached| attached.has(IpAddr::V4(address));
-    let mac = record.and_then(|record| record.attachments().iter().find(has).and_then(|attached| attached.mac));
+    let mac =
+        record.and_then(|record| record.attachments().iter().find(has).and_then(|attached| attached.mac));
     // The host's own link, or a lease that nothing lists.
-    Ok(Some(mac.unwrap_or_default()))
+    Ok(Some(mac.unwrap_or(MacAddr([0; 6]))))
 }
 
 /// Gives the container `lease` in place of the one that it has; none takes the address away, and `why` says why. Returns false
@@ -144,7 +146,9 @@ fn tell(context: &Context<'_>, record: &Record, attached: &Attached, left: Optio
         (Some(lease), None) => {
             Event::Leased { container, network, address: lease.address.into(), server: lease.server }
         }
-        (None, Some(from)) => Event::Lost { container, network, address: from.addr(), reason: why.to_owned() },
+        (None, Some(from)) => {
+            Event::Lost { container, network, address: from.addr(), reason: why.to_owned() }
+        }
         (None, None) => return,
     };
     report(context.store, &event);

@@ -38,7 +38,11 @@ pub(crate) fn give_back(context: &mut Context<'_>, record: &Record) -> Result<Re
     for attached in now.attachments() {
         let Some(lease) = attached.dhcp.as_ref().and_then(|dhcp| dhcp.lease.as_ref()) else { continue };
         release(context, attached, lease).unwrap_or_else(|error| {
-            log::info!("container {}: {error}: {} stays leased until it is over", record.container, lease.address.addr());
+            log::info!(
+                "container {}: {error}: {} stays leased until it is over",
+                record.container,
+                lease.address.addr()
+            );
         });
     }
     Ok(without)

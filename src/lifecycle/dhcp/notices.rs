@@ -45,7 +45,7 @@ impl Notices {
 
     /// The link number `parent` was connected again.
     pub(crate) fn moved(&self, parent: u32) {
-        self.tell(|pending| drop(pending.parents.insert(parent)));
+        self.tell(|pending| pending.parents.extend([parent]));
     }
 
     /// The agent ends.
@@ -62,7 +62,7 @@ impl Notices {
     /// Waits for notices, for something to read on `sockets`, or until `until`, in the time since the boot. Returns `None` if the
     /// agent ends.
     pub(super) fn wait<'a>(
-        &self,
+        &'a self,
         until: Option<Duration>,
         sockets: impl Iterator<Item = BorrowedFd<'a>>,
     ) -> Option<Received> {

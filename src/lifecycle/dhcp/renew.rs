@@ -77,7 +77,8 @@ impl Renewals<'_> {
                 }
             }
         }
-        self.all.retain(|key, renewal| known.get(key).is_some_and(|(record, _)| record.holder == renewal.holder));
+        self.all
+            .retain(|key, renewal| known.get(key).is_some_and(|(record, _)| record.holder == renewal.holder));
         for (key, (record, attached)) in known {
             let Entry::Vacant(new) = self.all.entry(key.clone()) else { continue };
             let place = Place { container: &key.0, holder: &record.holder, index: key.1 };
@@ -133,7 +134,12 @@ impl Renewals<'_> {
 
 /// The client of a link that has, or wants, a lease; `None` if the container is gone. The kernel gets the lease's lifetime anew:
 /// an agent that was killed may not have come to it, and the kernel's clock stands still while the host is suspended.
-fn begin(context: &mut Context<'_>, record: &Record, attached: &Attached, place: Place<'_>) -> Result<Option<Renewal>> {
+fn begin(
+    context: &mut Context<'_>,
+    record: &Record,
+    attached: &Attached,
+    place: Place<'_>,
+) -> Result<Option<Renewal>> {
     let Some((dhcp, mac)) = attached.dhcp.as_ref().zip(attached.mac) else { return Ok(None) };
     let config = attached.dhcp_config(dhcp, mac, session::v4(&context.host_netlink.addresses()?));
     let client = match &dhcp.lease {
@@ -186,7 +192,9 @@ impl Renewal {
         let address = attached.leased_address().map(|net| net.addr());
         self.session.socket = netns.inside(|| {
             let link = marked_link(attached.ifindex, &mark, &mut Socket::open()?)?;
-            let Some((ifindex, mac)) = link.and_then(|link| Some((link.ifindex, link.mac?))) else { return Ok(None) };
+            let Some((ifindex, mac)) = link.and_then(|link| Some((link.ifindex, link.mac?))) else {
+                return Ok(None);
+            };
             let mut socket = DhcpSocket::open(ifindex, mac)?;
             if let Some(IpAddr::V4(address)) = address {
                 socket.bind(address);
@@ -247,7 +255,8 @@ fn other(context: &Context<'_>, place: Place<'_>, address: Ipv4Addr) -> Result<O
     if let Some(mac) = change::claim(context, place.container, attached.segment, address)? {
         return Ok(Some(mac));
     }
-    let (Some(detection), Some(ifindex), Some(mac)) = (attached.detection, attached.ifindex, attached.mac) else {
+    let (Some(detection), Some(ifindex), Some(mac)) = (attached.detection, attached.ifindex, attached.mac)
+    else {
         return Ok(None);
     };
     let Some((_, netns)) = NetnsFile::of(place.holder)? else { return Ok(None) };

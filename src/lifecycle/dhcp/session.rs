@@ -64,7 +64,12 @@ pub(super) fn wait<'a>(sessions: impl Iterator<Item = &'a Session> + Clone) {
 
 /// Asks the LAN by the link `ifindex`, with the MAC address `mac`, whether another host has `address`; returns that host's MAC
 /// address. The thread is in the namespace of the link.
-pub(super) fn probe(ifindex: u32, mac: MacAddr, address: Ipv4Addr, detection: Detection) -> Result<Option<MacAddr>> {
+pub(super) fn probe(
+    ifindex: u32,
+    mac: MacAddr,
+    address: Ipv4Addr,
+    detection: Detection,
+) -> Result<Option<MacAddr>> {
     let addresses = [IpAddr::V4(address)];
     let mut probes = Probes::default();
     probes.begin(0, PacketSocket::open(ifindex, mac, &addresses)?, &addresses, detection)?;

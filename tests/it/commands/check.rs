@@ -88,7 +88,9 @@ fn agreement() {
         web.run("ip", change);
     }
     // So is what a router gives for a time.
-    web.run("ip", "addr add 172.16.86.99/24 valid_lft 600 preferred_lft 600 dev eth0");
+    web.run("ip", "addr add 2001:db8:abc8::99/64 valid_lft 600 preferred_lft 600 dev eth0 nodad");
+    // An address of the ledger may have a lifetime.
+    web.run("ip", &format!("addr change {V4} valid_lft 600 preferred_lft 600 dev eth0"));
     assert_eq!(bed.run("check"), "");
 }
 
@@ -111,6 +113,12 @@ fn links() {
         ),
         (
             "addr add 172.16.86.78/24 dev eth0",
+            &["address: - / 172.16.86.78/24"],
+            "addr del 172.16.86.78/24 dev eth0",
+        ),
+        // Of a DHCP client.
+        (
+            "addr add 172.16.86.78/24 valid_lft 600 preferred_lft 600 dev eth0",
             &["address: - / 172.16.86.78/24"],
             "addr del 172.16.86.78/24 dev eth0",
         ),
