@@ -1,6 +1,7 @@
 //! Which address a container gets: the one it had, one that is reserved for it, and none that another host has.
 
 mod conflicts;
+mod dhcp_servers;
 mod hostile_lan;
 pub mod identity;
 mod reserved;
@@ -8,5 +9,8 @@ mod reserved;
 use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
-    [identity::tests(), conflicts::tests(), hostile_lan::tests()].into_iter().flatten().collect()
+    [identity::tests(), conflicts::tests(), hostile_lan::tests(), dhcp_servers::tests()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
