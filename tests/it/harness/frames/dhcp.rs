@@ -62,6 +62,15 @@ impl Dhcp {
         }
     }
 
+    /// Options 58 and 59.
+    pub fn t1_t2(&self) -> Option<(u32, u32)> {
+        let renewal = self.option(OptionCode::Renewal)?;
+        match (renewal, self.option(OptionCode::Rebinding)?) {
+            (DhcpOption::Renewal(t1), DhcpOption::Rebinding(t2)) => Some((*t1, *t2)),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Whether it has an option.
     pub fn has(&self, code: u8) -> bool {
         self.option(OptionCode::from(code)).is_some()
