@@ -26,6 +26,7 @@ pub struct Builder<'a> {
     hooks: bool,
     failing_hook: bool,
     devices: Vec<String>,
+    host_name: &'static str,
     wrapper: Option<PathBuf>,
 }
 
@@ -43,6 +44,7 @@ impl<'a> Builder<'a> {
             hooks: true,
             failing_hook: false,
             devices: Vec::new(),
+            host_name: "test",
             wrapper: None,
         }
     }
@@ -77,6 +79,12 @@ impl<'a> Builder<'a> {
     /// Gives it the CDI device of a network.
     pub fn device(mut self, network: &str) -> Self {
         self.devices.push(network.to_owned());
+        self
+    }
+
+    /// Gives it another host name than `test`. podman has its own.
+    pub fn host_name(mut self, name: &'static str) -> Self {
+        self.host_name = name;
         self
     }
 
@@ -263,7 +271,7 @@ impl<'a> Builder<'a> {
                 "env": ["PATH=/bin"], "noNewPrivileges": true,
             },
             "root": {"path": rootfs(), "readonly": true},
-            "hostname": "test",
+            "hostname": self.host_name,
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},
                 {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},

@@ -1,6 +1,8 @@
 //! What is heard on a LAN: every frame of a namespace, with the time it came at.
 
-use std::net::IpAddr;
+mod dhcp;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +13,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, recv, socket};
 
 use crate::harness::bed::Netns;
+pub use dhcp::{Dhcp, MessageType};
 
 /// A frame that tells or asks whose an address is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +27,26 @@ pub struct Heard {
     pub target: IpAddr,
 }
 
+/// All that was heard.
+#[derive(Default)]
+struct All {
+    heard: Vec<Heard>,
+    dhcp: Vec<Dhcp>,
+    /// Hosts that have said that none of their programs is a DHCP client.
+    unreachable: Vec<Ipv4Addr>,
+}
+
+impl All {
+    fn add(&mut self, frame: &[u8]) {
+        self.heard.extend(read(frame));
+        self.dhcp.extend(dhcp::read(frame));
+        self.unreachable.extend(dhcp::unreachable(frame));
+    }
+}
+
 /// An ear on a namespace.
 pub struct Ear {
-    heard: Arc<Mutex<Vec<Heard>>>,
+    all: Arc<Mutex<All>>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,31 +61,31 @@ impl Ear {
             socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).unwrap()
         };
         let socket = thread::spawn(inside).join().unwrap();
-        let (heard, over) = (Arc::<Mutex<Vec<Heard>>>::default(), Arc::<AtomicBool>::default());
-        let (into, end) = (Arc::clone(&heard), Arc::clone(&over));
+        let (all, over) = (Arc::<Mutex<All>>::default(), Arc::<AtomicBool>::default());
+        let (into, end) = (Arc::clone(&all), Arc::clone(&over));
         let thread = thread::spawn(move || {
             let mut frame = [0; 2048];
             while !end.load(Ordering::Relaxed) {
                 match recv(socket.as_raw_fd(), &mut frame, nix::sys::socket::MsgFlags::empty()) {
-                    Ok(length) => into.lock().unwrap().extend(read(&frame[..length])),
+                    Ok(length) => into.lock().unwrap().add(&frame[..length]),
                     Err(_) => thread::sleep(Duration::from_millis(1)),
                 }
             }
         });
-        Self { heard, over, thread: Some(thread) }
+        Self { all, over, thread: Some(thread) }
     }
 
     /// What was heard from the MAC address `from` about `target`, the oldest first.
     pub fn heard(&self, from: &str, target: &str) -> Vec<Heard> {
         let target: IpAddr = target.parse().unwrap();
-        let all = self.heard.lock().unwrap();
-        all.iter().filter(|heard| heard.from == from && heard.target == target).cloned().collect()
+        let all = self.all.lock().unwrap();
+        all.heard.iter().filter(|heard| heard.from == from && heard.target == target).cloned().collect()
     }
 
     /// What was heard about `target` from whomever.
     pub fn about(&self, target: &str) -> Vec<Heard> {
         let target: IpAddr = target.parse().unwrap();
-        self.heard.lock().unwrap().iter().filter(|heard| heard.target == target).cloned().collect()
+        self.all.lock().unwrap().heard.iter().filter(|heard| heard.target == target).cloned().collect()
     }
 
     /// The times of the frames `what` from `from` about `target`.
@@ -75,6 +95,21 @@ impl Ear {
             .filter(|heard| heard.what == what)
             .map(|heard| heard.at)
             .collect()
+    }
+
+    /// The DHCP messages to or from the client with the MAC address `mac`, the oldest first.
+    pub fn dhcp(&self, mac: &str) -> Vec<Dhcp> {
+        self.all.lock().unwrap().dhcp.iter().filter(|message| message.chaddr == mac).cloned().collect()
+    }
+
+    /// The DHCP messages of all clients and servers, the oldest first.
+    pub fn all_dhcp(&self) -> Vec<Dhcp> {
+        self.all.lock().unwrap().dhcp.clone()
+    }
+
+    /// The hosts that have told a DHCP server that they have no client (ICMP: port unreachable).
+    pub fn unreachable(&self) -> Vec<Ipv4Addr> {
+        self.all.lock().unwrap().unreachable.clone()
     }
 }
 

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod attacker;
 pub mod bed;
 pub mod container;
+pub mod dhcp;
 pub mod dockerd;
 pub mod frames;
 pub mod mishaps;

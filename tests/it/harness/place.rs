@@ -23,6 +23,8 @@ impl Debian {
     pub const ALL: [Self; 3] = [Bookworm, Trixie, Forky];
     /// Those with Docker 25 or later and podman 5 or later.
     pub const SINCE_13: [Self; 2] = [Trixie, Forky];
+    /// Those with ISC's DHCP server.
+    pub const UNTIL_13: [Self; 2] = [Bookworm, Trixie];
 }
 
 /// Whether this is a guest, which is emulated where there is no KVM.

@@ -1,0 +1,177 @@
+//! Leases of the LAN's DHCP server over time: the agent renews them, and the kernel ends what is not renewed.
+
+use std::net::Ipv4Addr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::addresses::dhcp::{address, bed, lan, lease, seconds_left, sent_by};
+use crate::addresses::identity::{have, start};
+use crate::harness::agent::Agent;
+use crate::harness::bed::Bed;
+use crate::harness::container::{Engine::Bare, wait};
+use crate::harness::dhcp::{Kind, Options, Server};
+use crate::harness::frames::{Dhcp, Ear, MessageType};
+use crate::harness::need::Need;
+use crate::harness::test::{Named, Test};
+
+pub fn tests() -> Vec<Test> {
+    const KEA: &[Need] = &[Need::Macvlan, Kind::Kea.need()];
+    let all: [Named; 5] = [
+        ("renewed", KEA, renewed),
+        ("rebound", KEA, rebound),
+        ("expired", KEA, || expired(true)),
+        ("expired_without_an_agent", KEA, || expired(false)),
+        ("a_dead_container_leaves_its_mac_address", KEA, dead),
+    ];
+    let mut tests: Vec<Test> =
+        all.map(|(name, needs, run)| Test::new(format!("dhcp_renewal::{name}"), needs, run)).into();
+    for kind in Kind::ALL {
+        let name = format!("dhcp_renewal::another_range::{kind}");
+        let test = Test::new(name, &[Need::Macvlan, kind.need()], move || another_range(kind));
+        tests.push(test.of(kind.debians()));
+    }
+    tests
+}
+
+/// The events of one kind.
+fn events(bed: &Bed, kind: &str) -> Vec<Value> {
+    let all: Vec<Value> = serde_json::from_str(&bed.run("events --format json")).unwrap();
+    all.into_iter().filter(|event| event["event"] == kind).collect()
+}
+
+/// Whether it asks for more time for a lease.
+fn renews(message: &Dhcp) -> bool {
+    message.kind == MessageType::Request && !message.ciaddr.is_unspecified()
+}
+
+/// At T1, from its address to its server, as often as it takes.
+fn renewed() {
+    let bed = bed("");
+    let server = Server::start(&bed, Kind::Kea, Options::short());
+    let ear = Ear::on(&bed.lan);
+    let _agent = Agent::start(&bed);
+    let web = start(&bed, "a", "web", "lan");
+    let (own, id) = (address(&web), sent_by(&ear, &web)[0].client_id());
+    let obtained = lease(&bed, &web)["times"]["obtained"].as_u64().unwrap();
+    thread::sleep(Duration::from_secs(10));
+    assert_eq!(address(&web), own);
+    assert!((1..=6).contains(&seconds_left(&web)), "{}", web.link("eth0"));
+    assert_eq!(server.leased(), [own]);
+    let sent = sent_by(&ear, &web);
+    let renewals: Vec<_> = sent.iter().filter(|message| renews(message)).collect();
+    assert!((3..=6).contains(&renewals.len()), "{renewals:?}");
+    for message in &renewals {
+        assert_eq!((message.from, message.to, message.broadcast), (own, lan(1), false));
+        assert_eq!((message.ciaddr, message.requested(), message.server()), (own, None, None));
+        assert_eq!(message.client_id(), id);
+    }
+    assert!(sent.iter().all(|message| message.host_name().as_deref() == Some("test")), "{sent:?}");
+    for two in renewals.windows(2) {
+        assert_ne!(two[0].xid, two[1].xid);
+        let pause = (two[1].at - two[0].at).as_secs_f32();
+        assert!((1.5..=4.0).contains(&pause), "{pause}");
+    }
+    assert_eq!(ear.unreachable(), [] as [Ipv4Addr; 0], "the answers reach a socket");
+    assert!(lease(&bed, &web)["times"]["obtained"].as_u64().unwrap() > obtained);
+    assert!(!events(&bed, "renewed").is_empty());
+    web.stop();
+    bed.assert_nothing_held();
+    wait(|| server.leases().is_empty());
+}
+
+/// The server does not answer at T1, and does at T2.
+fn rebound() {
+    let bed = bed("");
+    let options = Options { lease: 16, t1_t2: Some((2, 9)), ..Options::default() };
+    let mut server = Server::start(&bed, Kind::Kea, options);
+    let ear = Ear::on(&bed.lan);
+    let _agent = Agent::start(&bed);
+    let web = start(&bed, "a", "web", "lan");
+    let own = address(&web);
+    server.stop();
+    let renewals = || sent_by(&ear, &web).into_iter().filter(renews);
+    wait(|| renewals().count() == 1);
+    server.restart();
+    wait(|| !events(&bed, "renewed").is_empty());
+    let rebinds: Vec<_> = renewals().filter(|message| message.broadcast).collect();
+    let [rebind] = &rebinds[..] else { panic!("{rebinds:?}") };
+    assert_eq!((rebind.from, rebind.to), (own, Ipv4Addr::BROADCAST));
+    assert_eq!((rebind.ciaddr, rebind.requested(), rebind.server()), (own, None, None));
+    assert!(rebind.secs > 0, "since it began to renew");
+    assert_eq!((address(&web), server.leased()), (own, vec![own]));
+    assert!(seconds_left(&web) > 10);
+}
+
+/// The address goes when the lease is over, even if there is no agent. An agent gets it back as soon as there is a server.
+fn expired(with_agent: bool) {
+    let bed = bed("");
+    let mut server = Server::start(&bed, Kind::Kea, Options::short());
+    let ear = Ear::on(&bed.lan);
+    let agent = with_agent.then(|| Agent::start(&bed));
+    let web = start(&bed, "a", "web", "lan");
+    let had = have(&web);
+    server.stop();
+    let sent = sent_by(&ear, &web);
+    let asked = sent.iter().rfind(|message| message.kind == MessageType::Request).unwrap().at;
+    wait(|| web.addresses("eth0").is_empty());
+    let after = asked.elapsed().as_secs_f32();
+    assert!((4.9..=7.2).contains(&after), "{after}");
+    wait(|| web.routes("-4").is_empty());
+    if agent.is_some() {
+        wait(|| events(&bed, "lost").len() == 1);
+        assert!(web.links().contains(&"eth0".to_owned()));
+        server.restart();
+        wait(|| have(&web) == had);
+        wait(|| web.routes("-4")[0].starts_with("default via 10.77.0.1 "));
+        assert!(web.reaches("10.77.0.1"));
+    }
+    web.stop();
+    bed.assert_nothing_held();
+}
+
+/// The server has other addresses by now, and refuses to renew. Kea does not answer instead, so the lease ends.
+fn another_range(kind: Kind) {
+    let bed = bed("");
+    let options = match kind {
+        Kind::Kea => Options::short(),
+        _ => Options { lease: 120, t1_t2: Some((2, 60)), ..Options::default() },
+    };
+    let mut server = Server::start(&bed, kind, options);
+    let ear = Ear::on(&bed.lan);
+    let _agent = Agent::start(&bed);
+    let web = start(&bed, "a", "web", "lan");
+    let before = address(&web);
+    server.change(|options| options.range = [lan(150), lan(199)]);
+    wait(|| web.addresses("eth0").first().is_some_and(|address| address.starts_with("10.77.0.1")));
+    let after = address(&web);
+    assert!((lan(150)..=lan(199)).contains(&after), "{after}");
+    assert!(web.routes("-4")[0].starts_with("default via 10.77.0.1 dev eth0"), "{:?}", web.routes("-4"));
+    let refused = ear.dhcp(&have(&web).1).iter().any(|message| message.kind == MessageType::Nak);
+    assert_eq!(refused, kind != Kind::Kea);
+    wait(|| !events(&bed, "moved").is_empty());
+    assert_eq!(lease(&bed, &web)["address"], format!("{after}/24"));
+    let leases = bed.leases();
+    assert!(leases.len() == 1 && leases[0].ends_with(&format!("/{after}")), "{leases:?}");
+    assert!(!bed.answers(&before.to_string()) && web.reaches("10.77.0.1"));
+    assert_eq!(bed.run("check"), "");
+}
+
+/// The agent has nothing open that keeps its namespace, and the link in it, alive.
+fn dead() {
+    let bed = bed("");
+    let _server = Server::start(&bed, Kind::Kea, Options::short());
+    let _agent = Agent::start(&bed);
+    let mut web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    let mac = have(&web).1;
+    wait(|| !events(&bed, "renewed").is_empty());
+    web.kill();
+    let start = Instant::now();
+    bed.host.ip("link add link eth0 name other0 type macvlan mode bridge");
+    bed.host.ip(&format!("link set other0 address {mac}"));
+    wait(|| bed.host.try_run("ip", "link set other0 up").is_ok());
+    // 200 ms, on a machine with nothing else to do.
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    bed.host.ip("link del other0");
+}
