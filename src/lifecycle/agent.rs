@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// When the LAN is asked again for addresses on a parent that was connected lately, from then on: a switch port with spanning
 /// tree forwards nothing for twice its forward delay, 15 seconds by default (802.1D, 8.10).
 const AGAIN: [Duration; 3] =
-    [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(FORWARDING)];
+    [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(FORWARDING + 1)];
 
 /// The agent's process.
 struct Agent<'a> {
@@ -77,11 +77,12 @@ struct Progress {
 /// # Errors
 /// [`Kind::Taken`](crate::error::Kind::Taken) if another agent is alive; when the kernel or the ledger cannot be read at all.
 pub(crate) fn run(store: &Store) -> Result<()> {
-    let mut agent = Agent::new(store)?;
+    let agent = Agent::new(store)?;
     let watch = Watch::open()?;
     // What it asks ahead may take seconds (RFC 5227). It has a store of its own, because a process has the lock once.
     let store_ahead = store.another();
     thread::scope(|scope| {
+        let mut agent = agent;
         let (sender, pools) = std::sync::mpsc::channel();
         scope.spawn(|| probe_ahead::run(&store_ahead, pools));
         let result = agent.work(&watch, |pool| {
@@ -89,6 +90,8 @@ pub(crate) fn run(store: &Store) -> Result<()> {
             let _ = sender.send(pool);
         });
         drop(sender);
+        // The other thread may be asking for a while: another process can be the agent meanwhile.
+        drop(agent);
         result
     })
 }
@@ -99,6 +102,7 @@ pub(crate) fn run(store: &Store) -> Result<()> {
 /// Those of [`run`].
 pub(crate) fn run_once(store: &Store) -> Result<()> {
     let mut agent = Agent::new(store)?;
+    agent.sweep()?;
     let mut pools = Vec::new();
     agent.look_at_links(&mut |pool| pools.push(pool))?;
     agent.take_tasks(&mut |pool| pools.push(pool))?;
@@ -112,7 +116,11 @@ pub(crate) fn run_once(store: &Store) -> Result<()> {
     for task in std::mem::take(&mut agent.tasks).into_keys() {
         store.end_task(&task)?;
     }
-    probe_ahead::once(store, pools)
+    let asked = probe_ahead::once(store, pools);
+    // A poststop may have left something to it meanwhile. Other tasks are for the next one.
+    agent.take_tasks(&mut |_| {})?;
+    agent.sweep()?;
+    asked
 }
 
 impl<'a> Agent<'a> {
@@ -133,6 +141,7 @@ impl<'a> Agent<'a> {
     fn work(&mut self, watch: &Watch, mut used: impl FnMut(Pool)) -> Result<()> {
         let store = self.context.store;
         let mut busy = since_boot();
+        let mut swept = None;
         // Links are read at first, and whenever they have changed.
         let mut look_at = Some(busy);
         loop {
@@ -151,6 +160,10 @@ impl<'a> Agent<'a> {
                 return Ok(());
             }
             self.take_tasks(&mut used)?;
+            if swept.is_none_or(|swept| swept + IDLE <= since_boot()) {
+                self.sweep()?;
+                swept = Some(since_boot());
+            }
             self.ask(&mut used);
             self.announce(since_boot());
             self.announce_reconnected();
@@ -212,6 +225,17 @@ impl<'a> Agent<'a> {
                     store.end_task(&task)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Releases what containers have left of which no task tells: a poststop was killed before it could, an agent could not
+    /// release it, or it was one of an older version.
+    fn sweep(&mut self) -> Result<()> {
+        for record in self.context.store.records()?.sound.iter().filter(|record| record.has_ended()) {
+            // An error was told when poststop or its task failed.
+            let released = release::reclaim(&mut self.context, record);
+            released.unwrap_or_else(|error| log::info!("container {}: {error}", record.container));
         }
         Ok(())
     }
