@@ -72,6 +72,10 @@ pub(crate) fn all(store: &Store) -> Result<Vec<Difference>> {
 /// # Errors
 /// When the kernel does not tell.
 pub(crate) fn container(store: &Store, record: &Record) -> Result<Vec<Difference>> {
+    // The agent is about to release what it holds.
+    if record.has_ended() {
+        return Ok(Vec::new());
+    }
     let mut host = Socket::open()?;
     let by_host = HostRoutes::read(store, &mut host)?;
     of_container(store, record, &by_host, &mut host)

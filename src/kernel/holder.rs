@@ -47,7 +47,7 @@ impl NetnsFile {
     }
 
     /// Returns the namespace `netns`, if `path` leads to it.
-    pub(crate) fn at_path(path: &Path, netns: &Netns) -> Result<Option<Self>> {
+    pub(super) fn at_path(path: &Path, netns: &Netns) -> Result<Option<Self>> {
         Self::open(path, |found| found == (netns.device, netns.inode))
     }
 }

@@ -98,7 +98,12 @@ pub(super) fn acquire(first: &Path, known: Option<LockFile>, timeout: Duration) 
 /// Returns true if a process has the lock. No lock is taken for that, which could keep another process from it.
 pub(super) fn is_held(first: &Path) -> io::Result<bool> {
     for number in 0..FILES {
-        let Some(file) = LockFile::find(name(first, number))? else { continue };
+        let file = match LockFile::known(name(first, number)) {
+            Ok(Some(file)) => file,
+            Ok(None) => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
         // A file that is dead may still be the lock of the process that has it.
         let is_locked = i32::from(file.blocker()?.l_type) == libc::F_WRLCK;
         if is_locked || !file.is_dead {
@@ -126,6 +131,16 @@ impl LockFile {
             }
             opened => opened,
         };
+        Self::of(path, opened)
+    }
+
+    /// Opens the file at `path`, to look at it. Returns `None` if it cannot serve as a lock.
+    fn known(path: PathBuf) -> io::Result<Option<Self>> {
+        let opened = options().open(&path);
+        Self::of(path, opened)
+    }
+
+    fn of(path: PathBuf, opened: io::Result<File>) -> io::Result<Option<Self>> {
         match opened {
             Ok(file) => {
                 let metadata = file.metadata()?;

@@ -26,6 +26,7 @@ use crate::lifecycle::probe_ahead::{self, Pool};
 use crate::lifecycle::release;
 use crate::lifecycle::report::report;
 use crate::net::link::Link;
+use crate::net::name::ContainerId;
 
 /// How long the agent stays when there is nothing to do: containers that end are often followed by others.
 const IDLE: Duration = Duration::from_secs(10);
@@ -36,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// When the LAN is asked again for addresses on a parent that was connected lately, from then on: a switch port with spanning
 /// tree forwards nothing for twice its forward delay, 15 seconds by default (802.1D, 8.10).
 const AGAIN: [Duration; 3] =
-    [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(FORWARDING)];
+    [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(FORWARDING + 1)];
 
 /// The agent's process.
 struct Agent<'a> {
@@ -47,8 +48,8 @@ struct Agent<'a> {
     connected: Option<BTreeMap<u32, Way>>,
     /// When the addresses on a parent are to be asked for again.
     again: Vec<(Duration, u32)>,
-    /// When the leases of the next container that has ended are given back.
-    lingers: Option<Duration>,
+    /// When the leases of containers that have ended are given back.
+    lingering: BTreeMap<ContainerId, Duration>,
     /// Parents that are connected again, and whose addresses are not announced yet.
     reconnected: Vec<u32>,
 }
@@ -80,12 +81,13 @@ struct Progress {
 /// # Errors
 /// [`Kind::Taken`](crate::error::Kind::Taken) if another agent is alive; when the kernel or the ledger cannot be read at all.
 pub(crate) fn run(store: &Store) -> Result<()> {
-    let mut agent = Agent::new(store)?;
+    let agent = Agent::new(store)?;
     let watch = Watch::open()?;
     // What it asks ahead may take seconds (RFC 5227). It has a store of its own, because a process has the lock once.
     let store_ahead = store.another();
     let (store_dhcp, notices) = (store.another(), dhcp::Notices::new()?);
     thread::scope(|scope| {
+        let mut agent = agent;
         let (sender, pools) = std::sync::mpsc::channel();
         scope.spawn(|| probe_ahead::run(&store_ahead, pools));
         scope.spawn(|| dhcp::run(&store_dhcp, &notices));
@@ -96,6 +98,8 @@ pub(crate) fn run(store: &Store) -> Result<()> {
         let result = agent.work(&watch, used, &notices);
         drop(sender);
         notices.end();
+        // The other thread may be asking for a while: another process can be the agent meanwhile.
+        drop(agent);
         result
     })
 }
@@ -106,6 +110,7 @@ pub(crate) fn run(store: &Store) -> Result<()> {
 /// Those of [`run`].
 pub(crate) fn run_once(store: &Store) -> Result<()> {
     let mut agent = Agent::new(store)?;
+    agent.sweep()?;
     let mut pools = Vec::new();
     agent.look_at_links(&mut |pool| pools.push(pool))?;
     agent.take_tasks(&mut |pool| pools.push(pool))?;
@@ -119,7 +124,11 @@ pub(crate) fn run_once(store: &Store) -> Result<()> {
     for task in std::mem::take(&mut agent.tasks).into_keys() {
         store.end_task(&task)?;
     }
-    probe_ahead::once(store, pools)
+    let asked = probe_ahead::once(store, pools);
+    // A poststop may have left something to it meanwhile. Other tasks are for the next one.
+    agent.take_tasks(&mut |_| {})?;
+    agent.sweep()?;
+    asked
 }
 
 impl<'a> Agent<'a> {
@@ -133,7 +142,7 @@ impl<'a> Agent<'a> {
             tasks: BTreeMap::new(),
             connected: None,
             again: Vec::new(),
-            lingers: None,
+            lingering: BTreeMap::new(),
             reconnected: Vec::new(),
         })
     }
@@ -141,6 +150,7 @@ impl<'a> Agent<'a> {
     fn work(&mut self, watch: &Watch, mut used: impl FnMut(Pool), notices: &dhcp::Notices) -> Result<()> {
         let store = self.context.store;
         let mut busy = since_boot();
+        let mut swept = None;
         // Links are read at first, and whenever they have changed.
         let mut look_at = Some(busy);
         loop {
@@ -160,6 +170,10 @@ impl<'a> Agent<'a> {
             }
             if self.take_tasks(&mut used)? {
                 notices.records();
+            }
+            if swept.is_none_or(|swept| swept + IDLE <= since_boot()) {
+                self.sweep()?;
+                swept = Some(since_boot());
             }
             self.reconnected.iter().for_each(|&parent| notices.moved(parent));
             self.ask(&mut used);
@@ -185,7 +199,10 @@ impl<'a> Agent<'a> {
     fn next(&self) -> Option<Duration> {
         let announcements = self.tasks.iter().filter(|(_, progress)| progress.sent < progress.times);
         let announcements = announcements.map(|(_, progress)| progress.next);
-        announcements.chain(self.again.iter().map(|&(at, _)| at)).chain(self.lingers).min()
+        announcements
+            .chain(self.again.iter().map(|&(at, _)| at))
+            .chain(self.lingering.values().copied())
+            .min()
     }
 
     /// Returns true if no container is left that the agent would look after.
@@ -198,7 +215,7 @@ impl<'a> Agent<'a> {
     fn take_tasks(&mut self, used: &mut impl FnMut(Pool)) -> Result<bool> {
         let store = self.context.store;
         let mut has_dhcp = false;
-        self.lingers = None;
+        self.lingering.clear();
         let Tasks { tasks, others } = store.tasks()?;
         // systemd starts the agent as long as there is anything in that folder.
         for path in others {
@@ -216,7 +233,7 @@ impl<'a> Agent<'a> {
                         release::delete_links(&mut self.context, &record)
                             .map(drop)
                             .unwrap_or_else(|error| log::warn!("{error}"));
-                        self.lingers = Some(self.lingers.map_or(until, |lingers| lingers.min(until)));
+                        self.lingering.insert(task.container.clone(), until);
                         continue;
                     }
                     self.release(&record);
@@ -238,6 +255,20 @@ impl<'a> Agent<'a> {
             }
         }
         Ok(has_dhcp)
+    }
+
+    /// Releases what containers have left of which no task tells: a poststop was killed before it could, an agent could not
+    /// release it, or it was one of an older version.
+    fn sweep(&mut self) -> Result<()> {
+        let records = self.context.store.records()?.sound;
+        let is_left =
+            |record: &&Record| record.has_ended() && !self.lingering.contains_key(&record.container);
+        for record in records.iter().filter(is_left).cloned().collect::<Vec<_>>().iter() {
+            // An error was told when poststop or its task failed.
+            let released = release::reclaim(&mut self.context, record);
+            released.unwrap_or_else(|error| log::info!("container {}: {error}", record.container));
+        }
+        Ok(())
     }
 
     /// Releases what the container of `record` has left.

@@ -90,7 +90,9 @@ pub(crate) fn attach(
         // All links of a parent are of one kind: one that only dead containers need may be in the way.
         if !freed && matches!(error.kind(), Kind::Kernel(libc::EBUSY | libc::EINVAL)) {
             freed = true;
-            let reclaimed = release::reclaim_host_links(attach.context, &record);
+            let segments = record.attachments().iter().map(|attached| attached.segment).collect();
+            let reclaimed = release::reclaim_ended(attach.context, &segments)
+                .and_then(|any| release::reclaim_host_links(attach.context, &record).map(|more| any || more));
             if reclaimed.inspect_err(|other| log::warn!("{other}")).unwrap_or_default() {
                 continue;
             }
@@ -222,9 +224,9 @@ impl<'s> Attach<'_, 's> {
                 Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !reclaimed => {
                     drop(locked);
                     reclaimed = true;
-                    if !release::reclaim_dead(self.context, wanted)? {
-                        return Err(error);
-                    }
+                    // It is tried again in any case: the agent may have released what was in the way meanwhile.
+                    log::debug!("{error}");
+                    release::reclaim_dead(self.context, wanted)?;
                 }
                 reserved => return reserved.map(Some),
             }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
-use crate::kernel::{self, NetnsFile};
+use crate::kernel;
 use crate::ledger::record::{Record, State};
 use crate::lifecycle::context::Context;
 use crate::lifecycle::pod;
@@ -47,11 +47,12 @@ pub(crate) fn detach(context: &mut Context<'_>, id: &ContainerId) -> Result<Opti
         }
         thread::sleep(Duration::from_millis(10));
     }
-    if leave_to_agent(context, &record)? {
+    // After an error it is released at once.
+    let is_left = leave_to_agent(context, &record);
+    if is_left.inspect_err(|error| log::info!("{error}")).unwrap_or_default() {
         return Ok(None);
     }
-    let is_released = release::release(context, &record)?;
-    Ok(is_released.then_some(record))
+    release::release(context, &record)
 }
 
 /// Leaves what `record` holds to the agent, if one runs; returns true if it did. The engine waits for poststop, and to delete
@@ -63,20 +64,17 @@ pub(crate) fn detach(context: &mut Context<'_>, id: &ContainerId) -> Result<Opti
 fn leave_to_agent(context: &Context<'_>, record: &Record) -> Result<bool> {
     let (store, netns) = (context.store, &record.holder.netns);
     let is_plain = record.own().is_some_and(|own| own.state == State::Attached && own.made_for.is_none());
+    // In a namespace that a path keeps, the next container may be made at once; it is in the list of those that are shared.
     if !is_plain || store.is_shared(netns)? || !store.has_agent()? {
         return Ok(false);
     }
-    // In a namespace that somebody keeps the links would answer on, and the next container may use it at once.
-    let kept = netns.path.as_ref().map_or(Ok(None), |path| NetnsFile::at_path(path, netns));
-    if !matches!(kept, Ok(None)) {
-        return Ok(false);
-    }
     let locked = context.lock()?;
-    if store.record(&record.container)?.as_ref() != Some(record) {
+    // Another container may have come to share the links while this one waited for the lock.
+    if store.is_shared(netns)? || store.record(&record.container)?.as_ref() != Some(record) {
         return Ok(false);
     }
     locked.write(&record.in_state(State::Ended))?;
     drop(locked);
-    // Without word of it, an attach or gc would reclaim it one day.
-    Ok(store.call_agent(&record.container).inspect_err(|error| log::warn!("{error}")).is_ok())
+    // Without word of it, the agent would find it only after a while.
+    store.call_agent(&record.container).map(|()| true)
 }

@@ -25,7 +25,7 @@ pub(crate) fn join(
     let (store, netns) = (context.store, &target.holder.netns);
     // It comes again while others use its links: they are theirs by now, and it joins them.
     if let Some(own) = store.record(&target.container).ok().flatten() {
-        let is_over = !kernel::is_alive(&own.holder) && is_used(store, &own)?;
+        let is_over = (own.has_ended() || !kernel::is_alive(&own.holder)) && is_used(store, &own)?;
         if is_over {
             hand_over(context, &own)?;
         } else {
@@ -39,7 +39,7 @@ pub(crate) fn join(
     let unlisted = marked.iter().filter(|id| !others.iter().any(|other| other.container == **id)).cloned();
     let unlisted = store.records_of(netns, unlisted.collect::<Vec<_>>())?;
     others.extend(unlisted);
-    let mut near = others.iter().filter(|other| !other.is_pending());
+    let mut near = others.iter().filter(|other| !other.is_pending() && !other.has_ended());
     let Some(first) = near.find(|other| other.gives(requests)) else { return Ok(None) };
     // What a dead container holds alone is being released, or will be.
     if !kernel::is_alive(&first.holder) && successor(first, &others).is_none() {
@@ -95,7 +95,8 @@ pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<Option
     let others = store.records_in(&now.holder.netns)?;
     if let Some(successor) = successor(now, &others) {
         log::info!("container {} takes over the links of {}", successor.container, now.container);
-        let own = Own { made_for: Some(now.made_for()), ..own.clone() };
+        // It may have ended, but the successor has not.
+        let own = Own { made_for: Some(now.made_for()), state: State::Attached, ..own.clone() };
         locked.transfer(now, &Record { links: Links::Own(own), ..successor.clone() }, &others)?;
         return Ok(None);
     }

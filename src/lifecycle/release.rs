@@ -88,29 +88,32 @@ pub(crate) fn is_in_use(context: &mut Context<'_>, record: &Record) -> bool {
 /// whatever namespace they are, the host's routes to them, their leases, and then the host's links and the parents that
 /// nothing else needs. Then does the same for the container whose links this one was the last to share.
 ///
-/// Returns true if it has released the record: another process may have been faster.
+/// Returns the record as it was when it was released; `None` if another process has done that.
 ///
 /// # Errors
 /// The record stays if a link of it does.
-pub(crate) fn release(context: &mut Context<'_>, record: &Record) -> Result<bool> {
+pub(crate) fn release(context: &mut Context<'_>, record: &Record) -> Result<Option<Record>> {
     release_all(context, record, false)
 }
 
 /// As [`release`]; leases of DHCP servers are kept if `keeps_leases`: who comes asks for them.
-fn release_all(context: &mut Context<'_>, record: &Record, keeps_leases: bool) -> Result<bool> {
-    let mut is_released = false;
+fn release_all(context: &mut Context<'_>, record: &Record, keeps_leases: bool) -> Result<Option<Record>> {
+    let mut last = None;
     let mut next = Some(record.clone());
     while let Some(record) = next {
         let Some(record) = pod::hand_over(context, &record)? else { break };
         let released = release_one(context, &record, keeps_leases)?;
-        is_released |= released == Released::Now;
+        let released_now = released == Released::Now;
         next = match released {
             // It may have got the links of another container since it was read: they go too, or to the next one.
             Released::Changed(now) => Some(*now),
             Released::Now | Released::Before => pod::left_behind(context.store, &record)?,
         };
+        if released_now {
+            last.get_or_insert(record);
+        }
     }
-    Ok(is_released)
+    Ok(last)
 }
 
 fn release_one(context: &mut Context<'_>, record: &Record, keeps_leases: bool) -> Result<Released> {
@@ -170,9 +173,9 @@ pub(crate) fn reclaim_for_successor(context: &mut Context<'_>, record: &Record) 
 }
 
 fn reclaim_all(context: &mut Context<'_>, record: &Record, keeps_leases: bool) -> Result<()> {
-    if release_all(context, record, keeps_leases)? {
-        let event = if record.has_ended() { Event::Detached } else { Event::Reclaimed };
-        report(context.store, &event(record.into()));
+    if let Some(released) = release_all(context, record, keeps_leases)? {
+        let event = if released.has_ended() { Event::Detached } else { Event::Reclaimed };
+        report(context.store, &event((&released).into()));
     }
     Ok(())
 }
@@ -192,8 +195,16 @@ pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[ResolvedAttachme
             repaired.warn();
             any |= !repaired.steps.is_empty();
         }
-        for record in &leases.holders {
-            // If it fails, the addresses of another dead container may be enough.
+        // If it fails, the addresses of another container may be enough. Those that have ended come first: of the others, some
+        // are only about to have their poststop called.
+        let (ended, others): (Vec<_>, Vec<_>) = leases.holders.iter().partition(|record| record.has_ended());
+        for record in ended {
+            any |= reclaim_unused(context, record, "its addresses are", false);
+        }
+        if any {
+            continue;
+        }
+        for record in others {
             any |= reclaim_unused(context, record, "its addresses are", false);
         }
     }
@@ -209,6 +220,17 @@ fn reclaim_unused(context: &mut Context<'_>, record: &Record, what: &str, keeps_
     log::info!("container {} {how}: {what} reclaimed", record.container);
     let reclaimed = reclaim_all(context, record, keeps_leases);
     reclaimed.inspect_err(|error| log::warn!("container {}: {error}", record.container)).is_ok()
+}
+
+/// Reclaims what containers hold on `segments` that have ended. Returns true if there was any.
+pub(crate) fn reclaim_ended(context: &mut Context<'_>, segments: &BTreeSet<u32>) -> Result<bool> {
+    let mut any = false;
+    let is_there =
+        |record: &&Record| record.attachments().iter().any(|attached| segments.contains(&attached.segment));
+    for record in context.store.records()?.sound.iter().filter(|record| record.has_ended()).filter(is_there) {
+        any |= reclaim_unused(context, record, "its links are", false);
+    }
+    Ok(any)
 }
 
 /// Reclaims what of `previous`, on the segment of `parent`, is held by containers that ended without poststop.

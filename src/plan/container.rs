@@ -376,8 +376,11 @@ mod tests {
             plan[6..],
             ["ip addr add 10.1.0.0/31 dev eth1", "ip link set eth1 alias underlay:web:1:7:8:san up",]
         );
-        let finished: Vec<_> =
-            record.attachments().iter().map(|attached| each(&finish(attached), Configure::line)).collect();
+        let finished: Vec<_> = record
+            .attachments()
+            .iter()
+            .map(|attached| each(&finish(attached, 1500, Duration::ZERO), Configure::line))
+            .collect();
         assert_eq!(
             finished[0],
             [

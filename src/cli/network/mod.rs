@@ -134,7 +134,7 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
         }
         let dead = user.clone();
         drop(locked);
-        release::release(&mut context, &dead)?;
+        release::reclaim(&mut context, &dead)?;
     }
 }
 

@@ -1,6 +1,9 @@
 //! What containers that have ended leave to the agent: their poststop does not wait for the kernel to delete links.
 
 use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
 
 use nix::libc;
 
@@ -13,13 +16,17 @@ use crate::harness::test::{Named, Test};
 use crate::harness::tracer::{Mishap, trace};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 9] = [
+    let all: [Named; 13] = [
         ("the_agent_releases", &[Need::Macvlan], released),
         ("poststop_asks_the_kernel_for_nothing", &[Need::Macvlan], no_netlink),
         ("an_agent_that_hangs", &[Need::Macvlan], hangs),
         ("a_namespace_that_stays", &[Need::Macvlan], kept),
         ("a_namespace_that_a_path_keeps", &[Need::Macvlan], path),
         ("a_restart", &[Need::Macvlan], restart),
+        ("another_container_comes_to_share", &[Need::Macvlan], shared),
+        ("without_word_of_it", &[Need::Macvlan], no_task),
+        ("another_kind_of_link", &[Need::Macvlan], another_kind),
+        ("released_during_an_attach", &[Need::Macvlan], meanwhile),
         ("once", &[Need::Macvlan], once),
         ("killed_anywhere", &[Need::Macvlan], killed),
         ("error_anywhere", &[Need::Macvlan], errors),
@@ -104,6 +111,7 @@ fn hangs() {
     bed.container(Bare, "web").networks("pub_net").start().unwrap().stop();
     bed.run("network rm pub_net");
     bed.assert_nothing_held();
+    assert_eq!((events(&bed, "detached"), events(&bed, "reclaimed")), (6, 0), "{}", bed.log());
     assert_eq!(bed.host_state(), before);
 }
 
@@ -162,6 +170,153 @@ fn restart() {
     bed.assert_nothing_held();
     wait(|| tasks(&bed) == 0);
     assert_eq!((events(&bed, "detached"), events(&bed, "reclaimed")), (10, 0), "{}", bed.log());
+}
+
+/// Calls poststop with `state`, and lets it go on until it has to wait.
+fn call_poststop(bed: &Bed, state: &str) -> Child {
+    let mut child =
+        bed.underlay("hook poststop").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(state.as_bytes()).unwrap();
+    let_go_on(&child);
+    child
+}
+
+/// Waits until `child` has ended, or waits for the ledger's lock, which the process that is stopped may have.
+fn let_go_on(child: &Child) {
+    let folder = PathBuf::from(format!("/proc/{}", child.id()));
+    let has_ended = || fs::read_to_string(folder.join("stat")).map_or(true, |stat| stat.contains(") Z "));
+    let wants_lock = || {
+        let tasks = fs::read_dir(folder.join("task")).into_iter().flatten().flatten();
+        let mut calls = tasks.filter_map(|task| fs::read_to_string(task.path().join("syscall")).ok());
+        // Its number, a descriptor, and the command.
+        let is_it = |call: &[&str]| {
+            call.first() == Some(&libc::SYS_fcntl.to_string().as_str())
+                && call.get(2) == Some(&format!("{:#x}", libc::F_OFD_SETLKW).as_str())
+        };
+        calls.any(|call| is_it(&call.split(' ').collect::<Vec<_>>()))
+    };
+    wait(|| has_ended() || wants_lock());
+}
+
+/// A container that comes to share the links, whenever the first one ends meanwhile, keeps them: it is alive.
+fn shared() {
+    let bed = Bed::with_pub_net("macvlan", "-o conflict_detection=off");
+    let mut at = 1;
+    loop {
+        let mut web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+        let agent = bed.be_agent();
+        let inside = format!("/proc/{}/ns/net", web.pid).into();
+        let side =
+            bed.container(Bare, "side").networks("pub_net").in_netns(inside).without_hooks().start().unwrap();
+        let (mut count, mut poststop) = (0, None);
+        let state = web.state_at("poststop");
+        let traced =
+            trace(&bed.underlay("hook createRuntime"), side.state_at("createRuntime").as_bytes(), |_| {
+                count += 1;
+                if count == at {
+                    web.kill();
+                    poststop = Some(call_poststop(&bed, &state));
+                }
+                None
+            });
+        let is_over = poststop.is_none();
+        // The tracer has waited for it, or has left it to be waited for.
+        poststop.into_iter().for_each(|mut child| drop(child.wait()));
+        let of_side = |container: &serde_json::Value| container["container"] == side.id.as_str();
+        if traced.code() == Some(0) && bed.ps().iter().any(of_side) {
+            let address = side.addresses("eth0").remove(0).replace("/24", "");
+            // The first one has the record of the container that has ended looked at, the second what came of that.
+            for _ in 0..2 {
+                let next = bed.container(Bare, "next").networks(&format!("pub_net:ip={address}")).start();
+                assert!(next.is_err(), "at call {at}: {address} is the living container's");
+            }
+            let ps = bed.ps();
+            let known = ps.iter().find(|container| of_side(container)).unwrap();
+            assert_eq!(
+                (&known["state"], side.links().len()),
+                (&"attached".into(), 1),
+                "at call {at}: {known}"
+            );
+        }
+        drop(agent);
+        side.stop();
+        drop(web);
+        bed.gc();
+        assert_eq!(bed.records().len() + bed.leases().len(), 0, "at call {at}");
+        if is_over {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 30, "only {at} system calls?");
+}
+
+/// A poststop was killed before it could tell the agent, or the agent was one that did not understand.
+fn no_task() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let agent = bed.be_agent();
+    let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let kept = keep(&web, "kept");
+    web.stop();
+    fs::remove_dir_all(bed.path("run/agent")).unwrap();
+    drop(agent);
+    let agent = Agent::start(&bed);
+    wait(|| kept.link("eth0").is_none());
+    bed.assert_nothing_held();
+    wait(|| agent.ended().is_some());
+}
+
+/// A link that is left is in the way of a link of another kind.
+fn another_kind() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    bed.configure("underlay.json", r#"{"version": 1, "inline_networks": true}"#);
+    let alone = r#"{"version": 1, "driver": "macvlan", "macvlan_mode": "passthru", "parent": "eth0",
+                    "subnets": [{"subnet": "172.16.87.0/24"}]}"#;
+    let _agent = bed.be_agent();
+    let web = bed.container(Bare, "web").networks("pub_net").start().unwrap();
+    let _kept = keep(&web, "kept");
+    web.stop();
+    assert_eq!(bed.ended(), 1);
+    let next = bed.container(Bare, "next").networks("alone").annotation("io.underlay.network.alone", alone);
+    next.start().unwrap();
+}
+
+/// Whenever what is in the way of an attach is released, the attach succeeds.
+fn meanwhile() {
+    let bed = Bed::with_pub_net("macvlan", "-o conflict_detection=off");
+    let _agent = bed.be_agent();
+    let mut at = 1;
+    loop {
+        let web = bed.container(Bare, "web").networks("pub_net:ip=172.16.86.77").start().unwrap();
+        let state = web.state_at("poststop");
+        web.stop();
+        let next = bed
+            .container(Bare, &format!("next{at}"))
+            .networks("pub_net:ip=172.16.86.77")
+            .without_hooks()
+            .start()
+            .unwrap();
+        let (mut count, mut again) = (0, None);
+        let traced =
+            trace(&bed.underlay("hook createRuntime"), next.state_at("createRuntime").as_bytes(), |_| {
+                count += 1;
+                if count == at {
+                    again = Some(call_poststop(&bed, &state));
+                }
+                None
+            });
+        assert_eq!(traced.code(), Some(0), "poststop at call {at}: {}", traced.stderr);
+        let is_over = again.is_none();
+        // The tracer has waited for it, or has left it to be waited for.
+        again.into_iter().for_each(|mut again| drop(again.wait()));
+        next.stop();
+        bed.gc();
+        if is_over {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 40, "only {at} system calls?");
 }
 
 fn once() {
