@@ -46,9 +46,10 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    /// The container's name, if it is one of a host.
+    /// The container's name, if it is one of a host (RFC 1123, 2.1).
     pub(crate) fn host_name(&self) -> Option<DomainName> {
-        self.hostname.as_deref().and_then(|name| name.parse().ok())
+        let name = self.hostname.as_deref().filter(|name| !name.contains('_'));
+        name.and_then(|name| name.parse().ok())
     }
 
     /// What the container asks for, if anything.
