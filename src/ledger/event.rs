@@ -53,6 +53,8 @@ pub(crate) enum Event {
     },
     /// A DHCP server has given a container that runs an address, where it had none.
     Leased { container: ContainerId, network: NetworkName, address: IpNet, server: Ipv4Addr },
+    /// A DHCP server has renewed the lease of a container.
+    Renewed { container: ContainerId, network: NetworkName, address: IpNet, server: Ipv4Addr },
     /// A container has no address by DHCP any more.
     Lost { container: ContainerId, network: NetworkName, address: IpAddr, reason: String },
     /// The hook has failed.
@@ -115,8 +117,18 @@ impl From<&Record> for Container {
 
 impl Event {
     /// The names of all kinds, as [`Event::kind`] returns them.
-    pub(crate) const KINDS: [&str; 9] =
-        ["attached", "detached", "reclaimed", "conflict", "duplicate", "moved", "leased", "lost", "failed"];
+    pub(crate) const KINDS: [&str; 10] = [
+        "attached",
+        "detached",
+        "reclaimed",
+        "conflict",
+        "duplicate",
+        "moved",
+        "leased",
+        "renewed",
+        "lost",
+        "failed",
+    ];
 
     /// Returns the event for a failure of the hook at `stage`; `container` is its id, if it could be read.
     pub(crate) fn failed(stage: &str, container: Option<&str>, error: &Error) -> Self {
@@ -130,7 +142,8 @@ impl Event {
 
     /// Returns the name of its kind.
     pub(crate) fn kind(&self) -> &'static str {
-        let [attached, detached, reclaimed, conflict, duplicate, moved, leased, lost, failed] = Self::KINDS;
+        let [attached, detached, reclaimed, conflict, duplicate, moved, leased, renewed, lost, failed] =
+            Self::KINDS;
         match self {
             Self::Attached(_) => attached,
             Self::Detached(_) => detached,
@@ -139,6 +152,7 @@ impl Event {
             Self::Duplicate { .. } => duplicate,
             Self::Moved { .. } => moved,
             Self::Leased { .. } => leased,
+            Self::Renewed { .. } => renewed,
             Self::Lost { .. } => lost,
             Self::Failed { .. } => failed,
         }
@@ -146,7 +160,9 @@ impl Event {
 
     pub(crate) fn priority(&self) -> Priority {
         match self {
-            Self::Attached(_) | Self::Detached(_) | Self::Leased { .. } => Priority::Info,
+            Self::Attached(_) | Self::Detached(_) | Self::Leased { .. } | Self::Renewed { .. } => {
+                Priority::Info
+            }
             Self::Reclaimed(_) | Self::Conflict { .. } | Self::Moved { .. } => Priority::Warning,
             Self::Duplicate { .. } | Self::Lost { .. } | Self::Failed { .. } => Priority::Error,
         }
@@ -160,6 +176,7 @@ impl Event {
             Self::Duplicate { container, .. }
             | Self::Moved { container, .. }
             | Self::Leased { container, .. }
+            | Self::Renewed { container, .. }
             | Self::Lost { container, .. } => Some(container.as_str()),
             Self::Failed { container, .. } => container.as_deref(),
         }
@@ -177,6 +194,7 @@ impl Event {
             | Self::Duplicate { network, .. }
             | Self::Moved { network, .. }
             | Self::Leased { network, .. }
+            | Self::Renewed { network, .. }
             | Self::Lost { network, .. } => {
                 vec![network]
             }
@@ -220,6 +238,12 @@ impl fmt::Display for Event {
                 write!(
                     f,
                     "container {container} has {address} of network {network} now, by DHCP server {server}"
+                )
+            }
+            Self::Renewed { container, network, address, server } => {
+                write!(
+                    f,
+                    "container {container} keeps {address} of network {network}, by DHCP server {server}"
                 )
             }
             Self::Lost { container, network, address, reason } => {

@@ -16,7 +16,7 @@ use crate::dhcp::v4::outcome::{Effect, Failure, Loss, Refusal};
 use crate::dhcp::v4::request::{self, Config};
 use crate::net::mac::MacAddr;
 
-/// For how long the offer of the server that the identity knows is waited for, when there is another one.
+/// For how long the offer of the server or address that the identity knows is waited for, when there is another one.
 const COLLECT: Duration = Duration::from_millis(200);
 /// For how long the address is left alone after a conflict (RFC 2131, 3.1): what is not possible within the time of a hook.
 const AFTER_CONFLICT: Duration = Duration::from_secs(10);
@@ -165,6 +165,7 @@ impl Client {
     fn offered(&mut self, lease: Lease, kind: Kind, now: Duration, random: u64, effects: &mut Vec<Effect>) {
         let (server, address) = (lease.server, lease.address.addr());
         let is_taken = self.config.taken.contains(&address);
+        let is_expected = self.is_expected(server, address);
         let is_granted = match &mut self.state {
             // It is neither asked for nor declined, because it is the host's lease.
             State::Selecting { collect, .. } if is_taken => {
@@ -173,7 +174,7 @@ impl Client {
                 false
             }
             State::Selecting { offer, collect, .. } if kind == Kind::Offer => {
-                if self.config.server.is_none_or(|known| known == server) {
+                if is_expected {
                     return self.select(lease, now, random, effects);
                 }
                 offer.get_or_insert(lease.clone());
@@ -188,6 +189,15 @@ impl Client {
         };
         if is_granted {
             self.granted(lease, now, random, effects);
+        }
+    }
+
+    /// Whether no better offer is to be waited for: it is of the server that knows the client, or of the address that it had.
+    fn is_expected(&self, server: Ipv4Addr, address: Ipv4Addr) -> bool {
+        match (self.config.server, self.config.address) {
+            (Some(known), _) => known == server,
+            (None, Some(had)) => had == address,
+            (None, None) => true,
         }
     }
 

@@ -95,8 +95,8 @@ pub(super) fn change(
         let known = affinity::load(context.store, changed.identity.as_ref(), &changed.container);
         affinity::save(context.store, &changed, &known);
         announce::announce(&changed, 0).map(drop).unwrap_or_else(|error| log::debug!("{error}"));
-        tell(context, &changed, attached, left, why);
     }
+    tell(context, &changed, attached, left, (before == after, why));
     if !attached.former.is_empty() {
         finish(context, &changed)?;
     }
@@ -136,12 +136,21 @@ pub(super) fn apply(record: &Record, place: Place<'_>, other: bool) -> Result<bo
     })
 }
 
-fn tell(context: &Context<'_>, record: &Record, attached: &Attached, left: Option<IpNet>, why: &str) {
+fn tell(
+    context: &Context<'_>,
+    record: &Record,
+    attached: &Attached,
+    left: Option<IpNet>,
+    (is_same, why): (bool, &str),
+) {
     let (container, network) = (record.container.clone(), attached.network.clone());
     let lease = attached.dhcp.as_ref().and_then(|dhcp| dhcp.lease.as_ref());
     let event = match (lease, left) {
         (Some(_), Some(from)) => {
             Event::Moved { container, network, from: vec![from.addr()], to: attached.addresses.clone() }
+        }
+        (Some(lease), None) if is_same => {
+            Event::Renewed { container, network, address: lease.address.into(), server: lease.server }
         }
         (Some(lease), None) => {
             Event::Leased { container, network, address: lease.address.into(), server: lease.server }
