@@ -150,6 +150,6 @@ mod tests {
         let route = "ip route add default via 10.0.0.2 dev eth0";
         assert_eq!(lines(24, "10.9.0.1", "10.0.0.2", macvlan), [own, no_ipv6, address, up, route]);
         let plan = lines(24, "10.9.0.1", "10.0.0.2", ipvlan);
-        assert_eq!(plan[0], "ip link add link lan0 name eth0 type ipvlan mode l2");
+        assert_eq!(plan[0], "ip link add link lan0 name eth0 type ipvlan mode l2 bridge");
     }
 }
