@@ -17,7 +17,7 @@ use crate::harness::test::{Named, Test};
 use crate::harness::tracer::Mishap;
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 20] = [
+    let all: [Named; 21] = [
         ("an_attach_does_not_wait", &[Need::Macvlan], no_wait),
         ("an_attach_does_not_wait_on_ipvlan", &[Need::Ipvlan], no_wait_ipvlan),
         ("addresses_of_others_are_left_out", &[Need::Macvlan], left_out),
@@ -33,7 +33,8 @@ pub fn tests() -> Vec<Test> {
         ("for_a_while", &[Need::Macvlan], for_a_while),
         ("not_connected", &[Need::Macvlan], not_connected),
         ("not_connected_and_taken", &[Need::Macvlan], not_connected_and_taken),
-        ("a_port_that_forwards_later", &[Need::Macvlan], spanning_tree),
+        ("a_port_that_forwards_later", &[Need::Macvlan], || spanning_tree(false)),
+        ("a_port_that_forwards_later_of_an_agent_that_runs", &[Need::Macvlan], || spanning_tree(true)),
         ("asked_again_once_a_port_forwards", &[Need::Macvlan], forwarding),
         ("announced_when_it_is_connected_again", &[Need::Macvlan], connected_again),
         ("announced_after_a_failover", &[Need::Macvlan, Need::Bond], failover),
@@ -400,7 +401,7 @@ fn not_connected_and_taken() {
 }
 
 /// A switch port with spanning tree: it is connected, and lets nothing through for a while.
-fn spanning_tree() {
+fn spanning_tree(agent_runs: bool) {
     let bed = Bed::new();
     // Listening and learning take two seconds each, the shortest that the kernel takes.
     bed.lan.ip_batch(&[
@@ -413,9 +414,10 @@ fn spanning_tree() {
     bed.host.ip_batch(&["link set eth0 down", "link set eth0 up"]);
     let forwards = || bed.lan.ip("-details link show dev lan0").contains("state forwarding");
     assert!(!forwards());
+    let early = agent_runs.then(|| Agent::start(&bed));
     let (web, _) = start(&bed, "web", "pub_net:ip=172.16.86.20");
     assert!(!forwards(), "nobody could hear the probes");
-    let _agent = Agent::start(&bed);
+    let _agent = early.unwrap_or_else(|| Agent::start(&bed));
     wait(|| bed.log().contains(&told(&web, "172.16.86.20")));
 }
 
