@@ -17,13 +17,14 @@ use crate::harness::test::{Named, Test};
 use crate::harness::tracer::Mishap;
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 21] = [
+    let all: [Named; 22] = [
         ("an_attach_does_not_wait", &[Need::Macvlan], no_wait),
         ("an_attach_does_not_wait_on_ipvlan", &[Need::Ipvlan], no_wait_ipvlan),
         ("addresses_of_others_are_left_out", &[Need::Macvlan], left_out),
         ("siblings_of_other_programs_are_heard", &[Need::Macvlan], siblings),
         ("a_late_conflict_is_told", &[Need::Macvlan], late),
         ("a_late_conflict_moves_the_container", &[Need::Macvlan], moved),
+        ("a_host_that_answers_for_all", &[Need::Macvlan], chased),
         ("questions_ahead_and_attaches", &[Need::Macvlan], beside_attaches),
         ("another_lan", &[Need::Macvlan], another_lan),
         ("one_of_two_parents", &[Need::Macvlan], two_parents),
@@ -170,6 +171,24 @@ fn late() {
 }
 
 /// Each of its addresses, its routes and rules, and the host's route to it.
+/// A host that has every address does not chase a container, and it is told of the last one.
+fn chased() {
+    let bed = Bed::with_pub_net("macvlan", "-o conflict_detection=200");
+    bed.configure("underlay.json", r#"{"version": 1, "on_late_conflict": "move"}"#);
+    let _agent = Agent::start(&bed);
+    let _first = start(&bed, "first", "pub_net");
+    wait(|| unclaimed(&bed).len() > 7);
+    let all: Vec<_> = (3..40).map(|last| format!("addr add 172.16.86.{last}/32 dev lan0")).collect();
+    bed.lan.ip_batch(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    let (web, _) = start(&bed, "web", "pub_net");
+    let moves = || bed.log().matches("and no more").count();
+    wait(|| {
+        moves() == 3 && bed.log().contains(&told(&web, web.addresses("eth0")[0].trim_end_matches("/24")))
+    });
+    wait(|| tasks(&bed) == 0);
+    assert_eq!(moves(), 3, "{}", bed.log());
+}
+
 fn moved() {
     let bed = Bed::with_pub_net(
         "macvlan",
