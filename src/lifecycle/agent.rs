@@ -50,6 +50,8 @@ struct Agent<'a> {
     again: Vec<(Duration, u32)>,
     /// When the leases of containers that have ended are given back.
     lingering: BTreeMap<ContainerId, Duration>,
+    /// How often parents had been connected when questions were planned for them.
+    planned: BTreeMap<u32, u32>,
     /// Parents that are connected again, and whose addresses are not announced yet.
     reconnected: Vec<u32>,
 }
@@ -143,6 +145,7 @@ impl<'a> Agent<'a> {
             connected: None,
             again: Vec::new(),
             lingering: BTreeMap::new(),
+            planned: BTreeMap::new(),
             reconnected: Vec::new(),
         })
     }
@@ -242,6 +245,7 @@ impl<'a> Agent<'a> {
                 Ok(Some(record)) if !record.is_pending() => {
                     has_dhcp |= record.has_dhcp();
                     Pool::of(&record).for_each(&mut *used);
+                    self.plan_first(&record, task.since);
                     let times = announce::times(&record);
                     let sent = task.sent.min(times);
                     let unasked = record.attachments().iter().any(|attached| attached.asked != Asked::Yes);
@@ -255,6 +259,23 @@ impl<'a> Agent<'a> {
             }
         }
         Ok(has_dhcp)
+    }
+
+    /// Plans to ask again for addresses on the parents of `record`, which was attached at `since`, unless that was done: a parent
+    /// that had no container was of no interest when it was connected, and its switch port may not forward yet.
+    fn plan_first(&mut self, record: &Record, since: Duration) {
+        for attached in record.attachments().iter().filter(|attached| attached.detection.is_some()) {
+            let (parent, ups) = (attached.parent_index, attached.carrier_ups);
+            if self.planned.insert(parent, ups) != Some(ups) {
+                self.plan(parent, since);
+            }
+        }
+    }
+
+    /// Plans to ask again for addresses on `parent`, from `since` on.
+    fn plan(&mut self, parent: u32, since: Duration) {
+        self.again.retain(|(_, due)| *due != parent);
+        self.again.extend(AGAIN.map(|after| (since + after, parent)));
     }
 
     /// Releases what containers have left of which no task tells: a poststop was killed before it could, an agent could not
@@ -409,9 +430,11 @@ impl<'a> Agent<'a> {
             }
             let pools: BTreeSet<_> = users.into_iter().flat_map(Pool::of).collect();
             pools.into_iter().for_each(&mut *used);
-            self.again.retain(|(_, due)| *due != parent);
+            self.plan(parent, now);
             self.again.push((now, parent));
-            self.again.extend(AGAIN.map(|after| (now + after, parent)));
+            if let Some(way) = self.connected.as_ref().and_then(|connected| connected.get(&parent)) {
+                self.planned.insert(parent, way.ups);
+            }
         }
         Ok(())
     }

@@ -54,17 +54,18 @@ pub(super) fn ask(context: &mut Context<'_>, records: &[Record]) -> Result<()> {
             Err(error) => log::info!("container {}: {error}", record.container),
         }
     }
-    for _ in 0..=MOVES {
+    for round in 0..=MOVES {
         if due.is_empty() {
             break;
         }
-        due = ask_once(context, &due)?;
+        // The last address is asked for as well, and kept.
+        due = ask_once(context, &due, round < MOVES)?;
     }
     Ok(())
 }
 
-/// As [`ask`]. Returns the new records of containers that have got another address.
-fn ask_once(context: &mut Context<'_>, records: &[Record]) -> Result<Vec<Record>> {
+/// As [`ask`]. Returns the new records of containers that have got another address, if they `may_move`.
+fn ask_once(context: &mut Context<'_>, records: &[Record], may_move: bool) -> Result<Vec<Record>> {
     let mut connected = context.host_netlink.links()?;
     connected.retain(Link::is_connected);
     let questions = records.iter().flat_map(|record| {
@@ -77,12 +78,12 @@ fn ask_once(context: &mut Context<'_>, records: &[Record]) -> Result<Vec<Record>
     let questions: Vec<_> = questions.collect();
     let mut moved = Vec::new();
     for batch in questions.chunks(BATCH) {
-        moved.extend(ask_batch(context, batch)?);
+        moved.extend(ask_batch(context, batch, may_move)?);
     }
     Ok(moved)
 }
 
-fn ask_batch(context: &mut Context<'_>, batch: &[Question<'_>]) -> Result<Vec<Record>> {
+fn ask_batch(context: &mut Context<'_>, batch: &[Question<'_>], may_move: bool) -> Result<Vec<Record>> {
     // A host that only asks does not have the address.
     let mut probes = Probes::without_intent();
     let mut asked = BTreeSet::new();
@@ -107,7 +108,7 @@ fn ask_batch(context: &mut Context<'_>, batch: &[Question<'_>]) -> Result<Vec<Re
     for conflict in conflicts {
         let Some(question) = batch.get(conflict.attachment) else { continue };
         asked.remove(&conflict.attachment);
-        match late(context, question, &conflict) {
+        match late(context, question, &conflict, may_move) {
             Ok(replaced) => moved.extend(replaced),
             Err(error) => log::warn!("container {}: {error}", question.record.container),
         }
@@ -150,7 +151,12 @@ fn begin(
 
 /// Reports that another host has an address of a container, unless that was reported or the container has the address no more.
 /// Returns the new record if the container gets another address.
-fn late(context: &mut Context<'_>, question: &Question<'_>, conflict: &Conflict) -> Result<Option<Record>> {
+fn late(
+    context: &mut Context<'_>,
+    question: &Question<'_>,
+    conflict: &Conflict,
+    may_move: bool,
+) -> Result<Option<Record>> {
     let (store, attached, Conflict { address, mac, .. }) = (context.store, question.attached, *conflict);
     let locked = context.lock()?;
     let Some(record) = current(context, question)? else { return Ok(None) };
@@ -165,7 +171,8 @@ fn late(context: &mut Context<'_>, question: &Question<'_>, conflict: &Conflict)
         let (container, network) = (record.container.clone(), attached.network.clone());
         report(store, &Event::Duplicate { container, network, address, mac });
     }
-    if context.settings.on_late_conflict == OnLateConflict::Move && attached.picked.contains(&address) {
+    let moves = may_move && context.settings.on_late_conflict == OnLateConflict::Move;
+    if moves && attached.picked.contains(&address) {
         let conflict = Conflict { attachment: question.number, ..*conflict };
         if let Some(replaced) = readdress::begin(context, &record, &conflict)? {
             return readdress::finish(context, &replaced).map(Some);

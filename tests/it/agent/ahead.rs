@@ -17,13 +17,14 @@ use crate::harness::test::{Named, Test};
 use crate::harness::tracer::Mishap;
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 20] = [
+    let all: [Named; 22] = [
         ("an_attach_does_not_wait", &[Need::Macvlan], no_wait),
         ("an_attach_does_not_wait_on_ipvlan", &[Need::Ipvlan], no_wait_ipvlan),
         ("addresses_of_others_are_left_out", &[Need::Macvlan], left_out),
         ("siblings_of_other_programs_are_heard", &[Need::Macvlan], siblings),
         ("a_late_conflict_is_told", &[Need::Macvlan], late),
         ("a_late_conflict_moves_the_container", &[Need::Macvlan], moved),
+        ("a_host_that_answers_for_all", &[Need::Macvlan], chased),
         ("questions_ahead_and_attaches", &[Need::Macvlan], beside_attaches),
         ("another_lan", &[Need::Macvlan], another_lan),
         ("one_of_two_parents", &[Need::Macvlan], two_parents),
@@ -33,7 +34,8 @@ pub fn tests() -> Vec<Test> {
         ("for_a_while", &[Need::Macvlan], for_a_while),
         ("not_connected", &[Need::Macvlan], not_connected),
         ("not_connected_and_taken", &[Need::Macvlan], not_connected_and_taken),
-        ("a_port_that_forwards_later", &[Need::Macvlan], spanning_tree),
+        ("a_port_that_forwards_later", &[Need::Macvlan], || spanning_tree(false)),
+        ("a_port_that_forwards_later_of_an_agent_that_runs", &[Need::Macvlan], || spanning_tree(true)),
         ("asked_again_once_a_port_forwards", &[Need::Macvlan], forwarding),
         ("announced_when_it_is_connected_again", &[Need::Macvlan], connected_again),
         ("announced_after_a_failover", &[Need::Macvlan, Need::Bond], failover),
@@ -169,6 +171,24 @@ fn late() {
 }
 
 /// Each of its addresses, its routes and rules, and the host's route to it.
+/// A host that has every address does not chase a container, and it is told of the last one.
+fn chased() {
+    let bed = Bed::with_pub_net("macvlan", "-o conflict_detection=200");
+    bed.configure("underlay.json", r#"{"version": 1, "on_late_conflict": "move"}"#);
+    let _agent = Agent::start(&bed);
+    let _first = start(&bed, "first", "pub_net");
+    wait(|| unclaimed(&bed).len() > 7);
+    let all: Vec<_> = (3..40).map(|last| format!("addr add 172.16.86.{last}/32 dev lan0")).collect();
+    bed.lan.ip_batch(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    let (web, _) = start(&bed, "web", "pub_net");
+    let moves = || bed.log().matches("and no more").count();
+    wait(|| {
+        moves() == 3 && bed.log().contains(&told(&web, web.addresses("eth0")[0].trim_end_matches("/24")))
+    });
+    wait(|| tasks(&bed) == 0);
+    assert_eq!(moves(), 3, "{}", bed.log());
+}
+
 fn moved() {
     let bed = Bed::with_pub_net(
         "macvlan",
@@ -400,7 +420,7 @@ fn not_connected_and_taken() {
 }
 
 /// A switch port with spanning tree: it is connected, and lets nothing through for a while.
-fn spanning_tree() {
+fn spanning_tree(agent_runs: bool) {
     let bed = Bed::new();
     // Listening and learning take two seconds each, the shortest that the kernel takes.
     bed.lan.ip_batch(&[
@@ -413,9 +433,10 @@ fn spanning_tree() {
     bed.host.ip_batch(&["link set eth0 down", "link set eth0 up"]);
     let forwards = || bed.lan.ip("-details link show dev lan0").contains("state forwarding");
     assert!(!forwards());
+    let early = agent_runs.then(|| Agent::start(&bed));
     let (web, _) = start(&bed, "web", "pub_net:ip=172.16.86.20");
     assert!(!forwards(), "nobody could hear the probes");
-    let _agent = Agent::start(&bed);
+    let _agent = early.unwrap_or_else(|| Agent::start(&bed));
     wait(|| bed.log().contains(&told(&web, "172.16.86.20")));
 }
 
