@@ -180,8 +180,7 @@ pub(crate) enum State {
 pub(crate) struct Holder {
     /// The pid of its first process in the pid namespace of the runtime.
     pub pid: i32,
-    /// The start time of that process, in clock ticks since boot (proc_pid_stat(5), field 22). It tells a
-    /// reused pid apart.
+    /// The start time of that process, in clock ticks since boot (proc_pid_stat(5), field 22). It tells a reused pid apart.
     pub start_time: u64,
     /// The inode of that pid namespace: in another one the process has another pid, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -351,6 +350,11 @@ impl Record {
     /// Returns true if poststop has left what it holds to the agent.
     pub(crate) fn has_ended(&self) -> bool {
         self.own().is_some_and(|own| own.state == State::Ended)
+    }
+
+    /// Returns true if its links are made, and its container has not ended.
+    pub(crate) fn is_attached(&self) -> bool {
+        !self.is_pending() && !self.has_ended()
     }
 
     /// The number by which the namespace with the inode `host` knows that of the links.

@@ -305,8 +305,7 @@ impl<'a> Agent<'a> {
     fn record(&self, task: &Task, progress: &Progress) -> Option<Record> {
         let record = self.context.store.record(&task.container);
         let record = record.inspect_err(|error| log::warn!("{error}")).ok().flatten();
-        record
-            .filter(|record| record.holder == progress.holder && !record.is_pending() && !record.has_ended())
+        record.filter(|record| record.holder == progress.holder && record.is_attached())
     }
 
     /// Sends the announcements that are due at `now`.

@@ -46,8 +46,7 @@ pub(super) fn ask(context: &mut Context<'_>, records: &[Record]) -> Result<()> {
     }
     // They may have been changed since the agent was started. Wrong ones stop the next attach, which tells.
     context.settings = context.store.settings().unwrap_or_default();
-    let mut due: Vec<_> =
-        records.iter().filter(|record| !record.is_pending() && !record.has_ended()).cloned().collect();
+    let mut due: Vec<_> = records.iter().filter(|record| record.is_attached()).cloned().collect();
     for record in due.iter_mut().filter(|record| readdress::is_begun(record)) {
         match readdress::finish(context, record) {
             Ok(finished) => *record = finished,
@@ -189,10 +188,7 @@ fn current(
 ) -> Result<Option<Record>> {
     let now = context.store.record(&record.container)?;
     let is_same = |now: &Record| {
-        now.holder == record.holder
-            && !now.is_pending()
-            && !now.has_ended()
-            && now.attachments().contains(*attached)
+        now.holder == record.holder && now.is_attached() && now.attachments().contains(*attached)
     };
     Ok(now.filter(is_same))
 }

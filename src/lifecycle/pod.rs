@@ -39,7 +39,7 @@ pub(crate) fn join(
     let unlisted = marked.iter().filter(|id| !others.iter().any(|other| other.container == **id)).cloned();
     let unlisted = store.records_of(netns, unlisted.collect::<Vec<_>>())?;
     others.extend(unlisted);
-    let mut near = others.iter().filter(|other| !other.is_pending() && !other.has_ended());
+    let mut near = others.iter().filter(|other| other.is_attached());
     let Some(first) = near.find(|other| other.gives(requests)) else { return Ok(None) };
     // What a dead container holds alone is being released, or will be.
     if !kernel::is_alive(&first.holder) && successor(first, &others).is_none() {

@@ -195,16 +195,8 @@ pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[ResolvedAttachme
             repaired.warn();
             any |= !repaired.steps.is_empty();
         }
-        // If it fails, the addresses of another container may be enough. Those that have ended come first: of the others, some
-        // are only about to have their poststop called.
-        let (ended, others): (Vec<_>, Vec<_>) = leases.holders.iter().partition(|record| record.has_ended());
-        for record in ended {
-            any |= reclaim_unused(context, record, "its addresses are", false);
-        }
-        if any {
-            continue;
-        }
-        for record in others {
+        for record in &leases.holders {
+            // If it fails, the addresses of another container may be enough.
             any |= reclaim_unused(context, record, "its addresses are", false);
         }
     }

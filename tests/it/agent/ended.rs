@@ -16,7 +16,7 @@ use crate::harness::test::{Named, Test};
 use crate::harness::tracer::{Mishap, trace};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 13] = [
+    let all: [Named; 14] = [
         ("the_agent_releases", &[Need::Macvlan], released),
         ("poststop_asks_the_kernel_for_nothing", &[Need::Macvlan], no_netlink),
         ("an_agent_that_hangs", &[Need::Macvlan], hangs),
@@ -25,6 +25,7 @@ pub fn tests() -> Vec<Test> {
         ("a_restart", &[Need::Macvlan], restart),
         ("another_container_comes_to_share", &[Need::Macvlan], shared),
         ("without_word_of_it", &[Need::Macvlan], no_task),
+        ("beside_one_without_poststop", &[Need::Macvlan], beside),
         ("another_kind_of_link", &[Need::Macvlan], another_kind),
         ("released_during_an_attach", &[Need::Macvlan], meanwhile),
         ("once", &[Need::Macvlan], once),
@@ -264,6 +265,19 @@ fn no_task() {
     wait(|| kept.link("eth0").is_none());
     bed.assert_nothing_held();
     wait(|| agent.ended().is_some());
+}
+
+/// What is in the way is released, also if something else could be.
+fn beside() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    let _agent = bed.be_agent();
+    let start =
+        |id: &str, ip: &str| bed.container(Bare, id).networks(&format!("pub_net:ip={ip}")).start().unwrap();
+    let (ended, mut dead) = (start("ended", "172.16.86.70"), start("dead", "172.16.86.77"));
+    ended.stop();
+    dead.kill();
+    dead.forget();
+    assert_eq!(start("next", "172.16.86.77").addresses("eth0"), ["172.16.86.77/24"]);
 }
 
 /// A link that is left is in the way of a link of another kind.
