@@ -6,7 +6,7 @@ use super::reply::{self, Content, Refusal};
 use super::routes;
 use super::unicast_routes;
 use crate::error::Result;
-use crate::ledger::record::Attached;
+use crate::ledger::attached::Attached;
 use crate::net::seal::Alias;
 use crate::plan::persistent::Persistent;
 

@@ -7,7 +7,8 @@ use super::output::{self, Format};
 use crate::error::Result;
 use crate::kernel;
 use crate::ledger::Store;
-use crate::ledger::record::{Attached, Holder, Record, State, VERSION};
+use crate::ledger::attached::Attached;
+use crate::ledger::record::{Holder, Record, State, VERSION};
 use crate::net::name::{ContainerId, Identity};
 
 /// A container as it is shown.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::config::network::Network;
 use crate::diagnose::difference::{Difference, What};
 use crate::escape::shell::Line;
-use crate::ledger::record::Attached;
+use crate::ledger::attached::Attached;
 use crate::net::link::{Link, set_mtu};
 use crate::net::link_options::{LinkOptions, Sysctl};
 use crate::net::mark::{self, Mark};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::ledger::record::Attached;
+use crate::ledger::attached::Attached;
 use crate::net::name::{ContainerId, IfName, NetworkName};
 
 /// One thing that is not as the ledger says.

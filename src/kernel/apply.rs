@@ -10,7 +10,7 @@ use nix::libc;
 use super::netns::NetnsFile;
 use super::sysctl;
 use crate::error::{Error, Result};
-use crate::ledger::record::Attached;
+use crate::ledger::attached::Attached;
 use crate::net::link::Link;
 use crate::net::mark::Mark;
 use crate::net::name::IfName;

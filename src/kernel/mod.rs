@@ -19,6 +19,7 @@ mod start;
 mod status;
 mod survey;
 mod sysctl;
+mod wait;
 mod watch;
 
 pub(crate) use alarm::Alarm;
@@ -42,4 +43,5 @@ pub(crate) use status::{can_make, kernel_release};
 pub(crate) use survey::{Survey, SurveyedLink, find_netns, survey};
 pub(crate) use sysctl::{read_ipv4_sysctl, read_sysctl};
 pub(crate) use system_log::write_system_log;
+pub(crate) use wait::wait;
 pub(crate) use watch::Watch;

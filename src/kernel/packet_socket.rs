@@ -3,11 +3,9 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{LinkAddr, MsgFlags, SockaddrIn6, recvfrom, sendto};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, eth, socket_with};
 
 use super::filter;
@@ -106,15 +104,6 @@ impl PacketSocket {
             let reply = buffer.get(..length).filter(|_| is_here).and_then(arp_nd::read);
             Some(reply.filter(|reply| reply.mac != self.mac))
         })
-    }
-}
-
-/// Waits until one of `sockets` has something to read, for at most `time`.
-pub(super) fn wait<'a>(sockets: impl Iterator<Item = BorrowedFd<'a>>, time: Duration) -> io::Result<()> {
-    let mut sockets: Vec<_> = sockets.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-    match poll(&mut sockets, Some(&Timespec::try_from(time).unwrap_or_default())) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::packet_socket::{self, PacketSocket};
+use super::packet_socket::PacketSocket;
+use super::wait::wait;
 use crate::config::conflict_detection::{Detection, Schedule};
 use crate::error::{Error, Result};
 use crate::hash::fnv1a;
@@ -161,7 +162,7 @@ impl Probes {
 
     fn wait(&self, time: Duration) -> Result<()> {
         let sockets = self.sockets.values().flat_map(PacketSocket::sockets);
-        let waited = packet_socket::wait(sockets, time);
+        let waited = wait(sockets, Some(time));
         waited.map_err(|error| Error::kernel("wait for answers to probes", &error))
     }
 }

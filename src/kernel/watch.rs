@@ -6,10 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 
 use super::alarm::Alarm;
+use super::wait::wait;
 use crate::error::{Error, Kind, Result};
 use crate::netlink::LinkMonitor;
 
@@ -38,16 +37,9 @@ impl Watch {
     /// Waits until a file is made in the folder, the folder is deleted, a link changes, or `until` has come, in the time since
     /// the boot. Returns true if links have changed.
     pub(crate) fn wait(&self, until: Duration) -> Result<bool> {
-        let wait = || -> rustix::io::Result<()> {
-            self.timer.set(Some(until));
-            let all = [self.folder.as_fd(), self.links.as_fd(), self.timer.as_fd()];
-            let mut all = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-            match poll(&mut all, None) {
-                Ok(_) | Err(Errno::INTR) => Ok(()),
-                Err(errno) => Err(errno),
-            }
-        };
-        wait().map_err(|errno| failed(&errno.into()))?;
+        self.timer.set(Some(until));
+        let all = [self.folder.as_fd(), self.links.as_fd(), self.timer.as_fd()];
+        wait(all.into_iter(), None).map_err(|error| failed(&error))?;
         while self.folder.read_events().is_ok_and(|events| !events.is_empty()) {}
         Ok(self.links.has_changed())
     }

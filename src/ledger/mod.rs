@@ -9,6 +9,7 @@
 mod affinity;
 pub(crate) mod agent;
 pub(crate) mod asked;
+pub(crate) mod attached;
 pub(crate) mod bitmap;
 mod cdi;
 pub(crate) mod dhcp_link;

@@ -3,23 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::config::conflict_detection::Detection;
 use crate::error::{Error, Result};
-use crate::ledger::asked::Asked;
-use crate::ledger::dhcp_link::DhcpLink;
+use crate::ledger::attached::Attached;
 use crate::ledger::quarantine::SegmentHints;
-use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode};
-use crate::net::ipv6::Advertised;
+use crate::net::driver::{IpvlanFlag, IpvlanMode};
 use crate::net::lease_key::LeaseKey;
-use crate::net::link_options::LinkOptions;
-use crate::net::mac::MacAddr;
 use crate::net::mark::Mark;
-use crate::net::name::{ContainerId, Identity, IfName, NetworkName};
+use crate::net::name::{ContainerId, Identity, IfName};
 use crate::net::netns::Netns;
-use crate::net::route::{Route, Table};
 use crate::net::value::is_default;
 
 /// The version of the records that this program writes. It reads all that are not newer.
@@ -189,70 +182,6 @@ pub(crate) struct Holder {
     pub netns: Netns,
 }
 
-/// One link of a container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Attached {
-    pub network: NetworkName,
-    pub driver: Driver,
-    /// The parent's name when it was made.
-    pub parent: IfName,
-    /// The parent's ifindex when it was made.
-    pub parent_index: u32,
-    /// The ifindex that names the layer-2 segment: nearly always that of the parent.
-    pub segment: u32,
-    /// Its name in the container.
-    pub ifname: IfName,
-    /// Its ifindex in the container, once it exists.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ifindex: Option<u32>,
-    /// Its MAC address: its own, or the parent's, once it exists.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<MacAddr>,
-    /// Its MTU, if not the parent's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mtu: Option<u32>,
-    /// Its limit for unqueued broadcasts, if not the kernel's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bclim: Option<i32>,
-    /// Its other options.
-    #[serde(flatten)]
-    pub tuning: LinkOptions,
-    /// The host's link of the network, by which the host is to have a route to each of its addresses.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_link: Option<IfName>,
-    /// The conflict detection of its addresses, if it is on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detection: Option<Detection>,
-    /// Whether the LAN was asked for its addresses, if conflict detection is on.
-    #[serde(default, skip_serializing_if = "Asked::is_yes")]
-    pub asked: Asked,
-    /// How often its parent had been connected when the LAN was asked: afterwards it may be another LAN.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub carrier_ups: u32,
-    /// The number of announcements of its addresses.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub announcements: u32,
-    /// What it accepts from router advertisements, if it has IPv6.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub advertised: Advertised,
-    /// How it gets an IPv4 address from a DHCP server, if it does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dhcp: Option<DhcpLink>,
-    /// Its addresses with their prefix lengths.
-    pub addresses: Vec<IpNet>,
-    /// Those of them that underlay chose: not asked for, nor reserved.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub picked: Vec<IpAddr>,
-    /// Addresses that it had and that its link may have still: their leases stay as long.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub former: Vec<IpNet>,
-    /// Its routes besides those the addresses make.
-    pub routes: Vec<Route>,
-    /// Its own routing table, if it has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub table: Option<Table>,
-}
-
 /// The state of a layer-2 segment: `segments/IFINDEX/segment.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Segment {
@@ -268,40 +197,6 @@ pub(crate) struct Segment {
     /// Quarantined addresses, and recently released links.
     #[serde(flatten)]
     pub hints: SegmentHints,
-}
-
-impl Attached {
-    /// Returns true if its link has IPv6.
-    pub(crate) fn has_ipv6(&self) -> bool {
-        self.advertised.slaac.is_some() || self.addresses.iter().any(|net| net.addr().is_ipv6())
-    }
-
-    /// Returns true if `address` is one of its addresses.
-    pub(crate) fn has(&self, address: IpAddr) -> bool {
-        self.addresses.iter().any(|net| net.addr() == address)
-    }
-
-    /// Returns true if the attach probes for its addresses.
-    pub(crate) fn is_probed(&self) -> bool {
-        self.detection.is_some() && self.asked == Asked::Yes
-    }
-
-    /// Removes its routes, also those from router advertisements.
-    pub(crate) fn clear_routes(&mut self) {
-        self.routes.clear();
-        self.advertised.default_route = false;
-    }
-
-    /// Returns its MAC address, if it must be unique on the segment.
-    pub(crate) fn own_mac(&self) -> Option<MacAddr> {
-        self.mac.filter(|_| self.driver.has_own_mac())
-    }
-
-    /// Returns the keys of its leases.
-    pub(crate) fn claims(&self) -> impl Iterator<Item = LeaseKey> {
-        let addresses = self.addresses.iter().chain(&self.former);
-        addresses.map(|net| net.addr().into()).chain(self.own_mac().map(LeaseKey::from))
-    }
 }
 
 impl Record {
@@ -383,6 +278,11 @@ impl Record {
     /// Returns true if this container holds `claim` on `segment`.
     pub(crate) fn holds(&self, segment: u32, claim: LeaseKey) -> bool {
         self.claims().any(|held| held == (segment, claim))
+    }
+
+    /// Returns true if a link of its own is on one of `parents`, by ifindex.
+    pub(crate) fn is_on(&self, parents: &[u32]) -> bool {
+        self.attachments().iter().any(|attached| parents.contains(&attached.parent_index))
     }
 
     /// Returns true if an attachment gets an address from a DHCP server.

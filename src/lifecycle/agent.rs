@@ -14,18 +14,19 @@ use crate::kernel::Watch;
 use crate::ledger::Store;
 use crate::ledger::agent::{AgentLock, Task, Tasks};
 use crate::ledger::asked::Asked;
+use crate::ledger::attached::Attached;
 use crate::ledger::event::Event;
 use crate::ledger::quarantine::FORWARDING;
-use crate::ledger::record::{Attached, Holder, Record};
+use crate::ledger::record::{Holder, Record};
 use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::announce;
+use crate::lifecycle::connected::{Change, Connected};
 use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp;
 use crate::lifecycle::late_conflicts;
 use crate::lifecycle::probe_ahead::{self, Pool};
 use crate::lifecycle::release;
 use crate::lifecycle::report::report;
-use crate::net::link::Link;
 use crate::net::name::ContainerId;
 
 /// How long the agent stays when there is nothing to do: containers that end are often followed by others.
@@ -45,7 +46,7 @@ struct Agent<'a> {
     lock: AgentLock,
     tasks: BTreeMap<Task, Progress>,
     /// The links of the host that are connected. `None` before the first look.
-    connected: Option<BTreeMap<u32, Way>>,
+    connected: Option<Connected>,
     /// When the addresses on a parent are to be asked for again.
     again: Vec<(Duration, u32)>,
     /// When the leases of containers that have ended are given back.
@@ -54,15 +55,6 @@ struct Agent<'a> {
     planned: BTreeMap<u32, u32>,
     /// Parents that are connected again, and whose addresses are not announced yet.
     reconnected: Vec<u32>,
-}
-
-/// How a link is connected.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Way {
-    /// How often it was: what was gone and came again in no time may be another LAN.
-    ups: u32,
-    /// The active port of the bond that it is, or that is below it.
-    port: Option<u32>,
 }
 
 /// How far the agent has come with a task.
@@ -353,7 +345,7 @@ impl<'a> Agent<'a> {
         if !due.is_empty() {
             match self.context.store.records() {
                 Ok(all) => {
-                    let again: Vec<_> = all.sound.into_iter().filter(|record| is_on(record, &due)).collect();
+                    let again: Vec<_> = all.sound.into_iter().filter(|record| record.is_on(&due)).collect();
                     let pools: BTreeSet<_> = again.iter().flat_map(Pool::of).collect();
                     pools.into_iter().for_each(used);
                     records.extend(again);
@@ -401,24 +393,13 @@ impl<'a> Agent<'a> {
     fn look_at_links(&mut self, used: &mut impl FnMut(Pool)) -> Result<()> {
         let (now, store) = (since_boot(), self.context.store);
         let links = self.context.host_netlink.links()?;
-        let connected = links.iter().filter(|link| link.is_connected());
-        let way = |link: &Link| Way { ups: link.carrier_ups, port: active_port(link, &links) };
-        let connected: BTreeMap<_, _> = connected.map(|link| (link.ifindex, way(link))).collect();
-        let known = self.connected.as_ref();
-        // Most changes are those of links that are no parents.
-        let segments = store.segments()?;
-        let changed = links.iter().filter(|link| segments.contains(&link.segment())).filter_map(|link| {
-            let (way, before) =
-                (connected.get(&link.ifindex)?, known.and_then(|known| known.get(&link.ifindex)));
-            (before != Some(way))
-                .then_some((link.ifindex, before.is_some_and(|before| before.ups == way.ups)))
-        });
-        let changed: Vec<(u32, bool)> = changed.collect();
-        let records = if changed.is_empty() { Vec::new() } else { store.records()?.sound };
+        let connected = Connected::of(&links);
+        let changes = connected.changes(self.connected.as_ref(), &links, &store.segments()?);
+        let records = if changes.is_empty() { Vec::new() } else { store.records()?.sound };
         // Not before: after an error, the changes are found again.
         let known = self.connected.replace(connected);
-        for (parent, is_same_lan) in changed {
-            let users: Vec<_> = records.iter().filter(|record| is_on(record, &[parent])).collect();
+        for Change { parent, ups, is_same_lan } in changes {
+            let users: Vec<_> = records.iter().filter(|record| record.is_on(&[parent])).collect();
             if users.is_empty() {
                 continue;
             }
@@ -431,20 +412,8 @@ impl<'a> Agent<'a> {
             pools.into_iter().for_each(&mut *used);
             self.plan(parent, now);
             self.again.push((now, parent));
-            if let Some(way) = self.connected.as_ref().and_then(|connected| connected.get(&parent)) {
-                self.planned.insert(parent, way.ups);
-            }
+            self.planned.insert(parent, ups);
         }
         Ok(())
     }
-}
-
-/// Returns the active port of the bond that `link` is, or that is below it.
-fn active_port(link: &Link, links: &[Link]) -> Option<u32> {
-    let below = |link: &&Link| links.iter().find(|lower| Some(lower.ifindex) == link.lower);
-    std::iter::successors(Some(link), below).take(links.len()).find_map(|link| link.active_port)
-}
-
-fn is_on(record: &Record, parents: &[u32]) -> bool {
-    record.attachments().iter().any(|attached| parents.contains(&attached.parent_index))
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::kernel::{self, NetnsFile, PacketSocket};
-use crate::ledger::record::{Attached, Record};
+use crate::ledger::attached::Attached;
+use crate::ledger::record::Record;
 use crate::net::mark::Mark;
 use crate::netlink::Socket;
 

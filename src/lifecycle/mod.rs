@@ -10,6 +10,7 @@ pub(crate) mod announce;
 pub(crate) mod attach;
 pub(crate) mod boot;
 pub(crate) mod conflicts;
+mod connected;
 pub(crate) mod context;
 pub(crate) mod detach;
 pub(crate) mod dhcp;

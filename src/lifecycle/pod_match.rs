@@ -1,7 +1,8 @@
 //! Whether the links of a container are what another one in its network namespace asks for, which can share them then.
 
 use crate::config::network::Network;
-use crate::ledger::record::{Attached, Record};
+use crate::ledger::attached::Attached;
+use crate::ledger::record::Record;
 use crate::lifecycle::target::AttachmentRequest;
 use crate::oci::annotations::Attachment;
 

@@ -6,7 +6,8 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile, SurveyedLink};
-use crate::ledger::record::{Attached, Holder, Record};
+use crate::ledger::attached::Attached;
+use crate::ledger::record::{Holder, Record};
 use crate::net::link::Link;
 use crate::net::mark::Mark;
 use crate::net::seal::Key;

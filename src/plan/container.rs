@@ -1,22 +1,22 @@
 //! Plans for the container's network namespace: the steps of an attach and of a detach, in order.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::escape::shell::Line;
-use crate::ledger::record::{Attached, Record};
+use crate::ledger::attached::Attached;
+use crate::ledger::record::Record;
 use crate::net::driver::Kind;
 use crate::net::ipv6::{self, Advertised};
-use crate::net::link::set_mtu;
 use crate::net::mac::MacAddr;
 use crate::net::mark::{self, Mark};
 use crate::net::name::IfName;
-use crate::net::route::{Route, Table, TableId};
+use crate::net::route::{Route, Table};
+use crate::plan::configure::Configure;
 use crate::plan::create_link::CreateLink;
+use crate::plan::ip;
 use crate::plan::persistent::{PROTOCOL, Persistent};
-use crate::plan::{ip, set_up};
 
 /// The alias of links of the agent's own.
 const ALIAS: &str = "underlay:agent";
@@ -28,45 +28,6 @@ pub(crate) struct LinkPlan {
     pub configure: Vec<Configure>,
     /// The mark of a container, which is sealed when the link exists.
     pub mark: Option<Mark>,
-}
-
-/// A step that configures a link. Links are named, so that a plan can be shown before they exist.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Configure {
-    /// Writes sysctls before the link is set up.
-    SetSysctls {
-        /// Paths below /proc/sys, and values.
-        settings: Vec<(String, String)>,
-        /// The hint of the error if one cannot be written; `None` if the kernel may lack it, or /proc/sys may be
-        /// read-only.
-        needed: Option<&'static str>,
-    },
-    /// Adds an address; IPv6 without duplicate address detection, so that it can be used at once.
-    AddAddress {
-        link: IfName,
-        /// The address with its prefix length.
-        address: IpNet,
-        /// For how many seconds the link has it; `None` for ever.
-        valid: Option<u32>,
-    },
-    /// Sets the MTU of a link that exists.
-    SetMtu { link: IfName, mtu: u32 },
-    /// Marks the link as ours and sets it up.
-    SetUp {
-        link: IfName,
-        /// The mark without a seal.
-        alias: String,
-    },
-    /// Adds a route.
-    AddRoute {
-        /// The link it leaves by.
-        link: IfName,
-        route: Route,
-        /// Its table, if not the main one.
-        table: Option<TableId>,
-    },
-    /// Adds a rule: packets from an address use the routes of a table.
-    AddRule { from: IpAddr, table: TableId },
 }
 
 /// One step of a detach.
@@ -234,43 +195,6 @@ impl LinkPlan {
     }
 }
 
-impl Configure {
-    /// Returns the equivalent command of iproute2 or sysctl in the container.
-    pub(crate) fn line(&self) -> Line {
-        match self {
-            Self::SetSysctls { settings, .. } => {
-                Line::of("sysctl -w").words(settings.iter().map(|(path, value)| format!("{path}={value}")))
-            }
-            Self::AddAddress { link, address, valid } => {
-                let broadcast = match address {
-                    IpNet::V4(net) if net.prefix_len() < 31 => Some(net.broadcast()),
-                    _ => None,
-                };
-                let line = Line::of("ip addr add").word(address).option("brd", broadcast);
-                let line = line.text("dev").word(link);
-                let line = if address.addr().is_ipv6() { line.text("nodad") } else { line };
-                let is_alone = address.prefix_len() == address.max_prefix_len();
-                let line = if is_alone { line.text("noprefixroute") } else { line };
-                line.option("valid_lft", *valid).option("preferred_lft", *valid)
-            }
-            Self::SetMtu { link, mtu } => set_mtu(link.as_str(), *mtu),
-            Self::SetUp { link, alias } => set_up(link, alias),
-            Self::AddRoute { link, route, table } => {
-                let line = ip(route.to.addr()).text("route add").split(route);
-                let line = match route.is_unicast() {
-                    true => line.text("dev").word(link),
-                    false => line.text("protocol").word(PROTOCOL),
-                };
-                line.option("table", *table)
-            }
-            Self::AddRule { from, table } => {
-                let line = ip(*from).text("rule add from").word(from).text("lookup").word(table);
-                line.text("protocol").word(PROTOCOL)
-            }
-        }
-    }
-}
-
 impl Removal {
     /// Returns the equivalent command of iproute2 in the container.
     pub(crate) fn line(&self) -> Line {
@@ -397,28 +321,6 @@ mod tests {
                 "ip route add blackhole 10.9.0.0/16 protocol 117",
                 "ip route add default via 198.51.100.1 onlink dev eth1 table 101",
                 "ip rule add from 10.1.0.0 lookup 101 protocol 117",
-            ]
-        );
-    }
-
-    #[test]
-    fn what_dhcp_gives() {
-        let link: IfName = "eth0".parse().unwrap();
-        let address = |net: &str, valid| Configure::AddAddress {
-            link: link.clone(),
-            address: net.parse().unwrap(),
-            valid,
-        };
-        let mtu = Configure::SetMtu { link: link.clone(), mtu: 1400 };
-        assert_eq!(
-            each(
-                &[address("10.0.0.9/24", Some(3600)), address("10.0.0.9/32", Some(60)), mtu],
-                Configure::line
-            ),
-            [
-                "ip addr add 10.0.0.9/24 brd 10.0.0.255 dev eth0 valid_lft 3600 preferred_lft 3600",
-                "ip addr add 10.0.0.9/32 dev eth0 noprefixroute valid_lft 60 preferred_lft 60",
-                "ip link set eth0 mtu 1400",
             ]
         );
     }

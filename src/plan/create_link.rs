@@ -1,7 +1,7 @@
 //! Creation of a macvlan or ipvlan link, of a container or the host.
 
 use crate::escape::shell::Line;
-use crate::ledger::record::Attached;
+use crate::ledger::attached::Attached;
 use crate::net::driver::Driver;
 use crate::net::link_options::LinkOptions;
 use crate::net::mac::MacAddr;

@@ -3,6 +3,7 @@
 //!
 //! `container.rs` is about a container's network namespace, `host.rs` about the host's.
 
+mod configure;
 mod container;
 mod create_link;
 pub(crate) mod host;
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 use crate::escape::shell::Line;
 use crate::net::name::IfName;
 
+pub(crate) use configure::Configure;
 pub(crate) use container::*;
 pub(crate) use create_link::CreateLink;
 

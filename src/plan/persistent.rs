@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::record::{Attached, Record};
+use crate::ledger::attached::Attached;
+use crate::ledger::record::Record;
 use crate::net::route::{Route, TableId};
 use crate::oci::annotations::Attachment;
 

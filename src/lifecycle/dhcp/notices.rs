@@ -7,10 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-
 use crate::error::{Error, Result};
-use crate::kernel::Alarm;
+use crate::kernel::{self, Alarm};
 
 /// What has come since the last time.
 #[derive(Debug, Default)]
@@ -68,9 +66,8 @@ impl Notices {
     ) -> Option<Received> {
         self.alarm.set(until);
         let all = [self.wake.1.as_fd(), self.alarm.as_fd()].into_iter().chain(sockets);
-        let mut all: Vec<_> = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         // After an error everything is looked at.
-        let _ = poll(&mut all, None);
+        let _ = kernel::wait(all, None);
         while (&self.wake.1).read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
         let received = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
         (!received.is_over).then_some(received)

@@ -3,13 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use crate::config::conflict_detection::Detection;
 use crate::dhcp::v4::client::{Client, Event};
 use crate::dhcp::v4::outcome::{Effect, Outgoing};
 use crate::error::Result;
-use crate::kernel::{DhcpSocket, PacketSocket, Probes};
+use crate::kernel::{self, DhcpSocket, PacketSocket, Probes};
 use crate::ledger::segment_hints::since_boot;
 use crate::net::mac::MacAddr;
 use crate::random::random;
@@ -57,9 +55,8 @@ pub(super) fn wait<'a>(sessions: impl Iterator<Item = &'a Session> + Clone) {
     let deadline = sessions.clone().filter_map(|session| session.client.deadline()).min();
     let time = deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_sub(since_boot()));
     let sockets = sessions.filter_map(|session| session.socket.as_ref()).flat_map(DhcpSocket::sockets);
-    let mut sockets: Vec<_> = sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
     // After an error the sockets are read, and the time is looked at.
-    let _ = poll(&mut sockets, Some(&Timespec::try_from(time).unwrap_or_default()));
+    let _ = kernel::wait(sockets, Some(time));
 }
 
 /// Asks the LAN by the link `ifindex`, with the MAC address `mac`, whether another host has `address`; returns that host's MAC

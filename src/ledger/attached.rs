@@ -1,0 +1,259 @@
+//! A link of a container: what it has, and what is leased for it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::config::conflict_detection::Detection;
+use crate::dhcp::v4::lease::Lease;
+use crate::dhcp::v4::request::Config;
+use crate::ledger::asked::Asked;
+use crate::ledger::dhcp_link::DhcpLink;
+use crate::net::driver::{Driver, Kind, MacvlanMode};
+use crate::net::ipv6::Advertised;
+use crate::net::lease_key::LeaseKey;
+use crate::net::link_options::LinkOptions;
+use crate::net::mac::MacAddr;
+use crate::net::name::{IfName, NetworkName};
+use crate::net::route::{Route, Table};
+use crate::net::value::is_default;
+
+/// One link of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attached {
+    pub network: NetworkName,
+    pub driver: Driver,
+    /// The parent's name when it was made.
+    pub parent: IfName,
+    /// The parent's ifindex when it was made.
+    pub parent_index: u32,
+    /// The ifindex that names the layer-2 segment: nearly always that of the parent.
+    pub segment: u32,
+    /// Its name in the container.
+    pub ifname: IfName,
+    /// Its ifindex in the container, once it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifindex: Option<u32>,
+    /// Its MAC address: its own, or the parent's, once it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// Its MTU, if not the parent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Its limit for unqueued broadcasts, if not the kernel's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bclim: Option<i32>,
+    /// Its other options.
+    #[serde(flatten)]
+    pub tuning: LinkOptions,
+    /// The host's link of the network, by which the host is to have a route to each of its addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_link: Option<IfName>,
+    /// The conflict detection of its addresses, if it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection: Option<Detection>,
+    /// Whether the LAN was asked for its addresses, if conflict detection is on.
+    #[serde(default, skip_serializing_if = "Asked::is_yes")]
+    pub asked: Asked,
+    /// How often its parent had been connected when the LAN was asked: afterwards it may be another LAN.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub carrier_ups: u32,
+    /// The number of announcements of its addresses.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub announcements: u32,
+    /// What it accepts from router advertisements, if it has IPv6.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub advertised: Advertised,
+    /// How it gets an IPv4 address from a DHCP server, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<DhcpLink>,
+    /// Its addresses with their prefix lengths.
+    pub addresses: Vec<IpNet>,
+    /// Those of them that underlay chose: not asked for, nor reserved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub picked: Vec<IpAddr>,
+    /// Addresses that it had and that its link may have still: their leases stay as long.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<IpNet>,
+    /// Its routes besides those the addresses make.
+    pub routes: Vec<Route>,
+    /// Its own routing table, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<Table>,
+}
+
+impl Attached {
+    /// Returns true if its link has IPv6.
+    pub(crate) fn has_ipv6(&self) -> bool {
+        self.advertised.slaac.is_some() || self.addresses.iter().any(|net| net.addr().is_ipv6())
+    }
+
+    /// Returns true if `address` is one of its addresses.
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|net| net.addr() == address)
+    }
+
+    /// Returns true if the attach probes for its addresses.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.detection.is_some() && self.asked == Asked::Yes
+    }
+
+    /// Removes its routes, also those from router advertisements.
+    pub(crate) fn clear_routes(&mut self) {
+        self.routes.clear();
+        self.advertised.default_route = false;
+    }
+
+    /// Returns its MAC address, if it must be unique on the segment.
+    pub(crate) fn own_mac(&self) -> Option<MacAddr> {
+        self.mac.filter(|_| self.driver.has_own_mac())
+    }
+
+    /// Returns the keys of its leases.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = LeaseKey> {
+        let addresses = self.addresses.iter().chain(&self.former);
+        addresses.map(|net| net.addr().into()).chain(self.own_mac().map(LeaseKey::from))
+    }
+
+    /// What the client of its link tells servers, by the MAC address `mac`. `of_host` are the addresses that it must not take.
+    pub(crate) fn dhcp_config(&self, dhcp: &DhcpLink, mac: MacAddr, of_host: Vec<Ipv4Addr>) -> Config {
+        let lease = dhcp.lease.as_ref();
+        Config {
+            mac,
+            client_id: dhcp.client_id.clone(),
+            host_name: dhcp.host_name.clone(),
+            fqdn: None,
+            vendor_class: Some(dhcp.vendor_class.clone()),
+            servers: dhcp.servers.clone(),
+            address: lease.map(|lease| lease.address.addr()).or(dhcp.previous),
+            server: lease.map(|lease| lease.server),
+            // Frames to its MAC address go to the parent as long as it has no address.
+            broadcast: self.driver.kind() == Kind::Ipvlan,
+            rapid_commit: true,
+            taken: if self.shares_mac() { of_host } else { Vec::new() },
+        }
+    }
+
+    /// Whether the host has the link's MAC address too, so that servers may take the one for the other.
+    fn shares_mac(&self) -> bool {
+        let passthru = Driver::Macvlan { mode: MacvlanMode::Passthru };
+        self.driver.kind() == Kind::Ipvlan || self.driver == passthru
+    }
+
+    /// Its address by DHCP with the prefix length, if it has one.
+    pub(crate) fn leased_address(&self) -> Option<IpNet> {
+        self.dhcp.as_ref().and_then(DhcpLink::address)
+    }
+
+    /// Forgets the lease, and keeps the address in the ledger.
+    pub(crate) fn forget_lease(&mut self) {
+        self.dhcp.iter_mut().for_each(|dhcp| dhcp.lease = None);
+    }
+
+    /// Gives it `lease` in place of the one that it has, if any; without one it loses the address and its routes.
+    pub(crate) fn set_lease(&mut self, lease: Option<Lease>) {
+        let Some(dhcp) = &mut self.dhcp else { return };
+        let (address, routes) = (dhcp.address(), dhcp.routes());
+        dhcp.lease = lease;
+        if let Some(address) = dhcp.address() {
+            dhcp.previous = match address {
+                IpNet::V4(net) => Some(net.addr()),
+                IpNet::V6(_) => dhcp.previous,
+            };
+        }
+        let (new_address, new_routes) = (dhcp.address(), dhcp.routes());
+        self.addresses.retain(|net| Some(*net) != address);
+        self.routes.retain(|route| !routes.contains(route));
+        // IPv4 comes first, as the kernel lists them.
+        self.addresses.splice(0..0, new_address);
+        self.routes.splice(0..0, new_routes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ledger::record::Record;
+
+    const RECORD: &str = r#"{
+        "version": 2, "container": "web", "state": "attached",
+        "holder": {"pid": 7, "start_time": 8, "netns": {"device": 4, "inode": 5}},
+        "attachments": [
+            {"network": "lan", "driver": {"kind": "macvlan", "mode": "bridge"}, "parent": "eth0", "parent_index": 2,
+             "segment": 2, "ifname": "eth0", "mac": "02:00:00:00:00:09",
+             "dhcp": {"client_id": "01020000000009", "vendor_class": "underlay", "default_route": true, "metric": 7,
+                      "routes": true, "mtu": true},
+             "addresses": ["2001:db8::9/64"], "routes": [{"to": "::/0", "via": "2001:db8::1"}]}
+        ]}"#;
+
+    fn lease(address: &str, mtu: u16) -> Lease {
+        let text = format!(
+            r#"{{"server": "10.0.0.1", "mac": "02:00:00:00:00:09", "client_id": "01020000000009", "address": "{address}/24",
+                "routes": [{{"to": "0.0.0.0/0", "via": "10.0.0.1"}}, {{"to": "10.9.0.0/16", "via": "10.0.0.2"}}],
+                "mtu": {mtu}, "times": {{"obtained": 1000, "limits": {{"t1": 31000, "t2": 53500, "expiry": 61000}}}}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn attached() -> Attached {
+        let record: Record = serde_json::from_str(RECORD).unwrap();
+        record.attachments()[0].clone()
+    }
+
+    fn texts<T: ToString>(all: &[T]) -> Vec<String> {
+        all.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_lease_comes_changes_and_goes() {
+        let mut attached = attached();
+        let before = attached.clone();
+        attached.set_lease(Some(lease("10.0.0.9", 1400)));
+        assert_eq!(texts(&attached.addresses), ["10.0.0.9/24", "2001:db8::9/64"]);
+        let routes = ["default via 10.0.0.1 metric 7", "10.9.0.0/16 via 10.0.0.2", "default via 2001:db8::1"];
+        assert_eq!(texts(&attached.routes), routes);
+        attached.set_lease(Some(lease("10.0.0.8", 1400)));
+        assert_eq!(texts(&attached.addresses), ["10.0.0.8/24", "2001:db8::9/64"]);
+        assert_eq!(texts(&attached.routes), routes);
+        let text = serde_json::to_string(&attached).unwrap();
+        assert_eq!(serde_json::from_str::<Attached>(&text).unwrap(), attached);
+        attached.set_lease(None);
+        assert_eq!((&attached.addresses, &attached.routes), (&before.addresses, &before.routes));
+        assert_eq!(
+            attached.dhcp.unwrap().previous,
+            Some("10.0.0.8".parse().unwrap()),
+            "it asks for it again"
+        );
+    }
+
+    #[test]
+    fn what_is_taken_of_a_lease() {
+        let mut attached = attached();
+        attached.set_lease(Some(lease("10.0.0.9", 1400)));
+        let dhcp = attached.dhcp.clone().unwrap();
+        let with = |default_route, routes| DhcpLink { default_route, routes, ..dhcp.clone() };
+        for (dhcp, expected) in [
+            (with(false, true), vec!["10.9.0.0/16 via 10.0.0.2"]),
+            (with(true, false), vec!["default via 10.0.0.1 metric 7"]),
+            (with(false, false), vec![]),
+        ] {
+            assert_eq!(texts(&dhcp.routes()), expected);
+        }
+        assert_eq!((dhcp.mtu(1500), dhcp.mtu(1400), dhcp.mtu(1300)), (Some(1400), None, None));
+        assert_eq!(DhcpLink { mtu: false, ..dhcp.clone() }.mtu(1500), None);
+        assert_eq!(dhcp.valid_for(Duration::from_secs(11)), Some(50));
+        let ipvlan: Attached = Attached {
+            driver: serde_json::from_str(r#"{"kind": "ipvlan", "mode": "l2", "flag": "bridge"}"#).unwrap(),
+            ..attached.clone()
+        };
+        let of_host: Vec<Ipv4Addr> = vec!["10.0.0.2".parse().unwrap()];
+        let mac = attached.mac.unwrap();
+        let config = |attached: &Attached| attached.dhcp_config(&dhcp, mac, of_host.clone());
+        assert_eq!((config(&attached).broadcast, config(&attached).taken), (false, vec![]));
+        assert_eq!((config(&ipvlan).broadcast, config(&ipvlan).taken), (true, of_host.clone()));
+        assert_eq!(config(&attached).address, Some("10.0.0.9".parse().unwrap()));
+    }
+}
