@@ -169,8 +169,7 @@ fn dead() {
     web.kill();
     let start = Instant::now();
     bed.host.ip("link add link eth0 name other0 type macvlan mode bridge");
-    bed.host.ip(&format!("link set other0 address {mac}"));
-    wait(|| bed.host.try_run("ip", "link set other0 up").is_ok());
+    wait(|| bed.host.try_run("ip", &format!("link set other0 address {mac} up")).is_ok());
     // 200 ms, on a machine with nothing else to do.
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     bed.host.ip("link del other0");
