@@ -49,6 +49,8 @@ pub(crate) fn release_lease(
     release: &Outgoing,
     host: &mut Socket,
 ) -> Result<()> {
+    // If it were opened later, it would be one of the new namespace.
+    host.connect()?;
     NetnsFile::thrown_away(|| {
         let mut inside = Socket::open()?;
         let plan = with_lease(plan, lease);
