@@ -2,6 +2,7 @@
 
 mod conflicts;
 pub mod dhcp;
+mod dhcp_day;
 mod dhcp_life;
 mod dhcp_renewal;
 mod dhcp_servers;
@@ -20,6 +21,7 @@ pub fn tests() -> Vec<Test> {
         dhcp::tests(),
         dhcp_renewal::tests(),
         dhcp_life::tests(),
+        dhcp_day::tests(),
     ]
     .into_iter()
     .flatten()
