@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::dhcp::v4::client::{Client, Event as Happened};
-use crate::dhcp::v4::outcome::Effect;
-use crate::error::Result;
-use crate::kernel::{DhcpSocket, NetnsFile, marked_link};
+use crate::dhcp::client::{Effect, Event as Happened};
+use crate::dhcp::lease::Family;
+use crate::error::{Error, Result};
+use crate::kernel::{DhcpSockets, NetnsFile, marked_link};
 use crate::ledger::Store;
 use crate::ledger::attached::Attached;
 use crate::ledger::record::{Holder, Record};
@@ -31,7 +31,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Clients that begin together ask within this time, in milliseconds.
 const SPREAD: u64 = 300;
 
-/// The client of one link.
+/// One client of a link.
 struct Renewal {
     holder: Holder,
     parent_index: u32,
@@ -42,10 +42,12 @@ struct Renewal {
     pause: Duration,
 }
 
-/// All clients, by container and number of the attachment.
+/// Which client it is: of which container and attachment.
+type Key = (ContainerId, usize, Family);
+
 struct Renewals<'a> {
     context: Context<'a>,
-    all: BTreeMap<(ContainerId, usize), Renewal>,
+    all: BTreeMap<Key, Renewal>,
 }
 
 /// Keeps all leases until the agent ends, which `notices` tells.
@@ -55,8 +57,8 @@ pub(crate) fn run(store: &Store, notices: &Notices) {
     renewals.follow_records().unwrap_or_else(failed);
     loop {
         renewals.proceed();
-        let sockets = renewals.all.values().filter_map(|renewal| renewal.session.socket.as_ref());
-        let sockets = sockets.flat_map(DhcpSocket::sockets);
+        let sockets = renewals.all.values().filter_map(|renewal| renewal.session.sockets.as_ref());
+        let sockets = sockets.flat_map(DhcpSockets::fds);
         let Some(received) = notices.wait(renewals.next(), sockets) else { return };
         if received.records {
             renewals.follow_records().unwrap_or_else(failed);
@@ -73,8 +75,8 @@ impl Renewals<'_> {
         let mut known = BTreeMap::new();
         for record in records {
             for (index, attached) in record.attachments().iter().enumerate() {
-                if attached.dhcp.is_some() {
-                    known.insert((record.container.clone(), index), (record, attached));
+                for family in attached.dhcp_families() {
+                    known.insert((record.container.clone(), index, family), (record, attached));
                 }
             }
         }
@@ -82,7 +84,7 @@ impl Renewals<'_> {
             .retain(|key, renewal| known.get(key).is_some_and(|(record, _)| record.holder == renewal.holder));
         for (key, (record, attached)) in known {
             let Entry::Vacant(new) = self.all.entry(key.clone()) else { continue };
-            let place = Place { container: &key.0, holder: &record.holder, index: key.1 };
+            let place = place(&key, &record.holder);
             match begin(&mut self.context, record, attached, place) {
                 Ok(Some(renewal)) => drop(new.insert(renewal)),
                 Ok(None) => {}
@@ -95,7 +97,7 @@ impl Renewals<'_> {
     /// When something is due.
     fn next(&self) -> Option<Duration> {
         let due = |renewal: &Renewal| {
-            let listened = renewal.session.socket.as_ref().map(|_| renewal.until);
+            let listened = renewal.session.sockets.as_ref().map(|_| renewal.until);
             let next = [renewal.session.client.deadline(), listened].into_iter().flatten().min();
             next.map(|next| next.max(renewal.pause))
         };
@@ -104,7 +106,7 @@ impl Renewals<'_> {
 
     /// The links on `parent` may have come to another network.
     fn moved(&mut self, parent: u32) {
-        let of_parent = |(_, renewal): &(&(ContainerId, usize), &mut Renewal)| renewal.parent_index == parent;
+        let of_parent = |(_, renewal): &(&Key, &mut Renewal)| renewal.parent_index == parent;
         for (key, renewal) in self.all.iter_mut().filter(of_parent) {
             let done = renewal.open(&self.context, key).and_then(|_| {
                 let effects = renewal.session.client.step(Happened::Moved, since_boot(), number()?);
@@ -123,7 +125,7 @@ impl Renewals<'_> {
                 Ok(false) => gone.push(key.clone()),
                 Err(error) => {
                     log::info!("container {}: {error}", key.0);
-                    (renewal.session.socket, renewal.pause) = (None, since_boot() + RETRY);
+                    (renewal.session.sockets, renewal.pause) = (None, since_boot() + RETRY);
                 }
             }
         }
@@ -141,79 +143,71 @@ fn begin(
     attached: &Attached,
     place: Place<'_>,
 ) -> Result<Option<Renewal>> {
-    let Some((dhcp, mac)) = attached.dhcp.as_ref().zip(attached.mac) else { return Ok(None) };
-    let config = attached.dhcp_config(dhcp, mac, session::v4(&context.host_netlink.addresses()?));
-    let client = match &dhcp.lease {
-        Some(lease) => {
-            if !lease.times.is_over(since_boot()) && !change::apply(record, place, false)? {
-                return Ok(None);
-            }
-            Client::resume(config, lease.clone(), number()?)
-        }
-        None => Client::new(config, since_boot() + Duration::from_millis(number()? % SPREAD), None),
-    };
-    Ok(Some(Renewal {
+    let Some(mac) = attached.mac else { return Ok(None) };
+    let lasts = attached.dhcp_lease(place.family).is_some_and(|lease| !lease.times().is_over(since_boot()));
+    if lasts && !change::apply(record, place, false)? {
+        return Ok(None);
+    }
+    let start = since_boot() + Duration::from_millis(number()? % SPREAD);
+    let of_host = session::v4(&context.host_netlink.addresses()?);
+    let client = attached.dhcp_client(place.family, mac, of_host, (start, None), number()?);
+    Ok(client.map(|client| Renewal {
         holder: record.holder.clone(),
         parent_index: attached.parent_index,
-        session: Session { client, socket: None },
+        session: Session { client, sockets: None },
         until: Duration::ZERO,
         pause: Duration::ZERO,
     }))
 }
 
+fn place<'a>(key: &'a Key, holder: &'a Holder) -> Place<'a> {
+    Place { container: &key.0, holder, index: key.1, family: key.2 }
+}
+
 impl Renewal {
     /// Returns false if the container is gone.
-    fn proceed(&mut self, context: &mut Context<'_>, key: &(ContainerId, usize)) -> Result<bool> {
+    fn proceed(&mut self, context: &mut Context<'_>, key: &Key) -> Result<bool> {
         let now = since_boot();
         let is_due = self.session.client.deadline().is_some_and(|due| due.max(self.pause) <= now);
         if is_due && !self.open(context, key)? {
             return Ok(false);
         }
-        if self.session.socket.is_none() {
+        if self.session.sockets.is_none() {
             return Ok(true);
         }
         let effects = self.session.step()?;
         let is_there = self.carry_out(context, key, effects)?;
         if self.until <= since_boot() {
-            self.session.socket = None;
+            self.session.sockets = None;
         }
         Ok(is_there)
     }
 
     /// Opens the sockets. Returns false if the container is gone.
-    fn open(&mut self, context: &Context<'_>, key: &(ContainerId, usize)) -> Result<bool> {
+    fn open(&mut self, context: &Context<'_>, key: &Key) -> Result<bool> {
         self.until = since_boot() + LISTEN;
-        if self.session.socket.is_some() {
+        if self.session.sockets.is_some() {
             return Ok(true);
         }
-        let place = Place { container: &key.0, holder: &self.holder, index: key.1 };
-        let Some(record) = place.record(context)? else { return Ok(false) };
+        let Some(record) = place(key, &self.holder).record(context)? else { return Ok(false) };
         let Some((_, netns)) = NetnsFile::of(&self.holder)? else { return Ok(false) };
         let Some((mark, attached)) = record.marked().nth(key.1) else { return Ok(false) };
-        let address = attached.leased_address().map(|net| net.addr());
-        self.session.socket = netns.inside(|| {
+        let leased = attached.dhcp_lease(key.2).map(|lease| lease.address().addr());
+        self.session.sockets = netns.inside(|| {
             let link = marked_link(attached.ifindex, &mark, &mut Socket::open()?)?;
             let Some((ifindex, mac)) = link.and_then(|link| Some((link.ifindex, link.mac?))) else {
                 return Ok(None);
             };
-            let mut socket = DhcpSocket::open(ifindex, mac)?;
-            if let Some(IpAddr::V4(address)) = address {
-                socket.bind(address);
-            }
-            Ok(Some(socket))
+            let sockets = DhcpSockets::open(key.2, ifindex, mac, leased)?;
+            sockets.map(Some).ok_or_else(|| Error::input(format!("link {} cannot send yet", attached.ifname)))
         })?;
-        Ok(self.session.socket.is_some())
+        Ok(self.session.sockets.is_some())
     }
 
     /// Does what the client wants. Returns false if the container is gone.
-    fn carry_out(
-        &mut self,
-        context: &mut Context<'_>,
-        key: &(ContainerId, usize),
-        mut effects: Vec<Effect>,
-    ) -> Result<bool> {
+    fn carry_out(&mut self, context: &mut Context<'_>, key: &Key, mut effects: Vec<Effect>) -> Result<bool> {
         let holder = self.holder.clone();
-        let place = Place { container: &key.0, holder: &holder, index: key.1 };
+        let place = place(key, &holder);
         while !effects.is_empty() {
             let mut further = Vec::new();
             for effect in effects {
@@ -229,12 +223,12 @@ impl Renewal {
                     }
                     Effect::Bound(lease) => {
                         // The exchange is over, and nothing is to be kept in the namespace.
-                        self.session.socket = None;
+                        self.session.sockets = None;
                         change::change(context, place, Some(&lease), "")?
                     }
                     Effect::Lost(loss) => change::change(context, place, None, &loss.to_string())?,
                     Effect::Failed(failure) => {
-                        log::warn!("container {}: {}", key.0, failure.error());
+                        log::warn!("container {}: {failure}", key.0);
                         true
                     }
                 };
@@ -250,7 +244,7 @@ impl Renewal {
 
 /// Leases `address` in the ledger, and asks the LAN from the link at `place`. Returns the MAC address of a host or container
 /// that has it.
-fn other(context: &Context<'_>, place: Place<'_>, address: Ipv4Addr) -> Result<Option<MacAddr>> {
+fn other(context: &Context<'_>, place: Place<'_>, address: IpAddr) -> Result<Option<MacAddr>> {
     let Some(record) = place.record(context)? else { return Ok(None) };
     let Some(attached) = place.attached(&record) else { return Ok(None) };
     if let Some(mac) = change::claim(context, place.container, attached.segment, address)? {
@@ -263,7 +257,7 @@ fn other(context: &Context<'_>, place: Place<'_>, address: Ipv4Addr) -> Result<O
     let Some((_, netns)) = NetnsFile::of(place.holder)? else { return Ok(None) };
     let other = netns.inside(|| session::probe(ifindex, mac, address, detection))?;
     if other.is_some() {
-        context.lock()?.give_back(attached.segment, IpAddr::V4(address).into());
+        context.lock()?.give_back(attached.segment, address.into());
     }
     Ok(other)
 }
