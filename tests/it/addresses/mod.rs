@@ -2,6 +2,8 @@
 
 mod conflicts;
 mod dhcp;
+mod dhcp6;
+mod dhcp6_renewal;
 mod dhcp_renewal;
 mod dhcp_servers;
 mod hostile_lan;
@@ -18,6 +20,8 @@ pub fn tests() -> Vec<Test> {
         dhcp_servers::tests(),
         dhcp::tests(),
         dhcp_renewal::tests(),
+        dhcp6::tests(),
+        dhcp6_renewal::tests(),
     ]
     .into_iter()
     .flatten()
