@@ -45,7 +45,7 @@ sockopt_impl!(
 ///
 /// The packet socket is not bound, for the reason that [`PacketSocket`](packet_socket::PacketSocket) has.
 #[derive(Debug)]
-pub(crate) struct DhcpSocket {
+pub(crate) struct Dhcp4Socket {
     ifindex: u32,
     mac: MacAddr,
     packets: OwnedFd,
@@ -55,7 +55,7 @@ pub(crate) struct DhcpSocket {
     server: Option<(Ipv4Addr, MacAddr)>,
 }
 
-impl DhcpSocket {
+impl Dhcp4Socket {
     /// Opens the packet socket on the link `ifindex` with the MAC address `mac`.
     pub(crate) fn open(ifindex: u32, mac: MacAddr) -> Result<Self> {
         let open = || -> io::Result<OwnedFd> {

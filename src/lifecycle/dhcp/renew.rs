@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::dhcp::v4::client::{Client, Event as Happened};
-use crate::dhcp::v4::outcome::Effect;
-use crate::error::Result;
-use crate::kernel::{self, DhcpSocket, NetnsFile, marked_link};
+use crate::dhcp::client::{Effect, Event as Happened};
+use crate::dhcp::lease::Family;
+use crate::error::{Error, Result};
+use crate::kernel::{self, DhcpSockets, NetnsFile, PacketSocket, marked_link};
 use crate::ledger::Store;
 use crate::ledger::attached::Attached;
 use crate::ledger::record::{Holder, Record};
@@ -21,7 +21,6 @@ use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp::change::{self, Place};
 use crate::lifecycle::dhcp::notices::Notices;
 use crate::lifecycle::dhcp::session::{self, Session, number};
-use crate::net::mac::MacAddr;
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 
@@ -36,10 +35,7 @@ const PACE: Duration = Duration::from_millis(50);
 /// For how long what is due is done once: a server may test an address before it offers it, for which some take three seconds.
 const ONCE: Duration = Duration::from_secs(10);
 
-/// The container and the number of its attachment.
-type Key = (ContainerId, usize);
-
-/// The client of one link.
+/// One client of a link.
 struct Renewal {
     holder: Holder,
     parent_index: u32,
@@ -52,7 +48,9 @@ struct Renewal {
     has_moved: bool,
 }
 
-/// All clients.
+/// Which client it is: of which container and attachment.
+type Key = (ContainerId, usize, Family);
+
 struct Renewals<'a> {
     context: Context<'a>,
     all: BTreeMap<Key, Renewal>,
@@ -67,7 +65,7 @@ pub(crate) fn run(store: &Store, notices: &Notices) {
     renewals.follow_records().unwrap_or_else(failed);
     loop {
         renewals.proceed();
-        let Some(received) = notices.wait(renewals.next(), renewals.sockets()) else { return };
+        let Some(received) = notices.wait(renewals.next(), renewals.fds()) else { return };
         if received.records {
             renewals.follow_records().unwrap_or_else(failed);
         }
@@ -84,15 +82,14 @@ pub(crate) fn once(store: &Store) -> Result<()> {
     let mut renewals = Renewals::new(store);
     let begin = since_boot();
     renewals.follow_records()?;
-    let is_busy = |renewal: &Renewal| {
-        renewal.session.socket.is_some() || renewal.due().is_some_and(|due| due <= begin + RETRY)
-    };
+    let is_busy =
+        |renewal: &Renewal| renewal.is_talking() || renewal.due().is_some_and(|due| due <= begin + RETRY);
     loop {
         renewals.proceed();
         let next = renewals.next().filter(|&next| next <= begin + ONCE);
         let Some(next) = next.filter(|_| renewals.all.values().any(is_busy)) else { return Ok(()) };
         // After an error the sockets are read, and the time is looked at.
-        let _ = kernel::wait(renewals.sockets(), Some(next.saturating_sub(since_boot())));
+        let _ = kernel::wait(renewals.fds(), Some(next.saturating_sub(since_boot())));
     }
 }
 
@@ -101,8 +98,8 @@ impl<'a> Renewals<'a> {
         Self { context: Context::for_removal(store), all: BTreeMap::new(), next: Duration::ZERO }
     }
 
-    fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.all.values().filter_map(|renewal| renewal.session.socket.as_ref()).flat_map(DhcpSocket::sockets)
+    fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.all.values().flat_map(|renewal| renewal.session.fds())
     }
 
     /// Makes clients for links that have none, and forgets those of containers that have ended.
@@ -112,16 +109,19 @@ impl<'a> Renewals<'a> {
         let mut known = BTreeMap::new();
         for record in records {
             for (index, attached) in record.attachments().iter().enumerate() {
-                if attached.dhcp.is_some() {
-                    known.insert((record.container.clone(), index), (record, attached));
+                for family in attached.dhcp_families() {
+                    known.insert((record.container.clone(), index, family), (record, attached));
                 }
             }
         }
-        self.all
-            .retain(|key, renewal| known.get(key).is_some_and(|(record, _)| record.holder == renewal.holder));
+        let is_gone = |(key, renewal): &(&Key, &Renewal)| {
+            known.get(key).is_none_or(|(record, _)| record.holder != renewal.holder)
+        };
+        let gone: Vec<_> = self.all.iter().filter(is_gone).map(|(key, _)| key.clone()).collect();
+        gone.iter().for_each(|key| self.forget(key));
         for (key, (record, attached)) in known {
             let Entry::Vacant(new) = self.all.entry(key.clone()) else { continue };
-            let place = Place { container: &key.0, holder: &record.holder, index: key.1 };
+            let place = place(&key, &record.holder);
             match begin(&mut self.context, record, attached, place) {
                 Ok(Some(renewal)) => drop(new.insert(renewal)),
                 Ok(None) => {}
@@ -131,23 +131,30 @@ impl<'a> Renewals<'a> {
         Ok(())
     }
 
+    fn forget(&mut self, key: &Key) {
+        let Some(mut gone) = self.all.remove(key) else { return };
+        gone.session
+            .give_up(&self.context)
+            .unwrap_or_else(|error| log::warn!("container {}: {error}", key.0));
+    }
+
     /// When something is due.
     fn next(&self) -> Option<Duration> {
-        let next = |renewal: &Renewal| match renewal.session.socket {
-            Some(_) => Some(renewal.due().map_or(renewal.until, |due| due.min(renewal.until))),
-            None => renewal.due().map(|due| due.max(self.next)),
+        let next = |renewal: &Renewal| match renewal.is_talking() {
+            true => [renewal.due(), renewal.silence()].into_iter().flatten().min(),
+            false => renewal.due().map(|due| due.max(self.next)),
         };
         self.all.values().filter_map(next).min()
     }
 
     /// Does what is due now.
     fn proceed(&mut self) {
-        let is_talking = |(_, renewal): &(&Key, &Renewal)| renewal.session.socket.is_some();
-        let talking: Vec<_> = self.all.iter().filter(is_talking).map(|(key, _)| key.clone()).collect();
+        let talking = self.all.iter().filter(|(_, renewal)| renewal.is_talking());
+        let talking: Vec<_> = talking.map(|(key, _)| key.clone()).collect();
         talking.iter().for_each(|key| self.proceed_with(key));
         let now = since_boot();
         let due = |(key, renewal): (&Key, &Renewal)| {
-            let due = renewal.due().filter(|&due| due <= now && renewal.session.socket.is_none())?;
+            let due = renewal.due().filter(|&due| due <= now && !renewal.is_talking())?;
             Some((due, key.clone()))
         };
         let mut due: Vec<_> = self.all.iter().filter_map(due).collect();
@@ -166,10 +173,10 @@ impl<'a> Renewals<'a> {
         let Some(renewal) = self.all.get_mut(key) else { return };
         match renewal.proceed(&mut self.context, key) {
             Ok(true) => {}
-            Ok(false) => drop(self.all.remove(key)),
+            Ok(false) => self.forget(key),
             Err(error) => {
                 log::info!("container {}: {error}", key.0);
-                (renewal.session.socket, renewal.pause) = (None, since_boot() + RETRY);
+                (renewal.session.sockets, renewal.pause) = (None, since_boot() + RETRY);
             }
         }
     }
@@ -183,33 +190,43 @@ fn begin(
     attached: &Attached,
     place: Place<'_>,
 ) -> Result<Option<Renewal>> {
-    let Some((dhcp, mac)) = attached.dhcp.as_ref().zip(attached.mac) else { return Ok(None) };
-    let config = attached.dhcp_config(dhcp, mac, session::v4(&context.host_netlink.addresses()?));
-    let client = match &dhcp.lease {
-        Some(lease) => {
-            if !lease.times.is_over(since_boot()) && !change::apply(record, place, false)? {
-                return Ok(None);
-            }
-            Client::resume(config, lease.clone(), number()?)
-        }
-        None => Client::new(config, since_boot() + Duration::from_millis(number()? % SPREAD), None),
-    };
-    Ok(Some(Renewal {
+    let Some(mac) = attached.mac else { return Ok(None) };
+    let lasts = attached.dhcp_lease(place.family).is_some_and(|lease| !lease.times().is_over(since_boot()));
+    if lasts && !change::apply(record, place, false)? {
+        return Ok(None);
+    }
+    let start = since_boot() + Duration::from_millis(number()? % SPREAD);
+    let of_host = session::v4(&context.host_netlink.addresses()?);
+    let client = attached.dhcp_client(place.family, mac, of_host, (start, None), number()?);
+    Ok(client.map(|client| Renewal {
         holder: record.holder.clone(),
         parent_index: attached.parent_index,
-        session: Session { client, socket: None },
+        session: Session::new(client),
         until: Duration::ZERO,
         pause: Duration::ZERO,
         has_moved: false,
     }))
 }
 
+fn place<'a>(key: &'a Key, holder: &'a Holder) -> Place<'a> {
+    Place { container: &key.0, holder, index: key.1, family: key.2 }
+}
+
 impl Renewal {
     /// When it has something to do, besides to listen.
     fn due(&self) -> Option<Duration> {
-        let deadline = self.session.client.deadline();
-        let due = if self.has_moved { Some(Duration::ZERO) } else { deadline };
+        let due = if self.has_moved { Some(Duration::ZERO) } else { self.session.deadline() };
         due.map(|due| due.max(self.pause))
+    }
+
+    /// Whether answers may come, to the client or about an address.
+    fn is_talking(&self) -> bool {
+        self.session.sockets.is_some() || self.session.is_asking()
+    }
+
+    /// When it listens no more. What comes of a question about an address has to be told to the server.
+    fn silence(&self) -> Option<Duration> {
+        Some(self.until).filter(|_| self.session.sockets.is_some() && !self.session.is_asking())
     }
 
     /// Returns false if the container is gone.
@@ -218,13 +235,13 @@ impl Renewal {
         if is_due && !self.open(context, key)? {
             return Ok(false);
         }
-        let mut effects = self.session.step()?;
+        let mut effects = self.session.step(context)?;
         if is_due && std::mem::take(&mut self.has_moved) {
-            effects.extend(self.session.client.step(Happened::Moved, since_boot(), number()?));
+            effects.extend(self.session.tell(Happened::Moved)?);
         }
         let is_there = self.carry_out(context, key, effects)?;
-        if self.until <= since_boot() {
-            self.session.socket = None;
+        if self.silence().is_some_and(|silence| silence <= since_boot()) {
+            self.session.sockets = None;
         }
         Ok(is_there)
     }
@@ -232,32 +249,28 @@ impl Renewal {
     /// Opens the sockets. Returns false if the container is gone.
     fn open(&mut self, context: &Context<'_>, key: &Key) -> Result<bool> {
         self.until = since_boot() + LISTEN;
-        if self.session.socket.is_some() {
+        if self.session.sockets.is_some() {
             return Ok(true);
         }
-        let place = Place { container: &key.0, holder: &self.holder, index: key.1 };
-        let Some(record) = place.record(context)? else { return Ok(false) };
+        let Some(record) = place(key, &self.holder).record(context)? else { return Ok(false) };
         let Some((_, netns)) = NetnsFile::of(&self.holder)? else { return Ok(false) };
         let Some((mark, attached)) = record.marked().nth(key.1) else { return Ok(false) };
-        let address = attached.leased_address().map(|net| net.addr());
-        self.session.socket = netns.inside(|| {
+        let leased = attached.dhcp_lease(key.2).map(|lease| lease.address().addr());
+        self.session.sockets = netns.inside(|| {
             let link = marked_link(attached.ifindex, &mark, &mut Socket::open()?)?;
             let Some((ifindex, mac)) = link.and_then(|link| Some((link.ifindex, link.mac?))) else {
                 return Ok(None);
             };
-            let mut socket = DhcpSocket::open(ifindex, mac)?;
-            if let Some(IpAddr::V4(address)) = address {
-                socket.bind(address);
-            }
-            Ok(Some(socket))
+            let sockets = DhcpSockets::open(key.2, ifindex, mac, leased)?;
+            sockets.map(Some).ok_or_else(|| Error::input(format!("link {} cannot send yet", attached.ifname)))
         })?;
-        Ok(self.session.socket.is_some())
+        Ok(self.session.sockets.is_some())
     }
 
     /// Does what the client wants. Returns false if the container is gone.
     fn carry_out(&mut self, context: &mut Context<'_>, key: &Key, mut effects: Vec<Effect>) -> Result<bool> {
         let holder = self.holder.clone();
-        let place = Place { container: &key.0, holder: &holder, index: key.1 };
+        let place = place(key, &holder);
         while !effects.is_empty() {
             let mut further = Vec::new();
             for effect in effects {
@@ -267,18 +280,20 @@ impl Renewal {
                         true
                     }
                     Effect::Probe(address) => {
-                        let other = other(context, place, address)?;
-                        further.extend(self.session.probed(address, other)?);
+                        further.extend(claim(context, place, address, &mut self.session)?);
                         true
                     }
                     Effect::Bound(lease) => {
                         // The exchange is over, and nothing is to be kept in the namespace.
-                        self.session.socket = None;
-                        change::change(context, place, Some(&lease), "")?
+                        self.session.sockets = None;
+                        let is_there = change::change(context, place, Some(&lease), "")?;
+                        self.session.settle();
+                        is_there
                     }
                     Effect::Lost(loss) => change::change(context, place, None, &loss.to_string())?,
                     Effect::Failed(failure) => {
-                        log::warn!("container {}: {}", key.0, failure.error());
+                        self.session.give_up(context)?;
+                        log::warn!("container {}: {failure}", key.0);
                         true
                     }
                 };
@@ -292,22 +307,20 @@ impl Renewal {
     }
 }
 
-/// Leases `address` in the ledger, and asks the LAN from the link at `place`. Returns the MAC address of a host or container
-/// that has it.
-fn other(context: &Context<'_>, place: Place<'_>, address: Ipv4Addr) -> Result<Option<MacAddr>> {
-    let Some(record) = place.record(context)? else { return Ok(None) };
-    let Some(attached) = place.attached(&record) else { return Ok(None) };
-    if let Some(mac) = change::claim(context, place.container, attached.segment, address)? {
-        return Ok(Some(mac));
-    }
-    let (Some(detection), Some(ifindex), Some(mac)) = (attached.detection, attached.ifindex, attached.mac)
-    else {
-        return Ok(None);
-    };
-    let Some((_, netns)) = NetnsFile::of(place.holder)? else { return Ok(None) };
-    let other = netns.inside(|| session::probe(ifindex, mac, address, detection))?;
-    if other.is_some() {
-        context.lock()?.give_back(attached.segment, IpAddr::V4(address).into());
-    }
-    Ok(other)
+/// Leases `address` in the ledger, and asks the LAN from the link at `place`.
+fn claim(
+    context: &Context<'_>,
+    place: Place<'_>,
+    address: IpAddr,
+    session: &mut Session,
+) -> Result<Vec<Effect>> {
+    let Some(record) = place.record(context)? else { return Ok(Vec::new()) };
+    let Some(attached) = place.attached(&record) else { return Ok(Vec::new()) };
+    let Some((_, netns)) = NetnsFile::of(place.holder)? else { return Ok(Vec::new()) };
+    let link = attached.ifindex.zip(attached.mac);
+    let question = attached.detection.zip(link).map(|(detection, (ifindex, mac))| {
+        let open = move |addresses: &[IpAddr]| netns.inside(|| PacketSocket::open(ifindex, mac, addresses));
+        (detection, open)
+    });
+    session.claim(context, place.container, (attached.segment, address), question)
 }

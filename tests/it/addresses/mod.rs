@@ -2,6 +2,8 @@
 
 mod conflicts;
 pub mod dhcp;
+mod dhcp6;
+mod dhcp6_renewal;
 mod dhcp_day;
 mod dhcp_life;
 mod dhcp_renewal;
@@ -22,6 +24,8 @@ pub fn tests() -> Vec<Test> {
         dhcp_renewal::tests(),
         dhcp_life::tests(),
         dhcp_day::tests(),
+        dhcp6::tests(),
+        dhcp6_renewal::tests(),
     ]
     .into_iter()
     .flatten()
