@@ -10,6 +10,7 @@ use crate::dhcp::v4::outcome::{self as outcome4, Outgoing as Outgoing4};
 use crate::dhcp::v6::client as client6;
 use crate::dhcp::v6::message::Message as Message6;
 use crate::dhcp::v6::outcome as outcome6;
+use crate::dhcp::{v4, v6};
 use crate::error::Error;
 use crate::net::mac::MacAddr;
 
@@ -95,6 +96,14 @@ impl Client {
                 client.step(event, now, random).into_iter().map(Effect::from).collect()
             }
         }
+    }
+}
+
+/// The message number `xid`, which gives `lease` back.
+pub(crate) fn release(lease: &Lease, xid: u32) -> Outgoing {
+    match lease {
+        Lease::V4(lease) => Outgoing::V4(v4::request::release(lease, xid)),
+        Lease::V6(lease) => Outgoing::V6(v6::request::release(lease, xid)),
     }
 }
 
