@@ -49,6 +49,8 @@ sockopt_impl!(
 /// at once: with its parent, and the MAC address and address of the lease. The link of the lease must be gone. `host` is a socket
 /// of the host's namespace.
 pub(crate) fn release_lease(plan: &LinkPlan, lease: &Lease, xid: u32, host: &mut Socket) -> Result<()> {
+    // If it were opened later, it would be one of the new namespace.
+    host.connect()?;
     NetnsFile::thrown_away(|| {
         let mut inside = Socket::open()?;
         let plan = match lease {

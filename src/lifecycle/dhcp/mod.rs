@@ -11,4 +11,4 @@ mod session;
 pub(crate) use acquire::acquire;
 pub(crate) use give_back::{LINGER, give_back, has_lease};
 pub(crate) use notices::Notices;
-pub(crate) use renew::run;
+pub(crate) use renew::{once, run};

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::dhcp::client::{Effect, Event as Happened};
 use crate::dhcp::lease::Family;
 use crate::error::{Error, Result};
-use crate::kernel::{DhcpSockets, NetnsFile, marked_link};
+use crate::kernel::{self, DhcpSockets, NetnsFile, marked_link};
 use crate::ledger::Store;
 use crate::ledger::attached::Attached;
 use crate::ledger::record::{Holder, Record};
@@ -30,8 +31,15 @@ const LISTEN: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_secs(1);
 /// Clients that begin together ask within this time, in milliseconds.
 const SPREAD: u64 = 300;
+/// The time between the beginnings of two exchanges: a server is not asked for all leases of a host at once.
+const PACE: Duration = Duration::from_millis(50);
+/// For how long what is due is done once: a server may test an address before it offers it, for which some take three seconds.
+const ONCE: Duration = Duration::from_secs(10);
 
-/// One client of a link.
+/// The container and the number of its attachment, and which of its clients.
+type Key = (ContainerId, usize, Family);
+
+/// A client of one link.
 struct Renewal {
     holder: Holder,
     parent_index: u32,
@@ -40,34 +48,63 @@ struct Renewal {
     until: Duration,
     /// Until when nothing is tried, after an error.
     pause: Duration,
+    /// The link may have come to another network.
+    has_moved: bool,
 }
 
-/// Which client it is: of which container and attachment.
-type Key = (ContainerId, usize, Family);
-
+/// All clients.
 struct Renewals<'a> {
     context: Context<'a>,
     all: BTreeMap<Key, Renewal>,
+    /// When the next exchange may begin.
+    next: Duration,
 }
 
 /// Keeps all leases until the agent ends, which `notices` tells.
 pub(crate) fn run(store: &Store, notices: &Notices) {
-    let mut renewals = Renewals { context: Context::for_removal(store), all: BTreeMap::new() };
+    let mut renewals = Renewals::new(store);
     let failed = |error| log::warn!("{error}");
     renewals.follow_records().unwrap_or_else(failed);
     loop {
         renewals.proceed();
-        let sockets = renewals.all.values().filter_map(|renewal| renewal.session.sockets.as_ref());
-        let sockets = sockets.flat_map(DhcpSockets::fds);
-        let Some(received) = notices.wait(renewals.next(), sockets) else { return };
+        let Some(received) = notices.wait(renewals.next(), renewals.sockets()) else { return };
         if received.records {
             renewals.follow_records().unwrap_or_else(failed);
         }
-        received.parents.iter().for_each(|&parent| renewals.moved(parent));
+        let is_on = |renewal: &&mut Renewal| received.parents.contains(&renewal.parent_index);
+        renewals.all.values_mut().filter(is_on).for_each(|renewal| renewal.has_moved = true);
     }
 }
 
-impl Renewals<'_> {
+/// Renews what is due now, and asks for what is missing, once.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub(crate) fn once(store: &Store) -> Result<()> {
+    let mut renewals = Renewals::new(store);
+    let begin = since_boot();
+    renewals.follow_records()?;
+    let is_busy = |renewal: &Renewal| {
+        renewal.session.sockets.is_some() || renewal.due().is_some_and(|due| due <= begin + RETRY)
+    };
+    loop {
+        renewals.proceed();
+        let next = renewals.next().filter(|&next| next <= begin + ONCE);
+        let Some(next) = next.filter(|_| renewals.all.values().any(is_busy)) else { return Ok(()) };
+        // After an error the sockets are read, and the time is looked at.
+        let _ = kernel::wait(renewals.sockets(), Some(next.saturating_sub(since_boot())));
+    }
+}
+
+impl<'a> Renewals<'a> {
+    fn new(store: &'a Store) -> Self {
+        Self { context: Context::for_removal(store), all: BTreeMap::new(), next: Duration::ZERO }
+    }
+
+    fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.all.values().filter_map(|renewal| renewal.session.sockets.as_ref()).flat_map(DhcpSockets::fds)
+    }
+
     /// Makes clients for links that have none, and forgets those of containers that have ended.
     fn follow_records(&mut self) -> Result<()> {
         let records = self.context.store.records()?.sound;
@@ -96,41 +133,44 @@ impl Renewals<'_> {
 
     /// When something is due.
     fn next(&self) -> Option<Duration> {
-        let due = |renewal: &Renewal| {
-            let listened = renewal.session.sockets.as_ref().map(|_| renewal.until);
-            let next = [renewal.session.client.deadline(), listened].into_iter().flatten().min();
-            next.map(|next| next.max(renewal.pause))
+        let next = |renewal: &Renewal| match renewal.session.sockets {
+            Some(_) => Some(renewal.due().map_or(renewal.until, |due| due.min(renewal.until))),
+            None => renewal.due().map(|due| due.max(self.next)),
         };
-        self.all.values().filter_map(due).min()
-    }
-
-    /// The links on `parent` may have come to another network.
-    fn moved(&mut self, parent: u32) {
-        let of_parent = |(_, renewal): &(&Key, &mut Renewal)| renewal.parent_index == parent;
-        for (key, renewal) in self.all.iter_mut().filter(of_parent) {
-            let done = renewal.open(&self.context, key).and_then(|_| {
-                let effects = renewal.session.client.step(Happened::Moved, since_boot(), number()?);
-                renewal.carry_out(&mut self.context, key, effects)
-            });
-            done.map(drop).unwrap_or_else(|error| log::info!("container {}: {error}", key.0));
-        }
+        self.all.values().filter_map(next).min()
     }
 
     /// Does what is due now.
     fn proceed(&mut self) {
-        let mut gone = Vec::new();
-        for (key, renewal) in &mut self.all {
-            match renewal.proceed(&mut self.context, key) {
-                Ok(true) => {}
-                Ok(false) => gone.push(key.clone()),
-                Err(error) => {
-                    log::info!("container {}: {error}", key.0);
-                    (renewal.session.sockets, renewal.pause) = (None, since_boot() + RETRY);
-                }
+        let is_talking = |(_, renewal): &(&Key, &Renewal)| renewal.session.sockets.is_some();
+        let talking: Vec<_> = self.all.iter().filter(is_talking).map(|(key, _)| key.clone()).collect();
+        talking.iter().for_each(|key| self.proceed_with(key));
+        let now = since_boot();
+        let due = |(key, renewal): (&Key, &Renewal)| {
+            let due = renewal.due().filter(|&due| due <= now && renewal.session.sockets.is_none())?;
+            Some((due, key.clone()))
+        };
+        let mut due: Vec<_> = self.all.iter().filter_map(due).collect();
+        // What has waited longest comes first, so that all get their turn.
+        due.sort();
+        for (_, key) in due {
+            if since_boot() < self.next {
+                return;
             }
+            self.next = since_boot() + PACE;
+            self.proceed_with(&key);
         }
-        for key in gone {
-            self.all.remove(&key);
+    }
+
+    fn proceed_with(&mut self, key: &Key) {
+        let Some(renewal) = self.all.get_mut(key) else { return };
+        match renewal.proceed(&mut self.context, key) {
+            Ok(true) => {}
+            Ok(false) => drop(self.all.remove(key)),
+            Err(error) => {
+                log::info!("container {}: {error}", key.0);
+                (renewal.session.sockets, renewal.pause) = (None, since_boot() + RETRY);
+            }
         }
     }
 }
@@ -157,6 +197,7 @@ fn begin(
         session: Session { client, sockets: None },
         until: Duration::ZERO,
         pause: Duration::ZERO,
+        has_moved: false,
     }))
 }
 
@@ -165,17 +206,23 @@ fn place<'a>(key: &'a Key, holder: &'a Holder) -> Place<'a> {
 }
 
 impl Renewal {
+    /// When it has something to do, besides to listen.
+    fn due(&self) -> Option<Duration> {
+        let deadline = self.session.client.deadline();
+        let due = if self.has_moved { Some(Duration::ZERO) } else { deadline };
+        due.map(|due| due.max(self.pause))
+    }
+
     /// Returns false if the container is gone.
     fn proceed(&mut self, context: &mut Context<'_>, key: &Key) -> Result<bool> {
-        let now = since_boot();
-        let is_due = self.session.client.deadline().is_some_and(|due| due.max(self.pause) <= now);
+        let is_due = self.due().is_some_and(|due| due <= since_boot());
         if is_due && !self.open(context, key)? {
             return Ok(false);
         }
-        if self.session.sockets.is_none() {
-            return Ok(true);
+        let mut effects = self.session.step()?;
+        if is_due && std::mem::take(&mut self.has_moved) {
+            effects.extend(self.session.client.step(Happened::Moved, since_boot(), number()?));
         }
-        let effects = self.session.step()?;
         let is_there = self.carry_out(context, key, effects)?;
         if self.until <= since_boot() {
             self.session.sockets = None;
@@ -226,7 +273,7 @@ impl Renewal {
                         self.session.sockets = None;
                         change::change(context, place, Some(&lease), "")?
                     }
-                    Effect::Lost(loss) => change::change(context, place, None, &loss.to_string())?,
+                    Effect::Lost(why) => change::change(context, place, None, &why)?,
                     Effect::Failed(failure) => {
                         log::warn!("container {}: {failure}", key.0);
                         true

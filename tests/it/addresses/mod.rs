@@ -1,9 +1,11 @@
 //! Which address a container gets: the one it had, one that is reserved for it, and none that another host has.
 
 mod conflicts;
-mod dhcp;
+pub mod dhcp;
 mod dhcp6;
 mod dhcp6_renewal;
+mod dhcp_day;
+mod dhcp_life;
 mod dhcp_renewal;
 mod dhcp_servers;
 mod hostile_lan;
@@ -22,6 +24,8 @@ pub fn tests() -> Vec<Test> {
         dhcp_renewal::tests(),
         dhcp6::tests(),
         dhcp6_renewal::tests(),
+        dhcp_life::tests(),
+        dhcp_day::tests(),
     ]
     .into_iter()
     .flatten()

@@ -6,6 +6,7 @@ pub mod bed;
 pub mod container;
 pub mod dhcp;
 pub mod dhcp6;
+pub mod dice;
 pub mod dockerd;
 pub mod frames;
 pub mod mishaps;
