@@ -8,12 +8,11 @@ use crate::dhcp::client::Effect;
 use crate::dhcp::lease::{Family, Lease};
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
-use crate::kernel::DhcpSockets;
+use crate::kernel::{DhcpSockets, PacketSocket};
 use crate::ledger::attached::Attached;
 use crate::ledger::record::Record;
 use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::conflicts::Probing;
-use crate::lifecycle::dhcp::change;
 use crate::lifecycle::dhcp::session::{self, Session, number};
 use crate::net::link::Link;
 use crate::net::mac::MacAddr;
@@ -47,7 +46,7 @@ pub(crate) fn acquire(probing: &mut Probing<'_, '_>, record: &mut Record, made: 
             let until = now + dhcp.timeout();
             let client = attached.dhcp_client(family, mac, of_host, (now, Some(until)), number()?);
             let Some(client) = client else { continue };
-            let session = Session { client, sockets: None };
+            let session = Session::new(client);
             let asked = Asking { index, wanted, dhcp, family, ifindex, mac, session, until };
             if wanted.parent.is_connected() {
                 asking.push(asked);
@@ -69,7 +68,7 @@ pub(crate) fn acquire(probing: &mut Probing<'_, '_>, record: &mut Record, made: 
             session::wait(asking.iter().map(|asked| &asked.session));
         }
     }
-    Ok(())
+    asking.iter_mut().try_for_each(|asked| asked.session.give_up(probing.context))
 }
 
 impl Asking<'_> {
@@ -87,7 +86,7 @@ impl Asking<'_> {
                 return Ok(false);
             }
         }
-        let mut effects = self.session.step()?;
+        let mut effects = self.session.step(probing.context)?;
         let mut is_over = false;
         // A probe leads to further effects.
         while !effects.is_empty() {
@@ -96,15 +95,16 @@ impl Asking<'_> {
                 match effect {
                     Effect::Send(outgoing) => self.session.send(&outgoing),
                     Effect::Probe(address) => {
-                        let other = self.other(probing, record, address)?;
-                        further.extend(self.session.probed(address, other)?);
+                        further.extend(self.claim(probing, record, address)?);
                     }
                     Effect::Bound(lease) => {
                         self.bound(probing, record, lease)?;
+                        self.session.settle();
                         is_over = true;
                     }
                     Effect::Lost(_) => {}
                     Effect::Failed(error) => {
+                        self.session.give_up(probing.context)?;
                         if self.is_waited_for() {
                             without(self.dhcp, self.wanted, self.within(error))?;
                         }
@@ -117,22 +117,14 @@ impl Asking<'_> {
         Ok(is_over)
     }
 
-    /// Leases `address` in the ledger, and asks the LAN. Returns the MAC address of a host or container that has it.
-    fn other(&self, probing: &Probing<'_, '_>, record: &Record, address: IpAddr) -> Result<Option<MacAddr>> {
-        let Some(attached) = record.attachments().get(self.index) else { return Ok(None) };
-        let context = &*probing.context;
-        if let Some(mac) = change::claim(context, &record.container, attached.segment, address)? {
-            return Ok(Some(mac));
-        }
-        let Some(detection) = attached.detection.filter(|_| !self.is_known(probing, attached, address))
-        else {
-            return Ok(None);
-        };
-        let other = session::probe(self.ifindex, self.mac, address, detection)?;
-        if other.is_some() {
-            context.lock()?.give_back(attached.segment, address.into());
-        }
-        Ok(other)
+    /// Leases `address` in the ledger, and asks the LAN.
+    fn claim(&mut self, probing: &Probing<'_, '_>, record: &Record, address: IpAddr) -> Result<Vec<Effect>> {
+        let Some(attached) = record.attachments().get(self.index) else { return Ok(Vec::new()) };
+        let detection = attached.detection.filter(|_| !self.is_known(probing, attached, address));
+        let (ifindex, mac) = (self.ifindex, self.mac);
+        let open = |addresses: &[IpAddr]| PacketSocket::open(ifindex, mac, addresses);
+        let question = detection.map(|detection| (detection, open));
+        self.session.claim(probing.context, &record.container, (attached.segment, address), question)
     }
 
     /// Whether it is known that no other host had `address` lately: as for an address of the ledger.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::dhcp::client::{Effect, Event as Happened};
 use crate::dhcp::lease::Family;
 use crate::error::{Error, Result};
-use crate::kernel::{self, DhcpSockets, NetnsFile, marked_link};
+use crate::kernel::{self, DhcpSockets, NetnsFile, PacketSocket, marked_link};
 use crate::ledger::Store;
 use crate::ledger::attached::Attached;
 use crate::ledger::record::{Holder, Record};
@@ -21,7 +21,6 @@ use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp::change::{self, Place};
 use crate::lifecycle::dhcp::notices::Notices;
 use crate::lifecycle::dhcp::session::{self, Session, number};
-use crate::net::mac::MacAddr;
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 
@@ -67,7 +66,7 @@ pub(crate) fn run(store: &Store, notices: &Notices) {
     renewals.follow_records().unwrap_or_else(failed);
     loop {
         renewals.proceed();
-        let Some(received) = notices.wait(renewals.next(), renewals.sockets()) else { return };
+        let Some(received) = notices.wait(renewals.next(), renewals.fds()) else { return };
         if received.records {
             renewals.follow_records().unwrap_or_else(failed);
         }
@@ -84,15 +83,14 @@ pub(crate) fn once(store: &Store) -> Result<()> {
     let mut renewals = Renewals::new(store);
     let begin = since_boot();
     renewals.follow_records()?;
-    let is_busy = |renewal: &Renewal| {
-        renewal.session.sockets.is_some() || renewal.due().is_some_and(|due| due <= begin + RETRY)
-    };
+    let is_busy =
+        |renewal: &Renewal| renewal.is_talking() || renewal.due().is_some_and(|due| due <= begin + RETRY);
     loop {
         renewals.proceed();
         let next = renewals.next().filter(|&next| next <= begin + ONCE);
         let Some(next) = next.filter(|_| renewals.all.values().any(is_busy)) else { return Ok(()) };
         // After an error the sockets are read, and the time is looked at.
-        let _ = kernel::wait(renewals.sockets(), Some(next.saturating_sub(since_boot())));
+        let _ = kernel::wait(renewals.fds(), Some(next.saturating_sub(since_boot())));
     }
 }
 
@@ -101,8 +99,8 @@ impl<'a> Renewals<'a> {
         Self { context: Context::for_removal(store), all: BTreeMap::new(), next: Duration::ZERO }
     }
 
-    fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.all.values().filter_map(|renewal| renewal.session.sockets.as_ref()).flat_map(DhcpSockets::fds)
+    fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.all.values().flat_map(|renewal| renewal.session.fds())
     }
 
     /// Makes clients for links that have none, and forgets those of containers that have ended.
@@ -117,8 +115,11 @@ impl<'a> Renewals<'a> {
                 }
             }
         }
-        self.all
-            .retain(|key, renewal| known.get(key).is_some_and(|(record, _)| record.holder == renewal.holder));
+        let is_gone = |(key, renewal): &(&Key, &Renewal)| {
+            known.get(key).is_none_or(|(record, _)| record.holder != renewal.holder)
+        };
+        let gone: Vec<_> = self.all.iter().filter(is_gone).map(|(key, _)| key.clone()).collect();
+        gone.iter().for_each(|key| self.forget(key));
         for (key, (record, attached)) in known {
             let Entry::Vacant(new) = self.all.entry(key.clone()) else { continue };
             let place = place(&key, &record.holder);
@@ -131,23 +132,30 @@ impl<'a> Renewals<'a> {
         Ok(())
     }
 
+    fn forget(&mut self, key: &Key) {
+        let Some(mut gone) = self.all.remove(key) else { return };
+        gone.session
+            .give_up(&self.context)
+            .unwrap_or_else(|error| log::warn!("container {}: {error}", key.0));
+    }
+
     /// When something is due.
     fn next(&self) -> Option<Duration> {
-        let next = |renewal: &Renewal| match renewal.session.sockets {
-            Some(_) => Some(renewal.due().map_or(renewal.until, |due| due.min(renewal.until))),
-            None => renewal.due().map(|due| due.max(self.next)),
+        let next = |renewal: &Renewal| match renewal.is_talking() {
+            true => [renewal.due(), renewal.silence()].into_iter().flatten().min(),
+            false => renewal.due().map(|due| due.max(self.next)),
         };
         self.all.values().filter_map(next).min()
     }
 
     /// Does what is due now.
     fn proceed(&mut self) {
-        let is_talking = |(_, renewal): &(&Key, &Renewal)| renewal.session.sockets.is_some();
-        let talking: Vec<_> = self.all.iter().filter(is_talking).map(|(key, _)| key.clone()).collect();
+        let talking = self.all.iter().filter(|(_, renewal)| renewal.is_talking());
+        let talking: Vec<_> = talking.map(|(key, _)| key.clone()).collect();
         talking.iter().for_each(|key| self.proceed_with(key));
         let now = since_boot();
         let due = |(key, renewal): (&Key, &Renewal)| {
-            let due = renewal.due().filter(|&due| due <= now && renewal.session.sockets.is_none())?;
+            let due = renewal.due().filter(|&due| due <= now && !renewal.is_talking())?;
             Some((due, key.clone()))
         };
         let mut due: Vec<_> = self.all.iter().filter_map(due).collect();
@@ -166,7 +174,7 @@ impl<'a> Renewals<'a> {
         let Some(renewal) = self.all.get_mut(key) else { return };
         match renewal.proceed(&mut self.context, key) {
             Ok(true) => {}
-            Ok(false) => drop(self.all.remove(key)),
+            Ok(false) => self.forget(key),
             Err(error) => {
                 log::info!("container {}: {error}", key.0);
                 (renewal.session.sockets, renewal.pause) = (None, since_boot() + RETRY);
@@ -194,7 +202,7 @@ fn begin(
     Ok(client.map(|client| Renewal {
         holder: record.holder.clone(),
         parent_index: attached.parent_index,
-        session: Session { client, sockets: None },
+        session: Session::new(client),
         until: Duration::ZERO,
         pause: Duration::ZERO,
         has_moved: false,
@@ -208,9 +216,18 @@ fn place<'a>(key: &'a Key, holder: &'a Holder) -> Place<'a> {
 impl Renewal {
     /// When it has something to do, besides to listen.
     fn due(&self) -> Option<Duration> {
-        let deadline = self.session.client.deadline();
-        let due = if self.has_moved { Some(Duration::ZERO) } else { deadline };
+        let due = if self.has_moved { Some(Duration::ZERO) } else { self.session.deadline() };
         due.map(|due| due.max(self.pause))
+    }
+
+    /// Whether answers may come, to the client or about an address.
+    fn is_talking(&self) -> bool {
+        self.session.sockets.is_some() || self.session.is_asking()
+    }
+
+    /// When it listens no more. What comes of a question about an address has to be told to the server.
+    fn silence(&self) -> Option<Duration> {
+        Some(self.until).filter(|_| self.session.sockets.is_some() && !self.session.is_asking())
     }
 
     /// Returns false if the container is gone.
@@ -219,12 +236,12 @@ impl Renewal {
         if is_due && !self.open(context, key)? {
             return Ok(false);
         }
-        let mut effects = self.session.step()?;
+        let mut effects = self.session.step(context)?;
         if is_due && std::mem::take(&mut self.has_moved) {
-            effects.extend(self.session.client.step(Happened::Moved, since_boot(), number()?));
+            effects.extend(self.session.tell(Happened::Moved)?);
         }
         let is_there = self.carry_out(context, key, effects)?;
-        if self.until <= since_boot() {
+        if self.silence().is_some_and(|silence| silence <= since_boot()) {
             self.session.sockets = None;
         }
         Ok(is_there)
@@ -264,17 +281,19 @@ impl Renewal {
                         true
                     }
                     Effect::Probe(address) => {
-                        let other = other(context, place, address)?;
-                        further.extend(self.session.probed(address, other)?);
+                        further.extend(claim(context, place, address, &mut self.session)?);
                         true
                     }
                     Effect::Bound(lease) => {
                         // The exchange is over, and nothing is to be kept in the namespace.
                         self.session.sockets = None;
-                        change::change(context, place, Some(&lease), "")?
+                        let is_there = change::change(context, place, Some(&lease), "")?;
+                        self.session.settle();
+                        is_there
                     }
                     Effect::Lost(why) => change::change(context, place, None, &why)?,
                     Effect::Failed(failure) => {
+                        self.session.give_up(context)?;
                         log::warn!("container {}: {failure}", key.0);
                         true
                     }
@@ -289,22 +308,20 @@ impl Renewal {
     }
 }
 
-/// Leases `address` in the ledger, and asks the LAN from the link at `place`. Returns the MAC address of a host or container
-/// that has it.
-fn other(context: &Context<'_>, place: Place<'_>, address: IpAddr) -> Result<Option<MacAddr>> {
-    let Some(record) = place.record(context)? else { return Ok(None) };
-    let Some(attached) = place.attached(&record) else { return Ok(None) };
-    if let Some(mac) = change::claim(context, place.container, attached.segment, address)? {
-        return Ok(Some(mac));
-    }
-    let (Some(detection), Some(ifindex), Some(mac)) = (attached.detection, attached.ifindex, attached.mac)
-    else {
-        return Ok(None);
-    };
-    let Some((_, netns)) = NetnsFile::of(place.holder)? else { return Ok(None) };
-    let other = netns.inside(|| session::probe(ifindex, mac, address, detection))?;
-    if other.is_some() {
-        context.lock()?.give_back(attached.segment, address.into());
-    }
-    Ok(other)
+/// Leases `address` in the ledger, and asks the LAN from the link at `place`.
+fn claim(
+    context: &Context<'_>,
+    place: Place<'_>,
+    address: IpAddr,
+    session: &mut Session,
+) -> Result<Vec<Effect>> {
+    let Some(record) = place.record(context)? else { return Ok(Vec::new()) };
+    let Some(attached) = place.attached(&record) else { return Ok(Vec::new()) };
+    let Some((_, netns)) = NetnsFile::of(place.holder)? else { return Ok(Vec::new()) };
+    let link = attached.ifindex.zip(attached.mac);
+    let question = attached.detection.zip(link).map(|(detection, (ifindex, mac))| {
+        let open = move |addresses: &[IpAddr]| netns.inside(|| PacketSocket::open(ifindex, mac, addresses));
+        (detection, open)
+    });
+    session.claim(context, place.container, (attached.segment, address), question)
 }

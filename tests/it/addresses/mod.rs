@@ -22,10 +22,10 @@ pub fn tests() -> Vec<Test> {
         dhcp_servers::tests(),
         dhcp::tests(),
         dhcp_renewal::tests(),
-        dhcp6::tests(),
-        dhcp6_renewal::tests(),
         dhcp_life::tests(),
         dhcp_day::tests(),
+        dhcp6::tests(),
+        dhcp6_renewal::tests(),
     ]
     .into_iter()
     .flatten()
