@@ -30,7 +30,7 @@ pub fn tests() -> Vec<Test> {
             tests.push(Test::new(name, &[Need::Macvlan, V4, RADVD, need(kind)], move || run(kind)));
         }
     }
-    let all: [Named; 12] = [
+    let all: [Named; 14] = [
         ("rapid_commit", BOTH, rapid_commit),
         ("without_a_router", BOTH, without_a_router),
         ("beside_slaac", ROUTED, beside_slaac),
@@ -39,6 +39,8 @@ pub fn tests() -> Vec<Test> {
         ("all_are_taken", BOTH, all_taken),
         ("an_attach_does_not_wait", &[Need::Macvlan, V4], no_wait),
         ("the_agent_finishes", BOTH, finished),
+        ("the_agent_finishes_once", BOTH, finished_once),
+        ("on_ipvlan", &[Need::Ipvlan, V4, KEA6], on_ipvlan),
         ("no_server", &[Need::Macvlan, V4], no_server),
         ("addresses_of_the_ledger", BOTH, of_the_ledger),
         ("a_lost_ledger", BOTH, lost_ledger),
@@ -317,6 +319,34 @@ fn finished() {
     assert_eq!(web.addresses("eth0").len(), 2);
     assert_eq!(bed.run("check"), "");
     web.stop();
+    bed.assert_nothing_held();
+    wait(|| server.leases().is_empty());
+}
+
+/// On a host without systemd.
+fn finished_once() {
+    let bed = bed("-o dhcp6=yes");
+    let _v4 = v4(&bed);
+    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    let _server = Server6::start(&bed, Kind::Kea, Options6::default());
+    bed.run("agent --once");
+    assert!(address(&web).is_some());
+    assert_eq!(bed.run("check"), "");
+}
+
+/// Containers with one MAC address are clients of their own.
+fn on_ipvlan() {
+    let bed = Bed::new();
+    bed.create("-d ipvlan --ipam-driver dhcp -o dhcp6=required -o parent=eth0 lan");
+    let _v4 = v4(&bed);
+    let server = Server6::start(&bed, Kind::Kea, Options6::default());
+    let _agent = Agent::start(&bed);
+    let [one, other] = ["a", "b"].map(|id| bed.container(Bare, id).networks("lan").start().unwrap());
+    let mut both = [&one, &other].map(|container| address(container).unwrap());
+    both.sort();
+    assert_eq!(server.leased(), both);
+    one.stop();
+    other.stop();
     bed.assert_nothing_held();
     wait(|| server.leases().is_empty());
 }
