@@ -1,6 +1,6 @@
 //! A link of a container: what it has, and what is leased for it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -116,8 +116,8 @@ impl Attached {
         addresses.map(|net| net.addr().into()).chain(self.own_mac().map(LeaseKey::from))
     }
 
-    /// What the client of its link tells servers, by the MAC address `mac`. `of_host` are the addresses that it must not take.
-    pub(crate) fn dhcp_config(&self, dhcp: &DhcpLink, mac: MacAddr, of_host: Vec<Ipv4Addr>) -> Config {
+    /// What the client of its link tells servers, by the MAC address `mac`.
+    pub(crate) fn dhcp_config(&self, dhcp: &DhcpLink, mac: MacAddr) -> Config {
         let lease = dhcp.lease.as_ref();
         Config {
             mac,
@@ -131,12 +131,12 @@ impl Attached {
             // Frames to its MAC address go to the parent as long as it has no address.
             broadcast: self.driver.kind() == Kind::Ipvlan,
             rapid_commit: true,
-            taken: if self.shares_mac() { of_host } else { Vec::new() },
+            taken: Vec::new(),
         }
     }
 
-    /// Whether the host has the link's MAC address too, so that servers may take the one for the other.
-    fn shares_mac(&self) -> bool {
+    /// Whether the host has the link's MAC address, too.
+    pub(crate) fn shares_mac(&self) -> bool {
         let passthru = Driver::Macvlan { mode: MacvlanMode::Passthru };
         self.driver.kind() == Kind::Ipvlan || self.driver == passthru
     }
@@ -249,11 +249,9 @@ mod tests {
             driver: serde_json::from_str(r#"{"kind": "ipvlan", "mode": "l2", "flag": "bridge"}"#).unwrap(),
             ..attached.clone()
         };
-        let of_host: Vec<Ipv4Addr> = vec!["10.0.0.2".parse().unwrap()];
-        let mac = attached.mac.unwrap();
-        let config = |attached: &Attached| attached.dhcp_config(&dhcp, mac, of_host.clone());
-        assert_eq!((config(&attached).broadcast, config(&attached).taken), (false, vec![]));
-        assert_eq!((config(&ipvlan).broadcast, config(&ipvlan).taken), (true, of_host.clone()));
+        let config = |attached: &Attached| attached.dhcp_config(&dhcp, attached.mac.unwrap());
+        assert_eq!((config(&attached).broadcast, attached.shares_mac()), (false, false));
+        assert_eq!((config(&ipvlan).broadcast, ipvlan.shares_mac()), (true, true));
         assert_eq!(config(&attached).address, Some("10.0.0.9".parse().unwrap()));
     }
 }

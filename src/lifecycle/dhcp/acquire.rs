@@ -8,7 +8,7 @@ use crate::dhcp::v4::lease::Lease;
 use crate::dhcp::v4::outcome::{Effect, Failure};
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
-use crate::kernel::DhcpSocket;
+use crate::kernel::{DhcpSocket, PacketSocket};
 use crate::ledger::attached::Attached;
 use crate::ledger::record::Record;
 use crate::ledger::segment_hints::since_boot;
@@ -47,9 +47,9 @@ pub(crate) fn acquire(probing: &mut Probing<'_, '_>, record: &mut Record, made: 
             continue;
         }
         let now = since_boot();
-        let config = attached.dhcp_config(client, mac, session::v4(&probing.facts.on_host));
-        let client = Client::new(config, now, Some(now + dhcp.timeout()));
-        let session = Session { client, socket: Some(DhcpSocket::open(ifindex, mac)?) };
+        let client = Client::new(attached.dhcp_config(client, mac), now, Some(now + dhcp.timeout()));
+        let shared = attached.shares_mac().then_some(attached.segment);
+        let session = Session { client, socket: Some(DhcpSocket::open(ifindex, mac)?), shared };
         asking.push(Asking { index, wanted, dhcp, ifindex, mac, session });
     }
     while !asking.is_empty() {
@@ -70,7 +70,7 @@ pub(crate) fn acquire(probing: &mut Probing<'_, '_>, record: &mut Record, made: 
 impl Asking<'_> {
     /// Does what is due. Returns true if the client has come to its end.
     fn proceed(&mut self, probing: &mut Probing<'_, '_>, record: &mut Record) -> Result<bool> {
-        let mut effects = self.session.step()?;
+        let mut effects = self.session.step(probing.context, &record.container)?;
         let mut is_over = false;
         // A probe leads to further effects.
         while !effects.is_empty() {
@@ -80,7 +80,7 @@ impl Asking<'_> {
                     Effect::Send(outgoing) => self.session.send(&outgoing),
                     Effect::Probe(address) => {
                         let other = self.other(probing, record, address)?;
-                        further.extend(self.session.probed(address, other)?);
+                        further.extend(self.session.probed(probing.context, &record.container, (address, other))?);
                     }
                     Effect::Bound(lease) => {
                         self.bound(probing, record, lease)?;
@@ -101,22 +101,22 @@ impl Asking<'_> {
     /// Leases `address` in the ledger, and asks the LAN. Returns the MAC address of a host or container that has it.
     fn other(
         &self,
-        probing: &Probing<'_, '_>,
+        probing: &mut Probing<'_, '_>,
         record: &Record,
         address: Ipv4Addr,
     ) -> Result<Option<MacAddr>> {
         let Some(attached) = record.attachments().get(self.index) else { return Ok(None) };
-        let context = &*probing.context;
-        if let Some(mac) = change::claim(context, &record.container, attached.segment, address)? {
+        if let Some(mac) = change::claim(probing.context, &record.container, attached.segment, address)? {
             return Ok(Some(mac));
         }
         let Some(detection) = attached.detection.filter(|_| !self.is_known(probing, attached, address))
         else {
             return Ok(None);
         };
-        let other = session::probe(self.ifindex, self.mac, address, detection)?;
-        if other.is_some() {
-            context.lock()?.give_back(attached.segment, IpAddr::V4(address).into());
+        let inside = |addresses: &[IpAddr]| PacketSocket::open(self.ifindex, self.mac, addresses);
+        let other = session::probe(probing.context, attached, (address, detection), inside)?;
+        if let Some(mac) = other {
+            change::give_up(probing.context, &record.container, attached, (address, mac))?;
         }
         Ok(other)
     }

@@ -69,6 +69,20 @@ pub(super) fn claim(
     Ok(Some(mac.unwrap_or(MacAddr([0; 6]))))
 }
 
+/// Gives back `address` in the ledger, which another host has, with the MAC address `mac`: the client asks for another one.
+pub(super) fn give_up(
+    context: &Context<'_>,
+    container: &ContainerId,
+    attached: &Attached,
+    (address, mac): (Ipv4Addr, MacAddr),
+) -> Result<()> {
+    let address = IpAddr::V4(address);
+    context.lock()?.give_back(attached.segment, address.into());
+    let (container, network) = (Some(container.clone()), attached.network.clone());
+    report(context.store, &Event::Conflict { container, network, address, mac });
+    Ok(())
+}
+
 /// Gives the container `lease` in place of the one that it has; none takes the address away, and `why` says why. Returns false
 /// if the container has ended.
 pub(super) fn change(

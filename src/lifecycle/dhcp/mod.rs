@@ -7,6 +7,7 @@ mod give_back;
 mod notices;
 mod renew;
 mod session;
+mod shared_mac;
 
 pub(crate) use acquire::acquire;
 pub(crate) use give_back::{LINGER, give_back, has_lease};

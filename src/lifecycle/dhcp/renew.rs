@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::dhcp::v4::client::{Client, Event as Happened};
 use crate::dhcp::v4::outcome::Effect;
 use crate::error::Result;
-use crate::kernel::{DhcpSocket, NetnsFile, marked_link};
+use crate::kernel::{DhcpSocket, NetnsFile, PacketSocket, marked_link};
 use crate::ledger::Store;
 use crate::ledger::attached::Attached;
 use crate::ledger::record::{Holder, Record};
@@ -83,7 +83,7 @@ impl Renewals<'_> {
         for (key, (record, attached)) in known {
             let Entry::Vacant(new) = self.all.entry(key.clone()) else { continue };
             let place = Place { container: &key.0, holder: &record.holder, index: key.1 };
-            match begin(&mut self.context, record, attached, place) {
+            match begin(record, attached, place) {
                 Ok(Some(renewal)) => drop(new.insert(renewal)),
                 Ok(None) => {}
                 Err(error) => log::warn!("container {}: {error}", record.container),
@@ -135,14 +135,9 @@ impl Renewals<'_> {
 
 /// The client of a link that has, or wants, a lease; `None` if the container is gone. The kernel gets the lease's lifetime anew:
 /// an agent that was killed may not have come to it, and the kernel's clock stands still while the host is suspended.
-fn begin(
-    context: &mut Context<'_>,
-    record: &Record,
-    attached: &Attached,
-    place: Place<'_>,
-) -> Result<Option<Renewal>> {
+fn begin(record: &Record, attached: &Attached, place: Place<'_>) -> Result<Option<Renewal>> {
     let Some((dhcp, mac)) = attached.dhcp.as_ref().zip(attached.mac) else { return Ok(None) };
-    let config = attached.dhcp_config(dhcp, mac, session::v4(&context.host_netlink.addresses()?));
+    let config = attached.dhcp_config(dhcp, mac);
     let client = match &dhcp.lease {
         Some(lease) => {
             if !lease.times.is_over(since_boot()) && !change::apply(record, place, false)? {
@@ -155,7 +150,7 @@ fn begin(
     Ok(Some(Renewal {
         holder: record.holder.clone(),
         parent_index: attached.parent_index,
-        session: Session { client, socket: None },
+        session: Session { client, socket: None, shared: attached.shares_mac().then_some(attached.segment) },
         until: Duration::ZERO,
         pause: Duration::ZERO,
     }))
@@ -172,7 +167,7 @@ impl Renewal {
         if self.session.socket.is_none() {
             return Ok(true);
         }
-        let effects = self.session.step()?;
+        let effects = self.session.step(context, &key.0)?;
         let is_there = self.carry_out(context, key, effects)?;
         if self.until <= since_boot() {
             self.session.socket = None;
@@ -224,7 +219,7 @@ impl Renewal {
                     }
                     Effect::Probe(address) => {
                         let other = other(context, place, address)?;
-                        further.extend(self.session.probed(address, other)?);
+                        further.extend(self.session.probed(context, &key.0, (address, other))?);
                         true
                     }
                     Effect::Bound(lease) => {
@@ -250,7 +245,7 @@ impl Renewal {
 
 /// Leases `address` in the ledger, and asks the LAN from the link at `place`. Returns the MAC address of a host or container
 /// that has it.
-fn other(context: &Context<'_>, place: Place<'_>, address: Ipv4Addr) -> Result<Option<MacAddr>> {
+fn other(context: &mut Context<'_>, place: Place<'_>, address: Ipv4Addr) -> Result<Option<MacAddr>> {
     let Some(record) = place.record(context)? else { return Ok(None) };
     let Some(attached) = place.attached(&record) else { return Ok(None) };
     if let Some(mac) = change::claim(context, place.container, attached.segment, address)? {
@@ -261,9 +256,10 @@ fn other(context: &Context<'_>, place: Place<'_>, address: Ipv4Addr) -> Result<O
         return Ok(None);
     };
     let Some((_, netns)) = NetnsFile::of(place.holder)? else { return Ok(None) };
-    let other = netns.inside(|| session::probe(ifindex, mac, address, detection))?;
-    if other.is_some() {
-        context.lock()?.give_back(attached.segment, IpAddr::V4(address).into());
+    let inside = |addresses: &[IpAddr]| netns.inside(|| PacketSocket::open(ifindex, mac, addresses));
+    let other = session::probe(context, attached, (address, detection), inside)?;
+    if let Some(mac) = other {
+        change::give_up(context, place.container, attached, (address, mac))?;
     }
     Ok(other)
 }
