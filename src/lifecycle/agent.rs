@@ -171,7 +171,7 @@ impl<'a> Agent<'a> {
                 swept = Some(since_boot());
             }
             self.reconnected.iter().for_each(|&parent| notices.moved(parent));
-            self.ask(&mut used);
+            self.ask(&mut used).into_iter().for_each(|conflict| notices.conflict(conflict));
             self.announce(since_boot());
             self.announce_reconnected();
             self.finish()?;
@@ -330,9 +330,10 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Asks the LAN for the addresses of all tasks that have not been asked for, and of parents that are due again. Hands the pools
-    /// of these to `used`: what was asked for ahead before a switch port forwards does not count any more.
-    fn ask(&mut self, used: &mut impl FnMut(Pool)) {
+    /// Asks the LAN for the addresses of all tasks that have not been asked for, and of parents that are due again. Returns the
+    /// conflicts of DHCP leases. Hands the pools of these parents to `used`: what was asked for ahead before a switch port forwards
+    /// does not count any more.
+    fn ask(&mut self, used: &mut impl FnMut(Pool)) -> Vec<dhcp::LateConflict> {
         let now = since_boot();
         let mut records = Vec::new();
         for (task, progress) in self.tasks.iter().filter(|(_, progress)| progress.unasked) {
@@ -346,19 +347,19 @@ impl<'a> Agent<'a> {
             match self.context.store.records() {
                 Ok(all) => {
                     let again: Vec<_> = all.sound.into_iter().filter(|record| record.is_on(&due)).collect();
-                    let pools: BTreeSet<_> = again.iter().flat_map(Pool::of).collect();
-                    pools.into_iter().for_each(used);
+                    again.iter().flat_map(Pool::of).collect::<BTreeSet<_>>().into_iter().for_each(used);
                     records.extend(again);
                 }
                 Err(error) => log::warn!("{error}"),
             }
         }
-        if let Err(error) = late_conflicts::ask(&mut self.context, &records) {
+        let mut leased = Vec::new();
+        if let Err(error) = late_conflicts::ask(&mut self.context, &records, &mut leased) {
             log::warn!("{error}");
             let parents = records.iter().flat_map(Record::attachments).map(|attached| attached.parent_index);
-            let parents: BTreeSet<u32> = parents.collect();
-            self.again.extend(parents.into_iter().map(|parent| (now + RETRY, parent)));
+            self.again.extend(parents.map(|parent| (now + RETRY, parent)).collect::<BTreeSet<_>>());
         }
+        leased
     }
 
     /// Announces the addresses on parents that are connected again: neighbours and switches may have forgotten them. Those that

@@ -80,7 +80,11 @@ impl Asking<'_> {
                     Effect::Send(outgoing) => self.session.send(&outgoing),
                     Effect::Probe(address) => {
                         let other = self.other(probing, record, address)?;
-                        further.extend(self.session.probed(probing.context, &record.container, (address, other))?);
+                        further.extend(self.session.probed(
+                            probing.context,
+                            &record.container,
+                            (address, other),
+                        )?);
                     }
                     Effect::Bound(lease) => {
                         self.bound(probing, record, lease)?;

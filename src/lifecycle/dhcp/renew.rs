@@ -18,7 +18,7 @@ use crate::ledger::record::{Holder, Record};
 use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp::change::{self, Place};
-use crate::lifecycle::dhcp::notices::Notices;
+use crate::lifecycle::dhcp::notices::{LateConflict, Notices};
 use crate::lifecycle::dhcp::session::{self, Session, number};
 use crate::net::mac::MacAddr;
 use crate::net::name::ContainerId;
@@ -62,6 +62,9 @@ pub(crate) fn run(store: &Store, notices: &Notices) {
             renewals.follow_records().unwrap_or_else(failed);
         }
         received.parents.iter().for_each(|&parent| renewals.moved(parent));
+        for LateConflict { container, index, address, mac } in received.conflicts {
+            renewals.happened(&(container, index), Happened::Conflict { address, mac });
+        }
     }
 }
 
@@ -104,14 +107,19 @@ impl Renewals<'_> {
 
     /// The links on `parent` may have come to another network.
     fn moved(&mut self, parent: u32) {
-        let of_parent = |(_, renewal): &(&(ContainerId, usize), &mut Renewal)| renewal.parent_index == parent;
-        for (key, renewal) in self.all.iter_mut().filter(of_parent) {
-            let done = renewal.open(&self.context, key).and_then(|_| {
-                let effects = renewal.session.client.step(Happened::Moved, since_boot(), number()?);
-                renewal.carry_out(&mut self.context, key, effects)
-            });
-            done.map(drop).unwrap_or_else(|error| log::info!("container {}: {error}", key.0));
-        }
+        let of_parent = self.all.iter().filter(|(_, renewal)| renewal.parent_index == parent);
+        let keys: Vec<_> = of_parent.map(|(key, _)| key.clone()).collect();
+        keys.iter().for_each(|key| self.happened(key, Happened::Moved));
+    }
+
+    /// Tells a client what has happened, and does what it wants.
+    fn happened(&mut self, key: &(ContainerId, usize), event: Happened) {
+        let Some(renewal) = self.all.get_mut(key) else { return };
+        let done = renewal.open(&self.context, key).and_then(|_| {
+            let effects = renewal.session.client.step(event, since_boot(), number()?);
+            renewal.carry_out(&mut self.context, key, effects)
+        });
+        done.map(drop).unwrap_or_else(|error| log::info!("container {}: {error}", key.0));
     }
 
     /// Does what is due now.

@@ -26,11 +26,7 @@ pub(super) struct Session {
 
 impl Session {
     /// What is to be done now: messages that have come are read, and timers looked at.
-    pub(super) fn step(
-        &mut self,
-        context: &mut Context<'_>,
-        container: &ContainerId,
-    ) -> Result<Vec<Effect>> {
+    pub(super) fn step(&mut self, context: &mut Context<'_>, container: &ContainerId) -> Result<Vec<Effect>> {
         let mut effects = Vec::new();
         let received = self.socket.as_mut().map(DhcpSocket::receive).unwrap_or_default();
         self.avoid(context, container, received.iter().map(|message| message.yiaddr))?;

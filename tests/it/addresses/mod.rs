@@ -2,8 +2,11 @@
 
 mod conflicts;
 mod dhcp;
+mod dhcp_conflicts;
+mod dhcp_links;
 mod dhcp_renewal;
 mod dhcp_servers;
+mod dhcp_shared_mac;
 mod hostile_lan;
 pub mod identity;
 mod reserved;
@@ -18,6 +21,9 @@ pub fn tests() -> Vec<Test> {
         dhcp_servers::tests(),
         dhcp::tests(),
         dhcp_renewal::tests(),
+        dhcp_links::tests(),
+        dhcp_shared_mac::tests(),
+        dhcp_conflicts::tests(),
     ]
     .into_iter()
     .flatten()
