@@ -130,7 +130,8 @@ impl Attached {
             server: lease.map(|lease| lease.server),
             // Frames to its MAC address go to the parent as long as it has no address.
             broadcast: self.driver.kind() == Kind::Ipvlan,
-            rapid_commit: true,
+            // A lease at once could be that of what has the same MAC address.
+            rapid_commit: !self.shares_mac(),
             taken: Vec::new(),
         }
     }
@@ -250,8 +251,8 @@ mod tests {
             ..attached.clone()
         };
         let config = |attached: &Attached| attached.dhcp_config(&dhcp, attached.mac.unwrap());
-        assert_eq!((config(&attached).broadcast, attached.shares_mac()), (false, false));
-        assert_eq!((config(&ipvlan).broadcast, ipvlan.shares_mac()), (true, true));
+        assert_eq!((config(&attached).broadcast, config(&attached).rapid_commit), (false, true));
+        assert_eq!((config(&ipvlan).broadcast, config(&ipvlan).rapid_commit), (true, false));
         assert_eq!(config(&attached).address, Some("10.0.0.9".parse().unwrap()));
     }
 }

@@ -211,8 +211,11 @@ fn current(
     Question { record, attached, .. }: &Question<'_>,
 ) -> Result<Option<Record>> {
     let now = context.store.record(&record.container)?;
+    // Its lease may have been renewed.
+    let plain = |attached: &Attached| Attached { dhcp: None, ..attached.clone() };
     let is_same = |now: &Record| {
-        now.holder == record.holder && now.is_attached() && now.attachments().contains(*attached)
+        let has = || now.attachments().iter().any(|now| plain(now) == plain(attached));
+        now.holder == record.holder && now.is_attached() && has()
     };
     Ok(now.filter(is_same))
 }

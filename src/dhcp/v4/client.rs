@@ -97,12 +97,12 @@ impl Client {
         Self { state, held: Some(lease), ..Self::new(config, Duration::ZERO, None) }
     }
 
-    /// The address that it has.
-    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
-        self.held.as_ref().map(|lease| lease.address.addr())
+    /// The address that it has, and the one that it is about to get.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.held.iter().chain(self.asked()).map(|lease| lease.address.addr())
     }
 
-    /// From now on it must not take the addresses that are `taken`, and gives up those of them that it has: see
+    /// From now on it must not take the addresses that are `taken`, and gives up those of [`Client::addresses`] among them: see
     /// [`Config::taken`].
     pub(crate) fn avoid(&mut self, taken: Vec<(Ipv4Addr, Sharer)>) {
         self.config.taken = taken;
@@ -130,9 +130,9 @@ impl Client {
     /// Takes what has happened at `now`. Each call gets another `random` number. Afterwards the deadline is later than `now`.
     pub(crate) fn step(&mut self, event: Event, now: Duration, random: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
+        self.yield_shared(now, random, &mut effects);
         // An answer that comes after the end is none.
         self.end(now, random, &mut effects);
-        self.yield_shared(now, random, &mut effects);
         match event {
             Event::Timer => {}
             Event::Received(message) => self.received(&message, now, random, &mut effects),
@@ -204,6 +204,16 @@ impl Client {
         }
     }
 
+    /// The lease that it asks for, or has been given and not taken yet.
+    fn asked(&self) -> Option<&Lease> {
+        match &self.state {
+            State::Selecting { offer, .. } => offer.as_ref(),
+            State::Requesting { offer, .. } => Some(offer),
+            State::Probing(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
     /// What has `address` and the same MAC address.
     fn sharer(&self, address: Ipv4Addr) -> Option<Sharer> {
         self.config.taken.iter().find(|(taken, _)| *taken == address).map(|&(_, by)| by)
@@ -212,12 +222,7 @@ impl Client {
     /// Gives up an address that it has asked for, or has, and that is taken. The server is told nothing: it would end the lease
     /// of the other one.
     fn yield_shared(&mut self, now: Duration, random: u64, effects: &mut Vec<Effect>) {
-        let asked = match &self.state {
-            State::Requesting { offer, .. } => Some(offer),
-            State::Probing(lease) => Some(lease),
-            _ => None,
-        };
-        let asked = asked.and_then(|lease| {
+        let asked = self.asked().and_then(|lease| {
             let (server, address) = (lease.server, lease.address.addr());
             Some(Failure::Shared { server, address, by: self.sharer(address)? })
         });
@@ -225,7 +230,7 @@ impl Client {
             self.state = State::Init(now);
             self.give_up(asked, now, random, effects);
         }
-        if let Some(by) = self.address().and_then(|address| self.sharer(address)) {
+        if let Some(by) = self.held.as_ref().and_then(|lease| self.sharer(lease.address.addr())) {
             self.config.address = None;
             let begin = now + self.pause(random);
             self.lose(Loss::Shared(by), begin, effects);

@@ -10,7 +10,8 @@ use crate::ledger::attached::Attached;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp::session::number;
-use crate::net::name::IfName;
+use crate::lifecycle::dhcp::shared_mac::taken;
+use crate::net::name::{ContainerId, IfName};
 use crate::plan;
 
 /// How long the agent keeps the leases of a container that has ended. One that is started again meanwhile asks for the same
@@ -38,18 +39,25 @@ pub(crate) fn give_back(context: &mut Context<'_>, record: &Record) -> Result<Re
     drop(locked);
     for attached in now.attachments() {
         let Some(lease) = attached.dhcp.as_ref().and_then(|dhcp| dhcp.lease.as_ref()) else { continue };
-        release(context, attached, lease).unwrap_or_else(|error| {
-            log::info!(
-                "container {}: {error}: {} stays leased until it is over",
-                record.container,
-                lease.address.addr()
-            );
+        let (container, address) = (&record.container, lease.address.addr());
+        release(context, container, attached, lease).unwrap_or_else(|error| {
+            log::info!("container {container}: {error}: {address} stays leased until it is over");
         });
     }
     Ok(without)
 }
 
-fn release(context: &mut Context<'_>, attached: &Attached, lease: &Lease) -> Result<()> {
+fn release(
+    context: &mut Context<'_>,
+    container: &ContainerId,
+    attached: &Attached,
+    lease: &Lease,
+) -> Result<()> {
+    let address = lease.address.addr();
+    if attached.shares_mac() && !taken(context, container, attached.segment, &[address])?.is_empty() {
+        log::info!("container {container}: the server has given {address} to this host meanwhile");
+        return Ok(());
+    }
     let ifname = IfName::temporary(std::process::id());
     let plan = plan::link_like(attached, &ifname, lease.mac);
     kernel::release_lease(&plan, lease, &request::release(lease, number()? as u32), &mut context.host_netlink)

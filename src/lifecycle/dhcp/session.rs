@@ -46,7 +46,7 @@ impl Session {
         container: &ContainerId,
         (address, other): (Ipv4Addr, Option<MacAddr>),
     ) -> Result<Vec<Effect>> {
-        self.avoid(context, container, [address].into_iter())?;
+        self.avoid(context, container, std::iter::empty())?;
         let event = match other {
             Some(mac) => Event::Conflict { address, mac },
             None => Event::Free(address),
@@ -54,7 +54,7 @@ impl Session {
         Ok(self.client.step(event, since_boot(), number()?))
     }
 
-    /// Tells the client which of `offered`, and of its own address, it must not take at this moment.
+    /// Tells the client which of `offered`, and of its own addresses, it must not take at this moment.
     fn avoid(
         &mut self,
         context: &mut Context<'_>,
@@ -63,7 +63,7 @@ impl Session {
     ) -> Result<()> {
         let Some(segment) = self.shared else { return Ok(()) };
         let offered = offered.filter(|address| !address.is_unspecified());
-        let addresses: Vec<_> = offered.chain(self.client.address()).collect();
+        let addresses: Vec<_> = offered.chain(self.client.addresses()).collect();
         self.client.avoid(shared_mac::taken(context, container, segment, &addresses)?);
         Ok(())
     }

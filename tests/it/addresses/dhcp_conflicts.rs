@@ -19,6 +19,8 @@ pub fn tests() -> Vec<Test> {
         let name = format!("dhcp_conflicts::late::{driver}::{kind}");
         tests.push(Test::new(name, &[need, kind.need()], move || late(driver, kind)));
     }
+    let needs = [Need::Macvlan, Kind::Kea.need()];
+    tests.push(Test::new("dhcp_conflicts::on_another_lan", &needs, on_another_lan));
     let needs = [Need::Macvlan, Kind::Dnsmasq.need()];
     tests.push(Test::new("dhcp_conflicts::again_and_again", &needs, again));
     tests
@@ -67,6 +69,26 @@ fn late(driver: &str, kind: Kind) {
     assert!(leases.len() == 1 && leases[0].ends_with(&format!("/{after}")), "{leases:?}");
     assert_eq!(bed.run("check"), "");
     web.stop();
+}
+
+/// The parent is plugged in again, where another host has the address. The server confirms the lease.
+fn on_another_lan() {
+    let bed = bed("");
+    let server = Server::start(&bed, Kind::Kea, Options::default());
+    let _agent = Agent::start(&bed);
+    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    let before = address(&web);
+    let ear = Ear::on(&bed.lan);
+    bed.lan.ip("link set lan0 down");
+    let (_printer, _) = printer(&bed, &[before.octets()[3]]);
+    bed.lan.ip("link set lan0 up");
+    wait(|| !events(&bed, "leased").is_empty());
+    let after = address(&web);
+    assert_ne!(after, before);
+    assert_eq!(declined(&ear).len(), 1);
+    assert!(server.leased().contains(&after) && web.reaches("10.77.0.1"));
+    let hints = ear.all_dhcp().into_iter().filter(|message| message.kind == MessageType::Discover);
+    assert!(hints.into_iter().all(|message| message.requested().is_none()));
 }
 
 /// A server that has no other address gives the same one again. The container has none until the other host is gone.

@@ -2,6 +2,8 @@
 //! client, and gives a container what another one has.
 
 use std::net::Ipv4Addr;
+use std::thread;
+use std::time::Duration;
 
 use crate::addresses::dhcp::{address, bed, lan, lease};
 use crate::addresses::dhcp_renewal::events;
@@ -29,6 +31,8 @@ pub fn tests() -> Vec<Test> {
         }
         let name = format!("dhcp_shared_mac::the_host_gets_it_later::{link}");
         tests.push(Test::new(name, &[need, Kind::Kea.need()], move || later(options)));
+        let name = format!("dhcp_shared_mac::the_host_gets_it_before_the_end::{link}");
+        tests.push(Test::new(name, &[need, Kind::Kea.need()], move || before_the_end(options)));
     }
     let needs = [Need::Ipvlan, Kind::Udhcpd.need()];
     tests.push(Test::new("dhcp_shared_mac::of_another_container", &needs, of_another));
@@ -92,6 +96,25 @@ fn later(options: &str) {
     assert!(!ends());
 }
 
+/// What is the host's by now is not given back.
+fn before_the_end(options: &str) {
+    let bed = bed(options);
+    let _server = Server::start(&bed, Kind::Kea, Options::default().range(60, 60));
+    for is_of_host in [false, true] {
+        let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+        let ear = Ear::on(&bed.lan);
+        if is_of_host {
+            bed.host.ip("addr add 10.77.0.60/24 dev eth0");
+        }
+        web.stop();
+        bed.assert_nothing_held();
+        let released = || asked(&ear).contains(&MessageType::Release);
+        // What has been sent is heard a little later.
+        thread::sleep(Duration::from_millis(200));
+        assert_eq!(released(), !is_of_host);
+    }
+}
+
 fn of_another() {
     let bed = bed(IPVLAN);
     let server = Server::start(&bed, Kind::Udhcpd, Options::default());
@@ -117,7 +140,7 @@ fn two_at_once() {
     let bed = bed(IPVLAN);
     let server = Server::start(&bed, Kind::Udhcpd, Options::default());
     let ear = Ear::on(&bed.lan);
-    let both = std::thread::scope(|scope| {
+    let both = thread::scope(|scope| {
         let start = |id| {
             let bed = &bed;
             scope.spawn(move || bed.container(Bare, id).networks("lan").start())
