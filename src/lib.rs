@@ -33,8 +33,6 @@ mod import;
 
 mod config;
 
-// Only tests call all of it.
-#[cfg_attr(not(test), expect(dead_code, reason = "its sockets are still to come"))]
 mod dhcp;
 
 mod net;

@@ -84,7 +84,8 @@ pub(crate) fn fuzz_messages(attached: &Attached, alias: &str) {
     well_formed(message::delete_link(ifindex, None));
     for &address in &attached.addresses {
         well_formed(message::add_address(ifindex, address, None));
-        well_formed(message::renew_address(ifindex, address, Some(ifindex)));
+        let lifetime = crate::dhcp::times::Lifetime { preferred: ifindex, valid: ifindex };
+        well_formed(message::renew_address(ifindex, address, Some(lifetime)));
     }
     attached.routes.iter().for_each(|&route| well_formed(message::add_route(ifindex, route, None)));
     for lasting in attached.lasting() {

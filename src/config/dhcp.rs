@@ -1,4 +1,5 @@
-//! The key `dhcp` of a network: a DHCP server of the LAN chooses the IPv4 addresses of its containers.
+//! The key `dhcp` of a network: a DHCP server of the LAN chooses the IPv4 addresses of its containers, and those of IPv6 if that
+//! is wanted.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,6 +14,7 @@ use crate::dhcp::client_id::ClientId;
 use crate::dhcp::domain_name::DomainName;
 use crate::error::{Error, Result};
 use crate::net::driver::{Driver, Kind};
+use crate::net::ipv6::Ipv6;
 use crate::net::special_purpose::not_for_hosts;
 use crate::net::subnet::Subnet;
 use crate::net::value::{as_text, at_most, is_default, number, text, words};
@@ -25,7 +27,7 @@ const VENDOR_CLASS: &str = "underlay";
 /// The most servers that can be allowed.
 const MOST_SERVERS: usize = 64;
 
-/// How the containers of a network get their IPv4 addresses from a DHCP server.
+/// How the containers of a network get their addresses from a DHCP server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Dhcp {
@@ -47,6 +49,8 @@ pub(crate) struct Dhcp {
     /// What is taken of a lease besides its address; all by default.
     #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
     pub uses: Option<BTreeSet<Use>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dhcp6: Dhcp6,
 }
 
 number! {
@@ -66,6 +70,19 @@ words! {
         Mtu = "mtu",
         /// Name servers, and domains in which names are looked up.
         Dns = "dns",
+    }
+}
+
+words! {
+    /// Whether an IPv6 address is asked for, by DHCPv6.
+    #[derive(Default)]
+    Dhcp6, "use of DHCPv6", {
+        #[default]
+        No = "no",
+        /// The attach does not wait for it, and leaves it to the agent.
+        Yes = "yes",
+        /// The attach waits for it, as for the IPv4 address.
+        Required = "required",
     }
 }
 
@@ -97,6 +114,7 @@ impl Dhcp {
         on_dummy: bool,
         subnets: &[Subnet],
         has_host_access: bool,
+        ipv6: Option<Ipv6>,
     ) -> Result<()> {
         let refuse = |text: String, hint: &str| Err(Error::input(format!("dhcp: {text}")).hint(hint));
         if driver.is_routed() {
@@ -123,8 +141,11 @@ impl Dhcp {
                 return refuse(text, "name the servers of the LAN");
             }
         }
-        let mut of_ipv4 = subnets.iter().filter(|subnet| subnet.net().addr().is_ipv4());
-        if let Some(range) = of_ipv4.find_map(Subnet::range) {
+        if ipv6 == Some(Ipv6::Off) && self.dhcp6 != Dhcp6::No {
+            return refuse(format!("ipv6 is off, and dhcp6 is {}", self.dhcp6), "leave one of the two out");
+        }
+        let mut served = subnets.iter().filter(|subnet| self.serves(subnet.net().addr().is_ipv4()));
+        if let Some(range) = served.find_map(Subnet::range) {
             let text = format!("no address is picked from ip_range {range}: the server chooses");
             return refuse(
                 text,
@@ -136,6 +157,11 @@ impl Dhcp {
 }
 
 impl Dhcp {
+    /// Whether servers choose the addresses of IPv4, or else of IPv6.
+    pub(crate) fn serves(&self, is_v4: bool) -> bool {
+        is_v4 || self.dhcp6 != Dhcp6::No
+    }
+
     /// How long an attach waits for a lease.
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout.map_or(TIMEOUT, u64::from))
@@ -221,6 +247,9 @@ mod tests {
             (r#"{"use":["routes","mtu","dns"]}"#, None),
             (r#"{"use":["dns","routes","dns"]}"#, Some(r#"{"use":["routes","dns"]}"#)),
             (r#"{"use":[]}"#, None),
+            (r#"{"dhcp6":"no"}"#, Some("{}")),
+            (r#"{"dhcp6":"yes"}"#, None),
+            (r#"{"dhcp6":"required"}"#, None),
             (
                 r#"{"timeout":5,"optional":true,"client_id":"web","hostname":"web","vendor_class":"x","servers":["10.0.0.1"],"use":["mtu"]}"#,
                 None,
@@ -276,7 +305,11 @@ mod tests {
         let (long, many) = ("a".repeat(256), vec![r#""10.0.0.1""#; 65].join(","));
         for (text, message) in [
             ("true", "dhcp: invalid type: boolean `true`, expected struct Dhcp"),
-            (r#"{"dhcp6": "yes"}"#, "dhcp.dhcp6: unknown field `dhcp6`"),
+            (r#"{"dhcpv6": "yes"}"#, "dhcp.dhcpv6: unknown field `dhcpv6`"),
+            (
+                r#"{"dhcp6": "always"}"#,
+                "dhcp.dhcp6: unknown variant `always`, expected one of `no`, `yes`, `required`",
+            ),
             (r#"{"timeout": 0}"#, "dhcp.timeout: 0 is not a time limit from 1 to 26 seconds"),
             (r#"{"timeout": 27}"#, "dhcp.timeout: 27 is not a time limit from 1 to 26 seconds"),
             (r#"{"timeout": "5"}"#, "dhcp.timeout: invalid type: string \"5\", expected u64"),
@@ -318,6 +351,8 @@ mod tests {
                 "subnets": [{"subnet": "10.0.0.0/24", "gateway": "10.0.0.1", "aux_addresses": {"nas": "10.0.0.2"}}]"#,
             r#""driver": "macvlan", "parent": "eth0", "dhcp": {},
                 "subnets": [{"subnet": "2001:db8::/64", "ip_range": "2001:db8::100/120"}]"#,
+            r#""driver": "macvlan", "parent": "eth0", "ipv6": "slaac", "dhcp": {"dhcp6": "required"},
+                "subnets": [{"subnet": "2001:db8::/64"}]"#,
         ] {
             assert!(read(keys).is_ok(), "{keys}: {:?}", read(keys));
         }
@@ -354,6 +389,17 @@ mod tests {
                     "subnets": [{"subnet": "10.0.0.0/24", "ip_range": "10.0.0.8/30"}]"#,
                 "no address is picked from ip_range 10.0.0.8-10.0.0.11: the server chooses",
                 "remove the range; a container gets an address of the subnet if it asks by ip=",
+            ),
+            (
+                r#""driver": "macvlan", "parent": "eth0", "dhcp": {"dhcp6": "yes"},
+                    "subnets": [{"subnet": "2001:db8::/64", "ip_range": "2001:db8::8/126"}]"#,
+                "no address is picked from ip_range 2001:db8::8-2001:db8::b: the server chooses",
+                "remove the range; a container gets an address of the subnet if it asks by ip=",
+            ),
+            (
+                r#""driver": "macvlan", "parent": "eth0", "ipv6": "off", "dhcp": {"dhcp6": "yes"}"#,
+                "ipv6 is off, and dhcp6 is yes",
+                "leave one of the two out",
             ),
         ] {
             let error = read(keys).unwrap_err();

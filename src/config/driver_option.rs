@@ -70,11 +70,12 @@ pub(crate) fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> 
             let uses = if value.is_empty() { Ok(BTreeSet::new()) } else { list(value, str::parse) };
             uses.map(|uses| dhcp(file).uses = Some(uses))
         }
+        ("dhcp6", _) => value.parse().map(|use6| dhcp(file).dhcp6 = use6),
         _ => return Err(Error::new(Kind::Usage, format!("option {key:?} is not known")).hint(
             "use parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, \
              no_default_route, ipv6, bclim, txqueuelen, bcqueuelen, source_macs, conflict_detection, probe_ahead, \
              announcements, dhcp_timeout, dhcp_optional, dhcp_client_id, dhcp_hostname, dhcp_vendor_class, dhcp_servers, \
-             dhcp_use",
+             dhcp_use, dhcp6",
         )),
     };
     set.map_err(|error| error.within(format!("option {key}")))

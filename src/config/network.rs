@@ -92,7 +92,7 @@ impl Network {
         file.ipv6.map_or(Ok(()), |ipv6| ipv6.check(driver, subnets))?;
         let access = file.host_access.as_ref();
         let dhcp = file.dhcp.as_ref();
-        dhcp.map_or(Ok(()), |dhcp| dhcp.check(driver, on_dummy, subnets, access.is_some()))?;
+        dhcp.map_or(Ok(()), |dhcp| dhcp.check(driver, on_dummy, subnets, access.is_some(), file.ipv6))?;
         access.map_or(Ok(()), |access| access.check(driver, subnets, reservations))?;
         Ok(network)
     }

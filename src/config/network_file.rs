@@ -98,7 +98,7 @@ pub(crate) struct NetworkFile {
     /// The IPv6 of the links besides addresses of the subnets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<Ipv6>,
-    /// IPv4 addresses come from a DHCP server, except those of the subnets that containers ask for.
+    /// Addresses come from a DHCP server, except those of the subnets that containers ask for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dhcp: Option<Dhcp>,
     #[serde(default)]

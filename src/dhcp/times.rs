@@ -11,6 +11,14 @@ pub(crate) const FOR_EVER: u32 = u32::MAX;
 /// T1 is missed by up to so many hundredths: leases that began together are not renewed together.
 const SPREAD: u32 = 5;
 
+/// For how many seconds the kernel keeps an address: [`FOR_EVER`] is without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lifetime {
+    /// For how long new connections are made with it.
+    pub preferred: u32,
+    pub valid: u32,
+}
+
 /// The times of a lease. They count from when it was asked for, not from when the answer came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Times {

@@ -12,7 +12,7 @@ use crate::hash::siphash;
 use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::lease_table::Owner;
 use crate::ledger::bitmap::Bitmap;
-use crate::ledger::dhcp_link::DhcpLink;
+use crate::ledger::dhcp_link::{Dhcp6Link, DhcpLink};
 use crate::ledger::quarantine::{by_host, in_words};
 use crate::net::ipv6::{Advertised, Ipv6};
 use crate::net::lease_key::LeaseKey;
@@ -60,7 +60,7 @@ impl Draft<'_> {
             }
             let of_family = |address: &IpAddr| address.is_ipv4() == is_v4;
             let mut reserved = reserved.addresses.iter().copied().filter(of_family).peekable();
-            let is_by_dhcp = is_v4 && wanted.network.file.dhcp.is_some();
+            let is_by_dhcp = wanted.network.file.dhcp.as_ref().is_some_and(|dhcp| dhcp.serves(is_v4));
             if reserved.peek().is_none() && !is_by_dhcp {
                 addresses.extend(self.pick(place, is_v4)?);
             }
@@ -137,6 +137,22 @@ impl Draft<'_> {
             previous: previous.filter(|_| !applicant.avoid_previous),
             ..link
         }))
+    }
+
+    /// The same for its DHCPv6 client.
+    pub(crate) fn dhcp6(&self, wanted: &ResolvedAttachment, index: usize) -> Option<Dhcp6Link> {
+        let applicant = self.applicant?;
+        let previous = wanted.previous.addresses.iter().find_map(|address| match address {
+            IpAddr::V6(address) => Some(*address),
+            IpAddr::V4(_) => None,
+        });
+        let key = self.leases.table.machine_key(&wanted.parent);
+        let link = Dhcp6Link::new(&wanted.network, &applicant.identity(), index, key)?;
+        Some(Dhcp6Link {
+            host_name: link.host_name.or_else(|| applicant.host_name.cloned()),
+            previous: previous.filter(|_| !applicant.avoid_previous),
+            ..link
+        })
     }
 
     /// What its link takes from routers, except the default route, which depends on the other attachments.

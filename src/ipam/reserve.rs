@@ -142,10 +142,9 @@ impl<'a> Draft<'a> {
             let is_picked = |address: &IpAddr| !self.is_exact(wanted, *address);
             let picked = addresses.iter().map(IpNet::addr).filter(is_picked).collect();
             let mac = self.mac(wanted)?;
-            let dhcp = match addresses.iter().any(|net| net.addr().is_ipv4()) {
-                true => None,
-                false => self.dhcp(wanted, index, mac)?,
-            };
+            let has = |is_v4| addresses.iter().any(|net| net.addr().is_ipv4() == is_v4);
+            let dhcp = if has(true) { None } else { self.dhcp(wanted, index, mac)? };
+            let dhcp6 = if has(false) { None } else { self.dhcp6(wanted, index) };
             let is_addressed = !addresses.is_empty() || dhcp.is_some();
             let detection = wanted.network.detection_on(&wanted.parent).filter(|_| is_addressed);
             attachments.push(Attached {
@@ -170,6 +169,7 @@ impl<'a> Draft<'a> {
                 addresses,
                 former: Vec::new(),
                 dhcp,
+                dhcp6,
                 routes: Vec::new(),
                 table: None,
             });

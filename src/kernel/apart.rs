@@ -12,6 +12,8 @@ use crate::plan::LinkPlan;
 /// Makes the link of `plan` in a new namespace, and opens packet sockets on it for `addresses`. The kernel deletes link and
 /// namespace when the sockets are closed, also by a kill. `host` is a socket of the host's namespace.
 pub(crate) fn open_apart(plan: &LinkPlan, addresses: &[IpAddr], host: &mut Socket) -> Result<PacketSocket> {
+    // If it were opened later, it would be one of the new namespace.
+    host.connect()?;
     NetnsFile::thrown_away(|| {
         let mut inside = Socket::open()?;
         let (made, _) =

@@ -4,11 +4,12 @@ use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use nix::libc;
 
 use super::netns::NetnsFile;
 use super::sysctl;
+use crate::dhcp::times::Lifetime;
 use crate::error::{Error, Result};
 use crate::ledger::attached::Attached;
 use crate::net::link::Link;
@@ -158,7 +159,9 @@ fn carry_out(ifindex: u32, step: &Configure, sealed: Option<&Alias>) -> Result<O
             settings.iter().try_for_each(|(path, value)| sysctl::set(path, value, *needed))?;
             return Ok(None);
         }
-        Configure::AddAddress { address, valid, .. } => message::add_address(ifindex, *address, *valid)?,
+        Configure::AddAddress { address, lifetime, .. } => {
+            message::add_address(ifindex, *address, *lifetime)?
+        }
         Configure::SetMtu { mtu, .. } => message::set_mtu(ifindex, *mtu)?,
         Configure::SetUp { alias, .. } => {
             let alias = sealed.map_or_else(|| alias.clone(), ToString::to_string);
@@ -196,15 +199,15 @@ pub(crate) fn readdress(ifindex: u32, attached: &Attached, now: Duration, inside
     await_addresses(&steps, inside)
 }
 
-/// Lets the link `ifindex` have `net` for `valid` seconds from now on, or for ever. An address that has expired is added again,
+/// Lets the link `ifindex` have `net` for `lifetime` from now on, or for ever. An address that has expired is added again,
 /// without the routes that the kernel has deleted with it.
 pub(crate) fn renew_address(
     ifindex: u32,
-    net: Ipv4Net,
-    valid: Option<u32>,
+    net: IpNet,
+    lifetime: Option<Lifetime>,
     inside: &mut Socket,
 ) -> Result<()> {
-    match single(inside, message::renew_address(ifindex, net.into(), valid)?)? {
+    match single(inside, message::renew_address(ifindex, net, lifetime)?)? {
         None => Ok(()),
         Some(refusal) => Err(refused(&format!("renew address {net}"), &refusal)),
     }

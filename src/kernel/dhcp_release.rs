@@ -1,4 +1,4 @@
-//! Gives a DHCPv4 lease back when the link that had it is gone.
+//! Gives a DHCP lease back when the link that had it is gone.
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
@@ -13,11 +13,16 @@ use nix::{getsockopt_impl, sockopt_impl};
 
 use super::apply;
 use super::detach;
+use super::dhcp6_socket::Dhcp6Socket;
 use super::netns::NetnsFile;
-use crate::dhcp::v4::lease::Lease;
-use crate::dhcp::v4::outcome::Outgoing;
+use crate::dhcp::client::Outgoing;
+use crate::dhcp::lease::Lease;
+use crate::dhcp::v4::lease::Lease as Lease4;
+use crate::dhcp::v4::outcome::Outgoing as Outgoing4;
 use crate::dhcp::v4::udp::{CLIENT_PORT, SERVER_PORT};
+use crate::dhcp::v6::message::Message as Message6;
 use crate::error::{Error, Result};
+use crate::net::ipv6::Advertised;
 use crate::netlink::Socket;
 use crate::plan::{self, Configure, CreateLink, LinkPlan};
 
@@ -40,35 +45,46 @@ sockopt_impl!(
     MemInfo
 );
 
-/// Sends `release` of `lease` from a link as that of `plan`, which is made in a new namespace and deleted at once: with its
-/// parent, and the MAC address and address of the lease. The link of the lease must be gone. `host` is a socket of the host's
-/// namespace.
-pub(crate) fn release_lease(
-    plan: &LinkPlan,
-    lease: &Lease,
-    release: &Outgoing,
-    host: &mut Socket,
-) -> Result<()> {
+/// Gives `lease` back, by the message number `xid`, from a link as that of `plan`, which is made in a new namespace and deleted
+/// at once: with its parent, and the MAC address and address of the lease. The link of the lease must be gone. `host` is a socket
+/// of the host's namespace.
+pub(crate) fn release_lease(plan: &LinkPlan, lease: &Lease, xid: u32, host: &mut Socket) -> Result<()> {
+    // If it were opened later, it would be one of the new namespace.
+    host.connect()?;
     NetnsFile::thrown_away(|| {
         let mut inside = Socket::open()?;
-        let plan = with_lease(plan, lease);
+        let plan = match lease {
+            Lease::V4(lease) => with_lease(plan, lease),
+            Lease::V6(_) => with_ipv6(plan),
+        };
         let (made, _) =
             apply::attach(std::slice::from_ref(&plan), None, host, &mut inside, &NetnsFile::own()?)?;
-        let sent = send(release).map_err(|error| {
-            Error::kernel(&format!("release {} to DHCP server {}", release.from, release.to), &error)
-        });
+        let sent = match lease.release(xid) {
+            Outgoing::V4(release) => send(&release).map_err(|error| {
+                Error::kernel(&format!("release {} to DHCP server {}", release.from, release.to), &error)
+            }),
+            Outgoing::V6(release) => made.iter().try_for_each(|link| send6(link.ifindex, &release)),
+        };
         // The kernel takes the namespace apart later, and the link would answer ARP requests until then.
         made.iter().try_for_each(|link| detach::delete(link.ifindex, &mut inside))?;
         sent
     })
 }
 
+/// Returns the plan of the link of `plan` with IPv6, but for an address of its own: DHCPv6 servers are told in the message which
+/// address it is about.
+fn with_ipv6(LinkPlan { create, configure, .. }: &LinkPlan) -> LinkPlan {
+    let up = configure.iter().filter(|step| matches!(step, Configure::SetUp { .. })).cloned();
+    let configure = plan::set_dhcp6(&create.name, &Advertised::default()).into_iter().chain(up).collect();
+    LinkPlan { create: create.clone(), configure, mark: None }
+}
+
 /// Returns the plan of the link of `plan` with MAC address, address and route to the server of `lease`.
-fn with_lease(LinkPlan { create, configure, .. }: &LinkPlan, lease: &Lease) -> LinkPlan {
+fn with_lease(LinkPlan { create, configure, .. }: &LinkPlan, lease: &Lease4) -> LinkPlan {
     let link = &create.name;
     let mac = Some(lease.mac).filter(|_| create.driver.has_own_mac());
     let create = CreateLink { mac, ..create.clone() };
-    let address = Configure::AddAddress { link: link.clone(), address: lease.address.into(), valid: None };
+    let address = Configure::AddAddress { link: link.clone(), address: lease.address.into(), lifetime: None };
     let up = configure.iter().filter(|step| matches!(step, Configure::SetUp { .. })).cloned();
     let routes = lease.routes.iter().filter(|route| route.to.contains(&IpAddr::from(lease.server)));
     let route = routes.max_by_key(|route| route.to.prefix_len());
@@ -78,8 +94,23 @@ fn with_lease(LinkPlan { create, configure, .. }: &LinkPlan, lease: &Lease) -> L
     LinkPlan { create, configure, mark: None }
 }
 
+/// Sends `release` as soon as the link `ifindex` can. What goes to all servers leaves at once.
+fn send6(ifindex: u32, release: &Message6) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(socket) = Dhcp6Socket::open(ifindex)? {
+            socket.send(release);
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(Error::kernel("release an address by DHCPv6", &Errno::EADDRNOTAVAIL.into()));
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
 /// Sends `release`, and waits until it has left: the kernel keeps it as long as it does not know where to send it.
-fn send(release: &Outgoing) -> io::Result<()> {
+fn send(release: &Outgoing4) -> io::Result<()> {
     let socket = UdpSocket::bind((release.from, CLIENT_PORT))?;
     socket.connect((release.to, SERVER_PORT))?;
     socket.send(&release.message.encode())?;
@@ -117,7 +148,7 @@ mod tests {
             routers: router.parse().into_iter().collect(),
             ..Message::new(Kind::Ack, 7, mac)
         };
-        let lease = Lease::of(&ack, &ClientId::mac(mac), Duration::ZERO).unwrap();
+        let lease = Lease4::of(&ack, &ClientId::mac(mac), Duration::ZERO).unwrap();
         let link = "eth0".parse().unwrap();
         let create = CreateLink {
             name: "eth0".parse().unwrap(),
@@ -131,7 +162,7 @@ mod tests {
             group: 1,
         };
         let configure = vec![
-            Configure::AddAddress { link, address: "10.0.0.77/24".parse().unwrap(), valid: None },
+            Configure::AddAddress { link, address: "10.0.0.77/24".parse().unwrap(), lifetime: None },
             Configure::SetUp { link: "eth0".parse().unwrap(), alias: "x".to_owned() },
         ];
         let plan = with_lease(&LinkPlan { create, configure, mark: None }, &lease);

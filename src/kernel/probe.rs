@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::packet_socket::PacketSocket;
@@ -26,6 +27,17 @@ pub(crate) struct Probes {
     ignored: Vec<MacAddr>,
     /// Addresses that other hosts probe for, if that is no conflict.
     contended: Option<BTreeSet<IpAddr>>,
+}
+
+/// What is known of the addresses that are probed for.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// A host has one of them.
+    Conflict(Conflict),
+    /// No host has answered, and the time is over.
+    Free,
+    /// It is not over: there is something to do at this time, or when a socket can be read.
+    Pending(Instant),
 }
 
 /// An address that is probed for: the container does not use it yet.
@@ -92,16 +104,33 @@ impl Probes {
     /// Waits for the next conflict; `None` if the time is over.
     pub(crate) fn next_conflict(&mut self) -> Result<Option<Conflict>> {
         loop {
-            self.send()?;
-            let now = Instant::now();
-            let next = self.tentative.iter().filter_map(|tentative| tentative.next(now)).min();
-            // A frame that came in time counts, also if this process runs late.
-            if let Some(conflict) = self.receive(next.unwrap_or(now).max(now + DRAIN)) {
-                return Ok(Some(conflict));
+            match self.proceed()? {
+                Answer::Conflict(conflict) => return Ok(Some(conflict)),
+                Answer::Free => return Ok(None),
+                Answer::Pending(next) => {
+                    let time = next.saturating_duration_since(Instant::now());
+                    let waited = wait(self.fds(), Some(time));
+                    waited.map_err(|error| Error::kernel("wait for answers to probes", &error))?;
+                }
             }
-            let Some(next) = next else { return Ok(None) };
-            self.wait(next.saturating_duration_since(Instant::now()))?;
         }
+    }
+
+    /// Sends the probes that are due, and returns what is known by now.
+    pub(crate) fn proceed(&mut self) -> Result<Answer> {
+        self.send()?;
+        let now = Instant::now();
+        let next = self.tentative.iter().filter_map(|tentative| tentative.next(now)).min();
+        // A frame that came in time counts, also if this process runs late.
+        if let Some(conflict) = self.receive(next.unwrap_or(now).max(now + DRAIN)) {
+            return Ok(Answer::Conflict(conflict));
+        }
+        Ok(next.map_or(Answer::Free, Answer::Pending))
+    }
+
+    /// The sockets, to wait for.
+    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.values().flat_map(PacketSocket::sockets)
     }
 
     /// Returns the first conflict in the frames that have come. They are read until there are no more, or until `until`, from
@@ -158,12 +187,6 @@ impl Probes {
     fn concerns(&self, attachment: usize, reply: &ProbeReply) -> bool {
         let is_it = |it: &Tentative| it.attachment == attachment && it.address == reply.address;
         self.tentative.iter().any(is_it) && !self.ignored.contains(&reply.mac)
-    }
-
-    fn wait(&self, time: Duration) -> Result<()> {
-        let sockets = self.sockets.values().flat_map(PacketSocket::sockets);
-        let waited = wait(sockets, Some(time));
-        waited.map_err(|error| Error::kernel("wait for answers to probes", &error))
     }
 }
 

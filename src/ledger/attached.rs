@@ -1,15 +1,19 @@
 //! A link of a container: what it has, and what is leased for it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::config::conflict_detection::Detection;
-use crate::dhcp::v4::lease::Lease;
+use crate::dhcp::client::Client;
+use crate::dhcp::domain_name::{DomainName, Fqdn};
+use crate::dhcp::lease::{Family, Lease};
 use crate::dhcp::v4::request::Config;
+use crate::dhcp::{v4, v6};
 use crate::ledger::asked::Asked;
-use crate::ledger::dhcp_link::DhcpLink;
+use crate::ledger::dhcp_link::{Dhcp6Link, DhcpLink};
 use crate::net::driver::{Driver, Kind, MacvlanMode};
 use crate::net::ipv6::Advertised;
 use crate::net::lease_key::LeaseKey;
@@ -68,6 +72,9 @@ pub(crate) struct Attached {
     /// How it gets an IPv4 address from a DHCP server, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhcp: Option<DhcpLink>,
+    /// How it gets an IPv6 address from a DHCPv6 server, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp6: Option<Dhcp6Link>,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
     /// Those of them that underlay chose: not asked for, nor reserved.
@@ -86,7 +93,8 @@ pub(crate) struct Attached {
 impl Attached {
     /// Returns true if its link has IPv6.
     pub(crate) fn has_ipv6(&self) -> bool {
-        self.advertised.slaac.is_some() || self.addresses.iter().any(|net| net.addr().is_ipv6())
+        let by_router = self.advertised.slaac.is_some() || self.dhcp6.is_some();
+        by_router || self.addresses.iter().any(|net| net.addr().is_ipv6())
     }
 
     /// Returns true if `address` is one of its addresses.
@@ -128,12 +136,17 @@ impl Attached {
             servers: dhcp.servers.clone(),
             address: lease.map(|lease| lease.address.addr()).or(dhcp.previous),
             server: lease.map(|lease| lease.server),
-            // Frames to its MAC address go to the parent as long as it has no address.
-            broadcast: self.driver.kind() == Kind::Ipvlan,
+            broadcast: self.heard_below().is_some(),
             // A lease at once could be that of what has the same MAC address.
             rapid_commit: !self.shares_mac(),
             taken: Vec::new(),
         }
+    }
+
+    /// The link below it where what DHCP servers send to its MAC address arrives as long as it has no address.
+    pub(crate) fn heard_below(&self) -> Option<u32> {
+        let below = self.driver.link_below(self.parent_index, self.segment);
+        Some(below).filter(|_| self.driver.kind() == Kind::Ipvlan)
     }
 
     /// Whether the host has the link's MAC address, too.
@@ -142,41 +155,107 @@ impl Attached {
         self.driver.kind() == Kind::Ipvlan || self.driver == passthru
     }
 
-    /// Its address by DHCP with the prefix length, if it has one.
-    pub(crate) fn leased_address(&self) -> Option<IpNet> {
-        self.dhcp.as_ref().and_then(DhcpLink::address)
+    /// The client of `family` of its link, which has the MAC address `mac`: it goes on with the lease, or asks for one from
+    /// `start` until `until`. `None` if there is none.
+    pub(crate) fn dhcp_client(
+        &self,
+        family: Family,
+        mac: MacAddr,
+        (start, until): (Duration, Option<Duration>),
+        random: u64,
+    ) -> Option<Client> {
+        Some(match family {
+            Family::V4 => {
+                let dhcp = self.dhcp.as_ref()?;
+                let config = self.dhcp_config(dhcp, mac);
+                Client::V4(match &dhcp.lease {
+                    Some(lease) => v4::client::Client::resume(config, lease.clone(), random),
+                    None => v4::client::Client::new(config, start, until),
+                })
+            }
+            Family::V6 => {
+                let dhcp = self.dhcp6.as_ref()?;
+                let fqdn = |name: &DomainName| Fqdn { name: name.clone(), server_updates: true };
+                let config = v6::request::Config {
+                    duid: dhcp.duid.clone(),
+                    iaid: dhcp.iaid,
+                    fqdn: dhcp.host_name.as_ref().map(fqdn),
+                    address: dhcp.previous,
+                    server: None,
+                    rapid_commit: true,
+                };
+                Client::V6(match &dhcp.lease {
+                    Some(lease) => v6::client::Client::resume(config, lease.clone(), random),
+                    None => v6::client::Client::new(config, start, until),
+                })
+            }
+        })
     }
 
-    /// Forgets the lease, and keeps the address in the ledger.
-    pub(crate) fn forget_lease(&mut self) {
-        self.dhcp.iter_mut().for_each(|dhcp| dhcp.lease = None);
+    /// The families in which it has a client.
+    pub(crate) fn dhcp_families(&self) -> impl Iterator<Item = Family> {
+        let v6 = self.dhcp6.as_ref().map(|_| Family::V6);
+        self.dhcp.as_ref().map(|_| Family::V4).into_iter().chain(v6)
     }
 
-    /// Gives it `lease` in place of the one that it has, if any; without one it loses the address and its routes.
-    pub(crate) fn set_lease(&mut self, lease: Option<Lease>) {
-        let Some(dhcp) = &mut self.dhcp else { return };
-        let (address, routes) = (dhcp.address(), dhcp.routes());
-        dhcp.lease = lease;
-        if let Some(address) = dhcp.address() {
-            dhcp.previous = match address {
-                IpNet::V4(net) => Some(net.addr()),
-                IpNet::V6(_) => dhcp.previous,
-            };
+    /// Its leases.
+    pub(crate) fn dhcp_leases(&self) -> impl Iterator<Item = Lease> {
+        Family::ALL.into_iter().filter_map(|family| self.dhcp_lease(family))
+    }
+
+    /// Its lease of `family`, if it has one.
+    pub(crate) fn dhcp_lease(&self, family: Family) -> Option<Lease> {
+        match family {
+            Family::V4 => self.dhcp.as_ref()?.lease.clone().map(Lease::V4),
+            Family::V6 => self.dhcp6.as_ref()?.lease.clone().map(Lease::V6),
         }
-        let (new_address, new_routes) = (dhcp.address(), dhcp.routes());
+    }
+
+    /// Forgets the leases, and keeps the addresses in the ledger.
+    pub(crate) fn forget_leases(&mut self) {
+        self.dhcp.iter_mut().for_each(|dhcp| dhcp.lease = None);
+        self.dhcp6.iter_mut().for_each(|dhcp| dhcp.lease = None);
+    }
+
+    /// Gives it `lease` in place of the one of its family that it has, if any.
+    pub(crate) fn take_lease(&mut self, lease: Lease) {
+        self.lose_lease(lease.family());
+        let address = lease.address();
+        match (lease, &mut self.dhcp, &mut self.dhcp6) {
+            (Lease::V4(lease), Some(dhcp), _) => {
+                (dhcp.previous, dhcp.lease) = (Some(lease.address.addr()), Some(lease));
+                // IPv4 comes first, as the kernel lists them.
+                self.routes.splice(0..0, dhcp.routes());
+                self.addresses.insert(0, address);
+            }
+            (Lease::V6(lease), _, Some(dhcp)) => {
+                (dhcp.previous, dhcp.lease) = (Some(lease.address), Some(lease));
+                self.addresses.push(address);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes its lease of `family` away, with address and routes.
+    pub(crate) fn lose_lease(&mut self, family: Family) {
+        let address = self.dhcp_lease(family).map(|lease| lease.address());
         self.addresses.retain(|net| Some(*net) != address);
-        self.routes.retain(|route| !routes.contains(route));
-        // IPv4 comes first, as the kernel lists them.
-        self.addresses.splice(0..0, new_address);
-        self.routes.splice(0..0, new_routes);
+        match (family, &mut self.dhcp, &mut self.dhcp6) {
+            (Family::V4, Some(dhcp), _) => {
+                let routes = dhcp.routes();
+                self.routes.retain(|route| !routes.contains(route));
+                dhcp.lease = None;
+            }
+            (Family::V6, _, Some(dhcp)) => dhcp.lease = None,
+            _ => {}
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::dhcp::times::Lifetime;
     use crate::ledger::record::Record;
 
     const RECORD: &str = r#"{
@@ -190,7 +269,7 @@ mod tests {
              "addresses": ["2001:db8::9/64"], "routes": [{"to": "::/0", "via": "2001:db8::1"}]}
         ]}"#;
 
-    fn lease(address: &str, mtu: u16) -> Lease {
+    fn lease(address: &str, mtu: u16) -> v4::lease::Lease {
         let text = format!(
             r#"{{"server": "10.0.0.1", "mac": "02:00:00:00:00:09", "client_id": "01020000000009", "address": "{address}/24",
                 "routes": [{{"to": "0.0.0.0/0", "via": "10.0.0.1"}}, {{"to": "10.9.0.0/16", "via": "10.0.0.2"}}],
@@ -212,16 +291,16 @@ mod tests {
     fn a_lease_comes_changes_and_goes() {
         let mut attached = attached();
         let before = attached.clone();
-        attached.set_lease(Some(lease("10.0.0.9", 1400)));
+        attached.take_lease(Lease::V4(lease("10.0.0.9", 1400)));
         assert_eq!(texts(&attached.addresses), ["10.0.0.9/24", "2001:db8::9/64"]);
         let routes = ["default via 10.0.0.1 metric 7", "10.9.0.0/16 via 10.0.0.2", "default via 2001:db8::1"];
         assert_eq!(texts(&attached.routes), routes);
-        attached.set_lease(Some(lease("10.0.0.8", 1400)));
+        attached.take_lease(Lease::V4(lease("10.0.0.8", 1400)));
         assert_eq!(texts(&attached.addresses), ["10.0.0.8/24", "2001:db8::9/64"]);
         assert_eq!(texts(&attached.routes), routes);
         let text = serde_json::to_string(&attached).unwrap();
         assert_eq!(serde_json::from_str::<Attached>(&text).unwrap(), attached);
-        attached.set_lease(None);
+        attached.lose_lease(Family::V4);
         assert_eq!((&attached.addresses, &attached.routes), (&before.addresses, &before.routes));
         assert_eq!(
             attached.dhcp.unwrap().previous,
@@ -233,7 +312,7 @@ mod tests {
     #[test]
     fn what_is_taken_of_a_lease() {
         let mut attached = attached();
-        attached.set_lease(Some(lease("10.0.0.9", 1400)));
+        attached.take_lease(Lease::V4(lease("10.0.0.9", 1400)));
         let dhcp = attached.dhcp.clone().unwrap();
         let with = |default_route, routes| DhcpLink { default_route, routes, ..dhcp.clone() };
         for (dhcp, expected) in [
@@ -245,7 +324,8 @@ mod tests {
         }
         assert_eq!((dhcp.mtu(1500), dhcp.mtu(1400), dhcp.mtu(1300)), (Some(1400), None, None));
         assert_eq!(DhcpLink { mtu: false, ..dhcp.clone() }.mtu(1500), None);
-        assert_eq!(dhcp.valid_for(Duration::from_secs(11)), Some(50));
+        let lifetime = attached.dhcp_leases().next().unwrap().lifetime(Duration::from_secs(11));
+        assert_eq!(lifetime, Some(Lifetime { preferred: 50, valid: 50 }));
         let ipvlan: Attached = Attached {
             driver: serde_json::from_str(r#"{"kind": "ipvlan", "mode": "l2", "flag": "bridge"}"#).unwrap(),
             ..attached.clone()

@@ -1,24 +1,22 @@
-//! The IPv4 address of a link that a DHCP server gives: a part of the record.
+//! The addresses of a link that DHCP servers give: a part of the record.
 
-use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::config::dhcp::{ClientIdSource, Use};
+use crate::config::dhcp::{ClientIdSource, Dhcp6, Use};
 use crate::config::network::Network;
 use crate::dhcp::client_id::{ClientId, Duid, Iaid};
 use crate::dhcp::domain_name::DomainName;
-use crate::dhcp::times::FOR_EVER;
 use crate::dhcp::v4::lease::Lease;
+use crate::dhcp::v6;
 use crate::error::Result;
 use crate::net::mac::MacAddr;
 use crate::net::name::Identity;
 use crate::net::route::Route;
 use crate::net::value::is_default;
 
-/// What the client of a link asks for, and what it has. It is all that the agent needs to go on, also when the network is not
+/// What the DHCPv4 client of a link asks for, and what it has. It is all that the agent needs to go on, also when the network is not
 /// defined any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DhcpLink {
@@ -85,17 +83,6 @@ impl DhcpLink {
         }))
     }
 
-    /// The address of the lease with its prefix length.
-    pub(crate) fn address(&self) -> Option<IpNet> {
-        self.lease.as_ref().map(|lease| IpNet::V4(lease.address))
-    }
-
-    /// For how many seconds from `now` on the address is valid; `None` if for ever, or if there is none.
-    pub(crate) fn valid_for(&self, now: Duration) -> Option<u32> {
-        let left = self.lease.as_ref()?.times.seconds_left(now);
-        (left != FOR_EVER).then_some(left)
-    }
-
     /// The routes of the lease that the link gets.
     pub(crate) fn routes(&self) -> Vec<Route> {
         let routes = self.lease.iter().flat_map(|lease| &lease.routes);
@@ -110,5 +97,35 @@ impl DhcpLink {
     pub(crate) fn mtu(&self, most: u32) -> Option<u32> {
         let given = self.lease.as_ref().and_then(|lease| lease.mtu).filter(|_| self.mtu);
         given.map(u32::from).filter(|&mtu| mtu < most)
+    }
+}
+
+/// The same of the DHCPv6 client. Routes are told by routers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dhcp6Link {
+    pub duid: Duid,
+    pub iaid: Iaid,
+    /// The name that the container tells the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_name: Option<DomainName>,
+    /// The address that the identity had before, which it would like again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Ipv6Addr>,
+    /// The lease; none as long as no server has given one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<v6::lease::Lease>,
+}
+
+impl Dhcp6Link {
+    /// As [`DhcpLink::new`]; `None` if the network has no DHCPv6.
+    pub(crate) fn new(network: &Network, identity: &Identity, index: usize, key: [u8; 16]) -> Option<Self> {
+        let dhcp = network.file.dhcp.as_ref().filter(|dhcp| dhcp.dhcp6 != Dhcp6::No)?;
+        Some(Self {
+            duid: Duid::derived(key, identity),
+            iaid: Iaid::of(&network.name, index),
+            host_name: dhcp.hostname.clone(),
+            previous: None,
+            lease: None,
+        })
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::dhcp::lease::Server;
 use crate::error::Error;
 use crate::escape::printable;
 use crate::ledger::record::Record;
@@ -52,9 +53,9 @@ pub(crate) enum Event {
         to: Vec<IpNet>,
     },
     /// A DHCP server has given a container that runs an address, where it had none.
-    Leased { container: ContainerId, network: NetworkName, address: IpNet, server: Ipv4Addr },
+    Leased { container: ContainerId, network: NetworkName, address: IpNet, server: Server },
     /// A DHCP server has renewed the lease of a container.
-    Renewed { container: ContainerId, network: NetworkName, address: IpNet, server: Ipv4Addr },
+    Renewed { container: ContainerId, network: NetworkName, address: IpNet, server: Server },
     /// A container has no address by DHCP any more.
     Lost { container: ContainerId, network: NetworkName, address: IpAddr, reason: String },
     /// The hook has failed.

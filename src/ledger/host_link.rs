@@ -105,6 +105,7 @@ impl HostLink {
             picked: Vec::new(),
             former: Vec::new(),
             dhcp: None,
+            dhcp6: None,
             routes: Vec::new(),
             table: None,
         }

@@ -287,7 +287,7 @@ impl Record {
 
     /// Returns true if an attachment gets an address from a DHCP server.
     pub(crate) fn has_dhcp(&self) -> bool {
-        self.attachments().iter().any(|attached| attached.dhcp.is_some())
+        self.attachments().iter().any(|attached| attached.dhcp_families().next().is_some())
     }
 
     /// Returns true if an attachment has conflict detection.

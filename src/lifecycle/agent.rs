@@ -108,7 +108,7 @@ pub(crate) fn run_once(store: &Store) -> Result<()> {
     let mut pools = Vec::new();
     agent.look_at_links(&mut |pool| pools.push(pool))?;
     agent.take_tasks(&mut |pool| pools.push(pool))?;
-    agent.ask(&mut |pool| pools.push(pool));
+    let conflicts = agent.ask(&mut |pool| pools.push(pool));
     // Once more, however long ago the attach was.
     agent
         .tasks
@@ -118,6 +118,7 @@ pub(crate) fn run_once(store: &Store) -> Result<()> {
     for task in std::mem::take(&mut agent.tasks).into_keys() {
         store.end_task(&task)?;
     }
+    dhcp::once(store, conflicts)?;
     let asked = probe_ahead::once(store, pools);
     // A poststop may have left something to it meanwhile. Other tasks are for the next one.
     agent.take_tasks(&mut |_| {})?;
@@ -409,8 +410,7 @@ impl<'a> Agent<'a> {
             if is_same_lan {
                 continue;
             }
-            let pools: BTreeSet<_> = users.into_iter().flat_map(Pool::of).collect();
-            pools.into_iter().for_each(&mut *used);
+            users.into_iter().flat_map(Pool::of).collect::<BTreeSet<_>>().into_iter().for_each(&mut *used);
             self.plan(parent, now);
             self.again.push((now, parent));
             self.planned.insert(parent, ups);

@@ -6,10 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::conflict_detection::Detection;
+use crate::dhcp::client_id::Iaid;
+use crate::dhcp::lease::Family;
 use crate::error::Result;
 use crate::ipam::reserve::Applicant;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::attached::Attached;
+use crate::ledger::dhcp_link::Dhcp6Link;
 use crate::ledger::record::{Holder, Record};
 use crate::lifecycle::affinity;
 use crate::lifecycle::attach;
@@ -100,7 +103,7 @@ fn namespace(path: Option<&Path>) -> Result<(Netns, BTreeSet<String>, DefaultRou
 fn summary(attached: &Attached) -> String {
     let subject = format!("# {} in network {}, on {}:", attached.ifname, attached.network, attached.parent);
     let addresses = attached.addresses.iter().map(ToString::to_string);
-    let addresses = addresses.chain(attached.dhcp.as_ref().map(|_| "by DHCP".to_owned()));
+    let addresses = addresses.chain(attached.dhcp_families().map(|family| by(family).to_owned()));
     let mac = attached.own_mac().map(|mac| mac.to_string());
     [subject].into_iter().chain(addresses).chain(mac).collect::<Vec<_>>().join(" ")
 }
@@ -111,6 +114,7 @@ fn in_container(record: &Record) -> Vec<String> {
     if record.is_probed() || record.has_dhcp() {
         lines.extend(record.attachments().iter().filter_map(probe_line));
         lines.extend(record.attachments().iter().filter_map(dhcp_line));
+        lines.extend(record.attachments().iter().filter_map(dhcp6_line));
         let rest = record.attachments().iter().flat_map(|attached| plan::finish(attached, 0, Duration::ZERO));
         lines.extend(rest.map(|op| op.line().to_string()));
     }
@@ -127,6 +131,20 @@ fn dhcp_line(attached: &Attached) -> Option<String> {
         (false, false) => "an IPv4 address",
     };
     Some(format!("# {} gets {what} from a DHCP server, as client {}", attached.ifname, dhcp.client_id))
+}
+
+/// A comment on what a DHCPv6 server gives `attached`.
+fn dhcp6_line(attached: &Attached) -> Option<String> {
+    let Dhcp6Link { duid, iaid: Iaid(iaid), .. } = attached.dhcp6.as_ref()?;
+    let ifname = &attached.ifname;
+    Some(format!("# {ifname} gets an IPv6 address from a DHCPv6 server, as client {duid}, link {iaid:08x}"))
+}
+
+fn by(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "by DHCP",
+        Family::V6 => "by DHCPv6",
+    }
 }
 
 /// A comment on the conflict detection of `attached`.

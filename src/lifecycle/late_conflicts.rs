@@ -188,11 +188,10 @@ fn late(
         let (container, network) = (record.container.clone(), attached.network.clone());
         report(store, &Event::Duplicate { container, network, address, mac });
     }
-    if let (Some(IpNet::V4(lease)), IpAddr::V4(address)) = (attached.leased_address(), address) {
-        if lease.addr() == address {
-            leased.push(LateConflict { container: record.container, index: question.number, address, mac });
-            return Ok(None);
-        }
+    if let Some(lease) = attached.dhcp_leases().find(|lease| lease.address().addr() == address) {
+        let (container, index, family) = (record.container, question.number, lease.family());
+        leased.push(LateConflict { container, index, family, address, mac });
+        return Ok(None);
     }
     let moves = may_move && context.settings.on_late_conflict == OnLateConflict::Move;
     if moves && attached.picked.contains(&address) {
@@ -212,7 +211,7 @@ fn current(
 ) -> Result<Option<Record>> {
     let now = context.store.record(&record.container)?;
     // Its lease may have been renewed.
-    let plain = |attached: &Attached| Attached { dhcp: None, ..attached.clone() };
+    let plain = |attached: &Attached| Attached { dhcp: None, dhcp6: None, ..attached.clone() };
     let is_same = |now: &Record| {
         let has = || now.attachments().iter().any(|now| plain(now) == plain(attached));
         now.holder == record.holder && now.is_attached() && has()

@@ -18,7 +18,7 @@ use crate::kernel::{self, NetnsFile, Survey, SurveyedLink};
 use crate::ledger::Store;
 use crate::ledger::asked::Asked;
 use crate::ledger::attached::Attached;
-use crate::ledger::dhcp_link::DhcpLink;
+use crate::ledger::dhcp_link::{Dhcp6Link, DhcpLink};
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::{Holder, Links, MadeFor, Nsid, Own, Record, State, VERSION};
 use crate::net::ipv6::Advertised;
@@ -164,11 +164,13 @@ impl Rebuild<'_> {
             mac => mac,
         };
         let host_link = host_link(name, &mut addresses, self.host)?;
-        let has_v4 = addresses.iter().any(|net| net.addr().is_ipv4());
-        let dhcp = match network.as_ref().filter(|_| !has_v4) {
+        let has = |is_v4| addresses.iter().any(|net| net.addr().is_ipv4() == is_v4);
+        let dhcp = match network.as_ref().filter(|_| !has(true)) {
             Some(network) => self.dhcp(network, seen, index, mac, &parent)?,
             None => None,
         };
+        let dhcp6 = network.as_ref().filter(|_| !has(false));
+        let dhcp6 = dhcp6.and_then(|network| self.dhcp6(network, seen, index, &parent));
         Ok(Some(Attached {
             network: name.clone(),
             driver,
@@ -193,6 +195,7 @@ impl Rebuild<'_> {
             picked: Vec::new(),
             former: Vec::new(),
             dhcp,
+            dhcp6,
             routes: seen.routes.clone(),
             table: seen.table.clone(),
         }))
@@ -219,6 +222,23 @@ impl Rebuild<'_> {
         let default_route =
             seen.routes.iter().any(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv4());
         Ok(link.map(|link| DhcpLink { previous: had, default_route: default_route && link.routes, ..link }))
+    }
+
+    /// The same for DHCPv6.
+    fn dhcp6(
+        &self,
+        network: &Network,
+        seen: &SurveyedLink,
+        index: usize,
+        parent: &Link,
+    ) -> Option<Dhcp6Link> {
+        let identity = Identity::from(&seen.alias.mark.container);
+        let link = Dhcp6Link::new(network, &identity, index, self.store.machine_key(parent))?;
+        let previous = seen.addresses.iter().find_map(|net| match net {
+            IpNet::V6(net) => Some(net.addr()),
+            IpNet::V4(_) => None,
+        });
+        Some(Dhcp6Link { previous, ..link })
     }
 }
 

@@ -88,12 +88,12 @@ pub(crate) struct Advertised {
     pub metric: Option<u32>,
 }
 
-/// The keys of `net.ipv6.conf.LINK` with their values, for a link that is down: it then takes `advertised` from routers
-/// and nothing else. With `None` it has no IPv6 at all.
-pub(crate) fn sysctls(advertised: Option<&Advertised>) -> Vec<(&'static str, String)> {
+/// The keys of `net.ipv6.conf.LINK` with their values, for a link that is down: it then takes `advertised` from routers, with
+/// which addresses are on the link if it has one `by_dhcp`, and nothing else. With `None` it has no IPv6 at all.
+pub(crate) fn sysctls(advertised: Option<&Advertised>, by_dhcp: bool) -> Vec<(&'static str, String)> {
     let Some(advertised) = advertised else { return vec![("disable_ipv6", "1".to_owned())] };
     let Advertised { slaac, secret, default_route, metric } = *advertised;
-    if slaac.is_none() && !default_route {
+    if slaac.is_none() && !default_route && !by_dhcp {
         return vec![("disable_ipv6", "0".to_owned()), ("accept_ra", "0".to_owned())];
     }
     let when = |is_so: bool, value: &str| is_so.then(|| value.to_owned());
@@ -152,9 +152,12 @@ mod tests {
                 "disable_ipv6=0 accept_ra=2 ra_defrtr_metric=7 stable_secret=2001:db8::1 use_tempaddr=2",
             ),
         ] {
-            let all = sysctls(advertised.as_ref());
+            let all = sysctls(advertised.as_ref(), false);
             let text: Vec<_> = all.iter().map(|(key, value)| format!("{key}={value}")).collect();
             assert_eq!(text.join(" "), expected);
         }
+        let text: Vec<_> =
+            sysctls(Some(&nothing), true).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(text.join(" "), "disable_ipv6=0 accept_ra=2 autoconf=0 accept_ra_defrtr=0");
     }
 }

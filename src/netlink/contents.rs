@@ -1,7 +1,7 @@
 //! The addresses, routes and rules of a network namespace. Each list is read once, whatever the number of links.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -53,7 +53,7 @@ impl Socket {
         Ok(contents)
     }
 
-    /// Returns the static addresses of the link `ifindex`, and those of IPv4 that a DHCP server gave for a time: neither
+    /// Returns the static addresses of the link `ifindex`, and those that a DHCP server gave for a time: neither
     /// link-local ones of IPv6, nor those that a router gave for a time.
     pub(crate) fn addresses_of(&mut self, ifindex: u32) -> Result<Vec<IpNet>> {
         let addresses = self.lasting_addresses(|by| by == ifindex)?;
@@ -68,10 +68,24 @@ impl Socket {
         Ok(self.found_routes(is_it)?.into_iter().map(|found| found.route).collect())
     }
 
+    /// Returns the address of IPv6 that the link `ifindex` has for itself, if it has one.
+    pub(crate) fn link_local(&mut self, ifindex: u32) -> Result<Option<Ipv6Addr>> {
+        let own = |address: Address| match address.net.addr() {
+            IpAddr::V6(own) if own.is_unicast_link_local() && address.ifindex == ifindex => Some(own),
+            _ => None,
+        };
+        let all =
+            self.dump(message::dump_addresses, |payload| reply::parse_address(payload).and_then(own))?;
+        Ok(all.first().copied())
+    }
+
     fn lasting_addresses(&mut self, is_wanted: impl Fn(u32) -> bool) -> Result<Vec<Address>> {
         let link_local = |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
-        // No router gives an address of IPv4.
-        let is_lasting = |address: &Address| address.permanent || address.net.addr().is_ipv4();
+        // No router gives an address of IPv4, nor one without its prefix.
+        let is_lasting = |address: &Address| {
+            let net = address.net;
+            address.permanent || net.addr().is_ipv4() || net.prefix_len() == net.max_prefix_len()
+        };
         let is_wanted = |address: &Address| {
             is_lasting(address) && !link_local(&address.net) && is_wanted(address.ifindex)
         };

@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_refusal_keeps_the_kernels_words() {
         let (link, address) = ("eth0".parse().unwrap(), "10.0.0.9/24".parse().unwrap());
-        let step = Configure::AddAddress { link, address, valid: None };
+        let step = Configure::AddAddress { link, address, lifetime: None };
         let text = Some("Address already assigned to an ipvlan device".to_owned());
         let error = configure(&step, &Refusal { errno: EADDRINUSE, text });
         assert_eq!(

@@ -12,6 +12,7 @@ use nix::libc;
 use super::attr::{Attribute, attribute, nested, octets};
 use super::link_info;
 pub(crate) use super::nlmsg::Message;
+use crate::dhcp::times::Lifetime;
 use crate::error::{Error, Result};
 use crate::ledger::host_link::HostRoute;
 use crate::net::name::IfName;
@@ -173,18 +174,18 @@ pub(crate) fn delete_link(ifindex: u32, nsid: Option<i32>) -> Result<Message> {
 }
 
 /// `ip addr add ADDRESS brd + dev LINK`, for IPv6 `ip addr add ADDRESS dev LINK nodad`. An address that is alone in its
-/// subnet gets no route to others (`noprefixroute`). The kernel deletes it after `valid` seconds, if they are given.
-pub(crate) fn add_address(ifindex: u32, address: IpNet, valid: Option<u32>) -> Result<Message> {
-    new_address(NEW, ifindex, address, valid)
+/// subnet gets no route to others (`noprefixroute`). The kernel deletes it when its `lifetime` is over, if that is given.
+pub(crate) fn add_address(ifindex: u32, address: IpNet, lifetime: Option<Lifetime>) -> Result<Message> {
+    new_address(NEW, ifindex, address, lifetime)
 }
 
 /// `ip addr replace ADDRESS …`, otherwise as [`add_address`]. Only the lifetime of an address that is there changes.
-pub(crate) fn renew_address(ifindex: u32, address: IpNet, valid: Option<u32>) -> Result<Message> {
+pub(crate) fn renew_address(ifindex: u32, address: IpNet, lifetime: Option<Lifetime>) -> Result<Message> {
     let flags = NlmF::CREATE.union(NlmF::REPLACE).union(NlmF::ACK);
-    new_address(flags, ifindex, address, valid)
+    new_address(flags, ifindex, address, lifetime)
 }
 
-fn new_address(flags: NlmF, ifindex: u32, address: IpNet, valid: Option<u32>) -> Result<Message> {
+fn new_address(flags: NlmF, ifindex: u32, address: IpNet, lifetime: Option<Lifetime>) -> Result<Message> {
     let broadcast = match address {
         // A /31 or /32 has no broadcast address (RFC 3021).
         IpNet::V4(net) if net.prefix_len() < 31 => {
@@ -202,7 +203,7 @@ fn new_address(flags: NlmF, ifindex: u32, address: IpNet, valid: Option<u32>) ->
         // The header has the lowest eight flags only.
         attribute(Ifa::Flags, nodad | alone),
     ];
-    let lifetime = valid.map(|seconds| attribute(Ifa::Cacheinfo, ifa_cacheinfo(seconds)));
+    let lifetime = lifetime.map(|lifetime| attribute(Ifa::Cacheinfo, ifa_cacheinfo(lifetime)));
     let [a, b, c, d] = ifindex.to_ne_bytes();
     let header: [u8; IFADDRMSG] =
         [family(address).into(), address.prefix_len(), 0, libc::RT_SCOPE_UNIVERSE, a, b, c, d];
@@ -308,12 +309,11 @@ fn ifinfomsg(ifindex: u32, flags: Iff) -> Result<Vec<u8>> {
     Ok([[0; 4], index.to_ne_bytes(), flags, flags].concat())
 }
 
-/// `struct ifa_cacheinfo`: preferred and valid lifetime in seconds, and two times that the kernel sets. An address is preferred
-/// as long as it is valid.
-fn ifa_cacheinfo(seconds: u32) -> Vec<u8> {
+/// `struct ifa_cacheinfo`: preferred and valid lifetime in seconds, and two times that the kernel sets.
+fn ifa_cacheinfo(Lifetime { preferred, valid }: Lifetime) -> Vec<u8> {
     // The kernel refuses 0, and is late by up to a second itself.
-    let seconds = seconds.max(1).to_ne_bytes();
-    [seconds, seconds, [0; 4], [0; 4]].concat()
+    let valid = valid.max(1).to_ne_bytes();
+    [preferred.to_ne_bytes(), valid, [0; 4], [0; 4]].concat()
 }
 
 /// `struct rtmsg`: all zero except for family and length of the destination's prefix.
@@ -354,13 +354,15 @@ mod tests {
         let attribute = |kind: u8, last: u8| [8, 0, kind, 0, 10, 0, 0, last];
         let flags = [8, 0, 8, 0, 0, 0, 0, 0];
         assert_eq!(for_ever, [header, attribute(2, 9), attribute(1, 9), flags, attribute(4, 255)].concat());
-        let lifetime =
-            |seconds: u8| [20, 0, 6, 0, seconds, 0, 0, 0, seconds, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        for (given, sent) in [(0, 1), (1, 1), (200, 200)] {
-            let (kind, flags, bytes) = parts(renew_address(7, net, Some(given)).unwrap());
+        let lifetime = |preferred: u8, valid: u8| {
+            [20, 0, 6, 0, preferred, 0, 0, 0, valid, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        };
+        let lifetime_of = |(preferred, valid)| Some(Lifetime { preferred, valid });
+        for (given, sent) in [((0, 0), (0, 1)), ((1, 1), (1, 1)), ((100, 200), (100, 200))] {
+            let (kind, flags, bytes) = parts(renew_address(7, net, lifetime_of(given)).unwrap());
             assert_eq!((kind, flags), (Rtm::Newaddr, new | NlmF::REPLACE));
-            assert_eq!(bytes, [&for_ever[..], &lifetime(sent)].concat());
-            assert_eq!(parts(add_address(7, net, Some(given)).unwrap()).2, bytes);
+            assert_eq!(bytes, [&for_ever[..], &lifetime(sent.0, sent.1)].concat());
+            assert_eq!(parts(add_address(7, net, lifetime_of(given)).unwrap()).2, bytes);
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::dhcp::times::Lifetime;
 use crate::escape::shell::Line;
 use crate::net::link::set_mtu;
 use crate::net::name::IfName;
@@ -27,8 +28,8 @@ pub(crate) enum Configure {
         link: IfName,
         /// The address with its prefix length.
         address: IpNet,
-        /// For how many seconds the link has it; `None` for ever.
-        valid: Option<u32>,
+        /// For how long the link has it; `None` for ever.
+        lifetime: Option<Lifetime>,
     },
     /// Sets the MTU of a link that exists.
     SetMtu { link: IfName, mtu: u32 },
@@ -57,7 +58,7 @@ impl Configure {
             Self::SetSysctls { settings, .. } => {
                 Line::of("sysctl -w").words(settings.iter().map(|(path, value)| format!("{path}={value}")))
             }
-            Self::AddAddress { link, address, valid } => {
+            Self::AddAddress { link, address, lifetime } => {
                 let broadcast = match address {
                     IpNet::V4(net) if net.prefix_len() < 31 => Some(net.broadcast()),
                     _ => None,
@@ -67,7 +68,8 @@ impl Configure {
                 let line = if address.addr().is_ipv6() { line.text("nodad") } else { line };
                 let is_alone = address.prefix_len() == address.max_prefix_len();
                 let line = if is_alone { line.text("noprefixroute") } else { line };
-                line.option("valid_lft", *valid).option("preferred_lft", *valid)
+                let line = line.option("valid_lft", lifetime.map(|lifetime| lifetime.valid));
+                line.option("preferred_lft", lifetime.map(|lifetime| lifetime.preferred))
             }
             Self::SetMtu { link, mtu } => set_mtu(link.as_str(), *mtu),
             Self::SetUp { link, alias } => set_up(link, alias),
@@ -94,18 +96,24 @@ mod tests {
     #[test]
     fn what_dhcp_gives() {
         let link: IfName = "eth0".parse().unwrap();
-        let address = |net: &str, valid| Configure::AddAddress {
+        let address = |net: &str, preferred, valid| Configure::AddAddress {
             link: link.clone(),
             address: net.parse().unwrap(),
-            valid,
+            lifetime: Some(Lifetime { preferred, valid }),
         };
         let mtu = Configure::SetMtu { link: link.clone(), mtu: 1400 };
         assert_eq!(
-            [address("10.0.0.9/24", Some(3600)), address("10.0.0.9/32", Some(60)), mtu]
-                .map(|step| step.line().to_string()),
+            [
+                address("10.0.0.9/24", 3600, 3600),
+                address("10.0.0.9/32", 60, 60),
+                address("2001:db8::9/128", 30, 60),
+                mtu
+            ]
+            .map(|step| step.line().to_string()),
             [
                 "ip addr add 10.0.0.9/24 brd 10.0.0.255 dev eth0 valid_lft 3600 preferred_lft 3600",
                 "ip addr add 10.0.0.9/32 dev eth0 noprefixroute valid_lft 60 preferred_lft 60",
+                "ip addr add 2001:db8::9/128 dev eth0 nodad noprefixroute valid_lft 60 preferred_lft 30",
                 "ip link set eth0 mtu 1400",
             ]
         );

@@ -72,14 +72,17 @@ pub(crate) fn finish(attached: &Attached, most: u32, now: Duration) -> Vec<Confi
     fixed.chain(leased(attached, most, now)).chain(routes(attached)).collect()
 }
 
-/// The address that a DHCP server has given, for as long as the lease has left, and the MTU.
+/// The addresses that DHCP servers have given, for as long as the leases have left, and the MTU.
 fn leased(attached: &Attached, most: u32, now: Duration) -> impl Iterator<Item = Configure> {
     let link = &attached.ifname;
-    let valid = attached.dhcp.as_ref().and_then(|dhcp| dhcp.valid_for(now));
-    let address = attached.leased_address();
-    let address = address.map(|address| Configure::AddAddress { link: link.clone(), address, valid });
+    let leases = attached.dhcp_leases().filter(move |lease| !lease.times().is_over(now));
+    let addresses = leases.map(move |lease| Configure::AddAddress {
+        link: link.clone(),
+        address: lease.address(),
+        lifetime: lease.lifetime(now),
+    });
     let mtu = attached.dhcp.as_ref().and_then(|dhcp| dhcp.mtu(most));
-    mtu.map(|mtu| Configure::SetMtu { link: link.clone(), mtu }).into_iter().chain(address)
+    mtu.map(|mtu| Configure::SetMtu { link: link.clone(), mtu }).into_iter().chain(addresses)
 }
 
 /// Returns the steps that give the link of `attached`, which is set up, its addresses and routes in place of the former ones.
@@ -90,9 +93,9 @@ pub(crate) fn readdress(attached: &Attached, now: Duration) -> Vec<Configure> {
 
 /// The addresses of `attached` that the ledger has given.
 fn addresses(attached: &Attached) -> impl Iterator<Item = Configure> {
-    let leased = attached.leased_address();
-    let fixed = attached.addresses.iter().filter(move |net| Some(**net) != leased);
-    fixed.map(|&address| Configure::AddAddress { link: attached.ifname.clone(), address, valid: None })
+    let is_leased = |net: &IpNet| attached.dhcp_leases().any(|lease| lease.address() == *net);
+    let fixed = attached.addresses.iter().filter(move |net| !is_leased(net));
+    fixed.map(|&address| Configure::AddAddress { link: attached.ifname.clone(), address, lifetime: None })
 }
 
 /// The routes of `attached`, and then its rules, which depend on them.
@@ -109,12 +112,23 @@ fn routes(attached: &Attached) -> impl Iterator<Item = Configure> {
 
 /// Makes `link` take what is `advertised` from routers, or have no IPv6.
 pub(crate) fn set_ipv6(link: &IfName, advertised: Option<&Advertised>) -> Configure {
-    let path = |key: &str| format!("net/ipv6/conf/{link}/{key}");
     // Addresses of SLAAC would be missing without notice. A static address that needs IPv6 is refused later.
     let has_slaac = advertised.is_some_and(|advertised| advertised.slaac.is_some());
+    sysctls(link, ipv6::sysctls(advertised, false), has_slaac)
+}
+
+/// As [`set_ipv6`], for a link with a DHCPv6 client: it can use its link-local address at once, while the kernel still asks
+/// whether another host has it (RFC 4429).
+pub(crate) fn set_dhcp6(link: &IfName, advertised: &Advertised) -> [Configure; 2] {
+    let at_once = vec![("optimistic_dad", "1".to_owned())];
+    [sysctls(link, ipv6::sysctls(Some(advertised), true), true), sysctls(link, at_once, false)]
+}
+
+fn sysctls(link: &IfName, settings: Vec<(&str, String)>, is_needed: bool) -> Configure {
+    let path = |key: &str| format!("net/ipv6/conf/{link}/{key}");
     Configure::SetSysctls {
-        settings: ipv6::sysctls(advertised).into_iter().map(|(key, value)| (path(key), value)).collect(),
-        needed: has_slaac.then_some("the network's ipv6 needs a kernel that has it"),
+        settings: settings.into_iter().map(|(key, value)| (path(key), value)).collect(),
+        needed: is_needed.then_some("the network's ipv6 needs a kernel that has it"),
     }
 }
 
@@ -170,8 +184,11 @@ impl LinkPlan {
     pub(super) fn of(attached: &Attached, alias: &str) -> Self {
         let link = &attached.ifname;
         let at_once = !attached.is_probed();
-        // Without a leased IPv6 address, IPv6 is on only if the network wants an address from a router.
-        let mut configure = vec![set_ipv6(link, attached.has_ipv6().then_some(&attached.advertised))];
+        // Without a leased IPv6 address, IPv6 is on only if the network wants an address from a router or a server.
+        let mut configure = match attached.dhcp6 {
+            Some(_) => set_dhcp6(link, &attached.advertised).into(),
+            None => vec![set_ipv6(link, attached.has_ipv6().then_some(&attached.advertised))],
+        };
         configure.extend(notify(attached).filter(|_| at_once));
         configure.extend(attached.tuning.sysctls.iter().map(|(sysctl, value)| Configure::SetSysctls {
             settings: vec![(sysctl.path(link.as_str()), value.to_string())],

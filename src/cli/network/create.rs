@@ -43,7 +43,7 @@ pub(in crate::cli) struct Create {
     /// macvlan or ipvlan
     #[arg(short, long, default_value = "macvlan")]
     driver: Driver,
-    /// What chooses addresses: ledger, from the subnets (the default); dhcp, a server on the LAN those of IPv4; none
+    /// What chooses addresses: ledger, from the subnets (the default); dhcp, a server on the LAN; none
     #[arg(long, value_name = "DRIVER")]
     ipam_driver: Option<IpamDriver>,
     /// Subnet in CIDR form; repeat it for several
@@ -63,7 +63,7 @@ pub(in crate::cli) struct Create {
     aux_address: Vec<String>,
     /// Driver option: parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table,
     /// metric, no_default_route, ipv6, bclim, txqueuelen, bcqueuelen, source_macs, conflict_detection, probe_ahead, announcements,
-    /// dhcp_timeout, dhcp_optional, dhcp_client_id, dhcp_hostname, dhcp_vendor_class, dhcp_servers, dhcp_use
+    /// dhcp_timeout, dhcp_optional, dhcp_client_id, dhcp_hostname, dhcp_vendor_class, dhcp_servers, dhcp_use, dhcp6
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
     option: Vec<String>,
     /// Say that there is to be IPv6: a subnet of it is enough; or what there is besides: slaac, slaac-stable,

@@ -70,6 +70,7 @@ fn routed(cases: &[(&str, &str, &[&str])], present: DefaultRoutes) -> Vec<Attach
             picked: Vec::new(),
             former: Vec::new(),
             dhcp: None,
+            dhcp6: None,
             routes: Vec::new(),
             table: None,
         });

@@ -1,20 +1,19 @@
 //! The leases of a container that is attached: the hook waits for them, at most for the time that the network allows.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
+use std::time::Duration;
 
-use crate::config::dhcp::Dhcp;
-use crate::dhcp::v4::client::Client;
-use crate::dhcp::v4::lease::Lease;
-use crate::dhcp::v4::outcome::{Effect, Failure};
+use crate::config::dhcp::{Dhcp, Dhcp6};
+use crate::dhcp::client::Effect;
+use crate::dhcp::lease::{Family, Lease};
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
-use crate::kernel::{DhcpSocket, PacketSocket};
+use crate::kernel::{DhcpSockets, PacketSocket};
 use crate::ledger::attached::Attached;
 use crate::ledger::record::Record;
 use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::conflicts::Probing;
-use crate::lifecycle::dhcp::change;
-use crate::lifecycle::dhcp::session::{self, Session};
+use crate::lifecycle::dhcp::session::{self, Session, number};
 use crate::net::link::Link;
 use crate::net::mac::MacAddr;
 
@@ -23,9 +22,11 @@ struct Asking<'a> {
     index: usize,
     wanted: &'a ResolvedAttachment,
     dhcp: &'a Dhcp,
+    family: Family,
     ifindex: u32,
     mac: MacAddr,
     session: Session,
+    until: Duration,
 }
 
 /// Gets the leases of `record`, whose links were `made`, and writes them into it. The thread is in the container's namespace.
@@ -36,23 +37,26 @@ pub(crate) fn acquire(probing: &mut Probing<'_, '_>, record: &mut Record, made: 
     let wanted = probing.wanted;
     let mut asking = Vec::new();
     for (index, (attached, wanted)) in record.attachments().iter().zip(wanted).enumerate() {
-        let Some((client, dhcp)) = attached.dhcp.as_ref().zip(wanted.network.file.dhcp.as_ref()) else {
-            continue;
-        };
+        let Some(dhcp) = wanted.network.file.dhcp.as_ref() else { continue };
         let Some((ifindex, mac)) = made.get(index).and_then(|made| Some((made.ifindex, made.mac?))) else {
             continue;
         };
-        if !wanted.parent.is_connected() {
-            without(dhcp, wanted, no_carrier(wanted))?;
-            continue;
+        for family in attached.dhcp_families() {
+            let now = since_boot();
+            let until = now + dhcp.timeout();
+            let client = attached.dhcp_client(family, mac, (now, Some(until)), number()?);
+            let Some(client) = client else { continue };
+            let session = Session::new(client, &record.container, attached);
+            let asked = Asking { index, wanted, dhcp, family, ifindex, mac, session, until };
+            if wanted.parent.is_connected() {
+                asking.push(asked);
+            } else if asked.is_waited_for() {
+                without(dhcp, wanted, no_carrier(wanted))?;
+            }
         }
-        let now = since_boot();
-        let client = Client::new(attached.dhcp_config(client, mac), now, Some(now + dhcp.timeout()));
-        let shared = attached.shares_mac().then_some(attached.segment);
-        let session = Session { client, socket: Some(DhcpSocket::open(ifindex, mac)?), shared };
-        asking.push(Asking { index, wanted, dhcp, ifindex, mac, session });
     }
-    while !asking.is_empty() {
+    // The agent goes on with those that are not waited for.
+    while asking.iter().any(Asking::is_waited_for) {
         let mut left = Vec::with_capacity(asking.len());
         for mut asked in asking {
             if !asked.proceed(probing, record)? {
@@ -64,13 +68,28 @@ pub(crate) fn acquire(probing: &mut Probing<'_, '_>, record: &mut Record, made: 
             session::wait(asking.iter().map(|asked| &asked.session));
         }
     }
-    Ok(())
+    asking.iter_mut().try_for_each(|asked| asked.session.give_up(probing.context))
 }
 
 impl Asking<'_> {
     /// Does what is due. Returns true if the client has come to its end.
     fn proceed(&mut self, probing: &mut Probing<'_, '_>, record: &mut Record) -> Result<bool> {
-        let mut effects = self.session.step(probing.context, &record.container)?;
+        if self.session.sockets.is_none() {
+            self.session.sockets = match DhcpSockets::open(self.family, self.ifindex, self.mac, None) {
+                Err(error) if !self.is_waited_for() => {
+                    log::info!("network {}: {error}", self.wanted.network.name);
+                    return Ok(true);
+                }
+                opened => opened?,
+            };
+            if let Some(attached) = record.attachments().get(self.index) {
+                self.session.hear_below(probing.context, attached)?;
+            }
+            if self.session.sockets.is_none() && since_boot() < self.until {
+                return Ok(false);
+            }
+        }
+        let mut effects = self.session.step(probing.context)?;
         let mut is_over = false;
         // A probe leads to further effects.
         while !effects.is_empty() {
@@ -79,20 +98,19 @@ impl Asking<'_> {
                 match effect {
                     Effect::Send(outgoing) => self.session.send(&outgoing),
                     Effect::Probe(address) => {
-                        let other = self.other(probing, record, address)?;
-                        further.extend(self.session.probed(
-                            probing.context,
-                            &record.container,
-                            (address, other),
-                        )?);
+                        further.extend(self.claim(probing, record, address)?);
                     }
                     Effect::Bound(lease) => {
                         self.bound(probing, record, lease)?;
+                        self.session.settle();
                         is_over = true;
                     }
                     Effect::Lost(_) => {}
-                    Effect::Failed(failure) => {
-                        without(self.dhcp, self.wanted, self.error(&failure))?;
+                    Effect::Failed(error) => {
+                        self.session.give_up(probing.context)?;
+                        if self.is_waited_for() {
+                            without(self.dhcp, self.wanted, self.within(error))?;
+                        }
                         is_over = true;
                     }
                 }
@@ -102,36 +120,28 @@ impl Asking<'_> {
         Ok(is_over)
     }
 
-    /// Leases `address` in the ledger, and asks the LAN. Returns the MAC address of a host or container that has it.
-    fn other(
-        &self,
+    /// Leases `address` in the ledger, and asks the LAN.
+    fn claim(
+        &mut self,
         probing: &mut Probing<'_, '_>,
         record: &Record,
-        address: Ipv4Addr,
-    ) -> Result<Option<MacAddr>> {
-        let Some(attached) = record.attachments().get(self.index) else { return Ok(None) };
-        if let Some(mac) = change::claim(probing.context, &record.container, attached.segment, address)? {
-            return Ok(Some(mac));
-        }
-        let Some(detection) = attached.detection.filter(|_| !self.is_known(probing, attached, address))
-        else {
-            return Ok(None);
-        };
-        let inside = |addresses: &[IpAddr]| PacketSocket::open(self.ifindex, self.mac, addresses);
-        let other = session::probe(probing.context, attached, (address, detection), inside)?;
-        if let Some(mac) = other {
-            change::give_up(probing.context, &record.container, attached, (address, mac))?;
-        }
-        Ok(other)
+        address: IpAddr,
+    ) -> Result<Vec<Effect>> {
+        let Some(attached) = record.attachments().get(self.index) else { return Ok(Vec::new()) };
+        let detection = attached.detection.filter(|_| !self.is_known(probing, attached, address));
+        let (ifindex, mac) = (self.ifindex, self.mac);
+        let open = |addresses: &[IpAddr]| PacketSocket::open(ifindex, mac, addresses);
+        let question = detection.map(|detection| (detection, open));
+        self.session.claim(probing.context, &record.container, (attached, address), question)
     }
 
     /// Whether it is known that no other host had `address` lately: as for an address of the ledger.
-    fn is_known(&self, probing: &Probing<'_, '_>, attached: &Attached, address: Ipv4Addr) -> bool {
+    fn is_known(&self, probing: &Probing<'_, '_>, attached: &Attached, address: IpAddr) -> bool {
         let segment = probing.context.store.segment(attached.segment).ok().flatten();
         segment.is_some_and(|segment| {
             segment.hints.is_on(self.wanted.parent.carrier_ups)
                 && segment.hints.is_unclaimed(
-                    IpAddr::V4(address),
+                    address,
                     self.wanted.network.probe_ahead(),
                     since_boot().as_secs(),
                 )
@@ -142,14 +152,19 @@ impl Asking<'_> {
     fn bound(&self, probing: &Probing<'_, '_>, record: &mut Record, lease: Lease) -> Result<()> {
         let mut bound = record.clone();
         let Some(attached) = bound.attachments_mut().get_mut(self.index) else { return Ok(()) };
-        attached.set_lease(Some(lease));
+        attached.take_lease(lease);
         probing.context.lock()?.write(&bound)?;
         *record = bound;
         Ok(())
     }
 
-    fn error(&self, failure: &Failure) -> Error {
-        failure.error().within(format!("network {}", self.wanted.network.name))
+    /// Whether the container does not start before it has the lease.
+    fn is_waited_for(&self) -> bool {
+        self.family == Family::V4 || self.dhcp.dhcp6 == Dhcp6::Required
+    }
+
+    fn within(&self, error: Error) -> Error {
+        error.within(format!("network {}", self.wanted.network.name))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Another lease for a container that runs, or none: first in the ledger, then on its link. A change that was killed is finished
 //! by the next agent, or undone with the container.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::dhcp::v4::lease::Lease;
+use crate::dhcp::lease::{Family, Lease};
 use crate::error::Result;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::attached::Attached;
@@ -21,12 +21,13 @@ use crate::net::mac::MacAddr;
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 
-/// A link of a container that runs.
+/// A client of a container that runs.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) container: &'a ContainerId,
     pub(super) holder: &'a Holder,
     pub(super) index: usize,
+    pub(super) family: Family,
 }
 
 impl Place<'_> {
@@ -36,7 +37,8 @@ impl Place<'_> {
             .store
             .record(self.container)?
             .filter(|record| record.holder == *self.holder && !record.is_pending() && !record.has_ended());
-        Ok(record.filter(|record| self.attached(record).is_some_and(|attached| attached.dhcp.is_some())))
+        let has_it = |attached: &Attached| attached.dhcp_families().any(|family| family == self.family);
+        Ok(record.filter(|record| self.attached(record).is_some_and(has_it)))
     }
 
     pub(super) fn attached(self, record: &Record) -> Option<&Attached> {
@@ -50,9 +52,9 @@ pub(super) fn claim(
     context: &Context<'_>,
     container: &ContainerId,
     segment: u32,
-    address: Ipv4Addr,
+    address: IpAddr,
 ) -> Result<Option<MacAddr>> {
-    let key = IpAddr::V4(address).into();
+    let key = address.into();
     let locked = context.lock()?;
     if locked.lease(segment, key, &lease_target(container))? {
         return Ok(None);
@@ -62,25 +64,11 @@ pub(super) fn claim(
         return Ok(None);
     }
     let record = holder.map(|holder| context.store.record(&holder)).transpose()?.flatten();
-    let has = |attached: &&Attached| attached.has(IpAddr::V4(address));
+    let has = |attached: &&Attached| attached.has(address);
     let mac =
         record.and_then(|record| record.attachments().iter().find(has).and_then(|attached| attached.mac));
     // The host's own link, or a lease that nothing lists.
     Ok(Some(mac.unwrap_or(MacAddr([0; 6]))))
-}
-
-/// Gives back `address` in the ledger, which another host has, with the MAC address `mac`: the client asks for another one.
-pub(super) fn give_up(
-    context: &Context<'_>,
-    container: &ContainerId,
-    attached: &Attached,
-    (address, mac): (Ipv4Addr, MacAddr),
-) -> Result<()> {
-    let address = IpAddr::V4(address);
-    context.lock()?.give_back(attached.segment, address.into());
-    let (container, network) = (Some(container.clone()), attached.network.clone());
-    report(context.store, &Event::Conflict { container, network, address, mac });
-    Ok(())
 }
 
 /// Gives the container `lease` in place of the one that it has; none takes the address away, and `why` says why. Returns false
@@ -95,9 +83,12 @@ pub(super) fn change(
     let Some(record) = place.record(context)? else { return Ok(false) };
     let mut changed = record.clone();
     let Some(attached) = changed.attachments_mut().get_mut(place.index) else { return Ok(false) };
-    let before = attached.leased_address();
-    attached.set_lease(lease.cloned());
-    let after = attached.leased_address();
+    let before = attached.dhcp_lease(place.family).map(|lease| lease.address());
+    let after = lease.map(Lease::address);
+    match lease {
+        Some(lease) => attached.take_lease(lease.clone()),
+        None => attached.lose_lease(place.family),
+    }
     let left = before.filter(|before| Some(*before) != after);
     attached.former.extend(left);
     locked.write(&changed)?;
@@ -111,7 +102,7 @@ pub(super) fn change(
         affinity::save(context.store, &changed, &known);
         announce::announce(&changed, 0).map(drop).unwrap_or_else(|error| log::debug!("{error}"));
     }
-    tell(context, &changed, attached, left, (before == after, why));
+    tell(context, &changed, (attached, lease), left, (before == after, why));
     if !attached.former.is_empty() {
         finish(context, &changed)?;
     }
@@ -144,8 +135,9 @@ pub(super) fn apply(record: &Record, place: Place<'_>, other: bool) -> Result<bo
         if other {
             kernel::readdress(link.ifindex, attached, since_boot(), &mut inside)?;
         }
-        if let (Some(dhcp), Some(IpNet::V4(address))) = (&attached.dhcp, attached.leased_address()) {
-            kernel::renew_address(link.ifindex, address, dhcp.valid_for(since_boot()), &mut inside)?;
+        if let Some(lease) = attached.dhcp_lease(place.family) {
+            let lifetime = lease.lifetime(since_boot());
+            kernel::renew_address(link.ifindex, lease.address(), lifetime, &mut inside)?;
         }
         Ok(true)
     })
@@ -154,21 +146,20 @@ pub(super) fn apply(record: &Record, place: Place<'_>, other: bool) -> Result<bo
 fn tell(
     context: &Context<'_>,
     record: &Record,
-    attached: &Attached,
+    (attached, lease): (&Attached, Option<&Lease>),
     left: Option<IpNet>,
     (is_same, why): (bool, &str),
 ) {
     let (container, network) = (record.container.clone(), attached.network.clone());
-    let lease = attached.dhcp.as_ref().and_then(|dhcp| dhcp.lease.as_ref());
     let event = match (lease, left) {
         (Some(_), Some(from)) => {
             Event::Moved { container, network, from: vec![from.addr()], to: attached.addresses.clone() }
         }
         (Some(lease), None) if is_same => {
-            Event::Renewed { container, network, address: lease.address.into(), server: lease.server }
+            Event::Renewed { container, network, address: lease.address(), server: lease.server() }
         }
         (Some(lease), None) => {
-            Event::Leased { container, network, address: lease.address.into(), server: lease.server }
+            Event::Leased { container, network, address: lease.address(), server: lease.server() }
         }
         (None, Some(from)) => {
             Event::Lost { container, network, address: from.addr(), reason: why.to_owned() }

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use crate::dhcp::v4::lease::Lease;
-use crate::dhcp::v4::request;
+use crate::dhcp::lease::Lease;
 use crate::error::Result;
 use crate::kernel;
 use crate::ledger::attached::Attached;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp::session::number;
-use crate::lifecycle::dhcp::shared_mac::taken;
+use crate::lifecycle::dhcp::shared_mac::SharedMac;
 use crate::net::name::{ContainerId, IfName};
 use crate::plan;
 
@@ -20,7 +19,7 @@ pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// Whether `record` has a lease to give back.
 pub(crate) fn has_lease(record: &Record) -> bool {
-    record.attachments().iter().any(|attached| attached.leased_address().is_some())
+    record.attachments().iter().any(|attached| attached.dhcp_leases().next().is_some())
 }
 
 /// Gives the leases of `record` back to their servers, from links like those that the container had, which are gone. Its record
@@ -34,15 +33,16 @@ pub(crate) fn give_back(context: &mut Context<'_>, record: &Record) -> Result<Re
     let now = context.store.record(&record.container)?.filter(|now| now.holder == record.holder);
     let Some(now) = now.filter(has_lease) else { return Ok(record.clone()) };
     let mut without = now.clone();
-    without.attachments_mut().iter_mut().for_each(Attached::forget_lease);
+    without.attachments_mut().iter_mut().for_each(Attached::forget_leases);
     locked.write(&without)?;
     drop(locked);
     for attached in now.attachments() {
-        let Some(lease) = attached.dhcp.as_ref().and_then(|dhcp| dhcp.lease.as_ref()) else { continue };
-        let (container, address) = (&record.container, lease.address.addr());
-        release(context, container, attached, lease).unwrap_or_else(|error| {
-            log::info!("container {container}: {error}: {address} stays leased until it is over");
-        });
+        for lease in attached.dhcp_leases() {
+            let (container, address) = (&record.container, lease.address().addr());
+            release(context, container, attached, &lease).unwrap_or_else(|error| {
+                log::info!("container {container}: {error}: {address} stays leased until it is over");
+            });
+        }
     }
     Ok(without)
 }
@@ -53,12 +53,16 @@ fn release(
     attached: &Attached,
     lease: &Lease,
 ) -> Result<()> {
-    let address = lease.address.addr();
-    if attached.shares_mac() && !taken(context, container, attached.segment, &[address])?.is_empty() {
-        log::info!("container {container}: the server has given {address} to this host meanwhile");
-        return Ok(());
+    if let Lease::V4(lease) = lease {
+        let (address, segment) = (lease.address.addr(), attached.segment);
+        let shared = SharedMac { container: container.clone(), segment };
+        if attached.shares_mac() && !shared.taken(context, &[address])?.is_empty() {
+            log::info!("container {container}: the server has given {address} to this host meanwhile");
+            return Ok(());
+        }
     }
     let ifname = IfName::temporary(std::process::id());
-    let plan = plan::link_like(attached, &ifname, lease.mac);
-    kernel::release_lease(&plan, lease, &request::release(lease, number()? as u32), &mut context.host_netlink)
+    let Some(mac) = attached.mac else { return Ok(()) };
+    let plan = plan::link_like(attached, &ifname, mac);
+    kernel::release_lease(&plan, lease, number()? as u32, &mut context.host_netlink)
 }

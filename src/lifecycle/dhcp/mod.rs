@@ -12,4 +12,4 @@ mod shared_mac;
 pub(crate) use acquire::acquire;
 pub(crate) use give_back::{LINGER, give_back, has_lease};
 pub(crate) use notices::{LateConflict, Notices};
-pub(crate) use renew::run;
+pub(crate) use renew::{once, run};

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::dhcp::lease::Family;
 use crate::error::{Error, Result};
 use crate::kernel::{self, Alarm};
 use crate::net::mac::MacAddr;
@@ -19,7 +20,8 @@ pub(crate) struct LateConflict {
     pub(crate) container: ContainerId,
     /// The number of the attachment.
     pub(crate) index: usize,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) family: Family,
+    pub(crate) address: IpAddr,
     /// The MAC address of the other host.
     pub(crate) mac: MacAddr,
 }

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::dhcp::v4::client::{Client, Event as Happened};
-use crate::dhcp::v4::outcome::Effect;
-use crate::error::Result;
-use crate::kernel::{DhcpSocket, NetnsFile, PacketSocket, marked_link};
+use crate::dhcp::client::{Effect, Event as Happened};
+use crate::dhcp::lease::Family;
+use crate::error::{Error, Result};
+use crate::kernel::{self, DhcpSockets, NetnsFile, PacketSocket, marked_link};
 use crate::ledger::Store;
 use crate::ledger::attached::Attached;
 use crate::ledger::record::{Holder, Record};
@@ -19,8 +20,7 @@ use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp::change::{self, Place};
 use crate::lifecycle::dhcp::notices::{LateConflict, Notices};
-use crate::lifecycle::dhcp::session::{self, Session, number};
-use crate::net::mac::MacAddr;
+use crate::lifecycle::dhcp::session::{Session, number};
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 
@@ -30,8 +30,12 @@ const LISTEN: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_secs(1);
 /// Clients that begin together ask within this time, in milliseconds.
 const SPREAD: u64 = 300;
+/// The time between the beginnings of two exchanges: a server is not asked for all leases of a host at once.
+const PACE: Duration = Duration::from_millis(50);
+/// For how long what is due is done once: a server may test an address before it offers it, for which some take three seconds.
+const ONCE: Duration = Duration::from_secs(10);
 
-/// The client of one link.
+/// One client of a link.
 struct Renewal {
     holder: Holder,
     parent_index: u32,
@@ -40,35 +44,66 @@ struct Renewal {
     until: Duration,
     /// Until when nothing is tried, after an error.
     pause: Duration,
+    /// The link may have come to another network.
+    has_moved: bool,
 }
 
-/// All clients, by container and number of the attachment.
+/// Which client it is: of which container and attachment.
+type Key = (ContainerId, usize, Family);
+
 struct Renewals<'a> {
     context: Context<'a>,
-    all: BTreeMap<(ContainerId, usize), Renewal>,
+    all: BTreeMap<Key, Renewal>,
+    /// When the next exchange may begin.
+    next: Duration,
 }
 
 /// Keeps all leases until the agent ends, which `notices` tells.
 pub(crate) fn run(store: &Store, notices: &Notices) {
-    let mut renewals = Renewals { context: Context::for_removal(store), all: BTreeMap::new() };
+    let mut renewals = Renewals::new(store);
     let failed = |error| log::warn!("{error}");
     renewals.follow_records().unwrap_or_else(failed);
     loop {
         renewals.proceed();
-        let sockets = renewals.all.values().filter_map(|renewal| renewal.session.socket.as_ref());
-        let sockets = sockets.flat_map(DhcpSocket::sockets);
-        let Some(received) = notices.wait(renewals.next(), sockets) else { return };
+        let Some(received) = notices.wait(renewals.next(), renewals.fds()) else { return };
         if received.records {
             renewals.follow_records().unwrap_or_else(failed);
         }
-        received.parents.iter().for_each(|&parent| renewals.moved(parent));
-        for LateConflict { container, index, address, mac } in received.conflicts {
-            renewals.happened(&(container, index), Happened::Conflict { address, mac });
-        }
+        let is_on = |renewal: &&mut Renewal| received.parents.contains(&renewal.parent_index);
+        renewals.all.values_mut().filter(is_on).for_each(|renewal| renewal.has_moved = true);
+        received.conflicts.into_iter().for_each(|conflict| renewals.conflict(conflict));
     }
 }
 
-impl Renewals<'_> {
+/// Renews what is due now, tells of `conflicts`, and asks for what is missing, once.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub(crate) fn once(store: &Store, conflicts: Vec<LateConflict>) -> Result<()> {
+    let mut renewals = Renewals::new(store);
+    let begin = since_boot();
+    renewals.follow_records()?;
+    conflicts.into_iter().for_each(|conflict| renewals.conflict(conflict));
+    let is_busy =
+        |renewal: &Renewal| renewal.is_talking() || renewal.due().is_some_and(|due| due <= begin + RETRY);
+    loop {
+        renewals.proceed();
+        let next = renewals.next().filter(|&next| next <= begin + ONCE);
+        let Some(next) = next.filter(|_| renewals.all.values().any(is_busy)) else { return Ok(()) };
+        // After an error the sockets are read, and the time is looked at.
+        let _ = kernel::wait(renewals.fds(), Some(next.saturating_sub(since_boot())));
+    }
+}
+
+impl<'a> Renewals<'a> {
+    fn new(store: &'a Store) -> Self {
+        Self { context: Context::for_removal(store), all: BTreeMap::new(), next: Duration::ZERO }
+    }
+
+    fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.all.values().flat_map(|renewal| renewal.session.fds())
+    }
+
     /// Makes clients for links that have none, and forgets those of containers that have ended.
     fn follow_records(&mut self) -> Result<()> {
         let records = self.context.store.records()?.sound;
@@ -76,16 +111,19 @@ impl Renewals<'_> {
         let mut known = BTreeMap::new();
         for record in records {
             for (index, attached) in record.attachments().iter().enumerate() {
-                if attached.dhcp.is_some() {
-                    known.insert((record.container.clone(), index), (record, attached));
+                for family in attached.dhcp_families() {
+                    known.insert((record.container.clone(), index, family), (record, attached));
                 }
             }
         }
-        self.all
-            .retain(|key, renewal| known.get(key).is_some_and(|(record, _)| record.holder == renewal.holder));
+        let is_gone = |(key, renewal): &(&Key, &Renewal)| {
+            known.get(key).is_none_or(|(record, _)| record.holder != renewal.holder)
+        };
+        let gone: Vec<_> = self.all.iter().filter(is_gone).map(|(key, _)| key.clone()).collect();
+        gone.iter().for_each(|key| self.forget(key));
         for (key, (record, attached)) in known {
             let Entry::Vacant(new) = self.all.entry(key.clone()) else { continue };
-            let place = Place { container: &key.0, holder: &record.holder, index: key.1 };
+            let place = place(&key, &record.holder);
             match begin(record, attached, place) {
                 Ok(Some(renewal)) => drop(new.insert(renewal)),
                 Ok(None) => {}
@@ -95,48 +133,64 @@ impl Renewals<'_> {
         Ok(())
     }
 
-    /// When something is due.
-    fn next(&self) -> Option<Duration> {
-        let due = |renewal: &Renewal| {
-            let listened = renewal.session.socket.as_ref().map(|_| renewal.until);
-            let next = [renewal.session.client.deadline(), listened].into_iter().flatten().min();
-            next.map(|next| next.max(renewal.pause))
-        };
-        self.all.values().filter_map(due).min()
+    fn forget(&mut self, key: &Key) {
+        let Some(mut gone) = self.all.remove(key) else { return };
+        gone.session
+            .give_up(&self.context)
+            .unwrap_or_else(|error| log::warn!("container {}: {error}", key.0));
     }
 
-    /// The links on `parent` may have come to another network.
-    fn moved(&mut self, parent: u32) {
-        let of_parent = self.all.iter().filter(|(_, renewal)| renewal.parent_index == parent);
-        let keys: Vec<_> = of_parent.map(|(key, _)| key.clone()).collect();
-        keys.iter().for_each(|key| self.happened(key, Happened::Moved));
-    }
-
-    /// Tells a client what has happened, and does what it wants.
-    fn happened(&mut self, key: &(ContainerId, usize), event: Happened) {
-        let Some(renewal) = self.all.get_mut(key) else { return };
-        let done = renewal.open(&self.context, key).and_then(|_| {
-            let effects = renewal.session.client.step(event, since_boot(), number()?);
-            renewal.carry_out(&mut self.context, key, effects)
+    /// Tells a client of a conflict.
+    fn conflict(&mut self, LateConflict { container, index, family, address, mac }: LateConflict) {
+        let key = (container, index, family);
+        let Some(renewal) = self.all.get_mut(&key) else { return };
+        let done = renewal.open(&self.context, &key).and_then(|_| {
+            let effects = renewal.session.tell(Happened::Conflict { address, mac })?;
+            renewal.carry_out(&mut self.context, &key, effects)
         });
         done.map(drop).unwrap_or_else(|error| log::info!("container {}: {error}", key.0));
     }
 
+    /// When something is due.
+    fn next(&self) -> Option<Duration> {
+        let next = |renewal: &Renewal| match renewal.is_talking() {
+            true => [renewal.due(), renewal.silence()].into_iter().flatten().min(),
+            false => renewal.due().map(|due| due.max(self.next)),
+        };
+        self.all.values().filter_map(next).min()
+    }
+
     /// Does what is due now.
     fn proceed(&mut self) {
-        let mut gone = Vec::new();
-        for (key, renewal) in &mut self.all {
-            match renewal.proceed(&mut self.context, key) {
-                Ok(true) => {}
-                Ok(false) => gone.push(key.clone()),
-                Err(error) => {
-                    log::info!("container {}: {error}", key.0);
-                    (renewal.session.socket, renewal.pause) = (None, since_boot() + RETRY);
-                }
+        let talking = self.all.iter().filter(|(_, renewal)| renewal.is_talking());
+        let talking: Vec<_> = talking.map(|(key, _)| key.clone()).collect();
+        talking.iter().for_each(|key| self.proceed_with(key));
+        let now = since_boot();
+        let due = |(key, renewal): (&Key, &Renewal)| {
+            let due = renewal.due().filter(|&due| due <= now && !renewal.is_talking())?;
+            Some((due, key.clone()))
+        };
+        let mut due: Vec<_> = self.all.iter().filter_map(due).collect();
+        // What has waited longest comes first, so that all get their turn.
+        due.sort();
+        for (_, key) in due {
+            if since_boot() < self.next {
+                return;
             }
+            self.next = since_boot() + PACE;
+            self.proceed_with(&key);
         }
-        for key in gone {
-            self.all.remove(&key);
+    }
+
+    fn proceed_with(&mut self, key: &Key) {
+        let Some(renewal) = self.all.get_mut(key) else { return };
+        match renewal.proceed(&mut self.context, key) {
+            Ok(true) => {}
+            Ok(false) => self.forget(key),
+            Err(error) => {
+                log::info!("container {}: {error}", key.0);
+                (renewal.session.sockets, renewal.pause) = (None, since_boot() + RETRY);
+            }
         }
     }
 }
@@ -144,79 +198,87 @@ impl Renewals<'_> {
 /// The client of a link that has, or wants, a lease; `None` if the container is gone. The kernel gets the lease's lifetime anew:
 /// an agent that was killed may not have come to it, and the kernel's clock stands still while the host is suspended.
 fn begin(record: &Record, attached: &Attached, place: Place<'_>) -> Result<Option<Renewal>> {
-    let Some((dhcp, mac)) = attached.dhcp.as_ref().zip(attached.mac) else { return Ok(None) };
-    let config = attached.dhcp_config(dhcp, mac);
-    let client = match &dhcp.lease {
-        Some(lease) => {
-            if !lease.times.is_over(since_boot()) && !change::apply(record, place, false)? {
-                return Ok(None);
-            }
-            Client::resume(config, lease.clone(), number()?)
-        }
-        None => Client::new(config, since_boot() + Duration::from_millis(number()? % SPREAD), None),
-    };
-    Ok(Some(Renewal {
+    let Some(mac) = attached.mac else { return Ok(None) };
+    let lasts = attached.dhcp_lease(place.family).is_some_and(|lease| !lease.times().is_over(since_boot()));
+    if lasts && !change::apply(record, place, false)? {
+        return Ok(None);
+    }
+    let start = since_boot() + Duration::from_millis(number()? % SPREAD);
+    let client = attached.dhcp_client(place.family, mac, (start, None), number()?);
+    Ok(client.map(|client| Renewal {
         holder: record.holder.clone(),
         parent_index: attached.parent_index,
-        session: Session { client, socket: None, shared: attached.shares_mac().then_some(attached.segment) },
+        session: Session::new(client, &record.container, attached),
         until: Duration::ZERO,
         pause: Duration::ZERO,
+        has_moved: false,
     }))
 }
 
+fn place<'a>(key: &'a Key, holder: &'a Holder) -> Place<'a> {
+    Place { container: &key.0, holder, index: key.1, family: key.2 }
+}
+
 impl Renewal {
+    /// When it has something to do, besides to listen.
+    fn due(&self) -> Option<Duration> {
+        let due = if self.has_moved { Some(Duration::ZERO) } else { self.session.deadline() };
+        due.map(|due| due.max(self.pause))
+    }
+
+    /// Whether answers may come, to the client or about an address.
+    fn is_talking(&self) -> bool {
+        self.session.sockets.is_some() || self.session.is_asking()
+    }
+
+    /// When it listens no more. What comes of a question about an address has to be told to the server.
+    fn silence(&self) -> Option<Duration> {
+        Some(self.until).filter(|_| self.session.sockets.is_some() && !self.session.is_asking())
+    }
+
     /// Returns false if the container is gone.
-    fn proceed(&mut self, context: &mut Context<'_>, key: &(ContainerId, usize)) -> Result<bool> {
-        let now = since_boot();
-        let is_due = self.session.client.deadline().is_some_and(|due| due.max(self.pause) <= now);
+    fn proceed(&mut self, context: &mut Context<'_>, key: &Key) -> Result<bool> {
+        let is_due = self.due().is_some_and(|due| due <= since_boot());
         if is_due && !self.open(context, key)? {
             return Ok(false);
         }
-        if self.session.socket.is_none() {
-            return Ok(true);
+        let mut effects = self.session.step(context)?;
+        if is_due && std::mem::take(&mut self.has_moved) {
+            effects.extend(self.session.tell(Happened::Moved)?);
         }
-        let effects = self.session.step(context, &key.0)?;
         let is_there = self.carry_out(context, key, effects)?;
-        if self.until <= since_boot() {
-            self.session.socket = None;
+        if self.silence().is_some_and(|silence| silence <= since_boot()) {
+            self.session.sockets = None;
         }
         Ok(is_there)
     }
 
     /// Opens the sockets. Returns false if the container is gone.
-    fn open(&mut self, context: &Context<'_>, key: &(ContainerId, usize)) -> Result<bool> {
+    fn open(&mut self, context: &Context<'_>, key: &Key) -> Result<bool> {
         self.until = since_boot() + LISTEN;
-        if self.session.socket.is_some() {
+        if self.session.sockets.is_some() {
             return Ok(true);
         }
-        let place = Place { container: &key.0, holder: &self.holder, index: key.1 };
-        let Some(record) = place.record(context)? else { return Ok(false) };
+        let Some(record) = place(key, &self.holder).record(context)? else { return Ok(false) };
         let Some((_, netns)) = NetnsFile::of(&self.holder)? else { return Ok(false) };
         let Some((mark, attached)) = record.marked().nth(key.1) else { return Ok(false) };
-        let address = attached.leased_address().map(|net| net.addr());
-        self.session.socket = netns.inside(|| {
+        let leased = attached.dhcp_lease(key.2).map(|lease| lease.address().addr());
+        self.session.sockets = netns.inside(|| {
             let link = marked_link(attached.ifindex, &mark, &mut Socket::open()?)?;
             let Some((ifindex, mac)) = link.and_then(|link| Some((link.ifindex, link.mac?))) else {
                 return Ok(None);
             };
-            let mut socket = DhcpSocket::open(ifindex, mac)?;
-            if let Some(IpAddr::V4(address)) = address {
-                socket.bind(address);
-            }
-            Ok(Some(socket))
+            let sockets = DhcpSockets::open(key.2, ifindex, mac, leased)?;
+            sockets.map(Some).ok_or_else(|| Error::input(format!("link {} cannot send yet", attached.ifname)))
         })?;
-        Ok(self.session.socket.is_some())
+        self.session.hear_below(context, attached)?;
+        Ok(self.session.sockets.is_some())
     }
 
     /// Does what the client wants. Returns false if the container is gone.
-    fn carry_out(
-        &mut self,
-        context: &mut Context<'_>,
-        key: &(ContainerId, usize),
-        mut effects: Vec<Effect>,
-    ) -> Result<bool> {
+    fn carry_out(&mut self, context: &mut Context<'_>, key: &Key, mut effects: Vec<Effect>) -> Result<bool> {
         let holder = self.holder.clone();
-        let place = Place { container: &key.0, holder: &holder, index: key.1 };
+        let place = place(key, &holder);
         while !effects.is_empty() {
             let mut further = Vec::new();
             for effect in effects {
@@ -226,18 +288,20 @@ impl Renewal {
                         true
                     }
                     Effect::Probe(address) => {
-                        let other = other(context, place, address)?;
-                        further.extend(self.session.probed(context, &key.0, (address, other))?);
+                        further.extend(claim(context, place, address, &mut self.session)?);
                         true
                     }
                     Effect::Bound(lease) => {
                         // The exchange is over, and nothing is to be kept in the namespace.
-                        self.session.socket = None;
-                        change::change(context, place, Some(&lease), "")?
+                        self.session.sockets = None;
+                        let is_there = change::change(context, place, Some(&lease), "")?;
+                        self.session.settle();
+                        is_there
                     }
                     Effect::Lost(loss) => change::change(context, place, None, &loss.to_string())?,
                     Effect::Failed(failure) => {
-                        log::warn!("container {}: {}", key.0, failure.error());
+                        self.session.give_up(context)?;
+                        log::warn!("container {}: {failure}", key.0);
                         true
                     }
                 };
@@ -251,23 +315,20 @@ impl Renewal {
     }
 }
 
-/// Leases `address` in the ledger, and asks the LAN from the link at `place`. Returns the MAC address of a host or container
-/// that has it.
-fn other(context: &mut Context<'_>, place: Place<'_>, address: Ipv4Addr) -> Result<Option<MacAddr>> {
-    let Some(record) = place.record(context)? else { return Ok(None) };
-    let Some(attached) = place.attached(&record) else { return Ok(None) };
-    if let Some(mac) = change::claim(context, place.container, attached.segment, address)? {
-        return Ok(Some(mac));
-    }
-    let (Some(detection), Some(ifindex), Some(mac)) = (attached.detection, attached.ifindex, attached.mac)
-    else {
-        return Ok(None);
-    };
-    let Some((_, netns)) = NetnsFile::of(place.holder)? else { return Ok(None) };
-    let inside = |addresses: &[IpAddr]| netns.inside(|| PacketSocket::open(ifindex, mac, addresses));
-    let other = session::probe(context, attached, (address, detection), inside)?;
-    if let Some(mac) = other {
-        change::give_up(context, place.container, attached, (address, mac))?;
-    }
-    Ok(other)
+/// Leases `address` in the ledger, and asks the LAN from the link at `place`.
+fn claim(
+    context: &mut Context<'_>,
+    place: Place<'_>,
+    address: IpAddr,
+    session: &mut Session,
+) -> Result<Vec<Effect>> {
+    let Some(record) = place.record(context)? else { return Ok(Vec::new()) };
+    let Some(attached) = place.attached(&record) else { return Ok(Vec::new()) };
+    let Some((_, netns)) = NetnsFile::of(place.holder)? else { return Ok(Vec::new()) };
+    let link = attached.ifindex.zip(attached.mac);
+    let question = attached.detection.zip(link).map(|(detection, (ifindex, mac))| {
+        let open = move |addresses: &[IpAddr]| netns.inside(|| PacketSocket::open(ifindex, mac, addresses));
+        (detection, open)
+    });
+    session.claim(context, place.container, (attached, address), question)
 }

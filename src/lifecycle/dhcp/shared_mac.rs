@@ -9,36 +9,42 @@ use crate::ledger::Store;
 use crate::lifecycle::context::Context;
 use crate::net::name::ContainerId;
 
-/// Those of `addresses` that the host has now, or another container than `container` that asks servers on `segment`.
-pub(super) fn taken(
-    context: &mut Context<'_>,
-    container: &ContainerId,
-    segment: u32,
-    addresses: &[Ipv4Addr],
-) -> Result<Vec<(Ipv4Addr, Sharer)>> {
-    if addresses.is_empty() {
-        return Ok(Vec::new());
-    }
-    let of_host = context.host_netlink.addresses()?;
-    let mut taken = Vec::new();
-    for &address in addresses {
-        if of_host.contains(&IpAddr::V4(address)) {
-            taken.push((address, Sharer::Host));
-        } else if has_another(context.store, container, segment, address)? {
-            taken.push((address, Sharer::Container));
-        }
-    }
-    Ok(taken)
+/// A container with such a link on a segment.
+pub(super) struct SharedMac {
+    pub(super) container: ContainerId,
+    pub(super) segment: u32,
 }
 
-/// Whether a server has given `address` to another container than `container`. One that the ledger gave is none of the server's:
-/// it is declined.
-fn has_another(store: &Store, container: &ContainerId, segment: u32, address: Ipv4Addr) -> Result<bool> {
-    let holder = store.leased_to(segment, IpAddr::V4(address).into())?;
-    let Some(holder) = holder.filter(|holder| holder != container) else { return Ok(false) };
-    let record = store.record(&holder)?;
-    Ok(record.is_some_and(|record| {
-        let mut there = record.attachments().iter().filter(|attached| attached.segment == segment);
-        there.any(|attached| attached.dhcp.is_some())
-    }))
+impl SharedMac {
+    /// Those of `addresses` that the host has now, or another container that asks servers on the segment.
+    pub(super) fn taken(
+        &self,
+        context: &mut Context<'_>,
+        addresses: &[Ipv4Addr],
+    ) -> Result<Vec<(Ipv4Addr, Sharer)>> {
+        if addresses.is_empty() {
+            return Ok(Vec::new());
+        }
+        let of_host = context.host_netlink.addresses()?;
+        let mut taken = Vec::new();
+        for &address in addresses {
+            if of_host.contains(&IpAddr::V4(address)) {
+                taken.push((address, Sharer::Host));
+            } else if self.has_another(context.store, address)? {
+                taken.push((address, Sharer::Container));
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Whether a server has given `address` to another container. One that the ledger gave is none of the server's: it is declined.
+    fn has_another(&self, store: &Store, address: Ipv4Addr) -> Result<bool> {
+        let holder = store.leased_to(self.segment, IpAddr::V4(address).into())?;
+        let Some(holder) = holder.filter(|holder| *holder != self.container) else { return Ok(false) };
+        let record = store.record(&holder)?;
+        Ok(record.is_some_and(|record| {
+            let mut there = record.attachments().iter().filter(|attached| attached.segment == self.segment);
+            there.any(|attached| attached.dhcp.is_some())
+        }))
+    }
 }

@@ -135,7 +135,8 @@ fn expired(with_agent: bool) {
 fn another_range(kind: Kind) {
     let bed = bed("");
     let options = match kind {
-        Kind::Dnsmasq => Options { lease: 120, t1_t2: Some((2, 60)), ..Options::default() },
+        // Its T1 is the second before T2, whatever it is told.
+        Kind::Dnsmasq => Options { lease: 120, t1_t2: Some((3, 4)), ..Options::default() },
         _ => Options::short(),
     };
     let mut server = Server::start(&bed, kind, options);

@@ -1,8 +1,12 @@
 //! Which address a container gets: the one it had, one that is reserved for it, and none that another host has.
 
 mod conflicts;
-mod dhcp;
+pub mod dhcp;
+mod dhcp6;
+mod dhcp6_renewal;
 mod dhcp_conflicts;
+mod dhcp_day;
+mod dhcp_life;
 mod dhcp_links;
 mod dhcp_renewal;
 mod dhcp_servers;
@@ -24,6 +28,10 @@ pub fn tests() -> Vec<Test> {
         dhcp_links::tests(),
         dhcp_shared_mac::tests(),
         dhcp_conflicts::tests(),
+        dhcp_life::tests(),
+        dhcp_day::tests(),
+        dhcp6::tests(),
+        dhcp6_renewal::tests(),
     ]
     .into_iter()
     .flatten()

@@ -1,6 +1,7 @@
 //! What is heard on a LAN: every frame of a namespace, with the time it came at.
 
 mod dhcp;
+mod dhcp6;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,6 +15,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, recv, so
 
 use crate::harness::bed::Netns;
 pub use dhcp::{Dhcp, MessageType};
+pub use dhcp6::{Dhcp6, MessageType as MessageType6};
 
 /// A frame that tells or asks whose an address is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,7 @@ pub struct Heard {
 struct All {
     heard: Vec<Heard>,
     dhcp: Vec<Dhcp>,
+    dhcp6: Vec<Dhcp6>,
     /// Hosts that have said that none of their programs is a DHCP client.
     unreachable: Vec<Ipv4Addr>,
 }
@@ -40,6 +43,7 @@ impl All {
     fn add(&mut self, frame: &[u8]) {
         self.heard.extend(read(frame));
         self.dhcp.extend(dhcp::read(frame));
+        self.dhcp6.extend(dhcp6::read(frame));
         self.unreachable.extend(dhcp::unreachable(frame));
     }
 }
@@ -105,6 +109,11 @@ impl Ear {
     /// The DHCP messages of all clients and servers, the oldest first.
     pub fn all_dhcp(&self) -> Vec<Dhcp> {
         self.all.lock().unwrap().dhcp.clone()
+    }
+
+    /// The DHCPv6 messages of all clients and servers, the oldest first.
+    pub fn dhcp6(&self) -> Vec<Dhcp6> {
+        self.all.lock().unwrap().dhcp6.clone()
     }
 
     /// The hosts that have told a DHCP server that they have no client (ICMP: port unreachable).

@@ -5,6 +5,8 @@ pub mod attacker;
 pub mod bed;
 pub mod container;
 pub mod dhcp;
+pub mod dhcp6;
+pub mod dice;
 pub mod dockerd;
 pub mod frames;
 pub mod mishaps;

@@ -4,6 +4,7 @@ use nix::libc;
 
 use crate::harness::bed::{Bed, binary};
 use crate::harness::container::{Container, Engine::Bare};
+use crate::harness::dhcp::{Kind, Options, Server};
 use crate::harness::need::Need;
 use crate::harness::test::Test;
 use crate::harness::tracer::{steps, trace};
@@ -18,12 +19,15 @@ const ATTACH_STEPS: u64 = 530_000;
 const DETACH_STEPS: u64 = 320_000;
 /// What an attach may make more where nearly all addresses are held.
 const CROWDED: usize = 55;
+/// What an attach by DHCP may make, whose server answers at once, and the poststop after it, which releases the lease itself.
+const DHCP: (usize, usize) = (145, 132);
 /// An attach among this many leases makes as many.
 const LEASES: usize = 500;
 
 pub fn tests() -> Vec<Test> {
     vec![
         Test::new("budget::system_calls", &[Need::Macvlan], system_calls),
+        Test::new("budget::dhcp", &[Need::Macvlan, Kind::Dnsmasq.need()], dhcp),
         Test::new("budget::a_crowded_pool", &[Need::Macvlan], crowded),
         Test::new("budget::instructions", &[Need::Macvlan, Need::Installed, Need::Guest], instructions)
             .alone(),
@@ -85,6 +89,26 @@ fn system_calls() {
     let nothing = count(&bed, &plain, "createRuntime");
     assert!(nothing <= UNANNOTATED, "one that asks for nothing takes {nothing}, {UNANNOTATED} are allowed");
     eprintln!("budget::system_calls: attach {alone}, detach {detach}, unannotated {nothing}");
+}
+
+fn dhcp() {
+    let bed = Bed::new();
+    bed.create("--ipam-driver dhcp -o parent=eth0 -o conflict_detection=off -o announcements=0 lan");
+    let _server = Server::start(&bed, Kind::Dnsmasq, Options::default());
+    bed.container(Bare, "first").networks("lan").start().unwrap().stop();
+    no_longer_new(&bed);
+    // How often it waits for the server is chance.
+    let all = ["a", "b", "c"].map(|id| {
+        let mut web = bed.container(Bare, id).networks("lan:ifname=net0").without_hooks().start().unwrap();
+        let attach = count(&bed, &web, "createRuntime");
+        web.kill();
+        (attach, count(&bed, &web, "poststop"))
+    });
+    let least = |part: fn(&(usize, usize)) -> usize| all.iter().map(part).min().unwrap();
+    let (attach, detach) = (least(|all| all.0), least(|all| all.1));
+    eprintln!("budget::dhcp: attach {attach}, detach {detach}");
+    assert!(attach <= DHCP.0, "an attach makes {attach} system calls, {} are allowed", DHCP.0);
+    assert!(detach <= DHCP.1, "a poststop makes {detach} system calls, {} are allowed", DHCP.1);
 }
 
 /// Just after it was made, the folder of the lock file is locked too, as versions before do.

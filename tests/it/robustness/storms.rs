@@ -18,6 +18,7 @@ use crate::harness::container::{
     Engine::{self, Bare},
     wait,
 };
+use crate::harness::dice::Dice;
 use crate::harness::need::Need;
 use crate::harness::place::{self, soak};
 use crate::harness::test::{Named, Test};
@@ -40,16 +41,6 @@ pub fn tests() -> Vec<Test> {
         tests.push(Test::new(name, &needs, move || forty(engine)).alone());
     }
     tests
-}
-
-/// A generator of numbers for which it is enough that they are not in order (Knuth's MMIX constants).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
 }
 
 /// Who has which address, from the moment its hook has come back until its process is killed.

@@ -68,6 +68,8 @@ fn where_addresses_come_from() {
         ("-o dhcp_servers=192.168.1.1,192.168.1.2 n", Some(r#"{"servers":["192.168.1.1","192.168.1.2"]}"#)),
         ("-o dhcp_use=dns,routes n", Some(r#"{"use":["routes","dns"]}"#)),
         ("-o dhcp_use= n", Some(r#"{"use":[]}"#)),
+        ("-o dhcp6=required n", Some(r#"{"dhcp6":"required"}"#)),
+        ("-o dhcp6=no n", Some("{}")),
         (
             "-o dhcp_use=mtu -o dhcp_servers=10.0.0.1 -o dhcp_hostname=a.b -o dhcp_timeout=1 n",
             Some(r#"{"timeout":1,"hostname":"a.b","servers":["10.0.0.1"],"use":["mtu"]}"#),
@@ -173,6 +175,7 @@ fn wrong_combinations_say_why() {
             "-o parent=a -o dhcp_servers=0.0.0.0 n",
             "dhcp: server 0.0.0.0 is an address of 0.0.0.0/8, this network: no host has it",
         ),
+        ("-o parent=a -o dhcp6=true n", "option dhcp6: unknown use of DHCPv6 \"true\""),
         ("-o parent=a -o dhcp_use=routes,ntp n", "option dhcp_use: unknown part of a lease \"ntp\""),
         (
             "-o parent=a --ipam-driver ledger -o dhcp_timeout=9 n",
