@@ -4,11 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::dhcp::lease::Lease;
+use crate::dhcp::message::{Message, Outgoing};
 use crate::dhcp::v4::client as client4;
-use crate::dhcp::v4::message::Message as Message4;
-use crate::dhcp::v4::outcome::{self as outcome4, Outgoing as Outgoing4, Sharer};
+use crate::dhcp::v4::outcome::{self as outcome4, Sharer};
 use crate::dhcp::v6::client as client6;
-use crate::dhcp::v6::message::Message as Message6;
 use crate::dhcp::v6::outcome as outcome6;
 use crate::error::Error;
 use crate::net::mac::MacAddr;
@@ -18,20 +17,6 @@ use crate::net::mac::MacAddr;
 pub(crate) enum Client {
     V4(client4::Client),
     V6(client6::Client),
-}
-
-/// A message of a server.
-#[derive(Clone, Debug)]
-pub(crate) enum Message {
-    V4(Message4),
-    V6(Message6),
-}
-
-/// A message to a server. All of DHCPv6 go to all servers of the link.
-#[derive(Clone, Debug)]
-pub(crate) enum Outgoing {
-    V4(Outgoing4),
-    V6(Message6),
 }
 
 /// What has happened: as [`client4::Event`] and [`client6::Event`].
@@ -54,16 +39,6 @@ pub(crate) enum Effect {
     /// Why the lease has ended.
     Lost(String),
     Failed(Error),
-}
-
-impl Message {
-    /// The IPv4 address that a server offers or gives by it.
-    pub(crate) fn offered(&self) -> Option<Ipv4Addr> {
-        match self {
-            Self::V4(message) => Some(message.yiaddr).filter(|address| !address.is_unspecified()),
-            Self::V6(_) => None,
-        }
-    }
 }
 
 impl Client {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use crate::dhcp::client::Outgoing;
 use crate::dhcp::client_id::Duid;
+use crate::dhcp::message::Outgoing;
 use crate::dhcp::times::{FOR_EVER, Lifetime, Times};
 use crate::dhcp::{v4, v6};
 

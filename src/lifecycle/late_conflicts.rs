@@ -211,7 +211,8 @@ fn current(
 ) -> Result<Option<Record>> {
     let now = context.store.record(&record.container)?;
     // Its lease may have been renewed.
-    let plain = |attached: &Attached| Attached { dhcp: None, dhcp6: None, ..attached.clone() };
+    let plain =
+        |attached: &Attached| Attached { dhcp: None, dhcp6: None, claimed: Vec::new(), ..attached.clone() };
     let is_same = |now: &Record| {
         let has = || now.attachments().iter().any(|now| plain(now) == plain(attached));
         now.holder == record.holder && now.is_attached() && has()

@@ -1,22 +1,20 @@
 //! One client with the sockets of its link.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use crate::config::conflict_detection::Detection;
-use crate::dhcp::client::{Client, Effect, Event, Message, Outgoing};
+use crate::dhcp::client::{Client, Effect, Event};
+use crate::dhcp::message::Outgoing;
 use crate::error::{Error, Result};
 use crate::kernel::{self, Answer, DhcpSockets, PacketSocket, Probes};
 use crate::ledger::attached::Attached;
-use crate::ledger::event::Event as Told;
-use crate::ledger::quarantine::Conflict;
 use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::context::Context;
-use crate::lifecycle::dhcp::change;
 use crate::lifecycle::dhcp::shared_mac::SharedMac;
-use crate::lifecycle::report::report;
-use crate::net::name::{ContainerId, NetworkName};
+use crate::net::name::ContainerId;
 use crate::random::random;
 
 /// The pause between two tries to open sockets.
@@ -26,63 +24,23 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct Session {
     client: Client,
     pub(super) sockets: Option<DhcpSockets>,
-    claim: Option<Claim>,
+    question: Option<Question>,
     shared: Option<SharedMac>,
 }
 
-/// An address that is leased in the ledger for a container, and is none of its record yet.
-struct Claim {
-    segment: u32,
+/// A question to the LAN: does a host have this address?
+struct Question {
     address: IpAddr,
-    container: ContainerId,
-    network: NetworkName,
-    /// The question to the LAN whether a host has it, as long as that is not known.
-    question: Option<(Probes, Duration)>,
+    probes: Probes,
+    /// When there is something to do.
+    next: Duration,
 }
 
 impl Session {
     /// That of the link `attached` of `container`.
     pub(super) fn new(client: Client, container: &ContainerId, attached: &Attached) -> Self {
         let shared = SharedMac { container: container.clone(), segment: attached.segment };
-        Self { client, sockets: None, claim: None, shared: Some(shared).filter(|_| attached.shares_mac()) }
-    }
-
-    /// When there is something to do.
-    pub(super) fn deadline(&self) -> Option<Duration> {
-        let answer = self.question().map(|(_, next)| *next);
-        [self.client.deadline(), answer].into_iter().flatten().min()
-    }
-
-    /// Whether the LAN is being asked for an address.
-    pub(super) fn is_asking(&self) -> bool {
-        self.question().is_some()
-    }
-
-    fn question(&self) -> Option<&(Probes, Duration)> {
-        self.claim.as_ref().and_then(|claim| claim.question.as_ref())
-    }
-
-    /// What is open, to wait for.
-    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> + Clone {
-        let sockets = self.sockets.iter().flat_map(DhcpSockets::fds);
-        let fds: Vec<_> =
-            sockets.chain(self.question().into_iter().flat_map(|(probes, _)| probes.fds())).collect();
-        fds.into_iter()
-    }
-
-    /// What is to be done now: messages that have come are read, and timers looked at.
-    pub(super) fn step(&mut self, context: &mut Context<'_>) -> Result<Vec<Effect>> {
-        let mut effects = Vec::new();
-        let received = self.sockets.as_mut().map(DhcpSockets::receive).unwrap_or_default();
-        self.avoid(context, received.iter().filter_map(Message::offered))?;
-        for message in received {
-            effects.extend(self.tell(Event::Received(message))?);
-        }
-        effects.extend(self.answer(context)?);
-        if self.client.deadline().is_some_and(|deadline| deadline <= since_boot()) {
-            effects.extend(self.tell(Event::Timer)?);
-        }
-        Ok(effects)
+        Self { client, sockets: None, question: None, shared: Some(shared).filter(|_| attached.shares_mac()) }
     }
 
     /// Hears below the link `attached` as well, if that is necessary.
@@ -91,86 +49,82 @@ impl Session {
         context.host_netns.get()?.inside(|| sockets.hear_below(below))
     }
 
-    /// Tells the client which of `offered`, and of its own addresses, it must not take at this moment.
-    fn avoid(&mut self, context: &mut Context<'_>, offered: impl Iterator<Item = Ipv4Addr>) -> Result<()> {
-        let Some(shared) = &self.shared else { return Ok(()) };
-        let addresses: Vec<_> = offered.chain(self.client.v4_addresses()).collect();
-        self.client.avoid(shared.taken(context, &addresses)?);
-        Ok(())
+    /// When there is something to do.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        let question = self.question.as_ref().map(|question| question.next);
+        [self.client.deadline(), question].into_iter().flatten().min()
     }
 
-    /// Tells the client what has happened.
-    pub(super) fn tell(&mut self, event: Event) -> Result<Vec<Effect>> {
+    /// Whether the LAN is being asked for an address.
+    pub(super) fn is_asking(&self) -> bool {
+        self.question.is_some()
+    }
+
+    /// What is open, to wait for.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let probes = self.question.iter().flat_map(|question| question.probes.fds());
+        self.sockets.iter().flat_map(DhcpSockets::fds).chain(probes)
+    }
+
+    /// What is to be done now: messages that have come are read, and timers looked at.
+    pub(super) fn step(&mut self, context: &mut Context<'_>) -> Result<VecDeque<Effect>> {
+        let mut effects = VecDeque::new();
+        for message in self.sockets.as_mut().map(DhcpSockets::receive).unwrap_or_default() {
+            effects.extend(self.tell(context, Event::Received(message))?);
+        }
+        if self.client.deadline().is_some_and(|deadline| deadline <= since_boot()) {
+            effects.extend(self.tell(context, Event::Timer)?);
+        }
+        Ok(effects)
+    }
+
+    /// Tells the client what has happened, and which addresses it must not take at this moment. Returns what is to be done.
+    pub(super) fn tell(&mut self, context: &mut Context<'_>, event: Event) -> Result<Vec<Effect>> {
+        if let Some(shared) = &self.shared {
+            let offered = match &event {
+                Event::Received(message) => message.offered(),
+                _ => None,
+            };
+            let addresses: Vec<_> = self.client.v4_addresses().into_iter().chain(offered).collect();
+            self.client.avoid(shared.taken(context, &addresses)?);
+        }
         Ok(self.client.step(event, since_boot(), number()?))
     }
 
-    /// Leases `address` in the ledger for the link `attached` of `container`. If there is a `question`, the LAN is asked for it, by
-    /// a packet socket that is opened: on the parent, if only that hears answers.
-    pub(super) fn claim(
+    /// Begins to ask the LAN for `address`, which `attached` is about to get, by a packet socket that is opened: on the parent, if
+    /// only that hears answers. Without `how`, it is taken to be free.
+    pub(super) fn ask(
         &mut self,
         context: &mut Context<'_>,
-        container: &ContainerId,
         (attached, address): (&Attached, IpAddr),
-        question: Option<(Detection, impl FnOnce(&[IpAddr]) -> Result<PacketSocket>)>,
-    ) -> Result<Vec<Effect>> {
-        self.give_up(context)?;
-        let (segment, network) = (attached.segment, attached.network.clone());
-        if let Some(mac) = change::claim(context, container, segment, address)? {
-            self.avoid(context, std::iter::empty())?;
-            return self.tell(Event::Conflict { address, mac });
-        }
+        how: Option<(Detection, impl FnOnce(&[IpAddr]) -> Result<PacketSocket>)>,
+    ) -> Result<()> {
         let mut probes = Probes::default();
-        let addresses = [address];
-        // If that fails, the lease is given back.
-        let claim = Claim { segment, address, container: container.clone(), network, question: None };
-        let claim = self.claim.insert(claim);
-        if let Some((detection, open)) = question {
+        if let Some((detection, open)) = how {
             let socket = match attached.driver.is_heard_on_parent() {
-                true => on_parent(context, attached, &addresses)?,
-                false => open(&addresses)?,
+                true => on_parent(context, attached, address)?,
+                false => open(&[address])?,
             };
-            probes.begin(0, socket, &addresses, detection)?;
+            probes.begin(0, socket, &[address], detection)?;
         }
-        claim.question = Some((probes, since_boot()));
-        self.answer(context)
+        self.question = Some(Question { address, probes, next: since_boot() });
+        Ok(())
     }
 
-    /// Tells the client what has come of the question for an address.
-    fn answer(&mut self, context: &mut Context<'_>) -> Result<Vec<Effect>> {
-        let Some(claim) = &mut self.claim else { return Ok(Vec::new()) };
-        let Some((probes, next)) = &mut claim.question else { return Ok(Vec::new()) };
-        let address = claim.address;
-        match probes.proceed()? {
+    /// What has come of the question for an address, if that is known now.
+    pub(super) fn answer(&mut self) -> Result<Option<Event>> {
+        let Some(Question { address, probes, next }) = &mut self.question else { return Ok(None) };
+        let address = *address;
+        let event = match probes.proceed()? {
             Answer::Pending(at) => {
                 *next = since_boot() + at.saturating_duration_since(Instant::now());
-                Ok(Vec::new())
+                return Ok(None);
             }
-            Answer::Free => {
-                claim.question = None;
-                self.avoid(context, std::iter::empty())?;
-                self.tell(Event::Free(address))
-            }
-            Answer::Conflict(Conflict { mac, .. }) => {
-                let (container, network) = (Some(claim.container.clone()), claim.network.clone());
-                report(context.store, &Told::Conflict { container, network, address, mac });
-                self.give_up(context)?;
-                self.avoid(context, std::iter::empty())?;
-                self.tell(Event::Conflict { address, mac })
-            }
-        }
-    }
-
-    /// The record has the address that was claimed.
-    pub(super) fn settle(&mut self) {
-        self.claim = None;
-    }
-
-    /// Gives back what was claimed, if the record has not got it.
-    pub(super) fn give_up(&mut self, context: &Context<'_>) -> Result<()> {
-        if let Some(Claim { segment, address, .. }) = self.claim.take() {
-            context.lock()?.give_back(segment, address.into());
-        }
-        Ok(())
+            Answer::Free => Event::Free(address),
+            Answer::Conflict(conflict) => Event::Conflict { address, mac: conflict.mac },
+        };
+        self.question = None;
+        Ok(Some(event))
     }
 
     pub(super) fn send(&self, outgoing: &Outgoing) {
@@ -178,13 +132,13 @@ impl Session {
     }
 }
 
-/// A packet socket for `addresses` of `attached` on the link below it.
-fn on_parent(context: &mut Context<'_>, attached: &Attached, addresses: &[IpAddr]) -> Result<PacketSocket> {
+/// Opens a packet socket for `address` of `attached` on the link below it.
+fn on_parent(context: &mut Context<'_>, attached: &Attached, address: IpAddr) -> Result<PacketSocket> {
     let parent = context.host_netlink.link_by_index(attached.parent_index)?;
     let mac = parent.and_then(|parent| parent.mac);
     let mac = mac.ok_or_else(|| Error::input(format!("parent {} is gone", attached.parent)))?;
     let link = attached.driver.link_below(attached.parent_index, attached.segment);
-    context.host_netns.get()?.inside(|| PacketSocket::open(link, mac, addresses))
+    context.host_netns.get()?.inside(|| PacketSocket::open(link, mac, &[address]))
 }
 
 /// A random number that no server can guess.
