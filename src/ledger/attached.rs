@@ -151,12 +151,19 @@ impl Attached {
         self.dhcp.iter_mut().for_each(|dhcp| dhcp.lease = None);
     }
 
+    /// Notes `why` it has no lease, if it has none.
+    pub(crate) fn note_trouble(&mut self, why: impl ToString) {
+        let dhcp = self.dhcp.as_mut().filter(|dhcp| dhcp.lease.is_none());
+        dhcp.into_iter().for_each(|dhcp| dhcp.trouble = Some(why.to_string()));
+    }
+
     /// Gives it `lease` in place of the one that it has, if any; without one it loses the address and its routes.
     pub(crate) fn set_lease(&mut self, lease: Option<Lease>) {
         let Some(dhcp) = &mut self.dhcp else { return };
         let (address, routes) = (dhcp.address(), dhcp.routes());
         dhcp.lease = lease;
         if let Some(address) = dhcp.address() {
+            dhcp.trouble = None;
             dhcp.previous = match address {
                 IpNet::V4(net) => Some(net.addr()),
                 IpNet::V6(_) => dhcp.previous,

@@ -45,6 +45,12 @@ pub(crate) struct DhcpLink {
     /// Whether it takes the MTU.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mtu: bool,
+    /// Whether its name servers are told to the container.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dns: bool,
+    /// Why it has no lease, as far as is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// The lease; none as long as no server has given one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
@@ -81,6 +87,8 @@ impl DhcpLink {
             metric: network.file.metric,
             routes: dhcp.takes(Use::Routes),
             mtu: dhcp.takes(Use::Mtu) && network.file.mtu.is_none(),
+            dns: dhcp.takes(Use::Dns),
+            trouble: None,
             lease: None,
         }))
     }

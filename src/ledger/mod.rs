@@ -28,6 +28,7 @@ mod parents;
 pub(crate) mod quarantine;
 pub(crate) mod record;
 mod records;
+pub(crate) mod resolv_conf;
 pub(crate) mod segment_hints;
 mod state_folder;
 

@@ -35,7 +35,7 @@ struct Asking<'a> {
 pub(crate) fn acquire(probing: &mut Probing<'_, '_>, record: &mut Record, made: &[Link]) -> Result<()> {
     let wanted = probing.wanted;
     let mut asking = Vec::new();
-    for (index, (attached, wanted)) in record.attachments().iter().zip(wanted).enumerate() {
+    for (index, (attached, wanted)) in record.attachments_mut().iter_mut().zip(wanted).enumerate() {
         let Some((client, dhcp)) = attached.dhcp.as_ref().zip(wanted.network.file.dhcp.as_ref()) else {
             continue;
         };
@@ -43,7 +43,7 @@ pub(crate) fn acquire(probing: &mut Probing<'_, '_>, record: &mut Record, made: 
             continue;
         };
         if !wanted.parent.is_connected() {
-            without(dhcp, wanted, no_carrier(wanted))?;
+            without(dhcp, wanted, attached, no_carrier(wanted))?;
             continue;
         }
         let now = since_boot();
@@ -88,7 +88,9 @@ impl Asking<'_> {
                     }
                     Effect::Lost(_) => {}
                     Effect::Failed(failure) => {
-                        without(self.dhcp, self.wanted, self.error(&failure))?;
+                        if let Some(attached) = record.attachments_mut().get_mut(self.index) {
+                            without(self.dhcp, self.wanted, attached, self.error(&failure))?;
+                        }
                         is_over = true;
                     }
                 }
@@ -150,8 +152,14 @@ impl Asking<'_> {
 }
 
 /// What becomes of a container that has no lease: it starts without if its network says so, and the agent goes on asking.
-fn without(dhcp: &Dhcp, wanted: &ResolvedAttachment, error: Error) -> Result<()> {
+fn without(
+    dhcp: &Dhcp,
+    wanted: &ResolvedAttachment,
+    attached: &mut Attached,
+    error: Error,
+) -> Result<()> {
     if dhcp.optional {
+        attached.note_trouble(&error);
         log::warn!("network {}: {error}: the container starts without an address", wanted.network.name);
         return Ok(());
     }

@@ -16,6 +16,7 @@ use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::affinity;
 use crate::lifecycle::announce;
 use crate::lifecycle::context::Context;
+use crate::lifecycle::dhcp::names;
 use crate::lifecycle::report::report;
 use crate::net::mac::MacAddr;
 use crate::net::name::ContainerId;
@@ -83,6 +84,7 @@ pub(super) fn change(
     let Some(attached) = changed.attachments_mut().get_mut(place.index) else { return Ok(false) };
     let before = attached.leased_address();
     attached.set_lease(lease.cloned());
+    attached.note_trouble(why);
     let after = attached.leased_address();
     let left = before.filter(|before| Some(*before) != after);
     attached.former.extend(left);
@@ -92,6 +94,7 @@ pub(super) fn change(
     if !apply(&changed, place, before != after)? {
         return Ok(false);
     }
+    names::refresh(context.store, &changed);
     if before != after {
         let known = affinity::load(context.store, changed.identity.as_ref(), &changed.container);
         affinity::save(context.store, &changed, &known);
@@ -100,6 +103,19 @@ pub(super) fn change(
     tell(context, &changed, attached, left, (before == after, why));
     if !attached.former.is_empty() {
         finish(context, &changed)?;
+    }
+    Ok(true)
+}
+
+/// Notes `why` the container has no lease, if it has none. Returns false if the container has ended.
+pub(super) fn note_trouble(context: &Context<'_>, place: Place<'_>, why: impl ToString) -> Result<bool> {
+    let locked = context.lock()?;
+    let Some(record) = place.record(context)? else { return Ok(false) };
+    let mut changed = record.clone();
+    let Some(attached) = changed.attachments_mut().get_mut(place.index) else { return Ok(false) };
+    attached.note_trouble(why);
+    if changed != record {
+        locked.write(&changed)?;
     }
     Ok(true)
 }

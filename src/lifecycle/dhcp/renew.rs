@@ -234,8 +234,9 @@ impl Renewal {
                     }
                     Effect::Lost(loss) => change::change(context, place, None, &loss.to_string())?,
                     Effect::Failed(failure) => {
-                        log::warn!("container {}: {}", key.0, failure.error());
-                        true
+                        let error = failure.error();
+                        log::warn!("container {}: {error}", key.0);
+                        change::note_trouble(context, place, &error)?
                     }
                 };
                 if !is_there {
