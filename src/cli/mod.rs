@@ -12,6 +12,7 @@ mod events;
 mod folders;
 mod gc;
 mod hook;
+mod leases;
 mod metrics;
 mod network;
 mod output;

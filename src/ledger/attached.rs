@@ -141,6 +141,11 @@ impl Attached {
         self.driver.kind() == Kind::Ipvlan || self.driver == passthru
     }
 
+    /// Returns true if it gets an address by DHCP, and has none.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.dhcp.as_ref().is_some_and(|dhcp| dhcp.lease.is_none())
+    }
+
     /// Its address by DHCP with the prefix length, if it has one.
     pub(crate) fn leased_address(&self) -> Option<IpNet> {
         self.dhcp.as_ref().and_then(DhcpLink::address)

@@ -31,6 +31,7 @@ mod records;
 pub(crate) mod resolv_conf;
 pub(crate) mod segment_hints;
 mod state_folder;
+pub(crate) mod wall_clock;
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};

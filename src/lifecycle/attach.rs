@@ -82,6 +82,7 @@ pub(crate) fn attach(
             call_agent(store, &record);
             if record.has_dhcp() {
                 dhcp::tell_names(attach.context, &record, target.resolv_conf.as_deref());
+                dhcp::tell_if_unattended(store, &record);
             }
             affinity::save(store, &record, &affinity);
             return Ok(Some(record));

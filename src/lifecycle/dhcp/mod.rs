@@ -8,9 +8,11 @@ mod names;
 mod notices;
 mod renew;
 mod session;
+mod unattended;
 
 pub(crate) use acquire::acquire;
 pub(crate) use give_back::{LINGER, give_back, has_lease};
 pub(crate) use names::tell as tell_names;
 pub(crate) use notices::Notices;
 pub(crate) use renew::run;
+pub(crate) use unattended::tell as tell_if_unattended;
