@@ -9,8 +9,8 @@ use super::output;
 use crate::error::Result;
 use crate::kernel;
 use crate::ledger::Store;
-use crate::ledger::event::Event;
 use crate::ledger::attached::Attached;
+use crate::ledger::event::Event;
 use crate::ledger::record::Record;
 use crate::ledger::segment_hints::since_boot;
 use crate::netlink::Socket;
@@ -41,7 +41,12 @@ pub(super) fn print(store: &Store) -> Result<()> {
         ("underlay_attachments", "gauge", "Links of containers, alive and dead.", attachments),
         ("underlay_dhcp_leases", "gauge", "Links with an address of a DHCP server.", leased),
         ("underlay_dhcp_asking", "gauge", "Links that wait for an address of a DHCP server.", asking),
-        ("underlay_dhcp_expiry_seconds", "gauge", "Time until the first lease ends if it is not renewed.", expiry),
+        (
+            "underlay_dhcp_expiry_seconds",
+            "gauge",
+            "Time until the first lease ends if it is not renewed.",
+            expiry,
+        ),
         ("underlay_events_total", "counter", "Events since the last boot.", events(store)?),
     ];
     for (name, kind, help, samples) in metrics {

@@ -24,8 +24,10 @@ pub(super) fn leases(store: &Store, record: &Record) -> Result<Vec<Difference>> 
         let (address, renewal) = (lease.address, rfc3339(limits.t1));
         let end = rfc3339(limits.expiry);
         let found = if limits.expiry > now { format!("ends at {end}") } else { format!("ended at {end}") };
-        let renewal = Difference::new(What::Renewal, Some(format!("{address} renewed at {renewal}")), Some(found));
-        let hint = "an agent renews leases: `systemctl enable --now underlay-agent.path`, or `underlay agent`";
+        let renewal =
+            Difference::new(What::Renewal, Some(format!("{address} renewed at {renewal}")), Some(found));
+        let hint =
+            "an agent renews leases: `systemctl enable --now underlay-agent.path`, or `underlay agent`";
         differences.push(renewal.of(&record.container).at(attached).hint(hint));
     }
     Ok(differences)

@@ -17,9 +17,8 @@ use crate::net::link::Link;
 /// its own.
 pub(super) fn leases(store: &Store, system: &System, links: &[Link]) -> Vec<Finding> {
     let records = store.records().map(|records| records.sound).unwrap_or_default();
-    let is_there = |record: &&Record| {
-        record.has_dhcp() && record.is_attached() && kernel::is_alive(&record.holder)
-    };
+    let is_there =
+        |record: &&Record| record.has_dhcp() && record.is_attached() && kernel::is_alive(&record.holder);
     let records: Vec<_> = records.iter().filter(is_there).collect();
     if records.is_empty() {
         return Vec::new();
@@ -40,20 +39,28 @@ pub(super) fn leases(store: &Store, system: &System, links: &[Link]) -> Vec<Find
 
 /// No agent runs.
 fn not_renewed(system: &System, records: &[&Record]) -> Finding {
-    let clients = records.iter().flat_map(|record| record.attachments()).filter_map(|attached| attached.dhcp.as_ref());
-    let ends = clients.clone().filter_map(|dhcp| dhcp.lease.as_ref()?.times.limits).map(|limits| limits.expiry);
+    let clients =
+        records.iter().flat_map(|record| record.attachments()).filter_map(|attached| attached.dhcp.as_ref());
+    let ends =
+        clients.clone().filter_map(|dhcp| dhcp.lease.as_ref()?.times.limits).map(|limits| limits.expiry);
     let first = ends.min().map(|end| match end.saturating_sub(since_boot()) {
         Duration::ZERO => format!("; the first lease ended at {}", rfc3339(end)),
         _ => format!("; the first lease ends at {}", rfc3339(end)),
     });
     let count = clients.count();
-    let links = if count == 1 { "one link has its address".to_owned() } else { format!("{count} links have addresses") };
+    let links = if count == 1 {
+        "one link has its address".to_owned()
+    } else {
+        format!("{count} links have addresses")
+    };
     let fix = agent::units_fix(system);
     Finding::new(
         (Area::Agent, Severity::Warning, "lease-renewal"),
         format!("no agent runs, and {links} by DHCP{}", first.unwrap_or_default()),
         "only the agent renews leases and asks for those that are missing; the kernel takes an address away when its lease is over",
-        fix.unwrap_or_else(|| "have the host's service manager run `underlay agent`, and start it again when it ends".into()),
+        fix.unwrap_or_else(|| {
+            "have the host's service manager run `underlay agent`, and start it again when it ends".into()
+        }),
     )
 }
 
@@ -72,7 +79,9 @@ fn no_lease(record: &Record, attached: &Attached, parent: Option<&Link>) -> Find
         (Area::Containers, Severity::Error, "no-lease"),
         format!("container {} has no address of network {network} by DHCP: {trouble}", record.container),
         why,
-        format!("look at what is asked and answered with `tcpdump -eni {parent_name} port 67 or port 68`, and at the log of the server"),
+        format!(
+            "look at what is asked and answered with `tcpdump -eni {parent_name} port 67 or port 68`, and at the log of the server"
+        ),
     )
 }
 
@@ -89,6 +98,9 @@ fn unanswered(record: &Record, attached: &Attached) -> Option<Finding> {
             rfc3339(limits.expiry)
         ),
         "the container loses the address then",
-        format!("see whether {server} runs, and what it answers: `tcpdump -eni {} port 67 or port 68`", attached.parent),
+        format!(
+            "see whether {server} runs, and what it answers: `tcpdump -eni {} port 67 or port 68`",
+            attached.parent
+        ),
     ))
 }

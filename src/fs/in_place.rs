@@ -45,7 +45,8 @@ impl InPlace {
         let mut file = File::from(openat(&above, name, flags | make, mode).map_err(of_errno)?);
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() || metadata.nlink() != 1 || metadata.len() > LIMIT {
-            let what = format!("{} is not a regular file of at most {LIMIT} bytes with one name", path.display());
+            let what =
+                format!("{} is not a regular file of at most {LIMIT} bytes with one name", path.display());
             return Err(Error::input(what));
         }
         check_owner(path, &metadata)?;
@@ -64,7 +65,8 @@ impl InPlace {
         }
         let mut padded = content.to_vec();
         padded.resize(content.len().max(self.content.len()), b'\n');
-        let written = self.file.write_all_at(&padded, 0).and_then(|()| self.file.set_len(content.len() as u64));
+        let written =
+            self.file.write_all_at(&padded, 0).and_then(|()| self.file.set_len(content.len() as u64));
         written.map_err(|error| Error::io("write", &self.path, &error))
     }
 }

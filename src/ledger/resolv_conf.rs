@@ -100,7 +100,10 @@ impl Store {
 
     /// Writes `text` into the files of the container of `record`.
     pub(crate) fn write_resolv_conf(&self, record: &Record, text: &str) -> Result<()> {
-        let folders = [Some(self.dns_of(&record.container)), record.identity.as_ref().map(|id| self.dns_of_identity(id))];
+        let folders = [
+            Some(self.dns_of(&record.container)),
+            record.identity.as_ref().map(|id| self.dns_of_identity(id)),
+        ];
         let mut folders = folders.into_iter().flatten();
         folders.try_for_each(|folder| self.open_resolv_conf(&folder)?.write(text.as_bytes()))
     }
@@ -198,7 +201,10 @@ mod tests {
         let with_route = r#""dns": true, "default_route": true,"#;
         let both = said(&[link("san", used, dns), link("lan", with_route, other)]).unwrap();
         let (first, rest) = both.split_once('\n').unwrap();
-        assert!(first.contains("network lan, by server 10.0.0.1 and the DHCP lease of network san"), "{first}");
+        assert!(
+            first.contains("network lan, by server 10.0.0.1 and the DHCP lease of network san"),
+            "{first}"
+        );
         let servers = "nameserver 10.0.0.3\nnameserver 10.0.0.4\nnameserver 10.0.0.2\n";
         assert_eq!(rest, format!("search a.example b.example\n{servers}"));
     }

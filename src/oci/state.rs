@@ -232,7 +232,8 @@ pub(crate) fn config(text: &[u8], devices: bool) -> Result<Bundle> {
     let hostname = config.hostname.and_then(|raw| json::read(raw.get().as_bytes()).ok());
     let mounts = config.mounts.and_then(|raw| json::read::<Vec<Mount>>(raw.get().as_bytes()).ok());
     // Of two mounts at one place, the last one is seen.
-    let resolv_conf = mounts.unwrap_or_default().into_iter().rfind(|mount| mount.destination == Path::new(RESOLV_CONF));
+    let resolv_conf =
+        mounts.unwrap_or_default().into_iter().rfind(|mount| mount.destination == Path::new(RESOLV_CONF));
     let resolv_conf = resolv_conf.and_then(|mount| mount.source).filter(|source| source.is_absolute());
     Ok(Bundle { annotations, devices, netns, hostname, resolv_conf })
 }

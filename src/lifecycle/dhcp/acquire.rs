@@ -152,12 +152,7 @@ impl Asking<'_> {
 }
 
 /// What becomes of a container that has no lease: it starts without if its network says so, and the agent goes on asking.
-fn without(
-    dhcp: &Dhcp,
-    wanted: &ResolvedAttachment,
-    attached: &mut Attached,
-    error: Error,
-) -> Result<()> {
+fn without(dhcp: &Dhcp, wanted: &ResolvedAttachment, attached: &mut Attached, error: Error) -> Result<()> {
     if dhcp.optional {
         attached.note_trouble(&error);
         log::warn!("network {}: {error}: the container starts without an address", wanted.network.name);

@@ -1,7 +1,8 @@
 //! Which address a container gets: the one it had, one that is reserved for it, and none that another host has.
 
 mod conflicts;
-mod dhcp;
+pub mod dhcp;
+mod dhcp_names;
 mod dhcp_renewal;
 mod dhcp_servers;
 mod hostile_lan;
@@ -18,6 +19,7 @@ pub fn tests() -> Vec<Test> {
         dhcp_servers::tests(),
         dhcp::tests(),
         dhcp_renewal::tests(),
+        dhcp_names::tests(),
     ]
     .into_iter()
     .flatten()
