@@ -59,7 +59,7 @@ fn not_renewed(system: &System, records: &[&Record]) -> Finding {
         format!("no agent runs, and {links} by DHCP{}", first.unwrap_or_default()),
         "only the agent renews leases and asks for those that are missing; the kernel takes an address away when its lease is over",
         fix.unwrap_or_else(|| {
-            "have the host's service manager run `underlay agent`, and start it again when it ends".into()
+            "have the host's service manager run `underlay agent`, and start it again when it ends; or cron `underlay agent --once`".into()
         }),
     )
 }

@@ -118,7 +118,7 @@ pub(crate) fn run_once(store: &Store) -> Result<()> {
     for task in std::mem::take(&mut agent.tasks).into_keys() {
         store.end_task(&task)?;
     }
-    let asked = probe_ahead::once(store, pools);
+    let asked = dhcp::run_once(store).and_then(|()| probe_ahead::once(store, pools));
     // A poststop may have left something to it meanwhile. Other tasks are for the next one.
     agent.take_tasks(&mut |_| {})?;
     agent.sweep()?;

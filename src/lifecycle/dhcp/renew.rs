@@ -25,7 +25,7 @@ use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 
 /// For how long an answer is listened for. Then the sockets are closed until the client asks again.
-const LISTEN: Duration = Duration::from_secs(3);
+pub(super) const LISTEN: Duration = Duration::from_secs(3);
 /// How long to wait after an error, which may be over then.
 const RETRY: Duration = Duration::from_secs(1);
 /// Clients that begin together ask within this time, in milliseconds.

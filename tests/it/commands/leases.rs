@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::addresses::dhcp::{address, bed, lan};
+use crate::addresses::dhcp::{address, bed, lan, lease};
 use crate::harness::agent::Agent;
 use crate::harness::bed::{Bed, outcome};
 use crate::harness::container::{Engine::Bare, wait};
@@ -18,13 +18,14 @@ use crate::harness::test::{Named, Test};
 pub fn tests() -> Vec<Test> {
     const NONE: &[Need] = &[Need::Macvlan];
     const KEA: &[Need] = &[Need::Macvlan, Kind::Kea.need()];
-    let all: [Named; 6] = [
+    let all: [Named; 7] = [
         ("inspected", KEA, inspected),
         ("asking", NONE, asking),
         ("checked", KEA, checked),
         ("no_answer", KEA, no_answer),
         ("told_once", KEA, told_once),
         ("planned", KEA, planned),
+        ("renewed_once", KEA, once),
     ];
     all.map(|(name, needs, run)| Test::new(format!("leases::{name}"), needs, run)).into()
 }
@@ -226,6 +227,24 @@ fn told_once() {
     drop(agent);
     let _fourth = bed.container(Bare, "d").networks("lan").start().unwrap();
     assert_eq!(failed().len(), 2, "an agent has run since");
+}
+
+/// From cron, on a host without a service manager.
+fn once() {
+    let bed = bed("");
+    let server =
+        Server::start(&bed, Kind::Kea, Options { lease: 30, t1_t2: Some((6, 20)), ..Options::default() });
+    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    let own = address(&web);
+    let obtained = || lease(&bed, &web)["times"]["obtained"].as_u64().unwrap();
+    let first = obtained();
+    bed.run("agent --once");
+    assert_eq!(obtained(), first, "it is not due");
+    wait(|| !differences(&bed, "renewal").is_empty());
+    bed.run("agent --once");
+    assert!(obtained() > first);
+    assert_eq!((address(&web), server.leased()), (own, vec![own]));
+    assert_eq!(bed.run("check"), "");
 }
 
 /// `plan` says that the address comes by DHCP; it asks no server, and writes nothing.
