@@ -5,20 +5,28 @@
 
 use std::path::{Component, Path};
 
+use serde::Deserialize;
+
 use crate::config::settings::DhcpResolvConf;
 use crate::error::Result;
+use crate::fs::file::{self, Trust};
 use crate::fs::in_place::InPlace;
+use crate::json;
 use crate::ledger::Store;
 use crate::ledger::record::Record;
 use crate::ledger::resolv_conf::{self, FIRST_LINE};
 use crate::lifecycle::context::Context;
 use crate::net::name::ContainerId;
 
+/// Docker's file about a container has some thousand bytes.
+const LIMIT: u64 = 1024 * 1024;
+
 /// Writes the name servers of `record`, which was attached. The file `mounted` is what its container has as `/etc/resolv.conf`.
 /// A failure is logged only: the container has an address.
 pub(crate) fn tell(context: &Context<'_>, record: &Record, mounted: Option<&Path>) {
     let is_meant = context.settings.dhcp_resolv_conf == DhcpResolvConf::Docker;
-    if let Some(path) = mounted.filter(|path| is_meant && is_of_docker(path, &record.container)) {
+    let of_docker = mounted.filter(|path| is_meant && is_of_docker(path, &record.container));
+    if let Some(path) = of_docker.filter(|path| is_without_network(path)) {
         // The agent finds it there, too.
         let noted = context.store.note_engine_file(&record.container, path);
         noted.unwrap_or_else(|error| log::warn!("{error}"));
@@ -39,6 +47,18 @@ pub(super) fn refresh(store: &Store, record: &Record) {
 fn is_of_docker(path: &Path, container: &ContainerId) -> bool {
     let is_plain = path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
     is_plain && path.ends_with(Path::new("containers").join(container.as_str()).join("resolv.conf"))
+}
+
+/// Whether Docker gives no network to the container whose file `path` is: Docker writes the file of another one after the hook.
+fn is_without_network(path: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct HostConfig {
+        #[serde(rename = "NetworkMode")]
+        network_mode: String,
+    }
+    let config = file::read(&path.with_file_name("hostconfig.json"), LIMIT, Trust::Operator);
+    let config = config.inspect_err(|error| log::info!("{error}")).ok().flatten().unwrap_or_default();
+    json::read::<HostConfig>(&config).is_ok_and(|config| config.network_mode == "none")
 }
 
 fn write_engine_file(path: &Path, text: &str) -> Result<()> {

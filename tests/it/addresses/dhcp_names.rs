@@ -156,6 +156,15 @@ fn after_a_reboot() {
     assert!(of_identity(&bed, "db").exists() && !of_identity(&bed, "cache").exists());
 }
 
+/// The folder that Docker has for the container `id`, whose network is `network`.
+fn folder_of_docker(bed: &Bed, id: &str, network: &str) -> PathBuf {
+    let folder = bed.path(&format!("docker/containers/{id}-{}", bed.host.name));
+    fs::create_dir_all(&folder).unwrap();
+    let config = serde_json::json!({"Binds": null, "NetworkMode": network, "Dns": []});
+    fs::write(folder.join("hostconfig.json"), config.to_string()).unwrap();
+    folder
+}
+
 /// As Docker makes it for `--network none`.
 fn docker() {
     let bed = bed("");
@@ -163,8 +172,7 @@ fn docker() {
     let mut server = Server::start(&bed, Kind::Kea, short);
     let _agent = Agent::start(&bed);
     let file = |id: &str, text: &str| {
-        let path = bed.path(&format!("docker/containers/{id}-{}/resolv.conf", bed.host.name));
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let path = folder_of_docker(&bed, id, "none").join("resolv.conf");
         fs::write(&path, text).unwrap();
         path
     };
@@ -205,19 +213,17 @@ fn not_dockers() {
     bed.configure("underlay.json", r#"{"version": 1, "dhcp_resolv_conf": "docker"}"#);
     let victim = bed.path("victim");
     fs::write(&victim, DOCKERS).unwrap();
-    let folder = |id: &str| {
-        let folder = bed.path(&format!("docker/containers/{id}-{}", bed.host.name));
-        fs::create_dir_all(&folder).unwrap();
-        folder
-    };
+    let folder = |id: &str| folder_of_docker(&bed, id, "none");
     let other = folder("other").join("resolv.conf");
     fs::write(&other, DOCKERS).unwrap();
     let link = folder("link").join("resolv.conf");
     symlink(&victim, &link).unwrap();
-    for (id, path) in [("web", &victim), ("web", &other), ("link", &link)] {
+    let bridge = folder_of_docker(&bed, "bridge", "default").join("resolv.conf");
+    fs::write(&bridge, DOCKERS).unwrap();
+    for (id, path) in [("web", &victim), ("web", &other), ("link", &link), ("bridge", &bridge)] {
         let container = bed.container(Bare, id).networks("lan").with_resolv_conf(path).start().unwrap();
         assert_eq!(said(&own(&bed, &container)), "search b.example\nnameserver 10.77.0.2");
-        for path in [&victim, &other] {
+        for path in [&victim, &other, &bridge] {
             assert_eq!(fs::read_to_string(path).unwrap(), DOCKERS, "{id}");
         }
     }
