@@ -4,7 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, openat};
@@ -50,6 +50,10 @@ impl InPlace {
             return Err(Error::input(what));
         }
         check_owner(path, &metadata)?;
+        if makes && metadata.mode() & 0o777 != 0o644 {
+            // The umask is the engine's.
+            file.set_permissions(PermissionsExt::from_mode(0o644)).map_err(failed)?;
+        }
         let mut content = Vec::with_capacity(metadata.len() as usize);
         (&mut file).take(LIMIT).read_to_end(&mut content).map_err(failed)?;
         Ok(Self { path: path.to_owned(), file, content })
@@ -74,7 +78,7 @@ impl InPlace {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -91,6 +95,11 @@ mod tests {
         }
         let metadata = fs::metadata(&path).unwrap();
         assert_eq!((metadata.ino(), metadata.mode() & 0o777), (inode, 0o644));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        InPlace::open(&path, false).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        InPlace::open(&path, true).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
     }
 
     #[test]

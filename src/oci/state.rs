@@ -324,6 +324,16 @@ mod tests {
         };
         assert_eq!(read("{}").unwrap(), Bundle::default());
         assert_eq!(read(r#"{"annotations": null, "linux": 7}"#).unwrap(), Bundle::default(), "not ours");
+        let mounted = |mounts: &str| {
+            let text = format!(r#"{{"annotations": {{"io.underlay.networks": "lan"}}, "mounts": {mounts}}}"#);
+            read(&text).unwrap().resolv_conf
+        };
+        let at = r#"{"destination": "/etc/resolv.conf", "type": "bind", "source""#;
+        let proc = r#"{"destination": "/proc", "type": "proc"}"#;
+        assert_eq!(mounted(&format!(r#"[{proc}, {at}: "/a"}}, {at}: "/b"}}]"#)), Some("/b".into()));
+        for none in [format!("[{proc}]"), format!(r#"[{at}: "b"}}]"#), "7".to_owned(), "[7]".to_owned()] {
+            assert_eq!(mounted(&none), None, "{none}");
+        }
         let ours = |linux: &str| {
             read(&format!(r#"{{"annotations": {{"io.underlay.networks": "lan"}}, "linux": {linux}}}"#))
         };

@@ -13,7 +13,7 @@ mod unattended;
 
 pub(crate) use acquire::acquire;
 pub(crate) use give_back::{LINGER, give_back, has_lease};
-pub(crate) use names::tell as tell_names;
+pub(crate) use names::{hand_over as hand_over_names, tell as tell_names};
 pub(crate) use notices::Notices;
 pub(crate) use once::run_once;
 pub(crate) use renew::run;

@@ -43,6 +43,12 @@ pub(super) fn refresh(store: &Store, record: &Record) {
     written.unwrap_or_else(|error| log::warn!("{error}"));
 }
 
+/// Writes the name servers of `record`, which has taken over the links of the container `from`, in place of that one's.
+pub(crate) fn hand_over(store: &Store, from: &ContainerId, record: &Record) {
+    refresh(store, record);
+    store.remove_resolv_conf(from).unwrap_or_else(|error| log::warn!("{error}"));
+}
+
 /// Whether `path` is where Docker keeps the `resolv.conf` of `container`: in its data folder, wherever that is.
 fn is_of_docker(path: &Path, container: &ContainerId) -> bool {
     let is_plain = path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use crate::addresses::dhcp::{bed, lan};
 use crate::addresses::identity::start;
 use crate::harness::agent::Agent;
-use crate::harness::bed::Bed;
+use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::{Container, Engine::Bare, wait};
 use crate::harness::dhcp::{Kind, Options, Server};
 use crate::harness::need::Need;
@@ -18,10 +18,11 @@ use crate::harness::test::{Named, Test};
 pub fn tests() -> Vec<Test> {
     const KEA: &[Need] = &[Need::Macvlan, Kind::Kea.need()];
     const DNSMASQ: &[Need] = &[Need::Macvlan, Kind::Dnsmasq.need()];
-    let all: [Named; 7] = [
+    let all: [Named; 8] = [
         ("files_to_mount", KEA, files_to_mount),
         ("not_used", DNSMASQ, not_used),
         ("no_link_is_followed", DNSMASQ, no_link),
+        ("links_that_are_taken_over", DNSMASQ, taken_over),
         ("stale_files", DNSMASQ, stale),
         ("after_a_reboot", DNSMASQ, after_a_reboot),
         ("the_file_of_docker", KEA, docker),
@@ -112,6 +113,23 @@ fn no_link() {
     assert_ne!(bed.outcome("resolv-conf ../../x", "").code, 0);
     assert_eq!(fs::read_to_string(victim).unwrap(), "secret");
     assert_eq!(fs::read_to_string(bed.path("elsewhere/resolv.conf")).unwrap(), "secret");
+}
+
+/// In a pod, the file is that of the container which has the links.
+fn taken_over() {
+    let bed = bed("");
+    let _server = Server::start(&bed, Kind::Dnsmasq, options(lan(2)));
+    let pod = Netns::new("pod");
+    let run = |id: &str| bed.container(Bare, id).networks("lan").in_netns(pod.path()).start().unwrap();
+    let (first, second) = (run("a"), run("b"));
+    let files = [&first, &second].map(|container| own(&bed, container));
+    assert_eq!(files.each_ref().map(|file| file.exists()), [true, false]);
+    first.stop();
+    assert_eq!(files.each_ref().map(|file| file.exists()), [false, true]);
+    assert_eq!(said(&files[1]), "search b.example\nnameserver 10.77.0.2");
+    second.stop();
+    assert_eq!(fs::read_dir(bed.path("run/dns")).unwrap().count(), 0);
+    assert_eq!(bed.run("gc"), "");
 }
 
 /// `gc` removes what belongs to nothing, and no file that a container is about to mount.
