@@ -28,6 +28,8 @@ use crate::netlink::Socket;
 pub(super) const LISTEN: Duration = Duration::from_secs(3);
 /// How long to wait after an error, which may be over then.
 const RETRY: Duration = Duration::from_secs(1);
+/// Exchanges begin one after the other: after a suspend all may be due, and a server drops what it has no time for.
+const PACE: Duration = Duration::from_millis(50);
 /// Clients that begin together ask within this time, in milliseconds.
 const SPREAD: u64 = 300;
 
@@ -46,11 +48,14 @@ struct Renewal {
 struct Renewals<'a> {
     context: Context<'a>,
     all: BTreeMap<(ContainerId, usize), Renewal>,
+    /// When the next exchange may begin.
+    free: Duration,
 }
 
 /// Keeps all leases until the agent ends, which `notices` tells.
 pub(crate) fn run(store: &Store, notices: &Notices) {
-    let mut renewals = Renewals { context: Context::for_removal(store), all: BTreeMap::new() };
+    let mut renewals =
+        Renewals { context: Context::for_removal(store), all: BTreeMap::new(), free: Duration::ZERO };
     let failed = |error| log::warn!("{error}");
     renewals.follow_records().unwrap_or_else(failed);
     loop {
@@ -97,7 +102,8 @@ impl Renewals<'_> {
         let due = |renewal: &Renewal| {
             let listened = renewal.session.socket.as_ref().map(|_| renewal.until);
             let next = [renewal.session.client.deadline(), listened].into_iter().flatten().min();
-            next.map(|next| next.max(renewal.pause))
+            let free = if listened.is_none() { self.free } else { Duration::ZERO };
+            next.map(|next| next.max(renewal.pause).max(free))
         };
         self.all.values().filter_map(due).min()
     }
@@ -118,6 +124,10 @@ impl Renewals<'_> {
     fn proceed(&mut self) {
         let mut gone = Vec::new();
         for (key, renewal) in &mut self.all {
+            let begins = renewal.session.socket.is_none();
+            if begins && self.free > since_boot() {
+                continue;
+            }
             match renewal.proceed(&mut self.context, key) {
                 Ok(true) => {}
                 Ok(false) => gone.push(key.clone()),
@@ -125,6 +135,9 @@ impl Renewals<'_> {
                     log::info!("container {}: {error}", key.0);
                     (renewal.session.socket, renewal.pause) = (None, since_boot() + RETRY);
                 }
+            }
+            if begins && renewal.session.socket.is_some() {
+                self.free = since_boot() + PACE;
             }
         }
         for key in gone {

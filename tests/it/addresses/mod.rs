@@ -2,6 +2,7 @@
 
 mod conflicts;
 pub mod dhcp;
+mod dhcp_many;
 mod dhcp_names;
 mod dhcp_renewal;
 mod dhcp_servers;
@@ -20,6 +21,7 @@ pub fn tests() -> Vec<Test> {
         dhcp::tests(),
         dhcp_renewal::tests(),
         dhcp_names::tests(),
+        dhcp_many::tests(),
     ]
     .into_iter()
     .flatten()
