@@ -9,8 +9,10 @@ use super::output;
 use crate::error::Result;
 use crate::kernel;
 use crate::ledger::Store;
+use crate::ledger::attached::Attached;
 use crate::ledger::event::Event;
 use crate::ledger::record::Record;
+use crate::ledger::segment_hints::since_boot;
 use crate::netlink::Socket;
 
 /// The labels of each sample of a metric, and its value.
@@ -26,7 +28,7 @@ fn labels(labels: &[(&str, &dyn Display)]) -> String {
 }
 
 pub(super) fn print(store: &Store) -> Result<()> {
-    let [in_use, free, quarantined, attachments] = of_networks(store)?;
+    let Networks { in_use, free, quarantined, attachments, leased, asking, expiry } = of_networks(store)?;
     let metrics = [
         ("underlay_addresses_in_use", "gauge", "Addresses of a subnet that are held or reserved.", in_use),
         ("underlay_addresses_free", "gauge", "Addresses of a pool that can be allocated.", free),
@@ -37,6 +39,14 @@ pub(super) fn print(store: &Store) -> Result<()> {
             quarantined,
         ),
         ("underlay_attachments", "gauge", "Links of containers, alive and dead.", attachments),
+        ("underlay_dhcp_leases", "gauge", "Links with an address of a DHCP server.", leased),
+        ("underlay_dhcp_asking", "gauge", "Links that wait for an address of a DHCP server.", asking),
+        (
+            "underlay_dhcp_expiry_seconds",
+            "gauge",
+            "Time until the first lease ends if it is not renewed.",
+            expiry,
+        ),
         ("underlay_events_total", "counter", "Events since the last boot.", events(store)?),
     ];
     for (name, kind, help, samples) in metrics {
@@ -49,9 +59,21 @@ pub(super) fn print(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// Returns addresses in use, free, and in quarantine, and attachments. A network that cannot be read is reported and left out.
-fn of_networks(store: &Store) -> Result<[Samples; 4]> {
-    let [mut in_use, mut free, mut quarantined, mut attachments] = [const { Samples::new() }; 4];
+/// The samples of the metrics that are by network.
+#[derive(Default)]
+struct Networks {
+    in_use: Samples,
+    free: Samples,
+    quarantined: Samples,
+    attachments: Samples,
+    leased: Samples,
+    asking: Samples,
+    expiry: Samples,
+}
+
+/// Returns what is by network. A network that cannot be read is reported and left out.
+fn of_networks(store: &Store) -> Result<Networks> {
+    let mut all = Networks::default();
     let records = store.records()?.sound;
     let mut host = Socket::open()?;
     let on_host: BTreeSet<IpAddr> = host.addresses()?.into_iter().collect();
@@ -63,18 +85,36 @@ fn of_networks(store: &Store) -> Result<[Samples; 4]> {
             let place = labels(&[("network", &name), ("parent", &segment.parent_link.name)]);
             for subnet in &usage {
                 let labels = format!("{place},{}", labels(&[("subnet", &subnet.subnet)]));
-                in_use.push((labels.clone(), subnet.usage.in_use));
-                free.push((labels, subnet.usage.free));
+                all.in_use.push((labels.clone(), subnet.usage.in_use));
+                all.free.push((labels, subnet.usage.free));
             }
-            quarantined.push((place, segment.quarantine.len() as u64));
+            all.quarantined.push((place, segment.quarantine.len() as u64));
         }
         for (state, alive) in [("alive", true), ("dead", false)] {
             let records = records.iter().filter(|record| kernel::is_alive(&record.holder) == alive);
             let links = records.flat_map(Record::attachments).filter(|attached| attached.network == name);
-            attachments.push((labels(&[("network", &name), ("state", &state)]), links.count() as u64));
+            all.attachments.push((labels(&[("network", &name), ("state", &state)]), links.count() as u64));
+        }
+        if network.file.dhcp.is_some() {
+            let alive = records.iter().filter(|record| kernel::is_alive(&record.holder));
+            let links = alive.flat_map(Record::attachments).filter(|attached| attached.network == name);
+            all.add_leases(&labels(&[("network", &name)]), links);
         }
     }
-    Ok([in_use, free, quarantined, attachments])
+    Ok(all)
+}
+
+impl Networks {
+    /// Adds the leases of `links`, which are of the network that has these `labels`.
+    fn add_leases<'a>(&mut self, labels: &str, links: impl Iterator<Item = &'a Attached> + Clone) {
+        let sample = |value| (labels.to_owned(), value);
+        self.asking.push(sample(links.clone().filter(|attached| attached.is_asking()).count() as u64));
+        let leases: Vec<_> = links.flat_map(Attached::dhcp_leases).collect();
+        self.leased.push(sample(leases.len() as u64));
+        let ends = leases.iter().filter_map(|lease| lease.times().limits).map(|limits| limits.expiry);
+        let first = ends.min().map(|end| sample(end.saturating_sub(since_boot()).as_secs()));
+        self.expiry.extend(first);
+    }
 }
 
 /// Returns how many events there were. All kinds are there from the start, so that a rate counts the first event.

@@ -12,6 +12,7 @@ mod events;
 mod folders;
 mod gc;
 mod hook;
+mod leases;
 mod metrics;
 mod network;
 mod output;
@@ -26,7 +27,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::error::Result;
 use crate::kernel;
 use crate::lifecycle::agent;
-use crate::net::name::NetworkName;
+use crate::net::name::{Identity, NetworkName};
 use folders::{Folders, of_environment};
 use output::Listing;
 
@@ -87,6 +88,14 @@ enum Command {
         /// Do what is due now, and end: for hosts without systemd, from cron or any supervisor
         #[arg(long)]
         once: bool,
+    },
+    /// Print the path of the file with the name servers of an identity, for engines to mount as /etc/resolv.conf
+    ///
+    /// The file is made if it is missing. Once a container of the identity has an address by DHCP, it has the name servers that
+    /// the DHCP server tells.
+    ResolvConf {
+        /// What the containers have as io.underlay.identity
+        identity: Identity,
     },
     /// Show all that is known of one container, as JSON
     Inspect {
@@ -174,6 +183,9 @@ fn run(cli: Cli) -> Result<()> {
         Command::Doctor(options) => doctor::doctor(&store, options),
         Command::Agent { once: false } => agent::run(&store),
         Command::Agent { once: true } => agent::run_once(&store),
+        Command::ResolvConf { identity } => {
+            output::line(&store.make_resolv_conf(&identity)?.display().to_string())
+        }
         Command::Inspect { container, .. } => ps::inspect(&store, &container),
     }
 }

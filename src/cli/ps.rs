@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::container;
+use super::leases::{self, Lease};
 use super::output::{self, Format};
 use crate::error::Result;
 use crate::kernel;
@@ -25,6 +26,9 @@ struct Known<'a> {
     shares: Option<&'a ContainerId>,
     /// Its links, or those that it shares.
     attachments: &'a [Attached],
+    /// What these have by DHCP.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    leases: Vec<Lease<'a>>,
     /// True if its process runs.
     alive: bool,
 }
@@ -32,6 +36,7 @@ struct Known<'a> {
 impl<'a> Known<'a> {
     /// The container of `record`; `first` is the one whose links it uses, if they are not its own.
     fn new(record: &'a Record, first: Option<&'a Record>) -> Self {
+        let attachments = first.unwrap_or(record).attachments();
         Self {
             version: VERSION,
             container: &record.container,
@@ -39,7 +44,8 @@ impl<'a> Known<'a> {
             state: record.own().map_or(State::Attached, |own| own.state),
             holder: &record.holder,
             shares: record.shared_with(),
-            attachments: first.unwrap_or(record).attachments(),
+            attachments,
+            leases: leases::of(attachments),
             alive: kernel::is_alive(&record.holder),
         }
     }
@@ -65,7 +71,10 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
     let mut rows = Vec::new();
     for known in &all {
         for attached in known.attachments {
-            let addresses: Vec<_> = attached.addresses.iter().map(ToString::to_string).collect();
+            let mut addresses: Vec<_> = attached.addresses.iter().map(ToString::to_string).collect();
+            if attached.is_asking() && known.state != State::Ended {
+                addresses.insert(0, "asking".to_owned());
+            }
             rows.push([
                 container::short(known.container.as_str()),
                 attached.network.to_string(),

@@ -45,6 +45,19 @@ pub(crate) struct Settings {
     probe_ahead: u64,
     /// What the agent does if another host has the address of a container that runs.
     pub(crate) on_late_conflict: OnLateConflict,
+    /// Which engine's `/etc/resolv.conf` gets the name servers of leases.
+    pub(crate) dhcp_resolv_conf: DhcpResolvConf,
+}
+
+/// See [`Settings::dhcp_resolv_conf`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DhcpResolvConf {
+    /// None: it is the engine's.
+    #[default]
+    Off,
+    /// That which Docker mounts into a container, unless the container has name servers of its own.
+    Docker,
 }
 
 /// See [`Settings::on_late_conflict`].
@@ -73,6 +86,7 @@ impl Default for Settings {
             announcements: ANNOUNCEMENTS,
             probe_ahead: conflict_detection::PROBE_AHEAD,
             on_late_conflict: OnLateConflict::Tell,
+            dhcp_resolv_conf: DhcpResolvConf::Off,
         }
     }
 }
@@ -221,6 +235,7 @@ mod tests {
             ),
             (r#"{"allowed_networks": [""]}"#, "allowed_networks[0]: pattern \"\" is not usable: it is empty"),
             (r#"{"max_attachments": -1}"#, "max_attachments: invalid value"),
+            (r#"{"dhcp_resolv_conf": "podman"}"#, "dhcp_resolv_conf: unknown variant `podman`"),
             (r#"{"runtime": "crun"}"#, "runtime: crun is not an absolute path"),
             (r#"{"max_annotation_bytes": "1k"}"#, "max_annotation_bytes: invalid type"),
             ("{} x", "trailing characters"),

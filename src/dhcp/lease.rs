@@ -1,13 +1,14 @@
 //! A lease of either family.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::dhcp::client_id::Duid;
+use crate::dhcp::domain_name::DomainName;
 use crate::dhcp::times::{FOR_EVER, Lifetime, Times};
 use crate::dhcp::{v4, v6};
 
@@ -64,6 +65,23 @@ impl Lease {
         match self {
             Self::V4(lease) => &lease.times,
             Self::V6(lease) => &lease.times,
+        }
+    }
+
+    /// The name servers that it tells.
+    pub(crate) fn dns(&self) -> Vec<IpAddr> {
+        match self {
+            Self::V4(lease) => lease.dns.iter().copied().map(IpAddr::from).collect(),
+            Self::V6(lease) => lease.dns.iter().copied().map(IpAddr::from).collect(),
+        }
+    }
+
+    /// The domains in which names are looked up.
+    pub(crate) fn search(&self) -> &[DomainName] {
+        match self {
+            Self::V4(lease) if lease.search.is_empty() => lease.domain.as_slice(),
+            Self::V4(lease) => &lease.search,
+            Self::V6(lease) => &lease.search,
         }
     }
 

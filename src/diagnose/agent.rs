@@ -30,12 +30,16 @@ pub(super) fn agent(store: &Store, system: &System) -> Option<Finding> {
     };
     let why = "addresses are announced once only, and nobody asks the LAN for those that an attach did not wait for: a neighbour \
                may keep an old MAC address, and two hosts may have one address; what ended containers have left stays";
-    let fix: Fix = match (has_unit, is_inactive) {
-        (true, true) => Line::of("systemctl enable --now underlay-agent.path").into(),
-        (true, false) => "see `journalctl -u underlay-agent` for why it ends".into(),
-        (false, _) => Line::of("underlay agent --once").into(),
-    };
+    let fix = units_fix(system).unwrap_or_else(|| Line::of("underlay agent --once").into());
     Some(Finding::new((Area::Agent, Severity::Warning, "agent"), what, why, fix))
+}
+
+/// What to do about an agent that does not come, if `system` has its units.
+pub(super) fn units_fix(system: &System) -> Option<Fix> {
+    has_unit(system).then(|| match is_active(system) {
+        false => Line::of("systemctl enable --now underlay-agent.path").into(),
+        true => "see `journalctl -u underlay-agent` for why it ends".into(),
+    })
 }
 
 /// How many tasks an agent should have finished with by now. Those that cannot be read are told of elsewhere.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::diagnose::check_dhcp;
 use crate::diagnose::check_host::{self, HostRoutes};
 use crate::diagnose::compare::{self, Actual};
 use crate::diagnose::difference::{Difference, What};
@@ -107,6 +108,7 @@ fn of_container(
         (false, None) => missing(What::Netns, format!("net:[{}]", record.holder.netns.inode)),
     };
     differences.extend(leases(store, record)?);
+    differences.extend(check_dhcp::leases(store, record)?);
     differences.extend(duplicates(store, record));
     differences.extend(by_host.missing(record));
     // The container was stopped meanwhile if its record has changed.
@@ -144,6 +146,8 @@ fn links(
             let mut actual = Actual { sealed, host_nsid, parent, ..Actual::default() };
             if let Some(link) = link {
                 actual.addresses = contents.addresses_of(link.ifindex).to_vec();
+                actual.limited = actual.addresses.clone();
+                actual.limited.retain(|net| contents.is_limited(link.ifindex, *net));
                 actual.routes = contents.routes_of(link.ifindex, None).collect();
                 let asked = attached.tuning.sysctls.keys();
                 let told = asked.filter_map(|key| Some((key.clone(), kernel::read_sysctl(&link.name, key)?)));

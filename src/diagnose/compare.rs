@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::network::Network;
+use crate::dhcp::lease::Lease;
 use crate::diagnose::difference::{Difference, What};
 use crate::escape::shell::Line;
 use crate::ledger::attached::Attached;
@@ -27,6 +28,8 @@ pub(crate) struct Actual {
     pub sealed: Option<Alias>,
     /// The addresses of the link.
     pub addresses: Vec<IpNet>,
+    /// Those of them that are for a time.
+    pub limited: Vec<IpNet>,
     /// The routes by the link.
     pub routes: Vec<Route>,
     /// Those in its own table.
@@ -74,6 +77,8 @@ pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> V
             (What::Mtu, Some(mtu), Some(parent)) if parent.mtu < mtu => {
                 difference.hint(shrunk(&attached.parent, parent, mtu))
             }
+            (What::Address, ..) if attached.dhcp.is_some() && difference.expected.is_none() => difference
+                .hint("a DHCP client in the container gets addresses, too: one of the two is enough"),
             _ => difference,
         }
     };
@@ -115,6 +120,7 @@ fn of_link(mark: &Mark, attached: &Attached, link: &Link, actual: &Actual) -> Ve
     let is_inside = |found: &IpNet| wanted.iter().any(|address| address.contains(&found.addr()));
     let more = found.iter().filter(|found| !is_known(found) && is_inside(found));
     rows.extend(more.map(|found| (What::Address, None, Some(found.to_string()))));
+    rows.extend(lifetimes(attached, actual));
     let routes = |expected: &[Route], found: &[Route], table: &str| {
         let plain = |routes: &[Route]| routes.iter().map(plain).collect::<Vec<_>>();
         let told = |route: &Route| format!("{route}{table}");
@@ -128,6 +134,17 @@ fn of_link(mark: &Mark, attached: &Attached, link: &Link, actual: &Actual) -> Ve
         rows.extend(each(What::Rule, &rules, &actual.rules, |&(from, _)| from, told));
     }
     rows
+}
+
+/// Whether the addresses by DHCP that are there end with their leases.
+fn lifetimes(attached: &Attached, actual: &Actual) -> impl Iterator<Item = Row> {
+    let is_there = |lease: &Lease| actual.addresses.contains(&lease.address());
+    attached.dhcp_leases().filter(is_there).map(|lease| {
+        let address = lease.address();
+        let told =
+            |is_limited| Some(format!("{address} {}", if is_limited { "for a time" } else { "for ever" }));
+        (What::Lifetime, told(lease.times().limits.is_some()), told(actual.limited.contains(&address)))
+    })
 }
 
 /// Each of `expected` beside the same one of `found`, or else beside one with the same key.

@@ -56,6 +56,10 @@ pub(crate) enum What {
     Setting,
     /// An address of a link.
     Address,
+    /// Whether an address is for a time, as its lease is.
+    Lifetime,
+    /// Whether a lease is renewed.
+    Renewal,
     /// A route by a link.
     Route,
     /// A rule that leads to the routes of a link.
@@ -83,6 +87,7 @@ impl Difference {
             What::Lease => Some("`underlay gc` writes missing leases, and removes those without a record"),
             What::Parent => Some("bring the parent back as it was, or restart the container"),
             What::File => None,
+            What::Lifetime => Some("an agent that starts sets it: `systemctl restart underlay-agent`"),
             _ => Some("a restarted container is attached anew"),
         };
         let hint = hint.map(str::to_owned);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::diagnose::finding::Finding;
 use crate::diagnose::system::System;
-use crate::diagnose::{agent, containers, docker, hooks, modules, networks, parents, state};
+use crate::diagnose::{agent, containers, docker, hooks, leases, modules, networks, parents, state};
 use crate::error::Result;
 use crate::ledger::Store;
 use crate::netlink::Socket;
@@ -26,6 +26,7 @@ pub(crate) fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     findings.extend(hooks::of_cdi(system));
     findings.extend(docker::docker(system, !defined.is_empty()));
     findings.extend(agent::agent(store, system));
+    findings.extend(leases::leases(store, system, &links));
     findings.extend(state::state(store));
     let mut told = BTreeSet::new();
     findings.retain(|finding| told.insert((finding.id, finding.what.clone(), finding.fix.to_string())));

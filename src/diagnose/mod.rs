@@ -6,6 +6,7 @@
 
 mod agent;
 pub(crate) mod check;
+mod check_dhcp;
 mod check_host;
 mod compare;
 mod containers;
@@ -14,6 +15,7 @@ mod docker;
 pub(crate) mod doctor;
 pub(crate) mod finding;
 mod hooks;
+mod leases;
 mod modules;
 mod networks;
 mod parents;

@@ -72,7 +72,11 @@ fn differs(difference: &Difference) -> Option<Finding> {
     let hint = difference.hint.as_deref();
     // What a network lacks on its parent is a finding of the parent.
     let is_of_network = difference.container.is_none() && difference.network.is_some();
-    if is_of_network || hint.is_some_and(|hint| hint.contains("`underlay gc`")) {
+    // Leases have findings of their own.
+    if is_of_network
+        || difference.what == What::Renewal
+        || hint.is_some_and(|hint| hint.contains("`underlay gc`"))
+    {
         return None;
     }
     if let (What::File, Some(error)) = (difference.what, &difference.found) {

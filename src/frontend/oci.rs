@@ -39,6 +39,7 @@ pub(crate) fn create_runtime(
     let pid = state.pid.ok_or_else(|| Error::input("OCI state on stdin has no pid"))?;
     let host_name = bundle.host_name();
     let target = Target::new(container, identity, host_name, &Process::open(pid)?, bundle.netns.as_deref())?;
+    let target = Target { resolv_conf: bundle.resolv_conf.clone(), ..target };
     target.refuse_host(context.host_netns.get()?)?;
     if !bundle.devices.is_empty() {
         // After an error: another hook of the container has attached it. The error ends the container, so the attach is

@@ -203,6 +203,14 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     ignoring(&[ErrorKind::NotFound], "remove", path, removed)
 }
 
+/// Removes the folder `path` with all that is in it, if it exists. No link in it is followed.
+///
+/// # Errors
+/// When it still exists.
+pub(crate) fn remove_folder(path: &Path) -> Result<()> {
+    ignoring(&[ErrorKind::NotFound], "remove", path, fs::remove_dir_all(path))
+}
+
 /// Whether something exists at `path`.
 ///
 /// # Errors

@@ -2,4 +2,5 @@
 
 pub(crate) mod file;
 pub(crate) mod foreign_file;
+pub(crate) mod in_place;
 pub(crate) mod trust;

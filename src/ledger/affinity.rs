@@ -14,7 +14,7 @@ use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
-use super::{Store, entries, remove};
+use super::{Store, entries, parsed_names, remove};
 use crate::error::{Error, Result};
 use crate::fs::file;
 use crate::fs::trust;
@@ -43,6 +43,25 @@ impl Store {
         };
         let bucket = format!("{:02x}", (fnv1a(name) >> 32) % BUCKETS);
         Ok(self.data_dir.join(folder).join(bucket).join(name))
+    }
+
+    /// Returns true if there is an affinity of `identity`.
+    pub(super) fn has_affinity(&self, identity: &Identity) -> Result<bool> {
+        // An identity has the alphabet of a container's id, which does not count here.
+        let no_container = identity.as_str().parse()?;
+        Ok(self.affinity(&self.affinity_path(Some(identity), &no_container)?)?.is_some())
+    }
+
+    /// Returns all identities that have an affinity, each with its text.
+    pub(crate) fn known_identities(&self) -> Result<Vec<(Identity, String)>> {
+        let mut known = Vec::new();
+        for bucket in entries(&self.data_dir.join(FOLDERS[0]))? {
+            for identity in parsed_names::<Identity>(&bucket, "")? {
+                let text = self.affinity(&bucket.join(identity.as_str()))?;
+                known.extend(text.map(|text| (identity, text)));
+            }
+        }
+        Ok(known)
     }
 
     /// Returns the affinity at `path`, if there is one.
@@ -76,7 +95,7 @@ impl Store {
 
     pub(super) fn forget_affinities(&self) -> Result<()> {
         for folder in FOLDERS.map(|name| self.data_dir.join(name)) {
-            file::ignoring(&[ErrorKind::NotFound], "remove", &folder, fs::remove_dir_all(&folder))?;
+            file::remove_folder(&folder)?;
         }
         Ok(())
     }

@@ -133,13 +133,29 @@ impl Store {
         is_held(&path).map_err(|error| Error::io("look for a lock of", &path, &error))
     }
 
+    /// Notes that there is no agent for leases. Returns false if that was noted before, and no agent has run since.
+    pub(crate) fn note_no_agent(&self) -> Result<bool> {
+        let path = self.no_agent_path();
+        match file::make(&path, 0o600) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            made => made.map(|_| true).map_err(|error| Error::io("create", &path, &error)),
+        }
+    }
+
+    fn no_agent_path(&self) -> PathBuf {
+        self.state_dir.join("agent.missing")
+    }
+
     /// Makes this process the agent.
     ///
     /// # Errors
     /// [`Kind::Taken`] if another process is it.
     pub(crate) fn lock_agent(&self) -> Result<AgentLock> {
         match self.lock_file(LOCK, None, Duration::ZERO)? {
-            Ok(file) => Ok(AgentLock(file)),
+            Ok(file) => {
+                remove(&self.no_agent_path())?;
+                Ok(AgentLock(file))
+            }
             Err(Refused::Busy(file)) => {
                 let text = format!("the agent is running already: {}", culprit(&[file]));
                 let hint = "one is enough: it serves all containers of this host";

@@ -196,6 +196,23 @@ impl Attached {
         })
     }
 
+    /// Returns true if it gets an IPv4 address by DHCP, and has none.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.dhcp.as_ref().is_some_and(|dhcp| dhcp.lease.is_none())
+    }
+
+    /// Notes `why` it has no lease of `family`, if it has none.
+    pub(crate) fn note_trouble(&mut self, family: Family, why: impl ToString) {
+        if self.dhcp_lease(family).is_some() {
+            return;
+        }
+        let trouble = match family {
+            Family::V4 => self.dhcp.as_mut().map(|dhcp| &mut dhcp.trouble),
+            Family::V6 => self.dhcp6.as_mut().map(|dhcp| &mut dhcp.trouble),
+        };
+        trouble.into_iter().for_each(|trouble| *trouble = Some(why.to_string()));
+    }
+
     /// The families in which it has a client.
     pub(crate) fn dhcp_families(&self) -> impl Iterator<Item = Family> {
         let v6 = self.dhcp6.as_ref().map(|_| Family::V6);
@@ -205,6 +222,14 @@ impl Attached {
     /// Its leases.
     pub(crate) fn dhcp_leases(&self) -> impl Iterator<Item = Lease> {
         Family::ALL.into_iter().filter_map(|family| self.dhcp_lease(family))
+    }
+
+    /// Those whose name servers the container is told.
+    pub(crate) fn told_leases(&self) -> impl Iterator<Item = Lease> {
+        self.dhcp_leases().filter(|lease| match lease {
+            Lease::V4(_) => self.dhcp.as_ref().is_some_and(|dhcp| dhcp.dns),
+            Lease::V6(_) => self.dhcp6.as_ref().is_some_and(|dhcp| dhcp.dns),
+        })
     }
 
     /// Its lease of `family`, if it has one.
@@ -229,12 +254,14 @@ impl Attached {
         match (lease, &mut self.dhcp, &mut self.dhcp6) {
             (Lease::V4(lease), Some(dhcp), _) => {
                 (dhcp.previous, dhcp.lease) = (Some(lease.address.addr()), Some(lease));
+                dhcp.trouble = None;
                 // IPv4 comes first, as the kernel lists them.
                 self.routes.splice(0..0, dhcp.routes());
                 self.addresses.insert(0, address);
             }
             (Lease::V6(lease), _, Some(dhcp)) => {
                 (dhcp.previous, dhcp.lease) = (Some(lease.address), Some(lease));
+                dhcp.trouble = None;
                 self.addresses.push(address);
             }
             _ => {}
@@ -339,7 +366,7 @@ mod tests {
         attached.lose_lease(Family::V4);
         assert_eq!(texts(&attached.addresses), ["2001:db8::6/128"]);
         let client = |attached: &Attached, family| {
-            attached.dhcp_client(family, attached.mac.unwrap(), Vec::new(), (Duration::ZERO, None), 0)
+            attached.dhcp_client(family, attached.mac.unwrap(), (Duration::ZERO, None), 0)
         };
         let deadline = client(&attached, Family::V6).unwrap().deadline();
         assert_eq!(deadline, None, "it has the lease for ever");

@@ -43,6 +43,12 @@ pub(crate) struct DhcpLink {
     /// Whether it takes the MTU.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mtu: bool,
+    /// Whether its name servers are told to the container.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dns: bool,
+    /// Why it has no lease, as far as is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// The lease; none as long as no server has given one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
@@ -79,6 +85,8 @@ impl DhcpLink {
             metric: network.file.metric,
             routes: dhcp.takes(Use::Routes),
             mtu: dhcp.takes(Use::Mtu) && network.file.mtu.is_none(),
+            dns: dhcp.takes(Use::Dns),
+            trouble: None,
             lease: None,
         }))
     }
@@ -111,6 +119,12 @@ pub(crate) struct Dhcp6Link {
     /// The address that the identity had before, which it would like again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Ipv6Addr>,
+    /// Whether its name servers are told to the container.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dns: bool,
+    /// Why it has no lease, as far as is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// The lease; none as long as no server has given one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<v6::lease::Lease>,
@@ -125,6 +139,8 @@ impl Dhcp6Link {
             iaid: Iaid::of(&network.name, index),
             host_name: dhcp.hostname.clone(),
             previous: None,
+            dns: dhcp.takes(Use::Dns),
+            trouble: None,
             lease: None,
         })
     }

@@ -28,8 +28,10 @@ mod parents;
 pub(crate) mod quarantine;
 pub(crate) mod record;
 mod records;
+pub(crate) mod resolv_conf;
 pub(crate) mod segment_hints;
 mod state_folder;
+pub(crate) mod wall_clock;
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};

@@ -15,6 +15,7 @@ use crate::lifecycle::affinity;
 use crate::lifecycle::announce;
 use crate::lifecycle::conflicts;
 use crate::lifecycle::context::Context;
+use crate::lifecycle::dhcp;
 use crate::lifecycle::host_access;
 use crate::lifecycle::host_facts;
 use crate::lifecycle::host_links;
@@ -79,6 +80,10 @@ pub(crate) fn attach(
         };
         let Err(error) = attach.make(&mut record, &mut inside) else {
             call_agent(store, &record);
+            if record.has_dhcp() {
+                dhcp::tell_names(attach.context, &record, target.resolv_conf.as_deref());
+                dhcp::tell_if_unattended(store, &record);
+            }
             affinity::save(store, &record, &affinity);
             return Ok(Some(record));
         };
@@ -187,7 +192,7 @@ impl<'s> Attach<'_, 's> {
     /// very container is attached already: the hook was called twice.
     fn reserve(&mut self) -> Result<Option<Record>> {
         let store = self.context.store;
-        let Target { container, identity, host_name, holder, netns } = self.target;
+        let Target { container, identity, host_name, holder, netns, .. } = self.target;
         let (mut reclaimed, mut repaired) = (false, false);
         loop {
             let locked = self.context.lock()?;

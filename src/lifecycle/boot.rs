@@ -3,7 +3,11 @@
 //! Nothing depends on it, because an attach creates what is missing. But a service of the host may need an
 //! address or a sub-interface earlier, and the operator learns of a missing parent.
 
+use std::collections::BTreeSet;
+
 use crate::error::Result;
+use crate::escape::shell::Line;
+use crate::ipam::previous;
 use crate::ledger::Store;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::gc::{self, Collected};
@@ -31,6 +35,10 @@ pub(crate) fn boot(store: &Store) -> Result<Collected> {
             Err(error) => boot.failed.push(error),
         }
     }
+    match known_by_name(store) {
+        Ok(made) => boot.done.extend(made),
+        Err(error) => boot.failed.push(error),
+    }
     match gc::gc(&mut context, false, false) {
         Ok(collected) => {
             boot.done.extend(collected.done);
@@ -39,6 +47,29 @@ pub(crate) fn boot(store: &Store) -> Result<Collected> {
         Err(error) => boot.failed.push(error),
     }
     Ok(boot)
+}
+
+/// Makes the files with the name servers of identities that had addresses by DHCP: their containers may mount them. Returns what
+/// was done.
+fn known_by_name(store: &Store) -> Result<Vec<String>> {
+    let mut by_dhcp = BTreeSet::new();
+    for name in store.network_names()? {
+        // A network that cannot be read is told of already.
+        let has_dhcp = store.network(&name).is_ok_and(|network| network.file.dhcp.is_some());
+        by_dhcp.extend(has_dhcp.then_some(name));
+    }
+    let mut made = Vec::new();
+    if by_dhcp.is_empty() {
+        return Ok(made);
+    }
+    for (identity, text) in store.known_identities()? {
+        let previous = previous::read(&text).unwrap_or_default();
+        if previous.iter().any(|(network, _)| by_dhcp.contains(network)) {
+            let path = store.make_resolv_conf(&identity)?;
+            made.push(Line::of("touch").path(&path).to_string());
+        }
+    }
+    Ok(made)
 }
 
 /// Makes the parent of the network `name`, and returns what was done.

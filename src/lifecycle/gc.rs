@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::escape::shell::Line;
+use crate::fs::file;
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::Record;
@@ -73,6 +74,14 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     collected.change(dry_run, of_host, || host_links::reconcile(context));
     if !dry_run {
         store.trim_tasks().unwrap_or_else(|error| collected.failed.push(error));
+    }
+    let stale = store.stale_resolv_confs().unwrap_or_else(|error| {
+        collected.failed.push(error);
+        Vec::new()
+    });
+    for folder in stale {
+        let done = vec![Line::of("rm -r").path(&folder).to_string()];
+        collected.change(dry_run, done, || file::remove_folder(&folder));
     }
     let locked = context.lock()?;
     let host = &mut context.host_netlink;

@@ -11,6 +11,7 @@ use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::{Links, Own, Record, State};
 use crate::lifecycle::context::Context;
+use crate::lifecycle::dhcp;
 use crate::lifecycle::target::{AttachmentRequest, Target};
 use crate::net::name::ContainerId;
 
@@ -97,7 +98,11 @@ pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<Option
         log::info!("container {} takes over the links of {}", successor.container, now.container);
         // It may have ended, but the successor has not.
         let own = Own { made_for: Some(now.made_for()), state: State::Attached, ..own.clone() };
-        locked.transfer(now, &Record { links: Links::Own(own), ..successor.clone() }, &others)?;
+        let successor = Record { links: Links::Own(own), ..successor.clone() };
+        locked.transfer(now, &successor, &others)?;
+        if successor.has_dhcp() {
+            dhcp::hand_over_names(store, &now.container, &successor);
+        }
         return Ok(None);
     }
     let pending = now.in_state(State::Pending);

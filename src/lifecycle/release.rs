@@ -134,6 +134,10 @@ fn release_one(context: &mut Context<'_>, record: &Record, keeps_leases: bool) -
     let mut parents = record.attachments().iter().map(|attached| &attached.parent);
     parents.try_for_each(|parent| parents::delete_unused(&locked, parent, host))?;
     drop(locked);
+    if record.has_dhcp() {
+        let removed = context.store.remove_resolv_conf(&record.container);
+        removed.unwrap_or_else(|error| log::warn!("{error}"));
+    }
     affinity::refresh(context.store, record);
     Ok(released)
 }

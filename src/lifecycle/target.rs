@@ -1,6 +1,6 @@
 //! The target of an attach: a network namespace, its container, and the networks that the container asks for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::network::Network;
 use crate::dhcp::domain_name::DomainName;
@@ -18,6 +18,8 @@ pub(crate) struct Target {
     pub identity: Option<Identity>,
     /// The name by which the container calls itself, if a DHCP server can be told it.
     pub host_name: Option<DomainName>,
+    /// The file of the host that the container sees as `/etc/resolv.conf`, if one is mounted there.
+    pub resolv_conf: Option<PathBuf>,
     /// The process that shows whether the container is alive, and the namespace by inode.
     pub holder: Holder,
     /// The namespace itself, open.
@@ -60,7 +62,7 @@ impl Target {
             pid_namespace: kernel::pid_namespace(),
             netns: netns.describe(path),
         };
-        Ok(Self { container, identity, host_name, holder, netns })
+        Ok(Self { container, identity, host_name, resolv_conf: None, holder, netns })
     }
 
     /// Returns an error if the container is in the host's network namespace, `host`.

@@ -16,6 +16,8 @@ use crate::net::route::{Route, TableId};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Contents {
     addresses: BTreeMap<u32, Vec<IpNet>>,
+    /// Those of them that are for a time.
+    limited: BTreeSet<(u32, IpNet)>,
     /// By the link that packets leave by; blackhole routes have none.
     routes: BTreeMap<Option<u32>, Vec<FoundRoute>>,
     rules: Vec<(IpAddr, TableId)>,
@@ -25,6 +27,11 @@ impl Contents {
     /// Returns the addresses of the link `ifindex`, as [`Socket::addresses_of`] does.
     pub(crate) fn addresses_of(&self, ifindex: u32) -> &[IpNet] {
         self.addresses.get(&ifindex).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns true if the address `net` of the link `ifindex` is for a time.
+    pub(crate) fn is_limited(&self, ifindex: u32, net: IpNet) -> bool {
+        self.limited.contains(&(ifindex, net))
     }
 
     /// Returns the routes of `table` by the link `ifindex`, as [`Socket::routes_of`] does.
@@ -45,6 +52,7 @@ impl Socket {
         let mut contents = Contents::default();
         for address in self.lasting_addresses(|ifindex| links.contains(&ifindex))? {
             contents.addresses.entry(address.ifindex).or_default().push(address.net);
+            contents.limited.extend((!address.permanent).then_some((address.ifindex, address.net)));
         }
         for found in self.found_routes(|found| found.ifindex.is_none_or(|by| links.contains(&by)))? {
             contents.routes.entry(found.ifindex).or_default().push(found);

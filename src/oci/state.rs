@@ -19,6 +19,9 @@ use crate::oci::hooks;
 /// No state and no config.json is larger: what is, is not read further.
 pub(crate) const LIMIT: u64 = 16 * 1024 * 1024;
 
+/// Where a container has its name servers (resolv.conf(5)).
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// A container that is being created, as the runtime introduces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Created {
@@ -43,6 +46,8 @@ pub(crate) struct Bundle {
     pub netns: Option<PathBuf>,
     /// The name that the container calls itself by.
     pub hostname: Option<String>,
+    /// The file of the host that is mounted at `/etc/resolv.conf`, if one is.
+    pub resolv_conf: Option<PathBuf>,
 }
 
 impl Bundle {
@@ -189,6 +194,8 @@ pub(crate) fn config(text: &[u8], devices: bool) -> Result<Bundle> {
         #[serde(borrow)]
         hostname: Option<&'a RawValue>,
         #[serde(borrow)]
+        mounts: Option<&'a RawValue>,
+        #[serde(borrow)]
         hooks: Option<&'a RawValue>,
         #[serde(borrow)]
         linux: Option<&'a RawValue>,
@@ -202,6 +209,11 @@ pub(crate) fn config(text: &[u8], devices: bool) -> Result<Bundle> {
         #[serde(rename = "type")]
         kind: String,
         path: Option<PathBuf>,
+    }
+    #[derive(Deserialize)]
+    struct Mount {
+        destination: PathBuf,
+        source: Option<PathBuf>,
     }
     let config: Config<'_> = json::object(text)?;
     let annotations = config.annotations.unwrap_or_default();
@@ -218,7 +230,12 @@ pub(crate) fn config(text: &[u8], devices: bool) -> Result<Bundle> {
     let netns = netns.and_then(|namespace| namespace.path).filter(|path| path.is_absolute());
     // Any other value than a text is none: the runtime judges it.
     let hostname = config.hostname.and_then(|raw| json::read(raw.get().as_bytes()).ok());
-    Ok(Bundle { annotations, devices, netns, hostname })
+    let mounts = config.mounts.and_then(|raw| json::read::<Vec<Mount>>(raw.get().as_bytes()).ok());
+    // Of two mounts at one place, the last one is seen.
+    let resolv_conf =
+        mounts.unwrap_or_default().into_iter().rfind(|mount| mount.destination == Path::new(RESOLV_CONF));
+    let resolv_conf = resolv_conf.and_then(|mount| mount.source).filter(|source| source.is_absolute());
+    Ok(Bundle { annotations, devices, netns, hostname, resolv_conf })
 }
 
 #[cfg(test)]
@@ -307,6 +324,16 @@ mod tests {
         };
         assert_eq!(read("{}").unwrap(), Bundle::default());
         assert_eq!(read(r#"{"annotations": null, "linux": 7}"#).unwrap(), Bundle::default(), "not ours");
+        let mounted = |mounts: &str| {
+            let text = format!(r#"{{"annotations": {{"io.underlay.networks": "lan"}}, "mounts": {mounts}}}"#);
+            read(&text).unwrap().resolv_conf
+        };
+        let at = r#"{"destination": "/etc/resolv.conf", "type": "bind", "source""#;
+        let proc = r#"{"destination": "/proc", "type": "proc"}"#;
+        assert_eq!(mounted(&format!(r#"[{proc}, {at}: "/a"}}, {at}: "/b"}}]"#)), Some("/b".into()));
+        for none in [format!("[{proc}]"), format!(r#"[{at}: "b"}}]"#), "7".to_owned(), "[7]".to_owned()] {
+            assert_eq!(mounted(&none), None, "{none}");
+        }
         let ours = |linux: &str| {
             read(&format!(r#"{{"annotations": {{"io.underlay.networks": "lan"}}, "linux": {linux}}}"#))
         };

@@ -69,6 +69,7 @@ fn more(name: &str) -> Roff {
         ("/run/underlay", "The ledger: who has which address. A reboot forgets it with the links."),
         ("/run/underlay/events, events.old", "What the hook did, and why it failed: `underlay events` shows it."),
         ("/run/underlay/lock, lock.1", "By the first that is not sticky the ledger is locked; whoever can write it can."),
+        ("/run/underlay/dns/by-identity/NAME/resolv.conf", "The name servers of a DHCP lease, for a container to mount."),
         ("/etc/cdi/underlay.json", "The networks as devices, for Docker, podman and CRI-O."),
         ("/var/lib/underlay", "Which addresses a container had: losing it harms nobody."),
         ("/var/lib/underlay/host", "A key of root's, and the machine id: to be in no image that is cloned."),

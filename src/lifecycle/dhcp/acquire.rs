@@ -37,22 +37,23 @@ struct Asking<'a> {
 pub(crate) fn acquire(probing: &mut Probing<'_, '_>, record: &mut Record, made: &[Link]) -> Result<()> {
     let wanted = probing.wanted;
     let mut asking = Vec::new();
-    for (index, (attached, wanted)) in record.attachments().iter().zip(wanted).enumerate() {
+    let container = record.container.clone();
+    for (index, (attached, wanted)) in record.attachments_mut().iter_mut().zip(wanted).enumerate() {
         let Some(dhcp) = wanted.network.file.dhcp.as_ref() else { continue };
         let Some((ifindex, mac)) = made.get(index).and_then(|made| Some((made.ifindex, made.mac?))) else {
             continue;
         };
-        for family in attached.dhcp_families() {
+        for family in attached.dhcp_families().collect::<Vec<_>>() {
             let now = since_boot();
             let until = now + dhcp.timeout();
             let client = attached.dhcp_client(family, mac, (now, Some(until)), number()?);
             let Some(client) = client else { continue };
-            let session = Session::new(client, &record.container, attached);
+            let session = Session::new(client, &container, attached);
             let asked = Asking { index, wanted, dhcp, family, ifindex, mac, session, until };
             if wanted.parent.is_connected() {
                 asking.push(asked);
             } else if asked.is_waited_for() {
-                without(dhcp, wanted, no_carrier(wanted))?;
+                without(&asked, attached, no_carrier(wanted))?;
             }
         }
     }
@@ -114,7 +115,10 @@ impl Asking<'_> {
                 Effect::Failed(error) => {
                     self.give_up_all(probing, record)?;
                     if self.is_waited_for() {
-                        without(self.dhcp, self.wanted, self.within(error))?;
+                        let error = self.within(error);
+                        if let Some(attached) = record.attachments_mut().get_mut(self.index) {
+                            without(self, attached, error)?;
+                        }
                     }
                     is_over = true;
                 }
@@ -185,9 +189,10 @@ impl Asking<'_> {
 }
 
 /// What becomes of a container that has no lease: it starts without if its network says so, and the agent goes on asking.
-fn without(dhcp: &Dhcp, wanted: &ResolvedAttachment, error: Error) -> Result<()> {
-    if dhcp.optional {
-        log::warn!("network {}: {error}: the container starts without an address", wanted.network.name);
+fn without(asked: &Asking<'_>, attached: &mut Attached, error: Error) -> Result<()> {
+    if asked.dhcp.optional {
+        attached.note_trouble(asked.family, &error);
+        log::warn!("network {}: {error}: the container starts without an address", asked.wanted.network.name);
         return Ok(());
     }
     Err(error)

@@ -17,6 +17,7 @@ use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::affinity;
 use crate::lifecycle::announce;
 use crate::lifecycle::context::Context;
+use crate::lifecycle::dhcp::names;
 use crate::lifecycle::report::report;
 use crate::net::mac::MacAddr;
 use crate::net::name::ContainerId;
@@ -120,7 +121,10 @@ pub(super) fn change(
     let after = lease.map(Lease::address);
     match lease {
         Some(lease) => attached.take_lease(lease.clone()),
-        None => attached.lose_lease(place.family),
+        None => {
+            attached.lose_lease(place.family);
+            attached.note_trouble(place.family, why);
+        }
     }
     let left = before.filter(|before| Some(*before) != after);
     attached.former.extend(left);
@@ -130,6 +134,7 @@ pub(super) fn change(
     if !apply(&changed, place, before != after)? {
         return Ok(false);
     }
+    names::refresh(context.store, &changed);
     if before != after {
         let known = affinity::load(context.store, changed.identity.as_ref(), &changed.container);
         affinity::save(context.store, &changed, &known);
@@ -138,6 +143,19 @@ pub(super) fn change(
     tell(context, &changed, (attached, lease), left, (before == after, why));
     if !attached.former.is_empty() {
         finish(context, &changed)?;
+    }
+    Ok(true)
+}
+
+/// Notes `why` the container has no lease, if it has none. Returns false if the container has ended.
+pub(super) fn note_trouble(context: &Context<'_>, place: Place<'_>, why: impl ToString) -> Result<bool> {
+    let locked = context.lock()?;
+    let Some(record) = place.record(context)? else { return Ok(false) };
+    let mut changed = record.clone();
+    let Some(attached) = changed.attachments_mut().get_mut(place.index) else { return Ok(false) };
+    attached.note_trouble(place.family, why);
+    if changed != record {
+        locked.write(&changed)?;
     }
     Ok(true)
 }

@@ -313,7 +313,7 @@ impl Renewal {
                 Effect::Failed(failure) => {
                     give_up(context, place)?;
                     log::warn!("container {}: {failure}", key.0);
-                    true
+                    change::note_trouble(context, place, &failure)?
                 }
             };
             if !is_there {

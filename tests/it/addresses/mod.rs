@@ -8,6 +8,8 @@ mod dhcp_conflicts;
 mod dhcp_day;
 mod dhcp_life;
 mod dhcp_links;
+mod dhcp_many;
+mod dhcp_names;
 mod dhcp_renewal;
 mod dhcp_servers;
 mod dhcp_shared_mac;
@@ -32,6 +34,8 @@ pub fn tests() -> Vec<Test> {
         dhcp_day::tests(),
         dhcp6::tests(),
         dhcp6_renewal::tests(),
+        dhcp_names::tests(),
+        dhcp_many::tests(),
     ]
     .into_iter()
     .flatten()

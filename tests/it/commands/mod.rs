@@ -5,6 +5,7 @@ mod command;
 mod doctor;
 mod events;
 mod import;
+mod leases;
 mod preview;
 mod printable;
 
@@ -19,6 +20,7 @@ pub fn tests() -> Vec<Test> {
         check::tests(),
         doctor::tests(),
         import::tests(),
+        leases::tests(),
     ]
     .into_iter()
     .flatten()

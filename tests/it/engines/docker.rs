@@ -2,11 +2,13 @@
 //! looked at too.
 
 use std::fs;
+use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
 use crate::harness::bed::{Bed, finish};
 use crate::harness::container::{repository, wait};
+use crate::harness::dhcp::{Kind, Options, Server};
 use crate::harness::dockerd::{Docker, knows_cdi};
 use crate::harness::need::Need;
 use crate::harness::place::Debian;
@@ -21,11 +23,14 @@ pub fn tests() -> Vec<Test> {
         ("by_ctr", &[Macvlan, Program("dockerd"), Program("ctr"), Installed], by_ctr),
     ];
     let all = all.map(|(name, needs, run)| Test::new(format!("docker::{name}"), needs, run));
+    let dns = [Macvlan, Program("dockerd"), Kind::Dnsmasq.need(), Installed];
+    let dns = Test::new("docker::name_servers", &dns, name_servers);
     let needs = [Macvlan, Program("dockerd"), Program("ctr"), Installed];
     let ctr_cdi = Test::new("docker::ctr_by_cdi", &needs, ctr_by_cdi).alone();
     let ctr_no_cdi = Test::new("docker::ctr_without_cdi", &needs, ctr_without_cdi);
     [
         cdi.of(&Debian::SINCE_13),
+        dns.of(&Debian::SINCE_13),
         no_cdi.of(&[Debian::Bookworm]),
         ctr_cdi.of(&[Debian::Forky]),
         ctr_no_cdi.of(&[Debian::Bookworm, Debian::Trixie]),
@@ -92,16 +97,54 @@ fn by_cdi() {
     compose(&bed, &docker);
 }
 
-/// The compose file of docs/guides/docker.md.
-fn compose(bed: &Bed, docker: &Docker<'_>) {
-    let page = fs::read_to_string(repository().join("docs/guides/docker.md")).unwrap();
+/// The name servers of a lease, as the container sees them, unless it has its own.
+fn name_servers() {
+    let bed = Bed::new();
+    bed.create("--ipam-driver dhcp -o parent=eth0 lan");
+    bed.configure("underlay.json", r#"{"version": 1, "dhcp_resolv_conf": "docker"}"#);
+    let options = Options { dns: vec![Ipv4Addr::new(10, 77, 0, 2)], ..Options::default() };
+    let mut server = Server::start(&bed, Kind::Dnsmasq, options);
+    let docker = Docker::start(&bed);
+    let servers = |name: &str| {
+        let text = docker.run(&format!("exec {name} cat /etc/resolv.conf")).unwrap();
+        let lines = text.lines().filter_map(|line| line.strip_prefix("nameserver "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let asks = "--runtime underlay --annotation io.underlay.networks=lan";
+    docker.start_container("first", asks).unwrap();
+    docker.start_container("second", &format!("--dns 9.9.9.9 {asks}")).unwrap();
+    assert_eq!((servers("first"), servers("second")), (vec!["10.77.0.2".into()], vec!["9.9.9.9".into()]));
+    server.change(|options| options.dns = vec![Ipv4Addr::new(10, 77, 0, 3)]);
+    docker.run("restart --time 0 first").unwrap();
+    assert_eq!(servers("first"), ["10.77.0.3"]);
+    docker.run("rm --force first second").unwrap();
+    bed.assert_nothing_held();
+    let compose = composed(&bed, &docker, "docs/guides/dhcp.md");
+    compose("up --detach").unwrap();
+    let web = compose("ps --quiet web").unwrap();
+    assert_eq!(servers(web.trim()), ["10.77.0.3"]);
+    compose("down --timeout 0").unwrap();
+    bed.assert_nothing_held();
+}
+
+/// `docker compose` with the compose file of a page.
+fn composed<'a>(
+    bed: &Bed,
+    docker: &'a Docker<'_>,
+    page: &str,
+) -> impl Fn(&str) -> Result<String, String> + use<'a> {
+    let page = fs::read_to_string(repository().join(page)).unwrap();
     let yaml = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let file = bed.path("compose.yaml");
     fs::write(&file, yaml.replace("alpine", "box")).unwrap();
-    let compose = |words: &str| {
+    move |words: &str| {
         let mut command = docker.command();
         finish(command.arg("compose").arg("--file").arg(&file).args(words.split_whitespace()))
-    };
+    }
+}
+
+fn compose(bed: &Bed, docker: &Docker<'_>) {
+    let compose = composed(bed, docker, "docs/guides/docker.md");
     compose("up --detach").unwrap();
     let id = |service: &str| compose(&format!("ps --quiet {service}")).unwrap().trim().to_owned();
     let [web, db] = ["web", "db"].map(|service| docker.container(&id(service)));

@@ -2,13 +2,16 @@
 //! checkpoints; and why not rootless.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::process::Command;
 
 use serde_json::Value;
 
+use crate::harness::agent::Agent;
 use crate::harness::bed::{Bed, Watched, finish, outcome, run};
 use crate::harness::container::Engine::{Bare, Podman};
 use crate::harness::container::{repository, wait};
+use crate::harness::dhcp::{Kind, Options, Server};
 use crate::harness::need::Need;
 use crate::harness::place::Debian;
 use crate::harness::podman::{self, podman};
@@ -24,6 +27,8 @@ pub fn tests() -> Vec<Test> {
     ];
     let mut tests =
         Vec::from(all.map(|(name, needs, run)| Test::new(format!("podman_ways::{name}"), needs, run)));
+    let kea = [Need::Macvlan, Need::Engine(Podman), Kind::Kea.need()];
+    tests.push(Test::new("podman_ways::name_servers", &kea, name_servers));
     let installed = [Need::Installed, Need::Engine(Podman)];
     let criu = [Need::Installed, Need::Engine(Podman), Need::Criu];
     tests.extend([
@@ -108,6 +113,38 @@ fn kube_play() {
     play(&["down"]).unwrap();
     bed.assert_nothing_held();
     finish(podman(&bed).args(["rmi", &image])).unwrap();
+}
+
+/// A container mounts the file of its identity, and sees what the agent writes into it.
+fn name_servers() {
+    let bed = Watched::new();
+    bed.create("--ipam-driver dhcp -o parent=eth0 lan");
+    let of = |last| vec![Ipv4Addr::new(10, 77, 0, last)];
+    let mut server = Server::start(&bed, Kind::Kea, Options { dns: of(2), ..Options::short() });
+    let _agent = Agent::start(&bed);
+    let name = bed.host.name.clone();
+    let path = bed.run(&format!("resolv-conf {name}"));
+    let mut run = hooked(&bed);
+    run.args([
+        "run",
+        "--detach",
+        "--name",
+        &name,
+        "--network",
+        "none",
+        "--annotation",
+        "io.underlay.networks=lan",
+    ]);
+    run.args(["--annotation", &format!("io.underlay.identity={name}")]);
+    run.args(["--volume", &format!("{}:/etc/resolv.conf:ro", path.trim()), "--rootfs"]);
+    let started = finish(run.arg(format!("{}:O", rootfs().display())).args(["sleep", "1000"]));
+    assert!(started.is_ok(), "{started:?}\n{}", bed.log());
+    let seen = || finish(podman(&bed).args(["exec", &name, "cat", "/etc/resolv.conf"])).unwrap();
+    assert!(seen().contains("\nnameserver 10.77.0.2"), "{}", seen());
+    server.change(|options| options.dns = of(3));
+    wait(|| seen().ends_with("\nnameserver 10.77.0.3\n"));
+    finish(podman(&bed).args(["rm", "--force", "--time", "0", &name])).unwrap();
+    bed.assert_nothing_held();
 }
 
 fn network_of_another() {

@@ -27,6 +27,7 @@ pub struct Builder<'a> {
     failing_hook: bool,
     devices: Vec<String>,
     host_name: &'static str,
+    resolv_conf: Option<PathBuf>,
     wrapper: Option<PathBuf>,
 }
 
@@ -45,6 +46,7 @@ impl<'a> Builder<'a> {
             failing_hook: false,
             devices: Vec::new(),
             host_name: "test",
+            resolv_conf: None,
             wrapper: None,
         }
     }
@@ -85,6 +87,12 @@ impl<'a> Builder<'a> {
     /// Gives it another host name than `test`. podman has its own.
     pub fn host_name(mut self, name: &'static str) -> Self {
         self.host_name = name;
+        self
+    }
+
+    /// Has its config.json say that the file `path` of the host is mounted as `/etc/resolv.conf`, as Docker does.
+    pub fn with_resolv_conf(mut self, path: &Path) -> Self {
+        self.resolv_conf = Some(path.to_owned());
         self
     }
 
@@ -264,7 +272,7 @@ impl<'a> Builder<'a> {
         }
         let annotations: serde_json::Map<_, _> =
             self.annotations.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
-        json!({
+        let mut config = json!({
             "ociVersion": "1.0.2",
             "process": {
                 "user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["sleep", "1000"],
@@ -279,7 +287,12 @@ impl<'a> Builder<'a> {
             "hooks": hooks,
             "annotations": annotations,
             "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "uts"}, {"type": "ipc"}, network]},
-        })
+        });
+        if let Some(path) = &self.resolv_conf {
+            let mount = json!({"destination": "/etc/resolv.conf", "type": "bind", "source": path, "options": ["rbind"]});
+            config["mounts"].as_array_mut().unwrap().push(mount);
+        }
+        config
     }
 }
 

@@ -5,12 +5,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::harness::bed::{Bed, finish, run};
 use crate::harness::container::repository;
+use crate::harness::dhcp::{Kind, Options, Server};
 use crate::harness::dockerd::Docker;
 use crate::harness::need::Need;
 use crate::harness::place::Debian;
@@ -45,12 +47,18 @@ const ISP_A: &str =
     "underlay network create --subnet=172.16.98.0/24 --gateway=172.16.98.1 -o parent=eth0 isp_a";
 const ISP_B: &str =
     "underlay network create --subnet=172.16.99.0/24 --gateway=172.16.99.1 -o parent=eth0 isp_b";
+const BY_DHCP: &str = "underlay network create --ipam-driver dhcp -o parent=eth0 lan";
+const TO_DOCKER: &str =
+    "echo '{\"version\": 1, \"dhcp_resolv_conf\": \"docker\"}' > /etc/underlay/underlay.json";
 const DB: &str = "podman run -d --network none --annotation io.underlay.networks=pub_net \
                   --annotation io.underlay.identity=db alpine sleep 1000";
 
+/// Its sections want a DHCP server.
+const DHCP: &str = "docs/guides/dhcp.md";
+
 /// Pods need podman 5 here: that of Debian 12 starts none in the guest (`podman_ways::kube_play`). CRIU is in Debian 12
 /// alone.
-const SECTIONS: [Section; 39] = [
+const SECTIONS: [Section; 43] = [
     ("README.md", "underlay", New, &[]),
     ("docs/guides/podman.md", "podman", All, &[PUB_NET]),
     ("docs/guides/podman.md", "podman before 5.0", Old, &[WITH_IPV6, SAN]),
@@ -98,6 +106,10 @@ const SECTIONS: [Section; 39] = [
     ("docs/guides/install.md", "Packages", All, &[]),
     ("docs/guides/install.md", "After a reboot", All, &[PUB_NET]),
     ("docs/guides/conflicts.md", "Address conflict detection", All, &[PUB_NET]),
+    (DHCP, "Addresses from the LAN's own DHCP server", All, &[]),
+    (DHCP, "podman and quadlets", All, &[BY_DHCP]),
+    (DHCP, "Docker and compose", New, &[TO_DOCKER, BY_DHCP]),
+    (DHCP, "Together with addresses of the ledger", All, &[]),
     ("docs/guides/host-access.md", "Host access", All, &[]),
     ("docs/guides/identity.md", "Keeping addresses over restarts", All, &[PUB_NET]),
     ("docs/guides/identity.md", "Reserved addresses", All, &[]),
@@ -179,7 +191,8 @@ pub fn tests() -> Vec<Test> {
     pages.dedup();
     for (page, kernel) in pages {
         let programs = ["podman", "dockerd", "ctr", "script"].map(Need::Program);
-        let needs = [&[Need::Installed, Need::Macvlan, kernel][..], &programs].concat();
+        let server = (page == DHCP).then_some(Kind::Dnsmasq.need());
+        let needs = [&[Need::Installed, Need::Macvlan, kernel][..], &programs, server.as_slice()].concat();
         let stem = Path::new(page).file_stem().unwrap().to_str().unwrap();
         let mut name = stem.replace('-', "_").to_lowercase();
         if kernel != Need::Macvlan {
@@ -232,6 +245,9 @@ fn run_page(page: &str, kernel: Need) {
     };
     let docker = sections.iter().flat_map(|section| commands(section)).any(of_docker);
     let bed = Bed::new();
+    let options =
+        Options { dns: vec![Ipv4Addr::new(10, 77, 0, 1)], domain: Some("example.net"), ..Options::default() };
+    let _server = (page == DHCP).then(|| Server::start(&bed, Kind::Dnsmasq, options));
     let docker = docker.then(|| Docker::with(&bed, daemon_settings()));
     let machine = Machine { bed: &bed, docker };
     machine.all(&IMAGE).unwrap();
@@ -299,7 +315,9 @@ fn forget() {
     for path in ["/run/underlay", "/var/lib/underlay"] {
         let _ = fs::remove_dir_all(path);
     }
-    let _ = fs::remove_file("/run/underlay.made");
+    for path in ["/run/underlay.made", "/etc/underlay/underlay.json"] {
+        let _ = fs::remove_file(path);
+    }
 }
 
 /// The containers that are attached.
