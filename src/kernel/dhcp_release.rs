@@ -22,13 +22,17 @@ use crate::dhcp::v4::lease::Lease as Lease4;
 use crate::dhcp::v4::outcome::Outgoing as Outgoing4;
 use crate::dhcp::v4::udp::{CLIENT_PORT, SERVER_PORT};
 use crate::dhcp::v6::message::Message as Message6;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::net::driver::{Driver, MacvlanMode};
 use crate::net::ipv6::Advertised;
+use crate::net::link::Link;
 use crate::netlink::Socket;
 use crate::plan::{self, Configure, CreateLink, LinkPlan};
 
 /// How long a message may wait for the MAC address of the server, or of the router to it.
 const PATIENCE: Duration = Duration::from_millis(300);
+/// How long the kernel may take to delete a link with its namespace.
+const GONE: Duration = Duration::from_secs(2);
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -58,8 +62,7 @@ pub(crate) fn release_lease(plan: &LinkPlan, lease: &Lease, xid: u32, host: &mut
             Lease::V4(lease) => with_lease(plan, lease),
             Lease::V6(_) => with_ipv6(plan),
         };
-        let (made, _) =
-            apply::attach(std::slice::from_ref(&plan), None, host, &mut inside, &NetnsFile::own()?)?;
+        let made = make(&plan, host, &mut inside)?;
         let sent = match client::release(lease, xid) {
             Outgoing::V4(release) => send(&release).map_err(|error| {
                 Error::kernel(&format!("release {} to DHCP server {}", release.from, release.to), &error)
@@ -70,6 +73,22 @@ pub(crate) fn release_lease(plan: &LinkPlan, lease: &Lease, xid: u32, host: &mut
         made.iter().try_for_each(|link| detach::delete(link.ifindex, &mut inside))?;
         sent
     })
+}
+
+/// Makes the link of `plan`. A passthru link has no place on its parent as long as the kernel is deleting the one before.
+fn make(plan: &LinkPlan, host: &mut Socket, inside: &mut Socket) -> Result<Vec<Link>> {
+    let until = Instant::now() + GONE;
+    let is_alone = plan.create.driver == Driver::Macvlan { mode: MacvlanMode::Passthru };
+    loop {
+        match apply::attach(std::slice::from_ref(plan), None, host, inside, &NetnsFile::own()?) {
+            Err(error)
+                if is_alone && error.kind() == Kind::Kernel(libc::EINVAL) && Instant::now() < until =>
+            {
+                thread::sleep(10 * PAUSE);
+            }
+            made => return made.map(|(made, _)| made),
+        }
+    }
 }
 
 /// Returns the plan of the link of `plan` with IPv6, but for an address of its own: DHCPv6 servers are told in the message which

@@ -8,7 +8,6 @@ mod dhcp_conflicts;
 mod dhcp_day;
 mod dhcp_life;
 mod dhcp_links;
-mod dhcp_many;
 mod dhcp_names;
 mod dhcp_renewal;
 mod dhcp_servers;
@@ -35,7 +34,6 @@ pub fn tests() -> Vec<Test> {
         dhcp6::tests(),
         dhcp6_renewal::tests(),
         dhcp_names::tests(),
-        dhcp_many::tests(),
     ]
     .into_iter()
     .flatten()
