@@ -4,13 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::dhcp::lease::Lease;
+use crate::dhcp::message::{Message, Outgoing};
 use crate::dhcp::v4::client as client4;
-use crate::dhcp::v4::message::Message as Message4;
-use crate::dhcp::v4::outcome::{self as outcome4, Outgoing as Outgoing4};
+use crate::dhcp::v4::outcome as outcome4;
 use crate::dhcp::v6::client as client6;
-use crate::dhcp::v6::message::Message as Message6;
 use crate::dhcp::v6::outcome as outcome6;
-use crate::dhcp::{v4, v6};
 use crate::error::Error;
 use crate::net::mac::MacAddr;
 
@@ -19,20 +17,6 @@ use crate::net::mac::MacAddr;
 pub(crate) enum Client {
     V4(client4::Client),
     V6(client6::Client),
-}
-
-/// A message of a server.
-#[derive(Clone, Debug)]
-pub(crate) enum Message {
-    V4(Message4),
-    V6(Message6),
-}
-
-/// A message to a server. All of DHCPv6 go to all servers of the link.
-#[derive(Clone, Debug)]
-pub(crate) enum Outgoing {
-    V4(Outgoing4),
-    V6(Message6),
 }
 
 /// What has happened: as [`client4::Event`] and [`client6::Event`].
@@ -99,14 +83,6 @@ impl Client {
     }
 }
 
-/// The message number `xid`, which gives `lease` back.
-pub(crate) fn release(lease: &Lease, xid: u32) -> Outgoing {
-    match lease {
-        Lease::V4(lease) => Outgoing::V4(v4::request::release(lease, xid)),
-        Lease::V6(lease) => Outgoing::V6(v6::request::release(lease, xid)),
-    }
-}
-
 impl From<outcome4::Effect> for Effect {
     fn from(effect: outcome4::Effect) -> Self {
         match effect {
@@ -135,6 +111,7 @@ impl From<outcome6::Effect> for Effect {
 mod tests {
     use super::*;
     use crate::dhcp::client_id::{Duid, Iaid};
+    use crate::dhcp::v4;
     use crate::dhcp::v6::message::Kind;
     use crate::dhcp::v6::request::Config;
 
@@ -159,7 +136,7 @@ mod tests {
         let deadline = client.deadline();
         let mac = MacAddr([2, 0, 0, 0, 0, 9]);
         let address = IpAddr::from([10, 0, 0, 9]);
-        let offer = Message4::new(v4::message::Kind::Offer, 7, mac);
+        let offer = v4::message::Message::new(v4::message::Kind::Offer, 7, mac);
         for event in
             [Event::Received(Message::V4(offer)), Event::Free(address), Event::Conflict { address, mac }]
         {

@@ -44,6 +44,7 @@ pub(crate) mod client_id;
 pub(crate) mod domain_name;
 mod hex;
 pub(crate) mod lease;
+pub(crate) mod message;
 pub(crate) mod times;
 pub(crate) mod v4;
 pub(crate) mod v6;

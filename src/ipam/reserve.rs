@@ -168,6 +168,7 @@ impl<'a> Draft<'a> {
                 picked,
                 addresses,
                 former: Vec::new(),
+                claimed: Vec::new(),
                 dhcp,
                 dhcp6,
                 routes: Vec::new(),

@@ -15,8 +15,8 @@ use super::apply;
 use super::detach;
 use super::dhcp6_socket::Dhcp6Socket;
 use super::netns::NetnsFile;
-use crate::dhcp::client::{self, Outgoing};
 use crate::dhcp::lease::Lease;
+use crate::dhcp::message::Outgoing;
 use crate::dhcp::v4::lease::Lease as Lease4;
 use crate::dhcp::v4::outcome::Outgoing as Outgoing4;
 use crate::dhcp::v4::udp::{CLIENT_PORT, SERVER_PORT};
@@ -59,7 +59,7 @@ pub(crate) fn release_lease(plan: &LinkPlan, lease: &Lease, xid: u32, host: &mut
         };
         let (made, _) =
             apply::attach(std::slice::from_ref(&plan), None, host, &mut inside, &NetnsFile::own()?)?;
-        let sent = match client::release(lease, xid) {
+        let sent = match lease.release(xid) {
             Outgoing::V4(release) => send(&release).map_err(|error| {
                 Error::kernel(&format!("release {} to DHCP server {}", release.from, release.to), &error)
             }),

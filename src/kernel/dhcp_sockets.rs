@@ -5,8 +5,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use super::dhcp_socket::Dhcp4Socket;
 use super::dhcp6_socket::Dhcp6Socket;
-use crate::dhcp::client::{Message, Outgoing};
 use crate::dhcp::lease::Family;
+use crate::dhcp::message::{Message, Outgoing};
 use crate::error::Result;
 use crate::net::mac::MacAddr;
 

@@ -83,6 +83,9 @@ pub(crate) struct Attached {
     /// Addresses that it had and that its link may have still: their leases stay as long.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<IpNet>,
+    /// Addresses that servers offer it, and that it does not use yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claimed: Vec<IpAddr>,
     /// Its routes besides those the addresses make.
     pub routes: Vec<Route>,
     /// Its own routing table, if it has one.
@@ -120,8 +123,9 @@ impl Attached {
 
     /// Returns the keys of its leases.
     pub(crate) fn claims(&self) -> impl Iterator<Item = LeaseKey> {
-        let addresses = self.addresses.iter().chain(&self.former);
-        addresses.map(|net| net.addr().into()).chain(self.own_mac().map(LeaseKey::from))
+        let addresses = self.addresses.iter().chain(&self.former).map(IpNet::addr);
+        let addresses = addresses.chain(self.claimed.iter().copied());
+        addresses.map(LeaseKey::from).chain(self.own_mac().map(LeaseKey::from))
     }
 
     /// What the client of its link tells servers, by the MAC address `mac`. `of_host` are the addresses that it must not take.
@@ -216,6 +220,7 @@ impl Attached {
     pub(crate) fn take_lease(&mut self, lease: Lease) {
         self.lose_lease(lease.family());
         let address = lease.address();
+        self.claimed.retain(|claimed| *claimed != address.addr());
         match (lease, &mut self.dhcp, &mut self.dhcp6) {
             (Lease::V4(lease), Some(dhcp), _) => {
                 (dhcp.previous, dhcp.lease) = (Some(lease.address.addr()), Some(lease));

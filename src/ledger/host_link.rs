@@ -104,6 +104,7 @@ impl HostLink {
             addresses: self.addresses.iter().copied().map(IpNet::from).collect(),
             picked: Vec::new(),
             former: Vec::new(),
+            claimed: Vec::new(),
             dhcp: None,
             dhcp6: None,
             routes: Vec::new(),

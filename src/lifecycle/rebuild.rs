@@ -194,6 +194,7 @@ impl Rebuild<'_> {
             // Not known.
             picked: Vec::new(),
             former: Vec::new(),
+            claimed: Vec::new(),
             dhcp,
             dhcp6,
             routes: seen.routes.clone(),

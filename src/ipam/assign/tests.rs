@@ -69,6 +69,7 @@ fn routed(cases: &[(&str, &str, &[&str])], present: DefaultRoutes) -> Vec<Attach
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             picked: Vec::new(),
             former: Vec::new(),
+            claimed: Vec::new(),
             dhcp: None,
             dhcp6: None,
             routes: Vec::new(),

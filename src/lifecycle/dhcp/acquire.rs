@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::dhcp::{Dhcp, Dhcp6};
-use crate::dhcp::client::Effect;
+use crate::dhcp::client::{Effect, Event};
 use crate::dhcp::lease::{Family, Lease};
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
@@ -13,6 +13,7 @@ use crate::ledger::attached::Attached;
 use crate::ledger::record::Record;
 use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::conflicts::Probing;
+use crate::lifecycle::dhcp::change;
 use crate::lifecycle::dhcp::session::{self, Session, number};
 use crate::net::link::Link;
 use crate::net::mac::MacAddr;
@@ -68,7 +69,8 @@ pub(crate) fn acquire(probing: &mut Probing<'_, '_>, record: &mut Record, made: 
             session::wait(asking.iter().map(|asked| &asked.session));
         }
     }
-    asking.iter_mut().try_for_each(|asked| asked.session.give_up(probing.context))
+    // What they were about to get: the agent's clients ask for it again.
+    asking.iter().try_for_each(|asked| asked.give_up_all(probing, record))
 }
 
 impl Asking<'_> {
@@ -86,45 +88,62 @@ impl Asking<'_> {
                 return Ok(false);
             }
         }
-        let mut effects = self.session.step(probing.context)?;
+        let mut effects = self.session.step()?;
         let mut is_over = false;
-        // A probe leads to further effects.
-        while !effects.is_empty() {
-            let mut further = Vec::new();
-            for effect in effects {
-                match effect {
-                    Effect::Send(outgoing) => self.session.send(&outgoing),
-                    Effect::Probe(address) => {
-                        further.extend(self.claim(probing, record, address)?);
+        loop {
+            let Some(effect) = effects.pop_front() else {
+                let Some(event) = self.session.answer()? else { return Ok(is_over) };
+                if let Event::Conflict { address, .. } = event {
+                    change::give_up(&probing.context.lock()?, record, self.index, address)?;
+                }
+                effects.extend(self.session.tell(event)?);
+                continue;
+            };
+            match effect {
+                Effect::Send(outgoing) => self.session.send(&outgoing),
+                Effect::Probe(address) => effects.extend(self.claim(probing, record, address)?),
+                Effect::Bound(lease) => {
+                    self.bound(probing, record, lease)?;
+                    is_over = true;
+                }
+                Effect::Lost(_) => {}
+                Effect::Failed(error) => {
+                    self.give_up_all(probing, record)?;
+                    if self.is_waited_for() {
+                        without(self.dhcp, self.wanted, self.within(error))?;
                     }
-                    Effect::Bound(lease) => {
-                        self.bound(probing, record, lease)?;
-                        self.session.settle();
-                        is_over = true;
-                    }
-                    Effect::Lost(_) => {}
-                    Effect::Failed(error) => {
-                        self.session.give_up(probing.context)?;
-                        if self.is_waited_for() {
-                            without(self.dhcp, self.wanted, self.within(error))?;
-                        }
-                        is_over = true;
-                    }
+                    is_over = true;
                 }
             }
-            effects = further;
         }
-        Ok(is_over)
     }
 
-    /// Leases `address` in the ledger, and asks the LAN.
-    fn claim(&mut self, probing: &Probing<'_, '_>, record: &Record, address: IpAddr) -> Result<Vec<Effect>> {
+    /// Leases `address` in the ledger, and begins to ask the LAN.
+    fn claim(
+        &mut self,
+        probing: &Probing<'_, '_>,
+        record: &mut Record,
+        address: IpAddr,
+    ) -> Result<Vec<Effect>> {
+        self.give_up_all(probing, record)?;
+        let taken = change::claim(&probing.context.lock()?, record, self.index, address)?;
+        if let Some(mac) = taken {
+            return self.session.tell(Event::Conflict { address, mac });
+        }
         let Some(attached) = record.attachments().get(self.index) else { return Ok(Vec::new()) };
         let detection = attached.detection.filter(|_| !self.is_known(probing, attached, address));
         let (ifindex, mac) = (self.ifindex, self.mac);
         let open = |addresses: &[IpAddr]| PacketSocket::open(ifindex, mac, addresses);
-        let question = detection.map(|detection| (detection, open));
-        self.session.claim(probing.context, &record.container, (attached.segment, address), question)
+        self.session.ask(address, detection.map(|detection| (detection, open)))?;
+        Ok(Vec::new())
+    }
+
+    /// Gives back what was claimed for this client.
+    fn give_up_all(&self, probing: &Probing<'_, '_>, record: &mut Record) -> Result<()> {
+        for address in change::claimed(record, self.index, self.family) {
+            change::give_up(&probing.context.lock()?, record, self.index, address)?;
+        }
+        Ok(())
     }
 
     /// Whether it is known that no other host had `address` lately: as for an address of the ledger.

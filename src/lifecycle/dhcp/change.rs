@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::dhcp::lease::{Family, Lease};
 use crate::error::Result;
 use crate::kernel::{self, NetnsFile};
+use crate::ledger::Locked;
 use crate::ledger::attached::Attached;
 use crate::ledger::event::Event;
 use crate::ledger::lease_link::lease_target;
@@ -46,29 +47,49 @@ impl Place<'_> {
     }
 }
 
-/// Leases `address` in the ledger for the container, which is about to get it. Returns the MAC address of the container that has
-/// it, if another one has.
+/// Leases `address` in the ledger for the attachment `index` of `record`, to which a server offers it, and writes it into the
+/// record. Returns the MAC address of the container that has it, if another one has.
 pub(super) fn claim(
-    context: &Context<'_>,
-    container: &ContainerId,
-    segment: u32,
+    locked: &Locked<'_>,
+    record: &mut Record,
+    index: usize,
     address: IpAddr,
 ) -> Result<Option<MacAddr>> {
-    let key = address.into();
-    let locked = context.lock()?;
-    if locked.lease(segment, key, &lease_target(container))? {
-        return Ok(None);
+    let (store, id, key) = (locked.store(), record.container.clone(), address.into());
+    let Some(attached) = record.attachments_mut().get_mut(index) else { return Ok(None) };
+    let segment = attached.segment;
+    let holder = store.is_leased(segment, key).then(|| store.leased_to(segment, key)).transpose()?;
+    if let Some(holder) = holder.filter(|holder| holder.as_ref() != Some(&id)) {
+        let other = holder.map(|holder| store.record(&holder)).transpose()?.flatten();
+        let has = |attached: &&Attached| attached.claims().any(|held| held == key);
+        let other = other.and_then(|other| other.attachments().iter().find(has).and_then(|link| link.mac));
+        // The host's own link, or a lease that nothing lists.
+        return Ok(Some(other.unwrap_or(MacAddr([0; 6]))));
     }
-    let holder = context.store.leased_to(segment, key)?;
-    if holder.as_ref() == Some(container) {
-        return Ok(None);
+    // Before it is leased, so that nothing takes it for one that nothing lists.
+    attached.claimed.push(address);
+    locked.write(record)?;
+    locked.lease(segment, key, &lease_target(&id))?;
+    Ok(None)
+}
+
+/// What the attachment `index` of `record` has claimed for its client of `family`.
+pub(super) fn claimed(record: &Record, index: usize, family: Family) -> Vec<IpAddr> {
+    let claimed = record.attachments().get(index).into_iter().flat_map(|attached| &attached.claimed);
+    claimed.copied().filter(|address| address.is_ipv4() == (family == Family::V4)).collect()
+}
+
+/// Gives back what the attachment `index` of `record` has claimed and does not get: `address`.
+pub(super) fn give_up(locked: &Locked<'_>, record: &mut Record, index: usize, address: IpAddr) -> Result<()> {
+    let Some(attached) = record.attachments_mut().get_mut(index) else { return Ok(()) };
+    attached.claimed.retain(|claimed| *claimed != address);
+    let (segment, key) = (attached.segment, address.into());
+    let is_held = attached.claims().any(|held| held == key);
+    locked.write(record)?;
+    if !is_held {
+        locked.give_back(segment, key);
     }
-    let record = holder.map(|holder| context.store.record(&holder)).transpose()?.flatten();
-    let has = |attached: &&Attached| attached.has(address);
-    let mac =
-        record.and_then(|record| record.attachments().iter().find(has).and_then(|attached| attached.mac));
-    // The host's own link, or a lease that nothing lists.
-    Ok(Some(mac.unwrap_or(MacAddr([0; 6]))))
+    Ok(())
 }
 
 /// Gives the container `lease` in place of the one that it has; none takes the address away, and `why` says why. Returns false
@@ -132,10 +153,14 @@ pub(super) fn apply(record: &Record, place: Place<'_>, other: bool) -> Result<bo
     netns.inside(|| {
         let mut inside = Socket::open()?;
         let Some(link) = kernel::marked_link(attached.ifindex, &mark, &mut inside)? else { return Ok(false) };
-        if other {
+        let lease = attached.dhcp_lease(place.family);
+        let on_links = inside.addresses_by_link()?;
+        // The kernel counts in seconds: it may have ended a lease that was renewed in time, and deleted the routes as well.
+        let is_there = |lease: &Lease| on_links.contains(&(link.ifindex, lease.address()));
+        if other || !lease.as_ref().is_none_or(is_there) {
             kernel::readdress(link.ifindex, attached, since_boot(), &mut inside)?;
         }
-        if let Some(lease) = attached.dhcp_lease(place.family) {
+        if let Some(lease) = lease {
             let lifetime = lease.lifetime(since_boot());
             kernel::renew_address(link.ifindex, lease.address(), lifetime, &mut inside)?;
         }

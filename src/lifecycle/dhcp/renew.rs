@@ -3,8 +3,8 @@
 //! Between two exchanges it has nothing of a container's namespace: a socket there would keep the namespace, and the MAC
 //! address, after the container.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -115,11 +115,8 @@ impl<'a> Renewals<'a> {
                 }
             }
         }
-        let is_gone = |(key, renewal): &(&Key, &Renewal)| {
-            known.get(key).is_none_or(|(record, _)| record.holder != renewal.holder)
-        };
-        let gone: Vec<_> = self.all.iter().filter(is_gone).map(|(key, _)| key.clone()).collect();
-        gone.iter().for_each(|key| self.forget(key));
+        self.all
+            .retain(|key, renewal| known.get(key).is_some_and(|(record, _)| record.holder == renewal.holder));
         for (key, (record, attached)) in known {
             let Entry::Vacant(new) = self.all.entry(key.clone()) else { continue };
             let place = place(&key, &record.holder);
@@ -130,13 +127,6 @@ impl<'a> Renewals<'a> {
             }
         }
         Ok(())
-    }
-
-    fn forget(&mut self, key: &Key) {
-        let Some(mut gone) = self.all.remove(key) else { return };
-        gone.session
-            .give_up(&self.context)
-            .unwrap_or_else(|error| log::warn!("container {}: {error}", key.0));
     }
 
     /// When something is due.
@@ -174,7 +164,7 @@ impl<'a> Renewals<'a> {
         let Some(renewal) = self.all.get_mut(key) else { return };
         match renewal.proceed(&mut self.context, key) {
             Ok(true) => {}
-            Ok(false) => self.forget(key),
+            Ok(false) => drop(self.all.remove(key)),
             Err(error) => {
                 log::info!("container {}: {error}", key.0);
                 (renewal.session.sockets, renewal.pause) = (None, since_boot() + RETRY);
@@ -193,6 +183,9 @@ fn begin(
 ) -> Result<Option<Renewal>> {
     let Some(mac) = attached.mac else { return Ok(None) };
     let lasts = attached.dhcp_lease(place.family).is_some_and(|lease| !lease.times().is_over(since_boot()));
+    if !change::claimed(record, place.index, place.family).is_empty() {
+        give_up(context, place)?;
+    }
     if lasts && !change::apply(record, place, false)? {
         return Ok(None);
     }
@@ -236,7 +229,7 @@ impl Renewal {
         if is_due && !self.open(context, key)? {
             return Ok(false);
         }
-        let mut effects = self.session.step(context)?;
+        let mut effects = self.session.step()?;
         if is_due && std::mem::take(&mut self.has_moved) {
             effects.extend(self.session.tell(Happened::Moved)?);
         }
@@ -269,59 +262,81 @@ impl Renewal {
     }
 
     /// Does what the client wants. Returns false if the container is gone.
-    fn carry_out(&mut self, context: &mut Context<'_>, key: &Key, mut effects: Vec<Effect>) -> Result<bool> {
+    fn carry_out(
+        &mut self,
+        context: &mut Context<'_>,
+        key: &Key,
+        mut effects: VecDeque<Effect>,
+    ) -> Result<bool> {
         let holder = self.holder.clone();
         let place = place(key, &holder);
-        while !effects.is_empty() {
-            let mut further = Vec::new();
-            for effect in effects {
-                let is_there = match effect {
-                    Effect::Send(outgoing) => {
-                        self.session.send(&outgoing);
-                        true
-                    }
-                    Effect::Probe(address) => {
-                        further.extend(claim(context, place, address, &mut self.session)?);
-                        true
-                    }
-                    Effect::Bound(lease) => {
-                        // The exchange is over, and nothing is to be kept in the namespace.
-                        self.session.sockets = None;
-                        let is_there = change::change(context, place, Some(&lease), "")?;
-                        self.session.settle();
-                        is_there
-                    }
-                    Effect::Lost(why) => change::change(context, place, None, &why)?,
-                    Effect::Failed(failure) => {
-                        self.session.give_up(context)?;
-                        log::warn!("container {}: {failure}", key.0);
-                        true
-                    }
-                };
-                if !is_there {
-                    return Ok(false);
+        loop {
+            let Some(effect) = effects.pop_front() else {
+                let Some(event) = self.session.answer()? else { return Ok(true) };
+                if let Happened::Conflict { .. } = event {
+                    give_up(context, place)?;
                 }
+                effects.extend(self.session.tell(event)?);
+                continue;
+            };
+            let is_there = match effect {
+                Effect::Send(outgoing) => {
+                    self.session.send(&outgoing);
+                    true
+                }
+                Effect::Probe(address) => {
+                    effects.extend(claim(context, place, address, &mut self.session)?);
+                    true
+                }
+                Effect::Bound(lease) => {
+                    // The exchange is over, and nothing is to be kept in the namespace.
+                    self.session.sockets = None;
+                    change::change(context, place, Some(&lease), "")?
+                }
+                Effect::Lost(why) => change::change(context, place, None, &why)?,
+                Effect::Failed(failure) => {
+                    give_up(context, place)?;
+                    log::warn!("container {}: {failure}", key.0);
+                    true
+                }
+            };
+            if !is_there {
+                return Ok(false);
             }
-            effects = further;
         }
-        Ok(true)
     }
 }
 
-/// Leases `address` in the ledger, and asks the LAN from the link at `place`.
+/// Leases `address` in the ledger, and begins to ask the LAN from the link at `place`.
 fn claim(
     context: &Context<'_>,
     place: Place<'_>,
     address: IpAddr,
     session: &mut Session,
 ) -> Result<Vec<Effect>> {
-    let Some(record) = place.record(context)? else { return Ok(Vec::new()) };
+    give_up(context, place)?;
+    let locked = context.lock()?;
+    let Some(mut record) = place.record(context)? else { return Ok(Vec::new()) };
+    let taken = change::claim(&locked, &mut record, place.index, address)?;
+    drop(locked);
+    if let Some(mac) = taken {
+        return session.tell(Happened::Conflict { address, mac });
+    }
     let Some(attached) = place.attached(&record) else { return Ok(Vec::new()) };
     let Some((_, netns)) = NetnsFile::of(place.holder)? else { return Ok(Vec::new()) };
     let link = attached.ifindex.zip(attached.mac);
-    let question = attached.detection.zip(link).map(|(detection, (ifindex, mac))| {
+    let how = attached.detection.zip(link).map(|(detection, (ifindex, mac))| {
         let open = move |addresses: &[IpAddr]| netns.inside(|| PacketSocket::open(ifindex, mac, addresses));
         (detection, open)
     });
-    session.claim(context, place.container, (attached.segment, address), question)
+    session.ask(address, how)?;
+    Ok(Vec::new())
+}
+
+/// Gives back what was claimed for the client at `place`, which may be one of an agent that was killed.
+fn give_up(context: &Context<'_>, place: Place<'_>) -> Result<()> {
+    let locked = context.lock()?;
+    let Some(mut record) = place.record(context)? else { return Ok(()) };
+    let claimed = change::claimed(&record, place.index, place.family);
+    claimed.into_iter().try_for_each(|address| change::give_up(&locked, &mut record, place.index, address))
 }
