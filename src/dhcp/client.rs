@@ -1,14 +1,15 @@
 //! A client of either family, for those that drive one.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::dhcp::lease::Lease;
 use crate::dhcp::message::{Message, Outgoing};
 use crate::dhcp::v4::client as client4;
-use crate::dhcp::v4::outcome as outcome4;
+use crate::dhcp::v4::outcome::{self as outcome4, Sharer};
 use crate::dhcp::v6::client as client6;
 use crate::dhcp::v6::outcome as outcome6;
+use crate::dhcp::{v4, v6};
 use crate::error::Error;
 use crate::net::mac::MacAddr;
 
@@ -42,6 +43,21 @@ pub(crate) enum Effect {
 }
 
 impl Client {
+    /// The IPv4 addresses that it has or is about to get.
+    pub(crate) fn v4_addresses(&self) -> Vec<Ipv4Addr> {
+        match self {
+            Self::V4(client) => client.addresses().collect(),
+            Self::V6(_) => Vec::new(),
+        }
+    }
+
+    /// As [`client4::Client::avoid`]. Servers of DHCPv6 tell clients by DUID.
+    pub(crate) fn avoid(&mut self, taken: Vec<(Ipv4Addr, Sharer)>) {
+        if let Self::V4(client) = self {
+            client.avoid(taken);
+        }
+    }
+
     /// When [`Event::Timer`] is due; `None` if the client waits for something else.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         match self {
@@ -83,6 +99,14 @@ impl Client {
     }
 }
 
+/// The message number `xid`, which gives `lease` back.
+pub(crate) fn release(lease: &Lease, xid: u32) -> Outgoing {
+    match lease {
+        Lease::V4(lease) => Outgoing::V4(v4::request::release(lease, xid)),
+        Lease::V6(lease) => Outgoing::V6(v6::request::release(lease, xid)),
+    }
+}
+
 impl From<outcome4::Effect> for Effect {
     fn from(effect: outcome4::Effect) -> Self {
         match effect {
@@ -111,7 +135,6 @@ impl From<outcome6::Effect> for Effect {
 mod tests {
     use super::*;
     use crate::dhcp::client_id::{Duid, Iaid};
-    use crate::dhcp::v4;
     use crate::dhcp::v6::message::Kind;
     use crate::dhcp::v6::request::Config;
 

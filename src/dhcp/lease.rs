@@ -8,7 +8,6 @@ use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::dhcp::client_id::Duid;
-use crate::dhcp::message::Outgoing;
 use crate::dhcp::times::{FOR_EVER, Lifetime, Times};
 use crate::dhcp::{v4, v6};
 
@@ -76,14 +75,6 @@ impl Lease {
             Self::V6(lease) => lease.preferred_seconds_left(now).min(valid),
         };
         (preferred != FOR_EVER).then_some(Lifetime { preferred, valid })
-    }
-
-    /// The message number `xid`, which gives it back.
-    pub(crate) fn release(&self, xid: u32) -> Outgoing {
-        match self {
-            Self::V4(lease) => Outgoing::V4(v4::request::release(lease, xid)),
-            Self::V6(lease) => Outgoing::V6(v6::request::release(lease, xid)),
-        }
     }
 }
 

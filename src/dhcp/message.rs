@@ -1,5 +1,7 @@
 //! A message of either family.
 
+use std::net::Ipv4Addr;
+
 use crate::dhcp::v4::message::Message as Message4;
 use crate::dhcp::v4::outcome::Outgoing as Outgoing4;
 use crate::dhcp::v6::message::Message as Message6;
@@ -16,4 +18,14 @@ pub(crate) enum Message {
 pub(crate) enum Outgoing {
     V4(Outgoing4),
     V6(Message6),
+}
+
+impl Message {
+    /// The IPv4 address that a server offers or gives by it.
+    pub(crate) fn offered(&self) -> Option<Ipv4Addr> {
+        match self {
+            Self::V4(message) => Some(message.yiaddr).filter(|address| !address.is_unspecified()),
+            Self::V6(_) => None,
+        }
+    }
 }

@@ -15,6 +15,7 @@ use super::apply;
 use super::detach;
 use super::dhcp6_socket::Dhcp6Socket;
 use super::netns::NetnsFile;
+use crate::dhcp::client;
 use crate::dhcp::lease::Lease;
 use crate::dhcp::message::Outgoing;
 use crate::dhcp::v4::lease::Lease as Lease4;
@@ -59,7 +60,7 @@ pub(crate) fn release_lease(plan: &LinkPlan, lease: &Lease, xid: u32, host: &mut
         };
         let (made, _) =
             apply::attach(std::slice::from_ref(&plan), None, host, &mut inside, &NetnsFile::own()?)?;
-        let sent = match lease.release(xid) {
+        let sent = match client::release(lease, xid) {
             Outgoing::V4(release) => send(&release).map_err(|error| {
                 Error::kernel(&format!("release {} to DHCP server {}", release.from, release.to), &error)
             }),

@@ -49,6 +49,8 @@ pub(crate) struct Dhcp4Socket {
     ifindex: u32,
     mac: MacAddr,
     packets: OwnedFd,
+    /// On the link below it, of that number.
+    below: Option<(u32, OwnedFd)>,
     /// Bound to the address of the lease.
     udp: Option<(Ipv4Addr, UdpSocket)>,
     /// The server that has sent the last message, and the MAC address from which it came: that of a router, if it is elsewhere.
@@ -58,16 +60,14 @@ pub(crate) struct Dhcp4Socket {
 impl Dhcp4Socket {
     /// Opens the packet socket on the link `ifindex` with the MAC address `mac`.
     pub(crate) fn open(ifindex: u32, mac: MacAddr) -> Result<Self> {
-        let open = || -> io::Result<OwnedFd> {
-            let packets = packet_socket::open(eth::IP, filter::dhcp(ifindex))?;
-            setsockopt(&packets, AuxData, &true)?;
-            Ok(packets)
-        };
-        let packets = open().map_err(|error| {
-            Error::kernel(&format!("open a packet socket on link number {ifindex}"), &error)
-                .hint("give the hook CAP_NET_RAW")
-        })?;
-        Ok(Self { ifindex, mac, packets, udp: None, server: None })
+        Ok(Self { ifindex, mac, packets: packets(ifindex)?, below: None, udp: None, server: None })
+    }
+
+    /// Hears by the link `below`, too: the thread must be in the namespace of that. What a server sends to the MAC address of an
+    /// ipvlan link arrives there as long as the link has no address. Servers should broadcast then, and some do not (Kea 2.2).
+    pub(crate) fn hear_below(&mut self, below: u32) -> Result<()> {
+        self.below = Some((below, packets(below)?));
+        Ok(())
     }
 
     /// Renews the lease of `address`, which the link has, by a UDP socket from now on, if that is possible: the kernel then
@@ -117,39 +117,22 @@ impl Dhcp4Socket {
 
     /// The sockets, to wait for.
     pub(crate) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.packets.as_fd()).chain(self.udp.iter().map(|(_, udp)| udp.as_fd()))
+        let below = self.below.iter().map(|(_, packets)| packets.as_fd());
+        let udp = self.udp.iter().map(|(_, udp)| udp.as_fd());
+        std::iter::once(self.packets.as_fd()).chain(below).chain(udp)
     }
 
-    /// Reads one datagram from each socket that has one. Returns the messages of servers among them. One to the address of the
-    /// lease comes by both sockets.
+    /// Reads one datagram from each socket that has one. Returns the messages of servers among them. One may come by two sockets:
+    /// to the address of the lease, or to all, if the link below is heard.
     pub(crate) fn receive(&mut self) -> Vec<Message> {
-        let by_frame = self.receive_frame();
-        if let Some((Message { server: Some(server), .. }, mac)) = &by_frame {
-            self.server = Some((*server, *mac));
+        let below = self.below.iter().map(|(below, packets)| (*below, packets));
+        let by_frame: Vec<_> =
+            std::iter::once((self.ifindex, &self.packets)).chain(below).filter_map(receive_frame).collect();
+        for (message, mac) in &by_frame {
+            self.server = message.server.map(|server| (server, *mac)).or(self.server);
         }
-        by_frame.map(|(message, _)| message).into_iter().chain(self.receive_datagram()).collect()
+        by_frame.into_iter().map(|(message, _)| message).chain(self.receive_datagram()).collect()
     }
-
-    /// Returns the message in the next frame, and the MAC address from which it came.
-    fn receive_frame(&self) -> Option<(Message, MacAddr)> {
-        let mut buffer = [0; filter::DHCP_LENGTH];
-        let mut control = cmsg_space!(libc::tpacket_auxdata);
-        let (length, checksum) = {
-            let mut parts = [IoSliceMut::new(&mut buffer)];
-            let flags = MsgFlags::MSG_DONTWAIT;
-            // After any error, there is nothing to read now.
-            let received =
-                recvmsg::<LinkAddr>(self.packets.as_raw_fd(), &mut parts, Some(&mut control), flags).ok()?;
-            // Before the filter was attached, frames of other links came in too.
-            let is_here = received.address.is_some_and(|from| from.ifindex() == self.ifindex as usize);
-            (Some(received.bytes).filter(|_| is_here)?, checksum(&received))
-        };
-        let (ethernet, packet) = buffer.get(..length)?.split_first_chunk::<14>()?;
-        let &[_, _, _, _, _, _, a, b, c, d, e, f, _, _] = ethernet;
-        let (_, payload) = udp::read(packet, checksum)?;
-        Some((parse(payload)?, MacAddr([a, b, c, d, e, f])))
-    }
-
     /// Returns the message in the next datagram of the UDP socket.
     fn receive_datagram(&self) -> Option<Message> {
         let (_, udp) = self.udp.as_ref()?;
@@ -157,6 +140,39 @@ impl Dhcp4Socket {
         let (length, from) = udp.recv_from(&mut buffer).ok()?;
         parse(buffer.get(..length).filter(|_| from.port() == SERVER_PORT)?)
     }
+}
+
+/// Opens a packet socket for the link `ifindex`.
+fn packets(ifindex: u32) -> Result<OwnedFd> {
+    let open = || -> io::Result<OwnedFd> {
+        let packets = packet_socket::open(eth::IP, filter::dhcp(ifindex))?;
+        setsockopt(&packets, AuxData, &true)?;
+        Ok(packets)
+    };
+    open().map_err(|error| {
+        Error::kernel(&format!("open a packet socket on link number {ifindex}"), &error)
+            .hint("give the hook CAP_NET_RAW")
+    })
+}
+
+/// Returns the message in the next frame of `packets`, which is for the link `ifindex`, and the MAC address from which it came.
+fn receive_frame((ifindex, packets): (u32, &OwnedFd)) -> Option<(Message, MacAddr)> {
+    let mut buffer = [0; filter::DHCP_LENGTH];
+    let mut control = cmsg_space!(libc::tpacket_auxdata);
+    let (length, checksum) = {
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let flags = MsgFlags::MSG_DONTWAIT;
+        // After any error, there is nothing to read now.
+        let received =
+            recvmsg::<LinkAddr>(packets.as_raw_fd(), &mut parts, Some(&mut control), flags).ok()?;
+        // Before the filter was attached, frames of other links came in too.
+        let is_here = received.address.is_some_and(|from| from.ifindex() == ifindex as usize);
+        (Some(received.bytes).filter(|_| is_here)?, checksum(&received))
+    };
+    let (ethernet, packet) = buffer.get(..length)?.split_first_chunk::<14>()?;
+    let &[_, _, _, _, _, _, a, b, c, d, e, f, _, _] = ethernet;
+    let (_, payload) = udp::read(packet, checksum)?;
+    Some((parse(payload)?, MacAddr([a, b, c, d, e, f])))
 }
 
 /// Whether the checksum of a frame is complete, as far as the kernel tells.

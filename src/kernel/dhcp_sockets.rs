@@ -38,6 +38,14 @@ impl DhcpSockets {
         })
     }
 
+    /// As [`Dhcp4Socket::hear_below`].
+    pub(crate) fn hear_below(&mut self, below: u32) -> Result<()> {
+        match self {
+            Self::V4(socket) => socket.hear_below(below),
+            Self::V6(_) => Ok(()),
+        }
+    }
+
     /// Sends what is of their family, as far as that is possible: the client sends it again.
     pub(crate) fn send(&self, outgoing: &Outgoing) {
         match (self, outgoing) {

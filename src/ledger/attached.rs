@@ -1,6 +1,6 @@
 //! A link of a container: what it has, and what is leased for it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -128,8 +128,8 @@ impl Attached {
         addresses.map(LeaseKey::from).chain(self.own_mac().map(LeaseKey::from))
     }
 
-    /// What the client of its link tells servers, by the MAC address `mac`. `of_host` are the addresses that it must not take.
-    pub(crate) fn dhcp_config(&self, dhcp: &DhcpLink, mac: MacAddr, of_host: Vec<Ipv4Addr>) -> Config {
+    /// What the client of its link tells servers, by the MAC address `mac`.
+    pub(crate) fn dhcp_config(&self, dhcp: &DhcpLink, mac: MacAddr) -> Config {
         let lease = dhcp.lease.as_ref();
         Config {
             mac,
@@ -140,15 +140,21 @@ impl Attached {
             servers: dhcp.servers.clone(),
             address: lease.map(|lease| lease.address.addr()).or(dhcp.previous),
             server: lease.map(|lease| lease.server),
-            // Frames to its MAC address go to the parent as long as it has no address.
-            broadcast: self.driver.kind() == Kind::Ipvlan,
-            rapid_commit: true,
-            taken: if self.shares_mac() { of_host } else { Vec::new() },
+            broadcast: self.heard_below().is_some(),
+            // A lease at once could be that of what has the same MAC address.
+            rapid_commit: !self.shares_mac(),
+            taken: Vec::new(),
         }
     }
 
-    /// Whether the host has the link's MAC address too, so that servers may take the one for the other.
-    fn shares_mac(&self) -> bool {
+    /// The link below it where what DHCP servers send to its MAC address arrives as long as it has no address.
+    pub(crate) fn heard_below(&self) -> Option<u32> {
+        let below = self.driver.link_below(self.parent_index, self.segment);
+        Some(below).filter(|_| self.driver.kind() == Kind::Ipvlan)
+    }
+
+    /// Whether the host has the link's MAC address, too.
+    pub(crate) fn shares_mac(&self) -> bool {
         let passthru = Driver::Macvlan { mode: MacvlanMode::Passthru };
         self.driver.kind() == Kind::Ipvlan || self.driver == passthru
     }
@@ -159,14 +165,13 @@ impl Attached {
         &self,
         family: Family,
         mac: MacAddr,
-        of_host: Vec<Ipv4Addr>,
         (start, until): (Duration, Option<Duration>),
         random: u64,
     ) -> Option<Client> {
         Some(match family {
             Family::V4 => {
                 let dhcp = self.dhcp.as_ref()?;
-                let config = self.dhcp_config(dhcp, mac, of_host);
+                let config = self.dhcp_config(dhcp, mac);
                 Client::V4(match &dhcp.lease {
                     Some(lease) => v4::client::Client::resume(config, lease.clone(), random),
                     None => v4::client::Client::new(config, start, until),
@@ -369,11 +374,9 @@ mod tests {
             driver: serde_json::from_str(r#"{"kind": "ipvlan", "mode": "l2", "flag": "bridge"}"#).unwrap(),
             ..attached.clone()
         };
-        let of_host: Vec<Ipv4Addr> = vec!["10.0.0.2".parse().unwrap()];
-        let mac = attached.mac.unwrap();
-        let config = |attached: &Attached| attached.dhcp_config(&dhcp, mac, of_host.clone());
-        assert_eq!((config(&attached).broadcast, config(&attached).taken), (false, vec![]));
-        assert_eq!((config(&ipvlan).broadcast, config(&ipvlan).taken), (true, of_host.clone()));
+        let config = |attached: &Attached| attached.dhcp_config(&dhcp, attached.mac.unwrap());
+        assert_eq!((config(&attached).broadcast, config(&attached).rapid_commit), (false, true));
+        assert_eq!((config(&ipvlan).broadcast, config(&ipvlan).rapid_commit), (true, false));
         assert_eq!(config(&attached).address, Some("10.0.0.9".parse().unwrap()));
     }
 }

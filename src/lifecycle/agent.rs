@@ -108,7 +108,7 @@ pub(crate) fn run_once(store: &Store) -> Result<()> {
     let mut pools = Vec::new();
     agent.look_at_links(&mut |pool| pools.push(pool))?;
     agent.take_tasks(&mut |pool| pools.push(pool))?;
-    agent.ask(&mut |pool| pools.push(pool));
+    let conflicts = agent.ask(&mut |pool| pools.push(pool));
     // Once more, however long ago the attach was.
     agent
         .tasks
@@ -118,7 +118,7 @@ pub(crate) fn run_once(store: &Store) -> Result<()> {
     for task in std::mem::take(&mut agent.tasks).into_keys() {
         store.end_task(&task)?;
     }
-    dhcp::once(store)?;
+    dhcp::once(store, conflicts)?;
     let asked = probe_ahead::once(store, pools);
     // A poststop may have left something to it meanwhile. Other tasks are for the next one.
     agent.take_tasks(&mut |_| {})?;
@@ -172,7 +172,7 @@ impl<'a> Agent<'a> {
                 swept = Some(since_boot());
             }
             self.reconnected.iter().for_each(|&parent| notices.moved(parent));
-            self.ask(&mut used);
+            self.ask(&mut used).into_iter().for_each(|conflict| notices.conflict(conflict));
             self.announce(since_boot());
             self.announce_reconnected();
             self.finish()?;
@@ -331,9 +331,10 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Asks the LAN for the addresses of all tasks that have not been asked for, and of parents that are due again. Hands the pools
-    /// of these to `used`: what was asked for ahead before a switch port forwards does not count any more.
-    fn ask(&mut self, used: &mut impl FnMut(Pool)) {
+    /// Asks the LAN for the addresses of all tasks that have not been asked for, and of parents that are due again. Returns the
+    /// conflicts of DHCP leases. Hands the pools of these parents to `used`: what was asked for ahead before a switch port forwards
+    /// does not count any more.
+    fn ask(&mut self, used: &mut impl FnMut(Pool)) -> Vec<dhcp::LateConflict> {
         let now = since_boot();
         let mut records = Vec::new();
         for (task, progress) in self.tasks.iter().filter(|(_, progress)| progress.unasked) {
@@ -347,19 +348,19 @@ impl<'a> Agent<'a> {
             match self.context.store.records() {
                 Ok(all) => {
                     let again: Vec<_> = all.sound.into_iter().filter(|record| record.is_on(&due)).collect();
-                    let pools: BTreeSet<_> = again.iter().flat_map(Pool::of).collect();
-                    pools.into_iter().for_each(used);
+                    again.iter().flat_map(Pool::of).collect::<BTreeSet<_>>().into_iter().for_each(used);
                     records.extend(again);
                 }
                 Err(error) => log::warn!("{error}"),
             }
         }
-        if let Err(error) = late_conflicts::ask(&mut self.context, &records) {
+        let mut leased = Vec::new();
+        if let Err(error) = late_conflicts::ask(&mut self.context, &records, &mut leased) {
             log::warn!("{error}");
             let parents = records.iter().flat_map(Record::attachments).map(|attached| attached.parent_index);
-            let parents: BTreeSet<u32> = parents.collect();
-            self.again.extend(parents.into_iter().map(|parent| (now + RETRY, parent)));
+            self.again.extend(parents.map(|parent| (now + RETRY, parent)).collect::<BTreeSet<_>>());
         }
+        leased
     }
 
     /// Announces the addresses on parents that are connected again: neighbours and switches may have forgotten them. Those that
@@ -409,8 +410,7 @@ impl<'a> Agent<'a> {
             if is_same_lan {
                 continue;
             }
-            let pools: BTreeSet<_> = users.into_iter().flat_map(Pool::of).collect();
-            pools.into_iter().for_each(&mut *used);
+            users.into_iter().flat_map(Pool::of).collect::<BTreeSet<_>>().into_iter().for_each(&mut *used);
             self.plan(parent, now);
             self.again.push((now, parent));
             self.planned.insert(parent, ups);

@@ -87,6 +87,14 @@ pub(crate) fn attach(
             log::warn!("{other}");
             return Err(error);
         }
+        // A DHCP server may offer what a dead container has.
+        if !freed && error.kind() == Kind::Taken && record.has_dhcp() {
+            freed = true;
+            let reclaimed = release::reclaim_dead(attach.context, &attach.wanted);
+            if reclaimed.inspect_err(|other| log::warn!("{other}")).unwrap_or_default() {
+                continue;
+            }
+        }
         // All links of a parent are of one kind: one that only dead containers need may be in the way.
         if !freed && matches!(error.kind(), Kind::Kernel(libc::EBUSY | libc::EINVAL)) {
             freed = true;

@@ -17,6 +17,7 @@ use crate::ledger::quarantine::Conflict;
 use crate::ledger::record::Record;
 use crate::ledger::segment_hints::now;
 use crate::lifecycle::context::Context;
+use crate::lifecycle::dhcp::LateConflict;
 use crate::lifecycle::readdress;
 use crate::lifecycle::report::report;
 use crate::net::link::Link;
@@ -37,11 +38,16 @@ struct Question<'a> {
 }
 
 /// Asks the LAN whether other hosts have the addresses of `records`, as far as their parents are connected. Reports those that
-/// do, and puts the addresses in quarantine. Containers that get another address then are asked for again.
+/// do, and puts the addresses in quarantine. Containers that get another address then are asked for again. Addresses that DHCP
+/// servers have given are added to `leased`: their clients get other ones.
 ///
 /// # Errors
 /// When not all were asked for.
-pub(super) fn ask(context: &mut Context<'_>, records: &[Record]) -> Result<()> {
+pub(super) fn ask(
+    context: &mut Context<'_>,
+    records: &[Record],
+    leased: &mut Vec<LateConflict>,
+) -> Result<()> {
     if records.is_empty() {
         return Ok(());
     }
@@ -59,13 +65,18 @@ pub(super) fn ask(context: &mut Context<'_>, records: &[Record]) -> Result<()> {
             break;
         }
         // The last address is asked for as well, and kept.
-        due = ask_once(context, &due, round < MOVES)?;
+        due = ask_once(context, &due, round < MOVES, leased)?;
     }
     Ok(())
 }
 
 /// As [`ask`]. Returns the new records of containers that have got another address, if they `may_move`.
-fn ask_once(context: &mut Context<'_>, records: &[Record], may_move: bool) -> Result<Vec<Record>> {
+fn ask_once(
+    context: &mut Context<'_>,
+    records: &[Record],
+    may_move: bool,
+    leased: &mut Vec<LateConflict>,
+) -> Result<Vec<Record>> {
     let mut connected = context.host_netlink.links()?;
     connected.retain(Link::is_connected);
     let questions = records.iter().flat_map(|record| {
@@ -78,12 +89,17 @@ fn ask_once(context: &mut Context<'_>, records: &[Record], may_move: bool) -> Re
     let questions: Vec<_> = questions.collect();
     let mut moved = Vec::new();
     for batch in questions.chunks(BATCH) {
-        moved.extend(ask_batch(context, batch, may_move)?);
+        moved.extend(ask_batch(context, batch, may_move, leased)?);
     }
     Ok(moved)
 }
 
-fn ask_batch(context: &mut Context<'_>, batch: &[Question<'_>], may_move: bool) -> Result<Vec<Record>> {
+fn ask_batch(
+    context: &mut Context<'_>,
+    batch: &[Question<'_>],
+    may_move: bool,
+    leased: &mut Vec<LateConflict>,
+) -> Result<Vec<Record>> {
     // A host that only asks does not have the address.
     let mut probes = Probes::without_intent();
     let mut asked = BTreeSet::new();
@@ -108,7 +124,7 @@ fn ask_batch(context: &mut Context<'_>, batch: &[Question<'_>], may_move: bool) 
     for conflict in conflicts {
         let Some(question) = batch.get(conflict.attachment) else { continue };
         asked.remove(&conflict.attachment);
-        match late(context, question, &conflict, may_move) {
+        match late(context, question, &conflict, may_move, leased) {
             Ok(replaced) => moved.extend(replaced),
             Err(error) => log::warn!("container {}: {error}", question.record.container),
         }
@@ -150,12 +166,13 @@ fn begin(
 }
 
 /// Reports that another host has an address of a container, unless that was reported or the container has the address no more.
-/// Returns the new record if the container gets another address.
+/// Returns the new record if the container gets another address; one that a DHCP server has given is added to `leased`.
 fn late(
     context: &mut Context<'_>,
     question: &Question<'_>,
     conflict: &Conflict,
     may_move: bool,
+    leased: &mut Vec<LateConflict>,
 ) -> Result<Option<Record>> {
     let (store, attached, Conflict { address, mac, .. }) = (context.store, question.attached, *conflict);
     let locked = context.lock()?;
@@ -170,6 +187,11 @@ fn late(
     if !is_known {
         let (container, network) = (record.container.clone(), attached.network.clone());
         report(store, &Event::Duplicate { container, network, address, mac });
+    }
+    if let Some(lease) = attached.dhcp_leases().find(|lease| lease.address().addr() == address) {
+        let (container, index, family) = (record.container, question.number, lease.family());
+        leased.push(LateConflict { container, index, family, address, mac });
+        return Ok(None);
     }
     let moves = may_move && context.settings.on_late_conflict == OnLateConflict::Move;
     if moves && attached.picked.contains(&address) {
@@ -188,8 +210,12 @@ fn current(
     Question { record, attached, .. }: &Question<'_>,
 ) -> Result<Option<Record>> {
     let now = context.store.record(&record.container)?;
+    // Its lease may have been renewed.
+    let plain =
+        |attached: &Attached| Attached { dhcp: None, dhcp6: None, claimed: Vec::new(), ..attached.clone() };
     let is_same = |now: &Record| {
-        now.holder == record.holder && now.is_attached() && now.attachments().contains(*attached)
+        let has = || now.attachments().iter().any(|now| plain(now) == plain(attached));
+        now.holder == record.holder && now.is_attached() && has()
     };
     Ok(now.filter(is_same))
 }

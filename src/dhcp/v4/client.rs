@@ -12,7 +12,7 @@ use self::exchange::Exchange;
 use crate::dhcp::times::renewal;
 use crate::dhcp::v4::lease::Lease;
 use crate::dhcp::v4::message::{Kind, Message};
-use crate::dhcp::v4::outcome::{Effect, Failure, Loss, Refusal};
+use crate::dhcp::v4::outcome::{Effect, Failure, Loss, Refusal, Sharer};
 use crate::dhcp::v4::request::{self, Config};
 use crate::net::mac::MacAddr;
 
@@ -97,6 +97,17 @@ impl Client {
         Self { state, held: Some(lease), ..Self::new(config, Duration::ZERO, None) }
     }
 
+    /// The address that it has, and the one that it is about to get.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.held.iter().chain(self.asked()).map(|lease| lease.address.addr())
+    }
+
+    /// From now on it must not take the addresses that are `taken`, and gives up those of [`Client::addresses`] among them: see
+    /// [`Config::taken`].
+    pub(crate) fn avoid(&mut self, taken: Vec<(Ipv4Addr, Sharer)>) {
+        self.config.taken = taken;
+    }
+
     /// When [`Event::Timer`] is due: it may come early or late. None if the client waits for something else.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let state = match &self.state {
@@ -119,6 +130,7 @@ impl Client {
     /// Takes what has happened at `now`. Each call gets another `random` number. Afterwards the deadline is later than `now`.
     pub(crate) fn step(&mut self, event: Event, now: Duration, random: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
+        self.yield_shared(now, random, &mut effects);
         // An answer that comes after the end is none.
         self.end(now, random, &mut effects);
         match event {
@@ -164,15 +176,15 @@ impl Client {
     /// A server offers `lease`, or gives it.
     fn offered(&mut self, lease: Lease, kind: Kind, now: Duration, random: u64, effects: &mut Vec<Effect>) {
         let (server, address) = (lease.server, lease.address.addr());
-        let is_taken = self.config.taken.contains(&address);
+        let sharer = self.sharer(address);
+        if let (State::Selecting { collect, .. }, Some(by)) = (&mut self.state, sharer) {
+            // It is neither asked for nor declined, because it is the lease of the other one.
+            self.reason = Some(Failure::Shared { server, address, by });
+            collect.get_or_insert(now + COLLECT);
+            return;
+        }
         let is_expected = self.is_expected(server, address);
         let is_granted = match &mut self.state {
-            // It is neither asked for nor declined, because it is the host's lease.
-            State::Selecting { collect, .. } if is_taken => {
-                self.reason = Some(Failure::OfThisHost { server, address });
-                collect.get_or_insert(now + COLLECT);
-                false
-            }
             State::Selecting { offer, collect, .. } if kind == Kind::Offer => {
                 if is_expected {
                     return self.select(lease, now, random, effects);
@@ -184,11 +196,44 @@ impl Client {
             State::Selecting { .. } => true,
             State::Requesting { offer, .. } => (server, address) == (offer.server, offer.address.addr()),
             State::Rebooting(_) => self.held.as_ref().is_some_and(|held| held.address.addr() == address),
-            State::Renewing(_) | State::Rebinding(_) => !is_taken,
+            State::Renewing(_) | State::Rebinding(_) => sharer.is_none(),
             State::Init(_) | State::Probing(_) | State::Bound(_) | State::Stopped => false,
         };
         if is_granted {
             self.granted(lease, now, random, effects);
+        }
+    }
+
+    /// The lease that it asks for, or has been given and not taken yet.
+    fn asked(&self) -> Option<&Lease> {
+        match &self.state {
+            State::Selecting { offer, .. } => offer.as_ref(),
+            State::Requesting { offer, .. } => Some(offer),
+            State::Probing(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// What has `address` and the same MAC address.
+    fn sharer(&self, address: Ipv4Addr) -> Option<Sharer> {
+        self.config.taken.iter().find(|(taken, _)| *taken == address).map(|&(_, by)| by)
+    }
+
+    /// Gives up an address that it has asked for, or has, and that is taken. The server is told nothing: it would end the lease
+    /// of the other one.
+    fn yield_shared(&mut self, now: Duration, random: u64, effects: &mut Vec<Effect>) {
+        let asked = self.asked().and_then(|lease| {
+            let (server, address) = (lease.server, lease.address.addr());
+            Some(Failure::Shared { server, address, by: self.sharer(address)? })
+        });
+        if asked.is_some() {
+            self.state = State::Init(now);
+            self.give_up(asked, now, random, effects);
+        }
+        if let Some(by) = self.held.as_ref().and_then(|lease| self.sharer(lease.address.addr())) {
+            self.config.address = None;
+            let begin = now + self.pause(random);
+            self.lose(Loss::Shared(by), begin, effects);
         }
     }
 

@@ -38,6 +38,16 @@ pub(crate) enum Loss {
     Refused(Refusal),
     /// Another host has the address.
     Conflict(MacAddr),
+    /// The server takes what has the address now for the same client.
+    Shared(Sharer),
+}
+
+/// What has the MAC address of the client's link, too: one client to a server that tells clients by MAC address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharer {
+    Host,
+    /// Another container of this host.
+    Container,
 }
 
 /// What a server says when it refuses (DHCPNAK).
@@ -62,10 +72,11 @@ pub(crate) enum Failure {
         flaw: Flaw,
     },
     Refused(Refusal),
-    /// A server offers an address that this host has.
-    OfThisHost {
+    /// A server offers an address that it has given to what has the same MAC address.
+    Shared {
         server: Ipv4Addr,
         address: Ipv4Addr,
+        by: Sharer,
     },
     /// Other hosts have the addresses that were offered; the last one.
     Conflict {
@@ -99,12 +110,18 @@ impl Failure {
                 "correct the configuration of the server",
             ),
             Self::Refused(refusal) => (Kind::Taken, refusal.to_string(), "see the log of the server"),
-            Self::OfThisHost { server, address } => (
+            Self::Shared { server, address, by } => (
                 Kind::Taken,
                 format!(
-                    "DHCP server {server} offers {address}, which this host has: it tells clients by MAC address"
+                    "DHCP server {server} offers {address}, which {by} has: it gives by MAC address, and the link has \
+                     that of its parent"
                 ),
-                "let the host's own DHCP client send a client id, or use macvlan",
+                match by {
+                    Sharer::Host => {
+                        "use macvlan, or let the host's own DHCP client send a client id, as `dhclient -i` does"
+                    }
+                    Sharer::Container => "use macvlan, or a server that tells clients by client id",
+                },
             ),
             Self::Conflict { address, mac } => (
                 Kind::Taken,
@@ -122,7 +139,17 @@ impl fmt::Display for Loss {
             Self::Expired => f.write_str("the DHCP lease has expired: no server has renewed it"),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Conflict(mac) => write!(f, "another host has the address of the DHCP lease: {mac}"),
+            Self::Shared(by) => write!(f, "{by} has the address of the DHCP lease, too"),
         }
+    }
+}
+
+impl fmt::Display for Sharer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "this host",
+            Self::Container => "another container of this host",
+        })
     }
 }
 

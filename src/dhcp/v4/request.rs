@@ -7,7 +7,7 @@ use crate::dhcp::domain_name::{DomainName, Fqdn};
 use crate::dhcp::v4::lease::Lease;
 use crate::dhcp::v4::message::{Kind, Message};
 use crate::dhcp::v4::options;
-use crate::dhcp::v4::outcome::Outgoing;
+use crate::dhcp::v4::outcome::{Outgoing, Sharer};
 use crate::net::mac::MacAddr;
 
 /// What servers are asked for, classless routes before routers (RFC 3442, page 4).
@@ -50,8 +50,8 @@ pub(crate) struct Config {
     pub broadcast: bool,
     /// Whether servers are asked to give a lease at once (RFC 4039).
     pub rapid_commit: bool,
-    /// The addresses that the client must not take: this host's own, if its links have one MAC address (ipvlan).
-    pub taken: Vec<Ipv4Addr>,
+    /// The addresses that the client must not take: what has the MAC address of its link, too, has them.
+    pub taken: Vec<(Ipv4Addr, Sharer)>,
 }
 
 impl Config {

@@ -43,11 +43,11 @@ pub(crate) fn acquire(probing: &mut Probing<'_, '_>, record: &mut Record, made: 
             continue;
         };
         for family in attached.dhcp_families() {
-            let (now, of_host) = (since_boot(), session::v4(&probing.facts.on_host));
+            let now = since_boot();
             let until = now + dhcp.timeout();
-            let client = attached.dhcp_client(family, mac, of_host, (now, Some(until)), number()?);
+            let client = attached.dhcp_client(family, mac, (now, Some(until)), number()?);
             let Some(client) = client else { continue };
-            let session = Session::new(client);
+            let session = Session::new(client, &record.container, attached);
             let asked = Asking { index, wanted, dhcp, family, ifindex, mac, session, until };
             if wanted.parent.is_connected() {
                 asking.push(asked);
@@ -84,19 +84,23 @@ impl Asking<'_> {
                 }
                 opened => opened?,
             };
+            if let Some(attached) = record.attachments().get(self.index) {
+                self.session.hear_below(probing.context, attached)?;
+            }
             if self.session.sockets.is_none() && since_boot() < self.until {
                 return Ok(false);
             }
         }
-        let mut effects = self.session.step()?;
+        let mut effects = self.session.step(probing.context)?;
         let mut is_over = false;
         loop {
             let Some(effect) = effects.pop_front() else {
                 let Some(event) = self.session.answer()? else { return Ok(is_over) };
-                if let Event::Conflict { address, .. } = event {
+                if let Event::Conflict { address, mac } = event {
                     change::give_up(&probing.context.lock()?, record, self.index, address)?;
+                    change::tell_conflict(probing.context, record, self.index, (address, mac));
                 }
-                effects.extend(self.session.tell(event)?);
+                effects.extend(self.session.tell(probing.context, event)?);
                 continue;
             };
             match effect {
@@ -121,20 +125,21 @@ impl Asking<'_> {
     /// Leases `address` in the ledger, and begins to ask the LAN.
     fn claim(
         &mut self,
-        probing: &Probing<'_, '_>,
+        probing: &mut Probing<'_, '_>,
         record: &mut Record,
         address: IpAddr,
     ) -> Result<Vec<Effect>> {
         self.give_up_all(probing, record)?;
         let taken = change::claim(&probing.context.lock()?, record, self.index, address)?;
         if let Some(mac) = taken {
-            return self.session.tell(Event::Conflict { address, mac });
+            return self.session.tell(probing.context, Event::Conflict { address, mac });
         }
         let Some(attached) = record.attachments().get(self.index) else { return Ok(Vec::new()) };
         let detection = attached.detection.filter(|_| !self.is_known(probing, attached, address));
         let (ifindex, mac) = (self.ifindex, self.mac);
         let open = |addresses: &[IpAddr]| PacketSocket::open(ifindex, mac, addresses);
-        self.session.ask(address, detection.map(|detection| (detection, open)))?;
+        let how = detection.map(|detection| (detection, open));
+        self.session.ask(probing.context, (attached, address), how)?;
         Ok(Vec::new())
     }
 

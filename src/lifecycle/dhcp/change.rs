@@ -92,6 +92,18 @@ pub(super) fn give_up(locked: &Locked<'_>, record: &mut Record, index: usize, ad
     Ok(())
 }
 
+/// Tells that another host, with the MAC address `mac`, has `address`, which the attachment `index` of `record` was about to get.
+pub(super) fn tell_conflict(
+    context: &Context<'_>,
+    record: &Record,
+    index: usize,
+    (address, mac): (IpAddr, MacAddr),
+) {
+    let Some(attached) = record.attachments().get(index) else { return };
+    let (container, network) = (Some(record.container.clone()), attached.network.clone());
+    report(context.store, &Event::Conflict { container, network, address, mac });
+}
+
 /// Gives the container `lease` in place of the one that it has; none takes the address away, and `why` says why. Returns false
 /// if the container has ended.
 pub(super) fn change(

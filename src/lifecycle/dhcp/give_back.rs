@@ -9,7 +9,8 @@ use crate::ledger::attached::Attached;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp::session::number;
-use crate::net::name::IfName;
+use crate::lifecycle::dhcp::shared_mac::SharedMac;
+use crate::net::name::{ContainerId, IfName};
 use crate::plan;
 
 /// How long the agent keeps the leases of a container that has ended. One that is started again meanwhile asks for the same
@@ -37,19 +38,29 @@ pub(crate) fn give_back(context: &mut Context<'_>, record: &Record) -> Result<Re
     drop(locked);
     for attached in now.attachments() {
         for lease in attached.dhcp_leases() {
-            release(context, attached, &lease).unwrap_or_else(|error| {
-                let address = lease.address().addr();
-                log::info!(
-                    "container {}: {error}: {address} stays leased until it is over",
-                    record.container
-                );
+            let (container, address) = (&record.container, lease.address().addr());
+            release(context, container, attached, &lease).unwrap_or_else(|error| {
+                log::info!("container {container}: {error}: {address} stays leased until it is over");
             });
         }
     }
     Ok(without)
 }
 
-fn release(context: &mut Context<'_>, attached: &Attached, lease: &Lease) -> Result<()> {
+fn release(
+    context: &mut Context<'_>,
+    container: &ContainerId,
+    attached: &Attached,
+    lease: &Lease,
+) -> Result<()> {
+    if let Lease::V4(lease) = lease {
+        let (address, segment) = (lease.address.addr(), attached.segment);
+        let shared = SharedMac { container: container.clone(), segment };
+        if attached.shares_mac() && !shared.taken(context, &[address])?.is_empty() {
+            log::info!("container {container}: the server has given {address} to this host meanwhile");
+            return Ok(());
+        }
+    }
     let ifname = IfName::temporary(std::process::id());
     let Some(mac) = attached.mac else { return Ok(()) };
     let plan = plan::link_like(attached, &ifname, mac);

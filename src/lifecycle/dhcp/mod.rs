@@ -7,8 +7,9 @@ mod give_back;
 mod notices;
 mod renew;
 mod session;
+mod shared_mac;
 
 pub(crate) use acquire::acquire;
 pub(crate) use give_back::{LINGER, give_back, has_lease};
-pub(crate) use notices::Notices;
+pub(crate) use notices::{LateConflict, Notices};
 pub(crate) use renew::{once, run};

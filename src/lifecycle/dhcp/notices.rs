@@ -2,13 +2,29 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::dhcp::lease::Family;
 use crate::error::{Error, Result};
 use crate::kernel::{self, Alarm};
+use crate::net::mac::MacAddr;
+use crate::net::name::ContainerId;
+
+/// Another host has an address of a container that a server has given.
+#[derive(Debug)]
+pub(crate) struct LateConflict {
+    pub(crate) container: ContainerId,
+    /// The number of the attachment.
+    pub(crate) index: usize,
+    pub(crate) family: Family,
+    pub(crate) address: IpAddr,
+    /// The MAC address of the other host.
+    pub(crate) mac: MacAddr,
+}
 
 /// What has come since the last time.
 #[derive(Debug, Default)]
@@ -17,6 +33,7 @@ pub(super) struct Received {
     pub(super) records: bool,
     /// Links that were connected again: they may lead to other networks.
     pub(super) parents: BTreeSet<u32>,
+    pub(super) conflicts: Vec<LateConflict>,
     is_over: bool,
 }
 
@@ -44,6 +61,11 @@ impl Notices {
     /// The link number `parent` was connected again.
     pub(crate) fn moved(&self, parent: u32) {
         self.tell(|pending| pending.parents.extend([parent]));
+    }
+
+    /// The LAN was asked, and has answered.
+    pub(crate) fn conflict(&self, conflict: LateConflict) {
+        self.tell(|pending| pending.conflicts.push(conflict));
     }
 
     /// The agent ends.

@@ -19,8 +19,8 @@ use crate::ledger::record::{Holder, Record};
 use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp::change::{self, Place};
-use crate::lifecycle::dhcp::notices::Notices;
-use crate::lifecycle::dhcp::session::{self, Session, number};
+use crate::lifecycle::dhcp::notices::{LateConflict, Notices};
+use crate::lifecycle::dhcp::session::{Session, number};
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 
@@ -72,17 +72,19 @@ pub(crate) fn run(store: &Store, notices: &Notices) {
         }
         let is_on = |renewal: &&mut Renewal| received.parents.contains(&renewal.parent_index);
         renewals.all.values_mut().filter(is_on).for_each(|renewal| renewal.has_moved = true);
+        received.conflicts.into_iter().for_each(|conflict| renewals.conflict(conflict));
     }
 }
 
-/// Renews what is due now, and asks for what is missing, once.
+/// Renews what is due now, tells of `conflicts`, and asks for what is missing, once.
 ///
 /// # Errors
 /// When the ledger cannot be read.
-pub(crate) fn once(store: &Store) -> Result<()> {
+pub(crate) fn once(store: &Store, conflicts: Vec<LateConflict>) -> Result<()> {
     let mut renewals = Renewals::new(store);
     let begin = since_boot();
     renewals.follow_records()?;
+    conflicts.into_iter().for_each(|conflict| renewals.conflict(conflict));
     let is_busy =
         |renewal: &Renewal| renewal.is_talking() || renewal.due().is_some_and(|due| due <= begin + RETRY);
     loop {
@@ -127,6 +129,17 @@ impl<'a> Renewals<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Tells a client of a conflict.
+    fn conflict(&mut self, LateConflict { container, index, family, address, mac }: LateConflict) {
+        let key = (container, index, family);
+        let Some(renewal) = self.all.get_mut(&key) else { return };
+        let done = renewal.open(&self.context, &key).and_then(|_| {
+            let effects = renewal.session.tell(&mut self.context, Happened::Conflict { address, mac })?;
+            renewal.carry_out(&mut self.context, &key, effects.into())
+        });
+        done.map(drop).unwrap_or_else(|error| log::info!("container {}: {error}", key.0));
     }
 
     /// When something is due.
@@ -190,12 +203,11 @@ fn begin(
         return Ok(None);
     }
     let start = since_boot() + Duration::from_millis(number()? % SPREAD);
-    let of_host = session::v4(&context.host_netlink.addresses()?);
-    let client = attached.dhcp_client(place.family, mac, of_host, (start, None), number()?);
+    let client = attached.dhcp_client(place.family, mac, (start, None), number()?);
     Ok(client.map(|client| Renewal {
         holder: record.holder.clone(),
         parent_index: attached.parent_index,
-        session: Session::new(client),
+        session: Session::new(client, &record.container, attached),
         until: Duration::ZERO,
         pause: Duration::ZERO,
         has_moved: false,
@@ -229,9 +241,9 @@ impl Renewal {
         if is_due && !self.open(context, key)? {
             return Ok(false);
         }
-        let mut effects = self.session.step()?;
+        let mut effects = self.session.step(context)?;
         if is_due && std::mem::take(&mut self.has_moved) {
-            effects.extend(self.session.tell(Happened::Moved)?);
+            effects.extend(self.session.tell(context, Happened::Moved)?);
         }
         let is_there = self.carry_out(context, key, effects)?;
         if self.silence().is_some_and(|silence| silence <= since_boot()) {
@@ -258,6 +270,7 @@ impl Renewal {
             let sockets = DhcpSockets::open(key.2, ifindex, mac, leased)?;
             sockets.map(Some).ok_or_else(|| Error::input(format!("link {} cannot send yet", attached.ifname)))
         })?;
+        self.session.hear_below(context, attached)?;
         Ok(self.session.sockets.is_some())
     }
 
@@ -273,10 +286,13 @@ impl Renewal {
         loop {
             let Some(effect) = effects.pop_front() else {
                 let Some(event) = self.session.answer()? else { return Ok(true) };
-                if let Happened::Conflict { .. } = event {
+                if let Happened::Conflict { address, mac } = event {
                     give_up(context, place)?;
+                    if let Some(record) = place.record(context)? {
+                        change::tell_conflict(context, &record, place.index, (address, mac));
+                    }
                 }
-                effects.extend(self.session.tell(event)?);
+                effects.extend(self.session.tell(context, event)?);
                 continue;
             };
             let is_there = match effect {
@@ -293,7 +309,7 @@ impl Renewal {
                     self.session.sockets = None;
                     change::change(context, place, Some(&lease), "")?
                 }
-                Effect::Lost(why) => change::change(context, place, None, &why)?,
+                Effect::Lost(loss) => change::change(context, place, None, &loss)?,
                 Effect::Failed(failure) => {
                     give_up(context, place)?;
                     log::warn!("container {}: {failure}", key.0);
@@ -309,7 +325,7 @@ impl Renewal {
 
 /// Leases `address` in the ledger, and begins to ask the LAN from the link at `place`.
 fn claim(
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     place: Place<'_>,
     address: IpAddr,
     session: &mut Session,
@@ -320,7 +336,7 @@ fn claim(
     let taken = change::claim(&locked, &mut record, place.index, address)?;
     drop(locked);
     if let Some(mac) = taken {
-        return session.tell(Happened::Conflict { address, mac });
+        return session.tell(context, Happened::Conflict { address, mac });
     }
     let Some(attached) = place.attached(&record) else { return Ok(Vec::new()) };
     let Some((_, netns)) = NetnsFile::of(place.holder)? else { return Ok(Vec::new()) };
@@ -329,7 +345,7 @@ fn claim(
         let open = move |addresses: &[IpAddr]| netns.inside(|| PacketSocket::open(ifindex, mac, addresses));
         (detection, open)
     });
-    session.ask(address, how)?;
+    session.ask(context, (attached, address), how)?;
     Ok(Vec::new())
 }
 

@@ -1,16 +1,20 @@
 //! One client with the sockets of its link.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use crate::config::conflict_detection::Detection;
 use crate::dhcp::client::{Client, Effect, Event};
 use crate::dhcp::message::Outgoing;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{self, Answer, DhcpSockets, PacketSocket, Probes};
+use crate::ledger::attached::Attached;
 use crate::ledger::segment_hints::since_boot;
+use crate::lifecycle::context::Context;
+use crate::lifecycle::dhcp::shared_mac::SharedMac;
+use crate::net::name::ContainerId;
 use crate::random::random;
 
 /// The pause between two tries to open sockets.
@@ -21,6 +25,7 @@ pub(super) struct Session {
     client: Client,
     pub(super) sockets: Option<DhcpSockets>,
     question: Option<Question>,
+    shared: Option<SharedMac>,
 }
 
 /// A question to the LAN: does a host have this address?
@@ -32,8 +37,16 @@ struct Question {
 }
 
 impl Session {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, sockets: None, question: None }
+    /// That of the link `attached` of `container`.
+    pub(super) fn new(client: Client, container: &ContainerId, attached: &Attached) -> Self {
+        let shared = SharedMac { container: container.clone(), segment: attached.segment };
+        Self { client, sockets: None, question: None, shared: Some(shared).filter(|_| attached.shares_mac()) }
+    }
+
+    /// Hears below the link `attached` as well, if that is necessary.
+    pub(super) fn hear_below(&mut self, context: &Context<'_>, attached: &Attached) -> Result<()> {
+        let Some((sockets, below)) = self.sockets.as_mut().zip(attached.heard_below()) else { return Ok(()) };
+        context.host_netns.get()?.inside(|| sockets.hear_below(below))
     }
 
     /// When there is something to do.
@@ -54,31 +67,45 @@ impl Session {
     }
 
     /// What is to be done now: messages that have come are read, and timers looked at.
-    pub(super) fn step(&mut self) -> Result<VecDeque<Effect>> {
+    pub(super) fn step(&mut self, context: &mut Context<'_>) -> Result<VecDeque<Effect>> {
         let mut effects = VecDeque::new();
         for message in self.sockets.as_mut().map(DhcpSockets::receive).unwrap_or_default() {
-            effects.extend(self.tell(Event::Received(message))?);
+            effects.extend(self.tell(context, Event::Received(message))?);
         }
         if self.client.deadline().is_some_and(|deadline| deadline <= since_boot()) {
-            effects.extend(self.tell(Event::Timer)?);
+            effects.extend(self.tell(context, Event::Timer)?);
         }
         Ok(effects)
     }
 
-    /// Tells the client what has happened. Returns what is to be done.
-    pub(super) fn tell(&mut self, event: Event) -> Result<Vec<Effect>> {
+    /// Tells the client what has happened, and which addresses it must not take at this moment. Returns what is to be done.
+    pub(super) fn tell(&mut self, context: &mut Context<'_>, event: Event) -> Result<Vec<Effect>> {
+        if let Some(shared) = &self.shared {
+            let offered = match &event {
+                Event::Received(message) => message.offered(),
+                _ => None,
+            };
+            let addresses: Vec<_> = self.client.v4_addresses().into_iter().chain(offered).collect();
+            self.client.avoid(shared.taken(context, &addresses)?);
+        }
         Ok(self.client.step(event, since_boot(), number()?))
     }
 
-    /// Begins to ask the LAN for `address` by a packet socket that is opened; without `how`, it is taken to be free.
+    /// Begins to ask the LAN for `address`, which `attached` is about to get, by a packet socket that is opened: on the parent, if
+    /// only that hears answers. Without `how`, it is taken to be free.
     pub(super) fn ask(
         &mut self,
-        address: IpAddr,
+        context: &mut Context<'_>,
+        (attached, address): (&Attached, IpAddr),
         how: Option<(Detection, impl FnOnce(&[IpAddr]) -> Result<PacketSocket>)>,
     ) -> Result<()> {
         let mut probes = Probes::default();
         if let Some((detection, open)) = how {
-            probes.begin(0, open(&[address])?, &[address], detection)?;
+            let socket = match attached.driver.is_heard_on_parent() {
+                true => on_parent(context, attached, address)?,
+                false => open(&[address])?,
+            };
+            probes.begin(0, socket, &[address], detection)?;
         }
         self.question = Some(Question { address, probes, next: since_boot() });
         Ok(())
@@ -105,6 +132,15 @@ impl Session {
     }
 }
 
+/// Opens a packet socket for `address` of `attached` on the link below it.
+fn on_parent(context: &mut Context<'_>, attached: &Attached, address: IpAddr) -> Result<PacketSocket> {
+    let parent = context.host_netlink.link_by_index(attached.parent_index)?;
+    let mac = parent.and_then(|parent| parent.mac);
+    let mac = mac.ok_or_else(|| Error::input(format!("parent {} is gone", attached.parent)))?;
+    let link = attached.driver.link_below(attached.parent_index, attached.segment);
+    context.host_netns.get()?.inside(|| PacketSocket::open(link, mac, &[address]))
+}
+
 /// A random number that no server can guess.
 pub(super) fn number() -> Result<u64> {
     random().map(u64::from_ne_bytes)
@@ -121,13 +157,4 @@ pub(super) fn wait<'a>(sessions: impl Iterator<Item = &'a Session> + Clone) {
     let time = deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_sub(now));
     // After an error the sockets are read, and the time is looked at.
     let _ = kernel::wait(sessions.flat_map(Session::fds), Some(time));
-}
-
-/// Those of `addresses` that are of IPv4.
-pub(super) fn v4<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>) -> Vec<Ipv4Addr> {
-    let v4 = |address: &IpAddr| match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    };
-    addresses.into_iter().filter_map(v4).collect()
 }

@@ -34,7 +34,7 @@ pub fn tests() -> Vec<Test> {
     let all: [(_, Kinds, fn()); 11] = [
         ("host_names", &[Kind::Udhcpd], host_names),
         ("a_restart_does_not_wait", &[Kind::Dnsmasq], restart),
-        ("taken_by_another_host", &[Kind::Kea], taken),
+        ("taken_by_another_host", &[Kind::Kea], || taken("macvlan")),
         ("all_are_taken", &[Kind::Dnsmasq], all_taken),
         ("no_server", &[], no_server),
         ("killed_while_it_asks", &[], killed),
@@ -98,7 +98,7 @@ fn sent(ear: &Ear, mac: &str) -> Vec<Dhcp> {
 }
 
 /// A host on the LAN with addresses of the server's range, and its MAC address.
-fn printer(bed: &Bed, addresses: &[u8]) -> (Netns, String) {
+pub fn printer(bed: &Bed, addresses: &[u8]) -> (Netns, String) {
     let printer = beside(bed, "printer");
     for &last in addresses {
         printer.ip(&format!("addr add {}/24 dev lan0", lan(last)));
@@ -229,8 +229,8 @@ fn restart() {
     assert!(ack.at - said[0].at < Duration::from_millis(500), "{said:?}");
 }
 
-fn taken() {
-    let bed = bed("");
+pub fn taken(driver: &str) {
+    let bed = bed(&format!("-d {driver}"));
     let server = Server::start(&bed, Kind::Kea, Options::default().range(50, 51));
     let (_printer, _) = printer(&bed, &[50]);
     let ear = Ear::on(&bed.lan);

@@ -19,7 +19,7 @@ use crate::harness::test::{Named, Test};
 pub fn tests() -> Vec<Test> {
     const KEA: &[Need] = &[Need::Macvlan, Kind::Kea.need()];
     let all: [Named; 5] = [
-        ("renewed", KEA, renewed),
+        ("renewed", KEA, || renewed("macvlan")),
         ("rebound", KEA, rebound),
         ("expired", KEA, || expired(true)),
         ("expired_without_an_agent", KEA, || expired(false)),
@@ -36,7 +36,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// The events of one kind.
-fn events(bed: &Bed, kind: &str) -> Vec<Value> {
+pub fn events(bed: &Bed, kind: &str) -> Vec<Value> {
     let all: Vec<Value> = serde_json::from_str(&bed.run("events --format json")).unwrap();
     all.into_iter().filter(|event| event["event"] == kind).collect()
 }
@@ -47,8 +47,8 @@ fn renews(message: &Dhcp) -> bool {
 }
 
 /// At T1, from its address to its server, as often as it takes.
-fn renewed() {
-    let bed = bed("");
+pub fn renewed(driver: &str) {
+    let bed = bed(&format!("-d {driver}"));
     let server = Server::start(&bed, Kind::Kea, Options::short());
     let ear = Ear::on(&bed.lan);
     let _agent = Agent::start(&bed);

@@ -4,10 +4,13 @@ mod conflicts;
 pub mod dhcp;
 mod dhcp6;
 mod dhcp6_renewal;
+mod dhcp_conflicts;
 mod dhcp_day;
 mod dhcp_life;
+mod dhcp_links;
 mod dhcp_renewal;
 mod dhcp_servers;
+mod dhcp_shared_mac;
 mod hostile_lan;
 pub mod identity;
 mod reserved;
@@ -22,6 +25,9 @@ pub fn tests() -> Vec<Test> {
         dhcp_servers::tests(),
         dhcp::tests(),
         dhcp_renewal::tests(),
+        dhcp_links::tests(),
+        dhcp_shared_mac::tests(),
+        dhcp_conflicts::tests(),
         dhcp_life::tests(),
         dhcp_day::tests(),
         dhcp6::tests(),

@@ -20,7 +20,7 @@ use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::wait;
 use crate::harness::need::Need;
 use crate::harness::place::Debian;
-pub use client::Client;
+pub use client::{Client, ask};
 pub use leases::Lease;
 
 /// Which server it is.

@@ -60,13 +60,14 @@ impl fmt::Display for Place {
 }
 
 /// Tests that are about what kernels differ in, by how their names begin, and one of every engine.
-const OF_KERNELS: [&str; 24] = [
+const OF_KERNELS: [&str; 25] = [
     "all_engines::on_one_network",
     "budget::system_calls",
     "check::ipvlan",
     "check::made_parents",
     "conflicts::probes_and_announcements::",
     "conformance::subnets_of_l3",
+    "dhcp_links::three_on_ipvlan::kea",
     "doctor::link_types",
     "doctor::modules",
     "first_example::dual_stack::ipvlan::bare",

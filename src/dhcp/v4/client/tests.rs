@@ -7,7 +7,7 @@ mod states;
 use self::lan::{HOST, Lan, OTHER, SERVER, config, ip, seconds};
 use super::*;
 use crate::dhcp::client_id::ClientId;
-use crate::dhcp::v4::outcome::Outgoing;
+use crate::dhcp::v4::outcome::{Outgoing, Sharer};
 
 /// What is different in a message.
 type Change = fn(&mut Message);
@@ -217,7 +217,7 @@ fn what_is_asked_for_when_the_time_is_over_is_given_back() {
 /// ipvlan: four of four servers give the host's address to a container, if the host has no client id.
 #[test]
 fn the_hosts_own_address_is_neither_asked_for_nor_declined() {
-    let taken = Config { taken: vec![HOST, ip("10.0.0.5")], ..config() };
+    let taken = Config { taken: vec![(ip("10.0.0.5"), Sharer::Host)], ..config() };
     for rapid_commit in [false, true] {
         let mut lan = Lan::new(Config { rapid_commit, ..taken.clone() });
         let discover = lan.sent(Event::Timer);
@@ -227,7 +227,8 @@ fn the_hosts_own_address_is_neither_asked_for_nor_declined() {
         let [Effect::Failed(failure)] = &lan.step(Event::Timer)[..] else { panic!() };
         assert_eq!(
             failure.error().to_string(),
-            "DHCP server 10.0.0.1 offers 10.0.0.5, which this host has: it tells clients by MAC address"
+            "DHCP server 10.0.0.1 offers 10.0.0.5, which this host has: it gives by MAC address, and the link has that of its \
+             parent"
         );
     }
     // Another server may know better.
@@ -238,11 +239,48 @@ fn the_hosts_own_address_is_neither_asked_for_nor_declined() {
     (message.server, message.yiaddr) = (Some(ip("10.0.0.2")), ip("10.0.0.6"));
     assert_eq!(lan.sent(Event::Received(message)).message.requested, Some(ip("10.0.0.6")));
     // Nor does it change to it.
-    let mut lan = Lan::bound(Config { taken: vec![HOST], ..config() });
+    let mut lan = Lan::bound(Config { taken: vec![(HOST, Sharer::Host)], ..config() });
     let renew = lan.sent_at(1800, Event::Timer);
     let Event::Received(mut message) = lan::ack(&renew) else { panic!() };
     message.yiaddr = HOST;
     assert_eq!(lan.step(Event::Received(message)), []);
+}
+
+/// Another container gets the address while this one asks for it: its lease is neither declined nor given back.
+#[test]
+fn an_address_that_is_taken_meanwhile_is_left_alone() {
+    let taken = || vec![(ip("10.0.0.5"), Sharer::Container)];
+    let failed = |effects: Vec<Effect>| match &effects[..] {
+        [Effect::Failed(failure)] => failure.error(),
+        _ => panic!("{effects:?}"),
+    };
+    let mut lan = Lan::new(config());
+    let request = lan.requesting();
+    let mut probing = lan.clone();
+    lan.client.avoid(taken());
+    let error = failed(lan.step(lan::ack(&request)));
+    assert!(error.to_string().contains("which another container of this host has"), "{error}");
+    assert_eq!(error.hint_text(), Some("use macvlan, or a server that tells clients by client id"));
+    probing.step(lan::ack(&request));
+    for event in [Event::Free(ip("10.0.0.5")), Event::Conflict { address: ip("10.0.0.5"), mac: OTHER }] {
+        let mut probing = probing.clone();
+        probing.client.avoid(taken());
+        failed(probing.step(event));
+        assert_eq!(probing.client.deadline(), None);
+    }
+}
+
+/// A server may give the lease of a container to the host, if that has no client id.
+#[test]
+fn the_host_gets_the_address_of_the_lease() {
+    let mut lan = Lan::bound(config());
+    lan.client.avoid(vec![(ip("10.0.0.5"), Sharer::Host)]);
+    let [Effect::Lost(loss)] = &lan.at(1800, Event::Timer)[..] else { panic!("it renews nothing") };
+    assert_eq!(loss.to_string(), "this host has the address of the DHCP lease, too");
+    let discover = lan.sent_at(1801, Event::Timer);
+    assert_eq!((discover.message.kind, discover.message.requested), (Kind::Discover, None));
+    assert_eq!(lan.step(lan::offer(&discover)), []);
+    assert!(matches!(lan.at(1802, Event::Timer)[..], [Effect::Failed(Failure::Shared { .. })]));
 }
 
 #[test]
@@ -294,7 +332,7 @@ fn a_lease_at_once_where_it_was_asked_for() {
 /// A suspend is a step from one time to another: what is due is the last of what was.
 #[test]
 fn without_a_limit_it_goes_on_after_a_failure() {
-    let mut lan = Lan::patient(Config { taken: vec![ip("10.0.0.5")], ..config() });
+    let mut lan = Lan::patient(Config { taken: vec![(ip("10.0.0.5"), Sharer::Host)], ..config() });
     let discover = lan.sent(Event::Timer);
     lan.step(lan::offer(&discover));
     lan.now = Duration::from_millis(200);

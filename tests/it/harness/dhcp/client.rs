@@ -29,19 +29,13 @@ impl Client {
 
     /// Asks for an address, with further arguments of `udhcpc`, and uses none. What it said, if it got none in ten seconds.
     pub fn ask(&self, arguments: &str) -> Result<Ipv4Addr, String> {
-        let Outcome { code, stdout, stderr } = outcome(&mut self.udhcpc("-q", arguments), b"");
-        let said = stdout + &stderr;
-        let given = said.split("lease of ").nth(1).and_then(|rest| rest.split(' ').next());
-        match given {
-            Some(address) if code == 0 => Ok(address.parse().unwrap()),
-            _ => Err(said),
-        }
+        ask(&self.netns, arguments)
     }
 
     /// Gives back `address`, which it was given: asks for it again, has it, and ends.
     pub fn release(&self, address: Ipv4Addr, arguments: &str) {
         self.netns.ip(&format!("addr add {address}/24 dev eth0"));
-        let mut command = self.udhcpc(&format!("-R -r {address}"), arguments);
+        let mut command = udhcpc(&self.netns, &format!("-R -r {address}"), arguments);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
         assert!(lines.any(|line| line.contains(&format!("lease of {address} "))));
@@ -49,11 +43,22 @@ impl Client {
         lines.for_each(drop);
         child.wait().unwrap();
     }
+}
 
-    fn udhcpc(&self, first: &str, more: &str) -> Command {
-        let mut command = self.netns.command("busybox");
-        command.args(["udhcpc", "-n", "-f", "-i", "eth0", "-s", "/bin/true", "-t", "10", "-T", "1"]);
-        command.args(first.split_whitespace()).args(more.split_whitespace());
-        command
+/// As [`Client::ask`], by the link `eth0` of `netns`: that of the host itself.
+pub fn ask(netns: &Netns, arguments: &str) -> Result<Ipv4Addr, String> {
+    let Outcome { code, stdout, stderr } = outcome(&mut udhcpc(netns, "-q", arguments), b"");
+    let said = stdout + &stderr;
+    let given = said.split("lease of ").nth(1).and_then(|rest| rest.split(' ').next());
+    match given {
+        Some(address) if code == 0 => Ok(address.parse().unwrap()),
+        _ => Err(said),
     }
+}
+
+fn udhcpc(netns: &Netns, first: &str, more: &str) -> Command {
+    let mut command = netns.command("busybox");
+    command.args(["udhcpc", "-n", "-f", "-i", "eth0", "-s", "/bin/true", "-t", "10", "-T", "1"]);
+    command.args(first.split_whitespace()).args(more.split_whitespace());
+    command
 }

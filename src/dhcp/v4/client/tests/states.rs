@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::lan::{self, Lan, MAC, OTHER, SERVER, config, ip, seconds};
 use super::*;
 use crate::dhcp::times::{Limits, Times};
-use crate::dhcp::v4::outcome::Outgoing;
+use crate::dhcp::v4::outcome::{Outgoing, Sharer};
 
 /// A client in each state, at its time, with the message that it waits for an answer to.
 fn states() -> Vec<(&'static str, Lan, Option<Outgoing>)> {
@@ -145,7 +145,7 @@ proptest! {
         rapid_commit: bool,
         events in proptest::collection::vec(event(), 0..60),
     ) {
-        let config = Config { rapid_commit, taken: vec![ip("10.0.0.6")], ..config() };
+        let config = Config { rapid_commit, taken: vec![(ip("10.0.0.6"), Sharer::Host)], ..config() };
         let mut client = Client::new(config, Duration::ZERO, limit.map(seconds));
         let (mut now, mut last, mut bound, mut probed) = (Duration::ZERO, None, None, None);
         for (kind, address, server, time, passed, random) in events {

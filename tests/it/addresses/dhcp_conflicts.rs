@@ -1,0 +1,111 @@
+//! Another host takes the address that a server has given to a container that runs.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::addresses::dhcp::{address, bed, lan, lease, printer};
+use crate::addresses::dhcp_renewal::events;
+use crate::harness::agent::Agent;
+use crate::harness::container::{Engine::Bare, wait};
+use crate::harness::dhcp::{Kind, Options, Server};
+use crate::harness::frames::{Dhcp, Ear, MessageType};
+use crate::harness::need::Need;
+use crate::harness::test::Test;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    let on = [("macvlan", Need::Macvlan, Kind::Kea), ("ipvlan", Need::Ipvlan, Kind::Kea)];
+    for (driver, need, kind) in on.into_iter().chain([("macvlan", Need::Macvlan, Kind::Dnsmasq)]) {
+        let name = format!("dhcp_conflicts::late::{driver}::{kind}");
+        tests.push(Test::new(name, &[need, kind.need()], move || late(driver, kind)));
+    }
+    let needs = [Need::Macvlan, Kind::Kea.need()];
+    tests.push(Test::new("dhcp_conflicts::on_another_lan", &needs, on_another_lan));
+    let needs = [Need::Macvlan, Kind::Dnsmasq.need()];
+    tests.push(Test::new("dhcp_conflicts::again_and_again", &needs, again));
+    tests
+}
+
+fn declined(ear: &Ear) -> Vec<Dhcp> {
+    ear.all_dhcp().into_iter().filter(|message| message.kind == MessageType::Decline).collect()
+}
+
+/// The agent finds it, the server is told, and the container gets another address.
+fn late(driver: &str, kind: Kind) {
+    let bed = bed(&format!("-d {driver}"));
+    // dnsmasq offers the same again, unless it looks.
+    let options = Options { ping: kind == Kind::Dnsmasq, ..Options::default() };
+    let _server = Server::start(&bed, kind, options);
+    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    let before = address(&web);
+    let id = lease(&bed, &web)["client_id"].clone();
+    let (_printer, mac) = printer(&bed, &[before.octets()[3]]);
+    let ear = Ear::on(&bed.lan);
+    // It asks when it begins.
+    let _agent = Agent::start(&bed);
+    wait(|| !events(&bed, "leased").is_empty());
+    let after = address(&web);
+    assert_ne!(after, before);
+    assert!(web.reaches("10.77.0.1"));
+
+    let told = declined(&ear);
+    let [message] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((message.requested(), message.server()), (Some(before), Some(lan(1))));
+    assert_eq!((message.broadcast, message.ciaddr), (true, Ipv4Addr::UNSPECIFIED));
+    // RFC 2131, 3.1: it waits.
+    let mut asked = ear.all_dhcp().into_iter().filter(|asked| asked.kind == MessageType::Discover);
+    let pause = asked.next().unwrap().at - message.at;
+    assert!((9.5..=12.0).contains(&pause.as_secs_f32()), "{pause:?}");
+
+    let [duplicate, lost, leased] = ["duplicate", "lost", "leased"].map(|kind| events(&bed, kind));
+    assert_eq!([duplicate.len(), lost.len(), leased.len()], [1, 1, 1]);
+    let text = before.to_string();
+    assert_eq!((&duplicate[0]["address"], &duplicate[0]["mac"]), (&text.clone().into(), &mac.clone().into()));
+    assert_eq!(lost[0]["address"], text);
+    assert_eq!(lost[0]["reason"], format!("another host has the address of the DHCP lease: {mac}"));
+    assert_eq!(leased[0]["address"], format!("{after}/24"));
+    assert_eq!(lease(&bed, &web)["client_id"], id);
+    let leases = bed.leases();
+    assert!(leases.len() == 1 && leases[0].ends_with(&format!("/{after}")), "{leases:?}");
+    assert_eq!(bed.run("check"), "");
+    web.stop();
+}
+
+/// The parent is plugged in again, where another host has the address. The server confirms the lease.
+fn on_another_lan() {
+    let bed = bed("");
+    let server = Server::start(&bed, Kind::Kea, Options::default());
+    let _agent = Agent::start(&bed);
+    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    let before = address(&web);
+    let ear = Ear::on(&bed.lan);
+    bed.lan.ip("link set lan0 down");
+    let (_printer, _) = printer(&bed, &[before.octets()[3]]);
+    bed.lan.ip("link set lan0 up");
+    wait(|| !events(&bed, "leased").is_empty());
+    let after = address(&web);
+    assert_ne!(after, before);
+    assert_eq!(declined(&ear).len(), 1);
+    assert!(server.leased().contains(&after) && web.reaches("10.77.0.1"));
+    let hints = ear.all_dhcp().into_iter().filter(|message| message.kind == MessageType::Discover);
+    assert!(hints.into_iter().all(|message| message.requested().is_none()));
+}
+
+/// A server that has no other address gives the same one again. The container has none until the other host is gone.
+fn again() {
+    let bed = bed("");
+    let _server = Server::start(&bed, Kind::Dnsmasq, Options::default().range(60, 60));
+    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    let (printer, mac) = printer(&bed, &[60]);
+    let ear = Ear::on(&bed.lan);
+    let agent = Agent::start(&bed);
+    wait(|| declined(&ear).len() == 3);
+    let told = declined(&ear);
+    assert!(told.windows(2).all(|two| two[1].at - two[0].at > Duration::from_millis(9500)), "{told:?}");
+    let sentence = format!("the DHCP server offers 10.77.0.60, which another host has: {mac}");
+    wait(|| agent.log().contains(&sentence));
+    assert_eq!(web.addresses("eth0"), [] as [String; 0]);
+    assert_eq!((events(&bed, "lost").len(), events(&bed, "conflict").len()), (1, 2));
+    drop(printer);
+    wait(|| web.addresses("eth0") == ["10.77.0.60/24"]);
+}
