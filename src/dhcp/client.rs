@@ -9,6 +9,7 @@ use crate::dhcp::v4::client as client4;
 use crate::dhcp::v4::outcome::{self as outcome4, Sharer};
 use crate::dhcp::v6::client as client6;
 use crate::dhcp::v6::outcome as outcome6;
+use crate::dhcp::{v4, v6};
 use crate::error::Error;
 use crate::net::mac::MacAddr;
 
@@ -98,6 +99,14 @@ impl Client {
     }
 }
 
+/// The message number `xid`, which gives `lease` back.
+pub(crate) fn release(lease: &Lease, xid: u32) -> Outgoing {
+    match lease {
+        Lease::V4(lease) => Outgoing::V4(v4::request::release(lease, xid)),
+        Lease::V6(lease) => Outgoing::V6(v6::request::release(lease, xid)),
+    }
+}
+
 impl From<outcome4::Effect> for Effect {
     fn from(effect: outcome4::Effect) -> Self {
         match effect {
@@ -119,5 +128,46 @@ impl From<outcome6::Effect> for Effect {
             outcome6::Effect::Lost(loss) => Self::Lost(loss.to_string()),
             outcome6::Effect::Failed(failure) => Self::Failed(failure.error()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dhcp::client_id::{Duid, Iaid};
+    use crate::dhcp::v6::message::Kind;
+    use crate::dhcp::v6::request::Config;
+
+    #[test]
+    fn what_is_of_the_other_family_is_passed_over() {
+        let second = Duration::from_secs(1);
+        let config = Config {
+            duid: Duid::try_from(vec![0, 4, 1]).unwrap(),
+            iaid: Iaid(7),
+            fqdn: None,
+            address: None,
+            server: None,
+            rapid_commit: true,
+        };
+        let mut client = Client::V6(client6::Client::new(config, second, Some(second * 5)));
+        assert_eq!(client.deadline(), Some(second));
+        let effects = client.step(Event::Timer, second, 7);
+        assert!(
+            matches!(&effects[..], [Effect::Send(Outgoing::V6(message))] if message.kind == Kind::Solicit),
+            "{effects:?}"
+        );
+        let deadline = client.deadline();
+        let mac = MacAddr([2, 0, 0, 0, 0, 9]);
+        let address = IpAddr::from([10, 0, 0, 9]);
+        let offer = v4::message::Message::new(v4::message::Kind::Offer, 7, mac);
+        for event in
+            [Event::Received(Message::V4(offer)), Event::Free(address), Event::Conflict { address, mac }]
+        {
+            assert!(client.step(event, second, 7).is_empty());
+        }
+        assert_eq!(client.deadline(), deadline);
+        let effects = client.step(Event::Timer, second * 5, 7);
+        let [Effect::Failed(error)] = &effects[..] else { panic!("{effects:?}") };
+        assert_eq!(error.to_string(), "no DHCPv6 server answers");
     }
 }

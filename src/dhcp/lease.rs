@@ -8,7 +8,6 @@ use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::dhcp::client_id::Duid;
-use crate::dhcp::message::Outgoing;
 use crate::dhcp::times::{FOR_EVER, Lifetime, Times};
 use crate::dhcp::{v4, v6};
 
@@ -77,14 +76,6 @@ impl Lease {
         };
         (preferred != FOR_EVER).then_some(Lifetime { preferred, valid })
     }
-
-    /// The message number `xid`, which gives it back.
-    pub(crate) fn release(&self, xid: u32) -> Outgoing {
-        match self {
-            Self::V4(lease) => Outgoing::V4(v4::request::release(lease, xid)),
-            Self::V6(lease) => Outgoing::V6(v6::request::release(lease, xid)),
-        }
-    }
 }
 
 impl fmt::Display for Server {
@@ -93,5 +84,50 @@ impl fmt::Display for Server {
             Self::V4(address) => address.fmt(f),
             Self::V6(duid) => duid.fmt(f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V4: &str = r#"{"server": "10.0.0.1", "mac": "02:00:00:00:00:09", "client_id": "01020000000009", "address": "10.0.0.9/24",
+        "times": {"obtained": 1000, "limits": {"t1": 31000, "t2": 53500, "expiry": 61000}}}"#;
+
+    fn v6(preferred: u32, limits: &str) -> Lease {
+        let text = format!(
+            r#"{{"server": "0003000102", "client": "000401", "iaid": 7, "address": "2001:db8::9", "preferred": {preferred},
+                "times": {{"obtained": 1000{limits}}}}}"#
+        );
+        Lease::V6(serde_json::from_str(&text).unwrap())
+    }
+
+    #[test]
+    fn what_either_family_has() {
+        let limits = r#", "limits": {"t1": 31000, "t2": 53500, "expiry": 61000}"#;
+        let all = [Lease::V4(serde_json::from_str(V4).unwrap()), v6(30, limits)];
+        let told = all
+            .each_ref()
+            .map(|lease| format!("{:?} {} {}", lease.family(), lease.address(), lease.server()));
+        assert_eq!(told, ["V4 10.0.0.9/24 10.0.0.1", "V6 2001:db8::9/128 0003000102"]);
+        for lease in &all {
+            let server = serde_json::to_string(&lease.server()).unwrap();
+            assert_eq!(serde_json::from_str::<Server>(&server).unwrap(), lease.server());
+        }
+        let seconds = |lease: &Lease, now| {
+            let lifetime = lease.lifetime(Duration::from_secs(now));
+            lifetime.map(|lifetime| (lifetime.preferred, lifetime.valid))
+        };
+        assert_eq!(
+            [11, 61, 99].map(|now| seconds(&all[0], now)),
+            [Some((50, 50)), Some((0, 0)), Some((0, 0))]
+        );
+        assert_eq!(
+            [11, 41, 61].map(|now| seconds(&all[1], now)),
+            [Some((20, 50)), Some((0, 20)), Some((0, 0))]
+        );
+        assert_eq!(seconds(&v6(90, limits), 11), Some((50, 50)), "no longer than it is valid");
+        assert_eq!(seconds(&v6(30, ""), 11), Some((20, FOR_EVER)));
+        assert_eq!(seconds(&v6(FOR_EVER, ""), 11), None);
     }
 }

@@ -15,6 +15,7 @@ use super::apply;
 use super::detach;
 use super::dhcp6_socket::Dhcp6Socket;
 use super::netns::NetnsFile;
+use crate::dhcp::client;
 use crate::dhcp::lease::Lease;
 use crate::dhcp::message::Outgoing;
 use crate::dhcp::v4::lease::Lease as Lease4;
@@ -62,7 +63,7 @@ pub(crate) fn release_lease(plan: &LinkPlan, lease: &Lease, xid: u32, host: &mut
             Lease::V6(_) => with_ipv6(plan),
         };
         let made = make(&plan, host, &mut inside)?;
-        let sent = match lease.release(xid) {
+        let sent = match client::release(lease, xid) {
             Outgoing::V4(release) => send(&release).map_err(|error| {
                 Error::kernel(&format!("release {} to DHCP server {}", release.from, release.to), &error)
             }),

@@ -315,6 +315,45 @@ mod tests {
     }
 
     #[test]
+    fn leases_of_both_families() {
+        let lease6 = |address: &str| -> Lease {
+            let text = format!(
+                r#"{{"server": "0003000102", "client": "000401", "iaid": 7, "address": "{address}", "preferred": 30,
+                    "times": {{"obtained": 1000}}}}"#
+            );
+            Lease::V6(serde_json::from_str(&text).unwrap())
+        };
+        let mut attached = attached();
+        attached.take_lease(lease6("2001:db8::5"));
+        assert_eq!(attached.dhcp_leases().count(), 0, "it has no client that could keep it");
+        attached.addresses.clear();
+        attached.dhcp6 =
+            serde_json::from_str(r#"{"duid": "000401", "iaid": 7, "host_name": "web"}"#).unwrap();
+        assert!(attached.has_ipv6() && attached.dhcp_families().eq(Family::ALL));
+        attached.take_lease(lease6("2001:db8::5"));
+        attached.take_lease(Lease::V4(lease("10.0.0.9", 1400)));
+        assert_eq!(texts(&attached.addresses), ["10.0.0.9/24", "2001:db8::5/128"]);
+        let text = serde_json::to_string(&attached).unwrap();
+        assert_eq!(serde_json::from_str::<Attached>(&text).unwrap(), attached);
+        attached.take_lease(lease6("2001:db8::6"));
+        attached.lose_lease(Family::V4);
+        assert_eq!(texts(&attached.addresses), ["2001:db8::6/128"]);
+        let client = |attached: &Attached, family| {
+            attached.dhcp_client(family, attached.mac.unwrap(), Vec::new(), (Duration::ZERO, None), 0)
+        };
+        let deadline = client(&attached, Family::V6).unwrap().deadline();
+        assert_eq!(deadline, None, "it has the lease for ever");
+        attached.forget_leases();
+        assert_eq!(
+            (attached.dhcp_leases().count(), texts(&attached.addresses)),
+            (0, vec!["2001:db8::6/128".into()])
+        );
+        assert_eq!(client(&attached, Family::V6).unwrap().deadline(), Some(Duration::ZERO), "it asks");
+        attached.dhcp6 = None;
+        assert!(client(&attached, Family::V6).is_none());
+    }
+
+    #[test]
     fn what_is_taken_of_a_lease() {
         let mut attached = attached();
         attached.take_lease(Lease::V4(lease("10.0.0.9", 1400)));

@@ -297,6 +297,36 @@ mod tests {
     }
 
     #[test]
+    fn what_dhcp_servers_give_comes_last() {
+        let mut record: Record = serde_json::from_str(RECORD).unwrap();
+        let [attached, _] = record.attachments_mut() else { panic!() };
+        attached.addresses.clear();
+        attached.routes.clear();
+        attached.advertised = Advertised::default();
+        let client = r#"{"duid": "000401", "iaid": 7, "lease": {"server": "000402", "client": "000401", "iaid": 7,
+            "address": "2001:db8::5", "preferred": 30,
+            "times": {"obtained": 0, "limits": {"t1": 10000, "t2": 20000, "expiry": 60000}}}}"#;
+        attached.dhcp6 = Some(serde_json::from_str(client).unwrap());
+        attached.addresses.push("2001:db8::5/128".parse().unwrap());
+        let plan = attach(&record);
+        assert_eq!(
+            lines(&plan[..1])[1..],
+            [
+                "sysctl -w net/ipv6/conf/eth0/disable_ipv6=0 net/ipv6/conf/eth0/accept_ra=2 net/ipv6/conf/eth0/autoconf=0 \
+                 net/ipv6/conf/eth0/accept_ra_defrtr=0",
+                "sysctl -w net/ipv6/conf/eth0/optimistic_dad=1",
+                "ip link set eth0 alias underlay:web:0:7:8:lan up",
+            ]
+        );
+        let at = |seconds| {
+            each(&finish(&record.attachments()[0], 1500, Duration::from_secs(seconds)), Configure::line)
+        };
+        let address =
+            "ip addr add 2001:db8::5/128 dev eth0 nodad noprefixroute valid_lft 50 preferred_lft 20";
+        assert_eq!((at(10), at(60)), (vec![address.to_owned()], vec![]));
+    }
+
+    #[test]
     fn the_plan_of_a_record_that_is_probed() {
         let mut record: Record = serde_json::from_str(RECORD).unwrap();
         record.attachments_mut()[0].announcements = 3;

@@ -65,7 +65,7 @@ pub(crate) fn acquire(probing: &mut Probing<'_, '_>, record: &mut Record, made: 
             }
         }
         asking = left;
-        if !asking.is_empty() {
+        if asking.iter().any(Asking::is_waited_for) {
             session::wait(asking.iter().map(|asked| &asked.session));
         }
     }

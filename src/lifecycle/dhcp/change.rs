@@ -165,10 +165,14 @@ pub(super) fn apply(record: &Record, place: Place<'_>, other: bool) -> Result<bo
     netns.inside(|| {
         let mut inside = Socket::open()?;
         let Some(link) = kernel::marked_link(attached.ifindex, &mark, &mut inside)? else { return Ok(false) };
-        if other {
+        let lease = attached.dhcp_lease(place.family);
+        let on_links = inside.addresses_by_link()?;
+        // The kernel counts in seconds: it may have ended a lease that was renewed in time, and deleted the routes as well.
+        let is_there = |lease: &Lease| on_links.contains(&(link.ifindex, lease.address()));
+        if other || !lease.as_ref().is_none_or(is_there) {
             kernel::readdress(link.ifindex, attached, since_boot(), &mut inside)?;
         }
-        if let Some(lease) = attached.dhcp_lease(place.family) {
+        if let Some(lease) = lease {
             let lifetime = lease.lifetime(since_boot());
             kernel::renew_address(link.ifindex, lease.address(), lifetime, &mut inside)?;
         }

@@ -35,7 +35,10 @@ const PACE: Duration = Duration::from_millis(50);
 /// For how long what is due is done once: a server may test an address before it offers it, for which some take three seconds.
 const ONCE: Duration = Duration::from_secs(10);
 
-/// One client of a link.
+/// The container and the number of its attachment, and which of its clients.
+type Key = (ContainerId, usize, Family);
+
+/// A client of one link.
 struct Renewal {
     holder: Holder,
     parent_index: u32,
@@ -48,9 +51,7 @@ struct Renewal {
     has_moved: bool,
 }
 
-/// Which client it is: of which container and attachment.
-type Key = (ContainerId, usize, Family);
-
+/// All clients.
 struct Renewals<'a> {
     context: Context<'a>,
     all: BTreeMap<Key, Renewal>,

@@ -30,7 +30,7 @@ pub fn tests() -> Vec<Test> {
             tests.push(Test::new(name, &[Need::Macvlan, V4, RADVD, need(kind)], move || run(kind)));
         }
     }
-    let all: [Named; 12] = [
+    let all: [Named; 14] = [
         ("rapid_commit", BOTH, rapid_commit),
         ("without_a_router", BOTH, without_a_router),
         ("beside_slaac", ROUTED, beside_slaac),
@@ -39,6 +39,8 @@ pub fn tests() -> Vec<Test> {
         ("all_are_taken", BOTH, all_taken),
         ("an_attach_does_not_wait", &[Need::Macvlan, V4], no_wait),
         ("the_agent_finishes", BOTH, finished),
+        ("the_agent_finishes_once", BOTH, finished_once),
+        ("on_ipvlan", &[Need::Ipvlan, V4, KEA6], on_ipvlan),
         ("no_server", &[Need::Macvlan, V4], no_server),
         ("addresses_of_the_ledger", BOTH, of_the_ledger),
         ("a_lost_ledger", BOTH, lost_ledger),
@@ -148,6 +150,7 @@ fn a_lease(kind: Kind) {
     assert_eq!(said, all);
 
     assert_eq!(client["lease"]["address"], own.to_string());
+    assert_eq!(client["lease"]["dns"][0], ip6(LAN, 1).to_string());
     assert!(client["lease"]["times"]["limits"]["expiry"].is_u64(), "{client}");
     assert!(bed.leases().iter().any(|lease| lease.ends_with(&format!("/{own}"))), "{:?}", bed.leases());
     assert_eq!(bed.run("check"), "");
@@ -279,17 +282,23 @@ fn all_taken() {
 fn no_wait() {
     let bed = bed("-o dhcp6=yes");
     let _v4 = v4(&bed);
+    bed.create("--ipam-driver dhcp -o parent=eth0 alone");
     let ear = Ear::on(&bed.lan);
-    let before = Instant::now();
-    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
-    // As without DHCPv6: a server that answers at once.
-    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
+    let timed = |id: &str, network: &str| {
+        let before = Instant::now();
+        let container = bed.container(Bare, id).networks(network).start().unwrap();
+        (container, before.elapsed())
+    };
+    let (other, alone) = timed("alone", "alone");
+    let (web, both) = timed("web", "lan");
+    assert!(both < alone + Duration::from_millis(500), "{both:?}, and {alone:?} with IPv4 alone");
     assert!(address(&web).is_none() && web.addresses("eth0").len() == 1);
     assert_eq!(bed.run("check"), "");
     let agent = Agent::start(&bed);
     wait(|| sent(&ear).len() >= 2);
     assert!(sent(&ear).iter().all(|message| message.kind == MessageType6::Solicit));
     drop(agent);
+    other.stop();
     web.stop();
     bed.assert_nothing_held();
 }
@@ -314,15 +323,44 @@ fn finished() {
     wait(|| server.leases().is_empty());
 }
 
+/// On a host without systemd.
+fn finished_once() {
+    let bed = bed("-o dhcp6=yes");
+    let _v4 = v4(&bed);
+    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    let _server = Server6::start(&bed, Kind::Kea, Options6::default());
+    bed.run("agent --once");
+    assert!(address(&web).is_some());
+    assert_eq!(bed.run("check"), "");
+}
+
+/// Containers with one MAC address are clients of their own.
+fn on_ipvlan() {
+    let bed = Bed::new();
+    bed.create("-d ipvlan --ipam-driver dhcp -o dhcp6=required -o parent=eth0 lan");
+    let _v4 = v4(&bed);
+    let server = Server6::start(&bed, Kind::Kea, Options6::default());
+    let _agent = Agent::start(&bed);
+    let [one, other] = ["a", "b"].map(|id| bed.container(Bare, id).networks("lan").start().unwrap());
+    let mut both = [&one, &other].map(|container| address(container).unwrap());
+    both.sort();
+    assert_eq!(server.leased(), both);
+    one.stop();
+    other.stop();
+    bed.assert_nothing_held();
+    wait(|| server.leases().is_empty());
+}
+
 fn no_server() {
     let bed = bed("-o dhcp6=required -o dhcp_timeout=3");
-    let _v4 = v4(&bed);
+    let v4 = v4(&bed);
     let start = Instant::now();
     let refused = bed.container(Bare, "web").networks("lan").start().map(drop).unwrap_err();
     let elapsed = start.elapsed().as_secs_f32();
     assert!(refused.contains("network lan: no DHCPv6 server answers"), "{refused}");
     assert!((2.5..=3.8).contains(&elapsed), "{elapsed}");
     bed.assert_nothing_held();
+    wait(|| v4.leases().is_empty());
     bed.create("-o dhcp6=required -o dhcp_timeout=1 -o dhcp_optional=true -o parent=eth0 optional");
     let web = bed.container(Bare, "web").networks("optional").start().unwrap();
     assert_eq!((address(&web), web.addresses("eth0").len()), (None, 1));

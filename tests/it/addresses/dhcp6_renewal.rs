@@ -20,9 +20,10 @@ const LAN: u16 = 0x77;
 pub fn tests() -> Vec<Test> {
     const V4: Need = Kind::Kea.need();
     const BOTH: &[Need] = &[Need::Macvlan, V4, KEA6];
-    let all: [Named; 5] = [
+    let all: [Named; 6] = [
         ("renewed", BOTH, renewed),
         ("rebound", BOTH, rebound),
+        ("forgotten", BOTH, forgotten),
         ("expired", BOTH, || expired(true)),
         ("expired_without_an_agent", BOTH, || expired(false)),
         ("a_dead_container_leaves_its_mac_address", BOTH, dead),
@@ -86,6 +87,23 @@ fn rebound() {
     let rebind = sent.iter().find(|message| message.kind == MessageType6::Rebind).unwrap();
     assert_eq!((rebind.server(), rebind.link().1), (None, vec![own]));
     assert_eq!((address(&web), server.leased()), (Some(own), vec![own]));
+}
+
+/// A server that has lost its leases gives the same one again.
+fn forgotten() {
+    let bed = bed("-o dhcp6=required");
+    let _v4 = v4(&bed);
+    let mut server = Server6::start(&bed, Kind::Kea, Options6 { valid: 60, ..Options6::short() });
+    let _agent = Agent::start(&bed);
+    let web = start(&bed, "a", "web", "lan");
+    let own = address(&web).unwrap();
+    server.stop();
+    server.forget();
+    server.restart();
+    wait(|| server.leased() == [own]);
+    wait(|| !events(&bed, "renewed").is_empty());
+    assert_eq!(address(&web), Some(own));
+    assert!(events(&bed, "lost").is_empty());
 }
 
 /// The address goes when the lease is over, even if there is no agent. An agent gets it back as soon as there is a server.

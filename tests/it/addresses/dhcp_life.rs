@@ -27,7 +27,7 @@ use crate::harness::tracer::Mishap;
 pub fn tests() -> Vec<Test> {
     const KEA: &[Need] = &[Need::Macvlan, Kind::Kea.need()];
     const DNSMASQ: &[Need] = &[Need::Macvlan, Kind::Dnsmasq.need()];
-    let all: [Named; 14] = [
+    let all: [Named; 15] = [
         ("an_agent_at_times", KEA, at_times),
         ("asked_for_at_times", DNSMASQ, asked_at_times),
         ("killed_anywhere", DNSMASQ, killed),
@@ -37,6 +37,7 @@ pub fn tests() -> Vec<Test> {
         ("for_a_second", KEA, for_a_second),
         ("the_host_was_suspended", KEA, suspended),
         ("paused", KEA, paused),
+        ("renewed_just_after_the_kernel_has_ended_it", DNSMASQ, just_after),
         ("the_ledger_is_lost", DNSMASQ, lost),
         ("gc_meanwhile", DNSMASQ, gc_meanwhile),
         ("a_pod", DNSMASQ, pod),
@@ -232,6 +233,20 @@ fn lost() {
     web.stop();
     bed.assert_nothing_held();
     wait(|| server.leases().is_empty());
+}
+
+/// With the last address the kernel deletes the routes.
+fn just_after() {
+    let bed = bed("");
+    let _server = Server::start(&bed, Kind::Dnsmasq, Options::default());
+    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    let (had, routes) = (have(&web), web.routes("-4"));
+    web.run("ip", &format!("addr del {} dev eth0", had.0[0]));
+    assert_eq!(web.routes("-4"), [""; 0]);
+    make_due(&bed);
+    once(&bed);
+    assert_eq!((have(&web), web.routes("-4")), (had, routes));
+    assert!(seconds_left(&web) > 3590);
 }
 
 /// gc gives nothing back that a container is about to get.

@@ -148,6 +148,11 @@ impl<'a> Server6<'a> {
         }
     }
 
+    /// Deletes what it knows of its leases.
+    pub fn forget(&self) {
+        fs::remove_file(self.folder.join("leases")).unwrap();
+    }
+
     /// Everything it has said since it was first started.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.folder.join("log")).unwrap()).into_owned()
@@ -208,7 +213,8 @@ impl<'a> Server6<'a> {
         let (first, last, folder) = (ip6(lan, first), ip6(lan, last), self.folder.display());
         format!(
             "port=0\nuser=root\ninterface=lan0\nlog-dhcp\npid-file={folder}/pid\ndhcp-leasefile={folder}/leases\n\
-             dhcp-authoritative\ndhcp-range={first},{last},64,{valid}\n"
+             dhcp-authoritative\ndhcp-range={first},{last},64,{valid}\ndhcp-option=option6:dns-server,[{}]\n",
+            ip6(lan, 1)
         )
     }
 
