@@ -339,7 +339,7 @@ mod tests {
         attached.lose_lease(Family::V4);
         assert_eq!(texts(&attached.addresses), ["2001:db8::6/128"]);
         let client = |attached: &Attached, family| {
-            attached.dhcp_client(family, attached.mac.unwrap(), Vec::new(), (Duration::ZERO, None), 0)
+            attached.dhcp_client(family, attached.mac.unwrap(), (Duration::ZERO, None), 0)
         };
         let deadline = client(&attached, Family::V6).unwrap().deadline();
         assert_eq!(deadline, None, "it has the lease for ever");
