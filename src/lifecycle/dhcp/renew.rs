@@ -57,19 +57,24 @@ struct Renewals<'a> {
     all: BTreeMap<Key, Renewal>,
     /// When the next exchange may begin.
     next: Duration,
+    /// When records are to be read, if they are.
+    follow: Option<Duration>,
 }
 
 /// Keeps all leases until the agent ends, which `notices` tells.
 pub(crate) fn run(store: &Store, notices: &Notices) {
     let mut renewals = Renewals::new(store);
-    let failed = |error| log::warn!("{error}");
-    change::give_back_lost(&renewals.context).unwrap_or_else(failed);
-    renewals.follow_records().unwrap_or_else(failed);
+    change::give_back_lost(&renewals.context).unwrap_or_else(|error| log::warn!("{error}"));
+    renewals.follow = Some(since_boot());
     loop {
+        if renewals.follow.is_some_and(|at| at <= since_boot()) {
+            let followed = renewals.follow_records().inspect_err(|error| log::warn!("{error}"));
+            renewals.follow = followed.is_err().then(|| since_boot() + RETRY);
+        }
         renewals.proceed();
         let Some(received) = notices.wait(renewals.next(), renewals.fds()) else { return };
         if received.records {
-            renewals.follow_records().unwrap_or_else(failed);
+            renewals.follow = Some(since_boot());
         }
         let is_on = |renewal: &&mut Renewal| received.parents.contains(&renewal.parent_index);
         renewals.all.values_mut().filter(is_on).for_each(|renewal| renewal.has_moved = true);
@@ -85,7 +90,7 @@ pub(crate) fn once(store: &Store, conflicts: Vec<LateConflict>) -> Result<()> {
     let mut renewals = Renewals::new(store);
     let begin = since_boot();
     change::give_back_lost(&renewals.context)?;
-    renewals.follow_records()?;
+    renewals.follow_records().unwrap_or_else(|error| log::warn!("{error}"));
     conflicts.into_iter().for_each(|conflict| renewals.conflict(conflict));
     let is_busy =
         |renewal: &Renewal| renewal.is_talking() || renewal.due().is_some_and(|due| due <= begin + RETRY);
@@ -100,7 +105,12 @@ pub(crate) fn once(store: &Store, conflicts: Vec<LateConflict>) -> Result<()> {
 
 impl<'a> Renewals<'a> {
     fn new(store: &'a Store) -> Self {
-        Self { context: Context::for_removal(store), all: BTreeMap::new(), next: Duration::ZERO }
+        Self {
+            context: Context::for_removal(store),
+            all: BTreeMap::new(),
+            next: Duration::ZERO,
+            follow: None,
+        }
     }
 
     fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
@@ -108,6 +118,9 @@ impl<'a> Renewals<'a> {
     }
 
     /// Makes clients for links that have none, and forgets those of containers that have ended.
+    ///
+    /// # Errors
+    /// The first one; the other links have their clients.
     fn follow_records(&mut self) -> Result<()> {
         let records = self.context.store.records()?.sound;
         let records = records.iter().filter(|record| !record.is_pending() && !record.has_ended());
@@ -121,16 +134,17 @@ impl<'a> Renewals<'a> {
         }
         self.all
             .retain(|key, renewal| known.get(key).is_some_and(|(record, _)| record.holder == renewal.holder));
+        let mut first = Ok(());
         for (key, (record, attached)) in known {
             let Entry::Vacant(new) = self.all.entry(key.clone()) else { continue };
             let place = place(&key, &record.holder);
             match begin(&mut self.context, record, attached, place) {
                 Ok(Some(renewal)) => drop(new.insert(renewal)),
                 Ok(None) => {}
-                Err(error) => log::warn!("container {}: {error}", record.container),
+                Err(error) => first = first.and(Err(error.within(format!("container {}", record.container)))),
             }
         }
-        Ok(())
+        first
     }
 
     /// Tells a client of a conflict.
@@ -150,7 +164,7 @@ impl<'a> Renewals<'a> {
             true => [renewal.due(), renewal.silence()].into_iter().flatten().min(),
             false => renewal.due().map(|due| due.max(self.next)),
         };
-        self.all.values().filter_map(next).min()
+        self.all.values().filter_map(next).chain(self.follow).min()
     }
 
     /// Does what is due now.
