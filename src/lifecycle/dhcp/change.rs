@@ -1,6 +1,7 @@
 //! Another lease for a container that runs, or none: first in the ledger, then on its link. A change that was killed is finished
 //! by the next agent, or undone with the container.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -72,6 +73,25 @@ pub(super) fn claim(
     locked.write(record)?;
     locked.lease(segment, key, &lease_target(&id))?;
     Ok(None)
+}
+
+/// Gives back what agents that were killed have left leased, which their containers do not have.
+pub(super) fn give_back_lost(context: &Context<'_>) -> Result<()> {
+    let (store, locked) = (context.store, context.lock()?);
+    let records = store.records()?.sound;
+    let records = records.iter().filter(|record| record.has_dhcp() && record.is_attached());
+    let records: BTreeMap<_, _> = records.map(|record| (&record.container, record)).collect();
+    let links = records.values().flat_map(|record| record.attachments());
+    for segment in links.map(|attached| attached.segment).collect::<BTreeSet<_>>() {
+        for claim in store.held(segment)? {
+            let holder = store.leased_to(segment, claim)?;
+            let record = holder.as_ref().and_then(|holder| records.get(holder));
+            if record.is_some_and(|record| !record.holds(segment, claim)) {
+                locked.give_back(segment, claim);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What the attachment `index` of `record` has claimed for its client of `family`.

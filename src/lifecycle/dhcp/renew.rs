@@ -63,6 +63,7 @@ struct Renewals<'a> {
 pub(crate) fn run(store: &Store, notices: &Notices) {
     let mut renewals = Renewals::new(store);
     let failed = |error| log::warn!("{error}");
+    change::give_back_lost(&renewals.context).unwrap_or_else(failed);
     renewals.follow_records().unwrap_or_else(failed);
     loop {
         renewals.proceed();
@@ -83,6 +84,7 @@ pub(crate) fn run(store: &Store, notices: &Notices) {
 pub(crate) fn once(store: &Store, conflicts: Vec<LateConflict>) -> Result<()> {
     let mut renewals = Renewals::new(store);
     let begin = since_boot();
+    change::give_back_lost(&renewals.context)?;
     renewals.follow_records()?;
     conflicts.into_iter().for_each(|conflict| renewals.conflict(conflict));
     let is_busy =
