@@ -77,8 +77,12 @@ pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> V
             (What::Mtu, Some(mtu), Some(parent)) if parent.mtu < mtu => {
                 difference.hint(shrunk(&attached.parent, parent, mtu))
             }
-            (What::Address, ..) if attached.dhcp.is_some() && difference.expected.is_none() => difference
-                .hint("a DHCP client in the container gets addresses, too: one of the two is enough"),
+            (What::Address, ..)
+                if attached.dhcp_families().next().is_some() && difference.expected.is_none() =>
+            {
+                difference
+                    .hint("a DHCP client in the container gets addresses, too: one of the two is enough")
+            }
             _ => difference,
         }
     };

@@ -27,7 +27,7 @@ pub(super) fn leases(store: &Store, system: &System, links: &[Link]) -> Vec<Find
     let has_agent = store.has_agent().unwrap_or_default();
     let mut findings = Vec::from_iter((!has_agent).then(|| not_renewed(system, &records)));
     for record in records {
-        for attached in record.attachments().iter().filter(|attached| attached.dhcp.is_some()) {
+        for attached in record.attachments() {
             let parent = links.iter().find(|link| link.ifindex == attached.parent_index);
             if attached.is_asking() {
                 findings.push(no_lease(record, attached, parent));
@@ -41,8 +41,8 @@ pub(super) fn leases(store: &Store, system: &System, links: &[Link]) -> Vec<Find
 
 /// No agent runs.
 fn not_renewed(system: &System, records: &[&Record]) -> Finding {
-    let clients =
-        records.iter().flat_map(|record| record.attachments()).filter(|attached| attached.dhcp.is_some());
+    let is_client = |attached: &&Attached| attached.dhcp_families().next().is_some();
+    let clients = records.iter().flat_map(|record| record.attachments()).filter(is_client);
     let leases = clients.clone().flat_map(Attached::dhcp_leases);
     let ends = leases.filter_map(|lease| lease.times().limits).map(|limits| limits.expiry);
     let first = ends.min().map(|end| match end.saturating_sub(since_boot()) {

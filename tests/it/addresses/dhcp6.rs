@@ -1,5 +1,6 @@
 //! IPv6 addresses of the LAN's own DHCPv6 server, beside those of IPv4: how a container gets one, and gives it back.
 
+use std::fs;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
@@ -151,6 +152,8 @@ fn a_lease(kind: Kind) {
 
     assert_eq!(client["lease"]["address"], own.to_string());
     assert_eq!(client["lease"]["dns"][0], ip6(LAN, 1).to_string());
+    let resolver = fs::read_to_string(bed.path(&format!("run/dns/{}/resolv.conf", web.id))).unwrap();
+    assert!(resolver.contains(&format!("nameserver {}\n", ip6(LAN, 1))), "{resolver}");
     assert!(client["lease"]["times"]["limits"]["expiry"].is_u64(), "{client}");
     assert!(bed.leases().iter().any(|lease| lease.ends_with(&format!("/{own}"))), "{:?}", bed.leases());
     assert_eq!(bed.run("check"), "");
@@ -385,7 +388,7 @@ fn lost_ledger() {
     let server = Server6::start(&bed, Kind::Kea, Options6::default());
     let web = bed.container(Bare, "web").networks("lan").start().unwrap();
     let own = address(&web).unwrap();
-    std::fs::remove_dir_all(bed.path("run")).unwrap();
+    fs::remove_dir_all(bed.path("run")).unwrap();
     bed.gc();
     let _agent = Agent::start(&bed);
     wait(|| client(&bed, &web)["lease"]["address"] == own.to_string());

@@ -9,7 +9,7 @@ use crate::addresses::identity::start;
 use crate::harness::agent::Agent;
 use crate::harness::bed::Bed;
 use crate::harness::container::{Engine::Bare, wait};
-use crate::harness::dhcp::Kind;
+use crate::harness::dhcp::{Kind, beside};
 use crate::harness::dhcp6::{KEA6, KINDS, Options6, RADVD, Router6, Server6, ip6, need};
 use crate::harness::frames::{Ear, MessageType6};
 use crate::harness::need::Need;
@@ -20,10 +20,11 @@ const LAN: u16 = 0x77;
 pub fn tests() -> Vec<Test> {
     const V4: Need = Kind::Kea.need();
     const BOTH: &[Need] = &[Need::Macvlan, V4, KEA6];
-    let all: [Named; 6] = [
+    let all: [Named; 7] = [
         ("renewed", BOTH, renewed),
         ("rebound", BOTH, rebound),
         ("forgotten", BOTH, forgotten),
+        ("taken_by_another_host", BOTH, taken),
         ("expired", BOTH, || expired(true)),
         ("expired_without_an_agent", BOTH, || expired(false)),
         ("a_dead_container_leaves_its_mac_address", BOTH, dead),
@@ -104,6 +105,33 @@ fn forgotten() {
     wait(|| !events(&bed, "renewed").is_empty());
     assert_eq!(address(&web), Some(own));
     assert!(events(&bed, "lost").is_empty());
+}
+
+/// The agent finds it, the server is told, and the container gets another address.
+fn taken() {
+    let bed = bed("-o dhcp6=required");
+    let _v4 = v4(&bed);
+    let server = Server6::start(&bed, Kind::Kea, Options6::default());
+    let web = start(&bed, "a", "web", "lan");
+    let before = address(&web).unwrap();
+    let printer = beside(&bed, "printer");
+    printer.ip(&format!("addr add {before}/64 dev lan0 nodad"));
+    let mac = printer.link("lan0").unwrap()["address"].as_str().unwrap().to_owned();
+    let ear = Ear::on(&bed.lan);
+    // It asks when it begins.
+    let _agent = Agent::start(&bed);
+    wait(|| !events(&bed, "leased").is_empty());
+    let after = address(&web).unwrap();
+    assert_ne!(after, before);
+    let mut declined = sent(&ear);
+    declined.retain(|message| message.kind == MessageType6::Decline);
+    let [message] = &declined[..] else { panic!("{declined:?}") };
+    assert_eq!(message.link().1, [before]);
+    assert!(server.leased().contains(&after));
+    let [duplicate, lost] = ["duplicate", "lost"].map(|kind| events(&bed, kind));
+    assert_eq!((&duplicate[0]["address"], &duplicate[0]["mac"]), (&before.to_string().into(), &mac.into()));
+    assert_eq!((lost.len(), &lost[0]["address"]), (1, &before.to_string().into()));
+    assert_eq!(bed.run("check"), "");
 }
 
 /// The address goes when the lease is over, even if there is no agent. An agent gets it back as soon as there is a server.
