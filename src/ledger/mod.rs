@@ -247,12 +247,12 @@ impl Store {
             return Ok(None);
         };
         let of_json = |error: Error| damaged(error.within(path.display()));
-        let Versioned { version } = json::object(&text).map_err(of_json)?;
+        let Versioned { version } = json::own(&text).map_err(of_json)?;
         if version > VERSION {
             let text = format!("{} is of version {version}: a newer underlay has written it", path.display());
             return Err(Error::new(Kind::Newer, text).hint(format!("this underlay reads version {VERSION}")));
         }
-        json::object(&text).map(Some).map_err(of_json)
+        json::own(&text).map(Some).map_err(of_json)
     }
 
     fn networks_dir(&self) -> PathBuf {
