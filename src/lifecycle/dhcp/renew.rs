@@ -199,7 +199,7 @@ fn begin(
     if !change::claimed(record, place.index, place.family).is_empty() {
         give_up(context, place)?;
     }
-    if lasts && !change::apply(record, place, false)? {
+    if lasts && !change::apply(record, place, None)? {
         return Ok(None);
     }
     let start = since_boot() + Duration::from_millis(number()? % SPREAD);
@@ -331,10 +331,15 @@ fn claim(
     session: &mut Session,
 ) -> Result<Vec<Effect>> {
     give_up(context, place)?;
-    let locked = context.lock()?;
     let Some(mut record) = place.record(context)? else { return Ok(Vec::new()) };
-    let taken = change::claim(&locked, &mut record, place.index, address)?;
-    drop(locked);
+    let Some(attached) = place.attached(&record) else { return Ok(Vec::new()) };
+    let mut taken = change::make_way(context, attached, address)?;
+    if taken.is_none() {
+        let locked = context.lock()?;
+        let Some(now) = place.record(context)? else { return Ok(Vec::new()) };
+        record = now;
+        taken = change::claim(&locked, &mut record, place.index, address)?;
+    }
     if let Some(mac) = taken {
         return session.tell(context, Happened::Conflict { address, mac });
     }
