@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::addresses::dhcp::{address, bed, lan};
 use crate::addresses::dhcp_renewal::events;
 use crate::harness::agent::Agent;
+use crate::harness::bed::Netns;
 use crate::harness::container::{Engine::Bare, wait};
 use crate::harness::dhcp::{Kind, Options, Server};
 use crate::harness::need::Need;
@@ -16,7 +17,7 @@ use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     const KEA: Need = Kind::Kea.need();
-    let all: [Named; 9] = [
+    let all: [Named; 15] = [
         ("routes", &[Need::Macvlan, KEA], routes),
         ("the_hosts_address", &[Need::Macvlan, KEA], hosts_address),
         ("small_mtu", &[Need::Macvlan, KEA], small_mtu),
@@ -25,6 +26,12 @@ pub fn tests() -> Vec<Test> {
         ("stopped_while_it_asks", &[Need::Macvlan, KEA], stopped),
         ("another_router", &[Need::Macvlan, KEA], another_router),
         ("two_networks", &[Need::Macvlan, KEA], two_networks),
+        ("pod_with_agent", &[Need::Macvlan, KEA], pod_with_agent),
+        ("a_lost_record", &[Need::Macvlan, KEA], lost_record),
+        ("parent_gone", &[Need::Macvlan, KEA], parent_gone),
+        ("unreachable", &[Need::Macvlan, KEA], unreachable),
+        ("renamed", &[Need::Macvlan, KEA], renamed),
+        ("gc_meanwhile", &[Need::Macvlan, KEA], gc_meanwhile),
         ("twice_one_client", &[Need::Macvlan, KEA], twice),
     ];
     all.map(|(name, needs, run)| Test::new(format!("dhcp_odd::{name}"), needs, run)).into()
@@ -153,7 +160,7 @@ fn two_networks() {
     bed.create("--ipam-driver dhcp -o parent=eth0 other");
     let routes = vec![("10.9.0.0/16".parse().unwrap(), lan(1))];
     let _server = Server::start(&bed, Kind::Kea, Options { routes, ..Options::default() });
-    let web = bed.container(Bare, "web").networks("lan,other").start().unwrap();
+    let web = bed.container(Bare, "web").networks("lan;other").start().unwrap();
     let there = web.routes("-4").into_iter().filter(|route| route.starts_with("10.9.0.0/16"));
     assert_eq!(there.count(), 1);
     assert_eq!(bed.run("check"), "");
@@ -164,11 +171,127 @@ fn twice() {
     let bed = bed("-o dhcp_client_id=same -o dhcp_timeout=5");
     bed.create("--ipam-driver dhcp -o parent=eth0 -o dhcp_client_id=same -o dhcp_timeout=5 other");
     let _server = Server::start(&bed, Kind::Kea, Options::default());
-    match bed.container(Bare, "web").networks("lan,other").start() {
+    match bed.container(Bare, "web").networks("lan;other").start() {
         Ok(web) => {
             eprintln!("{:?} {:?} {:?}", web.addresses("eth0"), web.addresses("eth1"), bed.leases());
             assert_ne!(web.addresses("eth0"), web.addresses("eth1"));
         }
         Err(error) => eprintln!("{error}"),
     }
+}
+
+/// The agent renews the lease of whichever container has the link.
+fn pod_with_agent() {
+    let bed = bed("");
+    let _server = Server::start(&bed, Kind::Kea, Options::short());
+    let _agent = Agent::start(&bed);
+    let pod = Netns::new("pod");
+    let member = |id: &str| bed.container(Bare, id).networks("lan").in_netns(pod.path()).start().unwrap();
+    let [web, log] = ["web", "log"].map(member);
+    let own = address(&log);
+    thread::sleep(Duration::from_secs(1));
+    web.stop();
+    thread::sleep(Duration::from_secs(9));
+    assert_eq!(log.addresses("eth0"), [format!("{own}/24")]);
+    log.stop();
+    bed.assert_nothing_held();
+}
+
+fn parent_gone() {
+    for with_agent in [true, false] {
+        let bed = bed("");
+        let _server = Server::start(&bed, Kind::Kea, Options::short());
+        let _agent = with_agent.then(|| Agent::start(&bed));
+        let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+        bed.host.ip("link del eth0");
+        thread::sleep(Duration::from_secs(3));
+        let begin = std::time::Instant::now();
+        web.stop();
+        eprintln!("parent gone, {with_agent}: {:?}", begin.elapsed());
+        bed.assert_nothing_held();
+    }
+}
+
+fn unreachable() {
+    for with_agent in [true, false] {
+        let bed = bed("");
+        bed.create("--ipam-driver dhcp -o parent=eth0 other");
+        let _server = Server::start(&bed, Kind::Kea, Options::default());
+        let _agent = with_agent.then(|| Agent::start(&bed));
+        let web = bed.container(Bare, "web").networks("lan;other").start().unwrap();
+        bed.lan.ip("addr flush dev lan0");
+        let begin = std::time::Instant::now();
+        web.stop();
+        eprintln!("unreachable, {with_agent}: {:?}", begin.elapsed());
+        bed.assert_nothing_held();
+    }
+}
+
+fn renamed() {
+    let bed = bed("");
+    let _server = Server::start(&bed, Kind::Kea, Options::short());
+    let agent = Agent::start(&bed);
+    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    let had = address(&web);
+    web.run("ip", "link set eth0 down");
+    web.run("ip", "link set eth0 name x");
+    thread::sleep(Duration::from_secs(3));
+    web.run("ip", "link set x up");
+    thread::sleep(Duration::from_secs(9));
+    eprintln!(
+        "{:?} {had} {}",
+        web.addresses("x"),
+        agent.log().lines().rev().take(5).collect::<Vec<_>>().join("\n")
+    );
+    assert_eq!(web.addresses("x").len(), 1);
+}
+
+fn gc_meanwhile() {
+    let bed = bed("");
+    let server = Server::start(&bed, Kind::Kea, Options::default());
+    let _agent = Agent::start(&bed);
+    thread::scope(|scope| {
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let collector = scope.spawn(|| {});
+        let bed = &bed;
+        let over = &over;
+        thread::scope(|inner| {
+            inner.spawn(move || {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    bed.run("gc");
+                }
+            });
+            for n in 0..15 {
+                let web = bed.container(Bare, if n % 2 == 0 { "web" } else { "db" }).networks("lan").start();
+                match web {
+                    Ok(web) => {
+                        address(&web);
+                        web.stop();
+                    }
+                    Err(error) => {
+                        over.store(true, std::sync::atomic::Ordering::Relaxed);
+                        panic!("{error}");
+                    }
+                }
+            }
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        collector.join().unwrap();
+    });
+    thread::sleep(Duration::from_secs(8));
+    bed.assert_nothing_held();
+    wait(|| server.leased().is_empty());
+}
+
+/// The record is lost for longer than the lease, and then found again.
+fn lost_record() {
+    let bed = bed("");
+    let _server = Server::start(&bed, Kind::Kea, Options::short());
+    let _agent = Agent::start(&bed);
+    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    std::fs::remove_file(bed.path(&format!("run/containers/{}.json", web.id))).unwrap();
+    thread::sleep(Duration::from_secs(5));
+    bed.run("gc");
+    thread::sleep(Duration::from_secs(6));
+    assert_eq!(web.addresses("eth0").len(), 1);
 }
