@@ -196,10 +196,12 @@ fn begin(
 ) -> Result<Option<Renewal>> {
     let Some(mac) = attached.mac else { return Ok(None) };
     let lasts = attached.dhcp_lease(place.family).is_some_and(|lease| !lease.times().is_over(since_boot()));
+    // What fails now is done when the lease is renewed.
+    let failed = |error: Error| log::info!("container {}: {error}", record.container);
     if !change::claimed(record, place.index, place.family).is_empty() {
-        give_up(context, place)?;
+        give_up(context, place).unwrap_or_else(failed);
     }
-    if lasts && !change::apply(record, place, None)? {
+    if lasts && change::apply(record, place, None).is_ok_and(|is_there| !is_there) {
         return Ok(None);
     }
     let start = since_boot() + Duration::from_millis(number()? % SPREAD);
