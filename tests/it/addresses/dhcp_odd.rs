@@ -34,7 +34,7 @@ fn routes() {
     let bed = bed("");
     let mut server = Server::start(&bed, Kind::Kea, Options::default());
     let (on_link, elsewhere) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(192, 0, 2, 1));
-    let cases: [(&str, &[(&str, Ipv4Addr)], Ipv4Addr, Option<Ipv4Addr>); 6] = [
+    let cases: [(_, &[(&str, _)], _, _); 6] = [
         ("to the subnet", &[("10.77.0.0/24", on_link), ("0.0.0.0/0", lan(1))], lan(1), Some(lan(1))),
         ("twice", &[("0.0.0.0/0", lan(3)), ("0.0.0.0/0", lan(4))], lan(1), Some(lan(3))),
         ("by all hosts", &[("10.9.0.0/16", lan(255)), ("0.0.0.0/0", lan(4))], lan(1), Some(lan(4))),
