@@ -230,6 +230,20 @@ mod tests {
     }
 
     #[test]
+    fn routes_that_the_kernel_would_refuse() {
+        let given = classless(&[
+            ("10.0.0.0/24", "0.0.0.0"),
+            ("10.9.0.0/16", "10.0.0.255"),
+            ("10.9.0.0/16", "10.0.0.3"),
+            ("10.9.0.0/16", "10.0.0.4"),
+            ("10.9.0.0/17", "10.0.0.4"),
+            ("0.0.0.0/0", "10.0.0.0"),
+        ]);
+        let routes = routes_of(&Message { classless_routes: given, ..ack() });
+        assert_eq!(routes, ["10.9.0.0/16 via 10.0.0.3", "10.9.0.0/17 via 10.0.0.4"]);
+    }
+
+    #[test]
     fn an_mtu_below_576_is_ignored() {
         for (mtu, taken) in
             [(200, None), (575, None), (576, Some(576)), (1400, Some(1400)), (9000, Some(9000))]
@@ -251,10 +265,12 @@ mod tests {
 
     #[test]
     fn lists_are_not_longer_than_sensible() {
+        let to: Vec<_> = (0..1000).map(|n| format!("10.{}.{}.0/24", 1 + n / 256, n % 256)).collect();
+        let routes: Vec<_> = to.iter().map(|to| (to.as_str(), "10.0.0.3")).collect();
         let many = Message {
             dns: vec![ip("10.0.0.1"); 100],
             ntp: [vec![ip("0.0.0.0")], vec![ip("10.0.0.1"); 100]].concat(),
-            classless_routes: classless(&[("10.9.0.0/16", "10.0.0.3"); 1000]),
+            classless_routes: classless(&routes),
             ..ack()
         };
         let lease = lease(&many).unwrap();
