@@ -1,12 +1,14 @@
 //! Records: what a container holds, and the process and namespace that identify it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dhcp::lease::Lease;
 use crate::error::{Error, Result};
 use crate::ledger::attached::Attached;
+use crate::ledger::dhcp_link::DhcpLink;
 use crate::ledger::quarantine::SegmentHints;
 use crate::net::driver::{IpvlanFlag, IpvlanMode};
 use crate::net::lease_key::LeaseKey;
@@ -226,6 +228,17 @@ impl Record {
             Links::Own(own) => &mut own.attachments,
             Links::SharedWith(_) => &mut [],
         }
+    }
+
+    /// Gives its attachment `index` this `lease`. A route to where another attachment leads already is left out: the kernel has one.
+    pub(crate) fn take_lease(&mut self, index: usize, lease: Lease) {
+        let there = self.attachments().iter().enumerate().filter(|(other, _)| *other != index);
+        let there = there.flat_map(|(_, attached)| &attached.routes).map(|route| (route.to, route.metric));
+        let there: BTreeSet<_> = there.collect();
+        let Some(attached) = self.attachments_mut().get_mut(index) else { return };
+        attached.take_lease(lease);
+        let given = attached.dhcp.as_ref().map(DhcpLink::routes).unwrap_or_default();
+        attached.routes.retain(|route| !given.contains(route) || !there.contains(&(route.to, route.metric)));
     }
 
     /// Returns the record in another `state`; unchanged if its links are those of another container.

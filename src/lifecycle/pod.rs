@@ -102,6 +102,8 @@ pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<Option
         locked.transfer(now, &successor, &others)?;
         if successor.has_dhcp() {
             dhcp::hand_over_names(store, &now.container, &successor);
+            // Its client goes on under the name of that container.
+            store.call_agent(&successor.container).unwrap_or_else(|error| log::warn!("{error}"));
         }
         return Ok(None);
     }

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::config::dhcp::Dhcp6;
 use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
@@ -151,9 +152,17 @@ impl Rebuild<'_> {
             let could_give = |network| could_give(network, claim, container);
             Ok(!of_host && network.as_ref().map_or(claim.address().is_none(), could_give))
         };
+        // Of a server: the link's client asks for it again.
+        let by_dhcp = |address: IpAddr| {
+            network.as_ref().is_some_and(|network| {
+                let dhcp = network.file.dhcp.as_ref();
+                let asks = dhcp.is_some_and(|dhcp| address.is_ipv4() || dhcp.dhcp6 != Dhcp6::No);
+                asks && network.subnet_of(address).is_none()
+            })
+        };
         let mut addresses = Vec::new();
         for &address in &seen.addresses {
-            if has(address.addr().into())? {
+            if !by_dhcp(address.addr()) && has(address.addr().into())? {
                 let subnet = network.as_ref().and_then(|network| network.subnet_of(address.addr()));
                 // A process in the container may have changed the prefix length.
                 addresses.push(subnet.and_then(|subnet| subnet.host(address.addr()).ok()).unwrap_or(address));

@@ -118,7 +118,11 @@ fn apply(locked: &Locked<'_>, step: &RepairStep) -> Result<()> {
     | RepairStep::Remove(path)) = step;
     file::make_room(path)?;
     match step {
-        RepairStep::Record(record, _) => locked.write(record),
+        RepairStep::Record(record, _) => {
+            locked.write(record)?;
+            // An agent that has looked for the lost record has forgotten its client.
+            if record.has_dhcp() { locked.store().call_agent(&record.container) } else { Ok(()) }
+        }
         RepairStep::Lease(segment, claim, target, _) => locked.write_lease(*segment, *claim, target),
         RepairStep::Parent(parent, _) => locked.write_parent(parent),
         RepairStep::HostLink(link, _) => locked.write_host_link(link),

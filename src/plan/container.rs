@@ -18,6 +18,8 @@ use crate::plan::create_link::CreateLink;
 use crate::plan::ip;
 use crate::plan::persistent::{PROTOCOL, Persistent};
 
+/// What every link with IPv6 carries (RFC 8200, section 5).
+const IPV6_MTU: u32 = 1280;
 /// The alias of links of the agent's own.
 const ALIAS: &str = "underlay:agent";
 
@@ -81,7 +83,9 @@ fn leased(attached: &Attached, most: u32, now: Duration) -> impl Iterator<Item =
         address: lease.address(),
         lifetime: lease.lifetime(now),
     });
-    let mtu = attached.dhcp.as_ref().and_then(|dhcp| dhcp.mtu(most));
+    // The kernel takes IPv6 from a link with a smaller one, with all addresses.
+    let least = if attached.has_ipv6() { IPV6_MTU } else { 0 };
+    let mtu = attached.dhcp.as_ref().and_then(|dhcp| dhcp.mtu(most)).filter(|&mtu| mtu >= least);
     mtu.map(|mtu| Configure::SetMtu { link: link.clone(), mtu }).into_iter().chain(addresses)
 }
 

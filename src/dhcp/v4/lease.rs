@@ -1,5 +1,6 @@
 //! What a DHCPv4 server gives a client, as the ledger has it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -71,8 +72,7 @@ impl Lease {
         let prefix_len = message.prefix_len.filter(|&length| length > 0).ok_or(Flaw::NoMask)?;
         let flawed = Flaw::Address(message.yiaddr);
         let address = Ipv4Net::new(message.yiaddr, prefix_len).map_err(|_| flawed)?;
-        let is_subnet = prefix_len < 31 && [address.network(), address.broadcast()].contains(&address.addr());
-        if is_subnet || !is_host(address.addr()) {
+        if is_of_subnet(address, address.addr()) || !is_host(address.addr()) {
             return Err(flawed);
         }
         let whole = Duration::from_secs(seconds.into());
@@ -104,13 +104,18 @@ impl fmt::Display for Flaw {
     }
 }
 
-/// The routes of option 121, which is instead of option 3 (RFC 3442, page 4), else one to the first router.
+/// The routes of option 121, which is instead of option 3 (RFC 3442, page 4), else one to the first router. What the kernel would
+/// refuse is left out: routes by the addresses of the subnet that no host has, and second ones to the same destination.
 fn routes(message: &Message, address: Ipv4Net) -> Vec<Route> {
-    let route = |to: Ipv4Net, router: Ipv4Addr| {
+    // The kernel has a route to the subnet by itself.
+    let mut there = BTreeSet::from([address.trunc()]);
+    let mut route = |to: Ipv4Net, router: Ipv4Addr| {
         let via = Some(router).filter(|router| !router.is_unspecified());
-        let is_usable = via.is_none_or(|via| is_host(via) && via != address.addr());
+        let is_usable =
+            via.is_none_or(|via| is_host(via) && via != address.addr() && !is_of_subnet(address, via));
         let onlink = via.is_some_and(|via| !address.contains(&via));
-        is_usable.then(|| Route { onlink, ..Route::new(IpNet::V4(to), via.map(IpAddr::V4)) })
+        (is_usable && there.insert(to))
+            .then(|| Route { onlink, ..Route::new(IpNet::V4(to), via.map(IpAddr::V4)) })
     };
     match &message.classless_routes {
         Some(routes) => {
@@ -125,6 +130,11 @@ fn routes(message: &Message, address: Ipv4Net) -> Vec<Route> {
 
 fn servers(addresses: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
     addresses.iter().copied().filter(|&address| is_host(address)).take(MOST_SERVERS).collect()
+}
+
+/// Whether `address` is that of the subnet itself, or of all its hosts.
+fn is_of_subnet(subnet: Ipv4Net, address: Ipv4Addr) -> bool {
+    subnet.prefix_len() < 31 && [subnet.network(), subnet.broadcast()].contains(&address)
 }
 
 /// Whether a host can have `address`.
@@ -220,6 +230,20 @@ mod tests {
     }
 
     #[test]
+    fn routes_that_the_kernel_would_refuse() {
+        let given = classless(&[
+            ("10.0.0.0/24", "0.0.0.0"),
+            ("10.9.0.0/16", "10.0.0.255"),
+            ("10.9.0.0/16", "10.0.0.3"),
+            ("10.9.0.0/16", "10.0.0.4"),
+            ("10.9.0.0/17", "10.0.0.4"),
+            ("0.0.0.0/0", "10.0.0.0"),
+        ]);
+        let routes = routes_of(&Message { classless_routes: given, ..ack() });
+        assert_eq!(routes, ["10.9.0.0/16 via 10.0.0.3", "10.9.0.0/17 via 10.0.0.4"]);
+    }
+
+    #[test]
     fn an_mtu_below_576_is_ignored() {
         for (mtu, taken) in
             [(200, None), (575, None), (576, Some(576)), (1400, Some(1400)), (9000, Some(9000))]
@@ -241,10 +265,12 @@ mod tests {
 
     #[test]
     fn lists_are_not_longer_than_sensible() {
+        let to: Vec<_> = (0..1000).map(|n| format!("10.{}.{}.0/24", 1 + n / 256, n % 256)).collect();
+        let routes: Vec<_> = to.iter().map(|to| (to.as_str(), "10.0.0.3")).collect();
         let many = Message {
             dns: vec![ip("10.0.0.1"); 100],
             ntp: [vec![ip("0.0.0.0")], vec![ip("10.0.0.1"); 100]].concat(),
-            classless_routes: classless(&[("10.9.0.0/16", "10.0.0.3"); 1000]),
+            classless_routes: classless(&routes),
             ..ack()
         };
         let lease = lease(&many).unwrap();

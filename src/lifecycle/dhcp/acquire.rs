@@ -134,7 +134,11 @@ impl Asking<'_> {
         address: IpAddr,
     ) -> Result<Vec<Effect>> {
         self.give_up_all(probing, record)?;
-        let taken = change::claim(&probing.context.lock()?, record, self.index, address)?;
+        let Some(attached) = record.attachments().get(self.index) else { return Ok(Vec::new()) };
+        let taken = match change::make_way(probing.context, attached, address)? {
+            None => change::claim(&probing.context.lock()?, record, self.index, address)?,
+            of_host => of_host,
+        };
         if let Some(mac) = taken {
             return self.session.tell(probing.context, Event::Conflict { address, mac });
         }
@@ -171,8 +175,7 @@ impl Asking<'_> {
     /// Writes `lease`, whose address is leased in the ledger, into the record.
     fn bound(&self, probing: &Probing<'_, '_>, record: &mut Record, lease: Lease) -> Result<()> {
         let mut bound = record.clone();
-        let Some(attached) = bound.attachments_mut().get_mut(self.index) else { return Ok(()) };
-        attached.take_lease(lease);
+        bound.take_lease(self.index, lease);
         probing.context.lock()?.write(&bound)?;
         *record = bound;
         Ok(())

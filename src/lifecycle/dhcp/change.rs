@@ -22,6 +22,7 @@ use crate::lifecycle::dhcp::names;
 use crate::lifecycle::report::report;
 use crate::net::mac::MacAddr;
 use crate::net::name::ContainerId;
+use crate::net::route::Route;
 use crate::netlink::Socket;
 
 /// A client of a container that runs.
@@ -94,6 +95,32 @@ pub(super) fn give_back_lost(context: &Context<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Returns the MAC address of the host if it has `address` itself, which a server offers to the link `attached`: a macvlan link
+/// does not reach the host, which could not answer. A container whose lease of `address` is over loses it, if no agent has seen
+/// to that.
+pub(super) fn make_way(
+    context: &mut Context<'_>,
+    attached: &Attached,
+    address: IpAddr,
+) -> Result<Option<MacAddr>> {
+    if context.host_netlink.addresses()?.contains(&address) {
+        let parent = context.host_netlink.link_by_index(attached.parent_index)?;
+        return Ok(Some(parent.and_then(|parent| parent.mac).unwrap_or(MacAddr([0; 6]))));
+    }
+    let holder = context.store.leased_to(attached.segment, address.into())?;
+    let Some(other) = holder.map(|holder| context.store.record(&holder)).transpose()?.flatten() else {
+        return Ok(None);
+    };
+    let is_over = |lease: &Lease| lease.address().addr() == address && lease.times().is_over(since_boot());
+    for (index, held) in other.attachments().iter().enumerate() {
+        let Some(lease) = held.dhcp_leases().find(is_over) else { continue };
+        let place =
+            Place { container: &other.container, holder: &other.holder, index, family: lease.family() };
+        change(context, place, None, "the DHCP lease has expired: no agent has renewed it")?;
+    }
+    Ok(None)
+}
+
 /// What the attachment `index` of `record` has claimed for its client of `family`.
 pub(super) fn claimed(record: &Record, index: usize, family: Family) -> Vec<IpAddr> {
     let claimed = record.attachments().get(index).into_iter().flat_map(|attached| &attached.claimed);
@@ -136,22 +163,30 @@ pub(super) fn change(
     let locked = context.lock()?;
     let Some(record) = place.record(context)? else { return Ok(false) };
     let mut changed = record.clone();
-    let Some(attached) = changed.attachments_mut().get_mut(place.index) else { return Ok(false) };
-    let before = attached.dhcp_lease(place.family).map(|lease| lease.address());
-    let after = lease.map(Lease::address);
-    match lease {
-        Some(lease) => attached.take_lease(lease.clone()),
-        None => {
-            attached.lose_lease(place.family);
-            attached.note_trouble(place.family, why);
-        }
+    if let Some(lease) = lease {
+        changed.take_lease(place.index, lease.clone());
     }
+    let (Some(had), Some(attached)) =
+        (place.attached(&record), changed.attachments_mut().get_mut(place.index))
+    else {
+        return Ok(false);
+    };
+    let before = had.dhcp_lease(place.family).map(|lease| lease.address());
+    let after = lease.map(Lease::address);
+    if lease.is_none() {
+        attached.lose_lease(place.family);
+        attached.note_trouble(place.family, why);
+    }
+    let is_former = |route: &&Route| !attached.routes.contains(route);
+    let former_routes: Vec<_> = had.routes.iter().filter(is_former).copied().collect();
+    let has_other_routes = had.routes != attached.routes;
     let left = before.filter(|before| Some(*before) != after);
     attached.former.extend(left);
     locked.write(&changed)?;
     drop(locked);
     let Some(attached) = place.attached(&changed) else { return Ok(false) };
-    if !apply(&changed, place, before != after)? {
+    let other = (before != after || has_other_routes).then_some(&former_routes[..]);
+    if !apply(&changed, place, other)? {
         return Ok(false);
     }
     names::refresh(context.store, &changed);
@@ -195,9 +230,9 @@ fn finish(context: &Context<'_>, record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Makes the link of the container as `record` says: with the addresses if they are `other` ones, and with the lifetime of the
-/// lease. Returns false if its namespace is gone.
-pub(super) fn apply(record: &Record, place: Place<'_>, other: bool) -> Result<bool> {
+/// Makes the link of the container as `record` says: with the addresses and routes if they are `other` ones, in place of these
+/// former routes, and with the lifetime of the lease. Returns false if its namespace is gone.
+pub(super) fn apply(record: &Record, place: Place<'_>, other: Option<&[Route]>) -> Result<bool> {
     let Some((_, netns)) = NetnsFile::of(&record.holder)? else { return Ok(false) };
     let Some((mark, attached)) = record.marked().nth(place.index) else { return Ok(false) };
     netns.inside(|| {
@@ -207,8 +242,9 @@ pub(super) fn apply(record: &Record, place: Place<'_>, other: bool) -> Result<bo
         let on_links = inside.addresses_by_link()?;
         // The kernel counts in seconds: it may have ended a lease that was renewed in time, and deleted the routes as well.
         let is_there = |lease: &Lease| on_links.contains(&(link.ifindex, lease.address()));
-        if other || !lease.as_ref().is_none_or(is_there) {
-            kernel::readdress(link.ifindex, attached, since_boot(), &mut inside)?;
+        if other.is_some() || !lease.as_ref().is_none_or(is_there) {
+            let former = other.unwrap_or_default();
+            kernel::readdress(link.ifindex, attached, former, since_boot(), &mut inside)?;
         }
         if let Some(lease) = lease {
             let lifetime = lease.lifetime(since_boot());

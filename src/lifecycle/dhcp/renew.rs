@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::dhcp::client::{Effect, Event as Happened};
-use crate::dhcp::lease::Family;
+use crate::dhcp::lease::{Family, Lease};
 use crate::error::{Error, Result};
 use crate::kernel::{self, DhcpSockets, NetnsFile, PacketSocket, marked_link};
 use crate::ledger::Store;
@@ -49,6 +49,8 @@ struct Renewal {
     pause: Duration,
     /// The link may have come to another network.
     has_moved: bool,
+    /// The client knows of a change that could not be written down: another one begins with what the record says.
+    is_ahead: bool,
 }
 
 /// All clients.
@@ -197,6 +199,10 @@ impl<'a> Renewals<'a> {
             Err(error) => {
                 log::info!("container {}: {error}", key.0);
                 (renewal.session.sockets, renewal.pause) = (None, since_boot() + RETRY);
+                if renewal.is_ahead {
+                    self.all.remove(key);
+                    self.follow = Some(since_boot() + RETRY);
+                }
             }
         }
     }
@@ -212,10 +218,12 @@ fn begin(
 ) -> Result<Option<Renewal>> {
     let Some(mac) = attached.mac else { return Ok(None) };
     let lasts = attached.dhcp_lease(place.family).is_some_and(|lease| !lease.times().is_over(since_boot()));
+    // What fails now is done when the lease is renewed.
+    let failed = |error: Error| log::info!("container {}: {error}", record.container);
     if !change::claimed(record, place.index, place.family).is_empty() {
-        give_up(context, place)?;
+        give_up(context, place).unwrap_or_else(failed);
     }
-    if lasts && !change::apply(record, place, false)? {
+    if lasts && change::apply(record, place, None).is_ok_and(|is_there| !is_there) {
         return Ok(None);
     }
     let start = since_boot() + Duration::from_millis(number()? % SPREAD);
@@ -227,6 +235,7 @@ fn begin(
         until: Duration::ZERO,
         pause: Duration::ZERO,
         has_moved: false,
+        is_ahead: false,
     }))
 }
 
@@ -290,6 +299,19 @@ impl Renewal {
         Ok(self.session.sockets.is_some())
     }
 
+    /// Gives the container `lease`, or takes it away: see [`change::change`].
+    fn change(
+        &mut self,
+        context: &mut Context<'_>,
+        place: Place<'_>,
+        lease: Option<&Lease>,
+        why: &str,
+    ) -> Result<bool> {
+        let changed = change::change(context, place, lease, why);
+        self.is_ahead = changed.is_err();
+        changed
+    }
+
     /// Does what the client wants. Returns false if the container is gone.
     fn carry_out(
         &mut self,
@@ -323,9 +345,9 @@ impl Renewal {
                 Effect::Bound(lease) => {
                     // The exchange is over, and nothing is to be kept in the namespace.
                     self.session.sockets = None;
-                    change::change(context, place, Some(&lease), "")?
+                    self.change(context, place, Some(&lease), "")?
                 }
-                Effect::Lost(loss) => change::change(context, place, None, &loss)?,
+                Effect::Lost(loss) => self.change(context, place, None, &loss)?,
                 Effect::Failed(failure) => {
                     give_up(context, place)?;
                     log::warn!("container {}: {failure}", key.0);
@@ -347,10 +369,15 @@ fn claim(
     session: &mut Session,
 ) -> Result<Vec<Effect>> {
     give_up(context, place)?;
-    let locked = context.lock()?;
     let Some(mut record) = place.record(context)? else { return Ok(Vec::new()) };
-    let taken = change::claim(&locked, &mut record, place.index, address)?;
-    drop(locked);
+    let Some(attached) = place.attached(&record) else { return Ok(Vec::new()) };
+    let mut taken = change::make_way(context, attached, address)?;
+    if taken.is_none() {
+        let locked = context.lock()?;
+        let Some(now) = place.record(context)? else { return Ok(Vec::new()) };
+        record = now;
+        taken = change::claim(&locked, &mut record, place.index, address)?;
+    }
     if let Some(mac) = taken {
         return session.tell(context, Happened::Conflict { address, mac });
     }

@@ -9,6 +9,7 @@ mod dhcp_day;
 mod dhcp_life;
 mod dhcp_links;
 mod dhcp_names;
+mod dhcp_odd;
 mod dhcp_renewal;
 mod dhcp_servers;
 mod dhcp_shared_mac;
@@ -34,6 +35,7 @@ pub fn tests() -> Vec<Test> {
         dhcp6::tests(),
         dhcp6_renewal::tests(),
         dhcp_names::tests(),
+        dhcp_odd::tests(),
     ]
     .into_iter()
     .flatten()
