@@ -27,10 +27,14 @@ pub fn tests() -> Vec<Test> {
     ];
     let mut tests: Vec<Test> =
         all.map(|(name, needs, run)| Test::new(format!("dhcp_renewal::{name}"), needs, run)).into();
+    let each: [(_, fn(Kind)); 3] =
+        [("another_range", another_range), ("plugged_in_again", again), ("another_subnet", another_subnet)];
     for kind in Kind::ALL {
-        let name = format!("dhcp_renewal::another_range::{kind}");
-        let test = Test::new(name, &[Need::Macvlan, kind.need()], move || another_range(kind));
-        tests.push(test.of(kind.debians()));
+        for (name, run) in each {
+            let name = format!("dhcp_renewal::{name}::{kind}");
+            let test = Test::new(name, &[Need::Macvlan, kind.need()], move || run(kind));
+            tests.push(test.of(kind.debians()));
+        }
     }
     tests
 }
@@ -156,6 +160,72 @@ fn another_range(kind: Kind) {
     let leases = bed.leases();
     assert!(leases.len() == 1 && leases[0].ends_with(&format!("/{after}")), "{leases:?}");
     assert!(!bed.answers(&before.to_string()) && web.reaches("10.77.0.1"));
+    assert_eq!(bed.run("check"), "");
+}
+
+/// Unplugs the parent, and plugs it in again when `meanwhile` is done.
+fn replug(bed: &Bed, meanwhile: impl FnOnce()) {
+    bed.lan.ip("link set lan0 down");
+    wait(|| !bed.host.link("eth0").unwrap()["flags"].to_string().contains("LOWER_UP"));
+    meanwhile();
+    bed.lan.ip("link set lan0 up");
+}
+
+/// INIT-REBOOT (RFC 2131, 4.3.2): what the agent asks for when the parent was unplugged.
+fn asked_again(ear: &Ear, own: Ipv4Addr) -> Option<Dhcp> {
+    let mut requests = ear.all_dhcp().into_iter().filter(|message| message.kind == MessageType::Request);
+    requests.find(|message| message.requested() == Some(own))
+}
+
+/// The server confirms the lease.
+fn again(kind: Kind) {
+    let bed = bed("");
+    let server = Server::start(&bed, kind, Options::default());
+    let _agent = Agent::start(&bed);
+    let web = start(&bed, "a", "web", "lan");
+    let (own, mac) = (address(&web), have(&web).1);
+    let obtained = lease(&bed, &web)["times"]["obtained"].as_u64().unwrap();
+    let ear = Ear::on(&bed.lan);
+    replug(&bed, || ());
+    wait(|| lease(&bed, &web)["times"]["obtained"].as_u64().unwrap() > obtained);
+    let said = ear.dhcp(&mac);
+    let [asked, answer] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((asked.kind, asked.broadcast), (MessageType::Request, true));
+    assert_eq!((asked.from, asked.to), (Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST));
+    assert_eq!((asked.requested(), asked.server()), (Some(own), None));
+    assert!(asked.ciaddr.is_unspecified() && asked.client_id().is_some() && !asked.flag);
+    assert_eq!((answer.kind, answer.yiaddr), (MessageType::Ack, own));
+    assert_eq!((address(&web), server.leased()), (own, vec![own]));
+    assert!(events(&bed, "lost").is_empty());
+}
+
+/// The parent is plugged in again where the addresses are others.
+fn another_subnet(kind: Kind) {
+    let bed = bed("");
+    let mut server = Server::start(&bed, kind, Options::default());
+    let _agent = Agent::start(&bed);
+    let web = start(&bed, "a", "web", "lan");
+    let (own, mac) = (address(&web), have(&web).1);
+    server.stop();
+    let ear = Ear::on(&bed.lan);
+    replug(&bed, || {
+        bed.lan.ip("addr flush dev lan0 to 10.77.0.0/24");
+        let of = |last| Ipv4Addr::new(10, 78, 0, last);
+        server.change(|options| {
+            options.address = "10.78.0.1/24".parse().unwrap();
+            (options.range, options.router) = ([of(50), of(99)], Some(of(1)));
+        });
+    });
+    wait(|| web.addresses("eth0").first().is_some_and(|address| address.starts_with("10.78.0.")));
+    assert!(asked_again(&ear, own).is_some());
+    let refused = ear.dhcp(&mac).iter().any(|message| message.kind == MessageType::Nak);
+    eprintln!("dhcp_renewal::another_subnet::{kind}: refused {refused}");
+    wait(|| events(&bed, "lost").len() == 1 || events(&bed, "moved").len() == 1);
+    assert_eq!(web.addresses("eth0").len(), 1);
+    let routes = web.routes("-4");
+    assert!(routes[0].starts_with("default via 10.78.0.1 "), "{routes:?}");
+    let leases = bed.leases();
+    assert!(leases.len() == 1 && !leases[0].ends_with(&format!("/{own}")), "{leases:?}");
     assert_eq!(bed.run("check"), "");
 }
 
