@@ -89,7 +89,7 @@ pub fn sent(ear: &Ear) -> Vec<Dhcp6> {
     ear.dhcp6().into_iter().filter(Dhcp6::is_of_client).collect()
 }
 
-fn kinds(messages: &[Dhcp6]) -> Vec<MessageType6> {
+pub fn kinds(messages: &[Dhcp6]) -> Vec<MessageType6> {
     messages.iter().map(|message| message.kind).collect()
 }
 

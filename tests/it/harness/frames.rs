@@ -14,7 +14,7 @@ use nix::sys::socket::{MsgFlags, recv};
 use crate::harness::bed::Netns;
 use crate::harness::on_lan::OnLan;
 pub use dhcp::{Dhcp, MessageType, read as read_dhcp};
-pub use dhcp6::{Dhcp6, MessageType as MessageType6};
+pub use dhcp6::{Dhcp6, MessageType as MessageType6, Status};
 
 /// A frame that tells or asks whose an address is.
 #[derive(Clone, Debug, PartialEq, Eq)]
