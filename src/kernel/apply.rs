@@ -15,6 +15,7 @@ use crate::ledger::attached::Attached;
 use crate::net::link::Link;
 use crate::net::mark::Mark;
 use crate::net::name::IfName;
+use crate::net::route::Route;
 use crate::net::seal::{Alias, Key};
 use crate::netlink::Socket;
 use crate::netlink::message::{self, Message};
@@ -173,11 +174,20 @@ fn carry_out(ifindex: u32, step: &Configure, sealed: Option<&Alias>) -> Result<O
     Ok(Some(message))
 }
 
-/// Gives the link `ifindex` the addresses of `attached` in place of the former ones, and its routes and rules again: the kernel
-/// deletes routes with the last address. All of that is one batch, which a kill leaves done or not begun, and which may be
-/// repeated.
-pub(crate) fn readdress(ifindex: u32, attached: &Attached, now: Duration, inside: &mut Socket) -> Result<()> {
-    let mut batch = Vec::new();
+/// Gives the link `ifindex` the addresses of `attached` in place of the former ones, and its routes and rules again, without those
+/// that are `gone`: the kernel deletes routes with the last address alone. All of that is one batch, which a kill leaves done or
+/// not begun, and which may be repeated.
+pub(crate) fn readdress(
+    ifindex: u32,
+    attached: &Attached,
+    gone: &[Route],
+    now: Duration,
+    inside: &mut Socket,
+) -> Result<()> {
+    let mut batch = gone
+        .iter()
+        .map(|&route| message::delete_route(Some(ifindex), route, None))
+        .collect::<Result<Vec<_>>>()?;
     for &address in &attached.former {
         batch.push(message::delete_address(ifindex, address)?);
         if let Some(table) = &attached.table {

@@ -109,7 +109,7 @@ fn delete_persistent(step: &Removal, persistent: &Persistent, inside: &mut Socke
     log::debug!("{}", step.line());
     let message = match persistent {
         Persistent::Rule { from, table } => message::delete_rule(*from, *table)?,
-        Persistent::Route { route, table } => message::delete_route(*route, *table)?,
+        Persistent::Route { route, table } => message::delete_route(None, *route, *table)?,
     };
     match single(inside, message)? {
         // Deleted before, never made, or not ours; or the namespace has no IPv6.

@@ -112,7 +112,7 @@ pub(super) fn finish(context: &mut Context<'_>, record: &Record) -> Result<Recor
 fn change(mark: &Mark, attached: &Attached) -> Result<()> {
     let mut inside = Socket::open()?;
     match kernel::marked_link(attached.ifindex, mark, &mut inside)? {
-        Some(link) => kernel::readdress(link.ifindex, attached, since_boot(), &mut inside),
+        Some(link) => kernel::readdress(link.ifindex, attached, &[], since_boot(), &mut inside),
         None => Err(Error::input(format!("link {} is not the one that was made", attached.ifname))),
     }
 }

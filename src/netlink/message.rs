@@ -222,9 +222,9 @@ pub(crate) fn add_route(ifindex: u32, route: Route, table: Option<TableId>) -> R
     self::route(Rtm::Newroute, NEW, Some(ifindex), route, table, None)
 }
 
-/// `ip route del blackhole TO`
-pub(crate) fn delete_route(route: Route, table: Option<TableId>) -> Result<Message> {
-    self::route(Rtm::Delroute, NlmF::ACK, None, route, table, None)
+/// `ip route del TO dev LINK`, or `ip route del blackhole TO`
+pub(crate) fn delete_route(ifindex: Option<u32>, route: Route, table: Option<TableId>) -> Result<Message> {
+    self::route(Rtm::Delroute, NlmF::ACK, ifindex, route, table, None)
 }
 
 /// `ip route add TO dev LINK src SOURCE`

@@ -21,6 +21,7 @@ use crate::lifecycle::dhcp::names;
 use crate::lifecycle::report::report;
 use crate::net::mac::MacAddr;
 use crate::net::name::ContainerId;
+use crate::net::route::Route;
 use crate::netlink::Socket;
 
 /// A client of a container that runs.
@@ -118,6 +119,7 @@ pub(super) fn change(
     let mut changed = record.clone();
     let Some(attached) = changed.attachments_mut().get_mut(place.index) else { return Ok(false) };
     let before = attached.dhcp_lease(place.family).map(|lease| lease.address());
+    let routes = attached.routes.clone();
     let after = lease.map(Lease::address);
     match lease {
         Some(lease) => attached.take_lease(lease.clone()),
@@ -131,7 +133,9 @@ pub(super) fn change(
     locked.write(&changed)?;
     drop(locked);
     let Some(attached) = place.attached(&changed) else { return Ok(false) };
-    if !apply(&changed, place, before != after)? {
+    let gone: Vec<_> = routes.iter().filter(|route| !attached.routes.contains(route)).copied().collect();
+    let is_other = before != after || routes != attached.routes;
+    if !apply(&changed, place, is_other.then_some(&gone))? {
         return Ok(false);
     }
     names::refresh(context.store, &changed);
@@ -175,9 +179,9 @@ fn finish(context: &Context<'_>, record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Makes the link of the container as `record` says: with the addresses if they are `other` ones, and with the lifetime of the
-/// lease. Returns false if its namespace is gone.
-pub(super) fn apply(record: &Record, place: Place<'_>, other: bool) -> Result<bool> {
+/// Makes the link of the container as `record` says: with addresses and routes if they are others than before, of which some routes
+/// are `gone`, and with the lifetime of the lease. Returns false if its namespace is gone.
+pub(super) fn apply(record: &Record, place: Place<'_>, gone: Option<&[Route]>) -> Result<bool> {
     let Some((_, netns)) = NetnsFile::of(&record.holder)? else { return Ok(false) };
     let Some((mark, attached)) = record.marked().nth(place.index) else { return Ok(false) };
     netns.inside(|| {
@@ -187,8 +191,8 @@ pub(super) fn apply(record: &Record, place: Place<'_>, other: bool) -> Result<bo
         let on_links = inside.addresses_by_link()?;
         // The kernel counts in seconds: it may have ended a lease that was renewed in time, and deleted the routes as well.
         let is_there = |lease: &Lease| on_links.contains(&(link.ifindex, lease.address()));
-        if other || !lease.as_ref().is_none_or(is_there) {
-            kernel::readdress(link.ifindex, attached, since_boot(), &mut inside)?;
+        if gone.is_some() || !lease.as_ref().is_none_or(is_there) {
+            kernel::readdress(link.ifindex, attached, gone.unwrap_or_default(), since_boot(), &mut inside)?;
         }
         if let Some(lease) = lease {
             let lifetime = lease.lifetime(since_boot());

@@ -199,7 +199,7 @@ fn begin(
     if !change::claimed(record, place.index, place.family).is_empty() {
         give_up(context, place)?;
     }
-    if lasts && !change::apply(record, place, false)? {
+    if lasts && !change::apply(record, place, None)? {
         return Ok(None);
     }
     let start = since_boot() + Duration::from_millis(number()? % SPREAD);

@@ -24,7 +24,7 @@ pub fn tests() -> Vec<Test> {
     const KEA: &[Need] = &[Need::Macvlan, Kind::Kea.need()];
     const DNSMASQ: &[Need] = &[Need::Macvlan, Kind::Dnsmasq.need()];
     const UDHCPD: &[Need] = &[Need::Macvlan, Kind::Udhcpd.need()];
-    let all: [Named; 9] = [
+    let all: [Named; 10] = [
         ("wrong", NONE, wrong),
         ("another_address_than_offered", NONE, another_address),
         ("what_is_not_the_servers_to_decide", NONE, not_decided),
@@ -32,6 +32,7 @@ pub fn tests() -> Vec<Test> {
         ("at_once", DNSMASQ, at_once),
         ("t1_behind_t2", UDHCPD, t1_behind_t2),
         ("a_default_route_without_a_router", KEA, on_link),
+        ("a_router_outside_the_subnet", KEA, outside),
         ("probed_for_and_announced", KEA, probed),
         ("killed_when_it_has_been_answered", KEA, killed),
     ];
@@ -258,6 +259,22 @@ fn on_link() {
     assert!(routes[0].starts_with("default dev eth0 "), "{routes:?}");
     assert!(!routes.iter().any(|route| route.contains("via")), "option 3 is ignored: {routes:?}");
     assert!(web.reaches("172.16.86.1"), "which only the default route leads to");
+    assert_eq!(bed.run("check"), "");
+}
+
+/// It is on the link, as clouds and providers have it.
+fn outside() {
+    let bed = bed("");
+    let router = Ipv4Addr::new(198, 51, 100, 1);
+    let _server = Server::start(&bed, Kind::Kea, Options { router: Some(router), ..Options::default() });
+    bed.lan.ip(&format!("addr add {router}/32 dev lan0"));
+    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    let routes = web.routes("-4");
+    assert!(
+        routes[0].starts_with("default via 198.51.100.1 dev eth0 ") && routes[0].contains("onlink"),
+        "{routes:?}"
+    );
+    assert!(web.reaches("198.51.100.1"));
     assert_eq!(bed.run("check"), "");
 }
 

@@ -151,9 +151,13 @@ impl<'a> Server6<'a> {
         }
     }
 
-    /// Deletes what it knows of its leases.
+    /// Deletes what it knows of its leases. dnsmasq has its own DUID in the same file, and keeps that.
     pub fn forget(&self) {
-        fs::remove_file(self.folder.join("leases")).unwrap();
+        let file = self.folder.join("leases");
+        let text = fs::read_to_string(&file).unwrap();
+        let own: String =
+            text.lines().filter(|line| line.starts_with("duid ")).map(|line| format!("{line}\n")).collect();
+        fs::write(file, own).unwrap();
     }
 
     /// Everything it has said since it was first started.
