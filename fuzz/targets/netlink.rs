@@ -94,7 +94,7 @@ pub(crate) fn fuzz_messages(attached: &Attached, alias: &str) {
                 well_formed(message::add_rule(from, table));
                 well_formed(message::delete_rule(from, table));
             }
-            Persistent::Route { route, table } => well_formed(message::delete_route(route, table)),
+            Persistent::Route { route, table } => well_formed(message::delete_route(None, route, table)),
         }
     }
 }

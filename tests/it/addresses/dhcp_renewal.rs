@@ -226,7 +226,7 @@ fn port_taken() {
 fn another_range(kind: Kind) {
     let bed = bed("");
     let options = match kind {
-        // Its T1 is the second before T2, whatever it is told.
+        // It passes over a T1 of less than three seconds.
         Kind::Dnsmasq => Options { lease: 120, t1_t2: Some((3, 4)), ..Options::default() },
         _ => Options::short(),
     };
