@@ -179,7 +179,7 @@ show:
 SHARE = $(DESTDIR)$(PREFIX)/share
 # Documents with their links as they are installed: a page that is in the source alone is named without one.
 PAGE = sed -E 's|\]\(\.\./\.\./packaging/examples/|](../../examples/|g; \
-	s!\[([^][]+)\]\((\.\./)*(ARCHITECTURE|CONTRIBUTING|benches/README|dev/style)\.md[^)]*\)!\1 (in the source)!g'
+	s!\[([^][]+)\]\((\.\./)*(ARCHITECTURE|CONTRIBUTING|benches/README|dev/style|dev/dhcp)\.md[^)]*\)!\1 (in the source)!g'
 PLACED = sed 's|/usr/bin/underlay|$(PREFIX)/bin/underlay|'
 UNITS = underlay-boot.service underlay-agent.path underlay-agent.service
 install: build generated

@@ -147,8 +147,12 @@ impl Probing<'_, '_> {
         }
         for (index, (attached, made)) in record.attachments().iter().zip(made).enumerate() {
             kernel::finish(&plan::finish(attached, made.mtu, since_boot()), made, inside)?;
-            if let Some(socket) = probes.socket(index).filter(|_| attached.announcements > 0) {
-                addresses(attached).into_iter().for_each(|address| socket.announce(address));
+            if attached.announcements > 0 {
+                if let Some(socket) = probes.socket(index) {
+                    addresses(attached).into_iter().for_each(|address| socket.announce(address));
+                }
+                // Neither does the kernel announce them: the link was up before it got them.
+                announce_leased(attached, made).unwrap_or_else(|error| log::warn!("{error}"));
             }
         }
         Ok(())
@@ -219,6 +223,16 @@ impl Probing<'_, '_> {
 /// The attachments with conflict detection, by index.
 fn probed(record: &Record) -> impl Iterator<Item = (usize, &Attached)> {
     record.attachments().iter().enumerate().filter(|(_, attached)| attached.is_probed())
+}
+
+/// Announces the addresses of the leases of `attached` from the link that was `made`: the sockets that asked for them are closed.
+fn announce_leased(attached: &Attached, made: &Link) -> Result<()> {
+    let leased: Vec<_> = attached.dhcp_leases().map(|lease| lease.address().addr()).collect();
+    if let Some(mac) = made.mac.filter(|_| !leased.is_empty()) {
+        let socket = PacketSocket::open(made.ifindex, mac, &leased)?;
+        leased.into_iter().for_each(|address| socket.announce(address));
+    }
+    Ok(())
 }
 
 fn addresses(attached: &Attached) -> Vec<IpAddr> {

@@ -31,13 +31,14 @@ pub fn tests() -> Vec<Test> {
             tests.push(Test::new(name, &[Need::Macvlan, V4, RADVD, need(kind)], move || run(kind)));
         }
     }
-    let all: [Named; 14] = [
+    let all: [Named; 15] = [
         ("rapid_commit", BOTH, rapid_commit),
         ("without_a_router", BOTH, without_a_router),
         ("beside_slaac", ROUTED, beside_slaac),
         ("identities", BOTH, identities),
         ("taken_by_another_host", BOTH, taken),
         ("all_are_taken", BOTH, all_taken),
+        ("the_range_is_used_up", BOTH, used_up),
         ("an_attach_does_not_wait", &[Need::Macvlan, V4], no_wait),
         ("the_agent_finishes", BOTH, finished),
         ("the_agent_finishes_once", BOTH, finished_once),
@@ -90,7 +91,7 @@ pub fn sent(ear: &Ear) -> Vec<Dhcp6> {
     ear.dhcp6().into_iter().filter(Dhcp6::is_of_client).collect()
 }
 
-fn kinds(messages: &[Dhcp6]) -> Vec<MessageType6> {
+pub fn kinds(messages: &[Dhcp6]) -> Vec<MessageType6> {
     messages.iter().map(|message| message.kind).collect()
 }
 
@@ -279,6 +280,16 @@ fn all_taken() {
     let declined = sent(&ear).iter().filter(|message| message.kind == MessageType6::Decline).count();
     assert_eq!(declined, 3);
     bed.assert_nothing_held();
+}
+
+/// The server says so (NoAddrsAvail).
+fn used_up() {
+    let bed = bed("-o dhcp6=required -o dhcp_timeout=3");
+    let _v4 = v4(&bed);
+    let _server = Server6::start(&bed, Kind::Kea, Options6 { range: [0x100, 0x100], ..Options6::default() });
+    let _first = bed.container(Bare, "a").networks("lan").start().unwrap();
+    let refused = bed.container(Bare, "b").networks("lan").start().map(drop).unwrap_err();
+    assert!(refused.contains("answers and gives no lease: no address is free"), "{refused}");
 }
 
 /// On a LAN that has IPv4 only.

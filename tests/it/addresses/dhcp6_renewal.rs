@@ -1,17 +1,20 @@
 //! Leases of the LAN's own DHCPv6 server over time.
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::addresses::dhcp::bed;
-use crate::addresses::dhcp6::{address, address_of, client, events, sent, v4};
+use crate::addresses::dhcp6::{address, address_of, client, events, kinds, sent, v4};
 use crate::addresses::identity::start;
 use crate::harness::agent::Agent;
 use crate::harness::bed::Bed;
 use crate::harness::container::{Engine::Bare, wait};
 use crate::harness::dhcp::{Kind, beside};
 use crate::harness::dhcp6::{KEA6, KINDS, Options6, RADVD, Router6, Server6, ip6, need};
-use crate::harness::frames::{Ear, MessageType6};
+use crate::harness::frames::{Ear, MessageType6, Status};
 use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
 
@@ -20,11 +23,13 @@ const LAN: u16 = 0x77;
 pub fn tests() -> Vec<Test> {
     const V4: Need = Kind::Kea.need();
     const BOTH: &[Need] = &[Need::Macvlan, V4, KEA6];
-    let all: [Named; 7] = [
+    const DNSMASQ: &[Need] = &[Need::Macvlan, V4, Kind::Dnsmasq.need()];
+    let all: [Named; 8] = [
         ("renewed", BOTH, renewed),
         ("rebound", BOTH, rebound),
         ("forgotten", BOTH, forgotten),
         ("taken_by_another_host", BOTH, taken),
+        ("no_binding", DNSMASQ, no_binding),
         ("expired", BOTH, || expired(true)),
         ("expired_without_an_agent", BOTH, || expired(false)),
         ("a_dead_container_leaves_its_mac_address", BOTH, dead),
@@ -134,6 +139,32 @@ fn taken() {
     assert_eq!(bed.run("check"), "");
 }
 
+/// A server that has lost its leases says so (NoBinding), and is asked to give the same one again.
+fn no_binding() {
+    let bed = bed("-o dhcp6=required");
+    let _v4 = v4(&bed);
+    let options = Options6 { authoritative: false, ..Options6::default() };
+    let mut server = Server6::start(&bed, Kind::Dnsmasq, options);
+    let web = start(&bed, "a", "web", "lan");
+    let own = address(&web).unwrap();
+    server.stop();
+    server.forget();
+    server.restart();
+    let [path] = &fs::read_dir(bed.path("run/containers")).unwrap().collect::<Vec<_>>()[..] else { panic!() };
+    let path = path.as_ref().unwrap().path();
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let times = &mut record["attachments"][0]["dhcp6"]["lease"]["times"];
+    times["limits"]["t1"] = times["obtained"].clone();
+    fs::write(path, record.to_string()).unwrap();
+    let ear = Ear::on(&bed.lan);
+    bed.run("agent --once");
+    let said: Vec<_> = ear.dhcp6().iter().map(|message| (message.kind, message.status())).collect();
+    assert_eq!((address(&web), server.leased()), (Some(own), vec![own]));
+    assert!(said.contains(&(MessageType6::Reply, Some(Status::NoBinding))), "{said:?}");
+    assert_eq!(kinds(&sent(&ear)), [MessageType6::Renew, MessageType6::Request]);
+    assert_eq!(bed.run("check"), "");
+}
+
 /// The address goes when the lease is over, even if there is no agent. An agent gets it back as soon as there is a server.
 fn expired(with_agent: bool) {
     let bed = bed("-o dhcp6=required");
@@ -190,6 +221,7 @@ fn another_network(kind: Kind) {
     server.change(|options| options.lan = 0x88);
     wait(|| address(&web).is_some_and(|address| address.segments()[2] == 0x88));
     wait(|| !events(&bed, "lost").is_empty() && !events(&bed, "leased").is_empty());
+    assert!(ear.dhcp6().iter().any(|message| message.status() == Some(Status::NotOnLink)));
     let now = address(&web).unwrap();
     assert_eq!(client(&bed, &web)["lease"]["address"], now.to_string());
     assert!(bed.leases().iter().all(|lease| !lease.ends_with(&format!("/{own}"))), "{:?}", bed.leases());

@@ -31,6 +31,8 @@ pub fn tests() -> Vec<Test> {
     tests.push(Test::new("dhcp_servers::short_leases", &kea, short_leases));
     let two = [Need::Macvlan, Kind::Kea.need(), Kind::Dnsmasq.need()];
     tests.push(Test::new("dhcp_servers::two_of_them", &two, two_of_them));
+    let dnsmasq = [Need::Macvlan, Kind::Dnsmasq.need()];
+    tests.push(Test::new("dhcp_servers::times_of_dnsmasq", &dnsmasq, times_of_dnsmasq));
     tests.push(Test::new("dhcp_servers::no_client", &[Need::Macvlan], no_client));
     tests
 }
@@ -178,6 +180,20 @@ fn short_leases() {
     assert_eq!(server.leased(), [address]);
     thread::sleep(Duration::from_secs(7));
     assert_eq!(server.leased(), [] as [Ipv4Addr; 0]);
+}
+
+/// It passes over a T1 of less than three seconds, and puts one that is not before T2 there.
+fn times_of_dnsmasq() {
+    let bed = Bed::new();
+    let options = Options { lease: 120, ..Options::default() };
+    let mut server = Server::start(&bed, Kind::Dnsmasq, options);
+    let client = Client::new(&bed);
+    for (told, given) in [((20, 30), (20, 30)), ((2, 4), (3, 4)), ((9, 4), (3, 4))] {
+        server.change(|options| options.t1_t2 = Some(told));
+        let ear = Ear::on(&bed.lan);
+        client.ask("-O 0x3a -O 0x3b").unwrap();
+        assert_eq!(ear.dhcp(&client.mac).last().unwrap().t1_t2(), Some(given), "{told:?}");
+    }
 }
 
 /// A second one is on a host of its own; both hear and are heard.

@@ -1,21 +1,17 @@
 //! Who answers for all addresses of a LAN, or sends as much as he can, is in the way for as long as he does.
 
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::os::fd::AsRawFd as _;
+use std::thread;
 
 use nix::libc;
-use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvfrom, sendto, socket,
-};
+use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, sendto};
 use serde_json::Value;
 
 use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::Engine::Bare;
 use crate::harness::need::Need;
+use crate::harness::on_lan::{OnLan, heard_on};
 use crate::harness::test::{Named, Test};
 use crate::harness::tracer::{Mishap, trace};
 
@@ -32,61 +28,22 @@ pub fn tests() -> Vec<Test> {
 const LIAR: &str = "02:ba:d0:00:00:01";
 const LIARS_MAC: [u8; 6] = [2, 0xba, 0xd0, 0, 0, 1];
 
-/// A packet socket that hears, and sends to, all links of `netns`.
-fn heard_on(netns: &Netns) -> OwnedFd {
-    let file = fs::File::open(netns.path()).unwrap();
-    let inside = move || {
-        setns(file, CloneFlags::CLONE_NEWNET).unwrap();
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).unwrap()
-    };
-    thread::spawn(inside).join().unwrap()
-}
-
-/// A thread on the LAN that is told when to end.
-struct OnLan {
-    over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl OnLan {
-    /// Calls `each` with a packet socket that hears all of `netns`, again and again.
-    fn run(netns: &Netns, mut each: impl FnMut(&OwnedFd) + Send + 'static) -> Self {
-        let socket = heard_on(netns);
-        let over = Arc::<AtomicBool>::default();
-        let end = Arc::clone(&over);
-        let thread = thread::spawn(move || {
-            while !end.load(Ordering::Relaxed) {
-                each(&socket);
-            }
-        });
-        Self { over, thread: Some(thread) }
-    }
-
-    /// Answers every ARP probe.
-    fn liar(netns: &Netns) -> Self {
-        Self::run(netns, |socket| {
-            let mut frame = [0; 64];
-            let Ok((42.., Some(from))) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut frame) else {
-                thread::yield_now();
-                return;
-            };
-            let is_probe = frame[12..14] == [8, 6] && frame[20..22] == [0, 1] && frame[28..32] == [0; 4];
-            if is_probe && frame[6..12] != LIARS_MAC {
-                let (asks, target) = (&frame[6..12], &frame[38..42]);
-                let head = [asks, &LIARS_MAC[..], &frame[12..20], &[0, 2]].concat();
-                let answer = [&head[..], &LIARS_MAC, target, asks, &[0; 4]].concat();
-                let _ = sendto(socket.as_raw_fd(), &answer, &from, MsgFlags::empty());
-            }
-        })
-    }
-}
-
-impl Drop for OnLan {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().unwrap().join();
-    }
+/// Answers every ARP probe.
+fn liar(netns: &Netns) -> OnLan {
+    OnLan::run(netns, |socket| {
+        let mut frame = [0; 64];
+        let Ok((42.., Some(from))) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut frame) else {
+            thread::yield_now();
+            return;
+        };
+        let is_probe = frame[12..14] == [8, 6] && frame[20..22] == [0, 1] && frame[28..32] == [0; 4];
+        if is_probe && frame[6..12] != LIARS_MAC {
+            let (asks, target) = (&frame[6..12], &frame[38..42]);
+            let head = [asks, &LIARS_MAC[..], &frame[12..20], &[0, 2]].concat();
+            let answer = [&head[..], &LIARS_MAC, target, asks, &[0; 4]].concat();
+            let _ = sendto(socket.as_raw_fd(), &answer, &from, MsgFlags::empty());
+        }
+    })
 }
 
 /// A LAN with room for eight.
@@ -125,7 +82,7 @@ fn doctors_word(bed: &Bed) -> Option<(String, String)> {
 
 fn answers() {
     let bed = small();
-    let liar = OnLan::liar(&bed.lan);
+    let liar = liar(&bed.lan);
     let told = format!(
         "network pub_net has no free IPv4 address left, and 8 are set aside, for others answered: 8 by {LIAR}"
     );

@@ -4,6 +4,7 @@ mod conflicts;
 pub mod dhcp;
 mod dhcp6;
 mod dhcp6_renewal;
+mod dhcp_answers;
 mod dhcp_conflicts;
 mod dhcp_day;
 mod dhcp_life;
@@ -26,6 +27,7 @@ pub fn tests() -> Vec<Test> {
         hostile_lan::tests(),
         dhcp_servers::tests(),
         dhcp::tests(),
+        dhcp_answers::tests(),
         dhcp_renewal::tests(),
         dhcp_links::tests(),
         dhcp_shared_mac::tests(),

@@ -3,6 +3,7 @@
 mod client;
 mod files;
 mod leases;
+mod scripted;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -22,6 +23,7 @@ use crate::harness::need::Need;
 use crate::harness::place::Debian;
 pub use client::{Client, ask};
 pub use leases::Lease;
+pub use scripted::{Reply, Scripted, set_header_sum};
 
 /// Which server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

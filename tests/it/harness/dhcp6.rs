@@ -47,6 +47,8 @@ pub struct Options6 {
     pub t1_t2: Option<(u32, u32)>,
     /// Whether a client that asks for it gets a lease at once. dnsmasq always does that.
     pub rapid_commit: bool,
+    /// Whether a lease is renewed that the server does not know, by dnsmasq. Kea always does that.
+    pub authoritative: bool,
 }
 
 impl Default for Options6 {
@@ -59,6 +61,7 @@ impl Default for Options6 {
             valid: 3600,
             t1_t2: None,
             rapid_commit: false,
+            authoritative: true,
         }
     }
 }
@@ -148,9 +151,13 @@ impl<'a> Server6<'a> {
         }
     }
 
-    /// Deletes what it knows of its leases.
+    /// Deletes what it knows of its leases. dnsmasq has its own DUID in the same file, and keeps that.
     pub fn forget(&self) {
-        fs::remove_file(self.folder.join("leases")).unwrap();
+        let file = self.folder.join("leases");
+        let text = fs::read_to_string(&file).unwrap();
+        let own: String =
+            text.lines().filter(|line| line.starts_with("duid ")).map(|line| format!("{line}\n")).collect();
+        fs::write(file, own).unwrap();
     }
 
     /// Everything it has said since it was first started.
@@ -209,17 +216,18 @@ impl<'a> Server6<'a> {
     }
 
     fn dnsmasq(&self) -> String {
-        let Options6 { lan, range: [first, last], valid, .. } = self.options;
+        let Options6 { lan, range: [first, last], valid, authoritative, .. } = self.options;
+        let authoritative = if authoritative { "dhcp-authoritative\n" } else { "" };
         let (first, last, folder) = (ip6(lan, first), ip6(lan, last), self.folder.display());
         format!(
             "port=0\nuser=root\ninterface=lan0\nlog-dhcp\npid-file={folder}/pid\ndhcp-leasefile={folder}/leases\n\
-             dhcp-authoritative\ndhcp-range={first},{last},64,{valid}\ndhcp-option=option6:dns-server,[{}]\n",
+             {authoritative}dhcp-range={first},{last},64,{valid}\ndhcp-option=option6:dns-server,[{}]\n",
             ip6(lan, 1)
         )
     }
 
     fn kea(&self) -> String {
-        let Options6 { lan, range: [first, last], preferred, valid, t1_t2, rapid_commit } = self.options;
+        let Options6 { lan, range: [first, last], preferred, valid, t1_t2, rapid_commit, .. } = self.options;
         let mut dhcp6 = json!({
             "interfaces-config": {"interfaces": ["lan0"]},
             "lease-database": {

@@ -4,18 +4,17 @@ mod dhcp;
 mod dhcp6;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, recv, socket};
+use nix::sys::socket::{MsgFlags, recv};
 
 use crate::harness::bed::Netns;
-pub use dhcp::{Dhcp, MessageType};
-pub use dhcp6::{Dhcp6, MessageType as MessageType6};
+use crate::harness::on_lan::OnLan;
+pub use dhcp::{Dhcp, MessageType, read as read_dhcp};
+pub use dhcp6::{Dhcp6, MessageType as MessageType6, Status};
 
 /// A frame that tells or asks whose an address is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,32 +50,22 @@ impl All {
 /// An ear on a namespace.
 pub struct Ear {
     all: Arc<Mutex<All>>,
-    over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: OnLan,
 }
 
 impl Ear {
     /// Hears all links of `netns` from now on.
     pub fn on(netns: &Netns) -> Self {
-        let file = std::fs::File::open(netns.path()).unwrap();
-        let inside = move || -> OwnedFd {
-            setns(file, CloneFlags::CLONE_NEWNET).unwrap();
-            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).unwrap()
-        };
-        let socket = thread::spawn(inside).join().unwrap();
-        let (all, over) = (Arc::<Mutex<All>>::default(), Arc::<AtomicBool>::default());
-        let (into, end) = (Arc::clone(&all), Arc::clone(&over));
-        let thread = thread::spawn(move || {
+        let all = Arc::<Mutex<All>>::default();
+        let into = Arc::clone(&all);
+        let thread = OnLan::run(netns, move |socket| {
             let mut frame = [0; 2048];
-            while !end.load(Ordering::Relaxed) {
-                match recv(socket.as_raw_fd(), &mut frame, nix::sys::socket::MsgFlags::empty()) {
-                    Ok(length) => into.lock().unwrap().add(&frame[..length]),
-                    Err(_) => thread::sleep(Duration::from_millis(1)),
-                }
+            match recv(socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
+                Ok(length) => into.lock().unwrap().add(&frame[..length]),
+                Err(_) => thread::sleep(Duration::from_millis(1)),
             }
         });
-        Self { all, over, thread: Some(thread) }
+        Self { all, _thread: thread }
     }
 
     /// What was heard from the MAC address `from` about `target`, the oldest first.
@@ -119,13 +108,6 @@ impl Ear {
     /// The hosts that have told a DHCP server that they have no client (ICMP: port unreachable).
     pub fn unreachable(&self) -> Vec<Ipv4Addr> {
         self.all.lock().unwrap().unreachable.clone()
-    }
-}
-
-impl Drop for Ear {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().unwrap().join();
     }
 }
 

@@ -11,6 +11,7 @@ pub mod dockerd;
 pub mod frames;
 pub mod mishaps;
 pub mod need;
+pub mod on_lan;
 pub mod place;
 pub mod podman;
 pub mod rootfs;

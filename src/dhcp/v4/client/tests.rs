@@ -27,7 +27,7 @@ fn four_messages_and_a_probe() {
     assert_eq!(lan.step(lan::ack(&request)), [], "an answer that comes twice");
 }
 
-/// By the clock of section 11: DISCOVER at 0, 1, 3, 7, 11, 15 s with the same xid, and `secs` that grows.
+/// DISCOVER at 0, 1, 3, 7, 11, 15, 19 s with the same xid, and `secs` that grows.
 #[test]
 fn retries_have_the_same_xid_and_more_seconds() {
     let mut lan = Lan::new(config());

@@ -97,7 +97,7 @@ fn address(at: &[u8]) -> Option<Ipv4Addr> {
 }
 
 /// Reads the message of a frame that has one.
-pub(super) fn read(frame: &[u8]) -> Option<Dhcp> {
+pub fn read(frame: &[u8]) -> Option<Dhcp> {
     let (header, datagram) = packet(frame)?;
     let is_dhcp = *header.get(9)? == 17 && matches!(datagram.get(..4)?, [0, 67 | 68, 0, 67 | 68]);
     let message = Message::decode(&mut Decoder::new(datagram.get(8..)?)).ok().filter(|_| is_dhcp)?;

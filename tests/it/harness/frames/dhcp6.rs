@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use dhcproto::v6::{DhcpOption, Message, OptionCode};
 use dhcproto::{Decodable as _, Decoder};
 
-pub use dhcproto::v6::MessageType;
+pub use dhcproto::v6::{MessageType, Status};
 
 /// A message, and how it was sent.
 #[derive(Clone, Debug)]
@@ -65,6 +65,19 @@ impl Dhcp6 {
 
     pub fn has_rapid_commit(&self) -> bool {
         self.option(OptionCode::RapidCommit).is_some()
+    }
+
+    /// What a server says has become of the request, or of the link's part in it (RFC 8415, 21.13).
+    pub fn status(&self) -> Option<Status> {
+        let of = |option: Option<&DhcpOption>| match option? {
+            DhcpOption::StatusCode(code) => Some(code.status),
+            other => panic!("{other:?}"),
+        };
+        let ia = match self.option(OptionCode::IANA) {
+            Some(DhcpOption::IANA(ia)) => of(ia.opts.get(OptionCode::StatusCode)),
+            _ => None,
+        };
+        ia.or_else(|| of(self.option(OptionCode::StatusCode)))
     }
 
     fn option(&self, code: OptionCode) -> Option<&DhcpOption> {
