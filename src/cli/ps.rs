@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::attached::Attached;
-use crate::ledger::record::{Holder, Record, State, VERSION};
+use crate::ledger::holder::Holder;
+use crate::ledger::record::{Record, State, VERSION};
 use crate::net::name::{ContainerId, Identity};
 
 /// A container as it is shown.

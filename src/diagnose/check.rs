@@ -10,7 +10,8 @@ use crate::diagnose::compare::{self, Actual};
 use crate::diagnose::difference::{Difference, What};
 use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile, Survey, SurveyedLink};
-use crate::ledger::record::{Holder, MadeFor, Record};
+use crate::ledger::holder::Holder;
+use crate::ledger::record::{MadeFor, Record};
 use crate::ledger::{Holding, Locked, Store};
 use crate::lifecycle::reseal;
 use crate::net::link::Link;
@@ -105,7 +106,7 @@ fn of_container(
         (false, Some((_, netns))) => {
             links(record, &netns, store.known_key().ok().flatten(), host).map_err(within)?
         }
-        (false, None) => missing(What::Netns, format!("net:[{}]", record.holder.netns.inode)),
+        (false, None) => missing(What::Netns, format!("net:[{}]", record.holder.netns().inode)),
     };
     differences.extend(leases(store, record)?);
     differences.extend(check_dhcp::leases(store, record)?);

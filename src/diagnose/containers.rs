@@ -1,5 +1,7 @@
 //! The containers that run: addresses that the host has too, and sysctls that drop packets.
 
+use std::path::Path;
+
 use ipnet::IpNet;
 
 use crate::diagnose::finding::{Area, Finding, Severity};
@@ -95,15 +97,14 @@ fn sysctl(link: &str, key: &str) -> u8 {
 
 fn filtered_inside(record: &Record) -> Result<Vec<Finding>> {
     let netns = NetnsFile::of(&record.holder)?;
-    netns.map_or_else(|| Ok(Vec::new()), |(_, netns)| netns.inside(|| Ok(filtered(record))))
+    netns.map_or_else(|| Ok(Vec::new()), |(path, netns)| netns.inside(|| Ok(filtered(record, &path))))
 }
 
-/// What drops packets in the container of `record`, which has several links; called in its namespace.
-fn filtered(record: &Record) -> Vec<Finding> {
+/// What drops packets in the container of `record`, which has several links; called in its namespace, to which `path` leads.
+fn filtered(record: &Record, path: &Path) -> Vec<Finding> {
     let warning =
         |id, what, why, fix: Line| Finding::new((Area::Containers, Severity::Warning, id), what, why, fix);
-    let netns = format!("--net=/proc/{}/ns/net", record.holder.pid);
-    let set = Line::of("nsenter").word(netns).text("sysctl -w");
+    let set = Line::of("nsenter --net=").value(path).text("sysctl -w");
     let id = &record.container;
     let has_v4 = |attached: &&Attached| attached.addresses.iter().any(|net| net.addr().is_ipv4());
     let is_way_out = |attached: &Attached| {

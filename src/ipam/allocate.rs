@@ -104,8 +104,8 @@ impl Draft<'_> {
         let identity = applicant.identity();
         let network = &wanted.network.name;
         // If several containers of one identity are alive, all except the first differ by id, or else by process.
-        let by_process =
-            |count: u64| format!("{identity} {network} {} {} {count}", holder.pid, holder.start_time);
+        let (pid, start_time) = holder.stamp();
+        let by_process = |count: u64| format!("{identity} {network} {pid} {start_time} {count}");
         let usual = [format!("{identity} {network}"), format!("{identity} {network} {container}")];
         let texts = usual.into_iter().filter(|_| !avoid_previous).chain((0..).map(by_process));
         for mac in had.into_iter().chain(texts.map(|text| MacAddr::derived(key, &text))) {

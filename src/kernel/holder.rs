@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::netns::NetnsFile;
 use super::process::{Process, pid_namespace};
 use crate::error::{Kind, Result};
-use crate::ledger::record::Holder;
+use crate::ledger::holder::Holder;
 use crate::net::netns::Netns;
 
 /// Returns true if the process of a container still runs, or if that is unknown: nothing is reclaimed from a
@@ -22,14 +22,14 @@ pub(crate) fn is_alive(holder: &Holder) -> bool {
 
 /// Returns true if the process of a container is in the network namespace of its record.
 pub(crate) fn is_in(holder: &Holder) -> Result<bool> {
-    Ok(Process::open(holder.pid)?.netns()?.describe(None).is(&holder.netns))
+    Ok(Process::open(holder.pid)?.netns()?.describe(None).is(holder.netns()))
 }
 
 impl NetnsFile {
     /// Returns the namespace of `holder`, and a path to it: by the process, else by the path that keeps it.
     /// Returns `None` if neither leads there any more.
     pub(crate) fn of(holder: &Holder) -> Result<Option<(PathBuf, Self)>> {
-        let same = |netns: &Self| netns.describe(None).is(&holder.netns);
+        let same = |netns: &Self| netns.describe(None).is(holder.netns());
         let by_process = Process::open(holder.pid).and_then(|process| {
             let is_it = process.start_time() == holder.start_time;
             is_it.then(|| process.netns()).transpose()
@@ -42,8 +42,8 @@ impl NetnsFile {
         if let Some(netns) = by_process {
             return Ok(Some((format!("/proc/{}/ns/net", holder.pid).into(), netns)));
         }
-        let Some(path) = &holder.netns.path else { return Ok(None) };
-        Ok(Self::at_path(path, &holder.netns)?.map(|netns| (path.clone(), netns)))
+        let Some(path) = &holder.netns().path else { return Ok(None) };
+        Ok(Self::at_path(path, holder.netns())?.map(|netns| (path.clone(), netns)))
     }
 
     /// Returns the namespace `netns`, if `path` leads to it.

@@ -15,6 +15,7 @@ mod cdi;
 pub(crate) mod dhcp_link;
 pub(crate) mod event;
 mod events;
+pub(crate) mod holder;
 mod host;
 pub(crate) mod host_link;
 mod host_text;

@@ -31,7 +31,7 @@ impl Store {
 
     /// Returns the path of the container's link in the index, if others can join its namespace.
     pub(crate) fn namespace_link(&self, record: &Record) -> Option<PathBuf> {
-        let netns = &record.holder.netns;
+        let netns = record.holder.netns();
         netns.path.as_ref().map(|_| self.namespace_dir(netns).join(record.container.as_str()))
     }
 
@@ -46,7 +46,7 @@ impl Store {
         // A version without the index has made the state folder.
         if !file::exists(&self.namespaces_dir())? {
             let mut records = self.records()?.sound;
-            records.retain(|record| record.holder.netns.is(netns));
+            records.retain(|record| record.holder.netns().is(netns));
             return Ok(records);
         }
         self.records_of(netns, parsed_names(&self.namespace_dir(netns), "")?)
@@ -60,7 +60,7 @@ impl Store {
     ) -> Result<Vec<Record>> {
         // An unreadable record must not keep another container from starting.
         let mut records = self.read_records(containers)?.sound;
-        records.retain(|record| record.holder.netns.is(netns));
+        records.retain(|record| record.holder.netns().is(netns));
         Ok(records)
     }
 
@@ -100,7 +100,7 @@ impl Locked<'_> {
         let mut made = symlink(&target, &link);
         if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             self.index_namespaces()?;
-            file::make_subfolder(&self.store.namespace_dir(&record.holder.netns), 0o700)?;
+            file::make_subfolder(&self.store.namespace_dir(record.holder.netns()), 0o700)?;
             made = symlink(&target, &link);
         }
         file::ignoring(&[ErrorKind::AlreadyExists], "create", &link, made)

@@ -1,4 +1,4 @@
-//! Records: what a container holds, and the process and namespace that identify it.
+//! Records: what a container holds, and its [holder](Holder).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,12 +9,12 @@ use crate::dhcp::lease::Lease;
 use crate::error::{Error, Result};
 use crate::ledger::attached::Attached;
 use crate::ledger::dhcp_link::DhcpLink;
+use crate::ledger::holder::Holder;
 use crate::ledger::quarantine::SegmentHints;
 use crate::net::driver::{IpvlanFlag, IpvlanMode};
 use crate::net::lease_key::LeaseKey;
 use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName};
-use crate::net::netns::Netns;
 use crate::net::value::is_default;
 
 /// The version of the records that this program writes. It reads all that are not newer.
@@ -170,20 +170,6 @@ pub(crate) enum State {
     Ended,
 }
 
-/// The process and network namespace that identify a container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Holder {
-    /// The pid of its first process in the pid namespace of the runtime.
-    pub pid: i32,
-    /// The start time of that process, in clock ticks since boot (proc_pid_stat(5), field 22). It tells a reused pid apart.
-    pub start_time: u64,
-    /// The inode of that pid namespace: in another one the process has another pid, or none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pid_namespace: Option<u64>,
-    /// Its network namespace.
-    pub netns: Netns,
-}
-
 /// The state of a layer-2 segment: `segments/IFINDEX/segment.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Segment {
@@ -315,10 +301,9 @@ impl Record {
 
     /// Returns the container and process that the marks of its links name.
     pub(crate) fn made_for(&self) -> MadeFor {
-        let own = || MadeFor {
-            container: self.container.clone(),
-            pid: self.holder.pid,
-            start_time: self.holder.start_time,
+        let own = || {
+            let (pid, start_time) = self.holder.stamp();
+            MadeFor { container: self.container.clone(), pid, start_time }
         };
         self.own().and_then(|own| own.made_for.clone()).unwrap_or_else(own)
     }

@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
+use super::holder::Holder;
 use super::lease_link::lease_target;
-use super::record::{Holder, Record, VERSION};
+use super::record::{Record, VERSION};
 use super::{Holding, Locked, Store};
 use crate::net::lease_key::LeaseKey;
 use crate::net::name::{ContainerId, IfName};

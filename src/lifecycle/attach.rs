@@ -57,7 +57,7 @@ pub(crate) fn attach(
     let mut inside = Socket::open()?;
     let links = inside.links()?;
     // A namespace without a path was made by the runtime for this container: no other is in it yet.
-    if target.holder.netns.path.is_some() {
+    if target.holder.netns().path.is_some() {
         if let Some(joined) = pod::join(context, target, requests, &marked(&links))? {
             return Ok(Some(joined));
         }
@@ -155,7 +155,7 @@ fn without_the_dead(
     mut links: Vec<Link>,
     inside: &mut Socket,
 ) -> Result<BTreeSet<String>> {
-    let (store, netns) = (context.store, &target.holder.netns);
+    let (store, netns) = (context.store, target.holder.netns());
     let mut left = marked(&links);
     if requests.iter().any(|request| persistent::is_wanted(&request.options, &request.network)) {
         left.extend(store.records()?.sound.into_iter().map(|record| record.container));
@@ -312,7 +312,7 @@ fn confirm(record: &mut Record, made: &[Link], nsid: Option<i32>) {
 
 /// Returns the error for a container whose id another one has, in `old`.
 pub(crate) fn attached_already(old: &Record) -> Error {
-    let text = format!("container id {} is attached already, with pid {}", old.container, old.holder.pid);
+    let text = format!("container id {} is attached already, with {}", old.container, old.holder);
     Error::new(Kind::Taken, text).hint("two runtimes use the same id: rename one container")
 }
 

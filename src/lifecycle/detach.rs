@@ -62,7 +62,7 @@ pub(crate) fn detach(context: &mut Context<'_>, id: &ContainerId) -> Result<Opti
 /// # Errors
 /// When the ledger cannot be read or written.
 fn leave_to_agent(context: &Context<'_>, record: &Record) -> Result<bool> {
-    let (store, netns) = (context.store, &record.holder.netns);
+    let (store, netns) = (context.store, record.holder.netns());
     let is_plain = record.own().is_some_and(|own| own.state == State::Attached && own.made_for.is_none());
     // In a namespace that a path keeps, the next container may be made at once; it is in the list of those that are shared.
     if !is_plain || store.is_shared(netns)? || !store.has_agent()? {

@@ -13,7 +13,8 @@ use crate::ipam::reserve::Applicant;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::attached::Attached;
 use crate::ledger::dhcp_link::Dhcp6Link;
-use crate::ledger::record::{Holder, Record};
+use crate::ledger::holder::Holder;
+use crate::ledger::record::Record;
 use crate::lifecycle::affinity;
 use crate::lifecycle::attach;
 use crate::lifecycle::context::Context;
@@ -57,7 +58,7 @@ pub(crate) fn preview(
     let wanted = host_facts::resolve(requests, parents, &names, &affinity)?;
     host_access::refuse_elsewhere(store, &wanted, host)?;
     let facts = host_facts::read(&wanted, default_routes, host)?;
-    let holder = Holder { pid: 0, start_time: 0, pid_namespace: kernel::pid_namespace(), netns };
+    let holder = Holder::none_yet(netns);
     let identity = identity.as_ref();
     let applicant = Applicant {
         container,

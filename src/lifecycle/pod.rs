@@ -23,7 +23,7 @@ pub(crate) fn join(
     requests: &[AttachmentRequest],
     marked: &BTreeSet<ContainerId>,
 ) -> Result<Option<Record>> {
-    let (store, netns) = (context.store, &target.holder.netns);
+    let (store, netns) = (context.store, target.holder.netns());
     // It comes again while others use its links: they are theirs by now, and it joins them.
     if let Some(own) = store.record(&target.container).ok().flatten() {
         let is_over = (own.has_ended() || !kernel::is_alive(&own.holder)) && is_used(store, &own)?;
@@ -75,7 +75,7 @@ fn successor<'a>(record: &Record, others: &'a [Record]) -> Option<&'a Record> {
 
 /// Returns true if a living container uses the links of `record`, and will take them over.
 pub(crate) fn is_used(store: &Store, record: &Record) -> Result<bool> {
-    Ok(record.own().is_some() && successor(record, &store.records_in(&record.holder.netns)?).is_some())
+    Ok(record.own().is_some() && successor(record, &store.records_in(record.holder.netns())?).is_some())
 }
 
 /// Hands the links of `record`, whose container has ended, over to a container that uses them too; returns `None` then, as
@@ -86,14 +86,14 @@ pub(crate) fn is_used(store: &Store, record: &Record) -> Result<bool> {
 /// When the ledger cannot be read or written. What was begun is finished by the next call.
 pub(crate) fn hand_over(context: &Context<'_>, record: &Record) -> Result<Option<Record>> {
     let store = context.store;
-    if record.own().is_none() || !store.is_shared(&record.holder.netns)? {
+    if record.own().is_none() || !store.is_shared(record.holder.netns())? {
         return Ok(Some(record.clone()));
     }
     let locked = context.lock()?;
     locked.index_namespaces()?;
     let now = store.record(&record.container)?.filter(|now| now.holder == record.holder);
     let Some((now, own)) = now.as_ref().and_then(|now| Some((now, now.own()?))) else { return Ok(now) };
-    let others = store.records_in(&now.holder.netns)?;
+    let others = store.records_in(now.holder.netns())?;
     if let Some(successor) = successor(now, &others) {
         log::info!("container {} takes over the links of {}", successor.container, now.container);
         // It may have ended, but the successor has not.
@@ -143,7 +143,7 @@ pub(crate) fn hand_over_of_version_1(context: &Context<'_>, record: &Record) -> 
     if !record.own().is_some_and(is_anothers) {
         return Ok(false);
     }
-    let others = context.store.records_in(&record.holder.netns)?;
+    let others = context.store.records_in(record.holder.netns())?;
     let has_its_process =
         |other: &Record| other.shared_with() == Some(&record.container) && other.holder == record.holder;
     Ok(others.iter().any(has_its_process) && hand_over(context, record)?.is_none())

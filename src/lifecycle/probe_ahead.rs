@@ -12,8 +12,9 @@ use crate::ipam::previous::PreviousAddresses;
 use crate::ipam::reserve::{Applicant, Draft, HostFacts, Place};
 use crate::kernel::{self, PacketSocket, Probes};
 use crate::ledger::Store;
+use crate::ledger::holder::Holder;
 use crate::ledger::quarantine::Conflict;
-use crate::ledger::record::{Holder, Record};
+use crate::ledger::record::Record;
 use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::lease_table::LedgerTable;
@@ -191,7 +192,7 @@ fn stale(
     // No container has this name: a record of it is never written.
     let container: ContainerId = "underlay-agent".parse()?;
     let netns = context.host_netns.get()?.describe(None);
-    let holder = Holder { pid: 0, start_time: 0, pid_namespace: None, netns };
+    let holder = Holder::none_yet(netns);
     let applicant = Applicant {
         container: &container,
         identity: None,

@@ -20,8 +20,9 @@ use crate::ledger::Store;
 use crate::ledger::asked::Asked;
 use crate::ledger::attached::Attached;
 use crate::ledger::dhcp_link::{Dhcp6Link, DhcpLink};
+use crate::ledger::holder::Holder;
 use crate::ledger::host_link::{self, HostLink};
-use crate::ledger::record::{Holder, Links, MadeFor, Nsid, Own, Record, State, VERSION};
+use crate::ledger::record::{Links, MadeFor, Nsid, Own, Record, State, VERSION};
 use crate::net::ipv6::Advertised;
 use crate::net::lease_key::LeaseKey;
 use crate::net::link::Link;
@@ -71,7 +72,7 @@ impl Rebuild<'_> {
         // A repeated attach has sealed the same mark twice: one of the links counts.
         links.dedup_by_key(|(_, index, ..)| *index);
         let made_for = MadeFor::of(&first.alias.mark);
-        let is_its_own = (made_for.pid, made_for.start_time) == (holder.pid, holder.start_time);
+        let is_its_own = (made_for.pid, made_for.start_time) == holder.stamp();
         let mut attachments = Vec::with_capacity(links.len());
         let mut size = 0;
         for (expected, (_, index, seen, _)) in links.into_iter().enumerate() {
@@ -103,7 +104,7 @@ impl Rebuild<'_> {
         let Mark { pid, start_time, .. } = seen.alias.mark;
         let pid_namespace = kernel::pid_namespace();
         let made_for = Holder { pid, start_time, pid_namespace, netns: seen.netns.clone() };
-        let is_made_for = |holder: &Holder| (holder.pid, holder.start_time) == (pid, start_time);
+        let is_made_for = |holder: &Holder| holder.stamp() == (pid, start_time);
         if kernel::is_alive(&made_for) {
             match kernel::is_in(&made_for) {
                 Ok(is_here) => {
@@ -120,7 +121,7 @@ impl Rebuild<'_> {
         }
         match self.survey.first_process_in(seen.netns.inode) {
             Some((pid, start_time)) => Some((true, Holder { pid, start_time, ..made_for })),
-            None => made_for.netns.path.is_some().then_some((false, made_for)),
+            None => made_for.netns().path.is_some().then_some((false, made_for)),
         }
     }
 

@@ -47,7 +47,7 @@ pub(crate) fn locate_links(context: &mut Context<'_>, record: &Record) -> Result
     }
     let found = match NetnsFile::of(&record.holder)? {
         Some(found) => Some(found),
-        None => kernel::find_netns(&record.holder.netns)?,
+        None => kernel::find_netns(record.holder.netns())?,
     };
     Ok(match (found, record.nsid(host_inode)) {
         (Some((path, netns)), _) => LinksPlace::Netns(path, netns),

@@ -105,7 +105,7 @@ fn find(
 /// Returns true if for each mark, one of `records` holds the links of that container in that namespace.
 fn have_all(records: &[Record], survey: &Survey) -> bool {
     let known: BTreeSet<_> =
-        records.iter().map(|record| (record.made_for().container, record.holder.netns.id())).collect();
+        records.iter().map(|record| (record.made_for().container, record.holder.netns().id())).collect();
     survey.seen.iter().all(|seen| known.contains(&(seen.alias.mark.container.clone(), seen.netns.id())))
 }
 

@@ -75,7 +75,7 @@ impl Repaired {
     /// Returns the inodes of the namespaces of rebuilt records.
     pub(crate) fn namespaces(&self) -> BTreeSet<u64> {
         let inode = |step: &RepairStep| match step {
-            RepairStep::Record(record, _) => Some(record.holder.netns.inode),
+            RepairStep::Record(record, _) => Some(record.holder.netns().inode),
             _ => None,
         };
         self.steps.iter().filter_map(inode).collect()

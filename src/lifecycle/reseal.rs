@@ -7,7 +7,8 @@ use std::fmt;
 use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile, SurveyedLink};
 use crate::ledger::attached::Attached;
-use crate::ledger::record::{Holder, Record};
+use crate::ledger::holder::Holder;
+use crate::ledger::record::Record;
 use crate::net::link::Link;
 use crate::net::mark::Mark;
 use crate::net::seal::Key;
@@ -36,7 +37,7 @@ pub(crate) fn find(records: &[Record], seen: &[SurveyedLink], key: Option<&Key>)
         let holder = &record.holder;
         for (mark, attached) in record.marked() {
             let Some(ifindex) = attached.ifindex else { continue };
-            let Some(seen) = seen.get(&(holder.netns.id(), ifindex)) else { continue };
+            let Some(seen) = seen.get(&(holder.netns().id(), ifindex)) else { continue };
             let is_unsealed = seen.alias.mark == mark && !seen.is_proven(key);
             if is_unsealed && is_as_made(attached, &seen.link) && kernel::is_alive(holder) {
                 found.push(Reseal { mark, holder: holder.clone(), attached: attached.clone(), ifindex });

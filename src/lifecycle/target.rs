@@ -6,7 +6,7 @@ use crate::config::network::Network;
 use crate::dhcp::domain_name::DomainName;
 use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile, Process};
-use crate::ledger::record::Holder;
+use crate::ledger::holder::Holder;
 use crate::net::name::{ContainerId, Identity};
 use crate::oci::annotations::Attachment;
 

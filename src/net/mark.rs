@@ -28,9 +28,9 @@ pub(crate) struct Mark {
     pub container: ContainerId,
     /// The number of the attachment in the container, from 0.
     pub index: usize,
-    /// Its first process; see [`crate::ledger::record::Holder`].
+    /// Its first process; see [`crate::ledger::holder::Holder`].
     pub pid: i32,
-    /// When that process started; see [`crate::ledger::record::Holder`].
+    /// When that process started; see [`crate::ledger::holder::Holder`].
     pub start_time: u64,
     pub network: NetworkName,
 }

@@ -64,7 +64,7 @@ impl Record {
     /// Returns [`Kind::Taken`] if one of `others` has a persistent rule or route in the same namespace that
     /// the kernel cannot tell from one of this container.
     pub(crate) fn refuse_shared(&self, others: &[Self]) -> Result<()> {
-        let same = |other: &&Self| self.holder.netns.is(&other.holder.netns);
+        let same = |other: &&Self| self.holder.netns().is(other.holder.netns());
         let others: Vec<_> = others.iter().filter(same).filter(|o| o.container != self.container).collect();
         for own in self.attachments().iter().flat_map(Attached::lasting) {
             let has = |other: &&&Self| {
