@@ -30,7 +30,7 @@ struct Known<'a> {
     /// What these have by DHCP.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     leases: Vec<Lease<'a>>,
-    /// True if its process runs.
+    /// True if its process runs, or its namespace is kept.
     alive: bool,
 }
 
@@ -83,7 +83,7 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
                 addresses.join(","),
                 attached.mac.map(|mac| mac.to_string()).unwrap_or_default(),
                 format!("{}@{}", attached.driver.kind(), attached.parent),
-                known.holder.pid.to_string(),
+                known.holder.process().map_or("-".to_owned(), |process| process.pid.to_string()),
                 known.state(),
             ]);
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::diagnose::check_dhcp;
 use crate::diagnose::check_host::{self, HostRoutes};
 use crate::diagnose::compare::{self, Actual};
-use crate::diagnose::difference::{Difference, What};
+use crate::diagnose::difference::{Difference, RECLAIMED, What};
 use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile, Survey, SurveyedLink};
 use crate::ledger::holder::Holder;
@@ -96,7 +96,11 @@ fn of_container(
         return Ok(Vec::new());
     }
     if !kernel::is_alive(&record.holder) {
-        return Ok(missing(What::Process, record.holder.pid.to_string()));
+        let dead = match &record.holder {
+            Holder::Process(process) => Difference::missing(What::Process, process.pid),
+            Holder::Netns(kept) => Difference::missing(What::Netns, &kept.netns).hint(RECLAIMED),
+        };
+        return Ok(vec![dead.of(id)]);
     }
     let within = |error: Error| error.within(format!("container {id}"));
     let mut differences = match (record.is_pending(), NetnsFile::of(&record.holder).map_err(within)?) {
@@ -247,11 +251,9 @@ fn unrecorded(store: &Store, survey: &Survey, records: &[Record]) -> Vec<Differe
     let mut differences = Vec::new();
     for SurveyedLink { alias, netns, link, .. } in &survey.seen {
         let mark = &alias.mark;
-        let (pid, start_time) = (mark.pid, mark.start_time);
-        let holder = Holder { pid, start_time, pid_namespace: None, netns: netns.clone() };
         // The links of a container that was stopped meanwhile go with it.
         let is_held = netns.path.is_some()
-            || kernel::is_alive(&holder)
+            || kernel::made_for(mark, netns).is_some_and(|holder| kernel::is_alive(&holder))
             || survey.first_process_in(netns.inode).is_some();
         // A damaged record is a difference of its own.
         let is_lost =

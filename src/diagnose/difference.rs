@@ -72,6 +72,9 @@ pub(crate) enum What {
     File,
 }
 
+/// The hint of a container that is dead.
+pub(crate) const RECLAIMED: &str = "`underlay gc` reclaims what dead containers hold";
+
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
@@ -82,7 +85,7 @@ impl Difference {
     /// A difference that is of no container or link yet, with the hint that holds if there is no better one.
     pub(crate) fn new(what: What, expected: Option<String>, found: Option<String>) -> Self {
         let hint = match what {
-            What::Process => Some("`underlay gc` reclaims what dead containers hold"),
+            What::Process => Some(RECLAIMED),
             What::Attach => Some("if its attach is not under way, it was cut short: restart the container"),
             What::Lease => Some("`underlay gc` writes missing leases, and removes those without a record"),
             What::Parent => Some("bring the parent back as it was, or restart the container"),

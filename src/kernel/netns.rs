@@ -19,13 +19,16 @@ use crate::net::netns::Netns;
 pub(crate) struct NetnsFile {
     file: File,
     identity: (u64, u64),
+    made: u64,
 }
 
 impl NetnsFile {
     /// Returns the namespace of `file`.
     pub(crate) fn new(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        Ok(Self { identity: (metadata.dev(), metadata.ino()), file })
+        // Neither is negative, and the sum fits until the year 2554.
+        let made = metadata.ctime() as u64 * 1_000_000_000 + metadata.ctime_nsec() as u64;
+        Ok(Self { identity: (metadata.dev(), metadata.ino()), made, file })
     }
 
     /// Returns the namespace of the calling thread.
@@ -70,6 +73,11 @@ impl NetnsFile {
     /// Its inode, by which the kernel names it.
     pub(crate) fn inode(&self) -> u64 {
         self.identity.1
+    }
+
+    /// When the kernel made its file; see [`crate::ledger::holder::NetnsHolder`].
+    pub(crate) fn made(&self) -> u64 {
+        self.made
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {

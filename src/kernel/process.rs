@@ -86,6 +86,12 @@ pub(crate) fn pid_namespace() -> Option<u64> {
     *OWN.get_or_init(|| fs::metadata("/proc/self/ns/pid").ok().map(|metadata| metadata.ino()))
 }
 
+/// Returns the inode of this program's mount namespace.
+pub(crate) fn mount_namespace() -> Option<u64> {
+    static OWN: OnceLock<Option<u64>> = OnceLock::new();
+    *OWN.get_or_init(|| fs::metadata("/proc/self/ns/mnt").ok().map(|metadata| metadata.ino()))
+}
+
 /// Returns true if this program is in another user namespace than process 1, as if started by a rootless engine. It has no
 /// rights to the host's links then, whatever its capabilities (user_namespaces(7)).
 pub(crate) fn is_rootless() -> bool {

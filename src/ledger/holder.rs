@@ -4,41 +4,164 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::net::netns::Netns;
 
-/// The process and network namespace that identify a container.
+/// What shows whether a container is alive, and its network namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Holder {
-    /// The pid of its first process in the pid namespace of the runtime.
+#[serde(untagged, try_from = "Stored")]
+pub(crate) enum Holder {
+    /// Its first process: it is alive as long as that runs.
+    Process(ProcessHolder),
+    /// Its network namespace: it is alive as long as the path leads to it. Its engine has no process yet when it attaches it.
+    Netns(NetnsHolder),
+}
+
+/// The first process of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct ProcessHolder {
+    /// Its pid in the pid namespace of the runtime.
     pub pid: i32,
-    /// The start time of that process, in clock ticks since boot (proc_pid_stat(5), field 22). It tells a reused pid apart.
+    /// Its start time, in clock ticks since boot (proc_pid_stat(5), field 22). It tells a reused pid apart.
     pub start_time: u64,
     /// The inode of that pid namespace: in another one the process has another pid, or none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pid_namespace: Option<u64>,
     /// Its network namespace.
     pub netns: Netns,
 }
 
+/// A network namespace that is mounted at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct NetnsHolder {
+    /// The namespace, with the path.
+    pub netns: Netns,
+    /// When the kernel made its file, in nanoseconds since the epoch: the time of its last change (stat(2)). A mount keeps the
+    /// file as it is, and nothing can change it. It tells a reused inode apart, which the next namespace may well have.
+    pub made: u64,
+    /// The inode of the mount namespace: in another one the path may lead elsewhere, or nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount_namespace: Option<u64>,
+}
+
+/// A holder in a record. Versions 1 and 2 know processes only.
+#[derive(Deserialize)]
+struct Stored {
+    pid: Option<i32>,
+    start_time: Option<u64>,
+    pid_namespace: Option<u64>,
+    made: Option<u64>,
+    mount_namespace: Option<u64>,
+    netns: Netns,
+}
+
+impl TryFrom<Stored> for Holder {
+    type Error = Error;
+
+    fn try_from(stored: Stored) -> Result<Self> {
+        let Stored { pid_namespace, mount_namespace, netns, .. } = stored;
+        let missing = |key: &str| Error::input(format!("missing field `{key}`"));
+        match (stored.pid, stored.made) {
+            (Some(pid), _) => {
+                let start_time = stored.start_time.ok_or_else(|| missing("start_time"))?;
+                Ok(Self::Process(ProcessHolder { pid, start_time, pid_namespace, netns }))
+            }
+            (None, Some(_)) if netns.path.is_none() => Err(missing("path")),
+            (None, Some(made)) => Ok(Self::Netns(NetnsHolder { netns, made, mount_namespace })),
+            (None, None) => Err(missing("pid")),
+        }
+    }
+}
+
 impl Holder {
     /// The holder of a container that does not exist yet, in `netns`. No record has it.
     pub(crate) fn none_yet(netns: Netns) -> Self {
-        Self { pid: 0, start_time: 0, pid_namespace: None, netns }
+        Self::Process(ProcessHolder { pid: 0, start_time: 0, pid_namespace: None, netns })
     }
 
     /// The network namespace of the container.
     pub(crate) fn netns(&self) -> &Netns {
-        &self.netns
+        match self {
+            Self::Process(ProcessHolder { netns, .. }) | Self::Netns(NetnsHolder { netns, .. }) => netns,
+        }
     }
 
-    /// The two numbers by which a mark names it: the pid and the start time of its process.
+    /// The process, if it is one.
+    pub(crate) fn process(&self) -> Option<&ProcessHolder> {
+        match self {
+            Self::Process(process) => Some(process),
+            Self::Netns(_) => None,
+        }
+    }
+
+    /// The two numbers by which a mark names it: pid and start time of the process; or 0, which is no pid, and when the
+    /// namespace was made.
     pub(crate) fn stamp(&self) -> (i32, u64) {
-        (self.pid, self.start_time)
+        match self {
+            Self::Process(ProcessHolder { pid, start_time, .. }) => (*pid, *start_time),
+            Self::Netns(NetnsHolder { made, .. }) => (0, *made),
+        }
     }
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pid {}", self.pid)
+        match self {
+            Self::Process(ProcessHolder { pid, .. }) => write!(f, "pid {pid}"),
+            Self::Netns(NetnsHolder { netns, .. }) => netns.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> std::result::Result<Holder, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+
+    /// What versions 1 and 2 have written, they find again, byte for byte.
+    #[test]
+    fn a_process_is_stored_as_before() {
+        for text in [
+            r#"{"pid":7,"start_time":8,"netns":{"device":4,"inode":5}}"#,
+            r#"{"pid":7,"start_time":8,"pid_namespace":9,"netns":{"device":4,"inode":5,"path":"/run/netns/a"}}"#,
+        ] {
+            let holder = read(text).unwrap();
+            assert_eq!(serde_json::to_string(&holder).unwrap(), text);
+            assert_eq!((holder.stamp(), holder.to_string()), ((7, 8), "pid 7".to_owned()));
+            assert_eq!(holder.netns().id(), (4, 5));
+            assert!(holder.process().is_some());
+        }
+    }
+
+    #[test]
+    fn a_namespace() {
+        for text in [
+            r#"{"netns":{"device":4,"inode":5,"path":"/run/netns/a"},"made":8}"#,
+            r#"{"netns":{"device":4,"inode":5,"path":"/run/netns/a"},"made":8,"mount_namespace":9}"#,
+        ] {
+            let holder = read(text).unwrap();
+            assert_eq!(serde_json::to_string(&holder).unwrap(), text);
+            assert_eq!(holder.stamp(), (0, 8));
+            assert_eq!(holder.to_string(), "network namespace /run/netns/a");
+            assert!(holder.process().is_none() && holder.netns().id() == (4, 5));
+        }
+    }
+
+    #[test]
+    fn what_is_no_holder() {
+        let netns = r#""netns":{"device":4,"inode":5}"#;
+        for (text, said) in [
+            (format!("{{{netns}}}"), "missing field `pid`"),
+            (format!(r#"{{"start_time":8,{netns}}}"#), "missing field `pid`"),
+            (format!(r#"{{"pid":7,{netns}}}"#), "missing field `start_time`"),
+            (format!(r#"{{"made":7,{netns}}}"#), "missing field `path`"),
+            (r#"{"pid":7,"start_time":8}"#.to_owned(), "missing field `netns`"),
+            (format!(r#"{{"pid":"7","start_time":8,{netns}}}"#), "invalid type"),
+        ] {
+            assert!(read(&text).unwrap_err().contains(said), "{text}");
+        }
     }
 }

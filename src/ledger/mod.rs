@@ -51,7 +51,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::file::{self, Trust, remove};
 use crate::fs::trust;
 use crate::json;
-use crate::ledger::record::{Record, VERSION};
+use crate::ledger::record::{NEWEST, Record};
 use crate::net::name::{ContainerId, NetworkName};
 
 use host_text::Host;
@@ -249,9 +249,9 @@ impl Store {
         };
         let of_json = |error: Error| damaged(error.within(path.display()));
         let Versioned { version } = json::own(&text).map_err(of_json)?;
-        if version > VERSION {
+        if version > NEWEST {
             let text = format!("{} is of version {version}: a newer underlay has written it", path.display());
-            return Err(Error::new(Kind::Newer, text).hint(format!("this underlay reads version {VERSION}")));
+            return Err(Error::new(Kind::Newer, text).hint(format!("this underlay reads version {NEWEST}")));
         }
         json::own(&text).map(Some).map_err(of_json)
     }

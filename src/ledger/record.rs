@@ -17,8 +17,10 @@ use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, Identity, IfName};
 use crate::net::value::is_default;
 
-/// The version of the records that this program writes. It reads all that are not newer.
+/// The version of the files that this program writes, except records of holders that version 2 does not know.
 pub(crate) const VERSION: u32 = 2;
+/// The newest version that it reads. An older program leaves these records and their leases alone.
+pub(crate) const NEWEST: u32 = 3;
 
 /// The record of a container: `containers/ID.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +29,7 @@ pub(crate) struct Record {
     pub container: ContainerId,
     /// The identity under which the container gets the same addresses again, if not its id.
     pub identity: Option<Identity>,
-    /// The process that shows whether the container is alive.
+    /// What shows whether the container is alive.
     pub holder: Holder,
     /// The links that the container uses.
     pub links: Links,
@@ -47,7 +49,7 @@ pub(crate) enum Links {
 pub(crate) struct Own {
     /// How far the attach has come.
     pub state: State,
-    /// The container and process that the marks of the links name, if they were made for another container of
+    /// The container and holder that the marks of the links name, if they were made for another container of
     /// the namespace, which has ended.
     pub made_for: Option<MadeFor>,
     /// True if the record was rebuilt from the marks of the links. The container may have changed its links
@@ -70,18 +72,18 @@ pub(crate) struct Nsid {
     pub id: i32,
 }
 
-/// The container and the process that a link was made for: its mark names both.
+/// The container and the holder that a link was made for: its mark names both.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct MadeFor {
     pub container: ContainerId,
-    /// Its first process.
+    /// Its first process; or 0, if it had none.
     pub pid: i32,
-    /// The start time of that process, as in [`Holder`].
+    /// The start time of that process, or when its namespace was made: see [`Holder::stamp`].
     pub start_time: u64,
 }
 
 impl MadeFor {
-    /// Returns the container and process of `mark`.
+    /// Returns the container and holder of `mark`.
     pub(crate) fn of(mark: &Mark) -> Self {
         Self { container: mark.container.clone(), pid: mark.pid, start_time: mark.start_time }
     }
@@ -143,7 +145,7 @@ impl From<Record> for Stored {
             Links::SharedWith(other) => (None, Some(other)),
         };
         Self {
-            version: VERSION,
+            version: if holder.process().is_some() { VERSION } else { NEWEST },
             container,
             identity,
             state: own.as_ref().map(|own| own.state),
@@ -299,7 +301,7 @@ impl Record {
         self.attachments().iter().any(Attached::is_probed)
     }
 
-    /// Returns the container and process that the marks of its links name.
+    /// Returns the container and holder that the marks of its links name.
     pub(crate) fn made_for(&self) -> MadeFor {
         let own = || {
             let (pid, start_time) = self.holder.stamp();

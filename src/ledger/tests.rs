@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use super::holder::Holder;
+use super::holder::{Holder, NetnsHolder, ProcessHolder};
 use super::lease_link::lease_target;
 use super::record::{Record, VERSION};
 use super::{Holding, Locked, Store};
@@ -112,16 +112,51 @@ fn a_release_leaves_what_a_successor_has() {
     assert_eq!(disk.leases(), held);
     assert_eq!(disk.store.record(&new.container).unwrap(), Some(new.clone()));
     // The same pid at another time, or in another namespace, is another one too.
+    let process = new.holder.process().unwrap();
     for other in [
-        Holder { start_time: 9, ..new.holder.clone() },
-        Holder { pid_namespace: Some(1), ..new.holder.clone() },
-        Holder { netns: holder(1).netns, ..new.holder.clone() },
+        ProcessHolder { start_time: 9, ..process.clone() },
+        ProcessHolder { pid_namespace: Some(1), ..process.clone() },
+        ProcessHolder { netns: holder(1).netns().clone(), ..process.clone() },
     ] {
-        disk.lock().release(&Record { holder: other, ..new.clone() }, false, false).unwrap();
+        let holder = Holder::Process(other);
+        disk.lock().release(&Record { holder, ..new.clone() }, false, false).unwrap();
         assert_eq!(disk.leases(), held);
     }
     disk.lock().release(&new, false, false).unwrap();
     assert_eq!((disk.leases(), disk.store.record(&new.container).unwrap()), (vec![], None));
+}
+
+/// A program that knows no such holders reads version 2 at most: it leaves the record and its leases alone.
+#[test]
+fn a_record_of_a_namespace() {
+    let disk = Disk::new();
+    let web = disk.attach("web", 7, "10.0.0.9", None);
+    let holder: Holder = serde_json::from_value(serde_json::json!({
+        "netns": {"device": 4, "inode": 5, "path": "/run/netns/web"}, "made": 6, "mount_namespace": 7,
+    }))
+    .unwrap();
+    let version = || {
+        let text = fs::read(disk.store.record_path(&web.container)).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&text).unwrap()["version"].clone()
+    };
+    assert_eq!(version(), 2);
+    let kept = Record { holder: holder.clone(), ..web.clone() };
+    disk.lock().write(&kept).unwrap();
+    assert_eq!(version(), 3);
+    assert_eq!(disk.store.record(&web.container).unwrap(), Some(kept.clone()));
+    assert_eq!(disk.store.records_in(holder.netns()).unwrap(), [kept.clone()]);
+    assert_eq!(kept.marked().next().unwrap().0.to_string(), "underlay:web:0:0:6:lan");
+    // Another namespace at the path has the same inode.
+    let again = Record { holder: Holder::Netns(made_at(&holder, 8)), ..kept.clone() };
+    disk.lock().release(&again, false, false).unwrap();
+    assert_eq!(disk.leases(), ["2/10.0.0.9 web"]);
+    disk.lock().release(&kept, false, false).unwrap();
+    assert_eq!((disk.leases(), disk.store.records_in(holder.netns()).unwrap()), (vec![], vec![]));
+}
+
+fn made_at(holder: &Holder, made: u64) -> NetnsHolder {
+    let Holder::Netns(kept) = holder else { panic!("{holder}") };
+    NetnsHolder { made, ..kept.clone() }
 }
 
 /// What cannot be read may need a parent: it stays, and with it what stands on it.

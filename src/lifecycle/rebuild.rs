@@ -20,7 +20,7 @@ use crate::ledger::Store;
 use crate::ledger::asked::Asked;
 use crate::ledger::attached::Attached;
 use crate::ledger::dhcp_link::{Dhcp6Link, DhcpLink};
-use crate::ledger::holder::Holder;
+use crate::ledger::holder::{Holder, ProcessHolder};
 use crate::ledger::host_link::{self, HostLink};
 use crate::ledger::record::{Links, MadeFor, Nsid, Own, Record, State, VERSION};
 use crate::net::ipv6::Advertised;
@@ -97,19 +97,17 @@ impl Rebuild<'_> {
         Ok(Some(Record { container: id.clone(), identity: None, holder, links: Links::Own(own) }))
     }
 
-    /// Returns the holder of the container of `seen`, and whether it is alive: the process that the link was made
+    /// Returns the holder of the container of `seen`, and whether it is alive: the one that the link was made
     /// for, else the oldest process in its namespace, such as one of its pod. Returns `None` if there is neither
     /// and no path keeps the namespace.
     fn holder(&self, seen: &SurveyedLink, others: &[Record]) -> Option<(bool, Holder)> {
-        let Mark { pid, start_time, .. } = seen.alias.mark;
-        let pid_namespace = kernel::pid_namespace();
-        let made_for = Holder { pid, start_time, pid_namespace, netns: seen.netns.clone() };
-        let is_made_for = |holder: &Holder| holder.stamp() == (pid, start_time);
-        if kernel::is_alive(&made_for) {
-            match kernel::is_in(&made_for) {
+        let made_for = kernel::made_for(&seen.alias.mark, &seen.netns);
+        if let Some(living) = made_for.as_ref().filter(|holder| kernel::is_alive(holder)) {
+            let Some(process) = living.process() else { return Some((true, living.clone())) };
+            match kernel::is_in(process) {
                 Ok(is_here) => {
-                    let is_its_own = is_here && !others.iter().any(|other| is_made_for(&other.holder));
-                    return is_its_own.then_some((true, made_for));
+                    let is_anothers = others.iter().any(|other| other.holder.stamp() == living.stamp());
+                    return (is_here && !is_anothers).then(|| (true, living.clone()));
                 }
                 // The process is just exiting.
                 Err(error) if error.kind() == Kind::NotFound => {}
@@ -120,8 +118,11 @@ impl Rebuild<'_> {
             }
         }
         match self.survey.first_process_in(seen.netns.inode) {
-            Some((pid, start_time)) => Some((true, Holder { pid, start_time, ..made_for })),
-            None => made_for.netns().path.is_some().then_some((false, made_for)),
+            Some((pid, start_time)) => {
+                let (pid_namespace, netns) = (kernel::pid_namespace(), seen.netns.clone());
+                Some((true, Holder::Process(ProcessHolder { pid, start_time, pid_namespace, netns })))
+            }
+            None => made_for.filter(|holder| holder.netns().path.is_some()).map(|holder| (false, holder)),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::config::network::Network;
 use crate::dhcp::domain_name::DomainName;
 use crate::error::{Error, Result};
 use crate::kernel::{self, NetnsFile, Process};
-use crate::ledger::holder::Holder;
+use crate::ledger::holder::{Holder, ProcessHolder};
 use crate::net::name::{ContainerId, Identity};
 use crate::oci::annotations::Attachment;
 
@@ -20,7 +20,7 @@ pub(crate) struct Target {
     pub host_name: Option<DomainName>,
     /// The file of the host that the container sees as `/etc/resolv.conf`, if one is mounted there.
     pub resolv_conf: Option<PathBuf>,
-    /// The process that shows whether the container is alive, and the namespace by inode.
+    /// What shows whether the container is alive, and the namespace by inode.
     pub holder: Holder,
     /// The namespace itself, open.
     pub netns: NetnsFile,
@@ -56,12 +56,12 @@ impl Target {
         path: Option<&Path>,
     ) -> Result<Self> {
         let netns = process.netns()?;
-        let holder = Holder {
+        let holder = Holder::Process(ProcessHolder {
             pid: process.pid(),
             start_time: process.start_time(),
             pid_namespace: kernel::pid_namespace(),
             netns: netns.describe(path),
-        };
+        });
         Ok(Self { container, identity, host_name, resolv_conf: None, holder, netns })
     }
 

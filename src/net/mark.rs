@@ -28,9 +28,9 @@ pub(crate) struct Mark {
     pub container: ContainerId,
     /// The number of the attachment in the container, from 0.
     pub index: usize,
-    /// Its first process; see [`crate::ledger::holder::Holder`].
+    /// Its first process, or 0; see [`crate::ledger::holder::Holder::stamp`].
     pub pid: i32,
-    /// When that process started; see [`crate::ledger::holder::Holder`].
+    /// When that process started, or the namespace was made.
     pub start_time: u64,
     pub network: NetworkName,
 }

@@ -1,5 +1,6 @@
 //! The identity of a network namespace.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -25,5 +26,14 @@ impl Netns {
     /// Whether it is the same namespace as `other`, by whatever path.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.id() == other.id()
+    }
+}
+
+impl fmt::Display for Netns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "network namespace {}", path.display()),
+            None => write!(f, "network namespace net:[{}]", self.inode),
+        }
     }
 }

@@ -159,7 +159,7 @@ fn unread() {
     let other = bed.container(Bare, "other").networks("lan").start().unwrap();
     let path = bed.path("run/containers").join(format!("{}.json", web.id));
     let sound = fs::read_to_string(&path).unwrap();
-    fs::write(&path, sound.replace("\"version\": 2", "\"version\": 3")).unwrap();
+    fs::write(&path, sound.replace("\"version\": 2", "\"version\": 4")).unwrap();
     assert_eq!((bed.run("gc --dry-run"), bed.gc()), (String::new(), String::new()));
     assert!(route(&bed, "172.16.86.2").contains("dev ulh-lan"));
     fs::write(&path, sound).unwrap();

@@ -36,7 +36,7 @@ const DAMAGES: [(&str, Damage); 10] = [
     }),
     ("newer", |path| {
         let mut value: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-        value["version"] = 3.into();
+        value["version"] = 4.into();
         value["more"] = "of it".into();
         fs::write(path, value.to_string()).unwrap();
     }),
@@ -151,7 +151,7 @@ fn record(name: &str, damage: Damage) {
         assert_eq!(bed.gc(), "");
         assert_eq!((fs::read(&path).unwrap(), bed.leases()), (text, two.leases.clone()));
         let stopped = two.victim.hook("poststop");
-        assert!(stopped.stderr.contains("is of version 3: a newer underlay has written it"), "{stopped:?}");
+        assert!(stopped.stderr.contains("is of version 4: a newer underlay has written it"), "{stopped:?}");
         return;
     }
     two.assert_mended();
@@ -192,7 +192,7 @@ fn parent(name: &str, damage: Damage) {
     if name == "newer" {
         for path in paths {
             let left: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-            assert_eq!((&left["version"], &left["more"]), (&3.into(), &"of it".into()), "it is left alone");
+            assert_eq!((&left["version"], &left["more"]), (&4.into(), &"of it".into()), "it is left alone");
             fs::remove_file(path).unwrap();
         }
     }
@@ -270,7 +270,7 @@ fn network_rm() {
     let path = bed.path("run/containers").join(format!("{}.json", web.id));
     let sound = fs::read_to_string(&path).unwrap();
     for (record, hint) in [
-        (sound.replace("\"version\": 2", "\"version\": 3"), "a newer underlay has written it"),
+        (sound.replace("\"version\": 2", "\"version\": 4"), "a newer underlay has written it"),
         ("{".to_owned(), "`underlay gc` repairs it"),
     ] {
         fs::write(&path, record).unwrap();
