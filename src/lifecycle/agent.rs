@@ -227,9 +227,8 @@ impl<'a> Agent<'a> {
                     has_dhcp |= record.has_dhcp();
                     let until = task.since + dhcp::LINGER;
                     if dhcp::has_lease(&record) && since_boot() < until {
-                        release::delete_links(&mut self.context, &record)
-                            .map(drop)
-                            .unwrap_or_else(|error| log::warn!("{error}"));
+                        let deleted = release::delete_links(&mut self.context, &record);
+                        deleted.map(drop).unwrap_or_else(|error| log::warn!("{error}"));
                         self.lingering.insert(task.container.clone(), until);
                         continue;
                     }
