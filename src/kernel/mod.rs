@@ -39,7 +39,7 @@ pub(crate) use netns::NetnsFile;
 pub(crate) use packet_socket::PacketSocket;
 pub(crate) use parent::{delete_leftover, delete_parent, is_wireless, make_parent};
 pub(crate) use probe::{Answer, Probes};
-pub(crate) use process::{Process, is_rootless, pid_namespace};
+pub(crate) use process::{Process, is_rootless, mount_namespace, pid_namespace};
 pub(crate) use start::{init_process, restore_signals};
 pub(crate) use status::{can_make, kernel_release};
 pub(crate) use survey::{Survey, SurveyedLink, find_netns, survey};

@@ -1,6 +1,6 @@
 //! Network namespaces, held by a descriptor and known by device and inode.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -42,6 +42,13 @@ impl NetnsFile {
     pub(crate) fn at(path: &Path) -> Result<Option<Self>> {
         let (of_namespaces, _) = Self::own()?.identity;
         Self::open(path, |(device, _)| device == of_namespaces)
+    }
+
+    /// Returns the namespace that is mounted at `path` itself, if there is one: the mount keeps it.
+    pub(crate) fn mounted_at(path: &Path) -> Result<Option<Self>> {
+        // A link to the namespace of a process leads to it, but keeps nothing.
+        let own = fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+        Ok(Self::at(path)?.filter(|found| own.is_ok_and(|own| own == found.identity)))
     }
 
     /// Returns the namespace with the inode `inode`, if `path` leads to it; `host_netns` has the same device

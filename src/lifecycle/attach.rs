@@ -56,8 +56,9 @@ pub(crate) fn attach(
     target.netns.enter()?;
     let mut inside = Socket::open()?;
     let links = inside.links()?;
-    // A namespace without a path was made by the runtime for this container: no other is in it yet.
-    if target.holder.netns().path.is_some() {
+    // A namespace without a path was made by the runtime for this container: no other is in it yet. An engine that has mounted
+    // it asks for a link of its own.
+    if target.holder.process().is_some() && target.holder.netns().path.is_some() {
         if let Some(joined) = pod::join(context, target, requests, &marked(&links))? {
             return Ok(Some(joined));
         }

@@ -57,6 +57,10 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         host_links::preview(store, &repaired.records, repaired.in_doubt, &mut context.host_netlink)?;
     for record in repaired.records.iter().filter(|record| !kernel::is_alive(&record.holder)) {
         let id = &record.container;
+        // A process may be in a namespace that is mounted no longer.
+        if record.holder.process().is_none() && release::is_in_use(context, record) {
+            continue;
+        }
         let commands = if pod::is_used(store, record)? {
             vec![format!("# the links of container {id} are handed over to one that shares them")]
         } else {

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::config::network::Network;
 use crate::dhcp::domain_name::DomainName;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::kernel::{self, NetnsFile, Process};
-use crate::ledger::holder::{Holder, ProcessHolder};
+use crate::ledger::holder::{Holder, NetnsHolder, ProcessHolder};
 use crate::net::name::{ContainerId, Identity};
 use crate::oci::annotations::Attachment;
 
@@ -65,6 +65,29 @@ impl Target {
         Ok(Self { container, identity, host_name, resolv_conf: None, holder, netns })
     }
 
+    /// Returns the target for a container whose network namespace an engine has mounted at `path`. No process of the container
+    /// is known.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if no network namespace is mounted there.
+    #[cfg_attr(not(test), expect(dead_code, reason = "front ends of network plugins come later"))]
+    pub(crate) fn at(container: ContainerId, identity: Option<Identity>, path: &Path) -> Result<Self> {
+        // Other processes have another working directory.
+        if !path.is_absolute() {
+            let text = format!("the path {} of a network namespace is not absolute", path.display());
+            return Err(Error::input(text));
+        }
+        let Some(netns) = NetnsFile::mounted_at(path)? else {
+            let text = format!("no network namespace is mounted at {}", path.display());
+            return Err(Error::new(Kind::NotFound, text)
+                .hint("its engine mounts it before it asks for links, and keeps it until they are deleted"));
+        };
+        let (described, made) = (netns.describe(Some(path)), netns.made());
+        let mount_namespace = kernel::mount_namespace();
+        let holder = Holder::Netns(NetnsHolder { netns: described, made, mount_namespace });
+        Ok(Self { container, identity, host_name: None, resolv_conf: None, holder, netns })
+    }
+
     /// Returns an error if the container is in the host's network namespace, `host`.
     pub(crate) fn refuse_host(&self, host: &NetnsFile) -> Result<()> {
         if self.netns.is(host) {
@@ -72,5 +95,34 @@ impl Target {
                 .hint("start it without `--network host`; with podman, `--network none` suits"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A namespace that no mount keeps at the path may go before its record.
+    #[test]
+    fn paths_that_keep_no_namespace() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: PathBuf| {
+            let error = Target::at("web".parse().unwrap(), None, &path).unwrap_err();
+            (error.kind(), error.to_string())
+        };
+        let file = |name: &str| folder.path().join(name);
+        File::create(file("file")).unwrap();
+        symlink("/proc/self/ns/net", file("link")).unwrap();
+        symlink("gone", file("dangling")).unwrap();
+        let paths = ["file", "link", "dangling", "missing", "file/x", "."].map(file);
+        for path in paths.into_iter().chain([PathBuf::from("/proc/self/ns/net")]) {
+            let said = format!("no network namespace is mounted at {}", path.display());
+            assert_eq!(at(path), (Kind::NotFound, said));
+        }
+        assert_eq!(at("run/netns/web".into()).0, Kind::Input);
     }
 }
