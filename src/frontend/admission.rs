@@ -7,7 +7,7 @@ use crate::ledger::{Store, no_such_network};
 use crate::lifecycle::target::{Admitted, AttachmentRequest};
 use crate::net::name::NetworkName;
 use crate::oci::annotation_set::RawRequest;
-use crate::oci::annotations;
+use crate::oci::annotations::{Annotations, NETWORK_PREFIX, Request};
 
 /// Returns the requests with the definitions of their networks, if the operator permits all of them. The
 /// settings are checked before any network is looked up, so that a refusal reveals nothing but its rule.
@@ -17,17 +17,29 @@ pub(crate) fn admit(store: &Store, settings: &Settings, asked: RawRequest<'_>) -
     let request = asked.read()?;
     let count = request.attachments.len();
     settings.allow_count("annotations and devices are", count).map_err(of_settings)?;
+    permit(store, settings, request, asked.annotations())
+}
+
+/// The same of a `request` that has been read, whatever its caller's words are. `annotations` are all of the container: of a
+/// caller that knows none, networks that require some cannot be used.
+pub(crate) fn permit(
+    store: &Store,
+    settings: &Settings,
+    request: Request,
+    annotations: &Annotations,
+) -> Result<Admitted> {
+    let of_settings = |error: Error| error.within(store.settings_path().display());
     let mut names = request.attachments.iter().map(|options| &options.network);
     names.try_for_each(|name| settings.allow_network(name)).map_err(of_settings)?;
     request.inline.values().try_for_each(|network| settings.allow_inline(network)).map_err(of_settings)?;
     let requests = request.attachments.into_iter().map(|options| {
         let (name, vlan) = (&options.network, options.vlan);
         let network = match request.inline.get(name) {
-            None => defined(store, settings, asked, name)?.on_vlan(vlan)?,
+            None => defined(store, settings, annotations, name)?.on_vlan(vlan)?,
             Some(inline) => {
                 let inline = inline.clone().on_vlan(vlan)?;
                 settings.allow_inline(&inline).map_err(of_settings)?;
-                let annotation = format!("annotation {}{name}", annotations::NETWORK_PREFIX);
+                let annotation = format!("annotation {NETWORK_PREFIX}{name}");
                 if store.has_network(name)? {
                     return Err(Error::new(
                         Kind::Taken,
@@ -35,7 +47,7 @@ pub(crate) fn admit(store: &Store, settings: &Settings, asked: RawRequest<'_>) -
                     )
                     .hint("give it another name, or remove the annotation to use the existing network"));
                 }
-                inline.admit(asked.annotations()).map_err(|error| error.within(annotation))?;
+                inline.admit(annotations).map_err(|error| error.within(annotation))?;
                 inline
             }
         };
@@ -50,14 +62,19 @@ pub(crate) fn admit(store: &Store, settings: &Settings, asked: RawRequest<'_>) -
 
 /// Returns the definition of the network `name`, if the container may use it. The error for a missing network
 /// lists only those that the container may use.
-fn defined(store: &Store, settings: &Settings, asked: RawRequest<'_>, name: &NetworkName) -> Result<Network> {
+fn defined(
+    store: &Store,
+    settings: &Settings,
+    annotations: &Annotations,
+    name: &NetworkName,
+) -> Result<Network> {
     let admits = |name: &NetworkName| {
         settings.allow_network(name).is_ok()
-            && store.network(name).is_ok_and(|network| network.admit(asked.annotations()).is_ok())
+            && store.network(name).is_ok_and(|network| network.admit(annotations).is_ok())
     };
     match store.network(name) {
         Ok(network) => {
-            let admitted = network.admit(asked.annotations());
+            let admitted = network.admit(annotations);
             admitted.map_err(|error| error.within(store.network_path(name).display())).map(|()| network)
         }
         Err(error) if error.kind() == Kind::NotFound => {
@@ -65,5 +82,57 @@ fn defined(store: &Store, settings: &Settings, asked: RawRequest<'_>, name: &Net
             Err(no_such_network(name, &others))
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use super::*;
+    use crate::ledger::tests::Disk;
+    use crate::oci::annotations::Attachment;
+
+    /// What a caller gets that knows no annotations, or these.
+    fn permitted(settings: &str, network: &str, annotations: &[(&str, &str)]) -> Result<Admitted> {
+        let disk = Disk::new();
+        let keys = [("lan", ""), ("app", r#", "required_annotations": {"com.example.app": "web*"}"#)];
+        for (name, more) in keys {
+            let text = format!(r#"{{"version": 1, "driver": "macvlan", "parent": "eth0"{more}}}"#);
+            fs::write(disk.folder.path().join(format!("etc/networks/{name}.json")), text).unwrap();
+        }
+        let settings = Settings::from_json(settings.as_bytes()).unwrap();
+        let request = Request {
+            attachments: vec![Attachment::plain(network.parse().unwrap())],
+            identity: Some("db".parse().unwrap()),
+            inline: BTreeMap::new(),
+        };
+        let annotations = annotations.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        permit(&disk.store, &settings, request, &annotations)
+    }
+
+    #[test]
+    fn requests_without_annotations() {
+        let admitted = permitted(r#"{"announcements": 7}"#, "lan", &[]).unwrap();
+        assert_eq!(admitted.identity, Some("db".parse().unwrap()));
+        let [request] = admitted.requests.try_into().unwrap();
+        assert_eq!((request.network.name.as_str(), request.is_inline), ("lan", false));
+        assert_eq!(request.network.announced(), 7, "the settings complete it");
+        assert!(permitted("{}", "app", &[("com.example.app", "web1")]).is_ok());
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let refused = |settings: &str, network: &str| {
+            let error = permitted(settings, network, &[]).unwrap_err();
+            (error.kind(), error.to_string())
+        };
+        let (kind, text) = refused("{}", "app");
+        assert!(kind == Kind::Input && text.contains("network app is not for this container"), "{text}");
+        let (kind, text) = refused(r#"{"allowed_networks": ["app"]}"#, "lan");
+        assert!(kind == Kind::Input && text.contains("underlay.json: allowed_networks"), "{text}");
+        let (kind, text) = refused("{}", "gone");
+        assert!(kind == Kind::NotFound && text.contains("gone"), "{text}");
     }
 }
