@@ -144,7 +144,7 @@ fn a_record_of_a_namespace() {
     disk.lock().write(&kept).unwrap();
     assert_eq!(version(), 3);
     assert_eq!(disk.store.record(&web.container).unwrap(), Some(kept.clone()));
-    assert_eq!(disk.store.records_in(holder.netns()).unwrap(), [kept.clone()]);
+    assert_eq!(disk.store.records_in(holder.netns()).unwrap(), std::slice::from_ref(&kept));
     assert_eq!(kept.marked().next().unwrap().0.to_string(), "underlay:web:0:0:6:lan");
     // Another namespace at the path has the same inode.
     let again = Record { holder: Holder::Netns(made_at(&holder, 8)), ..kept.clone() };

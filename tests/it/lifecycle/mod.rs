@@ -7,6 +7,7 @@ mod caller;
 mod detach;
 mod failures;
 mod gc;
+mod held_by_namespace;
 mod in_use;
 mod policy;
 mod shares;
@@ -23,6 +24,7 @@ pub fn tests() -> Vec<Test> {
         failures::tests(),
         detach::tests(),
         shares::tests(),
+        held_by_namespace::tests(),
         in_use::tests(),
         gc::tests(),
         boot::tests(),
