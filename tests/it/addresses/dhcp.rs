@@ -46,7 +46,7 @@ pub fn tests() -> Vec<Test> {
     ];
     for (name, kinds, run) in all {
         let needs: Vec<_> = [Need::Macvlan].into_iter().chain(kinds.iter().map(|kind| kind.need())).collect();
-        tests.push(Test::new(format!("dhcp::{name}"), &needs, run));
+        tests.push(Test::new(format!("dhcp::{name}"), &needs, run).in_one());
     }
     tests
 }

@@ -48,7 +48,7 @@ pub fn tests() -> Vec<Test> {
         ("a_lost_ledger", BOTH, lost_ledger),
         ("plan", &[Need::Macvlan], plan),
     ];
-    tests.extend(all.map(|(name, needs, run)| Test::new(format!("dhcp6::{name}"), needs, run)));
+    tests.extend(all.map(|(name, needs, run)| Test::new(format!("dhcp6::{name}"), needs, run).in_one()));
     tests
 }
 

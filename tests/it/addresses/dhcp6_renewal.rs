@@ -35,7 +35,7 @@ pub fn tests() -> Vec<Test> {
         ("a_dead_container_leaves_its_mac_address", BOTH, dead),
     ];
     let mut tests: Vec<Test> =
-        all.map(|(name, needs, run)| Test::new(format!("dhcp6_renewal::{name}"), needs, run)).into();
+        all.map(|(name, needs, run)| Test::new(format!("dhcp6_renewal::{name}"), needs, run).in_one()).into();
     for kind in KINDS {
         let name = format!("dhcp6_renewal::another_network::{kind}");
         let needs = [Need::Macvlan, V4, RADVD, need(kind)];

@@ -37,7 +37,7 @@ pub fn tests() -> Vec<Test> {
         ("killed_when_it_has_been_answered", KEA, killed),
     ];
     let mut tests: Vec<Test> =
-        all.map(|(name, needs, run)| Test::new(format!("dhcp_answers::{name}"), needs, run)).into();
+        all.map(|(name, needs, run)| Test::new(format!("dhcp_answers::{name}"), needs, run).in_one()).into();
     for kind in [Kind::Dnsmasq, Kind::Kea] {
         let needs = [Need::Macvlan, Kind::Kea.need(), kind.need()];
         tests.push(Test::new(format!("dhcp_answers::late::{kind}"), &needs, move || late(kind)));

@@ -44,7 +44,7 @@ pub fn tests() -> Vec<Test> {
         ("beside_addresses_of_the_ledger", KEA, beside_ledger),
         ("two_hundred", DNSMASQ, many),
     ];
-    all.map(|(name, needs, run)| Test::new(format!("dhcp_life::{name}"), needs, run)).into()
+    all.map(|(name, needs, run)| Test::new(format!("dhcp_life::{name}"), needs, run).in_one()).into()
 }
 
 /// `agent --once`, as cron calls it.

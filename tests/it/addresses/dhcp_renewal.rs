@@ -32,7 +32,7 @@ pub fn tests() -> Vec<Test> {
         ("a_dead_container_leaves_its_mac_address", KEA, dead),
     ];
     let mut tests: Vec<Test> =
-        all.map(|(name, needs, run)| Test::new(format!("dhcp_renewal::{name}"), needs, run)).into();
+        all.map(|(name, needs, run)| Test::new(format!("dhcp_renewal::{name}"), needs, run).in_one()).into();
     let each: [(_, fn(Kind)); 3] =
         [("another_range", another_range), ("plugged_in_again", again), ("another_subnet", another_subnet)];
     for kind in Kind::ALL {

@@ -27,7 +27,7 @@ const LEASES: usize = 500;
 pub fn tests() -> Vec<Test> {
     vec![
         Test::new("budget::system_calls", &[Need::Macvlan], system_calls),
-        Test::new("budget::dhcp", &[Need::Macvlan, Kind::Dnsmasq.need()], dhcp),
+        Test::new("budget::dhcp", &[Need::Macvlan, Kind::Dnsmasq.need()], dhcp).in_one(),
         Test::new("budget::a_crowded_pool", &[Need::Macvlan], crowded),
         Test::new("budget::instructions", &[Need::Macvlan, Need::Installed, Need::Guest], instructions)
             .alone(),
