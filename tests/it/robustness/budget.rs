@@ -15,8 +15,8 @@ const ATTACH: usize = 114;
 const DETACH: usize = 73;
 const UNANNOTATED: usize = 25;
 /// Instructions of an attach and of a poststop outside of the kernel, as it is shipped.
-const ATTACH_STEPS: u64 = 530_000;
-const DETACH_STEPS: u64 = 320_000;
+const ATTACH_STEPS: u64 = 670_000;
+const DETACH_STEPS: u64 = 410_000;
 /// What an attach may make more where nearly all addresses are held.
 const CROWDED: usize = 55;
 /// What an attach by DHCP may make, whose server answers at once, and the poststop after it, which releases the lease itself.
