@@ -1,12 +1,10 @@
 //! Leases of the LAN's own DHCPv6 server over time.
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use crate::addresses::dhcp::bed;
+use crate::addresses::dhcp_renewal::{assert_soon_free, make_due};
 use crate::addresses::dhcp6::{address, address_of, client, events, kinds, sent, v4};
 use crate::addresses::identity::start;
 use crate::harness::agent::Agent;
@@ -150,12 +148,7 @@ fn no_binding() {
     server.stop();
     server.forget();
     server.restart();
-    let [path] = &fs::read_dir(bed.path("run/containers")).unwrap().collect::<Vec<_>>()[..] else { panic!() };
-    let path = path.as_ref().unwrap().path();
-    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let times = &mut record["attachments"][0]["dhcp6"]["lease"]["times"];
-    times["limits"]["t1"] = times["obtained"].clone();
-    fs::write(path, record.to_string()).unwrap();
+    make_due(&bed, "dhcp6");
     let ear = Ear::on(&bed.lan);
     bed.run("agent --once");
     let said = || -> Vec<_> { ear.dhcp6().iter().map(|message| (message.kind, message.status())).collect() };
@@ -239,10 +232,5 @@ fn dead() {
     let mac = web.link("eth0")["address"].as_str().unwrap().to_owned();
     wait(|| !events(&bed, "renewed").is_empty());
     web.kill();
-    let start = Instant::now();
-    bed.host.ip("link add link eth0 name other0 type macvlan mode bridge");
-    wait(|| bed.host.try_run("ip", &format!("link set other0 address {mac} up")).is_ok());
-    // 200 ms, on a machine with nothing else to do.
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    bed.host.ip("link del other0");
+    assert_soon_free(&bed, &mac);
 }
