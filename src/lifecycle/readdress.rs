@@ -88,17 +88,7 @@ pub(super) fn finish(context: &mut Context<'_>, record: &Record) -> Result<Recor
     }
     affinity::save(store, record, &affinity);
     announce::announce(record, 0)?;
-    let locked = context.lock()?;
-    if store.record(&record.container)?.as_ref() != Some(record) {
-        return Ok(record.clone());
-    }
-    let mut finished = record.clone();
-    finished.attachments_mut().iter_mut().for_each(|attached| attached.former.clear());
-    locked.write(&finished)?;
-    for attached in record.attachments() {
-        attached.former.iter().for_each(|net| locked.give_back(attached.segment, net.addr().into()));
-    }
-    drop(locked);
+    let Some(finished) = give_back_former(context, record)? else { return Ok(record.clone()) };
     for attached in record.attachments().iter().filter(|attached| !attached.former.is_empty()) {
         let (container, network) = (record.container.clone(), attached.network.clone());
         let from = attached.former.iter().map(IpNet::addr).collect();
@@ -106,6 +96,22 @@ pub(super) fn finish(context: &mut Context<'_>, record: &Record) -> Result<Recor
         report(store, &Event::Moved { container, network, from, to });
     }
     Ok(finished)
+}
+
+/// Gives back the former addresses of `record`, which its links have no more. Returns the record without them, unless it has changed
+/// meanwhile.
+pub(super) fn give_back_former(context: &Context<'_>, record: &Record) -> Result<Option<Record>> {
+    let locked = context.lock()?;
+    if context.store.record(&record.container)?.as_ref() != Some(record) {
+        return Ok(None);
+    }
+    let mut finished = record.clone();
+    finished.attachments_mut().iter_mut().for_each(|attached| attached.former.clear());
+    locked.write(&finished)?;
+    for attached in record.attachments() {
+        attached.former.iter().for_each(|net| locked.give_back(attached.segment, net.addr().into()));
+    }
+    Ok(Some(finished))
 }
 
 /// Changes the link of `attached`, which has `mark`, in the namespace of this thread.

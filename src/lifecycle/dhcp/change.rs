@@ -20,6 +20,7 @@ use crate::lifecycle::affinity;
 use crate::lifecycle::announce;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp::names;
+use crate::lifecycle::readdress;
 use crate::lifecycle::report::report;
 use crate::net::mac::MacAddr;
 use crate::net::name::ContainerId;
@@ -41,7 +42,7 @@ impl Place<'_> {
         let record = context
             .store
             .record(self.container)?
-            .filter(|record| record.holder == *self.holder && !record.is_pending() && !record.has_ended());
+            .filter(|record| record.holder == *self.holder && record.is_attached());
         let has_it = |attached: &Attached| attached.dhcp_families().any(|family| family == self.family);
         Ok(record.filter(|record| self.attached(record).is_some_and(has_it)))
     }
@@ -198,7 +199,7 @@ pub(super) fn change(
     }
     tell(context, &changed, (attached, lease), left, (before == after, why));
     if !attached.former.is_empty() {
-        finish(context, &changed)?;
+        readdress::give_back_former(context, &changed)?;
     }
     Ok(true)
 }
@@ -214,21 +215,6 @@ pub(super) fn note_trouble(context: &Context<'_>, place: Place<'_>, why: impl To
         locked.write(&changed)?;
     }
     Ok(true)
-}
-
-/// Gives back the former addresses of `record`, which its links have no more.
-fn finish(context: &Context<'_>, record: &Record) -> Result<()> {
-    let locked = context.lock()?;
-    if context.store.record(&record.container)?.as_ref() != Some(record) {
-        return Ok(());
-    }
-    let mut finished = record.clone();
-    finished.attachments_mut().iter_mut().for_each(|attached| attached.former.clear());
-    locked.write(&finished)?;
-    for attached in record.attachments() {
-        attached.former.iter().for_each(|net| locked.give_back(attached.segment, net.addr().into()));
-    }
-    Ok(())
 }
 
 /// Makes the link of the container as `record` says: with the addresses and routes if they are `other` ones, in place of these

@@ -126,7 +126,7 @@ impl<'a> Renewals<'a> {
     /// The first one; the other links have their clients.
     fn follow_records(&mut self) -> Result<()> {
         let records = self.context.store.records()?.sound;
-        let records = records.iter().filter(|record| !record.is_pending() && !record.has_ended());
+        let records = records.iter().filter(|record| record.is_attached());
         let mut known = BTreeMap::new();
         for record in records {
             for (index, attached) in record.attachments().iter().enumerate() {

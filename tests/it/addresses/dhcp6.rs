@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::addresses::dhcp::bed;
+use crate::addresses::dhcp_renewal;
 use crate::addresses::identity::{have, start};
 use crate::harness::agent::Agent;
 use crate::harness::bed::Bed;
@@ -48,7 +49,7 @@ pub fn tests() -> Vec<Test> {
         ("a_lost_ledger", BOTH, lost_ledger),
         ("plan", &[Need::Macvlan], plan),
     ];
-    tests.extend(all.map(|(name, needs, run)| Test::new(format!("dhcp6::{name}"), needs, run)));
+    tests.extend(all.map(|(name, needs, run)| Test::new(format!("dhcp6::{name}"), needs, run).in_one()));
     tests
 }
 
@@ -81,9 +82,10 @@ pub fn address(container: &Container<'_>) -> Option<Ipv6Addr> {
 
 /// The events of one kind that are about IPv6.
 pub fn events(bed: &Bed, kind: &str) -> Vec<Value> {
-    let all: Vec<Value> = serde_json::from_str(&bed.run("events --format json")).unwrap();
+    let mut all = dhcp_renewal::events(bed, kind);
     let is_v6 = |event: &Value| event["address"].as_str().is_some_and(|address| address.contains(':'));
-    all.into_iter().filter(|event| event["event"] == kind && is_v6(event)).collect()
+    all.retain(is_v6);
+    all
 }
 
 /// What clients have said.

@@ -1,12 +1,10 @@
 //! Leases of the LAN's own DHCPv6 server over time.
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use crate::addresses::dhcp::bed;
+use crate::addresses::dhcp_renewal::{assert_soon_free, make_due};
 use crate::addresses::dhcp6::{address, address_of, client, events, kinds, sent, v4};
 use crate::addresses::identity::start;
 use crate::harness::agent::Agent;
@@ -35,7 +33,7 @@ pub fn tests() -> Vec<Test> {
         ("a_dead_container_leaves_its_mac_address", BOTH, dead),
     ];
     let mut tests: Vec<Test> =
-        all.map(|(name, needs, run)| Test::new(format!("dhcp6_renewal::{name}"), needs, run)).into();
+        all.map(|(name, needs, run)| Test::new(format!("dhcp6_renewal::{name}"), needs, run).in_one()).into();
     for kind in KINDS {
         let name = format!("dhcp6_renewal::another_network::{kind}");
         let needs = [Need::Macvlan, V4, RADVD, need(kind)];
@@ -150,18 +148,14 @@ fn no_binding() {
     server.stop();
     server.forget();
     server.restart();
-    let [path] = &fs::read_dir(bed.path("run/containers")).unwrap().collect::<Vec<_>>()[..] else { panic!() };
-    let path = path.as_ref().unwrap().path();
-    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let times = &mut record["attachments"][0]["dhcp6"]["lease"]["times"];
-    times["limits"]["t1"] = times["obtained"].clone();
-    fs::write(path, record.to_string()).unwrap();
+    make_due(&bed, "dhcp6");
     let ear = Ear::on(&bed.lan);
     bed.run("agent --once");
-    let said: Vec<_> = ear.dhcp6().iter().map(|message| (message.kind, message.status())).collect();
+    let said = || -> Vec<_> { ear.dhcp6().iter().map(|message| (message.kind, message.status())).collect() };
     assert_eq!((address(&web), server.leased()), (Some(own), vec![own]));
-    assert!(said.contains(&(MessageType6::Reply, Some(Status::NoBinding))), "{said:?}");
-    assert_eq!(kinds(&sent(&ear)), [MessageType6::Renew, MessageType6::Request]);
+    // What is heard is read by and by.
+    wait(|| said().contains(&(MessageType6::Reply, Some(Status::NoBinding))));
+    wait(|| kinds(&sent(&ear)) == [MessageType6::Renew, MessageType6::Request]);
     assert_eq!(bed.run("check"), "");
 }
 
@@ -238,10 +232,5 @@ fn dead() {
     let mac = web.link("eth0")["address"].as_str().unwrap().to_owned();
     wait(|| !events(&bed, "renewed").is_empty());
     web.kill();
-    let start = Instant::now();
-    bed.host.ip("link add link eth0 name other0 type macvlan mode bridge");
-    wait(|| bed.host.try_run("ip", &format!("link set other0 address {mac} up")).is_ok());
-    // 200 ms, on a machine with nothing else to do.
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    bed.host.ip("link del other0");
+    assert_soon_free(&bed, &mac);
 }

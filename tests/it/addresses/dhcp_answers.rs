@@ -37,7 +37,7 @@ pub fn tests() -> Vec<Test> {
         ("killed_when_it_has_been_answered", KEA, killed),
     ];
     let mut tests: Vec<Test> =
-        all.map(|(name, needs, run)| Test::new(format!("dhcp_answers::{name}"), needs, run)).into();
+        all.map(|(name, needs, run)| Test::new(format!("dhcp_answers::{name}"), needs, run).in_one()).into();
     for kind in [Kind::Dnsmasq, Kind::Kea] {
         let needs = [Need::Macvlan, Kind::Kea.need(), kind.need()];
         tests.push(Test::new(format!("dhcp_answers::late::{kind}"), &needs, move || late(kind)));
@@ -366,7 +366,9 @@ fn lists(bed: &Bed, container: &Container<'_>) -> [usize; 3] {
 /// and `sname` (option 52).
 fn long_lists(kind: Kind) {
     let bed = bed("");
-    let routes = (0..40).map(|last| (format!("10.9.{last}.0/24").parse().unwrap(), lan(3))).collect();
+    // Kea 2.6 cannot send more than 255 bytes of them.
+    let count = if kind == Kind::Kea { 30 } else { 40 };
+    let routes = (0..count).map(|last| (format!("10.9.{last}.0/24").parse().unwrap(), lan(3))).collect();
     let search: Vec<&'static str> = vec![
         "alpha-of-the-names.example.com",
         "bravo-of-the-names.example.org",
@@ -389,6 +391,6 @@ fn long_lists(kind: Kind) {
     let said = ear.dhcp(&have(&web).1);
     let ack = said.iter().find(|message| message.kind == MessageType::Ack).unwrap();
     assert_eq!(ack.has(52), kind == Kind::Isc);
-    assert_eq!(lists(&bed, &web), [40, 11, 8]);
+    assert_eq!(lists(&bed, &web), [count, 11, 8]);
     assert_eq!(lease(&bed, &web)["search"], json!(search));
 }

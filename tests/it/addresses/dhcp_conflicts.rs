@@ -17,12 +17,12 @@ pub fn tests() -> Vec<Test> {
     let on = [("macvlan", Need::Macvlan, Kind::Kea), ("ipvlan", Need::Ipvlan, Kind::Kea)];
     for (driver, need, kind) in on.into_iter().chain([("macvlan", Need::Macvlan, Kind::Dnsmasq)]) {
         let name = format!("dhcp_conflicts::late::{driver}::{kind}");
-        tests.push(Test::new(name, &[need, kind.need()], move || late(driver, kind)));
+        tests.push(Test::new(name, &[need, kind.need()], move || late(driver, kind)).in_one());
     }
     let needs = [Need::Macvlan, Kind::Kea.need()];
-    tests.push(Test::new("dhcp_conflicts::on_another_lan", &needs, on_another_lan));
+    tests.push(Test::new("dhcp_conflicts::on_another_lan", &needs, on_another_lan).in_one());
     let needs = [Need::Macvlan, Kind::Dnsmasq.need()];
-    tests.push(Test::new("dhcp_conflicts::again_and_again", &needs, again));
+    tests.push(Test::new("dhcp_conflicts::again_and_again", &needs, again).in_one());
     tests
 }
 

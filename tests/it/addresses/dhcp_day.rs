@@ -23,7 +23,7 @@ use crate::harness::place;
 use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
-    vec![Test::new("dhcp_day::a_day", &[Need::Macvlan, Kind::Kea.need()], a_day).alone()]
+    vec![Test::new("dhcp_day::a_day", &[Need::Macvlan, Kind::Kea.need()], a_day).alone().in_one()]
 }
 
 /// The pids of the containers that live, by name: those whose hook has come back, until they are killed.

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 
 use crate::addresses::dhcp::{address, bed, lan, lease, seconds_left};
+use crate::addresses::dhcp_renewal::make_due;
 use crate::addresses::identity::{have, start};
 use crate::harness::agent::Agent;
 use crate::harness::bed::{Bed, Netns, outcome};
@@ -44,27 +44,12 @@ pub fn tests() -> Vec<Test> {
         ("beside_addresses_of_the_ledger", KEA, beside_ledger),
         ("two_hundred", DNSMASQ, many),
     ];
-    all.map(|(name, needs, run)| Test::new(format!("dhcp_life::{name}"), needs, run)).into()
+    all.map(|(name, needs, run)| Test::new(format!("dhcp_life::{name}"), needs, run).in_one()).into()
 }
 
 /// `agent --once`, as cron calls it.
 fn once(bed: &Bed) {
     bed.run("agent --once");
-}
-
-/// Lets the only lease be due now, and returns when it was obtained.
-fn make_due(bed: &Bed) -> u64 {
-    let folder = bed.path("run/containers");
-    let [path] = &fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect::<Vec<_>>()[..]
-    else {
-        panic!("not one record")
-    };
-    let mut record: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    let times = &mut record["attachments"][0]["dhcp"]["lease"]["times"];
-    let obtained = times["obtained"].as_u64().unwrap();
-    times["limits"]["t1"] = obtained.into();
-    fs::write(path, record.to_string()).unwrap();
-    obtained
 }
 
 fn at_times() {
@@ -108,7 +93,7 @@ fn killed() {
     let web = bed.container(Bare, "web").networks("lan").start().unwrap();
     let had = have(&web);
     steps("dhcp renewal", 7, |at| {
-        let before = make_due(&bed);
+        let before = make_due(&bed, "dhcp");
         let (traced, hit) = trace_to(&bed.underlay("agent --once"), b"", at, Mishap::Kill);
         assert_clean(&traced, hit, "agent");
         once(&bed);
@@ -130,7 +115,7 @@ fn errors() {
     let had = have(&web);
     for turn in turns() {
         steps("dhcp renewal", 11, |at| {
-            let before = make_due(&bed);
+            let before = make_due(&bed, "dhcp");
             let error = ERRORS[(at + turn) % ERRORS.len()];
             let (traced, hit) = trace_to(&bed.underlay("agent --once"), b"", at, Mishap::Error(error));
             assert_clean(&traced, hit, "agent");
@@ -243,7 +228,7 @@ fn just_after() {
     let (had, routes) = (have(&web), web.routes("-4"));
     web.run("ip", &format!("addr del {} dev eth0", had.0[0]));
     assert_eq!(web.routes("-4"), [""; 0]);
-    make_due(&bed);
+    make_due(&bed, "dhcp");
     once(&bed);
     assert_eq!((have(&web), web.routes("-4")), (had, routes));
     assert!(seconds_left(&web) > 3590);
@@ -289,27 +274,13 @@ fn pod() {
     let late = member("late");
     log.stop();
     assert_eq!((address(&late), server.leased()), (own, vec![own]));
-    let before = make_due_of_pod(&bed);
+    let before = make_due(&bed, "dhcp");
     once(&bed);
     assert!(obtained(&bed) > before);
     assert!(!ear.dhcp(&mac).iter().any(|message| message.kind == MessageType::Release));
     late.stop();
     bed.assert_nothing_held();
     wait(|| server.leases().is_empty());
-}
-
-/// The records of a pod's members, of which one has the link.
-fn make_due_of_pod(bed: &Bed) -> u64 {
-    for file in fs::read_dir(bed.path("run/containers")).unwrap() {
-        let path = file.unwrap().path();
-        let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        if let Some(obtained) = record["attachments"][0]["dhcp"]["lease"]["times"]["obtained"].as_u64() {
-            record["attachments"][0]["dhcp"]["lease"]["times"]["limits"]["t1"] = obtained.into();
-            fs::write(path, record.to_string()).unwrap();
-            return obtained;
-        }
-    }
-    panic!("no record has a lease")
 }
 
 fn obtained(bed: &Bed) -> u64 {

@@ -25,7 +25,7 @@ pub fn tests() -> Vec<Test> {
         ("edited_to_a_mode_without_broadcasts", &[], edited),
     ];
     let mut tests: Vec<Test> =
-        all.map(|(name, needs, run)| Test::new(format!("dhcp_links::{name}"), needs, run)).into();
+        all.map(|(name, needs, run)| Test::new(format!("dhcp_links::{name}"), needs, run).in_one()).into();
     for kind in [Kind::Dnsmasq, Kind::Kea, Kind::Isc] {
         let name = format!("dhcp_links::three_on_ipvlan::{kind}");
         let test = Test::new(name, &[Need::Ipvlan, kind.need()], move || three_on_ipvlan(kind));

@@ -26,7 +26,7 @@ pub fn tests() -> Vec<Test> {
         ("a_pod_changes", KEA, pod),
         ("a_lost_record", KEA, lost_record),
     ];
-    all.map(|(name, needs, run)| Test::new(format!("dhcp_odd::{name}"), needs, run)).into()
+    all.map(|(name, needs, run)| Test::new(format!("dhcp_odd::{name}"), needs, run).in_one()).into()
 }
 
 /// They are left out, and the container starts.

@@ -27,7 +27,7 @@ pub fn tests() -> Vec<Test> {
         ("planned", KEA, planned),
         ("renewed_once", KEA, once),
     ];
-    all.map(|(name, needs, run)| Test::new(format!("leases::{name}"), needs, run)).into()
+    all.map(|(name, needs, run)| Test::new(format!("leases::{name}"), needs, run).in_one()).into()
 }
 
 /// Which times of a lease of an hour `inspect` shows, in seconds from now.

@@ -5,7 +5,8 @@ mod dhcp6;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd as _;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,8 @@ impl All {
 /// An ear on a namespace.
 pub struct Ear {
     all: Arc<Mutex<All>>,
+    /// How often there was nothing more to hear.
+    silences: Arc<AtomicUsize>,
     _thread: OnLan,
 }
 
@@ -57,28 +60,43 @@ impl Ear {
     /// Hears all links of `netns` from now on.
     pub fn on(netns: &Netns) -> Self {
         let all = Arc::<Mutex<All>>::default();
-        let into = Arc::clone(&all);
+        let silences = Arc::<AtomicUsize>::default();
+        let (into, silent) = (Arc::clone(&all), Arc::clone(&silences));
         let thread = OnLan::run(netns, move |socket| {
             let mut frame = [0; 2048];
             match recv(socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
                 Ok(length) => into.lock().unwrap().add(&frame[..length]),
-                Err(_) => thread::sleep(Duration::from_millis(1)),
+                Err(_) => {
+                    silent.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(1));
+                }
             }
         });
-        Self { all, _thread: thread }
+        Self { all, silences, _thread: thread }
+    }
+
+    /// All that was sent before: what has not been read yet is read first, for at most a second if there is more and more.
+    fn all(&self) -> MutexGuard<'_, All> {
+        let (before, until) =
+            (self.silences.load(Ordering::Relaxed), Instant::now() + Duration::from_secs(1));
+        // The first one may be of before.
+        while self.silences.load(Ordering::Relaxed) < before + 2 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.all.lock().unwrap()
     }
 
     /// What was heard from the MAC address `from` about `target`, the oldest first.
     pub fn heard(&self, from: &str, target: &str) -> Vec<Heard> {
         let target: IpAddr = target.parse().unwrap();
-        let all = self.all.lock().unwrap();
+        let all = self.all();
         all.heard.iter().filter(|heard| heard.from == from && heard.target == target).cloned().collect()
     }
 
     /// What was heard about `target` from whomever.
     pub fn about(&self, target: &str) -> Vec<Heard> {
         let target: IpAddr = target.parse().unwrap();
-        self.all.lock().unwrap().heard.iter().filter(|heard| heard.target == target).cloned().collect()
+        self.all().heard.iter().filter(|heard| heard.target == target).cloned().collect()
     }
 
     /// The times of the frames `what` from `from` about `target`.
@@ -92,22 +110,22 @@ impl Ear {
 
     /// The DHCP messages to or from the client with the MAC address `mac`, the oldest first.
     pub fn dhcp(&self, mac: &str) -> Vec<Dhcp> {
-        self.all.lock().unwrap().dhcp.iter().filter(|message| message.chaddr == mac).cloned().collect()
+        self.all().dhcp.iter().filter(|message| message.chaddr == mac).cloned().collect()
     }
 
     /// The DHCP messages of all clients and servers, the oldest first.
     pub fn all_dhcp(&self) -> Vec<Dhcp> {
-        self.all.lock().unwrap().dhcp.clone()
+        self.all().dhcp.clone()
     }
 
     /// The DHCPv6 messages of all clients and servers, the oldest first.
     pub fn dhcp6(&self) -> Vec<Dhcp6> {
-        self.all.lock().unwrap().dhcp6.clone()
+        self.all().dhcp6.clone()
     }
 
     /// The hosts that have told a DHCP server that they have no client (ICMP: port unreachable).
     pub fn unreachable(&self) -> Vec<Ipv4Addr> {
-        self.all.lock().unwrap().unreachable.clone()
+        self.all().unreachable.clone()
     }
 }
 

@@ -117,7 +117,9 @@ pub fn places(test: &Test, extent: Extent) -> Vec<Place> {
     let main = test.debians.iter().copied().find(|&debian| debian == Trixie).unwrap_or(test.debians[0]);
     let mut places = match (lacks, of_debian) {
         (false, false) => vec![Place::Here],
+        (false, true) if extent.chroots && test.in_one && !extent.all => vec![Place::Chroot(main)],
         (false, true) if extent.chroots => test.debians.iter().copied().map(Place::Chroot).collect(),
+        (false, true) if test.in_one && !extent.all => vec![Place::Guest(main)],
         (false, true) => guests().collect(),
         (true, _) => vec![Place::Guest(main)],
     };

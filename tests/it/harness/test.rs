@@ -19,6 +19,8 @@ pub struct Test {
     pub name: String,
     pub needs: Vec<Need>,
     pub debians: &'static [Debian],
+    /// Whether one of them is enough.
+    pub in_one: bool,
     alone: bool,
     run: Box<dyn FnOnce() + Send>,
 }
@@ -33,6 +35,7 @@ impl Test {
             name: name.into(),
             needs: needs.to_vec(),
             debians: &Debian::ALL,
+            in_one: false,
             alone: false,
             run: Box::new(run),
         }
@@ -42,6 +45,12 @@ impl Test {
     #[must_use]
     pub fn of(self, debians: &'static [Debian]) -> Self {
         Self { debians, ..self }
+    }
+
+    /// It is about underlay, and not about what differs between the programs of Debians: those of one are enough.
+    #[must_use]
+    pub fn in_one(self) -> Self {
+        Self { in_one: true, ..self }
     }
 
     /// It loads the machine so that others, or it beside them, would run out of time.

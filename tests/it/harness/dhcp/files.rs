@@ -174,6 +174,8 @@ fn kea(options: &Options, folder: &Path) -> Value {
         "valid-lifetime": lease,
         "authoritative": options.authoritative,
         "ddns-send-updates": false,
+        // What comes first is answered first.
+        "multi-threading": {"enable-multi-threading": false},
         "host-reservation-identifiers": ["client-id", "hw-address"],
         "subnet4": [{
             "id": 1, "subnet": address.trunc(), "interface": "lan0",
