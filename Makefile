@@ -181,11 +181,15 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 PAGE = sed -E 's|\]\(\.\./\.\./packaging/examples/|](../../examples/|g; \
 	s!\[([^][]+)\]\((\.\./)*(ARCHITECTURE|CONTRIBUTING|benches/README|dev/style|dev/dhcp)\.md[^)]*\)!\1 (in the source)!g'
 PLACED = sed 's|/usr/bin/underlay|$(PREFIX)/bin/underlay|'
+# Where podman looks for network plugins.
+NETAVARK = $(PREFIX)/libexec/netavark
 UNITS = underlay-boot.service underlay-agent.path underlay-agent.service
 install: build generated
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/underlay.new
 	mv $(DESTDIR)$(PREFIX)/bin/underlay.new $(DESTDIR)$(PREFIX)/bin/underlay
 	ln -sfn underlay $(DESTDIR)$(PREFIX)/bin/underlay-runtime
+	install -d -m 755 $(DESTDIR)$(NETAVARK)
+	ln -sfn ../../bin/underlay $(DESTDIR)$(NETAVARK)/underlay
 	install -D -m 644 -t $(SHARE)/man/man1 $(GENERATED)/man/*.1
 	install -D -m 644 $(GENERATED)/completions/underlay.bash $(SHARE)/bash-completion/completions/underlay
 	install -D -m 644 -t $(SHARE)/fish/vendor_completions.d $(GENERATED)/completions/underlay.fish
@@ -213,7 +217,7 @@ endif
 	rm -f $(SHARE)/bash-completion/completions/underlay $(SHARE)/fish/vendor_completions.d/underlay.fish
 	rm -f $(SHARE)/man/man1/underlay.1 $(SHARE)/man/man1/underlay-*.1
 	rm -rf $(SHARE)/doc/underlay
-	rm -f $(DESTDIR)$(PREFIX)/bin/underlay-runtime $(DESTDIR)$(PREFIX)/bin/underlay
+	rm -f $(DESTDIR)$(NETAVARK)/underlay $(DESTDIR)$(PREFIX)/bin/underlay-runtime $(DESTDIR)$(PREFIX)/bin/underlay
 
 # Packages, in target/packages: for Debian and Ubuntu, for Fedora and its kin, for whatever else.
 .PHONY: deb rpm tarball stage

@@ -22,8 +22,10 @@ pub(super) fn by_prefix(store: &Store, name: &str) -> Result<Record> {
     }
 }
 
-/// Returns the first twelve characters of a 64-digit id, as podman and Docker show it; other ids as they are.
+/// Returns the first twelve characters of a 64-digit id, as podman and Docker show it, also of one with an interface; other ids
+/// as they are.
 pub(super) fn short(id: &str) -> String {
-    let is_long = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (own, _) = id.split_once('+').unwrap_or((id, ""));
+    let is_long = own.len() == 64 && own.bytes().all(|byte| byte.is_ascii_hexdigit());
     id.chars().take(if is_long { 12 } else { usize::MAX }).collect()
 }

@@ -14,6 +14,7 @@ mod gc;
 mod hook;
 mod leases;
 mod metrics;
+mod netavark;
 mod network;
 mod output;
 mod plan;
@@ -97,6 +98,9 @@ enum Command {
         /// What the containers have as io.underlay.identity
         identity: Identity,
     },
+    /// Serve podman's networks of driver underlay: called by netavark, podman's network stack
+    #[command(subcommand)]
+    Netavark(netavark::Called),
     /// Show all that is known of one container, as JSON
     Inspect {
         /// Container id, or the beginning of it
@@ -125,7 +129,7 @@ pub fn command() -> clap::Command {
 /// error. To be called first: it also does what Rust's own start would do.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     kernel::init_process();
-    let args: Vec<_> = args.into_iter().collect();
+    let args = netavark::as_command(args.into_iter().collect());
     if runtime::is_meant(&args) {
         return runtime::main(&args);
     }
@@ -163,7 +167,8 @@ fn plain_hook(args: &[OsString]) -> Option<Cli> {
 
 fn run(cli: Cli) -> Result<()> {
     let store = match cli.command {
-        Command::Hook { .. } => cli.folders.store(|_| None),
+        // The environment is the caller's.
+        Command::Hook { .. } | Command::Netavark(_) => cli.folders.store(|_| None),
         _ => cli.folders.store(of_environment),
     };
     match cli.command {
@@ -186,6 +191,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::ResolvConf { identity } => {
             output::line(&store.make_resolv_conf(&identity)?.display().to_string())
         }
+        Command::Netavark(called) => netavark::answer(&store, &called),
         Command::Inspect { container, .. } => ps::inspect(&store, &container),
     }
 }

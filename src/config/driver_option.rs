@@ -1,6 +1,6 @@
-//! `underlay network create -o`: options of the driver, in Docker's and podman's words.
+//! `network create -o`, of underlay and of engines: options of the driver, in Docker's and podman's words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
@@ -9,6 +9,18 @@ use crate::config::network_file::NetworkFile;
 use crate::error::{Error, Kind, Result};
 use crate::net::driver::Kind as Driver;
 use crate::net::name::IfName;
+
+/// The driver that the options of an engine's network with driver `underlay` ask for: by `driver`, or by an option of ipvlan.
+///
+/// # Errors
+/// When there is no such driver.
+pub(crate) fn driver(options: &BTreeMap<String, String>) -> Result<Driver> {
+    match options.get("driver") {
+        Some(driver) => driver.parse().map_err(|error: Error| error.within("option driver")),
+        None if options.keys().any(|key| key.starts_with("ipvlan_")) => Ok(Driver::Ipvlan),
+        None => Ok(Driver::Macvlan),
+    }
+}
 
 /// Sets what one `-o KEY=VALUE` says. Each option of DHCP asks for DHCP.
 ///

@@ -7,7 +7,7 @@ use crate::ledger::{Store, no_such_network};
 use crate::lifecycle::target::{Admitted, AttachmentRequest};
 use crate::net::name::NetworkName;
 use crate::oci::annotation_set::RawRequest;
-use crate::oci::annotations::{Annotations, NETWORK_PREFIX, Request};
+use crate::oci::annotations::{Annotations, Attachment, NETWORK_PREFIX, Request};
 
 /// Returns the requests with the definitions of their networks, if the operator permits all of them. The
 /// settings are checked before any network is looked up, so that a refusal reveals nothing but its rule.
@@ -20,9 +20,8 @@ pub(crate) fn admit(store: &Store, settings: &Settings, asked: RawRequest<'_>) -
     permit(store, settings, request, asked.annotations())
 }
 
-/// The same of a `request` that has been read, whatever its caller's words are. `annotations` are all of the container: of a
-/// caller that knows none, networks that require some cannot be used.
-pub(crate) fn permit(
+/// The same of a `request` that has been read; `annotations` are all of the container.
+fn permit(
     store: &Store,
     settings: &Settings,
     request: Request,
@@ -60,6 +59,34 @@ pub(crate) fn permit(
     Ok(Admitted { identity: request.identity, requests })
 }
 
+/// Permits one attachment that an engine asks for by a network of its own: to `own`, which the engine defines, or to one of
+/// ours. Whoever defines networks of an engine has its rights, so they are no container's own definitions.
+pub(crate) fn permit_one(
+    store: &Store,
+    settings: &Settings,
+    options: Attachment,
+    own: Option<Network>,
+) -> Result<AttachmentRequest> {
+    let name = &options.network;
+    settings.allow_network(name).map_err(|error| error.within(store.settings_path().display()))?;
+    let is_inline = own.is_some();
+    let network = match own {
+        Some(own) if store.has_network(name)? => return Err(defined_twice(&own.name)),
+        Some(own) => own,
+        None => defined(store, settings, &Annotations::new(), name)?,
+    };
+    let network = settings.complete(network.on_vlan(options.vlan)?);
+    options.check(&network)?;
+    Ok(AttachmentRequest { options, network, is_inline })
+}
+
+/// Returns the error for a network of an engine that has the name of one of ours.
+pub(crate) fn defined_twice(name: &NetworkName) -> Error {
+    let text = format!("network {name} is defined by `underlay network create` too");
+    Error::new(Kind::Taken, text)
+        .hint(format!("give it another name, or make it of that one: -o network={name}, without subnets"))
+}
+
 /// Returns the definition of the network `name`, if the container may use it. The error for a missing network
 /// lists only those that the container may use.
 fn defined(
@@ -92,7 +119,6 @@ mod tests {
 
     use super::*;
     use crate::ledger::tests::Disk;
-    use crate::oci::annotations::Attachment;
 
     /// What a caller gets that knows no annotations, or these.
     fn permitted(settings: &str, network: &str, annotations: &[(&str, &str)]) -> Result<Admitted> {

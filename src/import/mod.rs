@@ -2,10 +2,13 @@
 
 mod docker;
 mod foreign;
+mod plugin;
 mod podman;
 
 pub(crate) use foreign::Foreign;
 use foreign::{is_true, members, word};
+pub(crate) use plugin::PluginNetwork;
+pub(crate) use plugin::{kept as kept_of_plugin, network as network_of_plugin};
 use serde_json::Value;
 
 use crate::config::network_file::NetworkFile;

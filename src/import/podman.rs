@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::foreign::{self, Foreign, is_true, items, members, word};
 use crate::config::dhcp::Dhcp;
+use crate::config::network_file::NetworkFile;
 use crate::error::{Error, Result};
 use crate::net::route::{Route, RouteType};
 
@@ -27,17 +28,7 @@ pub(super) fn read(value: &Value, uplink: Option<&str>, mut foreign: Foreign) ->
     for (key, value) in members(value, "ipam_options").filter(|(key, _)| *key != "driver") {
         foreign.lose(format!("IPAM option {key}={value}"));
     }
-    for subnet in items(value, "subnets") {
-        let mut made = foreign::subnet(subnet, "subnet", "gateway")?;
-        if let Some(range) = subnet.get("lease_range").filter(|range| range.is_object()) {
-            // podman needs not both.
-            let net = made.subnet;
-            let first = word(range, "start_ip").map_or_else(|| net.network().to_string(), str::to_owned);
-            let last = word(range, "end_ip").map_or_else(|| net.broadcast().to_string(), str::to_owned);
-            made.ip_range = Some(format!("{first}-{last}"));
-        }
-        foreign.file.subnets.push(made);
-    }
+    subnets(value, &mut foreign.file)?;
     let parent = word(value, "network_interface").or(uplink).ok_or_else(|| {
         Error::input("it names no parent, and the host has no default route")
             .hint("podman takes the link of the default route: see `ip route`")
@@ -54,11 +45,7 @@ pub(super) fn read(value: &Value, uplink: Option<&str>, mut foreign: Foreign) ->
             _ => foreign.lose(format!("option {key}={value}")),
         }
     }
-    for route in items(value, "routes") {
-        let Listed { destination, gateway, metric, route_type: kind } =
-            Listed::deserialize(route).map_err(|error| Error::input(format!("{route}: {error}")))?;
-        foreign.file.routes.push(Route { metric, kind, ..Route::new(destination, gateway) });
-    }
+    routes(value, &mut foreign.file)?;
     if is_true(value, "dns_enabled") {
         foreign.lose("the name server of its containers");
     }
@@ -67,4 +54,30 @@ pub(super) fn read(value: &Value, uplink: Option<&str>, mut foreign: Foreign) ->
         foreign.lose(format!("name servers {}", servers.join(", ")));
     }
     Ok(foreign)
+}
+
+/// Reads the subnets of `value` into `file`.
+pub(super) fn subnets(value: &Value, file: &mut NetworkFile) -> Result<()> {
+    for subnet in items(value, "subnets") {
+        let mut made = foreign::subnet(subnet, "subnet", "gateway")?;
+        if let Some(range) = subnet.get("lease_range").filter(|range| range.is_object()) {
+            // podman needs not both.
+            let net = made.subnet;
+            let first = word(range, "start_ip").map_or_else(|| net.network().to_string(), str::to_owned);
+            let last = word(range, "end_ip").map_or_else(|| net.broadcast().to_string(), str::to_owned);
+            made.ip_range = Some(format!("{first}-{last}"));
+        }
+        file.subnets.push(made);
+    }
+    Ok(())
+}
+
+/// Reads the routes of `value` into `file`.
+pub(super) fn routes(value: &Value, file: &mut NetworkFile) -> Result<()> {
+    for route in items(value, "routes") {
+        let Listed { destination, gateway, metric, route_type: kind } =
+            Listed::deserialize(route).map_err(|error| Error::input(format!("{route}: {error}")))?;
+        file.routes.push(Route { metric, kind, ..Route::new(destination, gateway) });
+    }
+    Ok(())
 }

@@ -44,7 +44,8 @@ pub(crate) fn made_for(mark: &Mark, netns: &Netns) -> Option<Holder> {
         return Some(Holder::Process(ProcessHolder { pid, start_time, pid_namespace, netns }));
     }
     let mount_namespace = mount_namespace();
-    netns.path.is_some().then_some(Holder::Netns(NetnsHolder { netns, made: start_time, mount_namespace }))
+    let holder = NetnsHolder { netns, made: start_time, mount_namespace, engine: None };
+    holder.netns.path.is_some().then_some(Holder::Netns(holder))
 }
 
 impl NetnsFile {
@@ -119,6 +120,7 @@ mod tests {
             netns: own.describe(Some(&path)),
             made: own.made(),
             mount_namespace: mount_namespace(),
+            engine: None,
         };
         let state = |holder: &NetnsHolder| {
             let holder = Holder::Netns(holder.clone());

@@ -42,7 +42,7 @@ pub(crate) use probe::{Answer, Probes};
 pub(crate) use process::{Process, is_rootless, mount_namespace, pid_namespace};
 pub(crate) use start::{init_process, restore_signals};
 pub(crate) use status::{can_make, kernel_release};
-pub(crate) use survey::{Survey, SurveyedLink, find_netns, survey};
+pub(crate) use survey::{Survey, SurveyedLink, find_netns, has_process, survey};
 pub(crate) use sysctl::{read_ipv4_sysctl, read_sysctl};
 pub(crate) use system_log::write_system_log;
 pub(crate) use wait::wait;

@@ -98,6 +98,15 @@ pub(crate) fn find_netns(netns: &Netns) -> Result<Option<(PathBuf, NetnsFile)>> 
     Ok(None)
 }
 
+/// Whether a process is in the namespace `netns`.
+///
+/// # Errors
+/// When the processes cannot be listed.
+pub(crate) fn has_process(netns: &Netns) -> Result<bool> {
+    let (namespaces, _) = namespaces()?;
+    Ok(namespaces.get(&netns.inode).is_some_and(|keepers| keepers.iter().any(|keeper| keeper.pid.is_some())))
+}
+
 impl Survey {
     /// Returns true if the survey is complete.
     pub(crate) fn is_whole(&self) -> bool {

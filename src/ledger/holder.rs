@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::net::netns::Netns;
+use crate::net::value::words;
 
 /// What shows whether a container is alive, and its network namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,16 @@ pub(crate) struct NetnsHolder {
     /// The inode of the mount namespace: in another one the path may lead elsewhere, or nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mount_namespace: Option<u64>,
+    /// The engine that keeps it; unknown after a repair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
+}
+
+words! {
+    /// An engine with networks of its own that are of driver `underlay`.
+    Engine, "engine", {
+        Podman = "podman",
+    }
 }
 
 /// A holder in a record. Versions 1 and 2 know processes only.
@@ -52,6 +63,7 @@ struct Stored {
     pid_namespace: Option<u64>,
     made: Option<u64>,
     mount_namespace: Option<u64>,
+    engine: Option<Engine>,
     netns: Netns,
 }
 
@@ -59,7 +71,7 @@ impl TryFrom<Stored> for Holder {
     type Error = Error;
 
     fn try_from(stored: Stored) -> Result<Self> {
-        let Stored { pid_namespace, mount_namespace, netns, .. } = stored;
+        let Stored { pid_namespace, mount_namespace, engine, netns, .. } = stored;
         let missing = |key: &str| Error::input(format!("missing field `{key}`"));
         match (stored.pid, stored.made) {
             (Some(pid), _) => {
@@ -67,7 +79,7 @@ impl TryFrom<Stored> for Holder {
                 Ok(Self::Process(ProcessHolder { pid, start_time, pid_namespace, netns }))
             }
             (None, Some(_)) if netns.path.is_none() => Err(missing("path")),
-            (None, Some(made)) => Ok(Self::Netns(NetnsHolder { netns, made, mount_namespace })),
+            (None, Some(made)) => Ok(Self::Netns(NetnsHolder { netns, made, mount_namespace, engine })),
             (None, None) => Err(missing("pid")),
         }
     }
@@ -140,7 +152,7 @@ mod tests {
     fn a_namespace() {
         for text in [
             r#"{"netns":{"device":4,"inode":5,"path":"/run/netns/a"},"made":8}"#,
-            r#"{"netns":{"device":4,"inode":5,"path":"/run/netns/a"},"made":8,"mount_namespace":9}"#,
+            r#"{"netns":{"device":4,"inode":5,"path":"/run/netns/a"},"made":8,"mount_namespace":9,"engine":"podman"}"#,
         ] {
             let holder = read(text).unwrap();
             assert_eq!(serde_json::to_string(&holder).unwrap(), text);

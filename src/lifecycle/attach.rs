@@ -10,6 +10,7 @@ use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::reserve::{Applicant, HostFacts};
 use crate::kernel;
 use crate::ledger::Store;
+use crate::ledger::holder::Holder;
 use crate::ledger::record::{Links, Nsid, Record, State};
 use crate::lifecycle::affinity;
 use crate::lifecycle::announce;
@@ -205,7 +206,7 @@ impl<'s> Attach<'_, 's> {
                 }
                 Ok(Some(old)) => {
                     drop(locked);
-                    if !kernel::is_alive(&old.holder) {
+                    if !kernel::is_alive(&old.holder) || is_over(&old, holder)? {
                         release::reclaim_for_successor(self.context, &old)?;
                     } else if !pod::hand_over_of_version_1(self.context, &old)? {
                         return Err(attached_already(&old));
@@ -309,6 +310,13 @@ fn confirm(record: &mut Record, made: &[Link], nsid: Option<i32>) {
     }
     own.nsid = own.nsid.zip(nsid).map(|(asked, id)| Nsid { id, ..asked });
     own.state = State::Attached;
+}
+
+/// Whether the container of `old` is over, though a path keeps its namespace: its engine asks for links in another one, `holder`,
+/// and no process is in the old one. podman leaves such paths behind when it is killed (podman 24044).
+fn is_over(old: &Record, holder: &Holder) -> Result<bool> {
+    let are_kept = old.holder.process().is_none() && holder.process().is_none();
+    Ok(are_kept && !kernel::has_process(old.holder.netns())?)
 }
 
 /// Returns the error for a container whose id another one has, in `old`.

@@ -6,7 +6,7 @@ use crate::config::network::Network;
 use crate::dhcp::domain_name::DomainName;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{self, NetnsFile, Process};
-use crate::ledger::holder::{Holder, NetnsHolder, ProcessHolder};
+use crate::ledger::holder::{Engine, Holder, NetnsHolder, ProcessHolder};
 use crate::net::name::{ContainerId, Identity};
 use crate::oci::annotations::Attachment;
 
@@ -65,13 +65,18 @@ impl Target {
         Ok(Self { container, identity, host_name, resolv_conf: None, holder, netns })
     }
 
-    /// Returns the target for a container whose network namespace an engine has mounted at `path`. No process of the container
+    /// Returns the target for a container whose network namespace `engine` has mounted at `path`. No process of the container
     /// is known.
     ///
     /// # Errors
     /// [`Kind::NotFound`] if no network namespace is mounted there.
-    #[cfg_attr(not(test), expect(dead_code, reason = "front ends of network plugins come later"))]
-    pub(crate) fn at(container: ContainerId, identity: Option<Identity>, path: &Path) -> Result<Self> {
+    pub(crate) fn at(
+        engine: Engine,
+        container: ContainerId,
+        identity: Option<Identity>,
+        host_name: Option<DomainName>,
+        path: &Path,
+    ) -> Result<Self> {
         // Other processes have another working directory.
         if !path.is_absolute() {
             let text = format!("the path {} of a network namespace is not absolute", path.display());
@@ -84,8 +89,9 @@ impl Target {
         };
         let (described, made) = (netns.describe(Some(path)), netns.made());
         let mount_namespace = kernel::mount_namespace();
-        let holder = Holder::Netns(NetnsHolder { netns: described, made, mount_namespace });
-        Ok(Self { container, identity, host_name: None, resolv_conf: None, holder, netns })
+        let holder =
+            Holder::Netns(NetnsHolder { netns: described, made, mount_namespace, engine: Some(engine) });
+        Ok(Self { container, identity, host_name, resolv_conf: None, holder, netns })
     }
 
     /// Returns an error if the container is in the host's network namespace, `host`.
@@ -111,7 +117,7 @@ mod tests {
     fn paths_that_keep_no_namespace() {
         let folder = tempfile::tempdir().unwrap();
         let at = |path: PathBuf| {
-            let error = Target::at("web".parse().unwrap(), None, &path).unwrap_err();
+            let error = Target::at(Engine::Podman, "web".parse().unwrap(), None, None, &path).unwrap_err();
             (error.kind(), error.to_string())
         };
         let file = |name: &str| folder.path().join(name);

@@ -158,7 +158,11 @@ fn short(item: &str) -> Result<Attachment> {
     Ok(attachment)
 }
 
-fn set(attachment: &mut Attachment, key: &str, value: &str) -> Result<()> {
+/// Sets one option of the short form.
+///
+/// # Errors
+/// When there is no such option, or it cannot have this value.
+pub(crate) fn set(attachment: &mut Attachment, key: &str, value: &str) -> Result<()> {
     fn once<T: FromStr<Err = Error>>(place: &mut Option<T>, value: &str) -> Result<()> {
         match place.replace(value.parse()?) {
             None => Ok(()),

@@ -4,6 +4,8 @@ mod all_engines;
 mod cdi;
 mod docker;
 mod first_example;
+mod netavark;
+mod podman_networks;
 mod podman_ways;
 mod runtime;
 mod systemd;
@@ -19,6 +21,8 @@ pub fn tests() -> Vec<Test> {
         systemd::tests(),
         runtime::tests(),
         podman_ways::tests(),
+        netavark::tests(),
+        podman_networks::tests(),
     ]
     .into_iter()
     .flatten()

@@ -58,9 +58,10 @@ const DHCP: &str = "docs/guides/dhcp.md";
 
 /// Pods need podman 5 here: that of Debian 12 starts none in the guest (`podman_ways::kube_play`). CRIU is in Debian 12
 /// alone.
-const SECTIONS: [Section; 43] = [
+const SECTIONS: [Section; 44] = [
     ("README.md", "underlay", New, &[]),
-    ("docs/guides/podman.md", "podman", All, &[PUB_NET]),
+    ("docs/guides/podman.md", "podman's own commands", New, &[]),
+    ("docs/guides/podman.md", "The hook", All, &[PUB_NET]),
     ("docs/guides/podman.md", "podman before 5.0", Old, &[WITH_IPV6, SAN]),
     ("docs/guides/podman.md", "CDI devices", All, &[PUB_NET]),
     ("docs/guides/podman.md", "Pods and other shared namespaces", New, &[PUB_NET]),

@@ -1,0 +1,130 @@
+//! podman's networks of driver `underlay`: the calls of netavark's plugin API 1.0.0.
+//!
+//! podman keeps the definitions, and calls `setup` and `teardown` for each network of a container, whose namespace it has
+//! mounted. So one container has a record for each of its networks.
+
+mod request;
+mod status;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use self::request::Called;
+pub(crate) use self::status::Status;
+use crate::config::network::Network;
+use crate::error::{Error, Kind, Result};
+use crate::frontend::admission;
+use crate::import::{self, PluginNetwork};
+use crate::json;
+use crate::kernel;
+use crate::ledger::Store;
+use crate::ledger::holder::Engine;
+use crate::ledger::record::Record;
+use crate::lifecycle::attach::attach;
+use crate::lifecycle::context::Context;
+use crate::lifecycle::detach::detach;
+use crate::lifecycle::parents;
+use crate::lifecycle::target::Target;
+use crate::net::name::ContainerId;
+
+/// The metric of netavark's default routes. Ours beside them have it too, less the `gw-priority`.
+const METRIC: i32 = 100;
+
+/// What a call of `setup` has done.
+pub(crate) struct SetUp {
+    /// What podman is told.
+    pub status: Status,
+    /// The record, if the container was attached now.
+    pub attached: Option<Record>,
+}
+
+/// Checks the network that podman is about to create, and returns what it is to keep of it.
+///
+/// # Errors
+/// When underlay cannot make links for it, or there is such a network already.
+pub(crate) fn create(store: &Store, text: &[u8]) -> Result<Value> {
+    let value: Value = json::object(text)?;
+    let mut context = Context::new(store)?;
+    match import::network_of_plugin(&value)? {
+        PluginNetwork::Named(name) => drop(store.network(&name)?),
+        PluginNetwork::Own(network) => {
+            if store.has_network(&network.name)? {
+                return Err(admission::defined_twice(&network.name));
+            }
+            parents::find(&network, &mut context.host_netlink)?;
+        }
+    }
+    Ok(import::kept_of_plugin(value))
+}
+
+/// Attaches the container of `text`, whose namespace is mounted at `path`, to one network. If that is done already, it says
+/// the same again.
+///
+/// The calling thread is in the container's network namespace afterwards.
+///
+/// # Errors
+/// No link, lease or record is left behind.
+pub(crate) fn set_up(store: &Store, path: &Path, called: &Call) -> Result<SetUp> {
+    let Call { key, called, .. } = called;
+    let mut context = Context::new(store)?;
+    let (name, own) = match import::network_of_plugin(&called.network)? {
+        PluginNetwork::Named(name) => (name, None),
+        PluginNetwork::Own(network) => (network.name.clone(), Some(*network)),
+    };
+    let asked = called.asked(name)?;
+    let mut request = admission::permit_one(store, &context.settings, asked.attachment, own)?;
+    set_metric(&mut request.network, request.options.gw_priority);
+    let target = Target::at(Engine::Podman, key.clone(), Some(asked.identity), called.host_name(), path)?;
+    target.refuse_host(context.host_netns.get()?)?;
+    // A record that cannot be read is repaired by the attach.
+    let record = store.record(key).ok().flatten();
+    if let Some(record) = record.filter(|record| record.holder == target.holder && record.is_attached()) {
+        return Ok(SetUp { status: Status::of(&record), attached: None });
+    }
+    let attached = attach(&mut context, &target, &[request])?;
+    let attached = attached.ok_or_else(|| {
+        Error::new(Kind::Taken, format!("container {key} is being attached by another call of podman"))
+    })?;
+    Ok(SetUp { status: Status::of(&attached), attached: Some(attached) })
+}
+
+/// Gives the default routes of `network` a metric by which the kernel prefers those of a higher `priority`, also to those of
+/// podman's own networks.
+fn set_metric(network: &mut Network, priority: i32) {
+    network.file.metric.get_or_insert(METRIC.saturating_sub(priority).max(1).unsigned_abs());
+}
+
+/// Detaches the container of `called`, whose namespace is, or was, mounted at `path`. Returns `None` if it holds nothing.
+///
+/// # Errors
+/// What could not be deleted stays in the ledger.
+pub(crate) fn tear_down(store: &Store, path: &Path, called: &Call) -> Result<Option<Record>> {
+    // A call for the namespace of before may come late.
+    let is_successor = |record: &Record| {
+        record.holder.netns().path.as_deref() != Some(path) && kernel::is_alive(&record.holder)
+    };
+    // A record that cannot be read is repaired later.
+    if store.record(&called.key).ok().flatten().is_some_and(|record| is_successor(&record)) {
+        return Ok(None);
+    }
+    detach(&mut Context::for_removal(store), &called.key)
+}
+
+/// What podman says of a container and one of its networks, in `setup` and `teardown`.
+pub(crate) struct Call {
+    /// The key of its record.
+    pub key: ContainerId,
+    called: Called,
+}
+
+impl Call {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Names the key that is wrong.
+    pub(crate) fn read(text: &[u8]) -> Result<Self> {
+        let called: Called = json::object(text)?;
+        Ok(Self { key: called.key()?, called })
+    }
+}

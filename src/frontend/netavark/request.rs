@@ -1,0 +1,97 @@
+//! What podman asks for, in `setup` and `teardown`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::dhcp::domain_name::DomainName;
+use crate::error::{Error, Result};
+use crate::net::mac::MacAddr;
+use crate::net::name::{ChosenName, ContainerId, Identity, NetworkName};
+use crate::oci::annotations::{self, Attachment};
+use crate::oci::requested_address::RequestedAddress;
+
+/// The option of `--network NAME:key=value` that names the identity.
+const IDENTITY: &str = "identity";
+
+/// A container and one of its networks.
+#[derive(Debug, Deserialize)]
+pub(super) struct Called {
+    container_id: String,
+    /// The name that the user has chosen, or podman.
+    container_name: String,
+    /// podman's definition.
+    pub network: Value,
+    network_options: Options,
+}
+
+/// What the container asks for in this network.
+#[derive(Debug, Deserialize)]
+struct Options {
+    interface_name: ChosenName,
+    static_ips: Option<Vec<IpAddr>>,
+    static_mac: Option<MacAddr>,
+    aliases: Option<Vec<String>>,
+    options: Option<BTreeMap<String, String>>,
+}
+
+/// An attachment, and the identity of its container.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub attachment: Attachment,
+    pub identity: Identity,
+}
+
+impl Called {
+    /// The key of the record: id and interface, because each network of a container has its own. No id of podman's has a `+`.
+    pub(super) fn key(&self) -> Result<ContainerId> {
+        format!("{}+{}", self.container_id, self.network_options.interface_name).parse()
+    }
+
+    /// Returns what is asked of the network `name`.
+    ///
+    /// # Errors
+    /// Names the option that is wrong.
+    pub(super) fn asked(&self, name: NetworkName) -> Result<Asked> {
+        let Options { interface_name, static_ips, static_mac, options, .. } = &self.network_options;
+        let requested = |address: &IpAddr| RequestedAddress::try_from(address.to_string());
+        let mut attachment = Attachment {
+            ips: static_ips.iter().flatten().map(requested).collect::<Result<_>>()?,
+            mac: *static_mac,
+            ifname: Some(interface_name.clone()),
+            ..Attachment::plain(name)
+        };
+        let mut identity: Option<Identity> = None;
+        for (key, value) in options.iter().flatten() {
+            let set = match key.as_str() {
+                IDENTITY => value.parse().map(|value| identity = Some(value)),
+                // podman has words of its own for them.
+                "ip" | "ip6" | "mac" | "ifname" | "interface_name" | "interface" => unknown(),
+                key => annotations::set(&mut attachment, key, value).or_else(|error| {
+                    if error.to_string() == "is not known" { unknown() } else { Err(error) }
+                }),
+            };
+            set.map_err(|error| error.within(format!("option {key} of network {}", attachment.network)))?;
+        }
+        // The name is the same when the container is created again, as by quadlets and compose files.
+        let identity = identity.map_or_else(|| self.container_name.parse(), Ok)?;
+        Ok(Asked { attachment, identity })
+    }
+
+    /// The name by which the container calls itself, if the user has chosen one, else the container's own.
+    pub(super) fn host_name(&self) -> Option<DomainName> {
+        // The last alias is the host name (podman 5.4); by default that is the beginning of the id.
+        let alias = self.network_options.aliases.iter().flatten().next_back();
+        let chosen = alias.filter(|alias| !self.container_id.starts_with(alias.as_str()));
+        let name = chosen.unwrap_or(&self.container_name);
+        Some(name).filter(|name| !name.contains('_')).and_then(|name| name.parse().ok())
+    }
+}
+
+fn unknown() -> Result<()> {
+    Err(Error::input("is not known").hint(
+        "use ip, mac and interface_name of podman, or identity, gw-priority, default-route, vlan, route, table, source-mac",
+    ))
+}
