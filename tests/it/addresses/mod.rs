@@ -11,7 +11,7 @@ mod dhcp_life;
 mod dhcp_links;
 mod dhcp_names;
 mod dhcp_odd;
-mod dhcp_renewal;
+pub mod dhcp_renewal;
 mod dhcp_servers;
 mod dhcp_shared_mac;
 mod hostile_lan;

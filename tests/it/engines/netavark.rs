@@ -489,7 +489,6 @@ fn dhcp() {
     let [address] = addresses(&status, "eth0").try_into().unwrap();
     assert!(address.starts_with("10.77.0."), "{address}");
     assert_eq!(status["interfaces"]["eth0"]["subnets"][0]["gateway"], "10.77.0.1");
-    eprintln!("{} {} {}", bed.run("events --format json"), bed.run("ps"), bed.log());
     wait(|| !events(&bed, "renewed").is_empty());
     assert!(pod.ip("-4 addr show dev eth0").contains(&address));
     web.tear_down(&bed, &pod);
