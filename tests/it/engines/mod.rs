@@ -4,7 +4,7 @@ mod all_engines;
 mod cdi;
 mod docker;
 mod first_example;
-mod netavark;
+pub mod netavark;
 mod podman_networks;
 mod podman_ways;
 mod runtime;

@@ -42,7 +42,7 @@ pub fn tests() -> Vec<Test> {
 
 /// A container of podman's in one network.
 #[derive(Clone)]
-struct Call {
+pub struct Call {
     id: &'static str,
     name: &'static str,
     ifname: &'static str,
@@ -51,7 +51,7 @@ struct Call {
 }
 
 impl Call {
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let mut options = json!({
             "aliases": [&self.id[..12]], "interface_name": self.ifname, "static_ips": null, "static_mac": null,
             "options": null,
@@ -64,20 +64,20 @@ impl Call {
         .to_string()
     }
 
-    fn call(&self, bed: &Bed, what: &str, netns: &Netns) -> Outcome {
+    pub fn call(&self, bed: &Bed, what: &str, netns: &Netns) -> Outcome {
         bed.outcome(&format!("netavark {what} {}", netns.path().display()), self.text())
     }
 
     /// What podman is told, which must be a status block.
     #[track_caller]
-    fn set_up(&self, bed: &Bed, netns: &Netns) -> Value {
+    pub fn set_up(&self, bed: &Bed, netns: &Netns) -> Value {
         let done = self.call(bed, "setup", netns);
         assert_eq!((done.code, &*done.stderr), (0, ""), "{}", done.stdout);
         serde_json::from_str(&done.stdout).unwrap()
     }
 
     #[track_caller]
-    fn tear_down(&self, bed: &Bed, netns: &Netns) {
+    pub fn tear_down(&self, bed: &Bed, netns: &Netns) {
         let done = self.call(bed, "teardown", netns);
         assert_eq!((done.code, &*done.stdout, &*done.stderr), (0, "", ""));
     }
@@ -89,8 +89,9 @@ impl Call {
     }
 }
 
+/// The error that podman is told.
 #[track_caller]
-fn error(done: &Outcome) -> String {
+pub fn error(done: &Outcome) -> String {
     assert_ne!(done.code, 0, "{done:?}");
     let told: Value = serde_json::from_str(&done.stdout).unwrap();
     told["error"].as_str().unwrap().to_owned()
@@ -124,7 +125,8 @@ fn subnets() -> Value {
     ], "ipv6_enabled": true})
 }
 
-fn web(bed: &Bed) -> Call {
+/// The container `web` in a network with both families.
+pub fn web(bed: &Bed) -> Call {
     let network = create(bed, given("pub_net", subnets()));
     Call { id: WEB, name: "web", ifname: "eth0", network, options: json!({}) }
 }
@@ -502,11 +504,11 @@ fn in_podmans_folder() {
     let plugin = folder.path().join("netavark/underlay");
     fs::create_dir(plugin.parent().unwrap()).unwrap();
     std::os::unix::fs::symlink(crate::harness::bed::binary(), &plugin).unwrap();
-    let called = |words: &[&str]| outcome(Command::new(&plugin).args(words), b"{");
-    let info = called(&["info"]);
-    assert_eq!(info.stdout, called(&[]).stdout);
+    let called = |words: &[&str], stdin: &[u8]| outcome(Command::new(&plugin).args(words), stdin);
+    let info = called(&["info"], b"");
+    assert_eq!(info.stdout, called(&[], b"").stdout);
     let info: Value = serde_json::from_str(&info.stdout).unwrap();
     assert_eq!(info["api_version"], "1.0.0");
-    assert!(!error(&called(&["create"])).is_empty());
-    assert_eq!(called(&["update"]).code, 2);
+    assert!(!error(&called(&["create"], b"{")).is_empty());
+    assert_eq!(called(&["update"], b"").code, 2);
 }
