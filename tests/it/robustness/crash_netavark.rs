@@ -53,7 +53,7 @@ fn matrix(what: &'static str, mishap: impl Fn(usize) -> Mishap) {
             "setup" if is_done => web.tear_down(&bed, &netns),
             "setup" => {}
             // podman goes on, and unmounts the namespace.
-            _ => drop(run("umount", &[netns.path().to_str().unwrap()]).unwrap()),
+            _ => drop(run("umount", &["--lazy", netns.path().to_str().unwrap()]).unwrap()),
         }
         // It is started again.
         let again = Netns::new("again");
