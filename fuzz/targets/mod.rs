@@ -21,6 +21,8 @@ use serde_json::json;
 use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
+use crate::frontend::netavark::Call;
+use crate::import::{PluginNetwork, kept_of_plugin, network_of_plugin};
 use crate::ipam::previous;
 use crate::ledger::attached::Attached;
 use crate::ledger::host_link::HostLink;
@@ -42,11 +44,12 @@ use crate::{json, netlink, plan};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("state", state),
     ("config", config),
     ("annotations", annotations),
     ("network", network),
+    ("netavark", netavark),
     ("settings", settings),
     ("ledger", ledger),
     ("netlink", netlink::fuzz),
@@ -223,6 +226,31 @@ fn settings(text: &[u8]) {
     read(named, text);
 }
 
+/// What podman passes to its plugin: a network, or a container with one.
+fn netavark(text: &[u8]) {
+    if let Some(value) = read(json::object::<serde_json::Value>(text), text) {
+        let _ = plugin(&value, text);
+        assert_eq!(kept_of_plugin(kept_of_plugin(value.clone())), kept_of_plugin(value), "it stays as it is");
+    }
+    let Some(call) = read(Call::read(text), text) else { return };
+    let name = match plugin(call.network(), text) {
+        Some(PluginNetwork::Named(name)) => name,
+        Some(PluginNetwork::Own(network)) => network.name,
+        None => return,
+    };
+    if let Some(asked) = read(call.asked(name), text) {
+        assert!(
+            call.key.as_str().ends_with(asked.attachment.ifname.as_ref().map_or("", |name| name.as_str()))
+        );
+    }
+    let _ = call.host_name();
+}
+
+/// A network of podman's. An option that is not known is a wrong command line.
+fn plugin(value: &serde_json::Value, text: &[u8]) -> Option<PluginNetwork> {
+    read(network_of_plugin(value).map_err(|error| error.of_kind(Kind::Input)), text)
+}
+
 /// A file of the ledger: each of its kinds.
 fn ledger(text: &[u8]) {
     round_trip::<Segment>(text);
@@ -236,7 +264,7 @@ fn ledger(text: &[u8]) {
     let commands: Vec<_> = plan.iter().flat_map(LinkPlan::lines).map(|line| line.to_string()).collect();
     assert!(commands.len() >= 3 * record.attachments().len());
     // Addresses that no container has are none to remember.
-    read(previous::read(&previous::write(&record)), text);
+    read(previous::read(&previous::write(&previous::held(&record), &Vec::new())), text);
     let undo = plan::detach(&record);
     let lasting = record.attachments().iter().flat_map(Attached::lasting).count();
     assert_eq!(undo.len(), record.attachments().len() + lasting, "all that is made goes");

@@ -142,10 +142,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     output::begin_log();
+    // podman shows what is told on stdout, and stderr besides.
+    let is_told = matches!(cli.command, Command::Netavark(_));
     match run(cli) {
         Ok(()) => 0,
         Err(error) => {
-            output::error(&error);
+            if !is_told {
+                output::error(&error);
+            }
             error.kind().exit_code()
         }
     }

@@ -83,12 +83,19 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
                 addresses.join(","),
                 attached.mac.map(|mac| mac.to_string()).unwrap_or_default(),
                 format!("{}@{}", attached.driver.kind(), attached.parent),
-                known.holder.process().map_or("-".to_owned(), |process| process.pid.to_string()),
+                match known.holder {
+                    Holder::Process(process) => format!("pid {}", process.pid),
+                    // No process is known: the engine is, which has attached it by a network of its own.
+                    Holder::Netns(kept) => kept.engine.map_or("-".to_owned(), |engine| engine.to_string()),
+                },
                 known.state(),
             ]);
         }
     }
-    output::table(["CONTAINER", "NETWORK", "INTERFACE", "ADDRESSES", "MAC", "LINK", "PID", "STATE"], &rows)
+    output::table(
+        ["CONTAINER", "NETWORK", "INTERFACE", "ADDRESSES", "MAC", "LINK", "HELD BY", "STATE"],
+        &rows,
+    )
 }
 
 pub(super) fn inspect(store: &Store, container: &str) -> Result<()> {

@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::error::Result;
 use crate::ledger::record::Record;
 use crate::net::lease_key::LeaseKey;
@@ -31,17 +33,35 @@ impl PreviousAddresses {
     }
 }
 
-/// Writes what `record` holds, for as many of its attachments as fit.
-pub(crate) fn write(record: &Record) -> String {
+/// What was remembered of an identity, or is to be: by network, in order.
+pub(crate) type Remembered = Vec<(NetworkName, PreviousAddresses)>;
+
+/// What `record` holds.
+pub(crate) fn held(record: &Record) -> Remembered {
+    let held = record.attachments().iter().map(|attached| {
+        let addresses = attached.addresses.iter().map(IpNet::addr).collect();
+        (attached.network.clone(), PreviousAddresses { addresses, mac: attached.own_mac() })
+    });
+    held.filter(|(_, held)| held.claims().next().is_some()).collect()
+}
+
+/// Whether `remembered` says of the networks of `held` what that says.
+pub(crate) fn says(remembered: &Remembered, held: &Remembered) -> bool {
+    let is_of = |network: &NetworkName| held.iter().any(|(other, _)| other == network);
+    remembered.iter().filter(|(network, _)| is_of(network)).eq(held)
+}
+
+/// Writes `held`, and what was `remembered` of other networks: engines with networks of their own attach a container network by
+/// network. Of all that, as much as fits.
+pub(crate) fn write(held: &Remembered, remembered: &Remembered) -> String {
+    let is_other = |network: &NetworkName| held.iter().all(|(own, _)| own != network);
+    let others = remembered.iter().filter(|(network, _)| is_other(network));
     let mut text = String::new();
-    for attached in record.attachments() {
-        let addresses = attached.addresses.iter().map(|net| format!("ip={}", net.addr()));
-        let words: Vec<_> = addresses.chain(attached.own_mac().map(|mac| format!("mac={mac}"))).collect();
-        if words.is_empty() {
-            continue;
-        }
+    for (network, PreviousAddresses { addresses, mac }) in held.iter().chain(others) {
+        let addresses = addresses.iter().map(|address| format!("ip={address}"));
+        let words: Vec<_> = addresses.chain(mac.map(|mac| format!("mac={mac}"))).collect();
         let separator = if text.is_empty() { "" } else { ";" };
-        let longer = format!("{text}{separator}{}:{}", attached.network, words.join(","));
+        let longer = format!("{text}{separator}{network}:{}", words.join(","));
         if longer.len() > LONGEST {
             break;
         }
@@ -54,7 +74,7 @@ pub(crate) fn write(record: &Record) -> String {
 ///
 /// # Errors
 /// When `text` is something else, or of a newer version.
-pub(crate) fn read(text: &str) -> Result<Vec<(NetworkName, PreviousAddresses)>> {
+pub(crate) fn read(text: &str) -> Result<Remembered> {
     let previous = |attachment: Attachment| {
         let addresses = attachment.ips.iter().map(|ip| ip.address).collect();
         (attachment.network, PreviousAddresses { addresses, mac: attachment.mac })
@@ -65,7 +85,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<(NetworkName, PreviousAddresses)>> 
 /// What each of `requests` had: the second attachment to a network gets what the second had.
 pub(crate) fn of<'a>(
     requests: impl Iterator<Item = &'a Attachment>,
-    remembered: &[(NetworkName, PreviousAddresses)],
+    remembered: &Remembered,
 ) -> Vec<PreviousAddresses> {
     let mut rest: Vec<_> = remembered.iter().collect();
     let previous = |request: &Attachment| {
@@ -96,6 +116,29 @@ mod tests {
         )
     }
 
+    fn text(attachments: &str) -> String {
+        write(&held(&record(attachments)), &Vec::new())
+    }
+
+    /// A container that is attached network by network.
+    #[test]
+    fn other_networks_stay() {
+        let held = |attachments: &[&String]| {
+            held(&record(&attachments.iter().map(|text| text.as_str()).collect::<Vec<_>>().join(",")))
+        };
+        let [lan, moved] =
+            ["10.0.0.9", "10.0.0.10"].map(|ip| attached("lan", MACVLAN, &format!("\"{ip}/24\"")));
+        let wan = attached("wan", MACVLAN, r#""10.1.0.9/24""#);
+        let remembered = read(&write(&held(&[&lan]), &Vec::new())).unwrap();
+        let both = read(&write(&held(&[&wan]), &remembered)).unwrap();
+        assert_eq!(both, held(&[&wan, &lan]));
+        for (own, says) in [([&lan], true), ([&wan], true), ([&moved], false)] {
+            assert_eq!(super::says(&both, &held(&own)), says);
+        }
+        assert!(!super::says(&remembered, &held(&[&lan, &lan])), "two links in one network");
+        assert_eq!(write(&held(&[&moved]), &both).matches("lan:").count(), 1);
+    }
+
     const MACVLAN: &str = r#"{"kind": "macvlan", "mode": "bridge"}"#;
 
     #[test]
@@ -106,20 +149,20 @@ mod tests {
             attached("san", ipvlan, ""),
             attached("wan", ipvlan, r#""10.1.0.9/24""#),
         ];
-        let text = write(&record(&both.join(",")));
+        let text = text(&both.join(","));
         assert_eq!(text, "lan:ip=10.0.0.9,ip=2001:db8::9,mac=02:00:00:00:00:09;wan:ip=10.1.0.9");
         let read = read(&text).unwrap();
         assert_eq!((read.len(), read[0].1.claims().count(), read[1].1.claims().count()), (2, 3, 1));
         let wanted = of(short_form("wan;lan;lan").unwrap().iter(), &read);
         assert_eq!(wanted, [read[1].1.clone(), read[0].1.clone(), PreviousAddresses::default()]);
-        assert_eq!(write(&record("")), "");
+        assert_eq!(super::tests::text(""), "");
     }
 
     #[test]
     fn what_does_not_fit_is_left_out() {
         let many: Vec<_> =
             (0..30).map(|n| attached(&format!("network-{n}"), MACVLAN, r#""10.0.0.9/24""#)).collect();
-        let text = write(&record(&many.join(",")));
+        let text = text(&many.join(","));
         assert!(text.len() <= LONGEST && read(&text).unwrap().len() > 15, "{text}");
     }
 

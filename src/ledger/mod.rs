@@ -26,6 +26,7 @@ mod lock_file;
 mod lock_holder;
 mod namespaces;
 mod parents;
+mod podman;
 pub(crate) mod quarantine;
 pub(crate) mod record;
 mod records;

@@ -5,43 +5,39 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::Result;
-use crate::ipam::previous::{self, PreviousAddresses};
+use crate::ipam::previous::{self, Remembered};
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::record::Record;
 use crate::net::lease_key::LeaseKey;
-use crate::net::name::{ContainerId, Identity, NetworkName};
+use crate::net::name::{ContainerId, Identity};
 
 /// The previous assignments of an identity.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Affinity {
     /// Its file; `None` if the data dir cannot be trusted.
     path: Option<PathBuf>,
-    /// The text of that.
-    text: Option<String>,
-    /// What that says, by network.
-    pub(crate) previous: Vec<(NetworkName, PreviousAddresses)>,
+    /// What that says, by network; empty if there is none.
+    pub(crate) previous: Remembered,
 }
 
 /// Loads the affinity of `identity`, or of the container's id if it has none. An unreadable one counts as missing.
 pub(crate) fn load(store: &Store, identity: Option<&Identity>, container: &ContainerId) -> Affinity {
     let path =
         store.affinity_path(identity, container).inspect_err(|error| log::warn!("{}", error.in_full())).ok();
-    let read = |path: &Path| -> Result<_> {
-        let text = store.affinity(path)?;
-        let previous = text.as_deref().map(previous::read).transpose();
-        Ok((text, previous.map_err(|error| error.within(path.display()))?.unwrap_or_default()))
+    let read = |path: &Path| -> Result<Remembered> {
+        let previous = store.affinity(path)?.as_deref().map(previous::read).transpose();
+        Ok(previous.map_err(|error| error.within(path.display()))?.unwrap_or_default())
     };
     let read = path.as_deref().and_then(|path| read(path).inspect_err(|error| log::warn!("{error}")).ok());
-    let (text, previous) = read.unwrap_or_default();
-    Affinity { path, text, previous }
+    Affinity { path, previous: read.unwrap_or_default() }
 }
 
-/// Saves the assignments of `record`, which is attached, in place of `affinity`. If several containers run
+/// Saves the assignments of `record`, which is attached, in place of those of `affinity` in these networks. If several containers run
 /// under one identity, the affinity of the first one stays.
 pub(crate) fn save(store: &Store, record: &Record, affinity: &Affinity) {
-    let text = previous::write(record);
-    if text.is_empty() || affinity.text.as_ref() == Some(&text) {
+    let held = previous::held(record);
+    if previous::says(&affinity.previous, &held) {
         return;
     }
     let identity = record.identity();
@@ -57,7 +53,7 @@ pub(crate) fn save(store: &Store, record: &Record, affinity: &Affinity) {
         had.flat_map(|(_, had)| had.claims()).any(|claim| is_anothers(attached.segment, claim))
     });
     if let Some(path) = affinity.path.as_deref().filter(|_| !shared) {
-        write(store, path, &text);
+        write(store, path, &previous::write(&held, &affinity.previous));
     }
 }
 
@@ -65,16 +61,16 @@ pub(crate) fn save(store: &Store, record: &Record, affinity: &Affinity) {
 /// the attach. The affinity of another container of the identity is not replaced. A rebuilt record is not saved,
 /// because it has addresses on the word of the container.
 pub(crate) fn refresh(store: &Store, record: &Record) {
-    let text = previous::write(record);
-    if record.is_pending() || record.is_rebuilt() || text.is_empty() {
+    let held = previous::held(record);
+    if record.is_pending() || record.is_rebuilt() || held.is_empty() {
         return;
     }
     let current = load(store, record.identity.as_ref(), &record.container);
     let Some(path) = current.path else { return };
-    if current.text.as_ref() == Some(&text) {
+    if previous::says(&current.previous, &held) {
         store.renew_affinity(&path).unwrap_or_else(|error| log::warn!("{error}"));
-    } else if current.text.is_none() {
-        write(store, &path, &text);
+    } else if current.previous.is_empty() {
+        write(store, &path, &previous::write(&held, &Vec::new()));
     }
 }
 

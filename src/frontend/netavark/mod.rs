@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use self::request::Called;
+pub(crate) use self::request::Call;
 pub(crate) use self::status::Status;
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
@@ -26,7 +26,6 @@ use crate::lifecycle::context::Context;
 use crate::lifecycle::detach::detach;
 use crate::lifecycle::parents;
 use crate::lifecycle::target::Target;
-use crate::net::name::ContainerId;
 
 /// The metric of netavark's default routes. Ours beside them have it too, less the `gw-priority`.
 const METRIC: i32 = 100;
@@ -53,6 +52,7 @@ pub(crate) fn create(store: &Store, text: &[u8]) -> Result<Value> {
                 return Err(admission::defined_twice(&network.name));
             }
             parents::find(&network, &mut context.host_netlink)?;
+            keep(store, &network);
         }
     }
     Ok(import::kept_of_plugin(value))
@@ -65,21 +65,29 @@ pub(crate) fn create(store: &Store, text: &[u8]) -> Result<Value> {
 ///
 /// # Errors
 /// No link, lease or record is left behind.
-pub(crate) fn set_up(store: &Store, path: &Path, called: &Call) -> Result<SetUp> {
-    let Call { key, called, .. } = called;
+pub(crate) fn set_up(store: &Store, path: &Path, call: &Call) -> Result<SetUp> {
+    let key = &call.key;
     let mut context = Context::new(store)?;
-    let (name, own) = match import::network_of_plugin(&called.network)? {
+    let (name, own) = match import::network_of_plugin(call.network())? {
         PluginNetwork::Named(name) => (name, None),
-        PluginNetwork::Own(network) => (network.name.clone(), Some(*network)),
+        PluginNetwork::Own(network) => {
+            // It may have been created on another host, or by an earlier version.
+            keep(store, &network);
+            (network.name.clone(), Some(*network))
+        }
     };
-    let asked = called.asked(name)?;
+    let asked = call.asked(name)?;
     let mut request = admission::permit_one(store, &context.settings, asked.attachment, own)?;
     set_metric(&mut request.network, request.options.gw_priority);
-    let target = Target::at(Engine::Podman, key.clone(), Some(asked.identity), called.host_name(), path)?;
+    let target = Target::at(Engine::Podman, key.clone(), Some(asked.identity), call.host_name(), path)?;
     target.refuse_host(context.host_netns.get()?)?;
     // A record that cannot be read is repaired by the attach.
     let record = store.record(key).ok().flatten();
-    if let Some(record) = record.filter(|record| record.holder == target.holder && record.is_attached()) {
+    // After a repair the engine is not known.
+    let is_same = |record: &Record| {
+        record.holder.stamp() == target.holder.stamp() && record.holder.netns().is(target.holder.netns())
+    };
+    if let Some(record) = record.filter(|record| is_same(record) && record.is_attached()) {
         return Ok(SetUp { status: Status::of(&record), attached: None });
     }
     let attached = attach(&mut context, &target, &[request])?;
@@ -89,42 +97,29 @@ pub(crate) fn set_up(store: &Store, path: &Path, called: &Call) -> Result<SetUp>
     Ok(SetUp { status: Status::of(&attached), attached: Some(attached) })
 }
 
+/// Keeps the definition for repairs. A failure is logged only: no container needs it.
+fn keep(store: &Store, network: &Network) {
+    store.keep_podman_network(network).unwrap_or_else(|error| log::warn!("{}", error.in_full()));
+}
+
 /// Gives the default routes of `network` a metric by which the kernel prefers those of a higher `priority`, also to those of
 /// podman's own networks.
 fn set_metric(network: &mut Network, priority: i32) {
     network.file.metric.get_or_insert(METRIC.saturating_sub(priority).max(1).unsigned_abs());
 }
 
-/// Detaches the container of `called`, whose namespace is, or was, mounted at `path`. Returns `None` if it holds nothing.
+/// Detaches the container of `call`, whose namespace is, or was, mounted at `path`. Returns `None` if it holds nothing.
 ///
 /// # Errors
 /// What could not be deleted stays in the ledger.
-pub(crate) fn tear_down(store: &Store, path: &Path, called: &Call) -> Result<Option<Record>> {
+pub(crate) fn tear_down(store: &Store, path: &Path, call: &Call) -> Result<Option<Record>> {
     // A call for the namespace of before may come late.
     let is_successor = |record: &Record| {
         record.holder.netns().path.as_deref() != Some(path) && kernel::is_alive(&record.holder)
     };
     // A record that cannot be read is repaired later.
-    if store.record(&called.key).ok().flatten().is_some_and(|record| is_successor(&record)) {
+    if store.record(&call.key).ok().flatten().is_some_and(|record| is_successor(&record)) {
         return Ok(None);
     }
-    detach(&mut Context::for_removal(store), &called.key)
-}
-
-/// What podman says of a container and one of its networks, in `setup` and `teardown`.
-pub(crate) struct Call {
-    /// The key of its record.
-    pub key: ContainerId,
-    called: Called,
-}
-
-impl Call {
-    /// Reads it.
-    ///
-    /// # Errors
-    /// Names the key that is wrong.
-    pub(crate) fn read(text: &[u8]) -> Result<Self> {
-        let called: Called = json::object(text)?;
-        Ok(Self { key: called.key()?, called })
-    }
+    detach(&mut Context::for_removal(store), &call.key)
 }

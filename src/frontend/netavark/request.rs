@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::dhcp::domain_name::DomainName;
 use crate::error::{Error, Result};
+use crate::json;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ChosenName, ContainerId, Identity, NetworkName};
 use crate::oci::annotations::{self, Attachment};
@@ -16,14 +17,20 @@ use crate::oci::requested_address::RequestedAddress;
 /// The option of `--network NAME:key=value` that names the identity.
 const IDENTITY: &str = "identity";
 
-/// A container and one of its networks.
+/// What podman says of a container and one of its networks.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// The key of the record: id and interface, because each network of a container has its own. No id of podman's has a `+`.
+    pub key: ContainerId,
+    said: Said,
+}
+
 #[derive(Debug, Deserialize)]
-pub(super) struct Called {
+struct Said {
     container_id: String,
     /// The name that the user has chosen, or podman.
     container_name: String,
-    /// podman's definition.
-    pub network: Value,
+    network: Value,
     network_options: Options,
 }
 
@@ -39,23 +46,33 @@ struct Options {
 
 /// An attachment, and the identity of its container.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     pub attachment: Attachment,
     pub identity: Identity,
 }
 
-impl Called {
-    /// The key of the record: id and interface, because each network of a container has its own. No id of podman's has a `+`.
-    pub(super) fn key(&self) -> Result<ContainerId> {
-        format!("{}+{}", self.container_id, self.network_options.interface_name).parse()
+impl Call {
+    /// Reads what podman passes to `setup` and `teardown`.
+    ///
+    /// # Errors
+    /// Names the key that is wrong.
+    pub(crate) fn read(text: &[u8]) -> Result<Self> {
+        let said: Said = json::object(text)?;
+        let key = format!("{}+{}", said.container_id, said.network_options.interface_name).parse()?;
+        Ok(Self { key, said })
+    }
+
+    /// podman's definition of the network.
+    pub(crate) fn network(&self) -> &Value {
+        &self.said.network
     }
 
     /// Returns what is asked of the network `name`.
     ///
     /// # Errors
     /// Names the option that is wrong.
-    pub(super) fn asked(&self, name: NetworkName) -> Result<Asked> {
-        let Options { interface_name, static_ips, static_mac, options, .. } = &self.network_options;
+    pub(crate) fn asked(&self, name: NetworkName) -> Result<Asked> {
+        let Options { interface_name, static_ips, static_mac, options, .. } = &self.said.network_options;
         let requested = |address: &IpAddr| RequestedAddress::try_from(address.to_string());
         let mut attachment = Attachment {
             ips: static_ips.iter().flatten().map(requested).collect::<Result<_>>()?,
@@ -76,16 +93,16 @@ impl Called {
             set.map_err(|error| error.within(format!("option {key} of network {}", attachment.network)))?;
         }
         // The name is the same when the container is created again, as by quadlets and compose files.
-        let identity = identity.map_or_else(|| self.container_name.parse(), Ok)?;
+        let identity = identity.map_or_else(|| self.said.container_name.parse(), Ok)?;
         Ok(Asked { attachment, identity })
     }
 
     /// The name by which the container calls itself, if the user has chosen one, else the container's own.
-    pub(super) fn host_name(&self) -> Option<DomainName> {
+    pub(crate) fn host_name(&self) -> Option<DomainName> {
         // The last alias is the host name (podman 5.4); by default that is the beginning of the id.
-        let alias = self.network_options.aliases.iter().flatten().next_back();
-        let chosen = alias.filter(|alias| !self.container_id.starts_with(alias.as_str()));
-        let name = chosen.unwrap_or(&self.container_name);
+        let alias = self.said.network_options.aliases.iter().flatten().next_back();
+        let chosen = alias.filter(|alias| !self.said.container_id.starts_with(alias.as_str()));
+        let name = chosen.unwrap_or(&self.said.container_name);
         Some(name).filter(|name| !name.contains('_')).and_then(|name| name.parse().ok())
     }
 }

@@ -18,7 +18,7 @@ use crate::harness::test::{Named, Test};
 pub fn tests() -> Vec<Test> {
     const MACVLAN: &[Need] = &[Need::Macvlan];
     const KEA: &[Need] = &[Need::Macvlan, Kind::Kea.need()];
-    let all: [Named; 17] = [
+    let all: [Named; 19] = [
         ("set_up_and_torn_down", MACVLAN, set_up_and_torn_down),
         ("what_is_asked_for", MACVLAN, asked_for),
         ("what_is_refused", MACVLAN, refused),
@@ -33,6 +33,8 @@ pub fn tests() -> Vec<Test> {
         ("a_late_teardown", MACVLAN, late_teardown),
         ("a_path_that_has_gone", MACVLAN, path_that_has_gone),
         ("the_host", MACVLAN, the_host),
+        ("a_lost_ledger", MACVLAN, lost_ledger),
+        ("a_damaged_record", MACVLAN, damaged_record),
         ("vlans", &[Need::Macvlan, Need::Vlan], vlans),
         ("dhcp", KEA, dhcp),
         ("in_podmans_folder", &[], in_podmans_folder),
@@ -92,7 +94,7 @@ impl Call {
 /// The error that podman is told.
 #[track_caller]
 pub fn error(done: &Outcome) -> String {
-    assert_ne!(done.code, 0, "{done:?}");
+    assert!(done.code != 0 && done.stderr.is_empty(), "{done:?}");
     let told: Value = serde_json::from_str(&done.stdout).unwrap();
     told["error"].as_str().unwrap().to_owned()
 }
@@ -331,8 +333,7 @@ fn several_networks() {
     let first = web(&bed);
     let second = json!({"subnets": [{"subnet": "10.9.0.0/24", "gateway": "10.9.0.1"}]});
     let second = Call { ifname: "eth1", network: create(&bed, given("dmz", second)), ..first.clone() };
-    first.set_up(&bed, &pod);
-    second.set_up(&bed, &pod);
+    let before = [first.set_up(&bed, &pod), second.set_up(&bed, &pod)];
     let defaults = || pod.ip("route show default");
     assert_eq!(defaults().lines().count(), 1);
     assert_eq!(bed.ps().len(), 2);
@@ -348,6 +349,18 @@ fn several_networks() {
     assert_eq!(defaults().lines().count(), 1);
     assert!(pod.link("eth0").is_some());
     first.tear_down(&bed, &pod);
+    bed.assert_nothing_held();
+    // Both are remembered.
+    let other = Call { id: OTHER, name: "other", ..first.clone() };
+    let elsewhere = Netns::new("other");
+    other.set_up(&bed, &elsewhere);
+    let has = |status: Value| {
+        ["eth0", "eth1"].map(|name| status["interfaces"][name]["subnets"][0]["ipnet"].clone())
+    };
+    assert_eq!([&first, &second].map(|call| has(call.set_up(&bed, &pod))), before.map(has));
+    for (call, netns) in [(&other, &elsewhere), (&first, &pod), (&second, &pod)] {
+        call.tear_down(&bed, netns);
+    }
     bed.assert_nothing_held();
 }
 
@@ -449,6 +462,55 @@ fn the_host() {
     let said = web.refused(&bed, &bed.host);
     assert!(said.contains("shares the host's network namespace"), "{said}");
     bed.assert_nothing_held();
+}
+
+/// The links tell what was lost: the container keeps its addresses, and podman finds it.
+fn lost_ledger() {
+    let bed = Watched::new();
+    let (web, pod) = (web(&bed), Netns::new("pod"));
+    let status = web.set_up(&bed, &pod);
+    let before = bed.ps();
+    for with_process in [false, true] {
+        let process = with_process.then(|| join(&pod));
+        fs::remove_dir_all(bed.path("run")).unwrap();
+        bed.gc();
+        let [now] = bed.ps().try_into().unwrap();
+        for key in ["container", "alive", "state"] {
+            assert_eq!(now[key], before[0][key], "{key}");
+        }
+        for key in ["network", "ifname", "addresses", "mac", "routes"] {
+            assert_eq!(now["attachments"][0][key], before[0]["attachments"][0][key], "{key}");
+        }
+        for key in ["made", "netns"] {
+            assert_eq!(now["holder"][key], before[0]["holder"][key], "{key}");
+        }
+        assert_eq!((bed.run("check"), bed.gc()), Default::default());
+        process.into_iter().for_each(end);
+    }
+    assert_eq!(web.set_up(&bed, &pod), status);
+    web.tear_down(&bed, &pod);
+    bed.assert_nothing_held();
+}
+
+/// A record that cannot be read keeps nobody from ending, or from starting again.
+fn damaged_record() {
+    for again in [false, true] {
+        let bed = Watched::new();
+        let (web, pod) = (web(&bed), Netns::new("pod"));
+        web.set_up(&bed, &pod);
+        fs::write(bed.path(&format!("run/containers/{WEB}+eth0.json")), "{").unwrap();
+        let called = if again {
+            let pod = Netns::new("again");
+            let called = web.call(&bed, "setup", &pod);
+            web.call(&bed, "teardown", &pod);
+            called
+        } else {
+            web.call(&bed, "teardown", &pod)
+        };
+        assert_eq!(called.code, 0, "{called:?}");
+        bed.gc();
+        bed.assert_nothing_held();
+    }
 }
 
 /// The parent is made for the first container, and deleted with the last.

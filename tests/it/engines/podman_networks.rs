@@ -20,8 +20,10 @@ use crate::harness::test::{Named, Test};
 pub fn tests() -> Vec<Test> {
     const PODMAN: &[Need] = &[Need::Macvlan, Need::Engine(Podman)];
     const KEA: &[Need] = &[Need::Macvlan, Need::Engine(Podman), Kind::Kea.need()];
-    let all: [Named; 9] = [
+    const VLAN: &[Need] = &[Need::Macvlan, Need::Vlan, Need::Engine(Podman)];
+    let all: [Named; 10] = [
         ("lines_of_dockers_pages", PODMAN, lines),
+        ("a_vlan_and_another_network", VLAN, vlan),
         ("restarts", PODMAN, restarts),
         ("connect_and_disconnect", PODMAN, connect),
         ("pods", PODMAN, pods),
@@ -61,7 +63,7 @@ impl<'a> Networks<'a> {
 
     fn command(&self, words: &str) -> Command {
         let mut command = podman(self.bed);
-        command.env("CONTAINERS_CONF", self.bed.path("containers.conf"));
+        command.env("CONTAINERS_CONF_OVERRIDE", self.bed.path("containers.conf"));
         command.arg("--network-config-dir").arg(self.bed.path("podman-networks"));
         command.args(words.split_whitespace().map(|word| word.replace('%', &self.prefix)));
         command
@@ -129,7 +131,14 @@ fn lines() {
     podman.remove("web");
     podman.remove("other");
     bed.assert_nothing_held();
+    assert_eq!(podman.run("network rm pub_net"), "pub_net\n");
+}
 
+/// The second example of the page, and a container that prefers the gateway of its second network.
+fn vlan() {
+    let bed = Watched::new();
+    let podman = Networks::new(&bed);
+    podman.run(&format!("network create -d underlay {PUB_NET}"));
     podman.run("network create -d underlay -o driver=macvlan -o macvlan_mode=private --subnet=192.168.32.0/24 -o parent=eth0.50 macvlan50");
     podman.start(
         "vlan",
@@ -243,14 +252,14 @@ fn beside_a_bridge() {
     let bed = Watched::new();
     let podman = Networks::new(&bed);
     podman.run(&format!("network create -d underlay {PUB_NET}"));
-    podman.run("network create --disable-dns --interface-name ulbr0 --subnet 10.88.77.0/24 bridge2");
+    podman.run("network create --disable-dns --interface-name ulbr0 --subnet 10.99.77.0/24 bridge2");
     podman.start(
         "web",
         "--network bridge2:interface_name=br0 --network pub_net:interface_name=lan0,gw-priority=1",
     );
     let routes = podman.exec("web", "ip route");
     assert!(routes.starts_with("default via 172.16.86.1 dev lan0"), "{routes}");
-    assert!(routes.contains("default via 10.88.77.1 dev br0"), "{routes}");
+    assert!(routes.contains("default via 10.99.77.1 dev br0"), "{routes}");
     assert!(bed.answers("172.16.86.2"));
     podman.remove("web");
     bed.assert_nothing_held();

@@ -59,10 +59,22 @@ pub fn trace_to(command: &Command, stdin: &[u8], at: usize, mishap: Mishap) -> (
     (traced, hit)
 }
 
-/// Asserts that the program, if it was not killed, has ended with success or with a sentence of its own, wherever our code
-/// ran already. Where the C library or Rust's end it because a thread cannot begin or be waited for, that is as good as a
-/// kill. Returns false if the program was ended that way.
+/// Asserts that the program, if it was not killed, has ended with success or with a sentence of its own on stderr, wherever our
+/// code ran already. Returns false if it was killed, or as good as that.
 pub fn assert_clean(traced: &Traced, hit: Option<Call>, what: &str) -> bool {
+    let is_by_itself = assert_ended(traced, hit, what);
+    if is_by_itself && hit.is_some_and(|call| call.started) {
+        let words = ["underlay: ", "underlay-runtime: ", "[WARN ] "];
+        let is_silent_success = traced.code() == Some(0) && traced.stderr.is_empty();
+        assert!(words.iter().any(|word| traced.stderr.starts_with(word)) || is_silent_success, "{what}");
+    }
+    is_by_itself
+}
+
+/// Asserts that the program, if it was not killed, has ended with success or an error, wherever our code ran already. Where
+/// the C library or Rust's end it because a thread cannot begin or be waited for, that is as good as a kill. Returns false if the
+/// program was ended that way.
+pub fn assert_ended(traced: &Traced, hit: Option<Call>, what: &str) -> bool {
     let Some(call) = hit.filter(|call| call.started) else { return true };
     if matches!(traced.end, WaitStatus::Signaled(_, Signal::SIGKILL, _))
         || is_the_end_of_a_thread(traced, call)
@@ -71,10 +83,6 @@ pub fn assert_clean(traced: &Traced, hit: Option<Call>, what: &str) -> bool {
     }
     assert!(matches!(traced.code(), Some(0 | 1)), "{what}: {:?}", traced.end);
     assert!(!traced.stderr.contains("panicked"), "{what}");
-    let says =
-        ["underlay: ", "underlay-runtime: ", "[WARN ] "].iter().any(|word| traced.stderr.starts_with(word));
-    let is_silent_success = traced.code() == Some(0) && traced.stderr.is_empty();
-    assert!(says || is_silent_success, "{what}");
     true
 }
 
