@@ -11,6 +11,7 @@ use crate::escape::shell::Line;
 use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
 use crate::ledger::attached::Attached;
+use crate::ledger::holder::Holder;
 use crate::ledger::host_link;
 use crate::ledger::record::Record;
 use crate::net::link::Link;
@@ -33,6 +34,7 @@ pub(crate) fn containers(
     let records = store.records().map(|records| records.sound).unwrap_or_default();
     for record in records.iter().filter(|record| kernel::is_alive(&record.holder)) {
         findings.extend(duplicates(record, links, &addresses));
+        findings.extend(left_behind(record));
         if record.attachments().len() > 1 {
             match filtered_inside(record) {
                 Ok(filtered) => findings.extend(filtered),
@@ -81,6 +83,24 @@ fn duplicates(record: &Record, links: &[Link], addresses: &[(u32, IpNet)]) -> Ve
         }
     }
     findings
+}
+
+/// What is said of a container without a process whose namespace a path keeps.
+fn left_behind(record: &Record) -> Option<Finding> {
+    let Holder::Netns(kept) = &record.holder else { return None };
+    let path = kept.netns.path.as_deref()?;
+    // Where that cannot be told, nothing is said.
+    if kernel::has_process(&kept.netns).unwrap_or(true) {
+        return None;
+    }
+    let id = &record.container;
+    let what = format!(
+        "container {id} has no process, and its network namespace is still mounted at {}",
+        path.display()
+    );
+    let why = "its engine was killed, or just starts or stops it; until the namespace has gone, its addresses are taken";
+    let fix = Line::of("umount --lazy").path(path).text("&& underlay gc");
+    Some(Finding::new((Area::Containers, Severity::Note, "namespace-left"), what, why, fix))
 }
 
 /// A locally administered MAC address (IEEE 802, 8.4) beside `mac`.

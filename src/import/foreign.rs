@@ -9,12 +9,22 @@ use crate::config::driver_option;
 use crate::config::network_file::{NetworkFile, SubnetFile};
 use crate::error::{Error, Result};
 use crate::escape::shell::Line;
+use crate::net::driver::Kind as Driver;
 use crate::net::name::NetworkName;
 use crate::net::route::Route;
+
+/// A program with networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Engine {
+    Podman,
+    Docker,
+}
 
 /// A network that another program has defined.
 #[derive(Clone, Debug)]
 pub(crate) struct Foreign {
+    /// Whose it is.
+    pub(super) engine: Engine,
     /// Its name.
     pub name: NetworkName,
     /// The same network as ours.
@@ -38,10 +48,40 @@ impl Foreign {
 
     /// The command that makes the same network.
     pub(crate) fn command(&self) -> Line {
-        let mut line = Line::of("underlay network create -d").word(self.file.driver);
-        if self.file.dhcp.is_some() {
-            line = line.text("--ipam-driver dhcp");
-        }
+        let line = Line::of("underlay network create -d").word(self.file.driver);
+        let line = if self.file.dhcp.is_some() { line.text("--ipam-driver dhcp") } else { line };
+        self.options(line)
+    }
+
+    /// The commands that make it a network of the same engine again, with driver `underlay`.
+    pub(crate) fn recreate(&self) -> [Line; 2] {
+        let (remove, create, ipam) = match self.engine {
+            Engine::Docker => {
+                ("docker network rm", "docker network create -d underlay", "--ipam-driver underlay")
+            }
+            Engine::Podman => (
+                "podman network rm",
+                "podman network create -d underlay",
+                match () {
+                    () if self.file.dhcp.is_some() => "--ipam-driver dhcp",
+                    // Without a subnet, podman would not know that there are no addresses.
+                    () if self.file.subnets.is_empty() => "--ipam-driver none",
+                    () => "",
+                },
+            ),
+        };
+        let is_v6 = |subnet: &SubnetFile| subnet.subnet.addr().is_ipv6();
+        let words = [
+            ipam,
+            if self.file.subnets.iter().any(is_v6) { "--ipv6" } else { "" },
+            if self.file.driver == Driver::Ipvlan { "-o driver=ipvlan" } else { "" },
+        ];
+        let words = words.into_iter().filter(|words| !words.is_empty());
+        [Line::of(remove).word(&self.name), self.options(words.fold(Line::of(create), Line::text))]
+    }
+
+    /// `line` with the options that all `network create` have, and the name.
+    fn options(&self, mut line: Line) -> Line {
         for SubnetFile { subnet, gateway, ip_range, aux_addresses, .. } in &self.file.subnets {
             let aux = aux_addresses.iter().map(|(name, address)| format!("{name}={address}"));
             line = line.text("--subnet").word(subnet).option("--gateway", gateway);

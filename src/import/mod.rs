@@ -6,7 +6,7 @@ mod plugin;
 mod podman;
 
 pub(crate) use foreign::Foreign;
-use foreign::{is_true, members, word};
+use foreign::{Engine, is_true, members, word};
 pub(crate) use plugin::PluginNetwork;
 pub(crate) use plugin::{kept as kept_of_plugin, network as network_of_plugin};
 use serde_json::Value;
@@ -60,7 +60,8 @@ fn network(value: &Value, uplink: Option<&str>) -> Result<Result<Import>> {
         let mut file = NetworkFile::new(kind);
         file.internal = is_true(value, internal);
         file.labels = members(value, labels).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        let foreign = Foreign { name, file, options: Vec::new(), lost: Vec::new() };
+        let engine = if is_docker { Engine::Docker } else { Engine::Podman };
+        let foreign = Foreign { engine, name, file, options: Vec::new(), lost: Vec::new() };
         if is_docker { docker::read(value, foreign) } else { podman::read(value, uplink, foreign) }
     });
     let of = |error: Error| error.within(format!("network {name}"));

@@ -110,3 +110,36 @@ fn dockers() {
         assert_eq!(read(text), expected);
     }
 }
+
+/// The same networks of the same engines, with our driver.
+#[test]
+fn recreated() {
+    for (text, expected) in [
+        (
+            include_str!("samples/podman-macvlan.json"),
+            "podman network rm lan\npodman network create -d underlay --ipv6 --subnet 192.168.1.0/24 --gateway 192.168.1.1 \
+             --ip-range 192.168.1.100-192.168.1.120 --subnet 2001:db8:1::/64 --gateway 2001:db8:1::1 -o parent=eth0 \
+             -o bclim=8 -o metric=50 -o mode=private -o mtu=1400 --route 10.9.0.0/16,192.168.1.254,7 --label team=web lan",
+        ),
+        (
+            include_str!("samples/podman-ipvlan.json"),
+            "podman network rm backend\npodman network create -d underlay -o driver=ipvlan --subnet 10.20.0.0/24 \
+             -o parent=eth0 -o mode=l3 --internal backend",
+        ),
+        (
+            include_str!("samples/podman-dhcp.json"),
+            "podman network rm home\npodman network create -d underlay --ipam-driver dhcp -o parent=eth0 -o mode=bridge home",
+        ),
+        (
+            include_str!("samples/docker-macvlan.json"),
+            "docker network rm pub_net\ndocker network create -d underlay --ipam-driver underlay --ipv6 \
+             --subnet 172.16.86.0/24 --gateway 172.16.86.1 --ip-range 172.16.86.128/25 --aux-address router2=172.16.86.200 \
+             --subnet 2001:db8:abc8::/64 --gateway 2001:db8:abc8::10 -o macvlan_mode=bridge -o parent=eth0.50 \
+             --label team=web pub_net",
+        ),
+    ] {
+        let [one] = networks(text, Some("eth7")).unwrap().try_into().unwrap();
+        let Ok(Import::Made(foreign)) = one else { panic!("{one:?}") };
+        assert_eq!(foreign.recreate().map(|line| line.to_string()).join("\n"), expected);
+    }
+}

@@ -1,5 +1,5 @@
 //! What users wait for: starts and stops of one container, by each engine, without a network, in a macvlan network of its own,
-//! and in ours.
+//! in ours, and in a network of its own with driver `underlay`.
 
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -89,8 +89,12 @@ pub fn all(folder: &Path, docker: &Daemon, systemd: &Systemd) -> Vec<Case> {
     let podman = |arguments: &str| Job::new(&format!("podman {arguments}"));
     let docker = |arguments: &str| docker.job(arguments);
     let mut cases = Vec::new();
-    for (network, options) in [("none", "--network none"), ("its macvlan", "--network bench"), ("ours", OURS)]
-    {
+    for (network, options) in [
+        ("none", "--network none"),
+        ("its macvlan", "--network bench"),
+        ("ours", OURS),
+        ("its network of ours", "--network ours"),
+    ] {
         let run = |options: &str, command: &str| podman(&format!("run {options} {IMAGE} {command}"));
         cases.push(Case::of(&format!("podman run --rm: {network}"), run(&format!("--rm {options}"), "true")));
         let (both, remove) =

@@ -72,6 +72,11 @@ impl Bench {
             "podman network create -d macvlan --subnet 10.205.0.0/16 --gateway 10.205.0.1 -o parent={PARENT} bench"
         ))
         .run();
+        // The subnet that the agent asks ahead in.
+        Job::new(&format!(
+            "podman network create -d underlay --subnet 10.210.0.0/16 --gateway 10.210.0.1 -o parent={PARENT} ours"
+        ))
+        .run();
         for (name, hooks, annotations) in cases::bundles(&program("empty")) {
             for (kind, command) in [("true", "true"), ("sleep", "sleep 1000")] {
                 image.bundle(&cases::bundle(&folder, kind, name), command, &annotations, &hooks);

@@ -47,6 +47,20 @@ fn bars(results: &Results, counted: &Counted) -> String {
     bars.at_most("podman run --rm, ours to none", 1.1, "", to_none("podman run --rm", MEDIAN));
     bars.at_most("the slowest of these", 2.0, "", to_none("podman run --rm", SLOWEST));
     bars.at_most("podman run --rm, ours to podman's macvlan", 0.85, "", to_own("podman run --rm"));
+    let by_driver = |case: &str, other: &str| ratio(case, "its network of ours", other, MEDIAN);
+    bars.at_most(
+        "podman run --rm, -d underlay to podman's macvlan",
+        1.0,
+        "",
+        by_driver("podman run --rm", "its macvlan"),
+    );
+    bars.at_most("podman run --rm, -d underlay to none", 1.1, "", by_driver("podman run --rm", "none"));
+    bars.at_most(
+        "podman rm -f, -d underlay to podman's macvlan",
+        1.0,
+        "",
+        by_driver("podman rm -f", "its macvlan"),
+    );
     bars.at_most("podman rm -f, ours to none", 1.1, "", to_none("podman rm -f", MEDIAN));
     bars.at_most("podman stop, ours to none", 1.1, "", to_none("podman stop", MEDIAN));
     let quadlet = "systemctl stop of a quadlet";

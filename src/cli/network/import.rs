@@ -24,6 +24,9 @@ pub(in crate::cli) struct Import {
     /// Only print the commands that would make the networks
     #[arg(long)]
     dry_run: bool,
+    /// Only print the commands by which they become networks of podman and Docker with driver underlay
+    #[arg(long, conflicts_with = "dry_run")]
+    recreate: bool,
     /// Network files of podman, or what `docker network inspect` prints; `-` is stdin; without any, podman's files in
     /// /etc/containers/networks
     #[arg(value_name = "FILE")]
@@ -40,10 +43,10 @@ pub(super) fn import(store: &Store, options: &Import) -> Result<()> {
         let read = read(file).and_then(|text| import::networks(&text, uplink));
         read.unwrap_or_else(|error| vec![Err(error.within(file.display()))])
     });
-    output::last_failure(networks.map(|network| make(store, network?, options.dry_run)))
+    output::last_failure(networks.map(|network| make(store, network?, options)))
 }
 
-fn make(store: &Store, what: What, dry_run: bool) -> Result<()> {
+fn make(store: &Store, what: What, options: &Import) -> Result<()> {
     let foreign = match what {
         What::Made(foreign) => foreign,
         What::Skipped(why) => {
@@ -57,11 +60,14 @@ fn make(store: &Store, what: What, dry_run: bool) -> Result<()> {
     }
     let of = |error: Error| error.within(format!("network {name}"));
     let network = Network::new(name, file.clone()).map_err(of)?;
+    if options.recreate {
+        return foreign.recreate().iter().try_for_each(|line| output::line(&line.to_string()));
+    }
     if store.has_network(name)? && store.network(name)? == network {
         output::warning(&format!("network {name} is there already, and the same"));
         return Ok(());
     }
-    if dry_run {
+    if options.dry_run {
         return output::line(&foreign.command().to_string());
     }
     create::create(store, &network).map_err(of)

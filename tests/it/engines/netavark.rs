@@ -416,7 +416,12 @@ fn path_that_is_left() {
     let bed = Watched::new();
     let (web, left) = (web(&bed), Netns::new("left"));
     let status = web.set_up(&bed, &left);
+    let doctor = || bed.outcome("doctor", "").stdout;
+    let said =
+        format!("its network namespace is still mounted at {} [namespace-left]", left.path().display());
+    assert!(doctor().contains(&said), "{}", doctor());
     let process = join(&left);
+    assert!(!doctor().contains("namespace-left"));
     let pod = Netns::new("pod");
     let said = web.refused(&bed, &pod);
     assert!(said.contains("is attached already") && said.contains(left.path().to_str().unwrap()), "{said}");

@@ -58,7 +58,7 @@ const DHCP: &str = "docs/guides/dhcp.md";
 
 /// Pods need podman 5 here: that of Debian 12 starts none in the guest (`podman_ways::kube_play`). CRIU is in Debian 12
 /// alone.
-const SECTIONS: [Section; 44] = [
+const SECTIONS: [Section; 45] = [
     ("README.md", "underlay", New, &[]),
     ("docs/guides/podman.md", "podman's own commands", New, &[]),
     ("docs/guides/podman.md", "The hook", All, &[PUB_NET]),
@@ -97,6 +97,14 @@ const SECTIONS: [Section; 44] = [
             "podman network create -d macvlan --subnet 192.168.1.0/24 --gateway 192.168.1.1 -o parent=eth0 lan",
             "docker network create -d macvlan --subnet 172.16.86.0/24 --gateway 172.16.86.1 -o parent=eth0 pub_net",
             "docker network create -d macvlan --subnet 10.20.0.0/24 -o parent=eth0.50 --internal backend",
+        ],
+    ),
+    (
+        "docs/guides/import.md",
+        "Or keep the engine's own commands",
+        New,
+        &[
+            "podman network create -d macvlan --subnet 192.168.1.0/24 --gateway 192.168.1.1 -o parent=eth0 lan",
         ],
     ),
     ("docs/reference/commands.md", "Dry run", All, &[PUB_NET]),
