@@ -1,6 +1,6 @@
 //! What podman asks for, in `setup` and `teardown`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::Deserialize;
@@ -73,9 +73,12 @@ impl Call {
     /// Names the option that is wrong.
     pub(crate) fn asked(&self, name: NetworkName) -> Result<Asked> {
         let Options { interface_name, static_ips, static_mac, options, .. } = &self.said.network_options;
+        // `podman network reload` asks for what the container has, and once more for what the user has asked for.
+        let mut seen = BTreeSet::new();
+        let distinct = static_ips.iter().flatten().filter(|&address| seen.insert(address));
         let requested = |address: &IpAddr| RequestedAddress::try_from(address.to_string());
         let mut attachment = Attachment {
-            ips: static_ips.iter().flatten().map(requested).collect::<Result<_>>()?,
+            ips: distinct.map(requested).collect::<Result<_>>()?,
             mac: *static_mac,
             ifname: Some(interface_name.clone()),
             ..Attachment::plain(name)

@@ -13,7 +13,7 @@ use crate::harness::container::wait;
 use crate::harness::dhcp::{Kind, Options, Server};
 use crate::harness::need::Need;
 use crate::harness::place::Debian;
-use crate::harness::podman::podman;
+use crate::harness::podman::{import, podman};
 use crate::harness::rootfs::rootfs;
 use crate::harness::test::{Named, Test};
 
@@ -21,12 +21,14 @@ pub fn tests() -> Vec<Test> {
     const PODMAN: &[Need] = &[Need::Macvlan, Need::Engine(Podman)];
     const KEA: &[Need] = &[Need::Macvlan, Need::Engine(Podman), Kind::Kea.need()];
     const VLAN: &[Need] = &[Need::Macvlan, Need::Vlan, Need::Engine(Podman)];
-    let all: [Named; 10] = [
+    let all: [Named; 12] = [
         ("lines_of_dockers_pages", PODMAN, lines),
         ("a_vlan_and_another_network", VLAN, vlan),
         ("restarts", PODMAN, restarts),
         ("connect_and_disconnect", PODMAN, connect),
         ("pods", PODMAN, pods),
+        ("both_families", PODMAN, both_families),
+        ("user_namespace", PODMAN, user_namespace),
         ("what_podman_shows_of_errors", PODMAN, errors),
         ("beside_a_bridge", PODMAN, beside_a_bridge),
         ("again_and_again", PODMAN, again_and_again),
@@ -131,7 +133,9 @@ fn lines() {
     podman.remove("web");
     podman.remove("other");
     bed.assert_nothing_held();
-    assert_eq!(podman.run("network rm pub_net"), "pub_net\n");
+    // One that no other test has containers in: those are of the whole machine.
+    podman.run("network create -d underlay --subnet 10.9.0.0/24 -o parent=eth0 %");
+    assert_eq!(podman.run("network rm %").trim(), podman.prefix);
 }
 
 /// The second example of the page, and a container that prefers the gateway of its second network.
@@ -151,7 +155,6 @@ fn vlan() {
     podman.remove("vlan");
     bed.assert_nothing_held();
     assert!(bed.host.link("eth0.50").is_none());
-    assert_eq!(podman.run("network rm pub_net macvlan50"), "pub_net\nmacvlan50\n");
 }
 
 /// A container keeps its address when it is restarted, killed, and created again.
@@ -199,6 +202,47 @@ fn connect() {
     assert!(podman.exec("web", "ip route").contains("default via 172.16.86.1"));
     podman.remove("web");
     bed.assert_nothing_held();
+}
+
+/// podman's other words for addresses.
+fn both_families() {
+    let bed = Watched::new();
+    let podman = Networks::new(&bed);
+    podman.run(
+        "network create -d underlay --subnet=172.16.86.0/24 --gateway=172.16.86.1 --subnet 2001:db8:abc8::/64 \
+         -o parent=eth0 pub_net",
+    );
+    podman.start(
+        "web",
+        "--network pub_net --ip 172.16.86.10 --ip6 2001:db8:abc8::9 --mac-address 02:00:00:00:00:10",
+    );
+    let shown = podman.exec("web", "ip addr show dev eth0");
+    for said in ["172.16.86.10/24", "2001:db8:abc8::9/64", "02:00:00:00:00:10"] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
+    assert_eq!(podman.shown("web")["pub_net"]["GlobalIPv6Address"], "2001:db8:abc8::9");
+    podman.run("network reload %web");
+    assert_eq!(podman.exec("web", "ip addr show dev eth0").matches("172.16.86.10/24").count(), 1);
+    assert!(bed.answers("172.16.86.10"));
+    podman.remove("web");
+    bed.assert_nothing_held();
+}
+
+/// podman mounts the namespace of such a container after the runtime has made it.
+fn user_namespace() {
+    let bed = Watched::new();
+    let podman = Networks::new(&bed);
+    podman.run(&format!("network create -d underlay {PUB_NET}"));
+    let image = format!("localhost/{}", bed.host.name);
+    import(&bed, &image);
+    podman.run(&format!(
+        "run --detach --name %web --uidmap 0:200000:65536 --network pub_net:ip=172.16.86.10 {image} sleep 1000"
+    ));
+    assert!(bed.answers("172.16.86.10"));
+    assert_eq!((bed.run("check"), bed.gc()), Default::default());
+    podman.remove("web");
+    bed.assert_nothing_held();
+    podman.run(&format!("rmi {image}"));
 }
 
 /// The network is the pod's: each container has it, and the last one ends it.
@@ -263,7 +307,6 @@ fn beside_a_bridge() {
     assert!(bed.answers("172.16.86.2"));
     podman.remove("web");
     bed.assert_nothing_held();
-    podman.run("network rm bridge2");
     // What netavark leaves of its firewall.
     let _ = bed.host.try_run("nft", "delete table inet netavark");
 }
