@@ -99,6 +99,8 @@ fn of_container(
         let dead = match &record.holder {
             Holder::Process(process) => Difference::missing(What::Process, process.pid),
             Holder::Netns(kept) => Difference::missing(What::Netns, &kept.netns).hint(RECLAIMED),
+            // An address that was asked for, and of which nothing came.
+            Holder::Endpoint(_) => Difference::missing(What::Attach, &record.holder).hint(RECLAIMED),
         };
         return Ok(vec![dead.of(id)]);
     }

@@ -15,6 +15,7 @@ pub(crate) mod context;
 pub(crate) mod detach;
 pub(crate) mod dhcp;
 pub(crate) mod dry_run;
+pub(crate) mod endpoint;
 pub(crate) mod gc;
 pub(crate) mod host_access;
 pub(crate) mod host_facts;
