@@ -37,11 +37,7 @@ pub(crate) fn make_endpoint_link(
 
 /// Returns the link of `attached` of the endpoint `id`, if it is in the namespace of `host`. The name is ours: a container can
 /// change the mark while it has the link, and the engine gives the link its name back.
-pub(crate) fn endpoint_link(
-    id: &ContainerId,
-    attached: &Attached,
-    host: &mut Socket,
-) -> Result<Option<Link>> {
+fn endpoint_link(id: &ContainerId, attached: &Attached, host: &mut Socket) -> Result<Option<Link>> {
     let below = [attached.parent_index, attached.segment];
     let is_ours = |link: &Link| {
         let is_on_parent = link.lower.is_some_and(|lower| below.contains(&lower));

@@ -35,7 +35,7 @@ pub(crate) use apply::{attach, finish, marked_link, readdress, reseal, usual_num
 pub(crate) use detach::{Detached, detach, has_links};
 pub(crate) use dhcp_release::release_lease;
 pub(crate) use dhcp_sockets::DhcpSockets;
-pub(crate) use endpoint_link::{delete_endpoint_link, endpoint_link, link_with, make_endpoint_link};
+pub(crate) use endpoint_link::{delete_endpoint_link, link_with, make_endpoint_link};
 pub(crate) use holder::{is_alive, is_in, made_for};
 pub(crate) use host_link::{add_host_routes, delete_host_link, delete_host_routes, make_host_link};
 pub(crate) use netns::NetnsFile;

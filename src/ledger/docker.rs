@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LIMIT, Locked, Store, names_in, remove, to_json};
 use crate::config::network::Network;
-use crate::config::network_file::NetworkFile;
+use crate::config::network_file::{NetworkFile, SubnetFile};
 use crate::error::{Error, Kind, Result};
 use crate::fs::file::{self, Trust};
 use crate::fs::trust;
@@ -63,9 +63,8 @@ impl DockerNetwork {
             })?;
             known.aux_addresses.extend(asked.aux_addresses.clone());
         }
-        let is_asked = |known: &crate::config::network_file::SubnetFile| {
-            self.definition.subnets.iter().any(|asked| asked.subnet == known.subnet)
-        };
+        let is_asked =
+            |known: &SubnetFile| self.definition.subnets.iter().any(|asked| asked.subnet == known.subnet);
         let mut network = Network::new(name, file)?;
         let files = network.file.subnets.clone();
         network
@@ -106,6 +105,19 @@ impl Store {
             }
         }
         Ok(networks)
+    }
+
+    /// Returns the network that a record or mark calls `name`: one of underlay, or of Docker.
+    ///
+    /// # Errors
+    /// When its definition cannot be read.
+    pub(crate) fn network_of_links(&self, name: &NetworkName) -> Result<Option<Network>> {
+        match self.network_if_defined(name)? {
+            None if name.as_str().starts_with(PREFIX) => {
+                self.read_docker_network(name)?.map(|known| known.network(self)).transpose()
+            }
+            found => Ok(found),
+        }
     }
 
     fn read_docker_network(&self, name: &NetworkName) -> Result<Option<DockerNetwork>> {

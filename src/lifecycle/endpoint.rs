@@ -18,6 +18,7 @@ use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::previous::PreviousAddresses;
 use crate::ipam::reserve::{Applicant, HostFacts};
 use crate::kernel;
+use crate::ledger::docker::PREFIX;
 use crate::ledger::holder::{EndpointHolder, Engine, Holder};
 use crate::ledger::record::{Record, State};
 use crate::ledger::segment_hints::since_boot;
@@ -127,12 +128,10 @@ pub(crate) fn create(context: &mut Context<'_>, mut network: Network, new: &NewE
     network.subnets.retain(|subnet| has(subnet.net().addr().is_ipv4()));
     let mut wanted = wanted(context, &new.id, network, &new.addresses, new.mac)?;
     wanted.request.check(&wanted.network)?;
-    if new.identity.is_none() {
-        // The same address has the same MAC address again, which neighbours may know still.
+    // In a network of underlay an identity has the MAC address that the hook would give it.
+    if new.identity.is_none() || wanted.network.name.as_str().starts_with(PREFIX) {
         let key = context.store.machine_key(&wanted.parent);
-        let addresses: Vec<_> = new.addresses.iter().map(ToString::to_string).collect();
-        let text = format!("endpoint {} {}", wanted.network.name, addresses.join(" "));
-        wanted.previous.mac = Some(MacAddr::derived(key, &text));
+        wanted.previous.mac = Some(MacAddr::derived(key, &seed(&wanted, new)));
     }
     let facts = read_facts(context, &wanted)?;
     let holder = holder(false, None)?;
@@ -279,6 +278,18 @@ fn wanted(
     let request = Attachment { ips, mac, ..Attachment::plain(network.name.clone()) };
     let (ifname, previous) = (IfName::of_endpoint(id), PreviousAddresses::default());
     Ok(ResolvedAttachment { request, network, parent, ifname, previous })
+}
+
+/// What the MAC address is derived from. The same identity, or else the same address, has the same one again, which neighbours may know
+/// still; also in a network that was removed and created again, which has another id.
+fn seed(wanted: &ResolvedAttachment, new: &NewEndpoint) -> String {
+    match &new.identity {
+        Some(identity) => format!("endpoint {} {identity}", wanted.parent.name),
+        None => {
+            let addresses = new.addresses.iter().map(|address| format!(" {address}"));
+            format!("endpoint {}{}", wanted.parent.name, addresses.collect::<String>())
+        }
+    }
 }
 
 fn read_facts(context: &mut Context<'_>, wanted: &ResolvedAttachment) -> Result<HostFacts> {

@@ -22,6 +22,7 @@ pub(crate) mod host_facts;
 pub(crate) mod host_links;
 mod late_conflicts;
 pub(crate) mod lease_table;
+pub(crate) mod moved;
 pub(crate) mod parents;
 pub(crate) mod pod;
 pub(crate) mod pod_match;

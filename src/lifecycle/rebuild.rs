@@ -135,7 +135,7 @@ impl Rebuild<'_> {
             return Ok(None);
         };
         // An unreadable definition is an error: the record would lack addresses that the network could have assigned.
-        let network = self.store.network_if_defined(name)?.map(|network| self.settings.complete(network));
+        let network = self.store.network_of_links(name)?.map(|network| self.settings.complete(network));
         let segment = parent.segment();
         let has = |claim: LeaseKey| -> Result<bool> {
             // If two containers have the address and both records are lost, nothing says which one holds it. Both
