@@ -3,6 +3,7 @@
 mod all_engines;
 mod cdi;
 mod docker;
+mod docker_networks;
 mod docker_plugin;
 mod first_example;
 mod podman_ways;
@@ -16,6 +17,7 @@ pub fn tests() -> Vec<Test> {
         first_example::tests(),
         cdi::tests(),
         docker::tests(),
+        docker_networks::tests(),
         docker_plugin::tests(),
         all_engines::tests(),
         systemd::tests(),

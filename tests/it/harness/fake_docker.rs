@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(28);
 /// A running plugin; killed when dropped.
 pub struct Plugin<'a> {
     bed: &'a Bed,
+    socket: PathBuf,
     child: RefCell<Child>,
     /// It is killed so long after each call was sent, and the call is repeated, as Docker does.
     pub killed_after: Cell<Option<Duration>>,
@@ -34,15 +35,22 @@ impl<'a> Plugin<'a> {
 
     /// One that ends after `idle` seconds without a call.
     pub fn with(bed: &'a Bed, idle: u32) -> Self {
-        Self { bed, child: spawn(bed, idle).into(), killed_after: Cell::new(None) }
+        Self::at(bed, bed.path("plugin.sock"), idle)
     }
 
-    fn socket(&self) -> PathBuf {
-        self.bed.path("plugin.sock")
+    /// One where Docker finds it. This machine has one Docker at a time.
+    pub fn of_docker(bed: &'a Bed) -> Self {
+        fs::create_dir_all("/run/docker/plugins").unwrap();
+        Self::at(bed, "/run/docker/plugins/underlay.sock".into(), 600)
+    }
+
+    fn at(bed: &'a Bed, socket: PathBuf, idle: u32) -> Self {
+        let child = spawn(bed, &socket, idle).into();
+        Self { bed, socket, child, killed_after: Cell::new(None) }
     }
 
     pub fn connect(&self) -> io::Result<UnixStream> {
-        let stream = UnixStream::connect(self.socket())?;
+        let stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(stream)
     }
@@ -69,7 +77,7 @@ impl<'a> Plugin<'a> {
         let mut child = self.child.borrow_mut();
         child.kill().unwrap();
         child.wait().unwrap();
-        *child = spawn(self.bed, 600);
+        *child = spawn(self.bed, &self.socket, 600);
     }
 
     /// Whether it has ended by itself.
@@ -89,12 +97,12 @@ impl Drop for Plugin<'_> {
     }
 }
 
-fn spawn(bed: &Bed, idle: u32) -> Child {
+fn spawn(bed: &Bed, socket: &Path, idle: u32) -> Child {
     let log = File::options().create(true).append(true).open(bed.path("plugin.log")).unwrap();
     let mut command = bed.underlay(&format!("docker-plugin --idle {idle} --socket"));
-    command.arg(bed.path("plugin.sock")).stdin(Stdio::null()).env("RUST_LOG", "info");
+    command.arg(socket).stdin(Stdio::null()).env("RUST_LOG", "info");
     let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-    wait(|| UnixStream::connect(bed.path("plugin.sock")).is_ok());
+    wait(|| UnixStream::connect(socket).is_ok());
     child
 }
 
