@@ -181,7 +181,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 PAGE = sed -E 's|\]\(\.\./\.\./packaging/examples/|](../../examples/|g; \
 	s!\[([^][]+)\]\((\.\./)*(ARCHITECTURE|CONTRIBUTING|benches/README|dev/style|dev/dhcp)\.md[^)]*\)!\1 (in the source)!g'
 PLACED = sed 's|/usr/bin/underlay|$(PREFIX)/bin/underlay|'
-UNITS = underlay-boot.service underlay-agent.path underlay-agent.service
+UNITS = underlay-boot.service underlay-agent.path underlay-agent.service underlay-docker.socket underlay-docker.service
 install: build generated
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/underlay.new
 	mv $(DESTDIR)$(PREFIX)/bin/underlay.new $(DESTDIR)$(PREFIX)/bin/underlay
@@ -202,8 +202,10 @@ install: build generated
 uninstall:
 ifeq ($(DESTDIR),)
 	if command -v systemctl > /dev/null; then \
-		systemctl --no-reload disable underlay-boot.service underlay-agent.path || true; \
-		if [[ -d /run/systemd/system ]]; then systemctl stop underlay-agent.path underlay-agent.service || true; fi; \
+		systemctl --no-reload disable underlay-boot.service underlay-agent.path underlay-docker.socket || true; \
+		if [[ -d /run/systemd/system ]]; then \
+			systemctl stop underlay-agent.path underlay-agent.service underlay-docker.socket underlay-docker.service || true; \
+		fi; \
 	fi
 	if [[ -d /run/underlay && -x $(PREFIX)/bin/underlay ]]; then $(PREFIX)/bin/underlay gc || true; fi
 	rm -f /etc/cdi/underlay.json

@@ -9,7 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::net::sockopt::{socket_acceptconn, socket_peercred};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::net::sockopt::socket_acceptconn;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use super::wait::wait;
@@ -83,10 +84,14 @@ impl PluginSocket {
             }
             Err(error) => return Err(failed(error)),
         };
-        let user = socket_peercred(&stream).map(|peer| peer.uid.as_raw());
-        if user != Ok(0) {
-            log::warn!("a connection of user {user:?} is refused: only root may use this socket");
-            return Ok(None);
+        // Not by rustix, which takes no peer of another pid namespace.
+        match getsockopt(&stream, PeerCredentials).map(|peer| peer.uid()) {
+            Ok(0) => {}
+            Ok(user) => {
+                log::warn!("a connection of user {user} is refused: only root may use this socket");
+                return Ok(None);
+            }
+            Err(errno) => return Err(failed(errno.into())),
         }
         stream.set_nonblocking(false).map_err(failed)?;
         Ok(Some(stream))

@@ -18,11 +18,15 @@ use crate::harness::container::wait;
 /// How long an answer may take: longer than the plugin's own limit.
 const PATIENCE: Duration = Duration::from_secs(28);
 
+/// Where Docker looks for it.
+const SOCKET: &str = "/run/docker/plugins/underlay.sock";
+
 /// A running plugin; killed when dropped.
 pub struct Plugin<'a> {
     bed: &'a Bed,
     socket: PathBuf,
-    child: RefCell<Child>,
+    /// `None` if another process starts it.
+    child: RefCell<Option<Child>>,
     /// It is killed so long after each call was sent, and the call is repeated, as Docker does.
     pub killed_after: Cell<Option<Duration>>,
 }
@@ -41,11 +45,16 @@ impl<'a> Plugin<'a> {
     /// One where Docker finds it. This machine has one Docker at a time.
     pub fn of_docker(bed: &'a Bed) -> Self {
         fs::create_dir_all("/run/docker/plugins").unwrap();
-        Self::at(bed, "/run/docker/plugins/underlay.sock".into(), 600)
+        Self::at(bed, SOCKET.into(), 600)
+    }
+
+    /// The one that systemd starts.
+    pub fn of_systemd(bed: &'a Bed) -> Self {
+        Self { bed, socket: SOCKET.into(), child: RefCell::new(None), killed_after: Cell::new(None) }
     }
 
     fn at(bed: &'a Bed, socket: PathBuf, idle: u32) -> Self {
-        let child = spawn(bed, &socket, idle).into();
+        let child = Some(spawn(bed, &socket, idle)).into();
         Self { bed, socket, child, killed_after: Cell::new(None) }
     }
 
@@ -75,6 +84,7 @@ impl<'a> Plugin<'a> {
     /// Kills it with SIGKILL, and starts another one.
     pub fn kill(&self) {
         let mut child = self.child.borrow_mut();
+        let child = child.as_mut().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         *child = spawn(self.bed, &self.socket, 600);
@@ -82,15 +92,17 @@ impl<'a> Plugin<'a> {
 
     /// Whether it has ended by itself.
     pub fn has_ended(&self) -> bool {
-        self.child.borrow_mut().try_wait().unwrap().is_some_and(|status| status.success())
+        let mut child = self.child.borrow_mut();
+        child.as_mut().unwrap().try_wait().unwrap().is_some_and(|status| status.success())
     }
 }
 
 impl Drop for Plugin<'_> {
     fn drop(&mut self) {
-        let mut child = self.child.borrow_mut();
-        let _ = child.kill();
-        let _ = child.wait();
+        if let Some(child) = self.child.get_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         if std::thread::panicking() {
             eprintln!("{}", fs::read_to_string(self.bed.path("plugin.log")).unwrap_or_default());
         }
@@ -159,7 +171,11 @@ pub struct FakeDocker<'a> {
 
 impl<'a> FakeDocker<'a> {
     pub fn start(bed: &'a Bed) -> Self {
-        let docker = Self { plugin: Plugin::start(bed), count: Cell::new(0) };
+        Self::with(Plugin::start(bed))
+    }
+
+    pub fn with(plugin: Plugin<'a>) -> Self {
+        let docker = Self { plugin, count: Cell::new(0) };
         docker.plugin.call("Plugin.Activate", Value::Null).unwrap();
         docker
     }
