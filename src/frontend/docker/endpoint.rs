@@ -49,7 +49,7 @@ pub(super) fn create(context: &mut Context<'_>, call: &CreateEndpoint) -> Result
 ///
 /// # Errors
 /// Names the option that is not known, or the address that is wrong.
-fn new_endpoint(call: &CreateEndpoint) -> Result<NewEndpoint> {
+pub(super) fn new_endpoint(call: &CreateEndpoint) -> Result<NewEndpoint> {
     let Interface { address, address_v6, mac } = &call.interface;
     let read = |text: &String| -> Result<IpAddr> {
         let net = text.parse::<IpNet>().map(|net| net.addr());

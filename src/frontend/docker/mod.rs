@@ -4,12 +4,18 @@
 //! `ipam.rs` and `endpoint.rs` answer. Docker holds locks while it waits for an answer: no call may ask Docker for anything.
 
 mod endpoint;
-pub(crate) mod http;
+#[cfg(any(test, feature = "fuzzing"))]
+#[path = "../../../fuzz/targets/docker.rs"]
+mod fuzz;
+mod http;
 mod ipam;
 mod network;
 mod pool;
 mod protocol;
 mod server;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzz::fuzz;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
