@@ -142,7 +142,7 @@ fn compose() {
     if docker.run("compose version").is_err() {
         return;
     }
-    let page = fs::read_to_string(repository().join("docs/guides/docker-networks.md")).unwrap();
+    let page = fs::read_to_string(repository().join("docs/guides/docker.md")).unwrap();
     let yaml = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let file = bed.path("compose.yaml");
     fs::write(&file, yaml.replace("alpine", "box")).unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::agent::Agent;
-use crate::harness::bed::{Bed, Netns, Watched};
+use crate::harness::bed::{Bed, Netns, Watched, finish};
 use crate::harness::container::Engine::Bare;
 use crate::harness::container::wait;
 use crate::harness::fake_docker::{FakeDocker, Plugin, answer, call};
@@ -16,7 +16,7 @@ use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 13] = [
+    let all: [Named; 14] = [
         ("the_life_of_a_container", &[Need::Macvlan], life),
         ("each_call_twice", &[Need::Macvlan], twice),
         ("addresses_that_are_taken", &[Need::Macvlan], taken),
@@ -29,6 +29,7 @@ pub fn tests() -> Vec<Test> {
         ("what_docker_has_forgotten", &[Need::Macvlan], forgotten),
         ("a_lost_ledger", &[Need::Macvlan], lost),
         ("killed_in_each_call", &[Need::Macvlan], killed),
+        ("a_mark_that_the_container_has_changed", &[Need::Macvlan], changed_mark),
         ("http", &[Need::Macvlan], http),
     ];
     all.map(|(name, needs, run)| Test::new(format!("docker_plugin::{name}"), needs, run)).into()
@@ -308,6 +309,29 @@ fn agent() {
     docker.stop(&network, &first);
     docker.remove(&network);
     drop(agent);
+    bed.assert_nothing_held();
+}
+
+/// The name of a link on the host says whose it is.
+fn changed_mark() {
+    let bed = Watched::new();
+    let docker = FakeDocker::start(&bed);
+    let network = docker.create(SUBNET, GATEWAY, parent(), json!({})).unwrap();
+    let first = docker.run(&network, "").unwrap();
+    let second = docker.run(&network, "").unwrap();
+    for mark in
+        ["mine".to_owned(), second.netns.link("eth0").unwrap()["ifalias"].as_str().unwrap().to_owned()]
+    {
+        let third = docker.run(&network, "").unwrap();
+        let mut set = third.netns.command("ip");
+        finish(set.args(["link", "set", "eth0", "alias", &mark])).unwrap();
+        docker.stop(&network, &third);
+        assert_eq!(bed.records().len(), 2);
+    }
+    assert!(bed.answers("172.16.86.2") && bed.answers("172.16.86.3"));
+    docker.stop(&network, &first);
+    docker.stop(&network, &second);
+    docker.remove(&network);
     bed.assert_nothing_held();
 }
 

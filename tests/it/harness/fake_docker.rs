@@ -48,6 +48,17 @@ impl<'a> Plugin<'a> {
         Self::at(bed, SOCKET.into(), 600)
     }
 
+    /// The same with the folders of the package.
+    pub fn installed(bed: &'a Bed) -> Self {
+        fs::create_dir_all("/run/docker/plugins").unwrap();
+        let plugin = Self::of_systemd(bed);
+        let mut command = bed.host.command("underlay");
+        command.args(["docker-plugin", "--idle", "600", "--socket", SOCKET]).stdin(Stdio::null());
+        *plugin.child.borrow_mut() = Some(command.spawn().unwrap());
+        wait(|| UnixStream::connect(SOCKET).is_ok());
+        plugin
+    }
+
     /// The one that systemd starts.
     pub fn of_systemd(bed: &'a Bed) -> Self {
         Self { bed, socket: SOCKET.into(), child: RefCell::new(None), killed_after: Cell::new(None) }
