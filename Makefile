@@ -183,7 +183,7 @@ PAGE = sed -E 's|\]\(\.\./\.\./packaging/examples/|](../../examples/|g; \
 PLACED = sed 's|/usr/bin/underlay|$(PREFIX)/bin/underlay|'
 # Where podman looks for network plugins.
 NETAVARK = $(PREFIX)/libexec/netavark
-UNITS = underlay-boot.service underlay-agent.path underlay-agent.service
+UNITS = underlay-boot.service underlay-agent.path underlay-agent.service underlay-docker.socket underlay-docker.service
 install: build generated
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/underlay.new
 	mv $(DESTDIR)$(PREFIX)/bin/underlay.new $(DESTDIR)$(PREFIX)/bin/underlay
@@ -206,8 +206,10 @@ install: build generated
 uninstall:
 ifeq ($(DESTDIR),)
 	if command -v systemctl > /dev/null; then \
-		systemctl --no-reload disable underlay-boot.service underlay-agent.path || true; \
-		if [[ -d /run/systemd/system ]]; then systemctl stop underlay-agent.path underlay-agent.service || true; fi; \
+		systemctl --no-reload disable underlay-boot.service underlay-agent.path underlay-docker.socket || true; \
+		if [[ -d /run/systemd/system ]]; then \
+			systemctl stop underlay-agent.path underlay-agent.service underlay-docker.socket underlay-docker.service || true; \
+		fi; \
 	fi
 	if [[ -d /run/underlay && -x $(PREFIX)/bin/underlay ]]; then $(PREFIX)/bin/underlay gc || true; fi
 	rm -f /etc/cdi/underlay.json

@@ -21,6 +21,7 @@ use serde_json::json;
 use crate::config::network::Network;
 use crate::config::settings::Settings;
 use crate::error::{Kind, Result};
+use crate::frontend::docker;
 use crate::frontend::netavark::Call;
 use crate::import::{PluginNetwork, kept_of_plugin, network_of_plugin};
 use crate::ipam::previous;
@@ -44,7 +45,7 @@ use crate::{json, netlink, plan};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("state", state),
     ("config", config),
     ("annotations", annotations),
@@ -57,6 +58,7 @@ pub const TARGETS: [Target; 12] = [
     ("dhcp4", dhcp::v4),
     ("dhcp4_packet", dhcp::v4_packet),
     ("dhcp6", dhcp::v6),
+    ("docker", docker::fuzz),
 ];
 
 /// The value of a reader, or its refusal, which must be one that can be shown to people.

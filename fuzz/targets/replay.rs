@@ -164,4 +164,4 @@ macro_rules! tests {
     };
 }
 
-tests! { state config annotations network netavark settings ledger netlink frame dhcp4 dhcp4_packet dhcp6 }
+tests! { state config annotations network netavark settings ledger netlink frame dhcp4 dhcp4_packet dhcp6 docker }

@@ -7,6 +7,7 @@ mod boot;
 mod cdi;
 mod check;
 mod container;
+mod docker;
 mod doctor;
 mod events;
 mod folders;
@@ -90,6 +91,10 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Serve Docker as its network and IPAM driver `underlay`: run by underlay-docker.service
+    ///
+    /// It ends when no call comes for a while, and is started again with the next one.
+    DockerPlugin(docker::DockerPlugin),
     /// Print the path of the file with the name servers of an identity, for engines to mount as /etc/resolv.conf
     ///
     /// The file is made if it is missing. Once a container of the identity has an address by DHCP, it has the name servers that
@@ -192,6 +197,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Doctor(options) => doctor::doctor(&store, options),
         Command::Agent { once: false } => agent::run(&store),
         Command::Agent { once: true } => agent::run_once(&store),
+        Command::DockerPlugin(options) => docker::plugin(&store, &options),
         Command::ResolvConf { identity } => {
             output::line(&store.make_resolv_conf(&identity)?.display().to_string())
         }

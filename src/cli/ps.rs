@@ -83,10 +83,10 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
                 addresses.join(","),
                 attached.mac.map(|mac| mac.to_string()).unwrap_or_default(),
                 format!("{}@{}", attached.driver.kind(), attached.parent),
-                match known.holder {
-                    Holder::Process(process) => format!("pid {}", process.pid),
+                match (known.holder.process(), known.holder.engine()) {
+                    (Some(process), _) => format!("pid {}", process.pid),
                     // No process is known: the engine is, which has attached it by a network of its own.
-                    Holder::Netns(kept) => kept.engine.map_or("-".to_owned(), |engine| engine.to_string()),
+                    (None, engine) => engine.map_or("-".to_owned(), |engine| engine.to_string()),
                 },
                 known.state(),
             ]);

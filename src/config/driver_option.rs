@@ -22,6 +22,22 @@ pub(crate) fn driver(options: &BTreeMap<String, String>) -> Result<Driver> {
     }
 }
 
+/// As [`set`], of an engine's network, which has the options `driver` and `network` besides.
+///
+/// # Errors
+/// As [`set`].
+pub(crate) fn set_of_engine(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
+    set(file, key, value).map_err(|error| {
+        match error.hint_text().and_then(|hint| hint.strip_prefix("use ")) {
+            Some(known) if error.kind() == Kind::Usage => {
+                let hint = format!("use driver, network, {known}");
+                error.hint(hint)
+            }
+            _ => error,
+        }
+    })
+}
+
 /// Sets what one `-o KEY=VALUE` says. Each option of DHCP asks for DHCP.
 ///
 /// # Errors

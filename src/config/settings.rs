@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) on_late_conflict: OnLateConflict,
     /// Which engine's `/etc/resolv.conf` gets the name servers of leases.
     pub(crate) dhcp_resolv_conf: DhcpResolvConf,
+    /// Whether networks may be defined through Docker, by its users.
+    docker_networks: bool,
 }
 
 /// See [`Settings::dhcp_resolv_conf`].
@@ -87,6 +89,7 @@ impl Default for Settings {
             probe_ahead: conflict_detection::PROBE_AHEAD,
             on_late_conflict: OnLateConflict::Tell,
             dhcp_resolv_conf: DhcpResolvConf::Off,
+            docker_networks: true,
         }
     }
 }
@@ -156,6 +159,18 @@ impl Settings {
         }
         Err(Error::input(format!("allowed_networks: network {name} is not for containers here"))
             .hint("ask for another network, or have a pattern added that matches its name"))
+    }
+
+    /// Whether a network may be defined through Docker.
+    ///
+    /// # Errors
+    /// Names the setting that forbids it.
+    pub(crate) fn allow_docker_networks(&self) -> Result<()> {
+        if self.docker_networks {
+            return Ok(());
+        }
+        Err(Error::input("docker_networks: networks are not defined through Docker here")
+            .hint("name one that exists, -o network=NAME; `underlay network create` makes it"))
     }
 
     /// Whether a container may use its own definition of `network`.

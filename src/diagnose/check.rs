@@ -13,6 +13,7 @@ use crate::kernel::{self, NetnsFile, Survey, SurveyedLink};
 use crate::ledger::holder::Holder;
 use crate::ledger::record::{MadeFor, Record};
 use crate::ledger::{Holding, Locked, Store};
+use crate::lifecycle::moved;
 use crate::lifecycle::reseal;
 use crate::net::link::Link;
 use crate::net::name::IfName;
@@ -99,11 +100,19 @@ fn of_container(
         let dead = match &record.holder {
             Holder::Process(process) => Difference::missing(What::Process, process.pid),
             Holder::Netns(kept) => Difference::missing(What::Netns, &kept.netns).hint(RECLAIMED),
+            // An address that was asked for, and of which nothing came.
+            Holder::Endpoint(_) => Difference::missing(What::Attach, &record.holder).hint(RECLAIMED),
         };
         return Ok(vec![dead.of(id)]);
     }
     let within = |error: Error| error.within(format!("container {id}"));
     let mut differences = match (record.is_pending(), NetnsFile::of(&record.holder).map_err(within)?) {
+        // The endpoint is to come, or its engine is about to move the link.
+        (true, _) if record.holder.endpoint().is_some_and(|endpoint| endpoint.awaited) => Vec::new(),
+        (false, _) if moved::is_unseen(record) => Vec::new(),
+        (false, None) if record.holder.endpoint().is_some() => {
+            missing(What::Netns, record.holder.to_string())
+        }
         (true, _) => {
             vec![Difference::new(What::Attach, Some("attached".into()), Some("pending".into())).of(id)]
         }

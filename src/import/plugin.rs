@@ -67,7 +67,7 @@ fn definition(value: &Value, name: &NetworkName) -> Result<PluginNetwork> {
     }
     let options = options.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     for (key, value) in options.filter(|(key, _)| *key != "driver").chain(parent) {
-        driver_option::set(&mut file, key, value)?;
+        driver_option::set_of_engine(&mut file, key, value)?;
     }
     if ipam.get("driver") == Some(&"dhcp") {
         file.dhcp.get_or_insert_default();

@@ -60,6 +60,14 @@ impl Applicant<'_> {
     pub(super) fn identity(self) -> Identity {
         self.identity.cloned().unwrap_or_else(|| Identity::from(self.container))
     }
+
+    /// Its record with these attachments, whose links do not exist yet.
+    fn pending(self, attachments: Vec<Attached>) -> Record {
+        let Self { container, identity, holder, nsid, .. } = self;
+        let own = Own { state: State::Pending, made_for: None, rebuilt: false, nsid, attachments };
+        let (container, identity, holder) = (container.clone(), identity.cloned(), holder.clone());
+        Record { container, identity, holder, links: Links::Own(own) }
+    }
 }
 
 /// The time, in seconds.
@@ -116,19 +124,28 @@ impl<'a> Draft<'a> {
         self.applicant = Some(applicant);
         let mut attachments = self.attachments(wanted, lives)?;
         assign::routes(wanted, &mut attachments, self.facts.default_routes);
-        let Applicant { container, identity, holder, nsid, .. } = applicant;
-        let own = Own { state: State::Pending, made_for: None, rebuilt: false, nsid, attachments };
-        let record = Record {
-            container: container.clone(),
-            identity: identity.cloned(),
-            holder: holder.clone(),
-            links: Links::Own(own),
-        };
+        let record = applicant.pending(attachments);
         record.marked().try_for_each(|(mark, _)| mark.check())?;
         if record.attachments().iter().flat_map(Attached::lasting).next().is_some() {
             record.refuse_shared(&self.leases.table.records()?)?;
         }
         Ok(record)
+    }
+
+    /// Picks an address for the container of `applicant`, leases it, and returns a record with that alone.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record).
+    pub(crate) fn address(
+        &mut self,
+        applicant: Applicant<'a>,
+        wanted: &ResolvedAttachment,
+        lives: impl Fn(&Holder) -> bool,
+    ) -> Result<Record> {
+        self.applicant = Some(applicant);
+        self.agree_on_mode(wanted, lives)?;
+        let addresses = self.addresses(self.place(wanted))?;
+        Ok(applicant.pending(vec![self.attached(wanted, 0, addresses, None)?]))
     }
 
     fn attachments(
@@ -140,43 +157,54 @@ impl<'a> Draft<'a> {
         for (index, wanted) in wanted.iter().enumerate() {
             self.agree_on_mode(wanted, &lives)?;
             let addresses = self.addresses(self.place(wanted))?;
-            let is_picked = |address: &IpAddr| !self.is_exact(wanted, *address);
-            let picked = addresses.iter().map(IpNet::addr).filter(is_picked).collect();
             let mac = self.mac(wanted)?;
-            let has = |is_v4| addresses.iter().any(|net| net.addr().is_ipv4() == is_v4);
-            let dhcp = if has(true) { None } else { self.dhcp(wanted, index, mac)? };
-            let dhcp6 = if has(false) { None } else { self.dhcp6(wanted, index) };
-            let is_addressed = !addresses.is_empty() || dhcp.is_some();
-            let detection = wanted.network.detection_on(&wanted.parent).filter(|_| is_addressed);
-            attachments.push(Attached {
-                network: wanted.network.name.clone(),
-                driver: wanted.network.driver,
-                parent: wanted.network.parent.clone(),
-                parent_index: wanted.parent.ifindex,
-                segment: wanted.parent.segment(),
-                ifname: wanted.ifname.clone(),
-                ifindex: None,
-                mac,
-                mtu: wanted.network.file.mtu,
-                bclim: wanted.network.file.bclim,
-                tuning: wanted.network.file.link_options().with_sources(&wanted.request.source_macs),
-                host_link: wanted.has_host_access().then(|| host_link::name(&wanted.network.name)),
-                detection,
-                asked: detection.map(|_| self.asked(wanted, &addresses, dhcp.is_some())).unwrap_or_default(),
-                carrier_ups: wanted.parent.carrier_ups,
-                announcements: wanted.network.announced(),
-                advertised: self.advertised(wanted),
-                picked,
-                addresses,
-                former: Vec::new(),
-                claimed: Vec::new(),
-                dhcp,
-                dhcp6,
-                routes: Vec::new(),
-                table: None,
-            });
+            attachments.push(self.attached(wanted, index, addresses, mac)?);
         }
         Ok(attachments)
+    }
+
+    /// Attachment number `index`, whose addresses and MAC address are leased.
+    fn attached(
+        &mut self,
+        wanted: &ResolvedAttachment,
+        index: usize,
+        addresses: Vec<IpNet>,
+        mac: Option<MacAddr>,
+    ) -> Result<Attached> {
+        let is_picked = |address: &IpAddr| !self.is_exact(wanted, *address);
+        let picked = addresses.iter().map(IpNet::addr).filter(is_picked).collect();
+        let has = |is_v4| addresses.iter().any(|net| net.addr().is_ipv4() == is_v4);
+        let dhcp = if has(true) { None } else { self.dhcp(wanted, index, mac)? };
+        let dhcp6 = if has(false) { None } else { self.dhcp6(wanted, index) };
+        let is_addressed = !addresses.is_empty() || dhcp.is_some();
+        let detection = wanted.network.detection_on(&wanted.parent).filter(|_| is_addressed);
+        Ok(Attached {
+            network: wanted.network.name.clone(),
+            driver: wanted.network.driver,
+            parent: wanted.network.parent.clone(),
+            parent_index: wanted.parent.ifindex,
+            segment: wanted.parent.segment(),
+            ifname: wanted.ifname.clone(),
+            ifindex: None,
+            mac,
+            mtu: wanted.network.file.mtu,
+            bclim: wanted.network.file.bclim,
+            tuning: wanted.network.file.link_options().with_sources(&wanted.request.source_macs),
+            host_link: wanted.has_host_access().then(|| host_link::name(&wanted.network.name)),
+            detection,
+            asked: detection.map(|_| self.asked(wanted, &addresses, dhcp.is_some())).unwrap_or_default(),
+            carrier_ups: wanted.parent.carrier_ups,
+            announcements: wanted.network.announced(),
+            advertised: self.advertised(wanted),
+            picked,
+            addresses,
+            former: Vec::new(),
+            claimed: Vec::new(),
+            dhcp,
+            dhcp6,
+            routes: Vec::new(),
+            table: None,
+        })
     }
 
     /// Returns when the LAN is asked for `addresses`. Those that the attach probes for are in quarantine no more: the probes

@@ -237,7 +237,7 @@ fn await_addresses(steps: &[Configure], inside: &mut Socket) -> Result<()> {
 /// Makes a link with its final name. Kernels before 6.15 compare that name with the host's links too. If it is taken,
 /// the link is made with a temporary name and renamed in the container. Also returns the answer to the message
 /// `before` it.
-fn create_link(
+pub(super) fn create_link(
     create: &CreateLink,
     before: Option<Message>,
     host: &mut Socket,

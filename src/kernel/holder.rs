@@ -6,8 +6,12 @@ use super::netns::NetnsFile;
 use super::process::{Process, mount_namespace, pid_namespace};
 use crate::error::{Kind, Result};
 use crate::ledger::holder::{Holder, NetnsHolder, ProcessHolder};
+use crate::ledger::segment_hints::since_boot;
 use crate::net::mark::Mark;
 use crate::net::netns::Netns;
+
+/// How long an address is kept for an endpoint to come, in seconds.
+const AWAITED: u64 = 60;
 
 /// Returns true if the process of a container still runs, or its namespace is still mounted; or if that is unknown: nothing is
 /// reclaimed from a container that may be alive.
@@ -18,6 +22,8 @@ pub(crate) fn is_alive(holder: &Holder) -> bool {
             Ok(None) => kept.mount_namespace.is_some() && kept.mount_namespace != mount_namespace(),
             Ok(Some(_)) | Err(_) => true,
         },
+        // Its engine says when it is over.
+        Holder::Endpoint(endpoint) => !endpoint.awaited || since_boot().as_secs() < endpoint.since + AWAITED,
     }
 }
 
@@ -50,8 +56,14 @@ pub(crate) fn made_for(mark: &Mark, netns: &Netns) -> Option<Holder> {
 
 impl NetnsFile {
     /// Returns the namespace of `holder`, and a path to it: by the process, else by the path that keeps it.
-    /// Returns `None` if neither leads there any more.
+    /// Returns `None` if neither leads there any more, or not yet. Whether the link of an endpoint is in it, its mark says.
     pub(crate) fn of(holder: &Holder) -> Result<Option<(PathBuf, Self)>> {
+        if let Holder::Endpoint(endpoint) = holder {
+            let Some(path) = &endpoint.sandbox else { return Ok(None) };
+            let host = Self::own()?;
+            let found = Self::mounted_at(path)?.filter(|found| !found.is(&host));
+            return Ok(found.map(|netns| (path.clone(), netns)));
+        }
         if let Holder::Process(process) = holder {
             if let Some(netns) = Self::of_process(process)? {
                 return Ok(Some((format!("/proc/{}/ns/net", process.pid).into(), netns)));
@@ -59,7 +71,7 @@ impl NetnsFile {
         }
         let Some(path) = &holder.netns().path else { return Ok(None) };
         let is_it = |netns: &Self| match holder {
-            Holder::Process(_) => true,
+            Holder::Process(_) | Holder::Endpoint(_) => true,
             Holder::Netns(kept) => netns.made() == kept.made,
         };
         Ok(Self::at_path(path, holder.netns())?.filter(is_it).map(|netns| (path.clone(), netns)))

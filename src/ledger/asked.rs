@@ -18,7 +18,7 @@ pub(crate) enum Asked {
 }
 
 impl Asked {
-    pub(super) fn is_yes(&self) -> bool {
+    pub(crate) fn is_yes(&self) -> bool {
         *self == Self::Yes
     }
 

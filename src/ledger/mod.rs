@@ -13,6 +13,7 @@ pub(crate) mod attached;
 pub(crate) mod bitmap;
 mod cdi;
 pub(crate) mod dhcp_link;
+pub(crate) mod docker;
 pub(crate) mod event;
 mod events;
 pub(crate) mod holder;

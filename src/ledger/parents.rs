@@ -30,6 +30,10 @@ impl Store {
         if self.network_names()?.iter().any(|network| self.may_be(network, stands_on)) {
             return Ok(true);
         }
+        let of_docker = self.docker_networks()?;
+        if of_docker.iter().any(|network| network.network(self).is_ok_and(|network| stands_on(&network))) {
+            return Ok(true);
+        }
         let records = self.records()?;
         // An unreadable record may refer to the parent: keep it.
         if !records.unknown.is_empty() {

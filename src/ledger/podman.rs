@@ -1,5 +1,5 @@
 //! Networks that podman defines: podman keeps them, and tells them with each container. What it told last is kept too, for
-//! repairs: `podman/networks/NAME.json` in the data folder, in the format of network files.
+//! repairs and the agent: `podman/networks/NAME.json` in the data folder, in the format of network files.
 
 use std::path::PathBuf;
 
@@ -19,14 +19,11 @@ impl Store {
         self.podman_networks_dir().join(format!("{name}.json"))
     }
 
-    /// Returns the network that a record or mark calls `name`: one of underlay's own, or what podman has told of it.
+    /// Returns what podman has told last of its network `name`, if it has one.
     ///
     /// # Errors
-    /// When its definition cannot be read, or others than root could write it.
-    pub(crate) fn network_of_links(&self, name: &NetworkName) -> Result<Option<Network>> {
-        if let Some(network) = self.network_if_defined(name)? {
-            return Ok(Some(network));
-        }
+    /// When its file cannot be read, or others than root could write it.
+    pub(super) fn podman_network(&self, name: &NetworkName) -> Result<Option<Network>> {
         trust::check_folder(&self.podman_networks_dir())?;
         let path = self.podman_network_path(name);
         let text = file::read(&path, LIMIT, Trust::Operator)?;

@@ -62,7 +62,9 @@ pub(crate) fn save(store: &Store, record: &Record, affinity: &Affinity) {
 /// because it has addresses on the word of the container.
 pub(crate) fn refresh(store: &Store, record: &Record) {
     let held = previous::held(record);
-    if record.is_pending() || record.is_rebuilt() || held.is_empty() {
+    // No endpoint comes again under its id.
+    let is_over = record.holder.endpoint().is_some() && record.identity.is_none();
+    if record.is_pending() || record.is_rebuilt() || held.is_empty() || is_over {
         return;
     }
     let current = load(store, record.identity.as_ref(), &record.container);

@@ -308,13 +308,10 @@ impl<'a> Agent<'a> {
             if progress.sent >= progress.times || progress.next > now {
                 continue;
             }
-            let record = self.record(task, progress);
-            let is_there = record.is_some_and(|record| {
-                announce::announce(&record, progress.sent).unwrap_or_else(|error| {
-                    // The next one may be sent.
-                    log::info!("{error}");
-                    true
-                })
+            let is_there = self.record(task, progress).is_some_and(|record| {
+                let announced = announce::announce(self.context.store, &record, progress.sent);
+                // After an error, the next one may be sent.
+                announced.inspect_err(|error| log::info!("{error}")).unwrap_or(true)
             });
             gone.push((task.clone(), is_there));
         }
@@ -370,11 +367,12 @@ impl<'a> Agent<'a> {
         if parents.is_empty() {
             return;
         }
-        let records = self.context.store.records().map(|records| records.sound);
-        let records = records.inspect_err(|error| log::warn!("{error}")).unwrap_or_default();
+        let records = self.context.store.records().inspect_err(|error| log::warn!("{error}"));
+        let records = records.unwrap_or_default().sound;
         let may = |attached: &Attached| parents.contains(&attached.parent_index) && attached.asked.is_free();
         for record in records.iter().filter(|record| record.attachments().iter().any(may)) {
-            announce::announce(record, 0).map(drop).unwrap_or_else(|error| log::debug!("{error}"));
+            let sent = announce::announce(self.context.store, record, 0).map(drop);
+            sent.unwrap_or_else(|error| log::debug!("{error}"));
         }
     }
 

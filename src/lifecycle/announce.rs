@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::kernel::{self, NetnsFile, PacketSocket};
+use crate::ledger::Store;
 use crate::ledger::attached::Attached;
 use crate::ledger::record::Record;
+use crate::lifecycle::context::Context;
+use crate::lifecycle::moved;
 use crate::net::mark::Mark;
 use crate::netlink::Socket;
 
@@ -28,7 +31,14 @@ pub(super) fn due(since: Duration, sent: u32) -> Duration {
 
 /// Announces the addresses of those attachments of `record` that are announced more than `sent` times. Returns false if the
 /// namespace is gone.
-pub(super) fn announce(record: &Record, sent: u32) -> Result<bool> {
+pub(super) fn announce(store: &Store, record: &Record, sent: u32) -> Result<bool> {
+    if moved::is_unseen(record) {
+        return match moved::look(&mut Context::for_removal(store), record)? {
+            Some(seen) => announce(store, &seen, sent),
+            // Its engine is about to move it.
+            None => Ok(true),
+        };
+    }
     // Closed afterwards: an open descriptor would keep the namespace after the container.
     let Some((_, netns)) = NetnsFile::of(&record.holder)? else { return Ok(false) };
     netns.inside(|| {

@@ -124,7 +124,7 @@ pub(crate) fn attach(
 
 /// Leaves the agent word of `record`, if anything is due after the attach. A failure is logged only: the addresses have been
 /// announced once.
-fn call_agent(store: &Store, record: &Record) {
+pub(super) fn call_agent(store: &Store, record: &Record) {
     if announce::times(record) > 1 || record.is_detected() || record.has_dhcp() {
         let called = store.call_agent(&record.container).and_then(|()| match affinity::is_time_to_trim() {
             // Where no agent runs, nothing else removes them.

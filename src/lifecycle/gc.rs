@@ -11,6 +11,7 @@ use crate::ledger::Store;
 use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::host_links;
+use crate::lifecycle::moved;
 use crate::lifecycle::parents;
 use crate::lifecycle::pod;
 use crate::lifecycle::release::{self, LinksPlace};
@@ -55,10 +56,14 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     made.sort_by_key(|name| std::cmp::Reverse(store.height(name)));
     let of_host =
         host_links::preview(store, &repaired.records, repaired.in_doubt, &mut context.host_netlink)?;
-    for record in repaired.records.iter().filter(|record| !kernel::is_alive(&record.holder)) {
+    for record in &repaired.records {
         let id = &record.container;
-        // A process may be in a namespace that is mounted no longer.
-        if record.holder.process().is_none() && release::is_in_use(context, record) {
+        let stays = match kernel::is_alive(&record.holder) {
+            true => !is_forgotten(context, record, dry_run),
+            // A process may be in a namespace that is mounted no longer.
+            false => record.holder.process().is_none() && release::is_in_use(context, record),
+        };
+        if stays {
             continue;
         }
         let commands = if pod::is_used(store, record)? {
@@ -114,6 +119,17 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
         }
     }
     Ok(collected)
+}
+
+/// Returns true if `record` is of an endpoint that nothing is left of. The link of any other endpoint is looked at, except in a
+/// `dry_run`, because no agent may have done that.
+fn is_forgotten(context: &mut Context<'_>, record: &Record, dry_run: bool) -> bool {
+    if record.holder.endpoint().is_none() {
+        return false;
+    }
+    let seen = if dry_run { Ok(None) } else { moved::look(context, record) };
+    let is_over = seen.and_then(|_| moved::is_forgotten(context, record));
+    is_over.inspect_err(|error| log::warn!("container {}: {error}", record.container)).unwrap_or_default()
 }
 
 /// Where the links of `record` are. A namespace that nothing leads to is mostly one that the kernel is about to take apart:

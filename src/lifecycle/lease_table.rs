@@ -67,6 +67,9 @@ impl LeaseTable for LedgerTable<'_> {
 
     fn held_by(&self, segment: u32, key: LeaseKey) -> Result<String> {
         Ok(match self.store.holding(segment, key)? {
+            Holding::Container(record) if record.holder.endpoint().is_some() => {
+                format!("{}, {}", record.holder, record.container)
+            }
             Holding::Container(record) => format!("container {}", record.container),
             Holding::Unknown(id) => format!("container {id}, whose record cannot be read"),
             Holding::Host(network) => format!("the host, in network {network}"),

@@ -106,7 +106,7 @@ fn refill(context: &mut Context<'_>, pool: &Pool, taken: usize) -> Result<Durati
     // They may have been changed since the agent was started.
     context.settings = store.settings()?;
     // It may be defined by an annotation, or removed.
-    let Some(network) = store.network_if_defined(&pool.network)? else { return Ok(Duration::ZERO) };
+    let Some(network) = store.network_of_links(&pool.network)? else { return Ok(Duration::ZERO) };
     let network = context.settings.complete(network);
     let limit = Duration::from_secs(network.probe_ahead());
     let parent = context.host_netlink.link_by_index(pool.parent_index)?;

@@ -87,7 +87,7 @@ pub(super) fn finish(context: &mut Context<'_>, record: &Record) -> Result<Recor
         host_links::reconcile(context)?;
     }
     affinity::save(store, record, &affinity);
-    announce::announce(record, 0)?;
+    announce::announce(store, record, 0)?;
     let Some(finished) = give_back_former(context, record)? else { return Ok(record.clone()) };
     for attached in record.attachments().iter().filter(|attached| !attached.former.is_empty()) {
         let (container, network) = (record.container.clone(), attached.network.clone());

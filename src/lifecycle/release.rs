@@ -47,6 +47,7 @@ pub(crate) fn locate_links(context: &mut Context<'_>, record: &Record) -> Result
     }
     let found = match NetnsFile::of(&record.holder)? {
         Some(found) => Some(found),
+        None if record.holder.endpoint().is_some() => None,
         None => kernel::find_netns(record.holder.netns())?,
     };
     Ok(match (found, record.nsid(host_inode)) {
@@ -148,6 +149,15 @@ fn release_one(context: &mut Context<'_>, record: &Record, keeps_leases: bool) -
 /// When a link cannot be deleted.
 pub(crate) fn delete_links(context: &mut Context<'_>, record: &Record) -> Result<Detached> {
     let plan = plan::detach(record);
+    // An engine moves the link of an endpoint back before it says that the endpoint is over.
+    if record.holder.endpoint().is_some() {
+        let (id, host) = (&record.container, &mut context.host_netlink);
+        let mut deleted =
+            record.attachments().iter().map(|attached| kernel::delete_endpoint_link(id, attached, host));
+        if deleted.try_fold(false, |any, deleted| deleted.map(|deleted| any || deleted))? {
+            return Ok(Detached::All);
+        }
+    }
     // A namespace that is being taken apart needs no search for a way into it.
     let nsid = match sure_nsid(record, &plan, context.host_netns.get()?.inode()) {
         Some(nsid) => nsid,

@@ -106,7 +106,13 @@ fn find(
 fn have_all(records: &[Record], survey: &Survey) -> bool {
     let known: BTreeSet<_> =
         records.iter().map(|record| (record.made_for().container, record.holder.netns().id())).collect();
-    survey.seen.iter().all(|seen| known.contains(&(seen.alias.mark.container.clone(), seen.netns.id())))
+    // Where the link of an endpoint is, its engine decides.
+    let endpoints = records.iter().filter(|record| record.holder.endpoint().is_some());
+    let endpoints: BTreeSet<_> = endpoints.map(|record| &record.container).collect();
+    survey.seen.iter().all(|seen| {
+        let container = &seen.alias.mark.container;
+        endpoints.contains(container) || known.contains(&(container.clone(), seen.netns.id()))
+    })
 }
 
 fn apply(locked: &Locked<'_>, step: &RepairStep) -> Result<()> {

@@ -40,6 +40,26 @@ pub(crate) fn reserve(
     Ok(record)
 }
 
+/// Picks an address for an endpoint to come, and writes a record with that alone.
+///
+/// # Errors
+/// Those of [`Draft::address`].
+pub(crate) fn reserve_address(
+    locked: &Locked<'_>,
+    applicant: Applicant<'_>,
+    wanted: &ResolvedAttachment,
+    facts: &HostFacts,
+    lives: impl Fn(&Holder) -> bool,
+) -> Result<Record> {
+    let table = LedgerTable::new(locked);
+    let mut draft = Draft::new(&table, facts, moment());
+    let record = draft.address(applicant, wanted, lives)?;
+    write_segments(locked, &draft)?;
+    locked.write(&record)?;
+    draft.leases.keep();
+    Ok(record)
+}
+
 /// Puts the address of `conflict` in quarantine and gives the container of `record` another in its place. The new address
 /// is leased before the record lists it, and the old one given back after.
 ///

@@ -61,6 +61,13 @@ impl IfName {
     pub(crate) fn temporary(pid: u32) -> Self {
         Self(format!("ul~{pid}"))
     }
+
+    /// The name that the link of the endpoint `id` has on the host.
+    pub(crate) fn of_endpoint(id: &ContainerId) -> Self {
+        // Ids of engines are hexadecimal digits, and 13 of them make a name of the length that the kernel takes.
+        let short: String = id.as_str().chars().filter(char::is_ascii_alphanumeric).take(13).collect();
+        Self(format!("ul{short}"))
+    }
 }
 
 /// Whether each character of `text` is an ASCII letter, a digit or one of `others`.

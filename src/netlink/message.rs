@@ -156,6 +156,11 @@ pub(crate) fn mark(ifindex: u32, alias: &str) -> Result<Message> {
     link(Rtm::Setlink, NlmF::ACK, ifindex, vec![ifalias(alias)])
 }
 
+/// `ip link set LINK alias ALIAS group default`
+pub(crate) fn mark_alone(ifindex: u32, alias: &str) -> Result<Message> {
+    link(Rtm::Setlink, NlmF::ACK, ifindex, vec![ifalias(alias), attribute(Ifla::Group, 0_u32)])
+}
+
 /// `ip link set LINK alias ALIAS group default up`
 pub(crate) fn set_up(ifindex: u32, alias: &str) -> Result<Message> {
     let attributes = vec![ifalias(alias), attribute(Ifla::Group, 0_u32)];

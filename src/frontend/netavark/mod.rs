@@ -97,7 +97,7 @@ pub(crate) fn set_up(store: &Store, path: &Path, call: &Call) -> Result<SetUp> {
     Ok(SetUp { status: Status::of(&attached), attached: Some(attached) })
 }
 
-/// Keeps the definition for repairs. A failure is logged only: no container needs it.
+/// Keeps the definition for repairs, and for the agent, which asks ahead for addresses. A failure is logged only: no container needs it.
 fn keep(store: &Store, network: &Network) {
     store.keep_podman_network(network).unwrap_or_else(|error| log::warn!("{}", error.in_full()));
 }

@@ -195,7 +195,9 @@ pub(super) fn change(
     if before != after {
         let known = affinity::load(context.store, changed.identity.as_ref(), &changed.container);
         affinity::save(context.store, &changed, &known);
-        announce::announce(&changed, 0).map(drop).unwrap_or_else(|error| log::debug!("{error}"));
+        announce::announce(context.store, &changed, 0)
+            .map(drop)
+            .unwrap_or_else(|error| log::debug!("{error}"));
     }
     tell(context, &changed, (attached, lease), left, (before == after, why));
     if !attached.former.is_empty() {

@@ -127,14 +127,14 @@ fn name_servers() {
     bed.assert_nothing_held();
 }
 
-/// `docker compose` with the compose file of a page.
+/// `docker compose` with the last compose file of a page.
 fn composed<'a>(
     bed: &Bed,
     docker: &'a Docker<'_>,
     page: &str,
 ) -> impl Fn(&str) -> Result<String, String> + use<'a> {
     let page = fs::read_to_string(repository().join(page)).unwrap();
-    let yaml = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let yaml = page.split("```yaml\n").last().and_then(|rest| rest.split("```").next()).unwrap();
     let file = bed.path("compose.yaml");
     fs::write(&file, yaml.replace("alpine", "box")).unwrap();
     move |words: &str| {

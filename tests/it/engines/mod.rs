@@ -3,6 +3,8 @@
 mod all_engines;
 mod cdi;
 mod docker;
+mod docker_networks;
+mod docker_plugin;
 mod first_example;
 pub mod netavark;
 mod podman_networks;
@@ -17,6 +19,8 @@ pub fn tests() -> Vec<Test> {
         first_example::tests(),
         cdi::tests(),
         docker::tests(),
+        docker_networks::tests(),
+        docker_plugin::tests(),
         all_engines::tests(),
         systemd::tests(),
         runtime::tests(),

@@ -5,21 +5,53 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::agent::{tasks, unclaimed};
 use crate::harness::bed::{Bed, finish, run};
 use crate::harness::container::wait;
+use crate::harness::fake_docker::{FakeDocker, Plugin};
 use crate::harness::need::Need;
 use crate::harness::podman;
 use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::{Installed, Macvlan, Program, Vlan};
-    let all: [Named; 1] =
-        [("boot_and_journal", &[Macvlan, Vlan, Installed, Program("systemctl")], boot_and_journal)];
+    let all: [Named; 2] = [
+        ("boot_and_journal", &[Macvlan, Vlan, Installed, Program("systemctl")], boot_and_journal),
+        ("plugin_of_docker", &[Macvlan, Installed, Program("systemctl")], plugin_of_docker),
+    ];
     // What systemd runs has the folders of the package.
     all.map(|(name, needs, run)| Test::new(format!("systemd::{name}"), needs, run).alone()).into()
+}
+
+/// The plugin is started by its socket as often as it is needed, and has all rights that its unit leaves it.
+fn plugin_of_docker() {
+    let bed = Bed::installed();
+    let systemd = Systemd::start(&bed);
+    systemd.run("systemctl", "start underlay-docker.socket");
+    let is_active = || {
+        systemd
+            .command("systemctl")
+            .args(["is-active", "underlay-docker.service"])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    };
+    assert!(!is_active());
+    let docker = FakeDocker::with(Plugin::of_systemd(&bed));
+    assert!(is_active());
+    let parent = json!({"parent": "eth0"});
+    let network = docker.create("172.16.86.0/24", "172.16.86.1", parent, json!({})).unwrap();
+    let container = docker.run(&network, "").unwrap();
+    assert!(bed.answers("172.16.86.2"));
+    wait(|| !is_active());
+    docker.stop(&network, &container);
+    docker.remove(&network);
+    bed.assert_nothing_held();
+    assert!(is_active());
+    systemd.run("systemctl", "stop underlay-docker.socket underlay-docker.service");
 }
 
 /// Where quadlets lie.

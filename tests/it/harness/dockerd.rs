@@ -74,23 +74,32 @@ impl<'a> Docker<'a> {
         });
         config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
         fs::write(folder.join("daemon.json"), config.to_string()).unwrap();
-        let log = fs::File::create(folder.join("log")).unwrap();
-        let mut command = bed.host.command("dockerd");
-        command.arg("--config-file").arg(folder.join("daemon.json"));
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut docker = Self { bed, daemon: command.spawn().unwrap(), _alone: alone };
+        let mut docker = Self { bed, daemon: daemon(bed), _alone: alone };
+        docker.wait();
+        docker.run(&format!("import {} {IMAGE}", rootfs::archive(bed).display())).unwrap();
+        docker
+    }
+
+    /// Waits until it answers.
+    fn wait(&mut self) {
         let until = Instant::now() + Duration::from_secs(180);
-        while docker.run("info").is_err() {
+        while self.run("info").is_err() {
             assert!(Instant::now() < until, "the daemon does not answer");
             // It gives its containerd fifteen seconds to start, and ends: too few on a machine under load.
-            if docker.daemon.try_wait().unwrap().is_some() {
-                docker.daemon = command.spawn().unwrap();
+            if self.daemon.try_wait().unwrap().is_some() {
+                self.daemon = daemon(self.bed);
             }
             thread::sleep(Duration::from_millis(300));
         }
-        docker.run(&format!("import {} {IMAGE}", rootfs::archive(bed).display())).unwrap();
-        docker
+    }
+
+    /// Kills the daemon, and starts it again.
+    pub fn kill(&mut self) {
+        self.daemon.kill().unwrap();
+        self.daemon.wait().unwrap();
+        self.daemon = daemon(self.bed);
+        self.wait();
     }
 
     /// The command line.
@@ -152,6 +161,16 @@ impl<'a> Docker<'a> {
         let pid = row.and_then(|row| row.split_whitespace().nth(1)).unwrap().parse().unwrap();
         Ok(Container::of_another(self.bed, id.to_owned(), pid))
     }
+}
+
+/// Starts the daemon, as its file of settings says.
+fn daemon(bed: &Bed) -> Child {
+    let folder = bed.path("docker");
+    let log = fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    let mut command = bed.host.command("dockerd");
+    command.arg("--config-file").arg(folder.join("daemon.json"));
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command.spawn().unwrap()
 }
 
 impl Drop for Docker<'_> {

@@ -8,6 +8,7 @@ pub mod dhcp;
 pub mod dhcp6;
 pub mod dice;
 pub mod dockerd;
+pub mod fake_docker;
 pub mod frames;
 pub mod mishaps;
 pub mod need;

@@ -14,6 +14,7 @@ use crate::harness::bed::{Bed, finish, run};
 use crate::harness::container::repository;
 use crate::harness::dhcp::{Kind, Options, Server};
 use crate::harness::dockerd::Docker;
+use crate::harness::fake_docker::Plugin;
 use crate::harness::need::Need;
 use crate::harness::place::Debian;
 use crate::harness::podman;
@@ -56,9 +57,12 @@ const DB: &str = "podman run -d --network none --annotation io.underlay.networks
 /// Its sections want a DHCP server.
 const DHCP: &str = "docs/guides/dhcp.md";
 
+/// Its networks want the plugin.
+const DOCKER: &str = "docs/guides/docker.md";
+
 /// Pods need podman 5 here: that of Debian 12 starts none in the guest (`podman_ways::kube_play`). CRIU is in Debian 12
 /// alone.
-const SECTIONS: [Section; 45] = [
+const SECTIONS: [Section; 47] = [
     ("README.md", "underlay", New, &[]),
     ("docs/guides/podman.md", "podman's own commands", New, &[]),
     ("docs/guides/podman.md", "The hook", All, &[PUB_NET]),
@@ -83,9 +87,11 @@ const SECTIONS: [Section; 45] = [
         &[PUB_NET, "touch /etc/subuid /etc/subgid", "sed -i /^containers:/d /etc/subuid /etc/subgid"],
     ),
     ("docs/guides/podman.md", "Checkpoint and restore", Old, &[PUB_NET]),
-    ("docs/guides/docker.md", "CDI devices", New, &[PUB_NET, SAN]),
-    ("docs/guides/docker.md", "underlay-runtime", New, &[PUB_NET, SAN]),
-    ("docs/guides/docker.md", "Docker 20.10 to 23", All, &[PUB_NET]),
+    (DOCKER, "Docker", All, &[]),
+    (DOCKER, "Networks of Docker", All, &[]),
+    (DOCKER, "CDI devices", New, &[PUB_NET, SAN]),
+    (DOCKER, "underlay-runtime", New, &[PUB_NET, SAN]),
+    (DOCKER, "Docker 20.10 to 23", All, &[PUB_NET]),
     ("docs/guides/engines.md", "ctr", All, &[PUB_NET]),
     ("docs/guides/engines.md", "ctr and CDI", Newest, &[PUB_NET]),
     ("docs/guides/engines.md", "CRI-O and Kubernetes", All, &[]),
@@ -257,6 +263,7 @@ fn run_page(page: &str, kernel: Need) {
     let options =
         Options { dns: vec![Ipv4Addr::new(10, 77, 0, 1)], domain: Some("example.net"), ..Options::default() };
     let _server = (page == DHCP).then(|| Server::start(&bed, Kind::Dnsmasq, options));
+    let _plugin = (page == DOCKER).then(|| Plugin::installed(&bed));
     let docker = docker.then(|| Docker::with(&bed, daemon_settings()));
     let machine = Machine { bed: &bed, docker };
     machine.all(&IMAGE).unwrap();
@@ -350,7 +357,7 @@ fn held(folder: &Path) -> Vec<String> {
 
 /// What docs/guides/docker.md puts into daemon.json, all of it at once.
 fn daemon_settings() -> Value {
-    let text = page("docs/guides/docker.md");
+    let text = page(DOCKER);
     let mut all = serde_json::Map::new();
     for block in text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
         for (key, value) in serde_json::from_str::<serde_json::Map<_, _>>(block).unwrap() {

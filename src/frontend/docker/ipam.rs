@@ -1,0 +1,160 @@
+//! Pools and addresses: what Docker asks of an IPAM driver.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use super::pool::Pool;
+use super::protocol::{ADDRESS_TYPE, GATEWAY, ReleaseAddress, RequestAddress, RequestPool};
+use crate::config::network::Network;
+use crate::config::network_file::SubnetFile;
+use crate::error::{Error, Kind, Result};
+use crate::ledger::Store;
+use crate::ledger::docker::DockerNetwork;
+use crate::lifecycle::context::Context;
+use crate::lifecycle::endpoint;
+
+/// Returns the pool that is asked for, and the gateway of its subnet if a network of underlay says that.
+///
+/// # Errors
+/// When no subnet is named: of a pool that overlaps another Docker would ask for one after the other without end.
+pub(super) fn request_pool(store: &Store, call: &RequestPool) -> Result<(Pool, Option<IpNet>)> {
+    let named = match Pool::network_of(&call.options)? {
+        Some(name) => Some(store.network(&name)?),
+        None => None,
+    };
+    let Some(network) = named else {
+        if call.pool.is_empty() {
+            let (family, example) =
+                if call.v6 { ("an IPv6", "2001:db8::/64") } else { ("a", "192.0.2.0/24") };
+            return Err(Error::input(format!("the network needs {family} subnet"))
+                .hint(format!("give --subnet {example}, that of the LAN; or --ipam-opt network=NAME")));
+        }
+        return Pool::new(&call.pool, &call.sub_pool, &call.options).map(|pool| (pool, None));
+    };
+    let is_meant = |file: &&SubnetFile| match call.pool.as_str() {
+        "" => file.subnet.addr().is_ipv6() == call.v6,
+        pool => file.subnet.to_string() == pool,
+    };
+    let file = network.file.subnets.iter().find(is_meant).ok_or_else(|| {
+        let which = match call.pool.as_str() {
+            "" if call.v6 => "IPv6 subnet",
+            "" => "IPv4 subnet",
+            pool => &format!("subnet {pool}"),
+        };
+        Error::input(format!("network {} has no {which}", network.name))
+            .hint(format!("`underlay network inspect {}` shows those that it has", network.name))
+    })?;
+    let pool = Pool::new(&file.subnet.to_string(), &call.sub_pool, &call.options)?;
+    let gateway = file.gateway.filter(|gateway| file.subnet.contains(gateway));
+    Ok((pool, gateway.map(|gateway| in_subnet(file.subnet, gateway))))
+}
+
+/// The answer to `RequestAddress`.
+///
+/// # Errors
+/// When the address cannot be had.
+pub(super) fn request_address(context: &mut Context<'_>, call: &RequestAddress) -> Result<Value> {
+    let pool: Pool = call.pool.parse()?;
+    let subnet = pool.subnet;
+    let address = Some(call.address.as_str()).filter(|text| !text.is_empty()).map(parse).transpose()?;
+    if let Some(address) = address.filter(|address| !subnet.contains(address)) {
+        return Err(Error::input(format!("address {address} is outside of subnet {subnet}")));
+    }
+    let network = bound(context, &pool)?;
+    let is_gateway = call.options.get(ADDRESS_TYPE).is_some_and(|kind| kind == GATEWAY);
+    let found = match (address, network) {
+        (Some(address), _) if is_gateway => in_subnet(subnet, address),
+        // Docker before 28 wants one for each subnet; a network without one does not use it.
+        (None, _) if is_gateway => {
+            let plain = SubnetFile { subnet, ..SubnetFile::default() }.check()?;
+            let first = plain.candidates(None).next();
+            first.ok_or_else(|| Error::input(format!("subnet {subnet} has no address for a gateway")))?
+        }
+        // Before the network is created, aux addresses are all that is asked for.
+        (Some(address), None) => in_subnet(subnet, address),
+        (None, None) => {
+            return Err(Error::new(Kind::NotFound, format!("pool {pool} belongs to no network"))
+                .hint("remove the network in Docker, and create it again"));
+        }
+        // The gateway or an aux address: asked for again after each start of Docker. No endpoint gets it.
+        (Some(address), Some(network))
+            if network.subnets.iter().any(|subnet| subnet.is_reserved(address)) =>
+        {
+            in_subnet(subnet, address)
+        }
+        (address, Some(network)) => endpoint::request_address(context, network, address)?,
+    };
+    Ok(json!({ "Address": found, "Data": {} }))
+}
+
+/// Gives back what no endpoint has.
+///
+/// # Errors
+/// When the ledger cannot be read or written.
+pub(super) fn release_address(context: &mut Context<'_>, call: &ReleaseAddress) -> Result<()> {
+    let (Ok(pool), Ok(address)) = (call.pool.parse::<Pool>(), parse(&call.address)) else { return Ok(()) };
+    match bound(context, &pool) {
+        Ok(Some(network)) => endpoint::release_address(context, &network, address),
+        // The network was removed, here or there.
+        found => {
+            found.map(drop).unwrap_or_else(|error| log::info!("{error}"));
+            Ok(())
+        }
+    }
+}
+
+/// Returns the network that has `pool`, with that alone as its subnet. `None` if it is not created yet.
+///
+/// # Errors
+/// When networks on several parents have it.
+fn bound(context: &Context<'_>, pool: &Pool) -> Result<Option<Network>> {
+    let (store, id) = (context.store, pool.to_string());
+    let has_subnet =
+        |known: &DockerNetwork| known.definition.subnets.iter().any(|file| file.subnet == pool.subnet);
+    let mut found = Vec::new();
+    for known in store.docker_networks()?.into_iter().filter(has_subnet) {
+        match known.network(store) {
+            Ok(network) => found.push((known, network)),
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+    found.retain(|(known, network)| {
+        let is_named = pool.network.is_none() || pool.network == known.network;
+        is_named && pool.parent.as_ref().is_none_or(|parent| *parent == network.parent)
+    });
+    let is_its = |(known, _): &(DockerNetwork, Network)| known.pools.contains(&id);
+    if found.iter().any(is_its) {
+        found.retain(is_its);
+    }
+    let Some((_, network)) = found.first().cloned() else { return Ok(None) };
+    if let Some((_, other)) = found.iter().find(|(_, other)| other.parent != network.parent) {
+        return Err(on_two_parents(pool, &network, other));
+    }
+    // All of them are on one segment, where it does not matter which network an address is for.
+    let file = network.file.subnets.iter().find(|file| file.subnet == pool.subnet).cloned();
+    let file = file.ok_or_else(|| Error::bug(format!("network {} has lost a subnet", network.name)))?;
+    let ip_range = pool.range.map(|range| range.to_string()).or(file.ip_range.clone());
+    let next_hops = network.file.routes.iter().filter_map(|route| route.via);
+    let subnet = SubnetFile { ip_range, ..file }.check()?.with_next_hops(next_hops);
+    Ok(Some(Network { subnets: vec![subnet], ..context.settings.complete(network) }))
+}
+
+/// The error for networks on two LANs that Docker tells apart by nothing.
+pub(super) fn on_two_parents(pool: &Pool, one: &Network, other: &Network) -> Error {
+    let (subnet, first, second) = (pool.subnet, &one.parent, &other.parent);
+    Error::new(Kind::Taken, format!("subnet {subnet} is on parent {first} and on parent {second}")).hint(format!(
+        "create the second network with --ipam-opt parent={second}: it tells the addresses of the two apart"
+    ))
+}
+
+fn parse(text: &str) -> Result<IpAddr> {
+    let address = text.parse().or_else(|_| text.parse::<IpNet>().map(|net| net.addr()));
+    address.map_err(|_| Error::input(format!("address {text:?} is not usable")))
+}
+
+/// `address` with the prefix length of `subnet`.
+fn in_subnet(subnet: IpNet, address: IpAddr) -> IpNet {
+    IpNet::new(address, subnet.prefix_len()).unwrap_or(subnet)
+}

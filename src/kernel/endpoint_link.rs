@@ -1,0 +1,58 @@
+//! The link of an endpoint: made in the host's namespace, moved by its engine into that of a container and back, deleted here.
+
+use super::apply::{bears, create_link, single};
+use super::detach::delete;
+use super::netns::NetnsFile;
+use crate::error::Result;
+use crate::ledger::attached::Attached;
+use crate::net::link::Link;
+use crate::net::mark::Mark;
+use crate::net::name::{ContainerId, IfName};
+use crate::net::seal::Key;
+use crate::netlink::{Socket, message, refused};
+use crate::plan::CreateLink;
+
+/// Makes the link of `attached`, down, marked with `mark`, in the namespace of `host`. The seal is one for the host's namespace,
+/// `host_netns`: it proves nothing in another one.
+///
+/// # Errors
+/// What was made is left for [`delete_endpoint_link`].
+pub(crate) fn make_endpoint_link(
+    mark: Mark,
+    attached: &Attached,
+    key: Option<&Key>,
+    host_netns: &NetnsFile,
+    host: &mut Socket,
+) -> Result<Link> {
+    let name = IfName::of_endpoint(&mark.container);
+    let create = CreateLink { name, ..CreateLink::of(attached, mark.group()) };
+    let (link, _) = create_link(&create, None, host, &mut Socket::open()?, host_netns)?;
+    let plain = mark.to_string();
+    let alias = key.map_or(plain, |key| key.seal(mark, &link, &host_netns.describe(None)).to_string());
+    match single(host, message::mark_alone(link.ifindex, &alias)?)? {
+        None => Ok(link),
+        Some(refusal) => Err(refused(&format!("mark link {}", link.name), &refusal)),
+    }
+}
+
+/// Returns the link of `attached` of the endpoint `id`, if it is in the namespace of `host`. The name is ours: a container can
+/// change the mark while it has the link, and the engine gives the link its name back.
+fn endpoint_link(id: &ContainerId, attached: &Attached, host: &mut Socket) -> Result<Option<Link>> {
+    let below = [attached.parent_index, attached.segment];
+    let is_ours = |link: &Link| {
+        let is_on_parent = link.lower.is_some_and(|lower| below.contains(&lower));
+        link.kind.as_deref() == Some(&attached.driver.kind().to_string()) && is_on_parent
+    };
+    Ok(host.link(&IfName::of_endpoint(id))?.filter(is_ours))
+}
+
+/// Deletes the link of `attached` of the endpoint `id`, if it is in the namespace of `host`. Returns true if it was.
+pub(crate) fn delete_endpoint_link(id: &ContainerId, attached: &Attached, host: &mut Socket) -> Result<bool> {
+    let Some(link) = endpoint_link(id, attached, host)? else { return Ok(false) };
+    delete(link.ifindex, host).map(|()| true)
+}
+
+/// Returns the link with `mark` in the namespace of `inside`, whatever its name and number are.
+pub(crate) fn link_with(mark: &Mark, inside: &mut Socket) -> Result<Option<Link>> {
+    Ok(inside.links()?.into_iter().find(|link| bears(link, mark)))
+}

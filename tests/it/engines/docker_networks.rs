@@ -1,0 +1,167 @@
+//! Networks of Docker's own with driver `underlay`: `docker network create`, `docker run --network`, Compose.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::harness::bed::{Bed, finish};
+use crate::harness::container::{Container, repository};
+use crate::harness::dockerd::Docker;
+use crate::harness::fake_docker::Plugin;
+use crate::harness::need::Need;
+use crate::harness::test::{Named, Test};
+
+pub fn tests() -> Vec<Test> {
+    use Need::{Installed, Macvlan, Program};
+    let all: [Named; 3] = [
+        ("of_containers", &[Macvlan, Program("dockerd"), Installed], containers),
+        ("over_starts_of_docker", &[Macvlan, Program("dockerd"), Installed], starts),
+        ("of_compose", &[Macvlan, Program("dockerd"), Installed], compose),
+    ];
+    // The plugin has the one place where Docker looks for it.
+    all.map(|(name, needs, run)| Test::new(format!("docker_networks::{name}"), needs, run).alone()).into()
+}
+
+const NETWORK: &str = "network create -d underlay --ipam-driver underlay --subnet 172.16.86.0/24 \
+                       --gateway 172.16.86.1 -o parent=eth0";
+
+/// Starts a container that sleeps.
+#[track_caller]
+fn start<'a>(docker: &Docker<'a>, name: &str, options: &str) -> Container<'a> {
+    docker.run(&format!("run --detach --name {name} {options} box sleep 1000")).unwrap();
+    docker.container(name)
+}
+
+/// The link of a name that the container has, with its addresses.
+fn links(container: &Container<'_>) -> Vec<(String, Vec<String>)> {
+    container.links().into_iter().map(|link| (link.clone(), container.addresses(&link))).collect()
+}
+
+fn link(name: &str, address: &str) -> (String, Vec<String>) {
+    (name.to_owned(), vec![address.to_owned()])
+}
+
+fn containers() {
+    let bed = Bed::new();
+    let plugin = Plugin::of_docker(&bed);
+    let docker = Docker::start(&bed);
+    docker.run(&format!("{NETWORK} --aux-address nas=172.16.86.3 pub_net")).unwrap();
+    let first = start(&docker, "first", "--network pub_net --ip 172.16.86.10");
+    let second = start(&docker, "second", "--network pub_net");
+    assert_eq!(links(&first), [link("eth0", "172.16.86.10/24")]);
+    assert_eq!(links(&second), [link("eth0", "172.16.86.2/24")]);
+    assert_eq!(second.routes("-4")[0], "default via 172.16.86.1 dev eth0");
+    assert!(second.reaches("172.16.86.10") && second.reaches("172.16.86.1"));
+    docker.run("exec second ping -c 1 -W 5 first").unwrap();
+    let shown: Value = serde_json::from_str(&docker.run("inspect second").unwrap()).unwrap();
+    let shown = &shown[0]["NetworkSettings"]["Networks"]["pub_net"];
+    assert_eq!((&shown["IPAddress"], &shown["Gateway"]), (&json!("172.16.86.2"), &json!("172.16.86.1")));
+    assert_eq!(shown["MacAddress"], second.link("eth0")["address"]);
+    assert_eq!((bed.gc(), bed.run("check")), Default::default());
+    let refused =
+        |options: &str| docker.run(&format!("run --rm --network pub_net {options} box sleep 0")).unwrap_err();
+    assert!(
+        refused("--ip 172.16.86.10").contains("172.16.86.10 of network docker-"),
+        "{}",
+        refused("--ip 172.16.86.10")
+    );
+    assert!(refused("--ip 172.16.86.3").contains("is an aux address of subnet"));
+    assert!(first.reaches("172.16.86.2"), "nothing of theirs is given back");
+
+    docker
+        .run("network create -d underlay --ipam-driver underlay --subnet 10.7.0.0/24 -o parent=eth0 other")
+        .unwrap();
+    docker.run("network connect --ip 10.7.0.33 other first").unwrap();
+    assert_eq!(links(&first), [link("eth0", "172.16.86.10/24"), link("eth1", "10.7.0.33/24")]);
+    docker.run("network disconnect pub_net first").unwrap();
+    assert_eq!(links(&first), [link("eth1", "10.7.0.33/24")]);
+    assert_eq!(bed.records().len(), 2);
+    // The same address has the same MAC address again.
+    let mac = second.link("eth0")["address"].clone();
+    docker.run("rm --force second").unwrap();
+    let second = start(&docker, "second", "--network pub_net --ip 172.16.86.2");
+    assert_eq!(second.link("eth0")["address"], mac);
+    docker.run("restart --time 0 second").unwrap();
+    assert_eq!(docker.container("second").addresses("eth0"), ["172.16.86.2/24"]);
+    for _ in 0..5 {
+        plugin.kill();
+        docker.run("run --rm --network pub_net box sleep 0").unwrap();
+    }
+    for (options, said) in [
+        ("--subnet 10.8.0.0/24 -o parrent=eth0", "option \"parrent\" is not known"),
+        ("-o parent=eth0", "the network needs a subnet: give --subnet"),
+        ("--subnet 10.8.0.0/24 -o parent=eth7", "parent eth7 does not exist"),
+    ] {
+        let create = format!("network create -d underlay --ipam-driver underlay {options} bad");
+        let error = docker.run(&create).unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
+    let error = docker.run("network create -d underlay --subnet 10.8.0.0/24 -o parent=eth0 bad").unwrap_err();
+    assert!(error.contains("create the network with --ipam-driver underlay"), "{error}");
+    docker.run("rm --force first second").unwrap();
+    docker.run("network rm pub_net other").unwrap();
+    bed.assert_nothing_held();
+    assert_eq!(bed.host.ip("-o link").lines().count(), 2, "lo and eth0");
+}
+
+/// The daemon is killed while containers run: they end with it, or they go on (live-restore).
+fn starts() {
+    for live in [false, true] {
+        let bed = Bed::new();
+        let plugin = Plugin::of_docker(&bed);
+        let mut docker = Docker::with(&bed, json!({"live-restore": live}));
+        docker.run(&format!("{NETWORK} pub_net")).unwrap();
+        let before = start(&docker, "first", "--network pub_net --ip 172.16.86.10");
+        let other = start(&docker, "second", "--network pub_net");
+        docker.kill();
+        plugin.kill();
+        if live {
+            assert_eq!(docker.container("first").pid, before.pid);
+            assert_eq!(links(&other), [link("eth0", "172.16.86.2/24")]);
+            assert_eq!((bed.gc(), bed.run("check")), Default::default());
+            assert_eq!(bed.records().len(), 2);
+        } else {
+            bed.assert_nothing_held();
+            docker.run("start first second").unwrap();
+        }
+        let first = docker.container("first");
+        assert_eq!(links(&first), [link("eth0", "172.16.86.10/24")]);
+        let error = docker.run("run --rm --network pub_net --ip 172.16.86.10 box sleep 0").unwrap_err();
+        assert!(error.contains("172.16.86.10 of network docker-"), "{error}");
+        docker.run("rm --force first second").unwrap();
+        docker.run("network rm pub_net").unwrap();
+        bed.assert_nothing_held();
+    }
+}
+
+/// The compose file of the guide.
+fn compose() {
+    let bed = Bed::new();
+    let _plugin = Plugin::of_docker(&bed);
+    let docker = Docker::start(&bed);
+    if docker.run("compose version").is_err() {
+        return;
+    }
+    let page = fs::read_to_string(repository().join("docs/guides/docker.md")).unwrap();
+    let yaml = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let file = bed.path("compose.yaml");
+    fs::write(&file, yaml.replace("alpine", "box")).unwrap();
+    let compose = |words: &str| {
+        let mut command = docker.command();
+        finish(command.arg("compose").arg("--file").arg(&file).args(words.split_whitespace())).unwrap()
+    };
+    for _ in 0..2 {
+        compose("up --detach");
+        let id = |service: &str| compose(&format!("ps --quiet {service}")).trim().to_owned();
+        let [web, db] = ["web", "db"].map(|service| docker.container(&id(service)));
+        let has = |container: &Container<'_>, address: &str| {
+            links(container).iter().any(|(_, addresses)| addresses.iter().any(|found| found == address))
+        };
+        assert!(has(&web, "172.16.86.20/24") && has(&web, "10.1.0.20/24"), "{:?}", links(&web));
+        assert!(has(&db, "172.16.86.21/24"), "{:?}", links(&db));
+        assert!(db.reaches("172.16.86.20"));
+        compose("exec -T db ping -c 1 -W 5 web");
+        compose("down --timeout 0");
+        bed.assert_nothing_held();
+    }
+}

@@ -1,0 +1,364 @@
+//! The plugin as a process of the tests, and what Docker does with it: the same calls in the same order, and the same with links, by
+//! `ip`, in namespaces that tests make. What is known of that was heard from Docker 26.1 and 28.5.
+
+use std::cell::{Cell, RefCell};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::bed::{Bed, Netns};
+use crate::harness::container::wait;
+
+/// How long an answer may take: longer than the plugin's own limit.
+const PATIENCE: Duration = Duration::from_secs(28);
+
+/// Where Docker looks for it.
+const SOCKET: &str = "/run/docker/plugins/underlay.sock";
+
+/// A running plugin; killed when dropped.
+pub struct Plugin<'a> {
+    bed: &'a Bed,
+    socket: PathBuf,
+    /// `None` if another process starts it.
+    child: RefCell<Option<Child>>,
+    /// It is killed so long after each call was sent, and the call is repeated, as Docker does.
+    pub killed_after: Cell<Option<Duration>>,
+}
+
+impl<'a> Plugin<'a> {
+    /// Starts the plugin of `bed` with a socket of its own.
+    pub fn start(bed: &'a Bed) -> Self {
+        Self::with(bed, 600)
+    }
+
+    /// One that ends after `idle` seconds without a call.
+    pub fn with(bed: &'a Bed, idle: u32) -> Self {
+        Self::at(bed, bed.path("plugin.sock"), idle)
+    }
+
+    /// One where Docker finds it. This machine has one Docker at a time.
+    pub fn of_docker(bed: &'a Bed) -> Self {
+        fs::create_dir_all("/run/docker/plugins").unwrap();
+        Self::at(bed, SOCKET.into(), 600)
+    }
+
+    /// The same with the folders of the package.
+    pub fn installed(bed: &'a Bed) -> Self {
+        fs::create_dir_all("/run/docker/plugins").unwrap();
+        let plugin = Self::of_systemd(bed);
+        let mut command = bed.host.command("underlay");
+        command.args(["docker-plugin", "--idle", "600", "--socket", SOCKET]).stdin(Stdio::null());
+        *plugin.child.borrow_mut() = Some(command.spawn().unwrap());
+        wait(|| UnixStream::connect(SOCKET).is_ok());
+        plugin
+    }
+
+    /// The one that systemd starts.
+    pub fn of_systemd(bed: &'a Bed) -> Self {
+        Self { bed, socket: SOCKET.into(), child: RefCell::new(None), killed_after: Cell::new(None) }
+    }
+
+    fn at(bed: &'a Bed, socket: PathBuf, idle: u32) -> Self {
+        let child = Some(spawn(bed, &socket, idle)).into();
+        Self { bed, socket, child, killed_after: Cell::new(None) }
+    }
+
+    pub fn connect(&self) -> io::Result<UnixStream> {
+        let stream = UnixStream::connect(&self.socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
+    /// The answer to `method`, or how the connection ended.
+    pub fn try_call(&self, method: &str, body: &Value) -> io::Result<Value> {
+        call(&mut self.connect()?, method, body)
+    }
+
+    /// The answer to `method`, as Docker takes it: its error, if it has one.
+    pub fn call(&self, method: &str, body: Value) -> Result<Value, String> {
+        if let Some(time) = self.killed_after.get() {
+            send(&mut self.connect().unwrap(), method, &body).unwrap();
+            thread::sleep(time);
+            self.kill();
+        }
+        let answer = self.try_call(method, &body).unwrap();
+        let error = ["Err", "Error"].iter().find_map(|key| answer[*key].as_str());
+        error.map_or_else(|| Ok(answer.clone()), |error| Err(error.to_owned()))
+    }
+
+    /// Kills it with SIGKILL, and starts another one.
+    pub fn kill(&self) {
+        let mut child = self.child.borrow_mut();
+        let child = child.as_mut().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        *child = spawn(self.bed, &self.socket, 600);
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        let mut child = self.child.borrow_mut();
+        child.as_mut().unwrap().try_wait().unwrap().is_some_and(|status| status.success())
+    }
+}
+
+impl Drop for Plugin<'_> {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.get_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("{}", fs::read_to_string(self.bed.path("plugin.log")).unwrap_or_default());
+        }
+    }
+}
+
+fn spawn(bed: &Bed, socket: &Path, idle: u32) -> Child {
+    let log = File::options().create(true).append(true).open(bed.path("plugin.log")).unwrap();
+    let mut command = bed.underlay(&format!("docker-plugin --idle {idle} --socket"));
+    command.arg(socket).stdin(Stdio::null()).env("RUST_LOG", "info");
+    let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    wait(|| UnixStream::connect(socket).is_ok());
+    child
+}
+
+/// Sends one request and reads its answer.
+pub fn call(stream: &mut UnixStream, method: &str, body: &Value) -> io::Result<Value> {
+    send(stream, method, body)?;
+    let (status, answer) = answer(stream)?;
+    assert_eq!(status, 200, "{answer}");
+    Ok(serde_json::from_str(&answer).unwrap())
+}
+
+fn send(stream: &mut UnixStream, method: &str, body: &Value) -> io::Result<()> {
+    let body = body.to_string();
+    let head = format!("POST /{method} HTTP/1.1\r\nHost: plugin\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all((head + &body).as_bytes())
+}
+
+/// Reads one answer: its status and body.
+pub fn answer(stream: &mut UnixStream) -> io::Result<(u16, String)> {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        text.push(byte[0]);
+    }
+    let head = String::from_utf8(text).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body)?;
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Ok((status, String::from_utf8(body).unwrap()))
+}
+
+/// A network as Docker remembers it.
+pub struct Network {
+    pub id: String,
+    pool: String,
+    gateway: Option<String>,
+}
+
+/// A container in one network.
+pub struct Endpoint {
+    pub id: String,
+    pub address: String,
+    pub netns: Netns,
+    source: String,
+}
+
+/// What Docker remembers and the plugin does not.
+pub struct FakeDocker<'a> {
+    pub plugin: Plugin<'a>,
+    count: Cell<u32>,
+}
+
+impl<'a> FakeDocker<'a> {
+    pub fn start(bed: &'a Bed) -> Self {
+        Self::with(Plugin::start(bed))
+    }
+
+    pub fn with(plugin: Plugin<'a>) -> Self {
+        let docker = Self { plugin, count: Cell::new(0) };
+        docker.plugin.call("Plugin.Activate", Value::Null).unwrap();
+        docker
+    }
+
+    /// Another id.
+    pub fn id(&self) -> String {
+        self.count.set(self.count.get() + 1);
+        format!("{:08x}{}", self.count.get() * 0x0101_0101, "ab".repeat(28))
+    }
+
+    /// `docker network create`, with a gateway and without: each is asked for as Docker 28 does.
+    pub fn create(
+        &self,
+        subnet: &str,
+        gateway: &str,
+        options: Value,
+        ipam: Value,
+    ) -> Result<Network, String> {
+        let id = self.id();
+        let call = |method: &str, body: Value| self.plugin.call(method, body);
+        let pool = call(
+            "IpamDriver.RequestPool",
+            json!({
+                "AddressSpace": "underlay", "Pool": subnet, "SubPool": "", "Options": ipam, "V6": subnet.contains(':'),
+            }),
+        )?;
+        let (pool, subnet) = (pool["PoolID"].as_str().unwrap().to_owned(), pool["Pool"].clone());
+        let gateway = match gateway {
+            "" => None,
+            gateway => {
+                let kind = json!({"RequestAddressType": "com.docker.network.gateway"});
+                let asked = json!({"PoolID": pool, "Address": gateway, "Options": kind});
+                Some(call("IpamDriver.RequestAddress", asked)?["Address"].as_str().unwrap().to_owned())
+            }
+        };
+        let data = json!([{"AddressSpace": "underlay", "Pool": subnet, "Gateway": gateway.clone().unwrap_or_default(),
+            "AuxAddresses": {}}]);
+        let (v4, v6) = match subnet.as_str().unwrap().contains(':') {
+            true => (json!([]), data),
+            false => (data, json!([])),
+        };
+        let options = json!({"com.docker.network.generic": options, "com.docker.network.internal": false,
+            "com.docker.network.enable_ipv4": true, "com.docker.network.enable_ipv6": false});
+        let asked = json!({"NetworkID": id, "Options": options, "IPv4Data": v4, "IPv6Data": v6});
+        call("NetworkDriver.CreateNetwork", asked).inspect_err(|_| {
+            call("IpamDriver.ReleasePool", json!({"PoolID": pool})).unwrap();
+            call("NetworkDriver.DeleteNetwork", json!({"NetworkID": id})).unwrap();
+        })?;
+        Ok(Network { id, pool, gateway })
+    }
+
+    /// `docker network rm`.
+    pub fn remove(&self, network: &Network) {
+        self.plugin.call("NetworkDriver.DeleteNetwork", json!({"NetworkID": network.id})).unwrap();
+        if let Some(address) = &network.gateway {
+            self.release(network, address);
+        }
+        self.plugin.call("IpamDriver.ReleasePool", json!({"PoolID": network.pool})).unwrap();
+    }
+
+    /// Asks for `address`, or any.
+    pub fn request(&self, network: &Network, address: &str) -> Result<String, String> {
+        let asked = json!({"PoolID": network.pool, "Address": address, "Options": {}});
+        let answer = self.plugin.call("IpamDriver.RequestAddress", asked)?;
+        Ok(answer["Address"].as_str().unwrap().to_owned())
+    }
+
+    pub fn release(&self, network: &Network, address: &str) {
+        let address = address.split('/').next().unwrap();
+        let asked = json!({"PoolID": network.pool, "Address": address});
+        self.plugin.call("IpamDriver.ReleaseAddress", asked).unwrap();
+    }
+
+    /// Creates an endpoint with `address`; the MAC address is the one asked for, or that which the plugin has chosen.
+    pub fn create_endpoint(
+        &self,
+        network: &Network,
+        id: &str,
+        address: &str,
+        options: Value,
+    ) -> Result<String, String> {
+        let interface = json!({"Address": address, "AddressIPv6": "", "MacAddress": ""});
+        let asked =
+            json!({"NetworkID": network.id, "EndpointID": id, "Interface": interface, "Options": options});
+        let answer = self.plugin.call("NetworkDriver.CreateEndpoint", asked)?;
+        Ok(answer["Interface"]["MacAddress"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// `docker run --network NETWORK [--ip ADDRESS]`.
+    pub fn run(&self, network: &Network, address: &str) -> Result<Endpoint, String> {
+        self.run_with(network, address, json!({}))
+    }
+
+    pub fn run_with(&self, network: &Network, address: &str, options: Value) -> Result<Endpoint, String> {
+        let (id, address) = (self.id(), self.request(network, address)?);
+        let mac = self
+            .create_endpoint(network, &id, &address, options)
+            .inspect_err(|_| self.release(network, &address))?;
+        let netns = Netns::new("box");
+        let joined = self.join(network, &id, &netns)?;
+        let endpoint = Endpoint { source: source(&joined), id, address, netns };
+        self.move_in(&endpoint, &mac, &joined);
+        Ok(endpoint)
+    }
+
+    pub fn join(&self, network: &Network, id: &str, netns: &Netns) -> Result<Value, String> {
+        let asked =
+            json!({"NetworkID": network.id, "EndpointID": id, "SandboxKey": netns.path(), "Options": {}});
+        self.plugin.call("NetworkDriver.Join", asked)
+    }
+
+    /// Moves the link into the container, as Docker does.
+    fn move_in(&self, endpoint: &Endpoint, mac: &str, joined: &Value) {
+        let Endpoint { source, address, netns, .. } = endpoint;
+        self.host(&format!("link set {source} netns {}", netns.name));
+        netns.ip("link set lo up");
+        netns.ip(&format!("link set {source} name eth0"));
+        if !mac.is_empty() {
+            netns.ip(&format!("link set eth0 address {mac}"));
+        }
+        netns.ip(&format!("addr add {address} dev eth0"));
+        netns.ip("link set eth0 up");
+        if let Some(gateway) = joined["Gateway"].as_str() {
+            netns.ip(&format!("route add default via {gateway}"));
+        }
+        for route in joined["StaticRoutes"].as_array().into_iter().flatten() {
+            let (to, via) = (route["Destination"].as_str().unwrap(), route["NextHop"].as_str());
+            netns.ip(&format!(
+                "route add {to} {} dev eth0",
+                via.map(|via| format!("via {via}")).unwrap_or_default()
+            ));
+        }
+    }
+
+    /// `docker stop`, or the end of the container's process.
+    pub fn stop(&self, network: &Network, endpoint: &Endpoint) {
+        let of = json!({"NetworkID": network.id, "EndpointID": endpoint.id});
+        self.plugin.call("NetworkDriver.Leave", of.clone()).unwrap();
+        self.move_back(endpoint);
+        self.plugin.call("NetworkDriver.DeleteEndpoint", of).unwrap();
+        self.release(network, &endpoint.address);
+    }
+
+    pub fn move_back(&self, Endpoint { source, netns, .. }: &Endpoint) {
+        netns.ip("link set eth0 down");
+        netns.ip(&format!("link set eth0 name {source}"));
+        netns.ip(&format!("link set {source} netns {}", self.plugin.bed.host.name));
+    }
+
+    fn host(&self, arguments: &str) {
+        self.plugin.bed.host.ip(arguments);
+    }
+
+    /// What Docker asks again when it starts: pools, gateways, and the address of each endpoint that it remembers.
+    pub fn replay(&self, network: &Network, endpoints: &[&Endpoint]) {
+        let subnet = network.pool.split(' ').next().unwrap();
+        let asked =
+            json!({"AddressSpace": "underlay", "Pool": subnet, "SubPool": "", "Options": {}, "V6": false});
+        assert_eq!(self.plugin.call("IpamDriver.RequestPool", asked).unwrap()["PoolID"], *network.pool);
+        if let Some(gateway) = &network.gateway {
+            let kind = json!({"RequestAddressType": "com.docker.network.gateway"});
+            let address = gateway.split('/').next();
+            let asked = json!({"PoolID": network.pool, "Address": address, "Options": kind});
+            self.plugin.call("IpamDriver.RequestAddress", asked).unwrap();
+        }
+        for endpoint in endpoints {
+            let address = endpoint.address.split('/').next().unwrap();
+            assert_eq!(self.request(network, address).unwrap(), endpoint.address);
+        }
+    }
+}
+
+fn source(joined: &Value) -> String {
+    joined["InterfaceName"]["SrcName"].as_str().unwrap().to_owned()
+}
