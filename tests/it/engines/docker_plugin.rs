@@ -309,7 +309,12 @@ fn agent() {
     first.netns.ip("addr del 172.16.86.2/24 dev eth0");
     let outcome = bed.outcome("check", "");
     assert!(outcome.code == 1 && outcome.stdout.contains("172.16.86.2"), "{outcome:?}");
+    // No endpoint comes for this address.
+    docker.request(&network, "").unwrap();
     docker.stop(&network, &first);
+    assert_eq!(bed.leases().len(), 1);
+    age(&bed);
+    wait(|| bed.leases().is_empty());
     docker.remove(&network);
     drop(agent);
     bed.assert_nothing_held();
