@@ -35,7 +35,7 @@ pub(crate) fn fuzz(text: &[u8]) {
         }),
         "/IpamDriver.ReleaseAddress" => read::<ReleaseAddress>(body).map(drop),
         "/NetworkDriver.CreateNetwork" => read::<CreateNetwork>(body).and_then(|call| {
-            let Defined { definition, .. } = Defined::read(&call, |_| None)?;
+            let Defined { definition, .. } = Defined::read(&call)?;
             let name = "docker-0123456789ab".parse()?;
             network::check(&Network::new(&name, definition)?)
         }),

@@ -105,10 +105,13 @@ fn of_container(
         };
         return Ok(vec![dead.of(id)]);
     }
+    // The endpoint is to come, or has come already and has the lease, if the call was killed that made it.
+    if record.holder.endpoint().is_some_and(|endpoint| endpoint.awaited) {
+        return Ok(Vec::new());
+    }
     let within = |error: Error| error.within(format!("container {id}"));
     let mut differences = match (record.is_pending(), NetnsFile::of(&record.holder).map_err(within)?) {
-        // The endpoint is to come, or its engine is about to move the link.
-        (true, _) if record.holder.endpoint().is_some_and(|endpoint| endpoint.awaited) => Vec::new(),
+        // Its engine is about to move the link.
         (false, _) if moved::is_unseen(record) => Vec::new(),
         (false, None) if record.holder.endpoint().is_some() => {
             missing(What::Netns, record.holder.to_string())

@@ -10,18 +10,40 @@ use crate::diagnose::finding::{Area, Finding, Fix, Severity};
 use crate::diagnose::system::{CDI, System};
 use crate::escape::shell::Line;
 use crate::fs::trust;
+use crate::ledger::Store;
 
 /// Docker knows `features.cdi` from this version on.
 const HAS_CDI: (u32, u32) = (25, 0);
 /// And needs it no more from this one on.
 const CDI_BY_DEFAULT: (u32, u32) = (28, 2);
 
+/// Where Docker calls its driver `underlay`.
+const SOCKET: &str = "/run/docker/plugins/underlay.sock";
+
 /// What keeps the Docker of `system`, if there is one, from attaching containers to our networks.
-pub(crate) fn docker(system: &System, has_networks: bool) -> Option<Finding> {
+pub(crate) fn docker(store: &Store, system: &System, has_networks: bool) -> Option<Finding> {
+    // A damaged file is told of when Docker calls.
+    let count = store.docker_networks().unwrap_or_default().len();
+    if count > 0 {
+        // It needs neither CDI nor our runtime.
+        return not_called(system, count);
+    }
     let programs = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
     let program = programs.into_iter().find(|path| system.has(path))?;
     let version = if system.is_this_one() { version_of(program.as_ref()) } else { None };
     lacks(system, version, has_networks)
+}
+
+/// What keeps Docker from calling its driver, of which it has so many networks.
+fn not_called(system: &System, count: usize) -> Option<Finding> {
+    let networks = if count == 1 { "a network".to_owned() } else { format!("{count} networks") };
+    let path = system.path(SOCKET);
+    let what = format!("Docker has {networks} with driver underlay, and there is no {}", path.display());
+    let why = "containers of these networks do not start, and Docker waits for the driver each time it starts itself, half a \
+               minute for each network";
+    let fix = Line::of("systemctl enable --now underlay-docker.socket");
+    let found = Finding::new((Area::Docker, Severity::Error, "docker-plugin"), what, why, fix);
+    (!system.has(SOCKET)).then_some(found)
 }
 
 /// The version that `program` tells, if root alone can change that.

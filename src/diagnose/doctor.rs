@@ -24,7 +24,7 @@ pub(crate) fn doctor(store: &Store, system: &System) -> Result<Vec<Finding>> {
     findings.extend(containers::containers(store, &defined, &links, &mut host)?);
     findings.extend(hooks::hooks(system));
     findings.extend(hooks::of_cdi(system));
-    findings.extend(docker::docker(system, !defined.is_empty()));
+    findings.extend(docker::docker(store, system, !defined.is_empty()));
     findings.extend(agent::agent(store, system));
     findings.extend(leases::leases(store, system, &links));
     findings.extend(state::state(store));

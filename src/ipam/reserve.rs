@@ -145,7 +145,9 @@ impl<'a> Draft<'a> {
         self.applicant = Some(applicant);
         self.agree_on_mode(wanted, lives)?;
         let addresses = self.addresses(self.place(wanted))?;
-        Ok(applicant.pending(vec![self.attached(wanted, 0, addresses, None)?]))
+        // The host gets a route to whoever has a link.
+        let attached = Attached { host_link: None, ..self.attached(wanted, 0, addresses, None)? };
+        Ok(applicant.pending(vec![attached]))
     }
 
     fn attachments(

@@ -25,6 +25,7 @@ use crate::lifecycle::connected::{Change, Connected};
 use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp;
 use crate::lifecycle::late_conflicts;
+use crate::lifecycle::moved;
 use crate::lifecycle::probe_ahead::{self, Pool};
 use crate::lifecycle::release;
 use crate::lifecycle::report::report;
@@ -272,11 +273,12 @@ impl<'a> Agent<'a> {
     }
 
     /// Releases what containers have left of which no task tells: a poststop was killed before it could, an agent could not
-    /// release it, or it was one of an older version.
+    /// release it, or it was one of an older version. Also addresses for which no endpoint came.
     fn sweep(&mut self) -> Result<()> {
         let records = self.context.store.records()?.sound;
+        let is_lingering = |record: &Record| self.lingering.contains_key(&record.container);
         let is_left =
-            |record: &&Record| record.has_ended() && !self.lingering.contains_key(&record.container);
+            |record: &&Record| record.has_ended() && !is_lingering(record) || moved::is_overdue(record);
         for record in records.iter().filter(is_left).cloned().collect::<Vec<_>>().iter() {
             // An error was told when poststop or its task failed.
             let released = release::reclaim(&mut self.context, record);

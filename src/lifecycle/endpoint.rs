@@ -6,7 +6,7 @@
 //! is created: the engine asks for the addresses of all endpoints again when it starts, and does not say so.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::slice;
 
 use ipnet::IpNet;
@@ -18,6 +18,8 @@ use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::previous::PreviousAddresses;
 use crate::ipam::reserve::{Applicant, HostFacts};
 use crate::kernel;
+use crate::ledger::asked::Asked;
+use crate::ledger::attached::Attached;
 use crate::ledger::docker::PREFIX;
 use crate::ledger::holder::{EndpointHolder, Engine, Holder};
 use crate::ledger::record::{Record, State};
@@ -37,6 +39,7 @@ use crate::lifecycle::reserve;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, Identity, IfName};
 use crate::net::route::DefaultRoutes;
+use crate::net::subnet::Subnet;
 use crate::oci::annotations::Attachment;
 use crate::oci::requested_address::RequestedAddress;
 use crate::random::random;
@@ -69,7 +72,7 @@ pub(crate) fn request_address(
     let identity = address.and_then(|address| network.reservations.holder(address.into()).cloned());
     let mut wanted = wanted(context, &id, network, address.as_slice(), None)?;
     let facts = read_facts(context, &wanted)?;
-    let holder = holder(true, None)?;
+    let holder = holder(true)?;
     let applicant = applicant(&id, identity.as_ref(), &holder);
     let mut reclaimed = false;
     let mut record = loop {
@@ -134,7 +137,7 @@ pub(crate) fn create(context: &mut Context<'_>, mut network: Network, new: &NewE
         wanted.previous.mac = Some(MacAddr::derived(key, &seed(&wanted, new)));
     }
     let facts = read_facts(context, &wanted)?;
-    let holder = holder(false, None)?;
+    let holder = holder(false)?;
     let applicant = applicant(&new.id, new.identity.as_ref(), &holder);
     let (mut reclaimed, mut repaired) = (false, false);
     loop {
@@ -155,11 +158,14 @@ pub(crate) fn create(context: &mut Context<'_>, mut network: Network, new: &NewE
         host_access::refuse_elsewhere(context.store, slice::from_ref(&wanted), &mut context.host_netlink)?;
         let mut asked = Vec::new();
         for &address in &new.addresses {
-            if let Some(record) = awaited(&locked, wanted.parent.segment(), address)? {
+            let record = awaited(&locked, wanted.parent.segment(), address)?;
+            if let Some(record) = &record {
                 // With the lock nothing else gets it.
-                locked.release(&record, false, false)?;
-                asked.extend(record.attachments().iter().map(|attached| attached.asked));
+                locked.release(record, false, false)?;
             }
+            let attached = record.as_ref().and_then(|record| record.attachments().first());
+            // Otherwise the agent asks.
+            asked.push(attached.map_or(Asked::No, |attached| attached.asked));
         }
         match reserve::reserve(&locked, applicant, slice::from_ref(&wanted), &facts, kernel::is_alive) {
             Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !reclaimed => {
@@ -169,17 +175,13 @@ pub(crate) fn create(context: &mut Context<'_>, mut network: Network, new: &NewE
             }
             Err(error) => return Err(error),
             Ok(mut record) => {
-                // The LAN was asked when the engine asked, or the agent asks.
-                let is_asked = asked.len() == new.addresses.len();
-                let asked = asked.into_iter().find(|asked| !asked.is_yes()).filter(|_| is_asked);
-                for attached in
-                    record.attachments_mut().iter_mut().filter(|attached| attached.detection.is_some())
-                {
-                    attached.asked = match is_asked {
-                        true => asked.unwrap_or_default(),
-                        false => crate::ledger::asked::Asked::No,
-                    };
-                }
+                let asked = asked.into_iter().find(|asked| !asked.is_yes()).unwrap_or_default();
+                let detected = |attached: &&mut Attached| attached.detection.is_some();
+                record
+                    .attachments_mut()
+                    .iter_mut()
+                    .filter(detected)
+                    .for_each(|attached| attached.asked = asked);
                 locked.write(&record)?;
                 return Ok(record);
             }
@@ -194,11 +196,11 @@ pub(crate) fn create(context: &mut Context<'_>, mut network: Network, new: &NewE
 /// [`Kind::NotFound`] if there is no such endpoint.
 pub(crate) fn join(context: &mut Context<'_>, id: &ContainerId, sandbox: Option<&Path>) -> Result<Record> {
     let mut record = context.store.record(id)?.ok_or_else(|| unknown(id))?;
-    let facts = HostFacts {
-        on_host: context.host_netlink.addresses()?.into_iter().collect(),
-        routing: context.host_netlink.host_routing()?,
-        ..HostFacts::default()
-    };
+    let mut facts = HostFacts::default();
+    if record.host_link_networks().next().is_some() {
+        facts.on_host = context.host_netlink.addresses()?.into_iter().collect();
+        facts.routing = context.host_netlink.host_routing()?;
+    }
     let host_probes = host_links::begin(context, &record, &facts)?;
     let made =
         make(context, &record).and_then(|()| host_links::ensure(context, &record, &facts, host_probes));
@@ -312,15 +314,9 @@ fn number() -> Result<u64> {
     random().map(u64::from_ne_bytes)
 }
 
-fn holder(awaited: bool, sandbox: Option<PathBuf>) -> Result<Holder> {
-    let since = since_boot().as_secs();
-    Ok(Holder::Endpoint(EndpointHolder {
-        engine: Engine::Docker,
-        number: number()?,
-        since,
-        awaited,
-        sandbox,
-    }))
+fn holder(awaited: bool) -> Result<Holder> {
+    let (engine, number, since) = (Engine::Docker, number()?, since_boot().as_secs());
+    Ok(Holder::Endpoint(EndpointHolder { engine, number, since, awaited, sandbox: None }))
 }
 
 fn applicant<'a>(id: &'a ContainerId, identity: Option<&'a Identity>, holder: &'a Holder) -> Applicant<'a> {
@@ -348,7 +344,7 @@ fn is_of_endpoint(locked: &Locked<'_>, wanted: &ResolvedAttachment, address: IpA
 }
 
 fn granted(wanted: &ResolvedAttachment, address: IpAddr) -> Result<IpNet> {
-    crate::net::subnet::Subnet::host_in(&wanted.network.subnets, address)
+    Subnet::host_in(&wanted.network.subnets, address)
 }
 
 /// Returns true if `record` is that of the endpoint `new` in the network of `wanted`.

@@ -21,6 +21,11 @@ pub(crate) fn is_unseen(record: &Record) -> bool {
         && record.attachments().iter().any(|attached| attached.ifindex.is_none())
 }
 
+/// Returns true if `record` is of an address for which no endpoint has come.
+pub(crate) fn is_overdue(record: &Record) -> bool {
+    record.holder.endpoint().is_some_and(|endpoint| endpoint.awaited) && !kernel::is_alive(&record.holder)
+}
+
 /// Looks for the link of `record` in the container: seals its mark there, and notes its name and number. Returns the record
 /// with them; `None` if the link is not there, or was seen before.
 ///

@@ -120,10 +120,7 @@ fn bound(context: &Context<'_>, pool: &Pool) -> Result<Option<Network>> {
             Err(error) => log::warn!("{error}"),
         }
     }
-    found.retain(|(known, network)| {
-        let is_named = pool.network.is_none() || pool.network == known.network;
-        is_named && pool.parent.as_ref().is_none_or(|parent| *parent == network.parent)
-    });
+    found.retain(|(known, network)| pool.suits(known.network.as_ref(), &network.parent));
     let is_its = |(known, _): &(DockerNetwork, Network)| known.pools.contains(&id);
     if found.iter().any(is_its) {
         found.retain(is_its);

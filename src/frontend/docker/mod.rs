@@ -1,8 +1,9 @@
 //! Docker's network and IPAM plugin: `docker network create -d underlay --ipam-driver underlay`, with Docker 20.10 and later.
 //!
 //! `server.rs` and `http.rs` take the calls, `protocol.rs` has them as types, `network.rs` and `pool.rs` read the words of users;
-//! `ipam.rs` and `endpoint.rs` answer. Docker holds locks while it waits for an answer: no call may ask Docker for anything.
+//! `defined.rs`, `ipam.rs` and `endpoint.rs` answer. Docker holds locks while it waits for an answer: no call may ask Docker for anything.
 
+mod defined;
 mod endpoint;
 #[cfg(any(test, feature = "fuzzing"))]
 #[path = "../../../fuzz/targets/docker.rs"]
@@ -23,19 +24,15 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use self::network::{ADDRESS_SPACE, Defined};
+use self::network::ADDRESS_SPACE;
 use self::pool::Pool;
-use self::protocol::{CreateNetwork, GATEWAY, OfNetwork};
+use self::protocol::GATEWAY;
 use self::server::{Answer, Service};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::json;
 use crate::kernel::PluginSocket;
 use crate::ledger::Store;
-use crate::ledger::docker::{DockerNetwork, VERSION};
 use crate::lifecycle::context::Context;
-use crate::lifecycle::parents;
-use crate::lifecycle::repair;
-use crate::net::name::ContainerId;
 
 /// What the names of calls to an IPAM driver begin with.
 const IPAM: &str = "/IpamDriver.";
@@ -107,11 +104,12 @@ impl Plugin {
                 done
             }
             "/NetworkDriver.CreateNetwork" => {
-                self.create_network(&mut context()?, &read(body)?)?;
+                let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                defined::create(&mut context()?, &pools, &read(body)?)?;
                 done
             }
             "/NetworkDriver.DeleteNetwork" => {
-                delete_network(&mut Context::for_removal(store), &read(body)?)?;
+                defined::delete(&mut Context::for_removal(store), &read(body)?)?;
                 done
             }
             "/NetworkDriver.CreateEndpoint" => endpoint::create(&mut context()?, &read(body)?)?,
@@ -145,82 +143,6 @@ impl Plugin {
         pools.retain(|known| *known != pool);
         pools.push(pool);
         Ok(answer)
-    }
-
-    /// Creates a network, unless that is done already.
-    ///
-    /// # Errors
-    /// When the operator does not permit it, or containers of Docker could have no links of it.
-    fn create_network(&self, context: &mut Context<'_>, call: &CreateNetwork) -> Result<()> {
-        let id: ContainerId = call.network.parse()?;
-        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let asked = |subnet, network: Option<&Defined>| {
-            let suits = |pool: &&Pool| {
-                let is_on = |defined: &Defined| {
-                    let is_named = pool.network.is_none() || pool.network == defined.network;
-                    is_named && (pool.parent.is_none() || pool.parent == defined.definition.parent)
-                };
-                pool.subnet == subnet && network.is_none_or(is_on)
-            };
-            pools.iter().rev().find(suits).cloned()
-        };
-        let mut defined = Defined::read(call, |_| None)?;
-        let of_settings = |error: Error| error.within(context.store.settings_path().display());
-        if defined.network.is_none() {
-            context.settings.allow_docker_networks().map_err(of_settings)?;
-        }
-        let plain = |subnet| Pool { subnet, range: None, parent: None, network: None };
-        let subnets: Vec<_> = defined.definition.subnets.iter().map(|file| file.subnet).collect();
-        let pools: Vec<_> =
-            subnets.iter().map(|&subnet| asked(subnet, Some(&defined)).unwrap_or(plain(subnet))).collect();
-        for (file, pool) in defined.definition.subnets.iter_mut().zip(&pools) {
-            file.ip_range = pool.range.map(|range| range.to_string());
-        }
-        let Defined { network, definition } = defined;
-        let new = DockerNetwork {
-            version: VERSION,
-            id,
-            network,
-            definition,
-            pools: pools.iter().map(ToString::to_string).collect(),
-        };
-        let network = new.network(context.store)?;
-        network::check(&network)?;
-        if new.network.is_some() {
-            context.settings.allow_network(&network.name).map_err(of_settings)?;
-        }
-        parents::find(&network, &mut context.host_netlink)?;
-        repair::recover(context)?;
-        let locked = context.lock()?;
-        for known in context.store.docker_networks()?.iter().filter(|known| known.id != new.id) {
-            let shared = pools.iter().find(|pool| known.pools.contains(&pool.to_string()));
-            let other = shared.and_then(|pool| Some((pool, known.network(context.store).ok()?)));
-            if let Some((pool, other)) = other.filter(|(_, other)| other.parent != network.parent) {
-                return Err(ipam::on_two_parents(pool, &other, &network));
-            }
-        }
-        locked.write_docker_network(&new)?;
-        let host = &mut context.host_netlink;
-        if let Err(error) = parents::ensure(&locked, &network, host) {
-            locked.remove_docker_network(&new.id)?;
-            parents::delete_unused_of(&locked, &network, host)?;
-            return Err(error);
-        }
-        Ok(())
-    }
-}
-
-/// Removes a network, and its parent if nothing else needs that. One that is not known is removed already.
-fn delete_network(context: &mut Context<'_>, call: &OfNetwork) -> Result<()> {
-    let id: ContainerId = call.network.parse()?;
-    let locked = context.lock()?;
-    let Some(known) = context.store.docker_network(&id)? else { return Ok(()) };
-    locked.remove_docker_network(&id)?;
-    match known.network(context.store) {
-        Ok(network) => parents::delete_unused_of(&locked, &network, &mut context.host_netlink),
-        // The network of underlay is removed, with its parent.
-        Err(error) if error.kind() == Kind::NotFound => Ok(()),
-        Err(error) => Err(error),
     }
 }
 

@@ -11,7 +11,6 @@ use crate::config::network::Network;
 use crate::config::network_file::{NetworkFile, SubnetFile};
 use crate::error::{Error, Result};
 use crate::net::name::NetworkName;
-use crate::net::subnet::AddressRange;
 
 /// The address space of our pools, by which Docker tells whose they are.
 pub(super) const ADDRESS_SPACE: &str = "underlay";
@@ -30,11 +29,11 @@ pub(super) struct Defined {
 }
 
 impl Defined {
-    /// Reads `call`; `range` returns the range of a subnet that was asked for.
+    /// Reads `call`, which does not tell the ranges of subnets.
     ///
     /// # Errors
     /// Names the option that is wrong.
-    pub(super) fn read(call: &CreateNetwork, range: impl Fn(IpNet) -> Option<AddressRange>) -> Result<Self> {
+    pub(super) fn read(call: &CreateNetwork) -> Result<Self> {
         let mut options = texts(call.options.get(GENERIC))?;
         options.retain(|key, _| key == MTU || !key.starts_with(OF_DOCKER));
         let network: Option<NetworkName> = match options.remove("network") {
@@ -52,7 +51,7 @@ impl Defined {
         for (key, value) in &options {
             driver_option::set_of_engine(&mut definition, key, value)?;
         }
-        let subnets = call.v4.iter().chain(&call.v6).map(|data| subnet(data, &range));
+        let subnets = call.v4.iter().chain(&call.v6).map(subnet);
         definition.subnets = subnets.collect::<Result<_>>()?;
         if definition.subnets.is_empty() {
             return Err(Error::input("the network has no subnet").hint(IPAM));
@@ -71,7 +70,7 @@ fn texts(options: Option<&Value>) -> Result<BTreeMap<String, String>> {
     options.iter().map(text).collect()
 }
 
-fn subnet(data: &IpamData, range: impl Fn(IpNet) -> Option<AddressRange>) -> Result<SubnetFile> {
+fn subnet(data: &IpamData) -> Result<SubnetFile> {
     let IpamData { address_space, pool, .. } = data;
     // Docker would give addresses that other containers have.
     if address_space != ADDRESS_SPACE {
@@ -89,8 +88,7 @@ fn subnet(data: &IpamData, range: impl Fn(IpNet) -> Option<AddressRange>) -> Res
         Some(&data.gateway).filter(|text| !text.is_empty()).map(|text| address(text)).transpose()?;
     let aux = data.aux_addresses.iter().map(|(name, text)| Ok((name.clone(), address(text)?)));
     let aux_addresses = aux.collect::<Result<_>>()?;
-    let ip_range = range(subnet).map(|range| range.to_string());
-    Ok(SubnetFile { subnet, gateway, onlink: false, ip_range, aux_addresses })
+    Ok(SubnetFile { subnet, gateway, aux_addresses, ..SubnetFile::default() })
 }
 
 /// Whether containers of Docker can have links of `network`: Docker makes addresses and routes itself, and knows less of them.
@@ -150,7 +148,7 @@ mod tests {
 
     fn defined(text: &str) -> Result<Defined> {
         let call: CreateNetwork = serde_json::from_str(text).unwrap();
-        Defined::read(&call, |subnet| (subnet.prefix_len() == 24).then(|| "10.0.0.64/26".parse().unwrap()))
+        Defined::read(&call)
     }
 
     fn with(options: &str) -> Result<Defined> {
@@ -172,7 +170,6 @@ mod tests {
         assert_eq!((network, definition.mtu, definition.internal), (None, Some(1400), false));
         let [subnet] = definition.subnets.as_slice() else { panic!() };
         assert_eq!(subnet.gateway, Some("10.0.0.1".parse().unwrap()));
-        assert_eq!(subnet.ip_range.as_deref(), Some("10.0.0.64-10.0.0.127"));
         assert_eq!(subnet.aux_addresses["router"].to_string(), "10.0.0.2");
         assert_eq!(
             Network::new(&"a".parse().unwrap(), definition).unwrap().driver.to_string(),

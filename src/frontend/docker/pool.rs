@@ -39,7 +39,18 @@ impl Pool {
             return Err(Error::input(text).hint(format!("write {}", subnet.trunc())));
         }
         let range = Some(range).filter(|range| !range.is_empty()).map(str::parse).transpose()?;
-        Self { subnet, range, parent: None, network: None }.with(options)?.checked()
+        Self { range, ..Self::plain(subnet) }.with(options)?.checked()
+    }
+
+    /// The pool of all of `subnet`.
+    pub(super) fn plain(subnet: IpNet) -> Self {
+        Self { subnet, range: None, parent: None, network: None }
+    }
+
+    /// Whether it may be of a network on `parent`, which is the network `name` of underlay, or none.
+    pub(super) fn suits(&self, name: Option<&NetworkName>, parent: &IfName) -> bool {
+        let is_named = self.network.is_none() || self.network.as_ref() == name;
+        is_named && self.parent.as_ref().is_none_or(|asked| asked == parent)
     }
 
     /// The network that `--ipam-opt` asks for, if it does. Other options are checked, too.
@@ -47,8 +58,7 @@ impl Pool {
     /// # Errors
     /// Names the option that is wrong.
     pub(super) fn network_of(options: &Texts) -> Result<Option<NetworkName>> {
-        let any = Self { subnet: IpNet::default(), range: None, parent: None, network: None };
-        any.with(options).map(|pool| pool.network)
+        Self::plain(IpNet::default()).with(options).map(|pool| pool.network)
     }
 
     fn with(mut self, options: &Texts) -> Result<Self> {

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::bed::{Bed, Outcome, binary, outcome, run};
 use crate::harness::container::Engine::Bare;
@@ -427,6 +427,19 @@ fn docker() {
     write(&bed, "etc/docker/daemon.json", "{}");
     assert_eq!(ids(&bed), [""; 0]);
     assert!(!ran.exists());
+    // Its own networks want the plugin, and none of the rest.
+    fs::remove_file(&file).unwrap();
+    let folder = bed.path("data/docker/networks");
+    fs::create_dir_all(&folder).unwrap();
+    fs::set_permissions(bed.path("data"), Permissions::from_mode(0o700)).unwrap();
+    let definition =
+        json!({"version": 1, "driver": "macvlan", "parent": "eth0", "subnets": [{"subnet": "10.0.0.0/24"}]});
+    let network =
+        json!({"version": 1, "id": "0123456789abcdef", "definition": definition, "pools": ["10.0.0.0/24"]});
+    fs::write(folder.join("docker-0123456789ab.json"), network.to_string()).unwrap();
+    assert_eq!(ids(&bed), ["docker-plugin"]);
+    write(&bed, "run/docker/plugins/underlay.sock", "");
+    assert_eq!(ids(&bed), [""; 0]);
 }
 
 /// A program that others than root can change, which the hook files and the CDI file call.

@@ -1,5 +1,6 @@
 //! The network and IPAM plugin of Docker, called in Docker's order by a client of the tests.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::thread;
@@ -11,12 +12,12 @@ use crate::harness::agent::Agent;
 use crate::harness::bed::{Bed, Netns, Watched, finish};
 use crate::harness::container::Engine::Bare;
 use crate::harness::container::wait;
-use crate::harness::fake_docker::{FakeDocker, Plugin, answer, call};
+use crate::harness::fake_docker::{FakeDocker, Plugin, answer, call, connect};
 use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 14] = [
+    let all: [Named; 16] = [
         ("the_life_of_a_container", &[Need::Macvlan], life),
         ("each_call_twice", &[Need::Macvlan], twice),
         ("addresses_that_are_taken", &[Need::Macvlan], taken),
@@ -30,6 +31,8 @@ pub fn tests() -> Vec<Test> {
         ("a_lost_ledger", &[Need::Macvlan], lost),
         ("killed_in_each_call", &[Need::Macvlan], killed),
         ("a_mark_that_the_container_has_changed", &[Need::Macvlan], changed_mark),
+        ("many_at_once", &[Need::Macvlan], many),
+        ("a_call_that_takes_too_long", &[Need::Macvlan], too_long),
         ("http", &[Need::Macvlan], http),
     ];
     all.map(|(name, needs, run)| Test::new(format!("docker_plugin::{name}"), needs, run)).into()
@@ -58,7 +61,7 @@ fn life() {
     assert!(first.netns.ip("route").contains("default via 172.16.86.1 dev eth0"));
     let shown = bed.ps();
     assert_eq!((shown.len(), &shown[0]["alive"], &shown[0]["state"]), (2, &json!(true), &json!("attached")));
-    assert!(bed.run("ps").contains(" - "), "{}", bed.run("ps"));
+    assert_eq!(bed.run("ps").matches("  docker   attached").count(), 2, "{}", bed.run("ps"));
     assert_eq!((bed.run("check"), bed.gc()), Default::default());
     docker.stop(&network, &first);
     assert_eq!(bed.leases().len(), 1);
@@ -144,7 +147,7 @@ fn taken() {
     assert!(said("10.0.0.1").contains("outside of subnet"));
     let first = docker.run(&network, "").unwrap();
     assert_eq!(first.address, "172.16.86.3/24");
-    assert!(said("172.16.86.3").contains(&format!("held by container {}", first.id)));
+    assert!(said("172.16.86.3").contains(&format!("held by an endpoint of docker, {}", first.id)));
     assert!(bed.answers("172.16.86.3"), "nothing of the other is given back");
     let asks = bed.container(Bare, "other").networks("pub_net:ip=172.16.86.3").start().map(drop);
     assert!(asks.unwrap_err().contains(&first.id));
@@ -306,7 +309,12 @@ fn agent() {
     first.netns.ip("addr del 172.16.86.2/24 dev eth0");
     let outcome = bed.outcome("check", "");
     assert!(outcome.code == 1 && outcome.stdout.contains("172.16.86.2"), "{outcome:?}");
+    // No endpoint comes for this address.
+    docker.request(&network, "").unwrap();
     docker.stop(&network, &first);
+    assert_eq!(bed.leases().len(), 1);
+    age(&bed);
+    wait(|| bed.leases().is_empty());
     docker.remove(&network);
     drop(agent);
     bed.assert_nothing_held();
@@ -331,6 +339,44 @@ fn changed_mark() {
     assert!(bed.answers("172.16.86.2") && bed.answers("172.16.86.3"));
     docker.stop(&network, &first);
     docker.stop(&network, &second);
+    docker.remove(&network);
+    bed.assert_nothing_held();
+}
+
+/// Each on a connection of its own.
+fn many() {
+    let bed = Watched::new();
+    let docker = FakeDocker::start(&bed);
+    let options = json!({"parent": "eth0", "conflict_detection": "off"});
+    let network = docker.create(SUBNET, GATEWAY, options, json!({})).unwrap();
+    let asked = json!({"PoolID": network.pool, "Address": "", "Options": {}});
+    let socket = &docker.plugin.socket;
+    let addresses: BTreeSet<String> = thread::scope(|scope| {
+        let ask = || call(&mut connect(socket).unwrap(), "IpamDriver.RequestAddress", &asked).unwrap();
+        let threads: Vec<_> = (0..50).map(|_| scope.spawn(ask)).collect();
+        let answers = threads.into_iter().map(|thread| thread.join().unwrap());
+        answers.map(|answer| answer["Address"].as_str().unwrap().to_owned()).collect()
+    });
+    assert_eq!(addresses.len(), 50, "no address twice");
+    addresses.iter().for_each(|address| docker.release(&network, address));
+    docker.remove(&network);
+    bed.assert_nothing_held();
+}
+
+/// Docker waits for ever for an answer, and holds locks meanwhile.
+fn too_long() {
+    let bed = Watched::new();
+    let docker = FakeDocker::start(&bed);
+    let network = docker.create(SUBNET, GATEWAY, parent(), json!({})).unwrap();
+    bed.configure("underlay.json", r#"{"version": 1, "lock_timeout_ms": 60000}"#);
+    let lock = bed.lock();
+    let error = docker.request(&network, "").unwrap_err();
+    assert!(error.contains("/IpamDriver.RequestAddress took more than 25 seconds: "), "{error}");
+    drop(lock);
+    // It was carried out all the same, and nothing comes of it.
+    wait(|| bed.records().len() == 1);
+    age(&bed);
+    bed.gc();
     docker.remove(&network);
     bed.assert_nothing_held();
 }

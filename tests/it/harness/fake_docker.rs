@@ -24,7 +24,7 @@ const SOCKET: &str = "/run/docker/plugins/underlay.sock";
 /// A running plugin; killed when dropped.
 pub struct Plugin<'a> {
     bed: &'a Bed,
-    socket: PathBuf,
+    pub socket: PathBuf,
     /// `None` if another process starts it.
     child: RefCell<Option<Child>>,
     /// It is killed so long after each call was sent, and the call is repeated, as Docker does.
@@ -70,9 +70,7 @@ impl<'a> Plugin<'a> {
     }
 
     pub fn connect(&self) -> io::Result<UnixStream> {
-        let stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(stream)
+        connect(&self.socket)
     }
 
     /// The answer to `method`, or how the connection ended.
@@ -129,6 +127,13 @@ fn spawn(bed: &Bed, socket: &Path, idle: u32) -> Child {
     child
 }
 
+/// A connection on which no answer takes longer than it may.
+pub fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
 /// Sends one request and reads its answer.
 pub fn call(stream: &mut UnixStream, method: &str, body: &Value) -> io::Result<Value> {
     send(stream, method, body)?;
@@ -162,7 +167,7 @@ pub fn answer(stream: &mut UnixStream) -> io::Result<(u16, String)> {
 /// A network as Docker remembers it.
 pub struct Network {
     pub id: String,
-    pool: String,
+    pub pool: String,
     gateway: Option<String>,
 }
 
