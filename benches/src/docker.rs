@@ -57,6 +57,12 @@ impl Daemon {
         self.job(&format!("network create -d macvlan {subnet} -o parent={parent} bench")).run();
     }
 
+    /// Makes its network `ours` with driver `underlay`, on `parent`.
+    pub fn create_ours(&self, parent: &str) {
+        let options = "-d underlay --ipam-driver underlay --subnet 10.210.0.0/16 --gateway 10.210.0.1";
+        self.job(&format!("network create {options} -o parent={parent} ours")).run();
+    }
+
     fn succeeds(&self, arguments: &str) -> bool {
         let job = self.job(arguments);
         let mut command = Command::new(&job.words[0]);

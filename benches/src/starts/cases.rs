@@ -113,9 +113,12 @@ pub fn all(folder: &Path, docker: &Daemon, systemd: &Systemd) -> Vec<Case> {
             });
         }
     }
-    for (network, options) in
-        [("none", "--network none"), ("its macvlan", "--network bench"), ("ours", OURS_BY_CDI)]
-    {
+    for (network, options) in [
+        ("none", "--network none"),
+        ("its macvlan", "--network bench"),
+        ("ours", OURS_BY_CDI),
+        ("its network of ours", "--network ours"),
+    ] {
         cases.push(Case::of(
             &format!("docker run --rm: {network}"),
             docker(&format!("run --rm {options} {IMAGE} true")),

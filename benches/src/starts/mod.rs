@@ -106,7 +106,9 @@ impl Bench {
     fn starts(&mut self) {
         let docker = Daemon::start(self.folder.join("docker"), &self.image);
         docker.create_macvlan(PARENT);
+        // It has the socket of Docker's plugin, too.
         let systemd = Systemd::start(&cases::QUADLETS);
+        docker.create_ours(PARENT);
         let cases = cases::all(&self.folder, &docker, &systemd);
         for number in 0..WARM_UP + self.rounds {
             for case in in_turn(&cases, number) {

@@ -67,6 +67,14 @@ fn bars(results: &Results, counted: &Counted) -> String {
     bars.at_most(&format!("{quadlet}, ours to none"), 1.1, "", to_none(quadlet, MEDIAN));
     bars.at_most("docker run --rm, ours to none", 1.1, "", to_none("docker run --rm", MEDIAN));
     bars.at_most("docker run --rm, ours to Docker's macvlan", 1.0, "", to_own("docker run --rm"));
+    bars.at_most(
+        "docker run --rm, -d underlay to Docker's macvlan",
+        1.0,
+        "",
+        by_driver("docker run --rm", "its macvlan"),
+    );
+    bars.at_most("docker run --rm, -d underlay to none", 1.1, "", by_driver("docker run --rm", "none"));
+    bars.at_most("docker stop, -d underlay to none", 1.1, "", by_driver("docker stop", "none"));
     bars.at_most("docker stop, ours to none", 1.1, "", to_none("docker stop", MEDIAN));
     for case in ["crun run", "podman run -d"].map(|run| format!("{run}, {COUNT} at once")) {
         bars.at_most(&format!("{case}, ours to none"), 1.15, "", to_none(&case, MEDIAN));

@@ -263,7 +263,7 @@ fn run_page(page: &str, kernel: Need) {
     let options =
         Options { dns: vec![Ipv4Addr::new(10, 77, 0, 1)], domain: Some("example.net"), ..Options::default() };
     let _server = (page == DHCP).then(|| Server::start(&bed, Kind::Dnsmasq, options));
-    let _plugin = (page == DOCKER).then(|| Plugin::installed(&bed));
+    let _plugin = [DOCKER, "README.md"].contains(&page).then(|| Plugin::installed(&bed));
     let docker = docker.then(|| Docker::with(&bed, daemon_settings()));
     let machine = Machine { bed: &bed, docker };
     machine.all(&IMAGE).unwrap();
