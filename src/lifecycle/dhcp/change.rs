@@ -52,7 +52,8 @@ impl Place<'_> {
 }
 
 /// Leases `address` in the ledger for the attachment `index` of `record`, to which a server offers it, and writes it into the
-/// record. Returns the MAC address of the container that has it, if another one has.
+/// record. If it is probed for, it is in quarantine no more: the probes tell whether another host has it still. Returns the MAC
+/// address of the container that has it, if another one has.
 pub(super) fn claim(
     locked: &Locked<'_>,
     record: &mut Record,
@@ -72,7 +73,11 @@ pub(super) fn claim(
     }
     // Before it is leased, so that nothing takes it for one that nothing lists.
     attached.claimed.push(address);
+    let is_probed = attached.detection.is_some();
     locked.write(record)?;
+    if is_probed {
+        locked.end_quarantine(segment, address)?;
+    }
     locked.lease(segment, key, &lease_target(&id))?;
     Ok(None)
 }
