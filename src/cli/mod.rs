@@ -3,6 +3,7 @@
 //! `hook.rs` has both stages of the OCI hook, `runtime.rs` is `underlay-runtime`, and only `output.rs` writes to stdout and
 //! stderr.
 
+mod argument;
 mod boot;
 mod cdi;
 mod check;
@@ -95,6 +96,7 @@ enum Command {
     /// the DHCP server tells.
     ResolvConf {
         /// What the containers have as io.underlay.identity
+        #[arg(value_parser = argument::hinted::<Identity>)]
         identity: Identity,
     },
     /// Show all that is known of one container, as JSON
