@@ -1,6 +1,7 @@
 //! Containers as arguments name them, and as tables show them.
 
 use crate::error::{Error, Kind, Result};
+use crate::escape::shell::Line;
 use crate::ledger::Store;
 use crate::ledger::record::Record;
 use crate::net::name::ContainerId;
@@ -17,8 +18,12 @@ pub(super) fn by_prefix(store: &Store, name: &str) -> Result<Record> {
         (Some(record), true) => Ok(record),
         (Some(_), false) => Err(Error::input(format!("several containers begin with {name:?}"))
             .hint("give more of the id; `underlay ps` lists them")),
-        (None, _) => Err(Error::new(Kind::NotFound, format!("container {name:?} holds nothing here"))
-            .hint("`underlay ps` lists those that do")),
+        (None, _) => {
+            Err(Error::new(Kind::NotFound, format!("container {name:?} holds nothing here")).hint(format!(
+                "`underlay ps` lists the ids of those that do; that of a name is told by `{}`",
+                Line::of("podman inspect -f '{{.Id}}'").word(name)
+            )))
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::dhcp::client_id::{ClientId, Duid};
 use crate::dhcp::domain_name::DomainName;
 use crate::dhcp::lease::{Family, Lease as Leased, Server};
 use crate::ledger::attached::Attached;
+use crate::ledger::segment_hints::since_boot;
 use crate::ledger::wall_clock::rfc3339;
 use crate::net::name::{IfName, NetworkName};
 
@@ -33,6 +34,8 @@ pub(super) struct Lease<'a> {
 #[serde(rename_all = "lowercase")]
 enum State {
     Leased,
+    /// No agent has renewed it in time.
+    Expired,
     Asking,
 }
 
@@ -92,8 +95,12 @@ fn shown<'a>(
     host_name: Option<&'a DomainName>,
     trouble: Option<&'a str>,
 ) -> Lease<'a> {
-    let given = attached.dhcp_lease(family).map(given);
-    let state = if given.is_some() { State::Leased } else { State::Asking };
+    let lease = attached.dhcp_lease(family);
+    let state = match &lease {
+        Some(lease) if lease.times().is_over(since_boot()) => State::Expired,
+        Some(_) => State::Leased,
+        None => State::Asking,
+    };
     Lease {
         network: &attached.network,
         ifname: &attached.ifname,
@@ -101,7 +108,7 @@ fn shown<'a>(
         client_id,
         host_name,
         trouble,
-        given,
+        given: lease.map(given),
     }
 }
 

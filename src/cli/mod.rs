@@ -3,6 +3,7 @@
 //! `hook.rs` has both stages of the OCI hook, `runtime.rs` is `underlay-runtime`, and only `output.rs` writes to stdout and
 //! stderr.
 
+mod argument;
 mod boot;
 mod cdi;
 mod check;
@@ -101,6 +102,7 @@ enum Command {
     /// the DHCP server tells.
     ResolvConf {
         /// What the containers have as io.underlay.identity
+        #[arg(value_parser = argument::hinted::<Identity>)]
         identity: Identity,
     },
     /// Serve podman's networks of driver underlay: called by netavark, podman's network stack

@@ -1,5 +1,6 @@
 //! `underlay ps` and `underlay inspect`: what containers have.
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::container;
@@ -11,6 +12,7 @@ use crate::ledger::Store;
 use crate::ledger::attached::Attached;
 use crate::ledger::holder::Holder;
 use crate::ledger::record::{Record, State, VERSION};
+use crate::ledger::segment_hints::since_boot;
 use crate::net::name::{ContainerId, Identity};
 
 /// A container as it is shown.
@@ -69,10 +71,14 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
     if format == Format::Json {
         return output::json(&all);
     }
-    let mut rows = Vec::new();
+    let (mut rows, now) = (Vec::new(), since_boot());
     for known in &all {
         for attached in known.attachments {
-            let mut addresses: Vec<_> = attached.addresses.iter().map(ToString::to_string).collect();
+            let shown = |address: &IpNet| match attached.has_expired(*address, now) {
+                true => "expired".to_owned(),
+                false => address.to_string(),
+            };
+            let mut addresses: Vec<_> = attached.addresses.iter().map(shown).collect();
             if attached.is_asking() && known.state != State::Ended {
                 addresses.insert(0, "asking".to_owned());
             }

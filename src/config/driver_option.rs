@@ -51,8 +51,15 @@ pub(crate) fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> 
         value.parse().map(|number| *place = Some(number)).map_err(wrong)
     }
     fn truth(place: &mut bool, value: &str) -> Result<()> {
-        let wrong = |_| Error::input(format!("{value:?} is neither true nor false"));
-        value.parse().map(|is| *place = is).map_err(wrong)
+        *place = match value {
+            "true" | "yes" => true,
+            "false" | "no" => false,
+            _ => {
+                let text = format!("{value:?} is neither true nor false");
+                return Err(Error::input(text).hint("use true or false"));
+            }
+        };
+        Ok(())
     }
     fn list<T, L: FromIterator<T>>(value: &str, read: impl Fn(&str) -> Result<T>) -> Result<L> {
         value.split(',').map(|item| read(item.trim())).collect()
@@ -90,7 +97,10 @@ pub(crate) fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> 
         ("dhcp_vendor_class", _) => word(&mut dhcp(file).vendor_class, value),
         ("dhcp_servers", _) => {
             let server = |text: &str| {
-                text.parse::<Ipv4Addr>().map_err(|_| Error::input(format!("{text:?} is no IPv4 address")))
+                text.parse::<Ipv4Addr>().map_err(|_| {
+                    Error::input(format!("{text:?} is no IPv4 address"))
+                        .hint("name the servers by their addresses, separated by commas")
+                })
             };
             list(value, server).map(|servers| dhcp(file).servers = servers)
         }

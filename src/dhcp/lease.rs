@@ -21,6 +21,14 @@ pub(crate) enum Family {
 
 impl Family {
     pub(crate) const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// What tcpdump calls its messages.
+    pub(crate) fn ports(self) -> &'static str {
+        match self {
+            Self::V4 => "port 67 or port 68",
+            Self::V6 => "port 546 or port 547",
+        }
+    }
 }
 
 /// What a server gives.

@@ -34,12 +34,13 @@ pub(super) fn agent(store: &Store, system: &System) -> Option<Finding> {
     Some(Finding::new((Area::Agent, Severity::Warning, "agent"), what, why, fix))
 }
 
-/// What to do about an agent that does not come, if `system` has its units.
+/// What to do about an agent that does not come, if `system` has its units, and systemd to start them.
 pub(super) fn units_fix(system: &System) -> Option<Fix> {
-    has_unit(system).then(|| match is_active(system) {
-        false => Line::of("systemctl enable --now underlay-agent.path").into(),
-        true => "see `journalctl -u underlay-agent` for why it ends".into(),
-    })
+    has_unit(system).then_some(())?;
+    match is_active(system) {
+        false => Some(Line::of("systemctl enable --now underlay-agent.path").into()),
+        true => is_booted(system).then(|| "see `journalctl -u underlay-agent` for why it ends".into()),
+    }
 }
 
 /// How many tasks an agent should have finished with by now. Those that cannot be read are told of elsewhere.
@@ -54,10 +55,14 @@ fn has_unit(system: &System) -> bool {
     ["/usr/lib/systemd/system", "/etc/systemd/system"].iter().any(|at| system.has(&format!("{at}/{UNIT}")))
 }
 
+/// Whether systemd runs, as sd_booted(3).
+fn is_booted(system: &System) -> bool {
+    system.has("/run/systemd/system")
+}
+
 /// Whether systemd starts the agent after an attach, or would if it ran.
 fn is_active(system: &System) -> bool {
-    // As sd_booted(3).
-    if system.is_this_one() && system.has("/run/systemd/system") {
+    if system.is_this_one() && is_booted(system) {
         let mut systemctl = Command::new("/usr/bin/systemctl");
         systemctl.args(["is-active", "--quiet", UNIT]).env_clear().stdin(Stdio::null());
         systemctl.status().is_ok_and(|status| status.success())

@@ -27,9 +27,7 @@ pub(super) fn leases(store: &Store, record: &Record) -> Result<Vec<Difference>> 
         let found = if limits.expiry > now { format!("ends at {end}") } else { format!("ended at {end}") };
         let renewal =
             Difference::new(What::Renewal, Some(format!("{address} renewed at {renewal}")), Some(found));
-        let hint =
-            "an agent renews leases: `systemctl enable --now underlay-agent.path`, or `underlay agent`";
-        differences.push(renewal.of(&record.container).at(attached).hint(hint));
+        differences.push(renewal.of(&record.container).at(attached));
     }
     Ok(differences)
 }

@@ -7,9 +7,10 @@ use ipnet::IpNet;
 
 use crate::config::network::Network;
 use crate::dhcp::lease::Lease;
-use crate::diagnose::difference::{Difference, What};
+use crate::diagnose::difference::{Difference, NO_AGENT, What};
 use crate::escape::shell::Line;
 use crate::ledger::attached::Attached;
+use crate::ledger::segment_hints::since_boot;
 use crate::net::link::{Link, set_mtu};
 use crate::net::link_options::{LinkOptions, Sysctl};
 use crate::net::mark::{self, Mark};
@@ -67,7 +68,16 @@ pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> V
     }
     rows.retain(|(_, expected, found)| expected != found);
     let has_mark = actual.link.as_ref().and_then(found_mark).as_ref() == Some(mark);
+    let now = since_boot();
+    let expired = attached.addresses.iter().filter(|address| attached.has_expired(**address, now));
+    let expired: Vec<_> = expired.map(ToString::to_string).collect();
     let difference = |(what, expected, found): Row| {
+        // The kernel deletes the routes with the last address.
+        let is_expired = match what {
+            What::Address => expected.as_ref().is_some_and(|expected| expired.contains(expected)),
+            _ => what == What::Route && !expired.is_empty(),
+        };
+        let is_expired = is_expired && found.is_none();
         let difference = Difference::new(what, expected, found).of(&mark.container).at(attached);
         match (what, attached.mtu, &actual.parent) {
             (What::Mark, ..) if has_mark => {
@@ -83,6 +93,7 @@ pub(crate) fn attachment(mark: &Mark, attached: &Attached, actual: &Actual) -> V
                 difference
                     .hint("a DHCP client in the container gets addresses, too: one of the two is enough")
             }
+            _ if is_expired => difference.hint(NO_AGENT),
             _ => difference,
         }
     };

@@ -81,6 +81,10 @@ impl fmt::Display for What {
     }
 }
 
+/// The hint if a lease is over, or about to be.
+pub(crate) const NO_AGENT: &str =
+    "an agent renews leases: `systemctl enable --now underlay-agent.path`, or `underlay agent`";
+
 impl Difference {
     /// A difference that is of no container or link yet, with the hint that holds if there is no better one.
     pub(crate) fn new(what: What, expected: Option<String>, found: Option<String>) -> Self {
@@ -90,6 +94,7 @@ impl Difference {
             What::Lease => Some("`underlay gc` writes missing leases, and removes those without a record"),
             What::Parent => Some("bring the parent back as it was, or restart the container"),
             What::File => None,
+            What::Renewal => Some(NO_AGENT),
             What::Lifetime => Some("an agent that starts sets it: `systemctl restart underlay-agent`"),
             _ => Some("a restarted container is attached anew"),
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::dhcp::lease::{Family, Lease};
 use crate::diagnose::agent;
-use crate::diagnose::finding::{Area, Finding, Severity};
+use crate::diagnose::finding::{Area, Finding, Fix, Severity};
 use crate::diagnose::system::System;
 use crate::kernel;
 use crate::ledger::Store;
@@ -32,8 +32,11 @@ pub(super) fn leases(store: &Store, system: &System, links: &[Link]) -> Vec<Find
             if attached.is_asking() {
                 findings.push(no_lease(record, attached, parent));
             }
-            let leases = attached.dhcp_leases().filter(|_| has_agent);
-            findings.extend(leases.filter_map(|lease| unanswered(record, attached, &lease)));
+            let troubled = |lease: Lease| match has_agent {
+                true => unanswered(record, attached, &lease),
+                false => expired(system, record, attached, &lease),
+            };
+            findings.extend(attached.dhcp_leases().filter_map(troubled));
         }
     }
     findings
@@ -55,15 +58,36 @@ fn not_renewed(system: &System, records: &[&Record]) -> Finding {
     } else {
         format!("{count} links have addresses")
     };
-    let fix = agent::units_fix(system);
     Finding::new(
         (Area::Agent, Severity::Warning, "lease-renewal"),
         format!("no agent runs, and {links} by DHCP{}", first.unwrap_or_default()),
         "only the agent renews leases and asks for those that are missing; the kernel takes an address away when its lease is over",
-        fix.unwrap_or_else(|| {
-            "have the host's service manager run `underlay agent`, and start it again when it ends; or cron `underlay agent --once`".into()
-        }),
+        run_agent(system),
     )
+}
+
+fn run_agent(system: &System) -> Fix {
+    agent::units_fix(system).unwrap_or_else(|| {
+        "have the host's service manager run `underlay agent`, and start it again when it ends; or cron `underlay agent --once`"
+            .into()
+    })
+}
+
+/// A lease that has ended without an agent, so that the ledger still has it.
+fn expired(system: &System, record: &Record, attached: &Attached, lease: &Lease) -> Option<Finding> {
+    let limits = lease.times().limits.filter(|limits| limits.expiry <= since_boot())?;
+    Some(Finding::new(
+        (Area::Containers, Severity::Error, "lease-expired"),
+        format!(
+            "container {} has lost {} of network {}: its DHCP lease ended at {}",
+            record.container,
+            lease.address().addr(),
+            attached.network,
+            rfc3339(limits.expiry)
+        ),
+        "no agent has renewed it, and the kernel has taken the address away",
+        run_agent(system),
+    ))
 }
 
 /// A container that has no address. What is said of the network is what can be seen from here.
@@ -82,7 +106,8 @@ fn no_lease(record: &Record, attached: &Attached, parent: Option<&Link>) -> Find
         format!("container {} has no address of network {network} by DHCP: {trouble}", record.container),
         why,
         format!(
-            "look at what is asked and answered with `tcpdump -eni {parent_name} port 67 or port 68`, and at the log of the server"
+            "look at what is asked and answered with `tcpdump -eni {parent_name} {}`, and at the log of the server",
+            Family::V4.ports()
         ),
     )
 }
@@ -102,10 +127,7 @@ fn unanswered(record: &Record, attached: &Attached, lease: &Lease) -> Option<Fin
         format!(
             "see whether {server} runs, and what it answers: `tcpdump -eni {} {}`",
             attached.parent,
-            match lease.family() {
-                Family::V4 => "port 67 or port 68",
-                Family::V6 => "port 546 or port 547",
-            }
+            lease.family().ports()
         ),
     ))
 }

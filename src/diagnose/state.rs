@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use crate::diagnose::check;
-use crate::diagnose::difference::{Difference, What};
+use crate::diagnose::difference::{Difference, NO_AGENT, What};
 use crate::diagnose::finding::{Area, Finding, Severity};
 use crate::diagnose::system::permissions;
 use crate::error::Error;
@@ -73,10 +73,7 @@ fn differs(difference: &Difference) -> Option<Finding> {
     // What a network lacks on its parent is a finding of the parent.
     let is_of_network = difference.container.is_none() && difference.network.is_some();
     // Leases have findings of their own.
-    if is_of_network
-        || difference.what == What::Renewal
-        || hint.is_some_and(|hint| hint.contains("`underlay gc`"))
-    {
+    if is_of_network || hint == Some(NO_AGENT) || hint.is_some_and(|hint| hint.contains("`underlay gc`")) {
         return None;
     }
     if let (What::File, Some(error)) = (difference.what, &difference.found) {

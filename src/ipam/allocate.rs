@@ -347,7 +347,7 @@ fn asked(wanted: &ResolvedAttachment, address: IpAddr, prefix_len: Option<u8>) -
         let subnets: Vec<_> = network.subnets.iter().map(|subnet| subnet.net().to_string()).collect();
         Error::input(format!("address {address} is in no subnet of network {}", network.name)).hint(
             if subnets.is_empty() {
-                "it has none".to_owned()
+                "it has none: `--subnet` of `underlay network create` gives it one".to_owned()
             } else {
                 format!("its subnets: {}", subnets.join(", "))
             },

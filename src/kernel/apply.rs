@@ -176,9 +176,9 @@ fn carry_out(ifindex: u32, step: &Configure, sealed: Option<&Alias>) -> Result<O
 
 /// Gives the link `ifindex` the addresses of `attached` in place of the former ones, and its routes in place of `former_routes`,
 /// and its rules again: the kernel deletes routes with the last address. All of that is one batch, which a kill leaves done or
-/// not begun, and which may be repeated.
+/// not begun, and which may be repeated. It gets the MTU of its lease if that is below `most`.
 pub(crate) fn readdress(
-    ifindex: u32,
+    (ifindex, most): (u32, u32),
     attached: &Attached,
     former_routes: &[Route],
     now: Duration,
@@ -193,7 +193,7 @@ pub(crate) fn readdress(
         }
     }
     let deletions = batch.len();
-    let steps = plan::readdress(attached, now);
+    let steps = plan::readdress(attached, most, now);
     for step in &steps {
         batch.extend(carry_out(ifindex, step, None)?);
     }

@@ -24,7 +24,8 @@ pub(crate) struct Probes {
     /// By the number of the attachment.
     sockets: BTreeMap<usize, PacketSocket>,
     tentative: Vec<Tentative>,
-    ignored: Vec<MacAddr>,
+    /// What is no conflict, by the number of the attachment.
+    ignored: Vec<(usize, MacAddr)>,
     /// Addresses that other hosts probe for, if that is no conflict.
     contended: Option<BTreeSet<IpAddr>>,
 }
@@ -91,9 +92,9 @@ impl Probes {
         self.add(attachment, address, detection);
     }
 
-    /// From now on, what `mac` sends is no conflict.
-    pub(crate) fn ignore(&mut self, mac: MacAddr) {
-        self.ignored.push(mac);
+    /// From now on, what the sender of `conflict` sends to that attachment is no conflict.
+    pub(crate) fn ignore(&mut self, conflict: &Conflict) {
+        self.ignored.push((conflict.attachment, conflict.mac));
     }
 
     /// Returns the socket of the attachment number `attachment`, if its addresses are probed for.
@@ -186,7 +187,7 @@ impl Probes {
     /// Returns true if `reply` is about an address that is probed for by the attachment number `attachment`.
     fn concerns(&self, attachment: usize, reply: &ProbeReply) -> bool {
         let is_it = |it: &Tentative| it.attachment == attachment && it.address == reply.address;
-        self.tentative.iter().any(is_it) && !self.ignored.contains(&reply.mac)
+        self.tentative.iter().any(is_it) && !self.ignored.contains(&(attachment, reply.mac))
     }
 }
 
@@ -227,7 +228,7 @@ mod tests {
         assert!(!is_conflict(&probes, 0, old, other), "heard on another link");
         assert!(!is_conflict(&probes, 1, new, other), "not probed for");
         // A link of ours that the kernel is deleting.
-        probes.ignore(other);
+        probes.ignore(&Conflict { attachment: 1, address: old, mac: other });
         assert!(!is_conflict(&probes, 1, old, other) && is_conflict(&probes, 1, old, third));
         // Another address is probed for instead.
         probes.replace(&Conflict { attachment: 1, address: old, mac: third }, new, Detection::For(5));

@@ -224,6 +224,11 @@ impl Attached {
         Family::ALL.into_iter().filter_map(|family| self.dhcp_lease(family))
     }
 
+    /// Whether `address` is that of a lease that is over at `now`: the kernel has taken it away.
+    pub(crate) fn has_expired(&self, address: IpNet, now: Duration) -> bool {
+        self.dhcp_leases().any(|lease| lease.address() == address && lease.times().is_over(now))
+    }
+
     /// Those whose name servers the container is told.
     pub(crate) fn told_leases(&self) -> impl Iterator<Item = Lease> {
         self.dhcp_leases().filter(|lease| match lease {

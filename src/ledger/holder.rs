@@ -134,6 +134,15 @@ impl Holder {
         }
     }
 
+    /// Whether `other` is in the same network namespace, as far as that is known.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        match (self.endpoint(), other.endpoint()) {
+            (Some(one), Some(another)) => one.sandbox.is_some() && one.sandbox == another.sandbox,
+            (None, None) => self.netns().is(other.netns()),
+            _ => false,
+        }
+    }
+
     /// The process, if it is one.
     pub(crate) fn process(&self) -> Option<&ProcessHolder> {
         match self {

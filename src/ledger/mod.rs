@@ -279,7 +279,7 @@ impl Store {
 pub(crate) fn no_such_network(name: &NetworkName, others: &[NetworkName]) -> Error {
     let others: Vec<_> = others.iter().map(NetworkName::as_str).collect();
     Error::new(Kind::NotFound, format!("network {name} does not exist")).hint(match others.as_slice() {
-        [] => "create it with `underlay network create`".to_owned(),
+        [] => "there is none; `underlay network create` makes one".to_owned(),
         names => format!("there are: {}; `underlay network create` makes a new one", names.join(", ")),
     })
 }

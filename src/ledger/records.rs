@@ -113,8 +113,10 @@ impl Locked<'_> {
         if file::create(&path, &to_json(&network.file)?)? {
             return Ok(());
         }
-        Err(Error::new(Kind::Taken, format!("network {} exists already", network.name))
-            .hint(format!("see it with `underlay network inspect {}`", network.name)))
+        Err(Error::new(Kind::Taken, format!("network {} exists already", network.name)).hint(format!(
+            "see it with `underlay network inspect {0}`; `underlay network rm {0}` removes it",
+            network.name
+        )))
     }
 
     pub(crate) fn remove_network(&self, name: &NetworkName) -> Result<()> {

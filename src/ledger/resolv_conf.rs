@@ -79,8 +79,12 @@ impl Store {
             self.make_folder()?;
         }
         let folder = self.dns_of_identity(identity);
-        self.open_resolv_conf(&folder)?;
-        Ok(folder.join(NAME))
+        self.make_dns_folder(&folder)?;
+        let path = folder.join(NAME);
+        // Docker makes an empty folder of what is to be mounted and is not there.
+        let _ = fs::remove_dir(&path);
+        InPlace::open(&path, true)?;
+        Ok(path)
     }
 
     fn open_resolv_conf(&self, folder: &Path) -> Result<InPlace> {

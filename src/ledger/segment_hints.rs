@@ -57,6 +57,15 @@ impl Locked<'_> {
         self.write_segment(number, &segment)
     }
 
+    /// Ends the quarantine of `address` on segment `number`, if it is in quarantine.
+    pub(crate) fn end_quarantine(&self, number: u32, address: IpAddr) -> Result<()> {
+        let Some(mut segment) = self.store.segment(number).ok().flatten() else { return Ok(()) };
+        match segment.hints.quarantine.remove(&address) {
+            Some(_) => self.write_segment(number, &segment),
+            None => Ok(()),
+        }
+    }
+
     /// Notes that no other host had `addresses` on `segment` at `since`, in the time since the boot, when the parent had been
     /// connected `carrier_ups` times.
     pub(crate) fn note_unclaimed(

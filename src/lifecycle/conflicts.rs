@@ -181,7 +181,7 @@ impl Probing<'_, '_> {
         let locked = self.context.lock()?;
         if locked.is_recently_released(old.segment, conflict) {
             log::info!("{mac} has {address}: a link of ours that the kernel is still deleting");
-            probes.ignore(mac);
+            probes.ignore(conflict);
             return Ok(());
         }
         *conflicts += 1;

@@ -21,6 +21,7 @@ use crate::lifecycle::dhcp::LateConflict;
 use crate::lifecycle::readdress;
 use crate::lifecycle::report::report;
 use crate::net::link::Link;
+use crate::net::mac::MacAddr;
 
 /// How many attachments are asked for at once: each takes up to three descriptors.
 const BATCH: usize = 64;
@@ -115,6 +116,12 @@ fn ask_batch(
     }
     let mut conflicts = Vec::new();
     while let Some(conflict) = probes.next_conflict()? {
+        let Some(question) = batch.get(conflict.attachment) else { continue };
+        if has_link(context, question.record, conflict.mac)? {
+            // Another host may answer, too.
+            probes.ignore(&conflict);
+            continue;
+        }
         probes.give_up(&conflict);
         conflicts.push(conflict);
     }
@@ -163,6 +170,14 @@ fn begin(
     };
     probes.begin(index, socket, &addresses, detection)?;
     Ok(true)
+}
+
+/// Whether `mac` is that of a link in the network namespace of `record`: with `arp_ignore` 0, the kernel's default, each link there
+/// answers for the addresses of all.
+fn has_link(context: &Context<'_>, record: &Record, mac: MacAddr) -> Result<bool> {
+    let records = context.store.records()?.sound;
+    let mut there = records.iter().filter(|other| other.holder.is_beside(&record.holder));
+    Ok(there.any(|other| other.attachments().iter().any(|attached| attached.own_mac() == Some(mac))))
 }
 
 /// Reports that another host has an address of a container, unless that was reported or the container has the address no more.

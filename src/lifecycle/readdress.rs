@@ -118,7 +118,7 @@ pub(super) fn give_back_former(context: &Context<'_>, record: &Record) -> Result
 fn change(mark: &Mark, attached: &Attached) -> Result<()> {
     let mut inside = Socket::open()?;
     match kernel::marked_link(attached.ifindex, mark, &mut inside)? {
-        Some(link) => kernel::readdress(link.ifindex, attached, &[], since_boot(), &mut inside),
+        Some(link) => kernel::readdress((link.ifindex, 0), attached, &[], since_boot(), &mut inside),
         None => Err(Error::input(format!("link {} is not the one that was made", attached.ifname))),
     }
 }

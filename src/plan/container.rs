@@ -89,10 +89,10 @@ fn leased(attached: &Attached, most: u32, now: Duration) -> impl Iterator<Item =
     mtu.map(|mtu| Configure::SetMtu { link: link.clone(), mtu }).into_iter().chain(addresses)
 }
 
-/// Returns the steps that give the link of `attached`, which is set up, its addresses and routes in place of the former ones.
-pub(crate) fn readdress(attached: &Attached, now: Duration) -> Vec<Configure> {
-    // Its MTU stays as the attach has set it.
-    addresses(attached).chain(leased(attached, 0, now)).chain(routes(attached)).collect()
+/// Returns the steps that give the link of `attached`, which is set up, its addresses and routes in place of the former ones. It gets
+/// the MTU of its lease if that is below `most`.
+pub(crate) fn readdress(attached: &Attached, most: u32, now: Duration) -> Vec<Configure> {
+    addresses(attached).chain(leased(attached, most, now)).chain(routes(attached)).collect()
 }
 
 /// The addresses of `attached` that the ledger has given.

@@ -8,6 +8,7 @@ use clap::Args;
 use ipnet::IpNet;
 
 use super::{conflicts, reserve};
+use crate::cli::argument::hinted;
 use crate::cli::{cdi, output};
 use crate::config::driver_option;
 use crate::config::host_access::HostAccess;
@@ -44,7 +45,7 @@ pub(in crate::cli) struct Create {
     #[arg(short, long, default_value = "macvlan")]
     driver: Driver,
     /// What chooses addresses: ledger, from the subnets (the default); dhcp, a server on the LAN; none
-    #[arg(long, value_name = "DRIVER")]
+    #[arg(long, value_name = "DRIVER", value_parser = hinted::<IpamDriver>)]
     ipam_driver: Option<IpamDriver>,
     /// Subnet in CIDR form; repeat it for several
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]

@@ -92,7 +92,8 @@ impl Failure {
             Self::NoOffer => (
                 Kind::Busy,
                 "no DHCP server answers".to_owned(),
-                "a switch with spanning tree drops what comes before its port forwards: make it an edge port",
+                "it may be on another LAN, or its range is used up; a switch with spanning tree drops what comes before its port \
+                 forwards: make it an edge port",
             ),
             Self::NoAck(server) => (
                 Kind::Busy,
@@ -102,7 +103,7 @@ impl Failure {
             Self::NotAllowed(server) => (
                 Kind::NotFound,
                 format!("DHCP server {server} answers, and the network does not allow it"),
-                "allow it, or find out which host it is",
+                "allow it by dhcp_servers, or find out which host it is",
             ),
             Self::Unusable { server, flaw } => (
                 Kind::Input,

@@ -115,7 +115,7 @@ impl Asking<'_> {
                 Effect::Failed(error) => {
                     self.give_up_all(probing, record)?;
                     if self.is_waited_for() {
-                        let error = self.within(error);
+                        let error = self.in_full(error);
                         if let Some(attached) = record.attachments_mut().get_mut(self.index) {
                             without(self, attached, error)?;
                         }
@@ -186,26 +186,35 @@ impl Asking<'_> {
         self.family == Family::V4 || self.dhcp.dhcp6 == Dhcp6::Required
     }
 
-    fn within(&self, error: Error) -> Error {
-        error.within(format!("network {}", self.wanted.network.name))
+    /// `error`; if servers were silent, with where and for how long they were asked.
+    fn in_full(&self, error: Error) -> Error {
+        if error.kind() != Kind::Busy {
+            return error;
+        }
+        let (parent, seconds) = (&self.wanted.parent.name, self.dhcp.timeout().as_secs());
+        let hint = format!(
+            "{}; see what is asked and answered with `tcpdump -eni {parent} {}`, and the log of the server; with dhcp_optional=true \
+             the container starts without an address",
+            error.hint_text().unwrap_or_default(),
+            self.family.ports(),
+        );
+        Error::new(Kind::Busy, format!("{error} on {parent} within {seconds} s")).hint(hint)
     }
 }
 
 /// What becomes of a container that has no lease: it starts without if its network says so, and the agent goes on asking.
 fn without(asked: &Asking<'_>, attached: &mut Attached, error: Error) -> Result<()> {
+    let network = format!("network {}", asked.wanted.network.name);
     if asked.dhcp.optional {
         attached.note_trouble(asked.family, &error);
-        log::warn!("network {}: {error}: the container starts without an address", asked.wanted.network.name);
+        log::warn!("{network}: {error}: the container starts without an address");
         return Ok(());
     }
-    Err(error)
+    Err(error.within(network))
 }
 
 fn no_carrier(wanted: &ResolvedAttachment) -> Error {
-    let text = format!(
-        "network {}: no DHCP server can answer, for parent {} is not connected",
-        wanted.network.name, wanted.parent.name
-    );
+    let text = format!("no DHCP server can answer, for parent {} is not connected", wanted.parent.name);
     Error::new(Kind::NotFound, text).hint(format!(
         "see `ip link show {}`: it is down, or nothing is plugged in; with dhcp_optional=true the container starts without \
          an address",

@@ -53,7 +53,8 @@ impl Place<'_> {
 }
 
 /// Leases `address` in the ledger for the attachment `index` of `record`, to which a server offers it, and writes it into the
-/// record. Returns the MAC address of the container that has it, if another one has.
+/// record. If it is probed for, it is in quarantine no more: the probes tell whether another host has it still. Returns the MAC
+/// address of the container that has it, if another one has.
 pub(super) fn claim(
     locked: &Locked<'_>,
     record: &mut Record,
@@ -73,7 +74,11 @@ pub(super) fn claim(
     }
     // Before it is leased, so that nothing takes it for one that nothing lists.
     attached.claimed.push(address);
+    let is_probed = attached.detection.is_some();
     locked.write(record)?;
+    if is_probed {
+        locked.end_quarantine(segment, address)?;
+    }
     locked.lease(segment, key, &lease_target(&id))?;
     Ok(None)
 }
@@ -188,7 +193,7 @@ pub(super) fn change(
     drop(locked);
     let Some(attached) = place.attached(&changed) else { return Ok(false) };
     let other = (before != after || has_other_routes).then_some(&former_routes[..]);
-    if !apply(&changed, place, other)? {
+    if !apply(&changed, place, other, before.is_none() && place.family == Family::V4)? {
         return Ok(false);
     }
     names::refresh(context.store, &changed);
@@ -220,8 +225,13 @@ pub(super) fn note_trouble(context: &Context<'_>, place: Place<'_>, why: impl To
 }
 
 /// Makes the link of the container as `record` says: with the addresses and routes if they are `other` ones, in place of these
-/// former routes, and with the lifetime of the lease. Returns false if its namespace is gone.
-pub(super) fn apply(record: &Record, place: Place<'_>, other: Option<&[Route]>) -> Result<bool> {
+/// former routes, with the lifetime of the lease, and with its MTU if it `is_first`. Returns false if its namespace is gone.
+pub(super) fn apply(
+    record: &Record,
+    place: Place<'_>,
+    other: Option<&[Route]>,
+    is_first: bool,
+) -> Result<bool> {
     let Some((_, netns)) = NetnsFile::of(&record.holder)? else { return Ok(false) };
     let Some((mark, attached)) = record.marked().nth(place.index) else { return Ok(false) };
     netns.inside(|| {
@@ -233,7 +243,9 @@ pub(super) fn apply(record: &Record, place: Place<'_>, other: Option<&[Route]>) 
         let is_there = |lease: &Lease| on_links.contains(&(link.ifindex, lease.address()));
         if other.is_some() || !lease.as_ref().is_none_or(is_there) {
             let former = other.unwrap_or_default();
-            kernel::readdress(link.ifindex, attached, former, since_boot(), &mut inside)?;
+            // Its MTU stays as its first lease has set it.
+            let most = if is_first { link.mtu } else { 0 };
+            kernel::readdress((link.ifindex, most), attached, former, since_boot(), &mut inside)?;
         }
         if let Some(lease) = lease {
             let lifetime = lease.lifetime(since_boot());

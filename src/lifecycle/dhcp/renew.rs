@@ -224,7 +224,7 @@ fn begin(
     if !change::claimed(record, place.index, place.family).is_empty() {
         give_up(context, place).unwrap_or_else(failed);
     }
-    if lasts && change::apply(record, place, None).is_ok_and(|is_there| !is_there) {
+    if lasts && change::apply(record, place, None, false).is_ok_and(|is_there| !is_there) {
         return Ok(None);
     }
     let start = since_boot() + Duration::from_millis(number()? % SPREAD);

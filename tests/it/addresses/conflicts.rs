@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::addresses::dhcp_conflicts;
 use crate::harness::agent::Agent;
 use crate::harness::bed::{Bed, Netns};
 use crate::harness::container::{Container, Engine, Engine::Bare, wait};
@@ -15,7 +16,7 @@ use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 14] = [
+    let all: [Named; 16] = [
         ("picked", &[Need::Macvlan], || picked("macvlan")),
         ("picked_ipvlan", &[Need::Ipvlan], || picked("ipvlan")),
         ("asked_for", &[Need::Macvlan], || asked_for("macvlan")),
@@ -26,6 +27,8 @@ pub fn tests() -> Vec<Test> {
         ("two_hosts_at_once", &[Need::Macvlan], two_hosts),
         ("neighbours_that_are_known", &[Need::Macvlan], neighbours),
         ("a_container_that_is_gone", &[Need::Macvlan], gone),
+        ("two_links_on_one_lan", &[Need::Macvlan], || two_links("lan;lan2", None)),
+        ("two_links_of_one_namespace", &[Need::Macvlan], || two_links("lan", Some("lan2"))),
         ("off", &[Need::Macvlan], off),
         ("the_parent_is_down", &[Need::Macvlan], parent_down),
         ("the_time_is_honoured", &[Need::Macvlan], time),
@@ -45,6 +48,19 @@ pub fn tests() -> Vec<Test> {
 }
 
 const V6: &str = "--subnet=2001:db8:abc8::/64 --gateway=2001:db8:abc8::10";
+
+/// Links of one namespace that answer for each other: of one container, or one of another container.
+fn two_links(networks: &str, of_other: Option<&str>) {
+    let bed = Bed::new();
+    bed.create("--subnet 10.77.0.0/24 -o parent=eth0 lan");
+    bed.create("--subnet 10.77.0.0/24 -o parent=eth0 lan2");
+    let kept = Netns::new("kept");
+    let start =
+        |id, networks| bed.container(Bare, id).networks(networks).in_netns(kept.path()).start().unwrap();
+    let web = start("web", networks);
+    let _other = of_other.map(|networks| start("other", networks));
+    dhcp_conflicts::two_links(&bed, &web, "duplicate");
+}
 
 /// The MAC address of a link of a namespace.
 fn mac(netns: &Netns, link: &str) -> String {

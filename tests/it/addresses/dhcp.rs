@@ -31,7 +31,7 @@ pub fn tests() -> Vec<Test> {
             tests.push(test.of(kind.debians()));
         }
     }
-    let all: [(_, Kinds, fn()); 11] = [
+    let all: [(_, Kinds, fn()); 12] = [
         ("host_names", &[Kind::Udhcpd], host_names),
         ("a_restart_does_not_wait", &[Kind::Dnsmasq], restart),
         ("taken_by_another_host", &[Kind::Kea], || taken("macvlan")),
@@ -42,6 +42,7 @@ pub fn tests() -> Vec<Test> {
         ("a_server_that_is_not_allowed", &[Kind::Udhcpd], not_allowed),
         ("classless_routes", &[Kind::Kea], classless_routes),
         ("mtu", &[Kind::Kea], mtu),
+        ("mtu_of_a_later_lease", &[Kind::Kea], mtu_later),
         ("eight_at_once", &[Kind::Dnsmasq], eight_at_once),
     ];
     for (name, kinds, run) in all {
@@ -270,7 +271,11 @@ fn no_server() {
     let start = Instant::now();
     let refused = bed.container(Bare, "web").networks("lan").start().map(drop).unwrap_err();
     let elapsed = start.elapsed().as_secs_f32();
-    assert!(refused.contains("no DHCP server answers"), "{refused}");
+    assert!(refused.contains("network lan: no DHCP server answers on eth0 within 5 s"), "{refused}");
+    assert!(
+        refused.contains("tcpdump -eni eth0 port 67") && refused.contains("dhcp_optional=true"),
+        "{refused}"
+    );
     assert!((4.5..=5.8).contains(&elapsed), "{elapsed}");
     bed.assert_nothing_held();
     wait(|| bed.host_state() == before);
@@ -384,6 +389,16 @@ fn mtu() {
     bed.create("-o dhcp_use=routes -o parent=eth0 some");
     let web = bed.container(Bare, "web").networks("some").start().unwrap();
     assert_eq!(web.link("eth0")["mtu"], 1500);
+}
+
+/// The container starts without a lease, and gets one that has an MTU.
+fn mtu_later() {
+    let bed = bed("-o dhcp_optional=true -o dhcp_timeout=1");
+    let _agent = Agent::start(&bed);
+    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    let _server = Server::start(&bed, Kind::Kea, Options { mtu: Some(1400), ..Options::default() });
+    wait(|| !web.addresses("eth0").is_empty());
+    assert_eq!((web.link("eth0")["mtu"].as_u64(), bed.run("check").as_str()), (Some(1400), ""));
 }
 
 /// dnsmasq as it comes pings one address after the other, and answers nothing meanwhile.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::addresses::dhcp::{address, bed, lan, lease, printer};
 use crate::addresses::dhcp_renewal::events;
 use crate::harness::agent::Agent;
-use crate::harness::container::{Engine::Bare, wait};
+use crate::harness::bed::Bed;
+use crate::harness::container::{Container, Engine::Bare, wait};
 use crate::harness::dhcp::{Kind, Options, Server};
 use crate::harness::frames::{Dhcp, Ear, MessageType};
 use crate::harness::need::Need;
@@ -23,6 +24,9 @@ pub fn tests() -> Vec<Test> {
     tests.push(Test::new("dhcp_conflicts::on_another_lan", &needs, on_another_lan).in_one());
     let needs = [Need::Macvlan, Kind::Dnsmasq.need()];
     tests.push(Test::new("dhcp_conflicts::again_and_again", &needs, again).in_one());
+    let needs = [Need::Macvlan, Kind::Kea.need()];
+    tests.push(Test::new("dhcp_conflicts::two_links_on_one_lan::dhcp", &needs, two_links_by_dhcp).in_one());
+    tests.push(Test::new("dhcp_conflicts::given_again", &needs, given_again).in_one());
     tests
 }
 
@@ -108,4 +112,51 @@ fn again() {
     assert_eq!((events(&bed, "lost").len(), events(&bed, "conflict").len()), (1, 2));
     drop(printer);
     wait(|| web.addresses("eth0") == ["10.77.0.60/24"]);
+}
+
+/// With `arp_ignore` 0 each of two links on one LAN answers for the other: that is no conflict. One with another host is.
+fn two_links_by_dhcp() {
+    let bed = bed("");
+    bed.create("--ipam-driver dhcp -o parent=eth0 lan2");
+    let _server = Server::start(&bed, Kind::Kea, Options::default());
+    let web = bed.container(Bare, "web").networks("lan;lan2").start().unwrap();
+    two_links(&bed, &web, "lost");
+}
+
+/// Asks the LAN for the addresses of eth0 and eth1 in `web`, which answer for each other: when the agent starts, and when the parent is
+/// connected again. Then another host takes the address of the second one, and the event `told` says it.
+pub fn two_links(bed: &Bed, web: &Container<'_>, told: &str) {
+    let links = ["eth0", "eth1"];
+    let had = links.map(|link| web.addresses(link));
+    let [_, [second]] = [&had[0][..], &had[1][..]] else { panic!("{had:?}") };
+    let second = second.strip_suffix("/24").unwrap();
+    let ear = Ear::on(&bed.lan);
+    let probes = || ear.about(second).iter().filter(|heard| heard.what == "probe").count();
+    let agent = Agent::start(bed);
+    wait(|| probes() >= 3);
+    bed.lan.ip("link set lan0 down");
+    bed.lan.ip("link set lan0 up");
+    wait(|| probes() >= 9);
+    let quiet = ["duplicate", "lost", "conflict", "moved"].map(|kind| events(bed, kind).len());
+    assert_eq!((quiet, links.map(|link| web.addresses(link))), ([0; 4], had.clone()), "{}", agent.log());
+    let (_printer, mac) = printer(bed, &[second.rsplit('.').next().unwrap().parse().unwrap()]);
+    bed.lan.ip("link set lan0 down");
+    bed.lan.ip("link set lan0 up");
+    wait(|| !events(bed, told).is_empty());
+    let duplicate = events(bed, "duplicate");
+    assert_eq!((duplicate.len(), &duplicate[0]["mac"]), (1, &mac.into()), "{duplicate:?}");
+}
+
+/// What another host had is given to a container when that host is gone: it is in quarantine no more.
+fn given_again() {
+    let bed = bed("");
+    let _server = Server::start(&bed, Kind::Dnsmasq, Options::default().range(60, 60));
+    let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+    let (printer, _) = printer(&bed, &[60]);
+    let agent = Agent::start(&bed);
+    wait(|| !events(&bed, "lost").is_empty());
+    drop((agent, printer));
+    web.stop();
+    let next = bed.container(Bare, "next").networks("lan").start().unwrap();
+    assert_eq!((address(&next), bed.run("check").as_str()), (lan(60), ""));
 }

@@ -61,6 +61,10 @@ fn files_to_mount() {
     let mut server = Server::start(&bed, Kind::Kea, short(lan(2)));
     let _agent = Agent::start(&bed);
     let path = of_identity(&bed, "db");
+    bed.run("resolv-conf db");
+    // As Docker does, if the file is not there.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
     assert_eq!(bed.run("resolv-conf db"), format!("{}\n", path.display()));
     let inode = fs::metadata(&path).unwrap().ino();
     assert_eq!(fs::read_to_string(&path).unwrap(), "");

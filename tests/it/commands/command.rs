@@ -86,7 +86,7 @@ fn create_refuses() {
     for (arguments, message) in [
         (
             "-o parent=eth0 pub_net",
-            "network pub_net exists already\nhint: see it with `underlay network inspect pub_net`",
+            "network pub_net exists already\nhint: see it with `underlay network inspect pub_net`; `underlay network rm pub_net` removes it",
         ),
         (
             "-o parent=eth9 n",
@@ -213,7 +213,9 @@ fn inspect() {
     assert!(inspect("web-").stdout.contains("172.16.86.2/24"), "the beginning of an id is enough");
     assert_eq!(serde_json::from_str::<Value>(&inspect(&web.id).stdout).unwrap()["container"], web.id);
     assert!(inspect("web").stderr.contains("several containers begin with \"web\""));
-    assert!(inspect("wob").stderr.contains("container \"wob\" holds nothing here"));
+    let said = inspect("wob").stderr;
+    assert!(said.contains("container \"wob\" holds nothing here"), "{said}");
+    assert!(said.contains("`podman inspect -f '{{.Id}}' wob`"), "{said}");
     assert_eq!(inspect("wob").code, 1);
 }
 

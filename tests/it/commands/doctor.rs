@@ -276,6 +276,8 @@ fn agent() {
     let wants = bed.path("root/etc/systemd/system/paths.target.wants");
     fs::create_dir_all(&wants).unwrap();
     symlink("/usr/lib/systemd/system/underlay-agent.path", wants.join("underlay-agent.path")).unwrap();
+    assert_eq!(findings(&bed).pop().unwrap()["command"], "underlay agent --once", "systemd does not run");
+    fs::create_dir_all(bed.path("root/run/systemd/system")).unwrap();
     let found = findings(&bed).pop().unwrap();
     assert!(found["advice"].as_str().unwrap().contains("journalctl -u underlay-agent"), "{found}");
     // Of a container that has been released, nothing is due.

@@ -146,6 +146,20 @@ fn checked() {
     wait(|| differences(&bed, "address") == [(format!("{own}/24"), String::new())]);
     let said = bed.outcome("check", "").stderr;
     assert!(said.contains("systemctl enable --now underlay-agent.path"), "{said}");
+    assert!(!said.contains("attached anew"), "{said}");
+    // The ledger has it still.
+    assert!(bed.run("ps").contains(" expired "), "{}", bed.run("ps"));
+    let shown: Value = serde_json::from_str(&bed.run(&format!("inspect {}", web.id))).unwrap();
+    assert_eq!(shown["leases"][0]["state"], "expired", "{shown}");
+    let root = bed.path("root").display().to_string();
+    let told = bed.outcome(&format!("doctor --format json --root {root}"), "").stdout;
+    let all: Vec<Value> = serde_json::from_str(&told).unwrap();
+    assert!(all.iter().all(|finding| finding["id"] != "differs"), "{all:?}");
+    let lost = format!("container {} has lost {own} of network lan: its DHCP lease ended at 2", web.id);
+    assert!(
+        doctor(&bed).iter().any(|(id, said)| id == "lease-expired" && said.starts_with(&lost)),
+        "{all:?}"
+    );
 }
 
 /// What the doctor finds of leases: id, and what it says.

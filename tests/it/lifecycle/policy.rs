@@ -115,7 +115,7 @@ fn required_annotations() {
     // Nor is it offered.
     assert_eq!(
         refused(&bed, "pub_nett", &[tier]),
-        "network pub_nett does not exist\nhint: create it with `underlay network create`"
+        "network pub_nett does not exist\nhint: there is none; `underlay network create` makes one"
     );
     assert!(refused(&bed, "pub_nett", &[team, tier]).contains("there are: pub_net;"));
     let container = bed.container(Bare, "web").networks("pub_net");
