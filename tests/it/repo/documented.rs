@@ -58,7 +58,7 @@ const DHCP: &str = "docs/guides/dhcp.md";
 
 /// Pods need podman 5 here: that of Debian 12 starts none in the guest (`podman_ways::kube_play`). CRIU is in Debian 12
 /// alone.
-const SECTIONS: [Section; 43] = [
+const SECTIONS: [Section; 44] = [
     ("README.md", "underlay", New, &[]),
     ("docs/guides/podman.md", "podman", All, &[PUB_NET]),
     ("docs/guides/podman.md", "podman before 5.0", Old, &[WITH_IPV6, SAN]),
@@ -109,6 +109,7 @@ const SECTIONS: [Section; 43] = [
     (DHCP, "Addresses from the LAN's own DHCP server", All, &[]),
     (DHCP, "podman and quadlets", All, &[BY_DHCP]),
     (DHCP, "Docker and compose", New, &[TO_DOCKER, BY_DHCP]),
+    (DHCP, "IPv6", All, &[]),
     (DHCP, "Together with addresses of the ledger", All, &[]),
     ("docs/guides/host-access.md", "Host access", All, &[]),
     ("docs/guides/identity.md", "Keeping addresses over restarts", All, &[PUB_NET]),
