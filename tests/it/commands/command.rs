@@ -14,9 +14,10 @@ use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 12] = [
+    let all: [Named; 13] = [
         ("network", &[Need::Macvlan], network),
         ("network_create_refuses", &[Need::Macvlan], create_refuses),
+        ("words_that_are_refused", &[], words),
         ("network_rm", &[Need::Macvlan], remove),
         ("networks_of_one_parent", &[Need::Macvlan], networks_of_one_parent),
         ("network_complete", &[Need::Macvlan], complete),
@@ -93,6 +94,10 @@ fn create_refuses() {
             "network n: parent eth9 does not exist on this host\nhint: see the host's links",
         ),
         ("-o parent=lo n", "parent lo is a loopback link"),
+        (
+            "-o parent=eth0 -o dhcp_servers=router n",
+            "option dhcp_servers: \"router\" is no IPv4 address\nhint: name the servers by their addresses",
+        ),
         ("-o parent=port0 n", "parent port0 is a port of a bridge\nhint: use the bridge itself as parent"),
         ("-o parent=eth0 -o mtu=9000 n", "mtu 9000 of network n is above the 1500 of parent eth0"),
         (
@@ -111,6 +116,18 @@ fn create_refuses() {
     bed.create("-o parent=br0 on_a_bridge");
     let files = fs::read_dir(bed.path("etc/networks")).unwrap().count();
     assert_eq!(files, 2, "no half-written file is left");
+}
+
+/// What clap refuses says what is possible.
+fn words() {
+    let bed = Bed::new();
+    for (arguments, hint) in [
+        ("network create --ipam-driver dhpc n", "(hint: use one of: ledger dhcp none)"),
+        ("resolv-conf a/b", "(hint: use 1 to 200 letters, digits and _ + . -)"),
+    ] {
+        let outcome = bed.outcome(arguments, "");
+        assert!(outcome.code == 2 && outcome.stderr.contains(hint), "{outcome:?}");
+    }
 }
 
 /// What would fail when the containers of two networks meet is said when the second is created.

@@ -183,6 +183,10 @@ fn no_answer() {
     let ids = |found: &[(String, String)]| found.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
     let found = doctor(&bed);
     assert_eq!(ids(&found), ["no-lease", "lease-renewal"], "{found:?}");
+    assert!(
+        found[0].1.contains("of network lan by DHCP: no DHCP server can answer, for parent eth0"),
+        "{found:?}"
+    );
     assert!(found[0].1.contains("parent eth0 is not connected, so no server hears"), "{found:?}");
     assert!(found[1].1.contains("no agent runs, and one link has its address by DHCP"), "{found:?}");
     assert!(found[1].1.contains("run `underlay agent`"), "{found:?}");
