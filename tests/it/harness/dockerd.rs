@@ -8,11 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::harness::bed::{Bed, finish, run};
-use crate::harness::container::Container;
+use crate::harness::container::{Container, wait};
 use crate::harness::need::Need;
 use crate::harness::rootfs::{self, rootfs};
 
@@ -96,8 +97,16 @@ impl<'a> Docker<'a> {
 
     /// Kills the daemon, and starts it again.
     pub fn kill(&mut self) {
+        let file = self.bed.path("docker/exec/containerd/containerd.pid");
+        let containerd: i32 = fs::read_to_string(file).unwrap().trim().parse().unwrap();
         self.daemon.kill().unwrap();
         self.daemon.wait().unwrap();
+        // The kernel kills its containerd. Where this process is the first one, no other reaps that.
+        let folder = PathBuf::from(format!("/proc/{containerd}"));
+        wait(|| {
+            let _ = waitpid(Pid::from_raw(containerd), Some(WaitPidFlag::WNOHANG));
+            !folder.exists()
+        });
         self.daemon = daemon(self.bed);
         self.wait();
     }
