@@ -98,7 +98,8 @@ pub fn renewed(driver: &str) {
     assert_eq!(server.leased(), [own]);
     let sent = sent_by(&ear, &web);
     let renewals: Vec<_> = sent.iter().filter(|message| renews(message)).collect();
-    assert!((3..=6).contains(&renewals.len()), "{renewals:?}");
+    // How many depends on how long the rest has taken; the pauses are looked at below.
+    assert!(renewals.len() >= 3, "{renewals:?}");
     for message in &renewals {
         assert_eq!((message.from, message.to, message.broadcast), (own, lan(1), false));
         assert_eq!((message.ciaddr, message.requested(), message.server()), (own, None, None));

@@ -451,7 +451,7 @@ fn path_that_has_gone() {
         let bed = Watched::new();
         let (web, pod) = (web(&bed), Netns::new("pod"));
         web.set_up(&bed, &pod);
-        run("umount", &[pod.path().to_str().unwrap()]).unwrap();
+        run("umount", &["--lazy", pod.path().to_str().unwrap()]).unwrap();
         if by_gc {
             assert!(bed.gc().contains("rm "));
         } else {

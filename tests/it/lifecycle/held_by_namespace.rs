@@ -73,7 +73,7 @@ fn as_long_as_it_is_mounted() {
     let asks = || bed.container(Bare, "other").networks("pub_net:ip=172.16.86.2").start().map(drop);
     assert!(asks().unwrap_err().contains(&id));
     let mut joined = join(&pod);
-    run("umount", &[pod.path().to_str().unwrap()]).unwrap();
+    run("umount", &["--lazy", pod.path().to_str().unwrap()]).unwrap();
     assert_eq!((state(&bed), bed.gc()), ((false, 1), String::new()));
     assert!(asks().unwrap_err().contains(&id));
     assert!(bed.outcome("check", "").stdout.contains("network namespace"));
@@ -90,7 +90,7 @@ fn next_at_the_path() {
     let pod = Netns::new("pod");
     attached(&bed, "web", &pod);
     let (path, inode) = (pod.path(), fs::metadata(pod.path()).unwrap().ino());
-    run("umount", &[path.to_str().unwrap()]).unwrap();
+    run("umount", &["--lazy", path.to_str().unwrap()]).unwrap();
     wait(|| !bed.answers("172.16.86.2"));
     // The kernel frees an inode some time after the namespace has gone, and gives the lowest one first.
     let mut others = Vec::new();

@@ -191,7 +191,10 @@ fn told_once() {
         let rows = bed.run("ps");
         rows.lines().skip(1).map(|row| row.split_once("macvlan@eth0").unwrap().1.trim().to_owned()).collect()
     };
-    assert_eq!(state(&bed), [format!("{}  shares {}", log.pid, web.id), format!("{}  attached", web.pid)]);
+    assert_eq!(
+        state(&bed),
+        [format!("pid {}  shares {}", log.pid, web.id), format!("pid {}  attached", web.pid)]
+    );
     web.kill();
     for _ in 0..2 {
         let begin = std::time::Instant::now();
