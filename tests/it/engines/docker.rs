@@ -121,8 +121,8 @@ fn name_servers() {
     bed.assert_nothing_held();
     let compose = composed(&bed, &docker, "docs/guides/dhcp.md");
     compose("up --detach").unwrap();
-    let web = compose("ps --quiet web").unwrap();
-    assert_eq!(servers(web.trim()), ["10.77.0.3"]);
+    let api = compose("ps --quiet api").unwrap();
+    assert_eq!(servers(api.trim()), ["10.77.0.3"]);
     compose("down --timeout 0").unwrap();
     bed.assert_nothing_held();
 }

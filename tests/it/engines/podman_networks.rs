@@ -268,7 +268,10 @@ fn errors() {
     let bed = Watched::new();
     let podman = Networks::new(&bed);
     let said = podman.try_run("network create -d underlay -o isolate=true -o parent=eth0 lan").unwrap_err();
-    assert!(said.contains("network lan: option \"isolate\" is not known (hint: use parent"), "{said}");
+    assert!(
+        said.contains("network lan: option \"isolate\" is not known (hint: use driver, network, parent"),
+        "{said}"
+    );
     let said = podman.try_run("network create -d underlay -o parent=gone0 lan").unwrap_err();
     assert!(said.contains("gone0"), "{said}");
     let networks = podman.run("network ls --quiet --filter driver=underlay");

@@ -354,6 +354,7 @@ fn rootless_podman() {
     assert_eq!(underlay("ps --format json"), "[]\n");
     // Its namespace is held by a process of podman's.
     finish(rootless().args(["system", "migrate"])).unwrap();
-    finish(Command::new("userdel").args(["--remove", "rootless"])).unwrap();
+    // podman ends its last process by and by.
+    wait(|| finish(Command::new("userdel").args(["--remove", "rootless"])).is_ok());
     underlay("network rm pub_net");
 }

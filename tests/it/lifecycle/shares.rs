@@ -202,7 +202,7 @@ fn told_once() {
         assert_eq!((told.code, &*told.stderr), (0, ""));
         assert!(begin.elapsed() < std::time::Duration::from_millis(900), "{:?}", begin.elapsed());
     }
-    assert_eq!(state(&bed), [format!("{}  attached", log.pid)]);
+    assert_eq!(state(&bed), [format!("pid {}  attached", log.pid)]);
     let events = bed.run("events");
     assert!(!events.contains("detached") && !events.contains("failed"), "{events}");
     web.forget();
