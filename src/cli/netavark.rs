@@ -1,7 +1,7 @@
 //! `underlay netavark`: the calls of podman's network stack, for which this program is a plugin in its folder.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -13,11 +13,10 @@ use crate::frontend::netavark::{self, Call};
 use crate::ledger::Store;
 use crate::ledger::event::Event;
 use crate::lifecycle::report::report;
+use crate::oci;
 
 /// podman's plugin folders have this name.
 const FOLDER: &str = "netavark";
-/// No call is larger.
-const LIMIT: u64 = 16 * 1024 * 1024;
 
 /// The calls of netavark's plugin API.
 #[derive(Clone, Debug, Subcommand)]
@@ -91,10 +90,7 @@ fn tear_down(store: &Store, path: &Path) -> Result<()> {
 }
 
 fn input() -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let read = io::stdin().lock().take(LIMIT).read_to_end(&mut text);
-    read.map_err(|error| Error::io("read", Path::new("stdin"), &error))?;
-    Ok(text)
+    oci::read_to_end(io::stdin().lock(), "what podman says")
 }
 
 #[cfg(test)]

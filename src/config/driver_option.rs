@@ -10,6 +10,12 @@ use crate::error::{Error, Kind, Result};
 use crate::net::driver::Kind as Driver;
 use crate::net::name::IfName;
 
+/// All options.
+const OPTIONS: &str = "parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, \
+    no_default_route, ipv6, bclim, txqueuelen, bcqueuelen, source_macs, conflict_detection, probe_ahead, \
+    announcements, dhcp_timeout, dhcp_optional, dhcp_client_id, dhcp_hostname, dhcp_vendor_class, dhcp_servers, \
+    dhcp_use, dhcp6";
+
 /// The driver that the options of an engine's network with driver `underlay` ask for: by `driver`, or by an option of ipvlan.
 ///
 /// # Errors
@@ -27,14 +33,9 @@ pub(crate) fn driver(options: &BTreeMap<String, String>) -> Result<Driver> {
 /// # Errors
 /// As [`set`].
 pub(crate) fn set_of_engine(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
-    set(file, key, value).map_err(|error| {
-        match error.hint_text().and_then(|hint| hint.strip_prefix("use ")) {
-            Some(known) if error.kind() == Kind::Usage => {
-                let hint = format!("use driver, network, {known}");
-                error.hint(hint)
-            }
-            _ => error,
-        }
+    set(file, key, value).map_err(|error| match error.kind() {
+        Kind::Usage => error.hint(format!("use driver, network, {OPTIONS}")),
+        _ => error,
     })
 }
 
@@ -109,12 +110,10 @@ pub(crate) fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> 
             uses.map(|uses| dhcp(file).uses = Some(uses))
         }
         ("dhcp6", _) => value.parse().map(|use6| dhcp(file).dhcp6 = use6),
-        _ => return Err(Error::new(Kind::Usage, format!("option {key:?} is not known")).hint(
-            "use parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, \
-             no_default_route, ipv6, bclim, txqueuelen, bcqueuelen, source_macs, conflict_detection, probe_ahead, \
-             announcements, dhcp_timeout, dhcp_optional, dhcp_client_id, dhcp_hostname, dhcp_vendor_class, dhcp_servers, \
-             dhcp_use, dhcp6",
-        )),
+        _ => {
+            let text = format!("option {key:?} is not known");
+            return Err(Error::new(Kind::Usage, text).hint(format!("use {OPTIONS}")));
+        }
     };
     set.map_err(|error| error.within(format!("option {key}")))
 }

@@ -144,7 +144,6 @@ impl Locked<'_> {
             return Err(Error::new(Kind::Taken, text).hint("create it again: Docker gives it another id"));
         }
         // Nobody else may enter the data folder: it has a secret.
-        file::make_folder(&self.store.data_dir, 0o700)?;
         file::make_folder(&self.store.docker_networks_dir(), 0o700)?;
         file::replace(&self.store.docker_network_path(&name), &to_json(network)?)
     }

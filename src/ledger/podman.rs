@@ -41,7 +41,6 @@ impl Store {
             return Ok(());
         }
         // Nobody else may enter the data folder: it has a secret.
-        file::make_folder(&self.data_dir, 0o700)?;
         file::make_folder(&self.podman_networks_dir(), 0o700)?;
         file::replace(&path, &text)
     }

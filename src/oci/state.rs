@@ -68,7 +68,7 @@ impl Bundle {
 /// # Errors
 /// When it is no state, or lacks id or bundle. `status` is not looked at: runtimes disagree on it here.
 pub(crate) fn created(input: impl Read) -> Result<Created> {
-    let text = read_to_end(input)?;
+    let text = read_to_end(input, "OCI state")?;
     // Read as `stopped` reads it: what is attached can be detached.
     let id = id(&text)?;
     let value = || -> Result<serde_json::Value> {
@@ -104,7 +104,7 @@ pub(crate) fn created(input: impl Read) -> Result<Created> {
 /// # Errors
 /// When it is no state or has no id.
 pub(crate) fn stopped(input: impl Read) -> Result<String> {
-    id(&read_to_end(input)?)
+    id(&read_to_end(input, "OCI state")?)
 }
 
 fn id(state: &[u8]) -> Result<String> {
@@ -174,13 +174,17 @@ fn lacks(key: &str) -> Error {
 
 /// Reads `input` to its end, also what is too much: a runtime may die of SIGPIPE if its hook does not
 /// (containers/crun#1943).
-fn read_to_end(mut input: impl Read) -> Result<Vec<u8>> {
+/// Reads the whole of `input`, which is `what` on stdin.
+///
+/// # Errors
+/// When it cannot be read, or is larger than [`LIMIT`].
+pub(crate) fn read_to_end(mut input: impl Read, what: &str) -> Result<Vec<u8>> {
     let failed = |error: io::Error| Error::io("read", Path::new("stdin"), &error);
     let mut text = Vec::new();
     input.by_ref().take(LIMIT + 1).read_to_end(&mut text).map_err(failed)?;
     if text.len() as u64 > LIMIT {
         io::copy(&mut input, &mut io::sink()).map_err(failed)?;
-        return Err(Error::input(format!("OCI state on stdin is larger than {LIMIT} bytes")));
+        return Err(Error::input(format!("{what} on stdin is larger than {LIMIT} bytes")));
     }
     Ok(text)
 }
