@@ -13,7 +13,7 @@ use crate::net::name::IfName;
 /// All options.
 const OPTIONS: &str = "parent, vlan, vlans, vlan_protocol, macvlan_mode, ipvlan_mode, ipvlan_flag, mode, mtu, table, metric, \
     no_default_route, ipv6, bclim, txqueuelen, bcqueuelen, source_macs, conflict_detection, probe_ahead, \
-    announcements, dhcp_timeout, dhcp_optional, dhcp_client_id, dhcp_hostname, dhcp_vendor_class, dhcp_servers, \
+    announcements, dhcp, dhcp_timeout, dhcp_optional, dhcp_client_id, dhcp_hostname, dhcp_vendor_class, dhcp_servers, \
     dhcp_use, dhcp6";
 
 /// The driver that the options of an engine's network with driver `underlay` ask for: by `driver`, or by an option of ipvlan.
@@ -91,6 +91,14 @@ pub(crate) fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> 
         ("bclim", _) => number(&mut file.bclim, value),
         ("ipv6", _) => word(&mut file.ipv6, value),
         ("no_default_route", _) => truth(&mut file.no_default_route, value),
+        ("dhcp", _) => {
+            let mut is_on = false;
+            let read = truth(&mut is_on, value);
+            if is_on {
+                dhcp(file);
+            }
+            read
+        }
         ("dhcp_timeout", _) => word(&mut dhcp(file).timeout, value),
         ("dhcp_optional", _) => truth(&mut dhcp(file).optional, value),
         ("dhcp_client_id", _) => value.parse().map(|source| dhcp(file).client_id = source),

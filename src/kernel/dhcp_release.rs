@@ -11,10 +11,8 @@ use nix::libc::{self, c_int};
 use nix::sys::socket::getsockopt;
 use nix::{getsockopt_impl, sockopt_impl};
 
-use super::apply;
-use super::detach;
+use super::apart::with_link_apart;
 use super::dhcp6_socket::Dhcp6Socket;
-use super::netns::NetnsFile;
 use crate::dhcp::client;
 use crate::dhcp::lease::Lease;
 use crate::dhcp::message::Outgoing;
@@ -22,17 +20,13 @@ use crate::dhcp::v4::lease::Lease as Lease4;
 use crate::dhcp::v4::outcome::Outgoing as Outgoing4;
 use crate::dhcp::v4::udp::{CLIENT_PORT, SERVER_PORT};
 use crate::dhcp::v6::message::Message as Message6;
-use crate::error::{Error, Kind, Result};
-use crate::net::driver::{Driver, MacvlanMode};
+use crate::error::{Error, Result};
 use crate::net::ipv6::Advertised;
-use crate::net::link::Link;
 use crate::netlink::Socket;
 use crate::plan::{self, Configure, CreateLink, LinkPlan};
 
 /// How long a message may wait for the MAC address of the server, or of the router to it.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// How long the kernel may take to delete a link with its namespace.
-const GONE: Duration = Duration::from_secs(2);
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -54,41 +48,16 @@ sockopt_impl!(
 /// at once: with its parent, and the MAC address and address of the lease. The link of the lease must be gone. `host` is a socket
 /// of the host's namespace.
 pub(crate) fn release_lease(plan: &LinkPlan, lease: &Lease, xid: u32, host: &mut Socket) -> Result<()> {
-    // If it were opened later, it would be one of the new namespace.
-    host.connect()?;
-    NetnsFile::thrown_away(|| {
-        let mut inside = Socket::open()?;
-        let plan = match lease {
-            Lease::V4(lease) => with_lease(plan, lease),
-            Lease::V6(_) => with_ipv6(plan),
-        };
-        let made = make(&plan, host, &mut inside)?;
-        let sent = match client::release(lease, xid) {
-            Outgoing::V4(release) => send(&release).map_err(|error| {
-                Error::kernel(&format!("release {} to DHCP server {}", release.from, release.to), &error)
-            }),
-            Outgoing::V6(release) => made.iter().try_for_each(|link| send6(link.ifindex, &release)),
-        };
-        // The kernel takes the namespace apart later, and the link would answer ARP requests until then.
-        made.iter().try_for_each(|link| detach::delete(link.ifindex, &mut inside))?;
-        sent
+    let plan = match lease {
+        Lease::V4(lease) => with_lease(plan, lease),
+        Lease::V6(_) => with_ipv6(plan),
+    };
+    with_link_apart(&plan, host, |link| match client::release(lease, xid) {
+        Outgoing::V4(release) => send(&release).map_err(|error| {
+            Error::kernel(&format!("release {} to DHCP server {}", release.from, release.to), &error)
+        }),
+        Outgoing::V6(release) => send6(link.ifindex, &release),
     })
-}
-
-/// Makes the link of `plan`. A passthru link has no place on its parent as long as the kernel is deleting the one before.
-fn make(plan: &LinkPlan, host: &mut Socket, inside: &mut Socket) -> Result<Vec<Link>> {
-    let until = Instant::now() + GONE;
-    let is_alone = plan.create.driver == Driver::Macvlan { mode: MacvlanMode::Passthru };
-    loop {
-        match apply::attach(std::slice::from_ref(plan), None, host, inside, &NetnsFile::own()?) {
-            Err(error)
-                if is_alone && error.kind() == Kind::Kernel(libc::EINVAL) && Instant::now() < until =>
-            {
-                thread::sleep(10 * PAUSE);
-            }
-            made => return made.map(|(made, _)| made),
-        }
-    }
 }
 
 /// Returns the plan of the link of `plan` with IPv6, but for an address of its own: DHCPv6 servers are told in the message which

@@ -25,7 +25,8 @@ pub(crate) fn make_endpoint_link(
     host: &mut Socket,
 ) -> Result<Link> {
     let name = IfName::of_endpoint(&mark.container);
-    let create = CreateLink { name, ..CreateLink::of(attached, mark.group()) };
+    let mtu = attached.mtu.or(leased_mtu(attached, host)?);
+    let create = CreateLink { name, mtu, ..CreateLink::of(attached, mark.group()) };
     let (link, _) = create_link(&create, None, host, &mut Socket::open()?, host_netns)?;
     let plain = mark.to_string();
     let alias = key.map_or(plain, |key| key.seal(mark, &link, &host_netns.describe(None)).to_string());
@@ -33,6 +34,15 @@ pub(crate) fn make_endpoint_link(
         None => Ok(link),
         Some(refusal) => Err(refused(&format!("mark link {}", link.name), &refusal)),
     }
+}
+
+/// The MTU of the lease that `attached` has, if its link takes it.
+fn leased_mtu(attached: &Attached, host: &mut Socket) -> Result<Option<u32>> {
+    let Some(dhcp) = attached.dhcp.as_ref().filter(|dhcp| dhcp.mtu(u32::MAX).is_some()) else {
+        return Ok(None);
+    };
+    let parent = host.link_by_index(attached.parent_index)?;
+    Ok(parent.and_then(|parent| dhcp.mtu(parent.mtu)))
 }
 
 /// Returns the link of `attached` of the endpoint `id`, if it is in the namespace of `host`. The name is ours: a container can

@@ -27,7 +27,7 @@ mod wait;
 mod watch;
 
 pub(crate) use alarm::Alarm;
-pub(crate) use apart::open_apart;
+pub(crate) use apart::{open_apart, with_link_apart};
 mod system_log;
 
 pub(crate) use apply::renew_address;

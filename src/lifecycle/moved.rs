@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::kernel::{self, NetnsFile};
+use crate::ledger::holder::EndpointHolder;
 use crate::ledger::record::Record;
 use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::context::Context;
@@ -19,6 +20,12 @@ pub(crate) fn is_unseen(record: &Record) -> bool {
     has_endpoint
         && record.is_attached()
         && record.attachments().iter().any(|attached| attached.ifindex.is_none())
+}
+
+/// Returns true if its engine may be about to move the link of `record`, which was not seen in the container yet.
+pub(crate) fn is_moving(record: &Record) -> bool {
+    let is_new = |endpoint: &EndpointHolder| since_boot().as_secs() < endpoint.since + MOVING;
+    is_unseen(record) && record.holder.endpoint().is_some_and(is_new)
 }
 
 /// Returns true if `record` is of an address for which no endpoint has come.

@@ -11,6 +11,7 @@ use super::network;
 use super::protocol::{
     CreateEndpoint, Interface, InterfaceName, Join, Joined, OF_DOCKER, OfEndpoint, StaticRoute,
 };
+use crate::dhcp::lease::Family;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::event::Event;
 use crate::ledger::record::Record;
@@ -37,12 +38,18 @@ pub(super) fn create(context: &mut Context<'_>, call: &CreateEndpoint) -> Result
     network::check(&network)?;
     let network = context.settings.complete(network);
     let new = new_endpoint(call)?;
+    if new.addresses.is_empty() && network.file.dhcp.is_none() {
+        return Err(Error::input("the endpoint has no address")
+            .hint("create the network with --ipam-driver underlay and --subnet"));
+    }
     let record = endpoint::create(context, network, &new)?;
     // Docker refuses an answer that repeats what it has said itself.
     let chosen =
         record.attachments().iter().find_map(|attached| attached.own_mac()).filter(|_| new.mac.is_none());
     let mac = chosen.map(|mac| mac.to_string()).unwrap_or_default();
-    Ok(json!({ "Interface": Interface { mac, ..Interface::default() } }))
+    let leased = record.attachments().iter().find_map(|attached| attached.dhcp_lease(Family::V4));
+    let address = leased.map(|lease| lease.address().to_string()).unwrap_or_default();
+    Ok(json!({ "Interface": Interface { address, mac, ..Interface::default() } }))
 }
 
 /// Reads what is asked for.
@@ -57,10 +64,6 @@ pub(super) fn new_endpoint(call: &CreateEndpoint) -> Result<NewEndpoint> {
     };
     let given = [address, address_v6].into_iter().filter(|text| !text.is_empty());
     let addresses = given.map(read).collect::<Result<Vec<_>>>()?;
-    if addresses.is_empty() {
-        return Err(Error::input("the endpoint has no address")
-            .hint("create the network with --ipam-driver underlay and --subnet"));
-    }
     let mac = Some(mac).filter(|mac| !mac.is_empty()).map(|mac| mac.parse()).transpose()?;
     Ok(NewEndpoint { id: call.endpoint.parse()?, identity: identity(&call.options)?, addresses, mac })
 }
@@ -165,7 +168,6 @@ mod tests {
             (r#"{"identitty": "db"}"#, INTERFACE, "driver-opt \"identitty\" of an endpoint is not known"),
             (r#"{"identity": 7}"#, INTERFACE, "driver-opt \"identity\""),
             (r#"{"identity": "a b"}"#, INTERFACE, "driver-opt identity: identity \"a b\""),
-            ("null", "null", "the endpoint has no address"),
             ("null", r#"{"Address": "10.0.0.9"}"#, "address \"10.0.0.9\" is not usable"),
         ] {
             let error = new(options, interface).unwrap_err().to_string();

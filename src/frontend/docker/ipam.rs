@@ -29,7 +29,10 @@ pub(super) fn request_pool(store: &Store, call: &RequestPool) -> Result<(Pool, O
             let (family, example) =
                 if call.v6 { ("an IPv6", "2001:db8::/64") } else { ("a", "192.0.2.0/24") };
             return Err(Error::input(format!("the network needs {family} subnet"))
-                .hint(format!("give --subnet {example}, that of the LAN; or --ipam-opt network=NAME")));
+                .hint(format!(
+                    "give --subnet {example}, that of the LAN; or --ipam-opt network=NAME; or for addresses by DHCP use \
+                     --ipam-driver null with -o dhcp=true"
+                )));
         }
         return Pool::new(&call.pool, &call.sub_pool, &call.options).map(|pool| (pool, None));
     };
@@ -43,8 +46,14 @@ pub(super) fn request_pool(store: &Store, call: &RequestPool) -> Result<(Pool, O
             "" => "IPv4 subnet",
             pool => &format!("subnet {pool}"),
         };
-        Error::input(format!("network {} has no {which}", network.name))
-            .hint(format!("`underlay network inspect {}` shows those that it has", network.name))
+        let error = Error::input(format!("network {} has no {which}", network.name));
+        match network.file.dhcp {
+            Some(_) => error
+                .hint("it has addresses by DHCP: use --ipam-driver null, without --ipam-opt and --subnet"),
+            None => {
+                error.hint(format!("`underlay network inspect {}` shows those that it has", network.name))
+            }
+        }
     })?;
     let pool = Pool::new(&file.subnet.to_string(), &call.sub_pool, &call.options)?;
     let gateway = file.gateway.filter(|gateway| file.subnet.contains(gateway));

@@ -1,11 +1,13 @@
 //! Definitions of networks as Docker tells them, in the words of `underlay network create -o`; and what of a network Docker can have.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::Value;
 
 use super::protocol::{CreateNetwork, GENERIC, INTERNAL, IpamData, OF_DOCKER};
+use crate::config::dhcp::Dhcp6;
 use crate::config::driver_option;
 use crate::config::network::Network;
 use crate::config::network_file::{NetworkFile, SubnetFile};
@@ -16,9 +18,13 @@ use crate::net::name::NetworkName;
 pub(super) const ADDRESS_SPACE: &str = "underlay";
 /// The options that are Docker's own, and of which a network takes one all the same.
 const MTU: &str = "com.docker.network.driver.mtu";
+/// The address space of Docker's driver `null`, which chooses no addresses and has one pool.
+const NO_ADDRESSES: &str = "null";
 /// What to do without `--ipam-driver underlay`.
-const IPAM: &str =
-    "create the network with --ipam-driver underlay and --subnet (compose: `ipam: {driver: underlay}`)";
+const IPAM: &str = "create the network with --ipam-driver underlay and --subnet (compose: `ipam: {driver: underlay}`), or for addresses by DHCP with \
+     --ipam-driver null and -o dhcp=true";
+/// How long Docker can be kept waiting for a lease: it gets an answer in any case some seconds later.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A network that is to be created.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,9 +57,9 @@ impl Defined {
         for (key, value) in &options {
             driver_option::set_of_engine(&mut definition, key, value)?;
         }
-        let subnets = call.v4.iter().chain(&call.v6).map(subnet);
-        definition.subnets = subnets.collect::<Result<_>>()?;
-        if definition.subnets.is_empty() {
+        let pools = call.v4.iter().chain(&call.v6).filter(|data| data.address_space != NO_ADDRESSES);
+        definition.subnets = pools.map(subnet).collect::<Result<_>>()?;
+        if network.is_none() && definition.subnets.is_empty() && definition.dhcp.is_none() {
             return Err(Error::input("the network has no subnet").hint(IPAM));
         }
         Ok(Self { network, definition })
@@ -101,7 +107,21 @@ pub(super) fn check(network: &Network) -> Result<()> {
         file.routes.iter().any(|route| !route.is_unicast() || route.onlink || route.metric.is_some());
     let odd = [
         (network.is_of_many_vlans(), "vlans", "name one VLAN: -o vlan=7, or -o parent=eth0.7"),
-        (file.dhcp.is_some(), "addresses by DHCP", "use the hook: --device underlay.io/net=NAME"),
+        (
+            file.dhcp.is_some() && network.subnets.iter().any(|subnet| subnet.net().addr().is_ipv4()),
+            "addresses by DHCP and of a subnet",
+            "leave --subnet out, and create it with --ipam-driver null; or leave the options of DHCP out",
+        ),
+        (
+            file.dhcp.as_ref().is_some_and(|dhcp| dhcp.dhcp6 != Dhcp6::No),
+            "addresses by DHCPv6",
+            "leave dhcp6 out: Docker decides what links take from routers",
+        ),
+        (
+            file.dhcp.as_ref().is_some_and(|dhcp| dhcp.timeout() > LEASE_TIMEOUT),
+            "a dhcp_timeout of more than 20 seconds",
+            "name a shorter one: Docker does nothing else while it waits",
+        ),
         (
             !file.sysctls.is_empty(),
             "sysctls",

@@ -22,6 +22,7 @@ use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp::change::{self, Place};
 use crate::lifecycle::dhcp::notices::{LateConflict, Notices};
 use crate::lifecycle::dhcp::session::{Session, number};
+use crate::lifecycle::moved;
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 
@@ -72,7 +73,7 @@ pub(crate) fn run(store: &Store, notices: &Notices) {
     loop {
         if renewals.follow.is_some_and(|at| at <= since_boot()) {
             let followed = renewals.follow_records().inspect_err(|error| log::warn!("{error}"));
-            renewals.follow = followed.is_err().then(|| since_boot() + RETRY);
+            renewals.follow = (!followed.unwrap_or_default()).then(|| since_boot() + RETRY);
         }
         renewals.proceed();
         let Some(received) = notices.wait(renewals.next(), renewals.fds()) else { return };
@@ -93,7 +94,7 @@ pub(crate) fn once(store: &Store, conflicts: Vec<LateConflict>) -> Result<()> {
     let mut renewals = Renewals::new(store);
     let begin = since_boot();
     change::give_back_lost(&renewals.context)?;
-    renewals.follow_records().unwrap_or_else(|error| log::warn!("{error}"));
+    renewals.follow_records().map(drop).unwrap_or_else(|error| log::warn!("{error}"));
     conflicts.into_iter().for_each(|conflict| renewals.conflict(conflict));
     let is_busy =
         |renewal: &Renewal| renewal.is_talking() || renewal.due().is_some_and(|due| due <= begin + RETRY);
@@ -120,13 +121,23 @@ impl<'a> Renewals<'a> {
         self.all.values().flat_map(|renewal| renewal.session.fds())
     }
 
-    /// Makes clients for links that have none, and forgets those of containers that have ended.
+    /// Makes clients for links that have none, and forgets those of containers that have ended. Returns false if an engine is about
+    /// to move a link into its container.
     ///
     /// # Errors
     /// The first one; the other links have their clients.
-    fn follow_records(&mut self) -> Result<()> {
-        let records = self.context.store.records()?.sound;
-        let records = records.iter().filter(|record| record.is_attached());
+    fn follow_records(&mut self) -> Result<bool> {
+        let (mut first, mut is_whole) = (Ok(()), true);
+        let mut records = self.context.store.records()?.sound;
+        for record in records.iter_mut().filter(|record| record.has_dhcp() && moved::is_unseen(record)) {
+            match moved::look(&mut self.context, record) {
+                Ok(Some(seen)) => *record = seen,
+                Ok(None) => is_whole &= !moved::is_moving(record),
+                Err(error) => first = first.and(Err(error)),
+            }
+        }
+        let is_there = |record: &&Record| record.is_attached() && !moved::is_unseen(record);
+        let records = records.iter().filter(is_there);
         let mut known = BTreeMap::new();
         for record in records {
             for (index, attached) in record.attachments().iter().enumerate() {
@@ -137,7 +148,6 @@ impl<'a> Renewals<'a> {
         }
         self.all
             .retain(|key, renewal| known.get(key).is_some_and(|(record, _)| record.holder == renewal.holder));
-        let mut first = Ok(());
         for (key, (record, attached)) in known {
             let Entry::Vacant(new) = self.all.entry(key.clone()) else { continue };
             let place = place(&key, &record.holder);
@@ -147,7 +157,7 @@ impl<'a> Renewals<'a> {
                 Err(error) => first = first.and(Err(error.within(format!("container {}", record.container)))),
             }
         }
-        first
+        first.map(|()| is_whole)
     }
 
     /// Tells a client of a conflict.

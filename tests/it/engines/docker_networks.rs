@@ -1,22 +1,38 @@
 //! Networks of Docker's own with driver `underlay`: `docker network create`, `docker run --network`, Compose.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::{Value, json};
 
 use crate::harness::bed::{Bed, finish};
-use crate::harness::container::{Container, repository};
+use crate::harness::container::{Container, repository, wait};
+use crate::harness::dhcp::{Kind, Options, Server};
 use crate::harness::dockerd::Docker;
 use crate::harness::fake_docker::Plugin;
 use crate::harness::need::Need;
+use crate::harness::place::Debian;
 use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::{Installed, Ipvlan, Macvlan, Program, Vlan};
+    // Debian 12 has no Compose that knows these files.
+    let of_compose: [Named; 3] = [
+        ("of_compose", &[Macvlan, Program("dockerd"), Installed], compose),
+        ("of_a_home_lab", &[Macvlan, Program("dockerd"), Program("dnsmasq"), Installed], || home_lab(false)),
+        (
+            "of_a_home_lab_with_vlans",
+            &[Macvlan, Vlan, Program("dockerd"), Program("dnsmasq"), Installed],
+            || home_lab(true),
+        ),
+    ];
+    let of_compose = of_compose.map(|(name, needs, run)| {
+        Test::new(format!("docker_networks::{name}"), needs, run).alone().of(&Debian::SINCE_13)
+    });
     let all: [Named; 6] = [
         ("of_containers", &[Macvlan, Program("dockerd"), Installed], containers),
         ("over_starts_of_docker", &[Macvlan, Program("dockerd"), Installed], starts),
-        ("of_compose", &[Macvlan, Program("dockerd"), Installed], compose),
+        ("by_dhcp", &[Macvlan, Program("dockerd"), Program("kea-dhcp4"), Installed], by_dhcp),
         ("of_dockers_pages", &[Macvlan, Program("dockerd"), Installed], || pages("macvlan", false)),
         ("of_dockers_pages_with_vlans", &[Macvlan, Vlan, Program("dockerd"), Installed], || {
             pages("macvlan", true)
@@ -24,7 +40,8 @@ pub fn tests() -> Vec<Test> {
         ("of_dockers_pages_ipvlan", &[Ipvlan, Program("dockerd"), Installed], || pages("ipvlan", true)),
     ];
     // The plugin has the one place where Docker looks for it.
-    all.map(|(name, needs, run)| Test::new(format!("docker_networks::{name}"), needs, run).alone()).into()
+    let all = all.map(|(name, needs, run)| Test::new(format!("docker_networks::{name}"), needs, run).alone());
+    all.into_iter().chain(of_compose).collect()
 }
 
 const NETWORK: &str = "network create -d underlay --ipam-driver underlay --subnet 172.16.86.0/24 \
@@ -139,22 +156,120 @@ fn starts() {
     }
 }
 
-/// The compose file of the guide.
+/// The compose file number `index` of the guide.
+fn of_page(index: usize) -> String {
+    let page = fs::read_to_string(repository().join("docs/guides/docker.md")).unwrap();
+    let yaml = page.split("```yaml\n").nth(index).and_then(|rest| rest.split("```").next()).unwrap();
+    yaml.replace("alpine", "box")
+}
+
+/// `docker compose WORDS` with the file `yaml`.
+#[track_caller]
+fn composed(bed: &Bed, docker: &Docker<'_>, yaml: &str, words: &str) -> String {
+    let file = bed.path("compose.yaml");
+    fs::write(&file, yaml).unwrap();
+    let mut command = docker.command();
+    finish(command.arg("compose").arg("--file").arg(&file).args(words.split_whitespace())).unwrap()
+}
+
+/// Docker has the address that a server on the LAN has given.
+fn by_dhcp() {
+    let bed = Bed::new();
+    let plugin = Plugin::of_docker(&bed);
+    let server = Server::start(&bed, Kind::Kea, Options::default());
+    let mut docker = Docker::with(&bed, json!({"live-restore": true}));
+    docker.run("network create -d underlay --ipam-driver null -o dhcp=true -o parent=eth0 house").unwrap();
+    let first = start(&docker, "first", "--network name=house,driver-opt=identity=first");
+    let second = start(&docker, "second", "--network house --mac-address 02:00:00:00:00:22");
+    let address = |name: &str| {
+        let shown: Value = serde_json::from_str(&docker.run(&format!("inspect {name}")).unwrap()).unwrap();
+        shown[0]["NetworkSettings"]["Networks"]["house"]["IPAddress"].as_str().unwrap().to_owned()
+    };
+    let had = address("first");
+    assert_eq!(links(&first), [link("eth0", &format!("{had}/24"))]);
+    assert_eq!(first.routes("-4")[0], "default via 10.77.0.1 dev eth0");
+    assert_eq!(second.link("eth0")["address"], "02:00:00:00:00:22");
+    assert!(second.reaches(&had) && second.reaches("10.77.0.1"));
+    docker.run("exec second ping -c 1 -W 5 first").unwrap();
+    assert!(server.leases().iter().any(|lease| lease.host_name.as_deref() == Some("first")));
+    assert_eq!((bed.gc(), bed.records().len()), (String::new(), 2));
+    docker.run("restart --time 0 first").unwrap();
+    assert_eq!(address("first"), had);
+    docker.kill();
+    plugin.kill();
+    assert_eq!(links(&docker.container("first")), [link("eth0", &format!("{had}/24"))]);
+    assert!(docker.container("second").reaches(&had));
+    docker.run("rm --force first second").unwrap();
+    docker.run("network rm house").unwrap();
+    bed.assert_nothing_held();
+    assert!(server.leases().is_empty());
+    for (options, said) in [
+        ("--ipam-driver null -o parent=eth0", "-o dhcp=true"),
+        ("--ipam-driver underlay -o dhcp=true -o parent=eth0", "--ipam-driver null"),
+    ] {
+        let error = docker.run(&format!("network create -d underlay {options} bad")).unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+/// The second compose file of the guide goes up, is changed, and is there again after restarts and a reboot.
+fn home_lab(vlans: bool) {
+    let bed = Bed::new();
+    let _plugin = Plugin::of_docker(&bed);
+    let server = Server::start(&bed, Kind::Dnsmasq, Options::default());
+    let mut docker = Docker::start(&bed);
+    let before = bed.host_state();
+    let mut yaml = of_page(2);
+    if !vlans {
+        yaml = yaml.replace("      vlan: \"20\"\n", "");
+    }
+    let address = |docker: &Docker<'_>, service: &str, address: &str| -> String {
+        let id = composed(&bed, docker, &yaml, &format!("ps --quiet {service}"));
+        let all: Vec<_> = links(&docker.container(id.trim())).into_iter().flat_map(|(_, all)| all).collect();
+        let found: Vec<_> = all.iter().filter(|found| found.starts_with(address)).collect();
+        assert_eq!(found.len(), 1, "{service} has {all:?}, and not {address}");
+        found[0].clone()
+    };
+    let assert_all = |docker: &Docker<'_>, proxy: &str| {
+        address(docker, "proxy", proxy);
+        address(docker, "camera", "192.168.20.");
+        let media = address(docker, "media", "10.77.0.");
+        let leased: Vec<_> = server.leases().iter().map(|lease| format!("{}/24", lease.address)).collect();
+        assert_eq!(leased, [media]);
+        composed(&bed, docker, &yaml, "exec -T proxy ping -c 1 -W 5 app");
+        composed(&bed, docker, &yaml, "exec -T proxy ping -c 1 -W 5 172.16.86.1");
+        composed(&bed, docker, &yaml, "exec -T media ping -c 1 -W 5 10.77.0.1");
+        assert_eq!((bed.gc(), bed.records().len()), (String::new(), 3));
+        let has: Vec<_> =
+            bed.ps().iter().map(|record| record["attachments"][0]["addresses"].to_string()).collect();
+        assert_eq!(has.iter().collect::<BTreeSet<_>>().len(), 3, "{has:?}");
+    };
+    composed(&bed, &docker, &yaml, "up --detach");
+    assert_all(&docker, "172.16.86.20/");
+    composed(&bed, &docker, &yaml, "restart --timeout 0");
+    assert_all(&docker, "172.16.86.20/");
+    if vlans {
+        bed.host.ip("link del eth0.20");
+    }
+    docker.reboot();
+    wait(|| bed.records().len() == 3);
+    assert_all(&docker, "172.16.86.20/");
+    let changed = yaml.replace("172.16.86.20", "172.16.86.21");
+    composed(&bed, &docker, &changed, "up --detach --timeout 0");
+    assert_all(&docker, "172.16.86.21/");
+    composed(&bed, &docker, &changed, "down --timeout 0");
+    bed.assert_nothing_held();
+    assert!(server.leases().is_empty());
+    assert_eq!(bed.host_state(), before);
+}
+
+/// The first compose file of the guide.
 fn compose() {
     let bed = Bed::new();
     let _plugin = Plugin::of_docker(&bed);
     let docker = Docker::start(&bed);
-    if docker.run("compose version").is_err() {
-        return;
-    }
-    let page = fs::read_to_string(repository().join("docs/guides/docker.md")).unwrap();
-    let yaml = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let file = bed.path("compose.yaml");
-    fs::write(&file, yaml.replace("alpine", "box")).unwrap();
-    let compose = |words: &str| {
-        let mut command = docker.command();
-        finish(command.arg("compose").arg("--file").arg(&file).args(words.split_whitespace())).unwrap()
-    };
+    let yaml = of_page(1);
+    let compose = |words: &str| composed(&bed, &docker, &yaml, words);
     for _ in 0..2 {
         compose("up --detach");
         let id = |service: &str| compose(&format!("ps --quiet {service}")).trim().to_owned();

@@ -3,6 +3,7 @@
 mod all_engines;
 mod cdi;
 mod docker;
+mod docker_dhcp;
 mod docker_networks;
 mod docker_plugin;
 mod first_example;
@@ -21,6 +22,7 @@ pub fn tests() -> Vec<Test> {
         docker::tests(),
         docker_networks::tests(),
         docker_plugin::tests(),
+        docker_dhcp::tests(),
         all_engines::tests(),
         systemd::tests(),
         runtime::tests(),

@@ -111,6 +111,36 @@ impl<'a> Docker<'a> {
         self.wait();
     }
 
+    /// What a reboot of the host does: no process is left, nor what was in memory; then Docker starts.
+    pub fn reboot(&mut self) {
+        let ids = self.run("ps --quiet --no-trunc").unwrap();
+        let pids = self.run(&format!("inspect --format {{{{.State.Pid}}}} {}", ids.replace('\n', " ")));
+        let exec = self.bed.path("docker/exec");
+        let containerd = fs::read_to_string(exec.join("containerd/containerd.pid")).unwrap();
+        self.daemon.kill().unwrap();
+        self.daemon.wait().unwrap();
+        let shims =
+            run("pgrep", &["-f", &format!("containerd-shim.*{}", exec.display())]).unwrap_or_default();
+        let killed = format!("{shims}\n{containerd}\n{}", pids.unwrap());
+        for pid in killed.split_whitespace().map(|pid| pid.parse().unwrap()).filter(|&pid| pid > 0) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            let folder = PathBuf::from(format!("/proc/{pid}"));
+            wait(|| {
+                let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+                !folder.exists()
+            });
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mounted = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        for path in mounted.filter(|path| path.starts_with(&exec.display().to_string())) {
+            run("umount", &["--lazy", path]).unwrap();
+        }
+        fs::remove_dir_all(&exec).unwrap();
+        fs::remove_dir_all(self.bed.path("run")).unwrap();
+        self.daemon = daemon(self.bed);
+        self.wait();
+    }
+
     /// The command line.
     pub fn command(&self) -> Command {
         let mut command = self.bed.host.command("docker");

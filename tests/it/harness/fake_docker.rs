@@ -243,13 +243,26 @@ impl<'a> FakeDocker<'a> {
         Ok(Network { id, pool, gateway })
     }
 
+    /// `docker network create --ipam-driver null`, as Docker 26 and 28 do.
+    pub fn create_without_addresses(&self, options: Value) -> Result<Network, String> {
+        let id = self.id();
+        let options = json!({"com.docker.network.generic": options, "com.docker.network.internal": false,
+            "com.docker.network.enable_ipv4": true, "com.docker.network.enable_ipv6": false});
+        let data = json!([{"AddressSpace": "null", "Pool": "0.0.0.0/0", "Gateway": "", "AuxAddresses": {}}]);
+        let asked = json!({"NetworkID": id, "Options": options, "IPv4Data": data, "IPv6Data": []});
+        self.plugin.call("NetworkDriver.CreateNetwork", asked)?;
+        Ok(Network { id, pool: String::new(), gateway: None })
+    }
+
     /// `docker network rm`.
     pub fn remove(&self, network: &Network) {
         self.plugin.call("NetworkDriver.DeleteNetwork", json!({"NetworkID": network.id})).unwrap();
         if let Some(address) = &network.gateway {
             self.release(network, address);
         }
-        self.plugin.call("IpamDriver.ReleasePool", json!({"PoolID": network.pool})).unwrap();
+        if !network.pool.is_empty() {
+            self.plugin.call("IpamDriver.ReleasePool", json!({"PoolID": network.pool})).unwrap();
+        }
     }
 
     /// Asks for `address`, or any.
@@ -290,10 +303,33 @@ impl<'a> FakeDocker<'a> {
         let mac = self
             .create_endpoint(network, &id, &address, options)
             .inspect_err(|_| self.release(network, &address))?;
+        self.start_with(network, id, address, &mac)
+    }
+
+    /// The same in a network whose addresses are by DHCP.
+    pub fn run_by_dhcp(&self, network: &Network, mac: &str, options: Value) -> Result<Endpoint, String> {
+        let id = self.id();
+        let interface = json!({"Address": "", "AddressIPv6": "", "MacAddress": mac});
+        let asked =
+            json!({"NetworkID": network.id, "EndpointID": id, "Interface": interface, "Options": options});
+        let answer = self.plugin.call("NetworkDriver.CreateEndpoint", asked)?["Interface"].clone();
+        let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+        assert!(mac.is_empty() || text("MacAddress").is_empty(), "Docker refuses what it has said");
+        let mac = if mac.is_empty() { text("MacAddress") } else { mac.to_owned() };
+        self.start_with(network, id, text("Address"), &mac)
+    }
+
+    fn start_with(
+        &self,
+        network: &Network,
+        id: String,
+        address: String,
+        mac: &str,
+    ) -> Result<Endpoint, String> {
         let netns = Netns::new("box");
         let joined = self.join(network, &id, &netns)?;
         let endpoint = Endpoint { source: source(&joined), id, address, netns };
-        self.move_in(&endpoint, &mac, &joined);
+        self.move_in(&endpoint, mac, &joined);
         Ok(endpoint)
     }
 
@@ -312,7 +348,9 @@ impl<'a> FakeDocker<'a> {
         if !mac.is_empty() {
             netns.ip(&format!("link set eth0 address {mac}"));
         }
-        netns.ip(&format!("addr add {address} dev eth0"));
+        if !address.is_empty() {
+            netns.ip(&format!("addr add {address} dev eth0"));
+        }
         netns.ip("link set eth0 up");
         if let Some(gateway) = joined["Gateway"].as_str() {
             netns.ip(&format!("route add default via {gateway}"));
@@ -332,7 +370,9 @@ impl<'a> FakeDocker<'a> {
         self.plugin.call("NetworkDriver.Leave", of.clone()).unwrap();
         self.move_back(endpoint);
         self.plugin.call("NetworkDriver.DeleteEndpoint", of).unwrap();
-        self.release(network, &endpoint.address);
+        if !network.pool.is_empty() {
+            self.release(network, &endpoint.address);
+        }
     }
 
     pub fn move_back(&self, Endpoint { source, netns, .. }: &Endpoint) {
