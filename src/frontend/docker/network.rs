@@ -237,9 +237,12 @@ mod tests {
             super::check(&Network::from_json(&"lan".parse().unwrap(), text.as_bytes()).unwrap())
         };
         assert!(check(r#""mtu": 1400, "internal": true"#).is_ok());
+        assert!(check(r#""dhcp": {"optional": true}"#).is_ok());
         for keys in [
             r#""vlans": "1-9""#,
-            r#""dhcp": {}"#,
+            r#""dhcp": {"dhcp6": "yes"}"#,
+            r#""dhcp": {"timeout": 26}"#,
+            r#""dhcp": {}, "subnets": [{"subnet": "10.0.0.0/24"}]"#,
             r#""table": 7"#,
             r#""sysctls": {"ipv4.arp_ignore": "1"}"#,
             r#""routes": [{"to": "10.9.0.0/16", "type": "blackhole"}]"#,

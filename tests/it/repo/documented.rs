@@ -62,7 +62,7 @@ const DOCKER: &str = "docs/guides/docker.md";
 
 /// Pods need podman 5 here: that of Debian 12 starts none in the guest (`podman_ways::kube_play`). CRIU is in Debian 12
 /// alone.
-const SECTIONS: [Section; 48] = [
+const SECTIONS: [Section; 49] = [
     ("README.md", "underlay", New, &[]),
     ("docs/guides/podman.md", "podman's own commands", New, &[]),
     ("docs/guides/podman.md", "The hook", All, &[PUB_NET]),
@@ -89,6 +89,7 @@ const SECTIONS: [Section; 48] = [
     ("docs/guides/podman.md", "Checkpoint and restore", Old, &[PUB_NET]),
     (DOCKER, "Docker", All, &[]),
     (DOCKER, "Networks of Docker", All, &[]),
+    (DOCKER, "Addresses by DHCP", All, &[]),
     (DOCKER, "CDI devices", New, &[PUB_NET, SAN]),
     (DOCKER, "underlay-runtime", New, &[PUB_NET, SAN]),
     (DOCKER, "Docker 20.10 to 23", All, &[PUB_NET]),
@@ -263,7 +264,7 @@ fn run_page(page: &str, kernel: Need) {
     let bed = Bed::new();
     let options =
         Options { dns: vec![Ipv4Addr::new(10, 77, 0, 1)], domain: Some("example.net"), ..Options::default() };
-    let _server = (page == DHCP).then(|| Server::start(&bed, Kind::Dnsmasq, options));
+    let _server = [DHCP, DOCKER].contains(&page).then(|| Server::start(&bed, Kind::Dnsmasq, options));
     let _plugin = [DOCKER, "README.md"].contains(&page).then(|| Plugin::installed(&bed));
     let docker = docker.then(|| Docker::with(&bed, daemon_settings()));
     let machine = Machine { bed: &bed, docker };
