@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::output;
 use crate::error::{Error, Result};
+use crate::escape::printable;
 use crate::frontend::netavark::{self, Call};
 use crate::ledger::Store;
 use crate::ledger::event::Event;
@@ -61,7 +62,7 @@ pub(super) fn answer(store: &Store, called: &Called) -> Result<()> {
     };
     answered.inspect_err(|error| {
         // The exit code tells of it too.
-        let _ = output::json(&json!({"error": error.in_full()}));
+        let _ = output::json(&json!({"error": printable::message(&error.in_full().to_string())}));
     })
 }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::reserve::{Applicant, Draft, Place};
+use crate::config::network::Network;
 use crate::config::reservation::Reservation;
 use crate::error::{Error, Kind, Result};
 use crate::hash::siphash;
@@ -83,9 +84,29 @@ impl Draft<'_> {
         reserved
     }
 
-    /// Returns true if `key` is reserved for another identity.
+    /// Returns true if `key` is reserved for another identity, in this network or in another one on its parent.
     fn is_others(&self, wanted: &ResolvedAttachment, key: LeaseKey) -> bool {
-        wanted.network.reservations.holder(key).is_some_and(|holder| Some(holder) != self.identity().as_ref())
+        let networks = std::iter::once(&wanted.network).chain(self.beside(wanted));
+        let mut holders = networks.filter_map(|network| network.reservations.holder(key));
+        let identity = self.identity();
+        holders.any(|holder| Some(holder) != identity.as_ref())
+    }
+
+    /// Returns true if `key` is for something else than containers in another network on the parent. A container can ask for it:
+    /// it may be just that.
+    fn is_set_aside(&self, wanted: &ResolvedAttachment, key: LeaseKey) -> bool {
+        let names =
+            |address| move |network: &Network| network.subnets.iter().any(|subnet| subnet.names(address));
+        key.address().is_some_and(|address| self.beside(wanted).any(names(address)))
+    }
+
+    /// The other networks on the parent of `wanted`.
+    fn beside<'w>(&'w self, wanted: &'w ResolvedAttachment) -> impl Iterator<Item = &'w Network> {
+        let network = &wanted.network;
+        self.facts
+            .beside
+            .iter()
+            .filter(move |other| other.parent == network.parent && other.name != network.name)
     }
 
     /// Leases the MAC address of one attachment of the container, if its link has one of its own.
@@ -224,6 +245,7 @@ impl Draft<'_> {
     /// As [`take_if_free`](Self::take_if_free), also an address in quarantine.
     pub(crate) fn take_if_may_be_free(&mut self, place: Place<'_>, key: LeaseKey) -> Result<bool> {
         let is_free = !self.is_others(place.wanted, key)
+            && !self.is_set_aside(place.wanted, key)
             && self.of_host(place.wanted, key).is_none()
             && key.address().is_none_or(|address| self.neighbour(place, address).is_none());
         Ok(is_free && self.lease(place, key)?)

@@ -36,6 +36,8 @@ pub(crate) struct HostFacts {
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
     /// The default routes of the container's namespace.
     pub default_routes: DefaultRoutes,
+    /// The other networks on the parents of the container: what they set aside, it does not get.
+    pub beside: Vec<Network>,
 }
 
 /// The container that asks for leases.

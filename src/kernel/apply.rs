@@ -261,6 +261,8 @@ pub(super) fn create_link(
     let link = link.ok_or_else(|| Error::input(format!("link {temp_name} was made and is gone")))?;
     if temp_name != create.name {
         if let Some(refusal) = single(inside, message::rename_link(link.ifindex, &create.name)?)? {
+            // By this name nothing would find it.
+            single(inside, message::delete_link(link.ifindex, None)?)?;
             return Err(explain::create_link(create, &refusal));
         }
     }

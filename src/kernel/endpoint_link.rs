@@ -3,8 +3,9 @@
 use super::apply::{bears, create_link, single};
 use super::detach::delete;
 use super::netns::NetnsFile;
-use crate::error::Result;
+use crate::error::{self, Error, Result};
 use crate::ledger::attached::Attached;
+use crate::net::driver::Kind;
 use crate::net::link::Link;
 use crate::net::mark::Mark;
 use crate::net::name::{ContainerId, IfName};
@@ -25,6 +26,10 @@ pub(crate) fn make_endpoint_link(
     host: &mut Socket,
 ) -> Result<Link> {
     let name = IfName::of_endpoint(&mark.container);
+    if host.link(&name)?.is_some() {
+        let text = format!("link {name} exists on this host, and is not underlay's");
+        return Err(Error::new(error::Kind::Taken, text).hint("rename it, or delete it"));
+    }
     let mtu = attached.mtu.or(leased_mtu(attached, host)?);
     let create = CreateLink { name, mtu, ..CreateLink::of(attached, mark.group()) };
     let (link, _) = create_link(&create, None, host, &mut Socket::open()?, host_netns)?;
@@ -45,21 +50,14 @@ fn leased_mtu(attached: &Attached, host: &mut Socket) -> Result<Option<u32>> {
     Ok(parent.and_then(|parent| dhcp.mtu(parent.mtu)))
 }
 
-/// Returns the link of `attached` of the endpoint `id`, if it is in the namespace of `host`. The name is ours: a container can
-/// change the mark while it has the link, and the engine gives the link its name back.
-fn endpoint_link(id: &ContainerId, attached: &Attached, host: &mut Socket) -> Result<Option<Link>> {
-    let below = [attached.parent_index, attached.segment];
-    let is_ours = |link: &Link| {
-        let is_on_parent = link.lower.is_some_and(|lower| below.contains(&lower));
-        link.kind.as_deref() == Some(&attached.driver.kind().to_string()) && is_on_parent
-    };
-    Ok(host.link(&IfName::of_endpoint(id))?.filter(is_ours))
-}
-
-/// Deletes the link of `attached` of the endpoint `id`, if it is in the namespace of `host`. Returns true if it was.
-pub(crate) fn delete_endpoint_link(id: &ContainerId, attached: &Attached, host: &mut Socket) -> Result<bool> {
-    let Some(link) = endpoint_link(id, attached, host)? else { return Ok(false) };
-    delete(link.ifindex, host).map(|()| true)
+/// Deletes the link of the endpoint `id`, if it is in the namespace of `host`. Returns true if it was. It is known by its name: a
+/// container can change the mark while it has the link, and the engine gives the link its name back.
+pub(crate) fn delete_endpoint_link(id: &ContainerId, host: &mut Socket) -> Result<bool> {
+    let link = host.link(&IfName::of_endpoint(id))?;
+    match link.filter(|link| link.kind.as_deref().is_some_and(|kind| kind.parse::<Kind>().is_ok())) {
+        Some(link) => delete(link.ifindex, host).map(|()| true),
+        None => Ok(false),
+    }
 }
 
 /// Returns the link with `mark` in the namespace of `inside`, whatever its name and number are.

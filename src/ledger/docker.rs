@@ -139,7 +139,9 @@ impl Locked<'_> {
     /// [`Kind::Taken`] if another one has its name.
     pub(crate) fn write_docker_network(&self, network: &DockerNetwork) -> Result<()> {
         let name = DockerNetwork::name_of(&network.id)?;
-        if let Some(other) = self.store.read_docker_network(&name)?.filter(|other| other.id != network.id) {
+        // One that cannot be read is written anew.
+        let known = self.store.read_docker_network(&name).ok().flatten();
+        if let Some(other) = known.filter(|other| other.id != network.id) {
             let text = format!("network {} begins with the same characters as {}", network.id, other.id);
             return Err(Error::new(Kind::Taken, text).hint("create it again: Docker gives it another id"));
         }

@@ -71,7 +71,7 @@ pub(crate) fn attach(
     }
     // A namespace with nothing but `lo` has no routes.
     let default_routes = if links.len() > 1 { inside.default_routes()? } else { DefaultRoutes::default() };
-    let facts = host_facts::read(&wanted, default_routes, &mut context.host_netlink)?;
+    let facts = host_facts::read(store, &wanted, default_routes, &mut context.host_netlink)?;
     let mut attach = Attach { context, target, requests, wanted, facts, avoid_previous: false };
     let mut freed = false;
     loop {

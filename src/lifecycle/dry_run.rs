@@ -57,7 +57,7 @@ pub(crate) fn preview(
     let affinity = affinity::load(store, identity.as_ref(), container);
     let wanted = host_facts::resolve(requests, parents, &names, &affinity)?;
     host_access::refuse_elsewhere(store, &wanted, host)?;
-    let facts = host_facts::read(&wanted, default_routes, host)?;
+    let facts = host_facts::read(store, &wanted, default_routes, host)?;
     let holder = Holder::none_yet(netns);
     let identity = identity.as_ref();
     let applicant = Applicant {

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::ipam::assign::{self, ResolvedAttachment};
 use crate::ipam::previous;
 use crate::ipam::reserve::HostFacts;
+use crate::ledger::Store;
 use crate::lifecycle::affinity::Affinity;
 use crate::lifecycle::parents::{self, Parent};
 use crate::lifecycle::target::AttachmentRequest;
@@ -39,6 +40,7 @@ pub(crate) fn resolve(
 
 /// Returns what the host has that matters to `wanted`. The container's namespace has `default_routes`.
 pub(crate) fn read(
+    store: &Store,
     wanted: &[ResolvedAttachment],
     default_routes: DefaultRoutes,
     host: &mut Socket,
@@ -64,5 +66,6 @@ pub(crate) fn read(
     for parent in probed {
         neighbours.extend(host.neighbours(parent)?.into_iter().map(|known| ((parent, known.address), known)));
     }
-    Ok(HostFacts { on_host, routing, neighbours, default_routes })
+    let beside = store.networks_beside(wanted.iter().map(|wanted| &wanted.network))?;
+    Ok(HostFacts { on_host, routing, neighbours, default_routes, beside })
 }

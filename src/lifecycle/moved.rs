@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::kernel::{self, NetnsFile};
+use crate::ledger::attached::Attached;
 use crate::ledger::holder::EndpointHolder;
 use crate::ledger::record::Record;
 use crate::ledger::segment_hints::since_boot;
@@ -48,7 +49,8 @@ pub(crate) fn look(context: &mut Context<'_>, record: &Record) -> Result<Option<
         let mut inside = Socket::open()?;
         let mut seen = Vec::new();
         for (mark, attached) in record.marked() {
-            let is_it = |link: &Link| reseal::is_as_made(attached, link);
+            // The engine sets it up last, when it has given it its addresses: until then it would take ours for its own.
+            let is_it = |link: &Link| link.up && reseal::is_as_made(attached, link);
             let Some(link) = kernel::link_with(&mark, &mut inside)?.filter(is_it) else { continue };
             kernel::reseal(&mark, link.ifindex, key, &netns, is_it)?;
             seen.push(link);
@@ -71,6 +73,13 @@ pub(crate) fn look(context: &mut Context<'_>, record: &Record) -> Result<Option<
     Ok(Some(known))
 }
 
+/// Whether `link` is of the same kind as that of `attached`, and on the same parent.
+fn is_on_parent(attached: &Attached, link: &Link) -> bool {
+    let parents = [attached.parent_index, attached.segment];
+    link.driver.is_some_and(|driver| driver.kind() == attached.driver.kind())
+        && link.elsewhere.is_some_and(|parent| parents.contains(&parent.ifindex))
+}
+
 /// Returns true if `record` is of an endpoint that its engine has forgotten: its link is in no container, and the engine has had the
 /// time to move it into one.
 ///
@@ -82,11 +91,12 @@ pub(crate) fn is_forgotten(context: &mut Context<'_>, record: &Record) -> Result
         return Ok(false);
     }
     if let Some((_, netns)) = NetnsFile::of(&record.holder)? {
-        let is_there = |mark| netns.inside(|| kernel::link_with(&mark, &mut Socket::open()?));
-        for (mark, _) in record.marked() {
-            if is_there(mark)?.is_some() {
-                return Ok(false);
-            }
+        let links = netns.inside(|| Socket::open()?.links())?;
+        // The container may have changed its mark, and all else that can be changed. Another link on that parent is as good: then
+        // it lives.
+        let is_like = |attached: &Attached| links.iter().any(|link| is_on_parent(attached, link));
+        if record.attachments().iter().any(is_like) {
+            return Ok(false);
         }
     }
     // The engine may mount namespaces where this process does not see them.

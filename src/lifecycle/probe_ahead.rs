@@ -187,6 +187,7 @@ fn stale(
     let facts = HostFacts {
         on_host: context.host_netlink.addresses()?.into_iter().collect(),
         neighbours: neighbours.collect(),
+        beside: store.networks_beside([&wanted.network].into_iter())?,
         ..HostFacts::default()
     };
     // No container has this name: a record of it is never written.

@@ -35,7 +35,8 @@ pub(super) fn begin(
     conflict: &Conflict,
 ) -> Result<Option<Record>> {
     let Some(wanted) = wanted(context, record)? else { return Ok(None) };
-    let facts = host_facts::read(&wanted, DefaultRoutes::default(), &mut context.host_netlink)?;
+    let facts =
+        host_facts::read(context.store, &wanted, DefaultRoutes::default(), &mut context.host_netlink)?;
     let locked = context.lock()?;
     if context.store.record(&record.container)?.as_ref() != Some(record) {
         return Ok(None);

@@ -150,13 +150,9 @@ fn release_one(context: &mut Context<'_>, record: &Record, keeps_leases: bool) -
 pub(crate) fn delete_links(context: &mut Context<'_>, record: &Record) -> Result<Detached> {
     let plan = plan::detach(record);
     // An engine moves the link of an endpoint back before it says that the endpoint is over.
-    if record.holder.endpoint().is_some() {
-        let (id, host) = (&record.container, &mut context.host_netlink);
-        let mut deleted =
-            record.attachments().iter().map(|attached| kernel::delete_endpoint_link(id, attached, host));
-        if deleted.try_fold(false, |any, deleted| deleted.map(|deleted| any || deleted))? {
-            return Ok(Detached::All);
-        }
+    let is_moved = record.holder.endpoint().is_some();
+    if is_moved && kernel::delete_endpoint_link(&record.container, &mut context.host_netlink)? {
+        return Ok(Detached::All);
     }
     // A namespace that is being taken apart needs no search for a way into it.
     let nsid = match sure_nsid(record, &plan, context.host_netns.get()?.inode()) {

@@ -145,6 +145,11 @@ impl Subnet {
         self.reserved_as(address).is_some()
     }
 
+    /// Whether `address` is named as something else than a container: a gateway, a next hop, or an aux address.
+    pub(crate) fn names(&self, address: IpAddr) -> bool {
+        self.is_reserved(address) && !self.is_structural(address)
+    }
+
     /// What `address` is reserved as, in front of "subnet".
     fn reserved_as(&self, address: IpAddr) -> Option<&'static str> {
         if self.gateway == Some(address) {
@@ -170,6 +175,13 @@ impl Subnet {
         let (first, end) = self.pool();
         let size = u64::try_from(end - first).unwrap_or(u64::MAX).saturating_add(1);
         Usage { in_use: used.len() as u64, free: size.saturating_sub(used.range(first..=end).count() as u64) }
+    }
+
+    /// Whether all of `range` is in its pool.
+    pub(crate) fn has_pool(&self, range: AddressRange) -> bool {
+        let (first, last) = self.pool();
+        let of_family = |address: IpAddr| address.is_ipv4() == self.net.addr().is_ipv4();
+        of_family(range.first) && number(range.first) >= first && number(range.last) <= last
     }
 
     /// The first and the last address of the pool, as [`number`] has them.

@@ -27,12 +27,24 @@ pub(super) fn create(context: &mut Context<'_>, asked: &[Pool], call: &CreateNet
     let mut new = DockerNetwork { version: VERSION, id, network, definition, pools: Vec::new() };
     let network = new.network(context.store)?;
     network::check(&network)?;
+    if new.network.is_some() {
+        network::agree(&new.definition, &network)?;
+    }
     let mut pools = Vec::new();
     for file in &mut new.definition.subnets {
         // The last one: of Docker's calls for one network none is missing, except if this process was started between them.
         let is_its =
             |pool: &&Pool| pool.subnet == file.subnet && pool.suits(new.network.as_ref(), &network.parent);
         let pool = asked.iter().rev().find(is_its).cloned().unwrap_or_else(|| Pool::plain(file.subnet));
+        if let (Some(name), Some(range)) = (&new.network, pool.range) {
+            let known = network.subnets.iter().find(|subnet| subnet.net() == file.subnet);
+            if !known.is_some_and(|known| known.has_pool(range)) {
+                let text = format!("--ip-range {range} is not in the addresses of network {name}");
+                return Err(
+                    Error::input(text).hint(format!("`underlay network inspect {name}` shows its ip_range"))
+                );
+            }
+        }
         file.ip_range = pool.range.map(|range| range.to_string());
         new.pools.push(pool.to_string());
         pools.push(pool);
@@ -64,8 +76,17 @@ pub(super) fn create(context: &mut Context<'_>, asked: &[Pool], call: &CreateNet
 pub(super) fn delete(context: &mut Context<'_>, call: &OfNetwork) -> Result<()> {
     let id: ContainerId = call.network.parse()?;
     let locked = context.lock()?;
-    let Some(known) = context.store.docker_network(&id)? else { return Ok(()) };
+    let known = context.store.docker_network(&id);
     locked.remove_docker_network(&id)?;
+    let known = match known {
+        Ok(Some(known)) => known,
+        Ok(None) => return Ok(()),
+        // Its parent stays, until gc finds that nothing needs it.
+        Err(error) => {
+            log::warn!("{error}");
+            return Ok(());
+        }
+    };
     match known.network(context.store) {
         Ok(network) => parents::delete_unused_of(&locked, &network, &mut context.host_netlink),
         // The network of underlay is removed, with its parent.

@@ -18,6 +18,7 @@ use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::endpoint::{self, NewEndpoint};
 use crate::lifecycle::report::report;
+use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, Identity, IfName};
 
 /// The option of an endpoint by which a container is known when it is created again.
@@ -64,7 +65,11 @@ pub(super) fn new_endpoint(call: &CreateEndpoint) -> Result<NewEndpoint> {
     };
     let given = [address, address_v6].into_iter().filter(|text| !text.is_empty());
     let addresses = given.map(read).collect::<Result<Vec<_>>>()?;
-    let mac = Some(mac).filter(|mac| !mac.is_empty()).map(|mac| mac.parse()).transpose()?;
+    let mac: Option<MacAddr> = Some(mac).filter(|mac| !mac.is_empty()).map(|mac| mac.parse()).transpose()?;
+    if let Some(mac) = mac.filter(|mac| !mac.is_unicast()) {
+        return Err(Error::input(format!("MAC address {mac} is none of a link"))
+            .hint("its first byte must be even, and not all may be zero: 02:00:00:00:00:09"));
+    }
     Ok(NewEndpoint { id: call.endpoint.parse()?, identity: identity(&call.options)?, addresses, mac })
 }
 
@@ -124,16 +129,16 @@ fn answer(id: &ContainerId, record: &Record) -> Joined {
     joined
 }
 
-/// Deletes an endpoint. One that is not known is deleted already.
+/// Deletes an endpoint, and returns its addresses. One that is not known is deleted already.
 ///
 /// # Errors
 /// When its link cannot be deleted.
-pub(super) fn delete(context: &mut Context<'_>, call: &OfEndpoint) -> Result<()> {
+pub(super) fn delete(context: &mut Context<'_>, call: &OfEndpoint) -> Result<Vec<IpAddr>> {
     let id: ContainerId = call.endpoint.parse()?;
-    if let Some(record) = endpoint::delete(context, &id)? {
-        report(context.store, &Event::Detached((&record).into()));
-    }
-    Ok(())
+    let Some(record) = endpoint::delete(context, &id)? else { return Ok(Vec::new()) };
+    report(context.store, &Event::Detached((&record).into()));
+    let asked_for = record.attachments().iter().filter(|attached| attached.dhcp.is_none());
+    Ok(asked_for.flat_map(|attached| &attached.addresses).map(IpNet::addr).collect())
 }
 
 fn unknown_network(id: &ContainerId) -> Error {
@@ -168,6 +173,11 @@ mod tests {
             (r#"{"identitty": "db"}"#, INTERFACE, "driver-opt \"identitty\" of an endpoint is not known"),
             (r#"{"identity": 7}"#, INTERFACE, "driver-opt \"identity\""),
             (r#"{"identity": "a b"}"#, INTERFACE, "driver-opt identity: identity \"a b\""),
+            (
+                "null",
+                r#"{"Address": "10.0.0.9/24", "MacAddress": "01:00:00:00:00:01"}"#,
+                "MAC address 01:00:00:00:00:01 is none",
+            ),
             ("null", r#"{"Address": "10.0.0.9"}"#, "address \"10.0.0.9\" is not usable"),
         ] {
             let error = new(options, interface).unwrap_err().to_string();

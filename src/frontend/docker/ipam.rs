@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::pool::Pool;
 use super::protocol::{ADDRESS_TYPE, GATEWAY, ReleaseAddress, RequestAddress, RequestPool};
+use crate::config::conflict_detection::Detection;
 use crate::config::network::Network;
 use crate::config::network_file::SubnetFile;
 use crate::error::{Error, Kind, Result};
@@ -24,40 +25,43 @@ pub(super) fn request_pool(store: &Store, call: &RequestPool) -> Result<(Pool, O
         Some(name) => Some(store.network(&name)?),
         None => None,
     };
-    let Some(network) = named else {
-        if call.pool.is_empty() {
-            let (family, example) =
-                if call.v6 { ("an IPv6", "2001:db8::/64") } else { ("a", "192.0.2.0/24") };
-            return Err(Error::input(format!("the network needs {family} subnet"))
-                .hint(format!(
-                    "give --subnet {example}, that of the LAN; or --ipam-opt network=NAME; or for addresses by DHCP use \
-                     --ipam-driver null with -o dhcp=true"
-                )));
-        }
-        return Pool::new(&call.pool, &call.sub_pool, &call.options).map(|pool| (pool, None));
-    };
-    let is_meant = |file: &&SubnetFile| match call.pool.as_str() {
-        "" => file.subnet.addr().is_ipv6() == call.v6,
-        pool => file.subnet.to_string() == pool,
-    };
-    let file = network.file.subnets.iter().find(is_meant).ok_or_else(|| {
-        let which = match call.pool.as_str() {
-            "" if call.v6 => "IPv6 subnet",
-            "" => "IPv4 subnet",
-            pool => &format!("subnet {pool}"),
-        };
-        let error = Error::input(format!("network {} has no {which}", network.name));
-        match network.file.dhcp {
-            Some(_) => error
-                .hint("it has addresses by DHCP: use --ipam-driver null, without --ipam-opt and --subnet"),
-            None => {
-                error.hint(format!("`underlay network inspect {}` shows those that it has", network.name))
-            }
-        }
+    if call.pool.is_empty() {
+        return Err(without_subnet(named.as_ref(), call.v6));
+    }
+    let pool = Pool::new(&call.pool, &call.sub_pool, &call.options)?;
+    let Some(network) = named else { return Ok((pool, None)) };
+    let file = network.file.subnets.iter().find(|file| file.subnet == pool.subnet).ok_or_else(|| {
+        Error::input(format!("network {} has no subnet {}", network.name, pool.subnet))
+            .hint(subnets_of(&network))
     })?;
-    let pool = Pool::new(&file.subnet.to_string(), &call.sub_pool, &call.options)?;
     let gateway = file.gateway.filter(|gateway| file.subnet.contains(gateway));
     Ok((pool, gateway.map(|gateway| in_subnet(file.subnet, gateway))))
+}
+
+/// The error for a pool of which Docker leaves all to us.
+fn without_subnet(named: Option<&Network>, v6: bool) -> Error {
+    let (family, example) = if v6 { ("an IPv6", "2001:db8::/64") } else { ("a", "192.0.2.0/24") };
+    let error = Error::input(format!("the network needs {family} subnet"));
+    match named {
+        Some(network) => error.hint(subnets_of(network)),
+        None => error.hint(format!(
+            "give --subnet {example}, that of the LAN; or for addresses by DHCP use --ipam-driver null with -o dhcp=true"
+        )),
+    }
+}
+
+/// What can be asked for of a network of underlay.
+fn subnets_of(network: &Network) -> String {
+    let subnets: Vec<_> =
+        network.file.subnets.iter().map(|file| format!("--subnet {}", file.subnet)).collect();
+    let name = &network.name;
+    match &network.file.dhcp {
+        Some(_) => {
+            format!("{name} has addresses by DHCP: use --ipam-driver null, without --ipam-opt and --subnet")
+        }
+        None if subnets.is_empty() => format!("{name} has no subnets: Docker has no use for it"),
+        None => format!("give {}, as {name} has it", subnets.join(" ")),
+    }
 }
 
 /// The answer to `RequestAddress`.
@@ -71,9 +75,12 @@ pub(super) fn request_address(context: &mut Context<'_>, call: &RequestAddress) 
     if let Some(address) = address.filter(|address| !subnet.contains(address)) {
         return Err(Error::input(format!("address {address} is outside of subnet {subnet}")));
     }
-    let network = bound(context, &pool)?;
+    let networks = bound(context, &pool)?;
+    let is_reserved = |address| {
+        networks.iter().flat_map(|network| &network.subnets).any(|subnet| subnet.is_reserved(address))
+    };
     let is_gateway = call.options.get(ADDRESS_TYPE).is_some_and(|kind| kind == GATEWAY);
-    let found = match (address, network) {
+    let found = match (address, networks.is_empty()) {
         (Some(address), _) if is_gateway => in_subnet(subnet, address),
         // Docker before 28 wants one for each subnet; a network without one does not use it.
         (None, _) if is_gateway => {
@@ -82,18 +89,19 @@ pub(super) fn request_address(context: &mut Context<'_>, call: &RequestAddress) 
             first.ok_or_else(|| Error::input(format!("subnet {subnet} has no address for a gateway")))?
         }
         // Before the network is created, aux addresses are all that is asked for.
-        (Some(address), None) => in_subnet(subnet, address),
-        (None, None) => {
+        (Some(address), true) => in_subnet(subnet, address),
+        (None, true) => {
             return Err(Error::new(Kind::NotFound, format!("pool {pool} belongs to no network"))
                 .hint("remove the network in Docker, and create it again"));
         }
-        // The gateway or an aux address: asked for again after each start of Docker. No endpoint gets it.
-        (Some(address), Some(network))
-            if network.subnets.iter().any(|subnet| subnet.is_reserved(address)) =>
-        {
+        // The gateway or an aux address of one of them: asked for again after each start of Docker. Whether an endpoint of another
+        // one can have it is decided when that is created.
+        (Some(address), false) if is_reserved(address) => in_subnet(subnet, address),
+        (Some(address), false) => {
+            endpoint::expect(context, careful(networks)?, address)?;
             in_subnet(subnet, address)
         }
-        (address, Some(network)) => endpoint::request_address(context, network, address)?,
+        (None, false) => endpoint::pick(context, careful(networks)?)?,
     };
     Ok(json!({ "Address": found, "Data": {} }))
 }
@@ -104,21 +112,17 @@ pub(super) fn request_address(context: &mut Context<'_>, call: &RequestAddress) 
 /// When the ledger cannot be read or written.
 pub(super) fn release_address(context: &mut Context<'_>, call: &ReleaseAddress) -> Result<()> {
     let (Ok(pool), Ok(address)) = (call.pool.parse::<Pool>(), parse(&call.address)) else { return Ok(()) };
-    match bound(context, &pool) {
-        Ok(Some(network)) => endpoint::release_address(context, &network, address),
-        // The network was removed, here or there.
-        found => {
-            found.map(drop).unwrap_or_else(|error| log::info!("{error}"));
-            Ok(())
-        }
-    }
+    // The network may have been removed, here or there.
+    let networks = bound(context, &pool).inspect_err(|error| log::info!("{error}")).unwrap_or_default();
+    networks.first().map_or(Ok(()), |network| endpoint::release_address(context, network, address))
 }
 
-/// Returns the network that has `pool`, with that alone as its subnet. `None` if it is not created yet.
+/// Returns the networks that have `pool`, each with that alone as its subnet: all of them are on one LAN. None has it before the
+/// first one is created.
 ///
 /// # Errors
 /// When networks on several parents have it.
-fn bound(context: &Context<'_>, pool: &Pool) -> Result<Option<Network>> {
+fn bound(context: &Context<'_>, pool: &Pool) -> Result<Vec<Network>> {
     let (store, id) = (context.store, pool.to_string());
     let has_subnet =
         |known: &DockerNetwork| known.definition.subnets.iter().any(|file| file.subnet == pool.subnet);
@@ -134,17 +138,30 @@ fn bound(context: &Context<'_>, pool: &Pool) -> Result<Option<Network>> {
     if found.iter().any(is_its) {
         found.retain(is_its);
     }
-    let Some((_, network)) = found.first().cloned() else { return Ok(None) };
-    if let Some((_, other)) = found.iter().find(|(_, other)| other.parent != network.parent) {
-        return Err(on_two_parents(pool, &network, other));
+    if let Some((_, network)) = found.first() {
+        if let Some((_, other)) = found.iter().find(|(_, other)| other.parent != network.parent) {
+            return Err(on_two_parents(pool, network, other));
+        }
     }
-    // All of them are on one segment, where it does not matter which network an address is for.
+    found.into_iter().map(|(_, network)| with_pool(context, network, pool)).collect()
+}
+
+/// `network` with the subnet of `pool` alone.
+fn with_pool(context: &Context<'_>, network: Network, pool: &Pool) -> Result<Network> {
     let file = network.file.subnets.iter().find(|file| file.subnet == pool.subnet).cloned();
     let file = file.ok_or_else(|| Error::bug(format!("network {} has lost a subnet", network.name)))?;
     let ip_range = pool.range.map(|range| range.to_string()).or(file.ip_range.clone());
     let next_hops = network.file.routes.iter().filter_map(|route| route.via);
     let subnet = SubnetFile { ip_range, ..file }.check()?.with_next_hops(next_hops);
-    Ok(Some(Network { subnets: vec![subnet], ..context.settings.complete(network) }))
+    Ok(Network { subnets: vec![subnet], ..context.settings.complete(network) })
+}
+
+/// The one of `networks` by which an address is chosen: that which asks the LAN, if any does. What the others set aside is left out in
+/// any case.
+fn careful(networks: Vec<Network>) -> Result<Network> {
+    let asks = |network: &Network| network.file.conflict_detection.is_some_and(|how| how != Detection::Off);
+    let best = networks.into_iter().max_by_key(asks);
+    best.ok_or_else(|| Error::bug("a pool belongs to no network"))
 }
 
 /// The error for networks on two LANs that Docker tells apart by nothing.

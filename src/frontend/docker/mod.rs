@@ -14,10 +14,12 @@ mod network;
 mod pool;
 mod protocol;
 mod server;
+mod turns;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fuzz::fuzz;
 
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,9 +28,11 @@ use serde_json::{Value, json};
 
 use self::network::ADDRESS_SPACE;
 use self::pool::Pool;
-use self::protocol::GATEWAY;
+use self::protocol::{CreateEndpoint, GATEWAY, Join, OfEndpoint, ReleaseAddress};
 use self::server::{Answer, Service};
+use self::turns::Turns;
 use crate::error::{Error, Result};
+use crate::escape::printable;
 use crate::json;
 use crate::kernel::PluginSocket;
 use crate::ledger::Store;
@@ -42,13 +46,16 @@ const IPAM: &str = "/IpamDriver.";
 /// # Errors
 /// When the socket cannot be used.
 pub(crate) fn serve(store: &Store, socket: &PluginSocket, idle: Duration) -> Result<()> {
-    server::serve(socket, idle, Plugin { store: store.another(), pools: Mutex::default() })
+    server::serve(socket, idle, Plugin::new(store.another()))
 }
 
 struct Plugin {
     store: Store,
     /// The pools that were asked for lately, of networks that are to be created: Docker does not tell them again with the network.
     pools: Mutex<Vec<Pool>>,
+    /// The addresses of endpoints that were deleted: Docker gives each back once more, when another endpoint to come may have it.
+    given_back: Mutex<Vec<IpAddr>>,
+    turns: Turns,
 }
 
 impl Service for Plugin {
@@ -74,11 +81,15 @@ impl Service for Plugin {
             None => error.to_string(),
         };
         let key = if path.starts_with(IPAM) { "Error" } else { "Err" };
-        (200, json!({ key: text }).to_string())
+        (200, json!({ key: printable::message(&text) }).to_string())
     }
 }
 
 impl Plugin {
+    fn new(store: Store) -> Self {
+        Self { store, pools: Mutex::default(), given_back: Mutex::default(), turns: Turns::default() }
+    }
+
     /// The answer to the call of `path`; `None` if there is no such call.
     fn answer(&self, store: &Store, path: &str, body: &[u8]) -> Result<Option<Value>> {
         let context = || Context::new(store);
@@ -100,7 +111,10 @@ impl Plugin {
             "/IpamDriver.RequestPool" => self.request_pool(store, body)?,
             "/IpamDriver.RequestAddress" => ipam::request_address(&mut context()?, &read(body)?)?,
             "/IpamDriver.ReleaseAddress" => {
-                ipam::release_address(&mut Context::for_removal(store), &read(body)?)?;
+                let call: ReleaseAddress = read(body)?;
+                if !self.was_given_back(&call) {
+                    ipam::release_address(&mut Context::for_removal(store), &call)?;
+                }
                 done
             }
             "/NetworkDriver.CreateNetwork" => {
@@ -112,10 +126,21 @@ impl Plugin {
                 defined::delete(&mut Context::for_removal(store), &read(body)?)?;
                 done
             }
-            "/NetworkDriver.CreateEndpoint" => endpoint::create(&mut context()?, &read(body)?)?,
-            "/NetworkDriver.Join" => endpoint::join(&mut context()?, &read(body)?)?,
+            "/NetworkDriver.CreateEndpoint" => {
+                let call: CreateEndpoint = read(body)?;
+                let _turn = self.turns.take(&call.endpoint);
+                endpoint::create(&mut context()?, &call)?
+            }
+            "/NetworkDriver.Join" => {
+                let call: Join = read(body)?;
+                let _turn = self.turns.take(&call.endpoint);
+                endpoint::join(&mut context()?, &call)?
+            }
             "/NetworkDriver.DeleteEndpoint" => {
-                endpoint::delete(&mut Context::for_removal(store), &read(body)?)?;
+                let call: OfEndpoint = read(body)?;
+                let _turn = self.turns.take(&call.endpoint);
+                let addresses = endpoint::delete(&mut Context::for_removal(store), &call)?;
+                self.given_back.lock().unwrap_or_else(PoisonError::into_inner).extend(addresses);
                 done
             }
             "/NetworkDriver.EndpointOperInfo" => json!({ "Value": {} }),
@@ -130,6 +155,13 @@ impl Plugin {
             | "/IpamDriver.ReleasePool" => done,
             _ => return Ok(None),
         }))
+    }
+
+    /// Whether the address of `call` was that of an endpoint that was deleted.
+    fn was_given_back(&self, call: &ReleaseAddress) -> bool {
+        let mut known = self.given_back.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.iter().position(|address| address.to_string() == call.address);
+        found.map(|index| known.swap_remove(index)).is_some()
     }
 
     fn request_pool(&self, store: &Store, body: &[u8]) -> Result<Value> {

@@ -161,6 +161,33 @@ pub(super) fn check(network: &Network) -> Result<()> {
     odd.iter().find(|(is_so, ..)| *is_so).map_or(Ok(()), refuse)
 }
 
+/// Whether what Docker says of `network` of underlay, besides its subnets, agrees with it.
+///
+/// # Errors
+/// Names what differs.
+pub(super) fn agree(said: &NetworkFile, network: &Network) -> Result<()> {
+    let name = &network.name;
+    let refuse = |what: String, is: String| {
+        Err(Error::input(format!("{what} is given, and network {name} {is}"))
+            .hint("leave it out: the network of underlay says it"))
+    };
+    if said.internal && !network.file.internal {
+        return refuse("--internal".to_owned(), "is not internal".to_owned());
+    }
+    for asked in &said.subnets {
+        let known = network.file.subnets.iter().find(|known| known.subnet == asked.subnet);
+        let gateway = known.and_then(|known| known.gateway);
+        match asked.gateway {
+            Some(given) if gateway != Some(given) => {
+                let is = gateway.map_or_else(|| "has none".to_owned(), |gateway| format!("has {gateway}"));
+                return refuse(format!("gateway {given}"), is);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

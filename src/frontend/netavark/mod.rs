@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::frontend::admission;
 use crate::import::{self, PluginNetwork};
 use crate::json;
-use crate::kernel;
+use crate::kernel::{self, NetnsFile};
 use crate::ledger::Store;
 use crate::ledger::holder::Engine;
 use crate::ledger::record::Record;
@@ -26,6 +26,8 @@ use crate::lifecycle::context::Context;
 use crate::lifecycle::detach::detach;
 use crate::lifecycle::parents;
 use crate::lifecycle::target::Target;
+use crate::net::mark::Mark;
+use crate::net::name::NetworkName;
 
 /// The metric of netavark's default routes. Ours beside them have it too, less the `gw-priority`.
 const METRIC: i32 = 100;
@@ -51,11 +53,20 @@ pub(crate) fn create(store: &Store, text: &[u8]) -> Result<Value> {
             if store.has_network(&network.name)? {
                 return Err(admission::defined_twice(&network.name));
             }
+            refuse_long(&network.name)?;
             parents::find(&network, &mut context.host_netlink)?;
             keep(store, &network);
         }
     }
     Ok(import::kept_of_plugin(value))
+}
+
+/// Refuses a name that has no place beside the longest id and interface name in the mark of a link.
+fn refuse_long(name: &NetworkName) -> Result<()> {
+    let container = format!("{}+{}", "0".repeat(64), "0".repeat(15)).parse()?;
+    let mark = Mark { container, index: 0, pid: 0, start_time: u64::MAX, network: name.clone() };
+    let hint = "use a shorter name: the kernel keeps it with each link";
+    mark.check().map_err(|_| Error::input(format!("the name of network {name} is too long")).hint(hint))
 }
 
 /// Attaches the container of `text`, whose namespace is mounted at `path`, to one network. If that is done already, it says
@@ -113,10 +124,13 @@ fn set_metric(network: &mut Network, priority: i32) {
 /// # Errors
 /// What could not be deleted stays in the ledger.
 pub(crate) fn tear_down(store: &Store, path: &Path, call: &Call) -> Result<Option<Record>> {
-    // A call for the namespace of before may come late.
-    let is_successor = |record: &Record| {
-        record.holder.netns().path.as_deref() != Some(path) && kernel::is_alive(&record.holder)
+    // A call for the namespace of before may come late. By another path to the same one it comes in time.
+    let netns = NetnsFile::at(path).ok().flatten();
+    let is_here = |record: &Record| {
+        record.holder.netns().path.as_deref() == Some(path)
+            || netns.as_ref().is_some_and(|netns| netns.describe(None).is(record.holder.netns()))
     };
+    let is_successor = |record: &Record| !is_here(record) && kernel::is_alive(&record.holder);
     // A record that cannot be read is repaired later.
     if store.record(&call.key).ok().flatten().is_some_and(|record| is_successor(&record)) {
         return Ok(None);

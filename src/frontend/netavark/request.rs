@@ -95,8 +95,10 @@ impl Call {
             };
             set.map_err(|error| error.within(format!("option {key} of network {}", attachment.network)))?;
         }
-        // The name is the same when the container is created again, as by quadlets and compose files.
-        let identity = identity.map_or_else(|| self.said.container_name.parse(), Ok)?;
+        // The name is the same when the container is created again, as by quadlets and compose files. One that is none of an
+        // identity is too long: the id is as good then.
+        let name = || self.said.container_name.parse().or_else(|_| self.said.container_id.parse());
+        let identity = identity.map_or_else(name, Ok)?;
         Ok(Asked { attachment, identity })
     }
 

@@ -5,7 +5,7 @@ use std::slice;
 
 use ipnet::IpNet;
 
-use super::address::awaited;
+use super::address::{awaited, probe};
 use super::wanted::{applicant, ensure_parent, holder, read_facts, wanted};
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
@@ -71,11 +71,15 @@ pub(crate) fn create(context: &mut Context<'_>, mut network: Network, new: &NewE
     let host_name = new.identity.as_ref().and_then(|identity| identity.as_str().parse().ok());
     let applicant = applicant(&new.id, new.identity.as_ref(), host_name.as_ref(), &holder);
     let (mut reclaimed, mut repaired) = (false, false);
-    let mut record = loop {
+    let (mut record, is_due) = loop {
         let locked = context.lock()?;
         match context.store.record(&new.id) {
             Ok(None) => {}
-            Ok(Some(old)) if is_same(&old, &wanted, new) => break old,
+            // A call that was killed may not have come to ask.
+            Ok(Some(old)) if is_same(&old, &wanted, new) => {
+                let is_pending = old.is_pending();
+                break (old, is_pending);
+            }
             Ok(Some(old)) => return Err(attached_already(&old)),
             Err(error) if error.kind() == Kind::Damaged && !repaired => {
                 drop(locked);
@@ -87,7 +91,7 @@ pub(crate) fn create(context: &mut Context<'_>, mut network: Network, new: &NewE
         }
         ensure_parent(&locked, context, &mut wanted)?;
         host_access::refuse_elsewhere(context.store, slice::from_ref(&wanted), &mut context.host_netlink)?;
-        let mut asked = Vec::new();
+        let mut asked = Vec::with_capacity(new.addresses.len());
         for &address in &new.addresses {
             let record = awaited(&locked, wanted.parent.segment(), address)?;
             if let Some(record) = &record {
@@ -95,9 +99,10 @@ pub(crate) fn create(context: &mut Context<'_>, mut network: Network, new: &NewE
                 locked.release(record, false, false)?;
             }
             let attached = record.as_ref().and_then(|record| record.attachments().first());
-            // Otherwise the agent asks.
             asked.push(attached.map_or(Asked::No, |attached| attached.asked));
         }
+        // Those that were picked were asked for at once.
+        let was_asked = !asked.is_empty() && asked.iter().all(|asked| *asked != Asked::No);
         match reserve::reserve(&locked, applicant, slice::from_ref(&wanted), &facts, kernel::is_alive) {
             Err(error) if matches!(error.kind(), Kind::Exhausted | Kind::Taken) && !reclaimed => {
                 drop(locked);
@@ -106,19 +111,18 @@ pub(crate) fn create(context: &mut Context<'_>, mut network: Network, new: &NewE
             }
             Err(error) => return Err(error),
             Ok(mut record) => {
-                let asked = asked.into_iter().find(|asked| !asked.is_yes()).unwrap_or_default();
-                let detected =
-                    |attached: &&mut Attached| attached.detection.is_some() && attached.dhcp.is_none();
-                record
-                    .attachments_mut()
-                    .iter_mut()
-                    .filter(detected)
-                    .for_each(|attached| attached.asked = asked);
-                locked.write(&record)?;
-                break record;
+                if was_asked {
+                    let asked = asked.into_iter().find(|asked| !asked.is_yes()).unwrap_or_default();
+                    record.attachments_mut().iter_mut().for_each(|attached| attached.asked = asked);
+                    locked.write(&record)?;
+                }
+                break (record, !was_asked);
             }
         }
     };
+    if is_due && !new.addresses.is_empty() {
+        probe(context, &wanted, &facts, &mut record)?;
+    }
     if record.is_pending() && record.attachments().iter().any(Attached::is_asking) {
         lease(context, &wanted, &facts, &mut record)?;
     }

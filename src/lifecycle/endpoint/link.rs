@@ -24,7 +24,7 @@ use crate::net::name::ContainerId;
 /// # Errors
 /// [`Kind::NotFound`] if there is no such endpoint.
 pub(crate) fn join(context: &mut Context<'_>, id: &ContainerId, sandbox: Option<&Path>) -> Result<Record> {
-    let mut record = context.store.record(id)?.ok_or_else(|| unknown(id))?;
+    let mut record = context.store.record(id)?.filter(is_of_endpoint).ok_or_else(|| unknown(id))?;
     let mut facts = HostFacts::default();
     if record.host_link_networks().next().is_some() {
         facts.on_host = context.host_netlink.addresses()?.into_iter().collect();
@@ -63,6 +63,8 @@ pub(crate) fn join(context: &mut Context<'_>, id: &ContainerId, sandbox: Option<
 /// # Errors
 /// The record stays.
 pub(crate) fn delete(context: &mut Context<'_>, id: &ContainerId) -> Result<Option<Record>> {
+    // After a loss of the ledger, links in containers are all that is known.
+    repair::recover(context)?;
     let record = match context.store.record(id) {
         Err(error) if error.kind() == Kind::Damaged => {
             log::warn!("{error}");
@@ -71,12 +73,20 @@ pub(crate) fn delete(context: &mut Context<'_>, id: &ContainerId) -> Result<Opti
         }
         record => record?,
     };
-    let Some(record) = record else { return Ok(None) };
-    // A record that was rebuilt has another holder.
-    for attached in record.attachments() {
-        kernel::delete_endpoint_link(id, attached, &mut context.host_netlink)?;
+    // Whatever is known of it: the engine has moved it back, and leaves it there.
+    kernel::delete_endpoint_link(id, &mut context.host_netlink)?;
+    match record.filter(is_of_endpoint) {
+        Some(record) => release::release(context, &record),
+        None => Ok(None),
     }
-    release::release(context, &record)
+}
+
+/// Whether `record` is of an endpoint, or of one whose record was lost and rebuilt: its mark names no process. Nor does that of a
+/// container of podman, whose id has a `+`.
+fn is_of_endpoint(record: &Record) -> bool {
+    let is_rebuilt =
+        record.is_rebuilt() && record.made_for().pid == 0 && !record.container.as_str().contains('+');
+    is_rebuilt || record.holder.endpoint().is_some_and(|endpoint| !endpoint.awaited)
 }
 
 /// Makes the link of `record`, in place of one that a killed call has left.
@@ -86,7 +96,7 @@ fn make(context: &mut Context<'_>, record: &Record) -> Result<()> {
         key.inspect_err(|error| log::warn!("the mark of its link is not sealed: {}", error.in_full())).ok();
     for (mark, attached) in record.marked() {
         let host = &mut context.host_netlink;
-        kernel::delete_endpoint_link(&record.container, attached, host)?;
+        kernel::delete_endpoint_link(&record.container, host)?;
         kernel::make_endpoint_link(mark, attached, key, context.host_netns.get()?, host)?;
     }
     Ok(())
@@ -94,10 +104,8 @@ fn make(context: &mut Context<'_>, record: &Record) -> Result<()> {
 
 /// Deletes what [`make`] has made. A failure is logged only: the engine deletes the endpoint then.
 fn unmake(context: &mut Context<'_>, record: &Record) {
-    for attached in record.attachments() {
-        let deleted = kernel::delete_endpoint_link(&record.container, attached, &mut context.host_netlink);
-        deleted.map(drop).unwrap_or_else(|error| log::warn!("{error}"));
-    }
+    let deleted = kernel::delete_endpoint_link(&record.container, &mut context.host_netlink);
+    deleted.map(drop).unwrap_or_else(|error| log::warn!("{error}"));
 }
 
 fn unknown(id: &ContainerId) -> Error {

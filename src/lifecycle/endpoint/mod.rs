@@ -11,6 +11,6 @@ mod create;
 mod link;
 mod wanted;
 
-pub(crate) use address::{release_address, request_address};
+pub(crate) use address::{expect, pick, release as release_address};
 pub(crate) use create::{NewEndpoint, create};
 pub(crate) use link::{delete, join};

@@ -38,7 +38,12 @@ pub(super) fn wanted(
 }
 
 pub(super) fn read_facts(context: &mut Context<'_>, wanted: &ResolvedAttachment) -> Result<HostFacts> {
-    host_facts::read(slice::from_ref(wanted), DefaultRoutes::default(), &mut context.host_netlink)
+    host_facts::read(
+        context.store,
+        slice::from_ref(wanted),
+        DefaultRoutes::default(),
+        &mut context.host_netlink,
+    )
 }
 
 /// Has the parent made, if it is one that underlay makes: it may be missing after a reboot.

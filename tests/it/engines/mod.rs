@@ -4,6 +4,7 @@ mod all_engines;
 mod cdi;
 mod docker;
 mod docker_dhcp;
+mod docker_hostile;
 mod docker_networks;
 mod docker_plugin;
 mod first_example;
@@ -23,6 +24,7 @@ pub fn tests() -> Vec<Test> {
         docker_networks::tests(),
         docker_plugin::tests(),
         docker_dhcp::tests(),
+        docker_hostile::tests(),
         all_engines::tests(),
         systemd::tests(),
         runtime::tests(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::bed::{Bed, Netns};
+use crate::harness::bed::{Bed, Netns, run};
 use crate::harness::container::wait;
 
 /// How long an answer may take: longer than the plugin's own limit.
@@ -56,6 +56,15 @@ impl<'a> Plugin<'a> {
         command.args(["docker-plugin", "--idle", "600", "--socket", SOCKET]).stdin(Stdio::null());
         *plugin.child.borrow_mut() = Some(command.spawn().unwrap());
         wait(|| UnixStream::connect(SOCKET).is_ok());
+        plugin
+    }
+
+    /// One that may have so many descriptors.
+    pub fn limited(bed: &'a Bed, descriptors: u32) -> Self {
+        let plugin = Self::start(bed);
+        let pid = plugin.child.borrow().as_ref().unwrap().id();
+        run("prlimit", &["--pid", &pid.to_string(), &format!("--nofile={descriptors}:{descriptors}")])
+            .unwrap();
         plugin
     }
 
@@ -171,12 +180,19 @@ pub struct Network {
     gateway: Option<String>,
 }
 
+impl Network {
+    /// Another one with its pool.
+    pub fn beside(&self, id: String) -> Self {
+        Self { id, pool: self.pool.clone(), gateway: None }
+    }
+}
+
 /// A container in one network.
 pub struct Endpoint {
     pub id: String,
     pub address: String,
     pub netns: Netns,
-    source: String,
+    pub source: String,
 }
 
 /// What Docker remembers and the plugin does not.
@@ -340,7 +356,7 @@ impl<'a> FakeDocker<'a> {
     }
 
     /// Moves the link into the container, as Docker does.
-    fn move_in(&self, endpoint: &Endpoint, mac: &str, joined: &Value) {
+    pub fn move_in(&self, endpoint: &Endpoint, mac: &str, joined: &Value) {
         let Endpoint { source, address, netns, .. } = endpoint;
         self.host(&format!("link set {source} netns {}", netns.name));
         netns.ip("link set lo up");
