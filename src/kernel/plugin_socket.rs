@@ -9,6 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::net::sockopt::socket_acceptconn;
 use rustix::process::{
@@ -29,8 +31,19 @@ fn raise_limit() {
     raised.unwrap_or_else(|errno| log::info!("the limit of descriptors stays: {errno}"));
 }
 
-/// A socket that listens.
-pub(crate) struct PluginSocket(UnixListener);
+/// A socket that listens, and the signal that asks this process to end.
+pub(crate) struct PluginSocket {
+    listener: UnixListener,
+    terminated: SignalFd,
+}
+
+/// What has come.
+pub(crate) enum Accepted {
+    Connection(UnixStream),
+    Nothing,
+    /// SIGTERM, once.
+    Terminated,
+}
 
 impl PluginSocket {
     /// Returns the socket that systemd has passed to this process; `None` if it has passed none.
@@ -76,22 +89,30 @@ impl PluginSocket {
         raise_limit();
         // Another process may have taken the connection that this one was woken for.
         listener.set_nonblocking(true).map_err(|error| Error::io("listen at", path, &error))?;
-        Ok(Self(listener))
+        // Blocked before there are other threads, which inherit that: none of them gets it.
+        let signals: SigSet = [Signal::SIGTERM].into_iter().collect();
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        let terminated = signals.thread_block().and_then(|()| SignalFd::with_flags(&signals, flags));
+        let terminated = terminated.map_err(|errno| Error::kernel("wait for SIGTERM", &errno.into()))?;
+        Ok(Self { listener, terminated })
     }
 
     /// Returns the next connection, if one comes within `time`. Connections of other users than root are closed.
     ///
     /// # Errors
     /// When the socket cannot be used any more.
-    pub(crate) fn accept(&self, time: Duration) -> Result<Option<UnixStream>> {
+    pub(crate) fn accept(&self, time: Duration) -> Result<Accepted> {
         let failed = |error: io::Error| Error::kernel("accept a connection", &error);
-        wait([self.0.as_fd()].into_iter(), Some(time)).map_err(failed)?;
-        let stream = match self.0.accept() {
+        wait([self.listener.as_fd(), self.terminated.as_fd()].into_iter(), Some(time)).map_err(failed)?;
+        if self.terminated.read_signal().is_ok_and(|signal| signal.is_some()) {
+            return Ok(Accepted::Terminated);
+        }
+        let stream = match self.listener.accept() {
             Ok((stream, _)) => stream,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Accepted::Nothing),
             // It was closed before it was accepted.
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {
-                return Ok(None);
+                return Ok(Accepted::Nothing);
             }
             Err(error) => return Err(failed(error)),
         };
@@ -100,11 +121,11 @@ impl PluginSocket {
             Ok(0) => {}
             Ok(user) => {
                 log::warn!("a connection of user {user} is refused: only root may use this socket");
-                return Ok(None);
+                return Ok(Accepted::Nothing);
             }
             Err(errno) => return Err(failed(errno.into())),
         }
         stream.set_nonblocking(false).map_err(failed)?;
-        Ok(Some(stream))
+        Ok(Accepted::Connection(stream))
     }
 }

@@ -15,7 +15,6 @@ use crate::ledger::Store;
 use crate::ledger::agent::{AgentLock, Task, Tasks};
 use crate::ledger::asked::Asked;
 use crate::ledger::attached::Attached;
-use crate::ledger::event::Event;
 use crate::ledger::holder::Holder;
 use crate::ledger::quarantine::FORWARDING;
 use crate::ledger::record::Record;
@@ -25,10 +24,9 @@ use crate::lifecycle::connected::{Change, Connected};
 use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp;
 use crate::lifecycle::late_conflicts;
-use crate::lifecycle::moved;
+use crate::lifecycle::leftovers;
 use crate::lifecycle::probe_ahead::{self, Pool};
 use crate::lifecycle::release;
-use crate::lifecycle::report::report;
 use crate::net::name::ContainerId;
 
 /// How long the agent stays when there is nothing to do: containers that end are often followed by others.
@@ -106,7 +104,7 @@ pub(crate) fn run(store: &Store) -> Result<()> {
 /// Those of [`run`].
 pub(crate) fn run_once(store: &Store) -> Result<()> {
     let mut agent = Agent::new(store)?;
-    agent.sweep()?;
+    leftovers::release_all(&mut agent.context, &agent.lingering)?;
     let mut pools = Vec::new();
     agent.look_at_links(&mut |pool| pools.push(pool))?;
     agent.take_tasks(&mut |pool| pools.push(pool))?;
@@ -124,7 +122,7 @@ pub(crate) fn run_once(store: &Store) -> Result<()> {
     let asked = probe_ahead::once(store, pools);
     // A poststop may have left something to it meanwhile. Other tasks are for the next one.
     agent.take_tasks(&mut |_| {})?;
-    agent.sweep()?;
+    leftovers::release_all(&mut agent.context, &agent.lingering)?;
     asked
 }
 
@@ -170,7 +168,7 @@ impl<'a> Agent<'a> {
                 notices.records();
             }
             if swept.is_none_or(|swept| swept + IDLE <= since_boot()) {
-                self.sweep()?;
+                leftovers::release_all(&mut self.context, &self.lingering)?;
                 swept = Some(since_boot());
             }
             self.reconnected.iter().for_each(|&parent| notices.moved(parent));
@@ -233,7 +231,7 @@ impl<'a> Agent<'a> {
                         self.lingering.insert(task.container.clone(), until);
                         continue;
                     }
-                    self.release(&record);
+                    leftovers::release(&mut self.context, &record);
                     store.end_task(&task)?;
                 }
                 Ok(Some(record)) if !record.is_pending() => {
@@ -270,30 +268,6 @@ impl<'a> Agent<'a> {
     fn plan(&mut self, parent: u32, since: Duration) {
         self.again.retain(|(_, due)| *due != parent);
         self.again.extend(AGAIN.map(|after| (since + after, parent)));
-    }
-
-    /// Releases what containers have left of which no task tells: a poststop was killed before it could, an agent could not
-    /// release it, or it was one of an older version. Also addresses for which no endpoint came.
-    fn sweep(&mut self) -> Result<()> {
-        let records = self.context.store.records()?.sound;
-        let is_lingering = |record: &Record| self.lingering.contains_key(&record.container);
-        let is_left =
-            |record: &&Record| record.has_ended() && !is_lingering(record) || moved::is_overdue(record);
-        for record in records.iter().filter(is_left).cloned().collect::<Vec<_>>().iter() {
-            // An error was told when poststop or its task failed.
-            let released = release::reclaim(&mut self.context, record);
-            released.unwrap_or_else(|error| log::info!("container {}: {error}", record.container));
-        }
-        Ok(())
-    }
-
-    /// Releases what the container of `record` has left.
-    fn release(&mut self, record: &Record) {
-        let Err(error) = release::reclaim(&mut self.context, record) else { return };
-        // It is left to an attach or gc then, as by a poststop.
-        let error = error.within(format!("container {}", record.container));
-        report(self.context.store, &Event::failed("poststop", Some(record.container.as_str()), &error));
-        log::warn!("{error}");
     }
 
     /// Returns the record of the container of `task`, unless it has ended or its id is another container's.

@@ -14,6 +14,7 @@ use crate::ledger::host_link::HostLink;
 use crate::ledger::quarantine::Conflict;
 use crate::ledger::record::Record;
 use crate::ledger::segment_hints::since_boot;
+use crate::lifecycle::apart;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp;
 use crate::lifecycle::host_access;
@@ -21,9 +22,11 @@ use crate::lifecycle::release;
 use crate::lifecycle::report::report;
 use crate::lifecycle::reserve;
 use crate::net::link::Link;
+use crate::net::mac::MacAddr;
 use crate::net::name::ContainerId;
 use crate::netlink::Socket;
 use crate::plan;
+use crate::random::random;
 
 /// What stays the same during the conflict detection for one container, or for the host's own link of a network.
 pub(crate) struct Probing<'a, 's> {
@@ -102,7 +105,7 @@ impl Probing<'_, '_> {
         self.begin_on_parents(&probed(record).filter(by_parent).collect::<Vec<_>>())
     }
 
-    /// Sends the first probes of `attachments` from their parents, for their links do not exist yet.
+    /// Sends the first probes of `attachments` from their parents.
     pub(crate) fn begin_on_parents(&self, attachments: &[(usize, &Attached)]) -> Result<Probes> {
         let mut probes = Probes::default();
         if !attachments.is_empty() {
@@ -119,6 +122,24 @@ impl Probing<'_, '_> {
                 }
                 Ok(())
             })?;
+        }
+        Ok(probes)
+    }
+
+    /// Sends the first probes of `attachments`, whose links do not exist yet, from links like them: the parent does not reach those
+    /// of other programs on it.
+    pub(crate) fn begin_apart(&mut self, attachments: &[Attached]) -> Result<Probes> {
+        let mut probes = Probes::default();
+        for (index, attached) in attachments.iter().enumerate() {
+            if let (Some(wanted), Some(detection)) = (self.wanted.get(index), attached.detection) {
+                let addresses = addresses(attached);
+                // At random: several processes may ask at once, and the link to come does not wait for this one to be gone.
+                let number = random().map(u64::from_ne_bytes)?;
+                let mac =
+                    MacAddr::derived(self.context.store.machine_key(&wanted.parent), &number.to_string());
+                let socket = apart::open(self.context, wanted, &addresses, mac)?;
+                probes.begin(index, socket, &addresses, detection)?;
+            }
         }
         Ok(probes)
     }

@@ -28,7 +28,8 @@ pub(crate) struct Begun {
 
 impl Begun {
     /// Begins to probe for the addresses of `link`, if its network has conflict detection. The probes are sent from the parent,
-    /// together with those of the containers, so that they cost no extra time.
+    /// together with those of the containers, so that they cost no extra time: a link beside would hear the host's own link, which may
+    /// have them already.
     fn new(context: &mut Context<'_>, link: HostLink, facts: &HostFacts) -> Result<Option<Self>> {
         let Some(network) = context.store.network_if_defined(&link.network)? else { return Ok(None) };
         let network = context.settings.complete(network);

@@ -7,6 +7,7 @@
 pub(crate) mod affinity;
 pub(crate) mod agent;
 pub(crate) mod announce;
+mod apart;
 pub(crate) mod attach;
 pub(crate) mod boot;
 pub(crate) mod conflicts;
@@ -22,6 +23,7 @@ pub(crate) mod host_facts;
 pub(crate) mod host_links;
 mod late_conflicts;
 pub(crate) mod lease_table;
+mod leftovers;
 pub(crate) mod moved;
 pub(crate) mod parents;
 pub(crate) mod pod;

@@ -10,6 +10,7 @@ use crate::ledger::segment_hints::since_boot;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::reseal;
 use crate::net::link::Link;
+use crate::net::name::IfName;
 use crate::netlink::Socket;
 
 /// How long an engine may take to move a link, in seconds.
@@ -80,14 +81,32 @@ fn is_on_parent(attached: &Attached, link: &Link) -> bool {
         && link.elsewhere.is_some_and(|parent| parents.contains(&parent.ifindex))
 }
 
+/// Returns true if it is worth while to ask whether the endpoint of `record` [is forgotten](is_forgotten): its link is on the host, or
+/// its namespace is gone. The host has `links`.
+pub(crate) fn may_be_forgotten(links: &[Link], record: &Record) -> bool {
+    let name = IfName::of_endpoint(&record.container);
+    let is_moved = |endpoint: &EndpointHolder| {
+        links.iter().any(|link| link.name == name.as_str())
+            || endpoint.sandbox.as_ref().is_none_or(|sandbox| !sandbox.exists())
+    };
+    record.is_attached() && record.holder.endpoint().is_some_and(is_moved)
+}
+
 /// Returns true if `record` is of an endpoint that its engine has forgotten: its link is in no container, and the engine has had the
-/// time to move it into one.
+/// time to move it into one, or has moved it back. It says so once, and that call may be lost.
 ///
 /// # Errors
 /// When it cannot be told.
 pub(crate) fn is_forgotten(context: &mut Context<'_>, record: &Record) -> Result<bool> {
     let Some(endpoint) = record.holder.endpoint() else { return Ok(false) };
-    if endpoint.awaited || since_boot().as_secs() < endpoint.since + MOVING {
+    if endpoint.awaited {
+        return Ok(false);
+    }
+    let is_on_host = context.host_netlink.link(&IfName::of_endpoint(&record.container))?.is_some();
+    if is_on_host && record.is_attached() && !is_unseen(record) {
+        return Ok(true);
+    }
+    if since_boot().as_secs() < endpoint.since + MOVING {
         return Ok(false);
     }
     if let Some((_, netns)) = NetnsFile::of(&record.holder)? {

@@ -10,21 +10,20 @@ use crate::error::{Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
 use crate::ipam::previous::PreviousAddresses;
 use crate::ipam::reserve::{Applicant, Draft, HostFacts, Place};
-use crate::kernel::{self, PacketSocket, Probes};
+use crate::kernel::Probes;
 use crate::ledger::Store;
 use crate::ledger::holder::Holder;
 use crate::ledger::quarantine::Conflict;
 use crate::ledger::record::Record;
 use crate::ledger::segment_hints::since_boot;
+use crate::lifecycle::apart;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::lease_table::LedgerTable;
 use crate::lifecycle::reserve;
 use crate::net::driver::{Driver, MacvlanMode};
-use crate::net::ipv6::Advertised;
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::oci::annotations::short_form;
-use crate::plan::{CreateLink, LinkPlan};
 
 /// The fewest and the most addresses of a family that are asked for. More are if containers come faster.
 const FEWEST: usize = 8;
@@ -137,8 +136,10 @@ fn refill(context: &mut Context<'_>, pool: &Pool, taken: usize) -> Result<Durati
     if !is_used(store, pool)? {
         return Ok(Duration::ZERO);
     }
+    // Always the same one, so that switches need not learn another each time.
+    let mac = MacAddr::of_agent(store.machine_key(&wanted.parent));
     let mut probes = Probes::without_intent();
-    probes.begin(0, open(context, &wanted, &addresses)?, &addresses, detection)?;
+    probes.begin(0, apart::open(context, &wanted, &addresses, mac)?, &addresses, detection)?;
     let mut conflicts: Vec<Conflict> = Vec::new();
     while let Some(conflict) = probes.next_conflict()? {
         probes.give_up(&conflict);
@@ -229,43 +230,4 @@ fn stale(
         }
     }
     Ok(stale)
-}
-
-/// Opens the sockets to ask by for `addresses`: on the parent where the answers to a container's probes are heard there, else
-/// on a link like a container's, which also hears containers of other programs on that parent.
-fn open(
-    context: &mut Context<'_>,
-    wanted: &ResolvedAttachment,
-    addresses: &[IpAddr],
-) -> Result<PacketSocket> {
-    let ResolvedAttachment { network, parent, .. } = wanted;
-    let link = network.driver.link_below(parent.ifindex, parent.segment());
-    if let (true, Some(mac)) = (network.driver.is_heard_on_parent(), parent.mac) {
-        return context.host_netns.get()?.inside(|| PacketSocket::open(link, mac, addresses));
-    }
-    let plan = like_a_container(context, wanted, addresses)?;
-    kernel::open_apart(&plan, addresses, &mut context.host_netlink)
-}
-
-/// Returns the plan of a link on the parent of `wanted` that has no address.
-fn like_a_container(
-    context: &Context<'_>,
-    ResolvedAttachment { network, parent, ifname, .. }: &ResolvedAttachment,
-    addresses: &[IpAddr],
-) -> Result<LinkPlan> {
-    // Always the same one, so that switches need not learn another each time.
-    let mac = MacAddr::of_agent(context.store.machine_key(parent));
-    let create = CreateLink {
-        name: ifname.clone(),
-        parent: network.parent.clone(),
-        parent_index: parent.ifindex,
-        driver: network.driver,
-        mac: Some(mac),
-        mtu: None,
-        bclim: None,
-        options: network.file.link_options(),
-        group: 0,
-    };
-    let has_v6 = addresses.iter().any(IpAddr::is_ipv6);
-    Ok(LinkPlan::nameless(create, has_v6.then_some(&Advertised::default())))
 }

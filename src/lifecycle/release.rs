@@ -14,7 +14,7 @@ use crate::ledger::record::Record;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::dhcp;
 use crate::lifecycle::report::report;
-use crate::lifecycle::{affinity, host_access, parents, pod, repair};
+use crate::lifecycle::{affinity, host_access, moved, parents, pod, repair};
 use crate::net::link::Link;
 use crate::netlink::Socket;
 use crate::plan::{self, Removal};
@@ -215,13 +215,19 @@ pub(crate) fn reclaim_dead(context: &mut Context<'_>, wanted: &[ResolvedAttachme
 
 /// Reclaims all that `record` holds, unless it is in use. `what` of it is needed. Returns true if it was reclaimed.
 fn reclaim_unused(context: &mut Context<'_>, record: &Record, what: &str, keeps_leases: bool) -> bool {
-    if is_in_use(context, record) {
+    if is_in_use(context, record) && !is_forgotten(context, record) {
         return false;
     }
     let how = if record.has_ended() { "has ended" } else { "ended without poststop" };
     log::info!("container {} {how}: {what} reclaimed", record.container);
     let reclaimed = reclaim_all(context, record, keeps_leases);
     reclaimed.inspect_err(|error| log::warn!("container {}: {error}", record.container)).is_ok()
+}
+
+/// Returns true if `record` is of an endpoint that nothing is left of. If that cannot be told, it is in use.
+fn is_forgotten(context: &mut Context<'_>, record: &Record) -> bool {
+    let forgotten = moved::is_forgotten(context, record);
+    forgotten.inspect_err(|error| log::warn!("container {}: {error}", record.container)).unwrap_or_default()
 }
 
 /// Reclaims what containers hold on `segments` that have ended. Returns true if there was any.

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as the plugin client of Docker speaks it: POST, a JSON body with its length, answers in the order of requests.
+//! HTTP/1.1 as the plugin client of Docker speaks it: POST, a JSON body with its length, one request on each connection.
 //!
 //! That is all of HTTP that is needed, so it is parsed here: a crate for the head (`httparse`) would save half of this, and leave
 //! the limits, the length and the refusals to it all the same.
@@ -19,8 +19,6 @@ pub(crate) struct Head {
     pub path: String,
     /// The length of the body.
     pub body: usize,
-    /// Whether the client closes the connection after the answer.
-    pub closes: bool,
 }
 
 /// Why a request is not served: the status of the answer, and what is wrong.
@@ -44,7 +42,7 @@ pub(crate) fn head(text: &[u8]) -> Result<Option<Head>, Refusal> {
         [_, _, "HTTP/1.1" | "HTTP/1.0"] => return Err(Refusal(405, "only POST is served")),
         _ => return Err(Refusal(400, "the request line is not one of HTTP/1.1")),
     };
-    let (mut length, mut closes) = (None, words.last() == Some(&"HTTP/1.0"));
+    let mut length = None;
     for (count, line) in lines.enumerate() {
         let (name, value) = line.split_once(':').ok_or(Refusal(400, "a header has no colon"))?;
         let value = value.trim_matches([' ', '\t']);
@@ -55,13 +53,12 @@ pub(crate) fn head(text: &[u8]) -> Result<Option<Head>, Refusal> {
             "content-length" if length.is_some() => return Err(Refusal(400, "the length is given twice")),
             "content-length" => length = Some(digits(value).ok_or(Refusal(400, "the length is no number"))?),
             "transfer-encoding" => return Err(Refusal(501, "only bodies with a length are served")),
-            "connection" => closes |= value.eq_ignore_ascii_case("close"),
             _ => {}
         }
     }
     match length.unwrap_or_default() {
         body if body > MOST_BODY => Err(Refusal(413, "the body is too long")),
-        body => Ok(Some(Head { bytes: end + 4, path, body, closes })),
+        body => Ok(Some(Head { bytes: end + 4, path, body })),
     }
 }
 
@@ -71,24 +68,25 @@ fn digits(text: &str) -> Option<usize> {
     is_number.then(|| text.parse().unwrap_or(usize::MAX))
 }
 
-/// The answer with this status and JSON body.
-pub(super) fn answer(status: u16, body: &str, closes: bool) -> Vec<u8> {
+/// The answer with this status and JSON body, after which the connection is closed. Docker would send another request on it when
+/// this process is about to end, and repeats one that was cut without its body (moby, `pkg/plugins/client.go`).
+pub(super) fn answer(status: u16, body: &str) -> Vec<u8> {
     let reason = match status {
         200 => "OK",
         404 => "Not Found",
         _ => "Refused",
     };
-    let (length, connection) = (body.len(), if closes { "Connection: close\r\n" } else { "" });
+    let length = body.len();
     format!(
         "HTTP/1.1 {status} {reason}\r\nContent-Type: application/vnd.docker.plugins.v1.2+json\r\n\
-         Content-Length: {length}\r\n{connection}\r\n{body}"
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     )
     .into_bytes()
 }
 
-/// The answer to a request that is not served, as Docker shows it. The connection ends with it.
+/// The answer to a request that is not served, as Docker shows it.
 pub(super) fn refusal(Refusal(status, why): Refusal) -> Vec<u8> {
-    answer(status, &serde_json::json!({ "Err": format!("the request is refused: {why}") }).to_string(), true)
+    answer(status, &serde_json::json!({ "Err": format!("the request is refused: {why}") }).to_string())
 }
 
 #[cfg(test)]
@@ -107,15 +105,15 @@ mod tests {
     fn requests_of_docker() {
         let text = format!("{JOIN}{{}}\nPOST");
         let path = "/NetworkDriver.Join".to_owned();
-        let expected = Head { bytes: JOIN.len(), path, body: 3, closes: false };
+        let expected = Head { bytes: JOIN.len(), path, body: 3 };
         assert_eq!(head(text.as_bytes()), Ok(Some(expected)));
         for cut in 0..JOIN.len() {
             assert_eq!(head(&JOIN.as_bytes()[..cut]), Ok(None), "{cut}");
         }
         let none = head(b"POST /Plugin.Activate HTTP/1.0\r\nconnection:\t close \r\n\r\n").unwrap().unwrap();
-        assert_eq!((none.body, none.closes), (0, true));
-        let closing = head(b"POST /x HTTP/1.1\r\nCONNECTION: Close\r\ncontent-length:7\r\n\r\n");
-        assert!(closing.unwrap().is_some_and(|head| head.closes && head.body == 7));
+        assert_eq!(none.body, 0);
+        let other = head(b"POST /x HTTP/1.1\r\nCONNECTION: Close\r\ncontent-length:7\r\n\r\n");
+        assert!(other.unwrap().is_some_and(|head| head.body == 7));
     }
 
     #[test]
@@ -144,9 +142,10 @@ mod tests {
 
     #[test]
     fn answers() {
-        let text = String::from_utf8(answer(200, "{}", false)).unwrap();
+        let text = String::from_utf8(answer(200, "{}")).unwrap();
         assert!(
-            text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("Content-Length: 2\r\n\r\n{}"),
+            text.starts_with("HTTP/1.1 200 OK\r\n")
+                && text.ends_with("Content-Length: 2\r\nConnection: close\r\n\r\n{}"),
             "{text}"
         );
         let text = String::from_utf8(refusal(Refusal(413, "the body is too long"))).unwrap();

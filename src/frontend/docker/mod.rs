@@ -180,5 +180,10 @@ impl Plugin {
 
 /// Reads the body of a call.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    // It repeats a call whose connection was cut without its body.
+    if body.is_empty() {
+        return Err(Error::input("Docker has called again, and does not say for what")
+            .hint("the plugin was killed while it served the call before: try again"));
+    }
     json::object(body)
 }

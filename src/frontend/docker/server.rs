@@ -13,7 +13,7 @@ use nix::libc;
 
 use super::http::{self, Head};
 use crate::error::{Error, Kind, Result};
-use crate::kernel::PluginSocket;
+use crate::kernel::{Accepted, PluginSocket};
 
 /// How long a call may take. Docker waits for ever, and holds locks meanwhile.
 const DEADLINE: Duration = Duration::from_secs(25);
@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(25);
 const PAUSE: Duration = Duration::from_secs(1);
 /// The most connections at once. Others wait until one ends: each needs two threads, and some descriptors.
 const MOST: usize = 128;
-/// How long a connection may be open without a request when others wait for its place. Docker makes a new one when it is needed.
+/// How long a connection may be open without a request when others wait for its place.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long to wait for another connection to end, or for descriptors.
 const BRIEFLY: Duration = Duration::from_millis(20);
@@ -42,41 +42,53 @@ pub(super) trait Service: Send + Sync + 'static {
 /// The connections, the calls that are being served, and when the last one ended.
 struct Work {
     connections: usize,
-    /// Whether other connections wait.
-    is_full: bool,
+    /// Whether connections without a request are closed: others wait, or the process is to end.
+    is_closing: bool,
     calls: usize,
     last: Instant,
 }
 
-/// Serves calls until none has come for `idle`.
+/// Serves calls until none has come for `idle`, or SIGTERM comes.
 ///
 /// # Errors
 /// When the socket cannot be used any more.
 pub(super) fn serve(socket: &PluginSocket, idle: Duration, service: impl Service) -> Result<()> {
     let shared = Arc::new((
         service,
-        Mutex::new(Work { connections: 0, is_full: false, calls: 0, last: Instant::now() }),
+        Mutex::new(Work { connections: 0, is_closing: false, calls: 0, last: Instant::now() }),
     ));
+    let mut is_ending = false;
     loop {
-        let left = {
+        let (connections, calls, last) = {
             let work = lock(&shared.1);
-            if work.calls > 0 { idle } else { (work.last + idle).saturating_duration_since(Instant::now()) }
+            (work.connections, work.calls, work.last)
         };
-        // A connection may be open that nothing comes by.
-        if left.is_zero() {
+        let left = if calls > 0 { idle } else { (last + idle).saturating_duration_since(Instant::now()) };
+        is_ending |= left.is_zero();
+        // Not before all that has begun is answered: Docker repeats a request that was cut, but without its body.
+        if is_ending && connections == 0 && calls == 0 {
             return Ok(());
         }
-        let connections = lock(&shared.1).connections;
         let accepted = match connections {
+            _ if is_ending => Ok(Accepted::Nothing),
             MOST.. => Err(Error::kernel("accept a connection", &Errno::EMFILE.into())),
             _ => socket.accept(left.min(PAUSE)),
         };
         let stream = match accepted {
-            Ok(Some(stream)) => stream,
-            Ok(None) => continue,
-            // Too many connections, or the descriptors or the memory of this host are used up: those that are quiet give way.
+            Ok(Accepted::Connection(stream)) => stream,
+            Ok(Accepted::Nothing) if is_ending => {
+                lock(&shared.1).is_closing = true;
+                thread::sleep(BRIEFLY);
+                continue;
+            }
+            Ok(Accepted::Nothing) => continue,
+            Ok(Accepted::Terminated) => {
+                is_ending = true;
+                continue;
+            }
+            // Too many connections, or the descriptors or the memory of this host are used up: those without a request give way.
             Err(error) if is_shortage(&error) => {
-                if !std::mem::replace(&mut lock(&shared.1).is_full, true) {
+                if !std::mem::replace(&mut lock(&shared.1).is_closing, true) {
                     log::warn!("{error}");
                 }
                 thread::sleep(BRIEFLY);
@@ -84,7 +96,7 @@ pub(super) fn serve(socket: &PluginSocket, idle: Duration, service: impl Service
             }
             Err(error) => return Err(error),
         };
-        lock(&shared.1).is_full = false;
+        lock(&shared.1).is_closing = false;
         let shared = Arc::clone(&shared);
         let counted = Counted::connection(Arc::clone(&shared));
         let started = thread::Builder::new().spawn(move || {
@@ -102,42 +114,33 @@ fn lock(work: &Mutex<Work>) -> MutexGuard<'_, Work> {
     work.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Answers the requests of one connection, in their order, until it ends.
+/// Answers the request of one connection.
 fn converse<S: Service>(mut stream: UnixStream, shared: &Arc<(S, Mutex<Work>)>) -> io::Result<()> {
     let mut text = Vec::new();
+    stream.set_read_timeout(Some(QUIET))?;
     loop {
-        let head = match http::head(&text) {
-            Ok(Some(head)) if text.len() >= head.bytes + head.body => head,
-            Ok(_) => {
-                let mut chunk = [0; CHUNK];
-                stream.set_read_timeout(Some(QUIET))?;
-                let count = match stream.read(&mut chunk) {
-                    Err(error) if text.is_empty() && error.kind() == ErrorKind::WouldBlock => {
-                        let gives_way = lock(&shared.1).is_full;
-                        if gives_way {
-                            return Ok(());
-                        }
-                        continue;
-                    }
-                    read => read?,
-                };
-                text.extend(chunk.get(..count).unwrap_or_default());
-                if count == 0 {
-                    return Ok(());
-                }
-                continue;
+        match http::head(&text) {
+            Ok(Some(head)) if text.len() >= head.bytes + head.body => {
+                text.truncate(head.bytes + head.body);
+                let (status, body) = answer(&head, text, shared);
+                return stream.write_all(&http::answer(status, &body));
             }
+            Ok(_) => {}
             Err(refusal) => {
                 log::warn!("a request is refused: {}", refusal.1);
                 return stream.write_all(&http::refusal(refusal));
             }
-        };
-        let rest = text.split_off(head.bytes + head.body);
-        let request = std::mem::replace(&mut text, rest);
-        let (status, body) = answer(&head, request, shared);
-        stream.write_all(&http::answer(status, &body, head.closes))?;
-        if head.closes {
-            return Ok(());
+        }
+        let mut chunk = [0; CHUNK];
+        match stream.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(count) => text.extend(chunk.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if lock(&shared.1).is_closing {
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(error),
         }
     }
 }

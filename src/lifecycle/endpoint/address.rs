@@ -107,9 +107,9 @@ pub(super) fn probe(
         return Ok(());
     }
     let mut probing = Probing { context, wanted: slice::from_ref(wanted), facts };
-    let attached: Vec<_> = record.attachments().iter().enumerate().collect();
-    let begun = probing.begin_on_parents(&attached);
-    begun.and_then(|mut probes| probing.settle(record, &mut probes)).inspect_err(|_| {
+    let attached: Vec<_> = record.attachments().to_vec();
+    let asked = probing.begin_apart(&attached).and_then(|mut probes| probing.settle(record, &mut probes));
+    asked.inspect_err(|_| {
         let released = release::release(context, record);
         released.map(drop).unwrap_or_else(|other| log::warn!("{other}"));
     })

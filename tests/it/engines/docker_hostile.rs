@@ -7,15 +7,17 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::engines::docker_plugin::{GATEWAY, SUBNET, age, parent};
+use crate::harness::agent::Agent;
 use crate::harness::bed::{Netns, Watched};
 use crate::harness::container::Engine::Bare;
+use crate::harness::container::wait;
 use crate::harness::dhcp::beside;
-use crate::harness::fake_docker::{FakeDocker, Plugin, call, connect};
+use crate::harness::fake_docker::{FakeDocker, Plugin, answer, call, connect, send};
 use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 12] = [
+    let all: [Named; 15] = [
         ("a_mark_that_is_gone", &[Need::Macvlan], mark_is_gone),
         ("what_other_networks_set_aside", &[Need::Macvlan], set_aside),
         ("what_other_networks_reserve", &[Need::Macvlan], reserved),
@@ -27,6 +29,9 @@ pub fn tests() -> Vec<Test> {
         ("a_damaged_definition", &[Need::Macvlan], damaged),
         ("the_ledger_is_lost", &[Need::Macvlan], lost),
         ("calls_at_once", &[Need::Macvlan], at_once),
+        ("asked_to_end", &[Need::Macvlan], asked_to_end),
+        ("beside_links_of_others", &[Need::Macvlan], beside_others),
+        ("an_end_that_was_not_heard_of", &[Need::Macvlan], unheard),
         ("many_connections", &[Need::Macvlan], connections),
     ];
     all.map(|(name, needs, run)| Test::new(format!("docker_hostile::{name}"), needs, run)).into()
@@ -322,6 +327,66 @@ fn connections() {
     let first = docker.run(&network, "").unwrap();
     drop(open);
     docker.stop(&network, &first);
+    docker.remove(&network);
+    bed.assert_nothing_held();
+}
+
+/// SIGTERM, as by an upgrade: what has begun is answered.
+fn asked_to_end() {
+    let bed = Watched::new();
+    let docker = FakeDocker::start(&bed);
+    let options = json!({"parent": "eth0", "conflict_detection": "500"});
+    let network = docker.create(SUBNET, GATEWAY, options, json!({})).unwrap();
+    let asked = json!({"PoolID": network.pool, "Address": "", "Options": {}});
+    let mut stream = docker.plugin.connect().unwrap();
+    send(&mut stream, "IpamDriver.RequestAddress", &asked).unwrap();
+    wait(|| bed.records().len() == 1);
+    docker.plugin.terminate();
+    let (_, text) = answer(&mut stream).unwrap();
+    assert!(text.contains("172.16.86.2/24"), "{text}");
+    wait(|| docker.plugin.has_ended());
+    docker.plugin.restart();
+    docker.release(&network, "172.16.86.2");
+    docker.remove(&network);
+    bed.assert_nothing_held();
+}
+
+/// Another macvlan link on the parent has an address, as by Docker's own driver: the parent itself does not hear of it.
+fn beside_others() {
+    let bed = Watched::new();
+    let other = Netns::new("other");
+    bed.host.ip("link add link eth0 name other0 type macvlan mode bridge");
+    bed.host.ip(&format!("link set other0 netns {}", other.name));
+    other.ip_batch(&["link set lo up", "link set other0 up", "addr add 172.16.86.2/24 dev other0"]);
+    let docker = FakeDocker::start(&bed);
+    let network = docker.create(SUBNET, GATEWAY, parent(), json!({})).unwrap();
+    let first = docker.run(&network, "").unwrap();
+    assert_eq!(first.address, "172.16.86.3/24");
+    let error = docker.run(&network, "172.16.86.2").map(drop).unwrap_err();
+    assert!(error.contains("in use on the LAN"), "{error}");
+    docker.stop(&network, &first);
+    docker.remove(&network);
+    bed.assert_nothing_held();
+}
+
+/// Docker says once that an endpoint is over. A plugin that was killed meanwhile does not hear of it.
+fn unheard() {
+    let bed = Watched::new();
+    let docker = FakeDocker::start(&bed);
+    let network = docker.create(SUBNET, GATEWAY, parent(), json!({})).unwrap();
+    // The agent, or gc, has seen it in the container.
+    let first = docker.run(&network, "172.16.86.9").unwrap();
+    bed.gc();
+    docker.move_back(&first);
+    let again = docker.run(&network, "172.16.86.9").unwrap();
+    assert_eq!(bed.records().len(), 1);
+    // Nothing has, and its namespace is gone: the agent releases it after a minute.
+    docker.move_back(&again);
+    drop(again.netns);
+    age(&bed);
+    let agent = Agent::start(&bed);
+    wait(|| bed.records().is_empty());
+    drop(agent);
     docker.remove(&network);
     bed.assert_nothing_held();
 }

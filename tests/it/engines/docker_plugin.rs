@@ -472,19 +472,20 @@ fn lost() {
 fn http() {
     let bed = Bed::new();
     let plugin = Plugin::with(&bed, 1);
-    let mut stream = plugin.connect().unwrap();
     let mut other = plugin.connect().unwrap();
-    for _ in 0..3 {
-        let answer = call(&mut stream, "Plugin.Activate", &Value::Null).unwrap();
-        assert_eq!(answer["Implements"], json!(["NetworkDriver", "IpamDriver"]));
-        call(&mut other, "NetworkDriver.GetCapabilities", &Value::Null).unwrap();
-    }
+    let mut stream = plugin.connect().unwrap();
+    let answered = call(&mut stream, "Plugin.Activate", &Value::Null).unwrap();
+    assert_eq!(answered["Implements"], json!(["NetworkDriver", "IpamDriver"]));
+    // Otherwise another request could be cut when the plugin ends, and Docker repeats it without its body.
+    assert!(call(&mut stream, "Plugin.Activate", &Value::Null).is_err(), "one request on a connection");
+    call(&mut other, "NetworkDriver.GetCapabilities", &Value::Null).unwrap();
     for (request, expected) in [
         ("GET / HTTP/1.1\r\n\r\n", 405),
         ("POST /x HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 413),
         ("POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 501),
         ("POST /NetworkDriver.Nonsense HTTP/1.1\r\n\r\n", 404),
         ("POST /NetworkDriver.Join HTTP/1.1\r\nContent-Length: 2\r\n\r\n[]", 200),
+        ("POST /NetworkDriver.Join HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 200),
     ] {
         let mut stream = plugin.connect().unwrap();
         stream.write_all(request.as_bytes()).unwrap();
@@ -493,7 +494,7 @@ fn http() {
         assert!(serde_json::from_str::<Value>(&body).unwrap()["Err"].is_string(), "{body}");
     }
     // An open connection does not keep it.
+    let open = plugin.connect().unwrap();
     wait(|| plugin.has_ended());
-    assert!(call(&mut stream, "Plugin.Activate", &Value::Null).is_err());
-    thread::sleep(Duration::from_millis(10));
+    drop(open);
 }

@@ -10,6 +10,8 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::harness::bed::{Bed, Netns, run};
@@ -108,6 +110,17 @@ impl<'a> Plugin<'a> {
         *child = spawn(self.bed, &self.socket, 600);
     }
 
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        let pid = self.child.borrow().as_ref().unwrap().id();
+        signal::kill(Pid::from_raw(pid as i32), Signal::SIGTERM).unwrap();
+    }
+
+    /// Starts another one, as this one has ended.
+    pub fn restart(&self) {
+        *self.child.borrow_mut() = Some(spawn(self.bed, &self.socket, 600));
+    }
+
     /// Whether it has ended by itself.
     pub fn has_ended(&self) -> bool {
         let mut child = self.child.borrow_mut();
@@ -151,7 +164,7 @@ pub fn call(stream: &mut UnixStream, method: &str, body: &Value) -> io::Result<V
     Ok(serde_json::from_str(&answer).unwrap())
 }
 
-fn send(stream: &mut UnixStream, method: &str, body: &Value) -> io::Result<()> {
+pub fn send(stream: &mut UnixStream, method: &str, body: &Value) -> io::Result<()> {
     let body = body.to_string();
     let head = format!("POST /{method} HTTP/1.1\r\nHost: plugin\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all((head + &body).as_bytes())
