@@ -11,7 +11,7 @@ use crate::fs::trust;
 use crate::net::name::NetworkName;
 
 impl Store {
-    fn podman_networks_dir(&self) -> PathBuf {
+    pub(super) fn podman_networks_dir(&self) -> PathBuf {
         self.data_dir.join("podman/networks")
     }
 
