@@ -92,16 +92,13 @@ pub(super) fn request_address(context: &mut Context<'_>, call: &RequestAddress) 
 /// Gives back what no endpoint has.
 ///
 /// # Errors
-/// When the ledger cannot be read or written.
+/// When networks or the ledger cannot be read or written. Docker logs it, and goes on: `gc` releases the address after a minute.
 pub(super) fn release_address(context: &mut Context<'_>, call: &ReleaseAddress) -> Result<()> {
     let (Ok(pool), Ok(address)) = (call.pool.parse::<Pool>(), parse(&call.address)) else { return Ok(()) };
-    match bound(context, &pool) {
-        Ok(Some(network)) => endpoint::release_address(context, &network, address),
+    match bound(context, &pool)? {
+        Some(network) => endpoint::release_address(context, &network, address),
         // The network was removed, here or there.
-        found => {
-            found.map(drop).unwrap_or_else(|error| log::info!("{error}"));
-            Ok(())
-        }
+        None => Ok(()),
     }
 }
 
