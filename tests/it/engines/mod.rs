@@ -7,6 +7,7 @@ mod docker_networks;
 mod docker_plugin;
 mod first_example;
 pub mod netavark;
+mod pages;
 mod podman_networks;
 mod podman_ways;
 mod runtime;
