@@ -1,6 +1,9 @@
 //! Networks of Docker's own with driver `underlay`: `docker network create`, `docker run --network`, Compose.
 
-use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+use std::{fs, io};
 
 use serde_json::{Value, json};
 
@@ -8,15 +11,16 @@ use crate::engines::pages::{self, Lines};
 use crate::harness::bed::{Bed, finish};
 use crate::harness::container::{Container, repository};
 use crate::harness::dockerd::Docker;
-use crate::harness::fake_docker::Plugin;
+use crate::harness::fake_docker::{Plugin, SOCKET};
 use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
     use Need::{Dummy, Installed, Ipvlan, Macvlan, Program, Vlan};
-    let all: [Named; 6] = [
+    let all: [Named; 7] = [
         ("of_containers", &[Macvlan, Program("dockerd"), Installed], containers),
         ("over_starts_of_docker", &[Macvlan, Program("dockerd"), Installed], starts),
+        ("docker_starts_as_fast", &[Macvlan, Program("dockerd"), Installed], starts_as_fast),
         ("of_compose", &[Macvlan, Program("dockerd"), Installed], compose),
         ("of_dockers_pages", &[Macvlan, Program("dockerd"), Installed], || pages(Lines::MacvlanOnEth0)),
         ("of_dockers_pages_with_vlans", &[Macvlan, Vlan, Program("dockerd"), Installed], || {
@@ -138,6 +142,39 @@ fn starts() {
         docker.run("network rm pub_net").unwrap();
         bed.assert_nothing_held();
     }
+}
+
+/// The time that Docker takes to start: without the plugin; with its socket; and with a network of the plugin, too. Docker does not
+/// call a plugin that no network needs: where systemd listens, no process of underlay is started.
+fn starts_as_fast() {
+    const MORE: Duration = Duration::from_secs(1);
+    let bed = Bed::new();
+    let mut docker = Docker::with(&bed, json!({}));
+    fs::create_dir_all(Path::new(SOCKET).parent().unwrap()).unwrap();
+    let (mut without, mut unused, mut used) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let _ = fs::remove_file(SOCKET);
+        without.push(docker.restart());
+        let socket = UnixListener::bind(SOCKET).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        unused.push(docker.restart());
+        docker.run("info").unwrap();
+        assert_eq!(socket.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock, "Docker has called");
+        drop(socket);
+        let _plugin = Plugin::of_docker(&bed);
+        docker.run(&format!("{NETWORK} pub_net")).unwrap();
+        used.push(docker.restart());
+        assert!(start(&docker, "first", "--network pub_net").reaches("172.16.86.1"));
+        docker.run("rm --force first").unwrap();
+        docker.run("network rm pub_net").unwrap();
+    }
+    for times in [&mut without, &mut unused, &mut used] {
+        times.sort_unstable();
+    }
+    eprintln!("Docker starts in {without:?}, with the socket {unused:?}, with a network {used:?}");
+    let limit = without[1] + MORE;
+    assert!(unused[1] < limit && used[1] < limit, "{without:?} {unused:?} {used:?}");
+    bed.assert_nothing_held();
 }
 
 /// The compose file of the guide.

@@ -19,7 +19,7 @@ use crate::harness::container::wait;
 const PATIENCE: Duration = Duration::from_secs(28);
 
 /// Where Docker looks for it.
-const SOCKET: &str = "/run/docker/plugins/underlay.sock";
+pub const SOCKET: &str = "/run/docker/plugins/underlay.sock";
 
 /// A running plugin; killed when dropped.
 pub struct Plugin<'a> {
