@@ -382,7 +382,7 @@ fn too_long() {
 }
 
 /// Lets a minute pass for all endpoints, and for those to come.
-fn age(bed: &Bed) {
+pub fn age(bed: &Bed) {
     for name in bed.records() {
         let path = bed.path("run/containers").join(name);
         let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

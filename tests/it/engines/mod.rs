@@ -4,7 +4,7 @@ mod all_engines;
 mod cdi;
 mod docker;
 mod docker_networks;
-mod docker_plugin;
+pub mod docker_plugin;
 mod first_example;
 pub mod netavark;
 mod pages;
