@@ -52,9 +52,10 @@ pub(crate) fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> 
         value.parse().map(|number| *place = Some(number)).map_err(wrong)
     }
     fn truth(place: &mut bool, value: &str) -> Result<()> {
+        // podman's words are those of Go's ParseBool.
         *place = match value {
-            "true" | "yes" => true,
-            "false" | "no" => false,
+            "true" | "True" | "TRUE" | "t" | "T" | "1" | "yes" => true,
+            "false" | "False" | "FALSE" | "f" | "F" | "0" | "no" => false,
             _ => {
                 let text = format!("{value:?} is neither true nor false");
                 return Err(Error::input(text).hint("use true or false"));

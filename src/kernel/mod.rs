@@ -41,7 +41,7 @@ pub(crate) use host_link::{add_host_routes, delete_host_link, delete_host_routes
 pub(crate) use netns::NetnsFile;
 pub(crate) use packet_socket::PacketSocket;
 pub(crate) use parent::{delete_leftover, delete_parent, is_wireless, make_parent};
-pub(crate) use plugin_socket::{Accepted, PluginSocket};
+pub(crate) use plugin_socket::{Accepted, PluginSocket, most_descriptors};
 pub(crate) use probe::{Answer, Probes};
 pub(crate) use process::{Process, is_rootless, mount_namespace, pid_namespace};
 pub(crate) use start::{init_process, restore_signals};

@@ -31,6 +31,11 @@ fn raise_limit() {
     raised.unwrap_or_else(|errno| log::info!("the limit of descriptors stays: {errno}"));
 }
 
+/// How many descriptors this process may have.
+pub(crate) fn most_descriptors() -> usize {
+    getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX)
+}
+
 /// A socket that listens, and the signal that asks this process to end.
 pub(crate) struct PluginSocket {
     listener: UnixListener,

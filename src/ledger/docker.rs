@@ -75,7 +75,7 @@ impl DockerNetwork {
 }
 
 impl Store {
-    fn docker_networks_dir(&self) -> PathBuf {
+    pub(super) fn docker_networks_dir(&self) -> PathBuf {
         self.data_dir.join("docker/networks")
     }
 

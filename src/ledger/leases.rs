@@ -106,6 +106,11 @@ impl Locked<'_> {
         let mut folders = vec![store.networks_dir(), store.containers_dir(), store.parents_dir()];
         folders.push(store.host_links_dir());
         folders.extend(store.segments()?.into_iter().map(|segment| store.segment_dir(segment)));
+        // An unreadable data dir is reported where the key is needed.
+        let data = store.data_folder().ok().flatten();
+        if data.is_some() {
+            folders.extend([store.docker_networks_dir(), store.podman_networks_dir()]);
+        }
         let mut found = Vec::new();
         for folder in folders {
             found.extend(entries(&folder)?.into_iter().filter(|path| file::is_temporary(path)));
@@ -113,8 +118,7 @@ impl Locked<'_> {
         found.extend(store.stray_namespace_links()?);
         // These folders may have files of other programs.
         let events = store.state_dir.join("events.json");
-        // An unreadable data dir is reported where the key is needed.
-        let host = store.data_folder().ok().flatten().map(|_| store.host_path());
+        let host = data.map(|_| store.host_path());
         for path in [events, store.cdi_path()].into_iter().chain(host) {
             let there = path.parent().map(entries).transpose()?.unwrap_or_default();
             found.extend(there.into_iter().filter(|left| file::is_temporary_of(left, &path)));

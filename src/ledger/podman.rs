@@ -26,7 +26,7 @@ fn is_older(path: &Path, age: Duration) -> bool {
 }
 
 impl Store {
-    fn podman_networks_dir(&self) -> PathBuf {
+    pub(super) fn podman_networks_dir(&self) -> PathBuf {
         self.data_dir.join("podman/networks")
     }
 

@@ -92,8 +92,8 @@ pub(crate) fn may_be_forgotten(links: &[Link], record: &Record) -> bool {
     record.is_attached() && record.holder.endpoint().is_some_and(is_moved)
 }
 
-/// Returns true if `record` is of an endpoint that its engine has forgotten: its link is in no container, and the engine has had the
-/// time to move it into one, or has moved it back. It says so once, and that call may be lost.
+/// Returns true if `record` is of an endpoint that its engine has forgotten: its link is in no container, where it was before, or the engine
+/// has had the time to move it into one. It says so once, and that call may be lost.
 ///
 /// # Errors
 /// When it cannot be told.
@@ -102,12 +102,12 @@ pub(crate) fn is_forgotten(context: &mut Context<'_>, record: &Record) -> Result
     if endpoint.awaited {
         return Ok(false);
     }
-    let is_on_host = context.host_netlink.link(&IfName::of_endpoint(&record.container))?.is_some();
-    if is_on_host && record.is_attached() && !is_unseen(record) {
-        return Ok(true);
-    }
-    if since_boot().as_secs() < endpoint.since + MOVING {
+    let was_seen = record.is_attached() && !is_unseen(record);
+    if !was_seen && since_boot().as_secs() < endpoint.since + MOVING {
         return Ok(false);
+    }
+    if was_seen && context.host_netlink.link(&IfName::of_endpoint(&record.container))?.is_some() {
+        return Ok(true);
     }
     if let Some((_, netns)) = NetnsFile::of(&record.holder)? {
         let links = netns.inside(|| Socket::open()?.links())?;

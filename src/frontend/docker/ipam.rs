@@ -109,11 +109,11 @@ pub(super) fn request_address(context: &mut Context<'_>, call: &RequestAddress) 
 /// Gives back what no endpoint has.
 ///
 /// # Errors
-/// When the ledger cannot be read or written.
+/// When networks or the ledger cannot be read or written. Docker logs it, and goes on: `gc` releases the address after a minute.
 pub(super) fn release_address(context: &mut Context<'_>, call: &ReleaseAddress) -> Result<()> {
     let (Ok(pool), Ok(address)) = (call.pool.parse::<Pool>(), parse(&call.address)) else { return Ok(()) };
-    // The network may have been removed, here or there.
-    let networks = bound(context, &pool).inspect_err(|error| log::info!("{error}")).unwrap_or_default();
+    // Without any, the network was removed, here or there.
+    let networks = bound(context, &pool)?;
     networks.first().map_or(Ok(()), |network| endpoint::release_address(context, network, address))
 }
 

@@ -13,7 +13,7 @@ use nix::libc;
 
 use super::http::{self, Head};
 use crate::error::{Error, Kind, Result};
-use crate::kernel::{Accepted, PluginSocket};
+use crate::kernel::{self, Accepted, PluginSocket};
 
 /// How long a call may take. Docker waits for ever, and holds locks meanwhile.
 const DEADLINE: Duration = Duration::from_secs(25);
@@ -21,6 +21,8 @@ const DEADLINE: Duration = Duration::from_secs(25);
 const PAUSE: Duration = Duration::from_secs(1);
 /// The most connections at once. Others wait until one ends: each needs two threads, and some descriptors.
 const MOST: usize = 128;
+/// How many descriptors there must be for each.
+const DESCRIPTORS: usize = 8;
 /// How long a connection may be open without a request when others wait for its place.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long to wait for another connection to end, or for descriptors.
@@ -71,7 +73,9 @@ pub(super) fn serve(socket: &PluginSocket, idle: Duration, service: impl Service
         }
         let accepted = match connections {
             _ if is_ending => Ok(Accepted::Nothing),
-            MOST.. => Err(Error::kernel("accept a connection", &Errno::EMFILE.into())),
+            count if count >= MOST.min(kernel::most_descriptors() / DESCRIPTORS) => {
+                Err(Error::kernel("accept a connection", &Errno::EMFILE.into()))
+            }
             _ => socket.accept(left.min(PAUSE)),
         };
         let stream = match accepted {

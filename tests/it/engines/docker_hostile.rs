@@ -1,8 +1,10 @@
 //! What a container, a user of Docker, or a loss can do to the plugin of Docker: calls in odd orders, marks that are gone, names that are
 //! taken, and more connections than there are descriptors.
 
+use std::cell::RefCell;
 use std::fs;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -17,7 +19,7 @@ use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 15] = [
+    let all: [Named; 16] = [
         ("a_mark_that_is_gone", &[Need::Macvlan], mark_is_gone),
         ("what_other_networks_set_aside", &[Need::Macvlan], set_aside),
         ("what_other_networks_reserve", &[Need::Macvlan], reserved),
@@ -29,6 +31,7 @@ pub fn tests() -> Vec<Test> {
         ("a_damaged_definition", &[Need::Macvlan], damaged),
         ("the_ledger_is_lost", &[Need::Macvlan], lost),
         ("calls_at_once", &[Need::Macvlan], at_once),
+        ("a_call_that_is_cut", &[Need::Macvlan], cut),
         ("asked_to_end", &[Need::Macvlan], asked_to_end),
         ("beside_links_of_others", &[Need::Macvlan], beside_others),
         ("an_end_that_was_not_heard_of", &[Need::Macvlan], unheard),
@@ -389,4 +392,56 @@ fn unheard() {
     drop(agent);
     docker.remove(&network);
     bed.assert_nothing_held();
+}
+
+/// The plugin is killed in a call, which Docker repeats without its body: the command fails, and works when it is tried again.
+fn cut() {
+    let bed = Watched::new();
+    let docker = FakeDocker::start(&bed);
+    let persist = |command: &dyn Fn() -> Result<(), String>| {
+        if let Err(error) = command() {
+            assert!(error.contains("does not say for what"), "{error}");
+            // What was begun holds its address for a minute.
+            age(&bed);
+            bed.gc();
+            command().unwrap();
+        }
+    };
+    for method in [
+        "IpamDriver.RequestPool",
+        "NetworkDriver.CreateNetwork",
+        "IpamDriver.RequestAddress",
+        "NetworkDriver.CreateEndpoint",
+        "NetworkDriver.Join",
+        "NetworkDriver.DeleteEndpoint",
+        "IpamDriver.ReleaseAddress",
+    ] {
+        for micros in [0, 2_000, 8_000, 32_000, 128_000] {
+            docker.plugin.cut.set(Some((method, Duration::from_micros(micros))));
+            let network = RefCell::new(None);
+            persist(&|| {
+                docker
+                    .create(SUBNET, GATEWAY, parent(), json!({}))
+                    .map(|made| drop(network.replace(Some(made))))
+            });
+            let network = network.into_inner().unwrap();
+            for address in ["", "172.16.86.99"] {
+                let started = RefCell::new(None);
+                persist(&|| docker.run(&network, address).map(|made| drop(started.replace(Some(made)))));
+                let first = started.into_inner().unwrap();
+                // As the agent does.
+                bed.gc();
+                assert_eq!(bed.run("check"), "", "{method} {micros}");
+                docker.stop_anyway(&network, &first);
+                // The same address again, at once.
+                let first = docker.run(&network, first.address.split('/').next().unwrap()).unwrap();
+                docker.stop_anyway(&network, &first);
+            }
+            docker.remove(&network);
+            age(&bed);
+            bed.gc();
+            bed.assert_nothing_held();
+            assert_eq!(bed.host.ip("-o link").lines().count(), 2, "{method} {micros}");
+        }
+    }
 }

@@ -1,21 +1,25 @@
 //! Networks of Docker's own with driver `underlay`: `docker network create`, `docker run --network`, Compose.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+use std::{fs, io};
 
 use serde_json::{Value, json};
 
+use crate::engines::pages::{self, Lines};
 use crate::harness::bed::{Bed, finish};
 use crate::harness::container::{Container, repository, wait};
 use crate::harness::dhcp::{Kind, Options, Server};
 use crate::harness::dockerd::Docker;
-use crate::harness::fake_docker::Plugin;
+use crate::harness::fake_docker::{Plugin, SOCKET};
 use crate::harness::need::Need;
 use crate::harness::place::Debian;
 use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    use Need::{Installed, Ipvlan, Macvlan, Program, Vlan};
+    use Need::{Dummy, Installed, Ipvlan, Macvlan, Program, Vlan};
     // Debian 12 has no Compose that knows these files.
     let of_compose: [Named; 3] = [
         ("of_compose", &[Macvlan, Program("dockerd"), Installed], compose),
@@ -29,15 +33,16 @@ pub fn tests() -> Vec<Test> {
     let of_compose = of_compose.map(|(name, needs, run)| {
         Test::new(format!("docker_networks::{name}"), needs, run).alone().of(&Debian::SINCE_13)
     });
-    let all: [Named; 6] = [
+    let all: [Named; 7] = [
         ("of_containers", &[Macvlan, Program("dockerd"), Installed], containers),
         ("over_starts_of_docker", &[Macvlan, Program("dockerd"), Installed], starts),
+        ("docker_starts_as_fast", &[Macvlan, Program("dockerd"), Installed], starts_as_fast),
         ("by_dhcp", &[Macvlan, Program("dockerd"), Program("kea-dhcp4"), Installed], by_dhcp),
-        ("of_dockers_pages", &[Macvlan, Program("dockerd"), Installed], || pages("macvlan", false)),
+        ("of_dockers_pages", &[Macvlan, Program("dockerd"), Installed], || pages(Lines::MacvlanOnEth0)),
         ("of_dockers_pages_with_vlans", &[Macvlan, Vlan, Program("dockerd"), Installed], || {
-            pages("macvlan", true)
+            pages(Lines::Macvlan)
         }),
-        ("of_dockers_pages_ipvlan", &[Ipvlan, Program("dockerd"), Installed], || pages("ipvlan", true)),
+        ("of_dockers_pages_ipvlan", &[Ipvlan, Dummy, Program("dockerd"), Installed], || pages(Lines::Ipvlan)),
     ];
     // The plugin has the one place where Docker looks for it.
     let all = all.map(|(name, needs, run)| Test::new(format!("docker_networks::{name}"), needs, run).alone());
@@ -263,7 +268,40 @@ fn home_lab(vlans: bool) {
     assert_eq!(bed.host_state(), before);
 }
 
-/// The first compose file of the guide.
+/// The time that Docker takes to start: without the plugin; with its socket; and with a network of the plugin, too. Docker does not
+/// call a plugin that no network needs: where systemd listens, no process of underlay is started.
+fn starts_as_fast() {
+    const MORE: Duration = Duration::from_secs(1);
+    let bed = Bed::new();
+    let mut docker = Docker::with(&bed, json!({}));
+    fs::create_dir_all(Path::new(SOCKET).parent().unwrap()).unwrap();
+    let (mut without, mut unused, mut used) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let _ = fs::remove_file(SOCKET);
+        without.push(docker.restart());
+        let socket = UnixListener::bind(SOCKET).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        unused.push(docker.restart());
+        docker.run("info").unwrap();
+        assert_eq!(socket.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock, "Docker has called");
+        drop(socket);
+        let _plugin = Plugin::of_docker(&bed);
+        docker.run(&format!("{NETWORK} pub_net")).unwrap();
+        used.push(docker.restart());
+        assert!(start(&docker, "first", "--network pub_net").reaches("172.16.86.1"));
+        docker.run("rm --force first").unwrap();
+        docker.run("network rm pub_net").unwrap();
+    }
+    for times in [&mut without, &mut unused, &mut used] {
+        times.sort_unstable();
+    }
+    eprintln!("Docker starts in {without:?}, with the socket {unused:?}, with a network {used:?}");
+    let limit = without[1] + MORE;
+    assert!(unused[1] < limit && used[1] < limit, "{without:?} {unused:?} {used:?}");
+    bed.assert_nothing_held();
+}
+
+/// The compose file of the guide.
 fn compose() {
     let bed = Bed::new();
     let _plugin = Plugin::of_docker(&bed);
@@ -286,101 +324,27 @@ fn compose() {
     }
 }
 
-/// The networks of Docker's pages and the blog post as they stand there, but for the driver; and their containers, each with the
-/// address that it asks for, or the range that it gets one of.
-const PAGES: [(&str, &[(&str, &str)]); 9] = [
-    (
-        "-d macvlan --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net",
-        &[("172.16.86.10", ""), ("", "172.16.86.1-253")],
-    ),
-    (
-        "-d macvlan --subnet=172.16.86.0/24 --gateway=172.16.86.1 --aux-address=exclude_host=172.16.86.250 -o parent=eth0 pub_net",
-        &[("", "172.16.86.1-253")],
-    ),
-    (
-        "-d macvlan --subnet=192.168.32.0/24 --ip-range=192.168.32.128/25 --gateway=192.168.32.254 -o parent=eth0 macnet32",
-        &[("", "192.168.32.128-253")],
-    ),
-    (
-        "-d macvlan --subnet=192.168.32.0/24 --ip-range=192.168.32.128/25 --gateway=192.168.32.254 \
-         --aux-address=my-router=192.168.32.129 -o parent=eth0 macnet32",
-        &[("", "192.168.32.128-253"), ("", "192.168.32.128-253")],
-    ),
-    (
-        "-d macvlan --subnet=192.168.50.0/24 --gateway=192.168.50.1 -o parent=eth0.50 macvlan50",
-        &[("", "192.168.50.1-253"), ("", "192.168.50.1-253")],
-    ),
-    (
-        "-d macvlan --subnet=192.168.216.0/24 --subnet=192.168.218.0/24 --gateway=192.168.216.1 --gateway=192.168.218.1 \
-         --subnet=2001:db8:abc8::/64 --gateway=2001:db8:abc8::10 -o parent=eth0.218 -o macvlan_mode=bridge macvlan216",
-        &[("192.168.216.10", ""), ("192.168.218.10", ""), ("192.168.216.11", ""), ("192.168.218.11", "")],
-    ),
-    (
-        "-d macvlan --subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0.10 my-8021q-macvlan-net",
-        &[("", "172.16.86.1-253")],
-    ),
-    (
-        "-d ipvlan --subnet=192.168.210.0/24 --subnet=192.168.212.0/24 --gateway=192.168.210.254 --gateway=192.168.212.254 \
-         -o ipvlan_mode=l2 -o parent=eth0 ipvlan210",
-        &[("192.168.210.10", ""), ("192.168.210.9", ""), ("192.168.212.10", ""), ("192.168.212.9", "")],
-    ),
-    (
-        "-d ipvlan --subnet=192.168.210.0/24 --gateway=192.168.210.254 -o ipvlan_mode=l2 -o parent=eth0 ipvlan210",
-        &[("", "192.168.210.1-253")],
-    ),
-];
+impl pages::Networks for Docker<'_> {
+    fn create(&self, words: &str) {
+        let words = words.replacen("-d underlay ", "-d underlay --ipam-driver underlay ", 1);
+        self.run(&format!("network create {words}")).unwrap();
+    }
 
-/// Whether the address `last` of `subnet` is in `range`, which is written `SUBNET.FIRST-LAST`.
-fn is_in(range: &str, subnet: &str, last: u8) -> bool {
-    let (of, bounds) = range.rsplit_once('.').unwrap();
-    let (low, high) = bounds.split_once('-').unwrap();
-    of == subnet && (low.parse().unwrap()..=high.parse().unwrap()).contains(&last)
+    fn start(&self, name: &str, network: &str, ip: Option<&str>) -> Container<'_> {
+        let ip = ip.map(|ip| format!("--ip={ip}")).unwrap_or_default();
+        start(self, name, &format!("--net={network} {ip}"))
+    }
+
+    fn remove(&self, names: &[String], network: &str) {
+        self.run(&format!("rm --force {}", names.join(" "))).unwrap();
+        self.run(&format!("network rm {network}")).unwrap();
+    }
 }
 
-/// The lines of `driver`. Where there are to be no VLANs, their parent stands for them, as the page allows.
-fn pages(driver: &str, vlans: bool) {
+/// The networks of the pages, with Docker as it is.
+fn pages(lines: Lines) {
     let bed = Bed::new();
-    let plugin = Plugin::of_docker(&bed);
+    let _plugin = Plugin::of_docker(&bed);
     let docker = Docker::start(&bed);
-    let before = bed.host_state();
-    let of_driver = format!("-d {driver} ");
-    for (line, containers) in PAGES.iter().filter(|(line, _)| line.starts_with(&of_driver)) {
-        let mut line = line.replacen(&of_driver, "-d underlay --ipam-driver underlay ", 1);
-        if !vlans {
-            ["eth0.50", "eth0.218", "eth0.10"].iter().for_each(|parent| line = line.replace(parent, "eth0"));
-        }
-        docker.run(&format!("network create {line}")).unwrap();
-        let network = line.rsplit(' ').next().unwrap();
-        let mut started: Vec<(String, String)> = Vec::new();
-        for (index, (asked, given)) in containers.iter().enumerate() {
-            let ip = if asked.is_empty() { String::new() } else { format!("--ip={asked}") };
-            let name = format!("page{index}");
-            let container = start(&docker, &name, &format!("--net={network} {ip}"));
-            let links = links(&container);
-            let [(_, addresses)] = links.as_slice() else { panic!("{line}: {links:?}") };
-            let address = addresses[0].strip_suffix("/24").unwrap().to_owned();
-            let (subnet, last) = address.rsplit_once('.').unwrap();
-            if asked.is_empty() {
-                // Those that the line names are something else's.
-                assert!(
-                    is_in(given, subnet, last.parse().unwrap())
-                        && !line.split_whitespace().any(|word| word.ends_with(&format!("={address}"))),
-                    "{line}: {address}"
-                );
-            } else {
-                assert_eq!(address, *asked, "{line}");
-            }
-            // The first container of its subnet, as the page pings it.
-            for (_, other) in started.iter().filter(|(of, _)| *of == subnet) {
-                assert!(container.reaches(other), "{line}: {address} to {other}");
-            }
-            started.push((subnet.to_owned(), address.clone()));
-        }
-        let names: Vec<_> = (0..containers.len()).map(|index| format!("page{index}")).collect();
-        docker.run(&format!("rm --force {}", names.join(" "))).unwrap();
-        docker.run(&format!("network rm {network}")).unwrap();
-        assert_eq!(bed.host_state(), before, "{line}");
-    }
-    bed.assert_nothing_held();
-    drop(plugin);
+    pages::run(&bed, &docker, lines);
 }

@@ -268,7 +268,13 @@ fn created() {
     assert_eq!(create(&bed, kept.clone()), kept);
     let dhcp = create(&bed, given("lan", json!({"ipam_options": {"driver": "dhcp"}})));
     assert_eq!(dhcp["ipam_options"], json!({"driver": "dhcp"}));
+    // A word that podman's own drivers take.
+    create(&bed, given("aside", json!({"options": {"parent": "eth0", "no_default_route": "1"}})));
     assert_eq!(bed.run("network ls -q"), "", "podman has the definition");
+    // What a killed call leaves of the copy.
+    let left = bed.path("data/podman/networks/#lan.json~1-1");
+    fs::write(&left, "{").unwrap();
+    assert!(bed.gc().contains("#lan.json~1-1") && !left.exists());
 }
 
 fn not_created() {

@@ -6,10 +6,11 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::engines::pages::{self, Lines};
 use crate::harness::agent::Agent;
 use crate::harness::bed::{Bed, Watched, binary, finish, write_program};
 use crate::harness::container::Engine::Podman;
-use crate::harness::container::wait;
+use crate::harness::container::{Container, wait};
 use crate::harness::dhcp::{Kind, Options, Server};
 use crate::harness::need::Need;
 use crate::harness::place::Debian;
@@ -21,8 +22,12 @@ pub fn tests() -> Vec<Test> {
     const PODMAN: &[Need] = &[Need::Macvlan, Need::Engine(Podman)];
     const KEA: &[Need] = &[Need::Macvlan, Need::Engine(Podman), Kind::Kea.need()];
     const VLAN: &[Need] = &[Need::Macvlan, Need::Vlan, Need::Engine(Podman)];
-    let all: [Named; 12] = [
+    const IPVLAN: &[Need] = &[Need::Ipvlan, Need::Dummy, Need::Engine(Podman)];
+    let all: [Named; 15] = [
         ("lines_of_dockers_pages", PODMAN, lines),
+        ("of_dockers_pages", PODMAN, || pages(Lines::MacvlanOnEth0)),
+        ("of_dockers_pages_with_vlans", VLAN, || pages(Lines::Macvlan)),
+        ("of_dockers_pages_ipvlan", IPVLAN, || pages(Lines::Ipvlan)),
         ("a_vlan_and_another_network", VLAN, vlan),
         ("restarts", PODMAN, restarts),
         ("connect_and_disconnect", PODMAN, connect),
@@ -37,7 +42,9 @@ pub fn tests() -> Vec<Test> {
     ];
     // Debian 12's netavark knows no plugins.
     let test = |(name, needs, run): Named| {
-        Test::new(format!("podman_networks::{name}"), needs, run).of(&Debian::SINCE_13)
+        let test = Test::new(format!("podman_networks::{name}"), needs, run).of(&Debian::SINCE_13);
+        // They remove networks, whose names other tests have too. podman asks all containers of the machine.
+        if name.starts_with("of_dockers_pages") { test.alone() } else { test }
     };
     all.map(test).into()
 }
@@ -107,6 +114,43 @@ impl<'a> Networks<'a> {
     fn remove(&self, name: &str) {
         self.run(&format!("rm --force --time 0 %{name}"));
     }
+}
+
+impl pages::Networks for Networks<'_> {
+    fn create(&self, words: &str) {
+        let words = WITHOUT_AUX_ADDRESS
+            .iter()
+            .fold(words.to_owned(), |words, (of_docker, of_podman)| words.replace(of_docker, of_podman));
+        self.run(&format!("network create {words}"));
+    }
+
+    fn start(&self, name: &str, network: &str, ip: Option<&str>) -> Container<'_> {
+        let ip = ip.map(|ip| format!(":ip={ip}")).unwrap_or_default();
+        self.start(name, &format!("--network {network}{ip}"));
+        let shown = self.run(&format!("inspect --format {{{{.Id}}}}/{{{{.State.Pid}}}} %{name}"));
+        let (id, pid) = shown.trim().split_once('/').unwrap();
+        Container::of_another(self.bed, id.to_owned(), pid.parse().unwrap())
+    }
+
+    fn remove(&self, names: &[String], network: &str) {
+        names.iter().for_each(|name| self.remove(name));
+        self.run(&format!("network rm {network}"));
+    }
+}
+
+/// podman has no `--aux-address`: its `--ip-range` leaves that address out.
+const WITHOUT_AUX_ADDRESS: [(&str, &str); 2] = [
+    ("--aux-address=exclude_host=172.16.86.250", "--ip-range=172.16.86.1-172.16.86.249"),
+    (
+        "--ip-range=192.168.32.128/25 --gateway=192.168.32.254 --aux-address=my-router=192.168.32.129",
+        "--ip-range=192.168.32.130-192.168.32.254 --gateway=192.168.32.254",
+    ),
+];
+
+/// The networks of the pages, with podman as it is.
+fn pages(lines: Lines) {
+    let bed = Watched::new();
+    pages::run(&bed, &Networks::new(&bed), lines);
 }
 
 const PUB_NET: &str = "--subnet=172.16.86.0/24 --gateway=172.16.86.1 -o parent=eth0 pub_net";

@@ -1,6 +1,8 @@
 //! A Docker daemon on the host of a bed, with containerd below it, and containers of both.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -141,6 +143,36 @@ impl<'a> Docker<'a> {
         self.wait();
     }
 
+    /// Ends the daemon, and starts it again. Returns how long it took until it answered.
+    pub fn restart(&mut self) -> Duration {
+        self.end();
+        let start = Instant::now();
+        self.daemon = daemon(self.bed);
+        while !self.answers() {
+            assert!(start.elapsed() < Duration::from_secs(180), "the daemon does not answer");
+            assert!(self.daemon.try_wait().unwrap().is_none(), "the daemon has ended");
+            thread::sleep(Duration::from_millis(10));
+        }
+        start.elapsed()
+    }
+
+    fn end(&mut self) {
+        let _ = kill(Pid::from_raw(self.daemon.id() as i32), Signal::SIGTERM);
+        let _ = self.daemon.wait();
+    }
+
+    /// Whether it answers. It listens before it does; the answer is waited for.
+    fn answers(&self) -> bool {
+        let ask = || {
+            let mut stream = UnixStream::connect(self.bed.path("docker/sock"))?;
+            stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+            stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n")?;
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).map(|()| status.ends_with(b" 200"))
+        };
+        ask().unwrap_or(false)
+    }
+
     /// The command line.
     pub fn command(&self) -> Command {
         let mut command = self.bed.host.command("docker");
@@ -222,7 +254,6 @@ impl Drop for Docker<'_> {
         if let Ok(all) = self.run("ps --all --quiet") {
             let _ = self.run(&format!("rm --force {}", all.replace('\n', " ")));
         }
-        let _ = kill(Pid::from_raw(self.daemon.id() as i32), Signal::SIGTERM);
-        let _ = self.daemon.wait();
+        self.end();
     }
 }

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::harness::container::wait;
 const PATIENCE: Duration = Duration::from_secs(28);
 
 /// Where Docker looks for it.
-const SOCKET: &str = "/run/docker/plugins/underlay.sock";
+pub const SOCKET: &str = "/run/docker/plugins/underlay.sock";
 
 /// A running plugin; killed when dropped.
 pub struct Plugin<'a> {
@@ -31,6 +31,18 @@ pub struct Plugin<'a> {
     child: RefCell<Option<Child>>,
     /// It is killed so long after each call was sent, and the call is repeated, as Docker does.
     pub killed_after: Cell<Option<Duration>>,
+    /// It is killed so long after the next call of this method was sent. Docker repeats such a call without its body.
+    pub cut: Cell<Option<(&'static str, Duration)>>,
+    /// The next call that this is for is made by it, while no plugin runs. Unless that succeeds, the call is repeated.
+    pub first: RefCell<Option<Box<dyn FirstTry + 'a>>>,
+}
+
+/// Makes a call by a plugin of its own.
+pub trait FirstTry {
+    /// Whether it is for the call of `method` with `body`.
+    fn is_for(&self, method: &str, body: &Value) -> bool;
+
+    fn call(self: Box<Self>, body: &Value) -> io::Result<Value>;
 }
 
 impl<'a> Plugin<'a> {
@@ -72,12 +84,22 @@ impl<'a> Plugin<'a> {
 
     /// The one that systemd starts.
     pub fn of_systemd(bed: &'a Bed) -> Self {
-        Self { bed, socket: SOCKET.into(), child: RefCell::new(None), killed_after: Cell::new(None) }
+        Self {
+            bed,
+            socket: SOCKET.into(),
+            child: RefCell::new(None),
+            killed_after: Cell::new(None),
+            cut: Cell::new(None),
+            first: RefCell::new(None),
+        }
     }
 
     fn at(bed: &'a Bed, socket: PathBuf, idle: u32) -> Self {
-        let child = Some(spawn(bed, &socket, idle)).into();
-        Self { bed, socket, child, killed_after: Cell::new(None) }
+        let child = spawn(bed, &socket, idle);
+        let mut plugin = Self::of_systemd(bed);
+        plugin.socket = socket;
+        *plugin.child.get_mut() = Some(child);
+        plugin
     }
 
     pub fn connect(&self) -> io::Result<UnixStream> {
@@ -96,18 +118,42 @@ impl<'a> Plugin<'a> {
             thread::sleep(time);
             self.kill();
         }
-        let answer = self.try_call(method, &body).unwrap();
-        let error = ["Err", "Error"].iter().find_map(|key| answer[*key].as_str());
-        error.map_or_else(|| Ok(answer.clone()), |error| Err(error.to_owned()))
+        if let Some((_, time)) = self.cut.get().filter(|(of, _)| *of == method) {
+            self.cut.set(None);
+            send(&mut self.connect().unwrap(), method, &body).unwrap();
+            thread::sleep(time);
+            self.kill();
+            let mut stream = self.connect().unwrap();
+            send_text(&mut stream, method, "").unwrap();
+            let (_, text) = answer(&mut stream).unwrap();
+            return outcome(serde_json::from_str(&text).unwrap());
+        }
+        let first = self.first.borrow_mut().take_if(|first| first.is_for(method, &body));
+        if let Some(first) = first {
+            self.end();
+            let tried = first.call(&body);
+            self.start_again();
+            if let Ok(Ok(answer)) = tried.map(outcome) {
+                return Ok(answer);
+            }
+        }
+        outcome(self.try_call(method, &body).unwrap())
     }
 
     /// Kills it with SIGKILL, and starts another one.
     pub fn kill(&self) {
-        let mut child = self.child.borrow_mut();
-        let child = child.as_mut().unwrap();
+        self.end();
+        self.start_again();
+    }
+
+    fn end(&self) {
+        let mut child = self.child.borrow_mut().take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        *child = spawn(self.bed, &self.socket, 600);
+    }
+
+    fn start_again(&self) {
+        *self.child.borrow_mut() = Some(spawn(self.bed, &self.socket, 600));
     }
 
     /// Asks it to end.
@@ -140,10 +186,23 @@ impl Drop for Plugin<'_> {
     }
 }
 
+/// An answer, or the error that it tells.
+pub fn outcome(answer: Value) -> Result<Value, String> {
+    let error = ["Err", "Error"].iter().find_map(|key| answer[*key].as_str());
+    error.map_or_else(|| Ok(answer.clone()), |error| Err(error.to_owned()))
+}
+
+/// The plugin of `bed`.
+pub fn command(bed: &Bed, socket: &Path, idle: u32) -> Command {
+    let mut command = bed.underlay(&format!("docker-plugin --idle {idle} --socket"));
+    command.arg(socket).env("RUST_LOG", "info");
+    command
+}
+
 fn spawn(bed: &Bed, socket: &Path, idle: u32) -> Child {
     let log = File::options().create(true).append(true).open(bed.path("plugin.log")).unwrap();
-    let mut command = bed.underlay(&format!("docker-plugin --idle {idle} --socket"));
-    command.arg(socket).stdin(Stdio::null()).env("RUST_LOG", "info");
+    let mut command = command(bed, socket, idle);
+    command.stdin(Stdio::null());
     let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
     wait(|| UnixStream::connect(socket).is_ok());
     child
@@ -165,9 +224,12 @@ pub fn call(stream: &mut UnixStream, method: &str, body: &Value) -> io::Result<V
 }
 
 pub fn send(stream: &mut UnixStream, method: &str, body: &Value) -> io::Result<()> {
-    let body = body.to_string();
+    send_text(stream, method, &body.to_string())
+}
+
+fn send_text(stream: &mut UnixStream, method: &str, body: &str) -> io::Result<()> {
     let head = format!("POST /{method} HTTP/1.1\r\nHost: plugin\r\nContent-Length: {}\r\n\r\n", body.len());
-    stream.write_all((head + &body).as_bytes())
+    stream.write_all((head + body).as_bytes())
 }
 
 /// Reads one answer: its status and body.
@@ -228,7 +290,7 @@ impl<'a> FakeDocker<'a> {
     /// Another id.
     pub fn id(&self) -> String {
         self.count.set(self.count.get() + 1);
-        format!("{:08x}{}", self.count.get() * 0x0101_0101, "ab".repeat(28))
+        format!("{:08x}{}", self.count.get().wrapping_mul(0x0101_0101), "ab".repeat(28))
     }
 
     /// `docker network create`, with a gateway and without: each is asked for as Docker 28 does.
@@ -356,7 +418,13 @@ impl<'a> FakeDocker<'a> {
         mac: &str,
     ) -> Result<Endpoint, String> {
         let netns = Netns::new("box");
-        let joined = self.join(network, &id, &netns)?;
+        let joined = self.join(network, &id, &netns).inspect_err(|_| {
+            let of = json!({"NetworkID": network.id, "EndpointID": id});
+            self.plugin.call("NetworkDriver.DeleteEndpoint", of).unwrap();
+            if !network.pool.is_empty() {
+                self.release(network, &address);
+            }
+        })?;
         let endpoint = Endpoint { source: source(&joined), id, address, netns };
         self.move_in(&endpoint, mac, &joined);
         Ok(endpoint)
@@ -402,6 +470,18 @@ impl<'a> FakeDocker<'a> {
         if !network.pool.is_empty() {
             self.release(network, &endpoint.address);
         }
+    }
+
+    /// The same where a call may fail: Docker goes on, and says it no more.
+    pub fn stop_anyway(&self, network: &Network, endpoint: &Endpoint) {
+        let of = json!({"NetworkID": network.id, "EndpointID": endpoint.id});
+        let _ = self.plugin.call("NetworkDriver.Leave", of.clone());
+        self.move_back(endpoint);
+        let _ = self.plugin.call("NetworkDriver.DeleteEndpoint", of);
+        let address = endpoint.address.split('/').next();
+        let _ = self
+            .plugin
+            .call("IpamDriver.ReleaseAddress", json!({"PoolID": network.pool, "Address": address}));
     }
 
     pub fn move_back(&self, Endpoint { source, netns, .. }: &Endpoint) {

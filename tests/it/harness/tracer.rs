@@ -209,9 +209,15 @@ fn follow(pid: Pid, mut each: impl FnMut(Call) -> Option<Mishap>) -> WaitStatus 
 }
 
 /// brk(2) returns the old break, a sleep is interrupted at most, and the clock is there (a system call where the kernel
-/// has no faster way for this machine).
-const NEVER_FAIL: [i64; 5] =
-    [libc::SYS_exit, libc::SYS_exit_group, libc::SYS_brk, libc::SYS_clock_nanosleep, libc::SYS_clock_gettime];
+/// has no faster way for this machine). futex(2) lacks nothing by which a thread could fail to wake another.
+const NEVER_FAIL: [i64; 6] = [
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_brk,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_clock_gettime,
+    libc::SYS_futex,
+];
 
 /// The shell becomes nsenter, and that the program.
 const EXECS: usize = 2;

@@ -3,6 +3,7 @@
 mod budget;
 mod crash;
 mod crash_commands;
+mod crash_docker;
 mod crash_netavark;
 mod damaged;
 mod lost;
@@ -24,6 +25,7 @@ pub fn tests() -> Vec<Test> {
         storms::tests(),
         crash::tests(),
         crash_commands::tests(),
+        crash_docker::tests(),
         crash_netavark::tests(),
     ]
     .into_iter()
