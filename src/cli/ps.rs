@@ -1,5 +1,7 @@
 //! `underlay ps` and `underlay inspect`: what containers have.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -7,10 +9,11 @@ use super::container;
 use super::leases::{self, Lease};
 use super::output::{self, Format};
 use crate::error::Result;
+use crate::frontend;
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::attached::Attached;
-use crate::ledger::holder::Holder;
+use crate::ledger::holder::{Engine, Holder};
 use crate::ledger::record::{Record, State, VERSION};
 use crate::ledger::segment_hints::since_boot;
 use crate::net::name::{ContainerId, Identity};
@@ -32,14 +35,31 @@ struct Known<'a> {
     /// What these have by DHCP.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     leases: Vec<Lease<'a>>,
+    /// The name that its engine has for it, if it is attached by a network of the engine's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     /// True if its process runs, or its namespace is kept.
     alive: bool,
 }
 
+/// The names that Docker has for containers, by their endpoints. Its files are read only if there is one.
+fn docker_names(records: &[Record]) -> BTreeMap<String, String> {
+    match records.iter().any(|record| record.holder.engine() == Some(Engine::Docker)) {
+        true => frontend::docker::container_names(),
+        false => BTreeMap::new(),
+    }
+}
+
 impl<'a> Known<'a> {
-    /// The container of `record`; `first` is the one whose links it uses, if they are not its own.
-    fn new(record: &'a Record, first: Option<&'a Record>) -> Self {
+    /// The container of `record`; `first` is the one whose links it uses, if they are not its own. Docker knows it among `names`.
+    fn new(record: &'a Record, first: Option<&'a Record>, names: &BTreeMap<String, String>) -> Self {
         let attachments = first.unwrap_or(record).attachments();
+        let name = match record.holder.engine() {
+            // podman's name is the identity, unless the user has named one.
+            Some(Engine::Podman) => record.identity.as_ref().map(ToString::to_string),
+            Some(Engine::Docker) => names.get(record.container.as_str()).cloned(),
+            None => None,
+        };
         Self {
             version: VERSION,
             container: &record.container,
@@ -49,7 +69,19 @@ impl<'a> Known<'a> {
             shares: record.shared_with(),
             attachments,
             leases: leases::of(attachments),
+            name,
             alive: kernel::is_alive(&record.holder),
+        }
+    }
+
+    /// What shows whether it is alive, for people.
+    fn held_by(&self) -> String {
+        match (self.holder.process(), self.holder.engine(), &self.name) {
+            (Some(process), ..) => format!("pid {}", process.pid),
+            // No process is known: the engine is, which has attached it by a network of its own.
+            (None, Some(engine), Some(name)) => format!("{engine} {name}"),
+            (None, Some(engine), None) => engine.to_string(),
+            (None, None, _) => "-".to_owned(),
         }
     }
 
@@ -67,7 +99,8 @@ impl<'a> Known<'a> {
 pub(super) fn list(store: &Store, format: Format) -> Result<()> {
     let records = store.records()?.sound;
     let first = |record: &Record| records.iter().find(|other| record.shared_with() == Some(&other.container));
-    let all: Vec<_> = records.iter().map(|record| Known::new(record, first(record))).collect();
+    let names = docker_names(&records);
+    let all: Vec<_> = records.iter().map(|record| Known::new(record, first(record), &names)).collect();
     if format == Format::Json {
         return output::json(&all);
     }
@@ -89,11 +122,7 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
                 addresses.join(","),
                 attached.mac.map(|mac| mac.to_string()).unwrap_or_default(),
                 format!("{}@{}", attached.driver.kind(), attached.parent),
-                match (known.holder.process(), known.holder.engine()) {
-                    (Some(process), _) => format!("pid {}", process.pid),
-                    // No process is known: the engine is, which has attached it by a network of its own.
-                    (None, engine) => engine.map_or("-".to_owned(), |engine| engine.to_string()),
-                },
+                known.held_by(),
                 known.state(),
             ]);
         }
@@ -107,5 +136,6 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
 pub(super) fn inspect(store: &Store, container: &str) -> Result<()> {
     let record = container::by_prefix(store, container)?;
     let first = store.shared_by(&record)?;
-    output::json(&Known::new(&record, first.as_ref()))
+    let names = docker_names(std::slice::from_ref(&record));
+    output::json(&Known::new(&record, first.as_ref(), &names))
 }

@@ -24,7 +24,7 @@ pub(crate) struct Settings {
     version: u32,
     /// Whether annotations may define networks (`io.underlay.network.NAME`).
     inline_networks: bool,
-    /// The parents that such definitions may name; all by default.
+    /// The parents that such definitions, and those through Docker, may name; all by default.
     allowed_parents: Option<Vec<Pattern>>,
     /// The networks that containers may ask for, wherever they are defined; all by default.
     allowed_networks: Option<Vec<Pattern>>,
@@ -161,13 +161,13 @@ impl Settings {
             .hint("ask for another network, or have a pattern added that matches its name"))
     }
 
-    /// Whether a network may be defined through Docker.
+    /// Whether `network` may be defined through Docker.
     ///
     /// # Errors
     /// Names the setting that forbids it.
-    pub(crate) fn allow_docker_networks(&self) -> Result<()> {
+    pub(crate) fn allow_docker_network(&self, network: &Network) -> Result<()> {
         if self.docker_networks {
-            return Ok(());
+            return self.allow_parent(network, "definitions through Docker");
         }
         Err(Error::input("docker_networks: networks are not defined through Docker here")
             .hint("name one that exists, -o network=NAME; `underlay network create` makes it"))
@@ -197,6 +197,12 @@ impl Settings {
             let hint = "leave it out, or create the network with `underlay network create -o bcqueuelen=`";
             return refuse("bcqueuelen", "cannot change the queue of all links of a parent", hint);
         }
+        self.allow_parent(network, "definitions in annotations")
+    }
+
+    /// Whether the parent of `network` is for `definitions` of this kind.
+    fn allow_parent(&self, network: &Network, definitions: &str) -> Result<()> {
+        let name = &network.name;
         // A VLAN is matched by its full name. In a network of many VLANs, the VLAN of each attachment is checked later.
         let parent = match &network.trunk {
             Some(trunk) => trunk.long_name(),
@@ -207,7 +213,7 @@ impl Settings {
             return Ok(());
         }
         Err(Error::input(format!(
-            "allowed_parents: network {name} names parent {parent}, which is not for definitions in annotations"
+            "allowed_parents: network {name} names parent {parent}, which is not for {definitions}"
         ))
         .hint("use another parent, or have a pattern added that matches its name"))
     }

@@ -69,7 +69,7 @@ fn definition(value: &Value, name: &NetworkName) -> Result<PluginNetwork> {
     for (key, value) in options.filter(|(key, _)| *key != "driver").chain(parent) {
         driver_option::set_of_engine(&mut file, key, value)?;
     }
-    if ipam.get("driver") == Some(&"dhcp") {
+    if is_by_dhcp(value) {
         file.dhcp.get_or_insert_default();
     }
     let has_ipv6 = file.subnets.iter().any(|subnet| subnet.subnet.addr().is_ipv6()) || file.ipv6.is_some();
@@ -80,10 +80,25 @@ fn definition(value: &Value, name: &NetworkName) -> Result<PluginNetwork> {
     Network::new(name, file).map(|network| PluginNetwork::Own(Box::new(network)))
 }
 
+/// Whether addresses are by DHCP: if the IPAM driver says so, or if nothing says where they come from, as with podman's own macvlan
+/// driver.
+fn is_by_dhcp(value: &Value) -> bool {
+    let option = |key: &str| value.get("options").and_then(|options| word(options, key));
+    match value.get("ipam_options").and_then(|ipam| word(ipam, "driver")) {
+        Some(driver) => driver == "dhcp",
+        None => {
+            let is_macvlan =
+                option("driver").unwrap_or("macvlan") == "macvlan" && option("ipvlan_mode").is_none();
+            let is_said = option(NETWORK).is_some() || option("ipv6").is_some();
+            is_macvlan && !is_said && items(value, "subnets").next().is_none()
+        }
+    }
+}
+
 /// Returns `value` as podman is to keep it, so that it chooses no addresses for containers and starts no name server.
 pub(crate) fn kept(mut value: Value) -> Value {
+    let is_dhcp = is_by_dhcp(&value);
     if let Some(kept) = value.as_object_mut() {
-        let is_dhcp = kept.get("ipam_options").and_then(|ipam| word(ipam, "driver")) == Some("dhcp");
         let driver = if is_dhcp { "dhcp" } else { "none" };
         kept.insert("ipam_options".to_owned(), serde_json::json!({ "driver": driver }));
         kept.insert("dns_enabled".to_owned(), false.into());

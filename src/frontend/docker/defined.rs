@@ -19,13 +19,13 @@ use crate::net::name::ContainerId;
 pub(super) fn create(context: &mut Context<'_>, asked: &[Pool], call: &CreateNetwork) -> Result<()> {
     let of_settings = |error: Error| error.within(context.store.settings_path().display());
     let Defined { network, definition } = Defined::read(call)?;
-    match &network {
-        Some(name) => context.settings.allow_network(name).map_err(of_settings)?,
-        None => context.settings.allow_docker_networks().map_err(of_settings)?,
-    }
     let id: ContainerId = call.network.parse()?;
     let mut new = DockerNetwork { version: VERSION, id, network, definition, pools: Vec::new() };
     let network = new.network(context.store)?;
+    match &new.network {
+        Some(name) => context.settings.allow_network(name).map_err(of_settings)?,
+        None => context.settings.allow_docker_network(&network).map_err(of_settings)?,
+    }
     network::check(&network)?;
     if new.network.is_some() {
         network::agree(&new.definition, &network)?;

@@ -10,6 +10,7 @@ mod endpoint;
 mod fuzz;
 mod http;
 mod ipam;
+mod names;
 mod network;
 mod pool;
 mod protocol;
@@ -18,6 +19,8 @@ mod turns;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fuzz::fuzz;
+
+pub(crate) use names::container_names;
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::address::{awaited, probe};
 use super::wanted::{applicant, ensure_parent, holder, read_facts, wanted};
+use crate::config::dhcp::ClientIdSource;
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::ipam::assign::ResolvedAttachment;
@@ -52,6 +53,12 @@ pub(crate) fn create(context: &mut Context<'_>, mut network: Network, new: &NewE
     repair::recover(context)?;
     let has = |is_v4| new.addresses.iter().any(|address| address.is_ipv4() == is_v4);
     network.subnets.retain(|subnet| has(subnet.net().addr().is_ipv4()));
+    if let (None, Some(_), Some(dhcp)) = (&new.identity, new.mac, &mut network.file.dhcp) {
+        // It has no other name that it has again.
+        if dhcp.client_id == ClientIdSource::Identity {
+            dhcp.client_id = ClientIdSource::Mac;
+        }
+    }
     let mut wanted = wanted(context, &new.id, network, &new.addresses, new.mac)?;
     wanted.request.check(&wanted.network)?;
     // In a network of underlay an identity has the MAC address that the hook would give it.

@@ -85,6 +85,14 @@ fn containers() {
     assert_eq!((&shown["IPAddress"], &shown["Gateway"]), (&json!("172.16.86.2"), &json!("172.16.86.1")));
     assert_eq!(shown["MacAddress"], second.link("eth0")["address"]);
     assert_eq!((bed.gc(), bed.run("check")), Default::default());
+    let settings = json!({"data-root": bed.path("docker/data")});
+    fs::create_dir_all("/etc/docker").unwrap();
+    fs::write("/etc/docker/daemon.json", settings.to_string()).unwrap();
+    let shown = bed.run("ps");
+    assert!(
+        shown.contains("  docker first   attached") && shown.contains("  docker second  attached"),
+        "{shown}"
+    );
     let refused =
         |options: &str| docker.run(&format!("run --rm --network pub_net {options} box sleep 0")).unwrap_err();
     assert!(

@@ -239,6 +239,9 @@ fn refused() {
         said(SUBNET, parent(), json!({}))
             .contains("docker_networks: networks are not defined through Docker")
     );
+    bed.configure("underlay.json", r#"{"version": 1, "allowed_parents": ["eth1*"]}"#);
+    let error = said(SUBNET, parent(), json!({}));
+    assert!(error.contains("names parent eth0, which is not for definitions through Docker"), "{error}");
     bed.configure("underlay.json", r#"{"version": 1}"#);
     let network = docker.create(SUBNET, GATEWAY, parent(), json!({})).unwrap();
     let error = docker.run_with(&network, "", json!({"identitty": "db"})).map(drop).unwrap_err();

@@ -268,6 +268,13 @@ fn created() {
     assert_eq!(create(&bed, kept.clone()), kept);
     let dhcp = create(&bed, given("lan", json!({"ipam_options": {"driver": "dhcp"}})));
     assert_eq!(dhcp["ipam_options"], json!({"driver": "dhcp"}));
+    // As with podman's macvlan driver, if nothing says where addresses come from.
+    let nothing = |options: Value| {
+        create(&bed, given("lan", json!({"options": options})))["ipam_options"]["driver"].clone()
+    };
+    assert_eq!(nothing(json!({"parent": "eth0"})), "dhcp");
+    assert_eq!(nothing(json!({"parent": "eth0", "driver": "ipvlan"})), "none");
+    assert_eq!(nothing(json!({"parent": "eth0", "ipv6": "slaac"})), "none");
     // A word that podman's own drivers take.
     create(&bed, given("aside", json!({"options": {"parent": "eth0", "no_default_route": "1"}})));
     assert_eq!(bed.run("network ls -q"), "", "podman has the definition");
