@@ -170,14 +170,17 @@ impl Store {
     /// Returns the other networks on the parents of `networks`, underlay's and those that Docker has defined.
     ///
     /// # Errors
-    /// When a folder cannot be read. A network that cannot be read is left out: others do not depend on it.
+    /// When underlay's folder cannot be read. What else cannot be read is left out: others do not depend on it.
     pub(crate) fn networks_beside<'n>(
         &self,
         networks: impl Iterator<Item = &'n Network> + Clone,
     ) -> Result<Vec<Network>> {
         let is_meant = |name: &NetworkName| networks.clone().any(|network| network.name != *name);
         let own = self.network_names()?.into_iter().filter(is_meant).map(|name| self.network(&name));
-        let of_docker = self.docker_networks()?.into_iter().map(|known| known.network(self));
+        // Containers start without the data folder, too.
+        let of_docker =
+            self.docker_networks().inspect_err(|error| ::log::warn!("{error}")).unwrap_or_default();
+        let of_docker = of_docker.into_iter().map(|known| known.network(self));
         let all = own.chain(of_docker).filter_map(Result::ok);
         let is_beside = |other: &Network| {
             networks.clone().any(|network| network.parent == other.parent && network.name != other.name)

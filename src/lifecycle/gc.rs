@@ -82,8 +82,9 @@ pub(crate) fn gc(context: &mut Context<'_>, lifted: bool, dry_run: bool) -> Resu
     }
     collected.change(dry_run, of_host, || host_links::reconcile(context));
     if !dry_run {
-        let trimmed = [store.trim_tasks(), store.trim_podman_networks()];
-        collected.failed.extend(trimmed.into_iter().filter_map(Result::err));
+        store.trim_tasks().unwrap_or_else(|error| collected.failed.push(error));
+        // What is only remembered keeps nothing that is held.
+        store.trim_podman_networks().unwrap_or_else(|error| log::warn!("{error}"));
     }
     let stale = store.stale_resolv_confs().unwrap_or_else(|error| {
         collected.failed.push(error);
