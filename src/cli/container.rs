@@ -1,8 +1,12 @@
 //! Containers as arguments name them, and as tables show them.
 
+use std::collections::BTreeMap;
+
 use crate::error::{Error, Kind, Result};
 use crate::escape::shell::Line;
+use crate::frontend;
 use crate::ledger::Store;
+use crate::ledger::holder::Engine;
 use crate::ledger::record::Record;
 use crate::net::name::ContainerId;
 
@@ -12,12 +16,23 @@ pub(super) fn by_prefix(store: &Store, name: &str) -> Result<Record> {
     if let Some(record) = record.flatten() {
         return Ok(record);
     }
-    let mut records = store.records()?.sound;
-    records.retain(|record| record.container.as_str().starts_with(name));
-    match (records.pop(), records.is_empty()) {
-        (Some(record), true) => Ok(record),
-        (Some(_), false) => Err(Error::input(format!("several containers begin with {name:?}"))
-            .hint("give more of the id; `underlay ps` lists them")),
+    let records = store.records()?.sound;
+    let names = engine_names(&records);
+    let is_its_name =
+        |record: &&Record| names.get(record.container.as_str()).is_some_and(|known| known == name);
+    let mut found: Vec<_> =
+        records.iter().filter(|record| record.container.as_str().starts_with(name)).collect();
+    if found.is_empty() {
+        found = records.iter().filter(is_its_name).collect();
+    }
+    match (found.pop(), found.is_empty()) {
+        (Some(record), true) => Ok(record.clone()),
+        (Some(last), false) => {
+            let all: Vec<_> =
+                found.iter().chain([&last]).map(|record| record.container.to_string()).collect();
+            Err(Error::input(format!("there are several containers {name:?}"))
+                .hint(format!("name one of {}", all.join(", "))))
+        }
         (None, _) => {
             Err(Error::new(Kind::NotFound, format!("container {name:?} holds nothing here")).hint(format!(
                 "`underlay ps` lists the ids of those that do; that of a name is told by `{}`",
@@ -25,6 +40,23 @@ pub(super) fn by_prefix(store: &Store, name: &str) -> Result<Record> {
             )))
         }
     }
+}
+
+/// Returns the names that engines have for containers of networks of theirs, by the ids of `records`. Docker's files are read only if
+/// it has one.
+pub(super) fn engine_names(records: &[Record]) -> BTreeMap<String, String> {
+    let is_of = |engine| move |record: &&Record| record.holder.engine() == Some(engine);
+    let mut names = match records.iter().any(|record| is_of(Engine::Docker)(&record)) {
+        true => frontend::docker::container_names(),
+        false => BTreeMap::new(),
+    };
+    // podman's name is the identity, unless the user has named one.
+    let of_podman = records.iter().filter(is_of(Engine::Podman));
+    names
+        .extend(of_podman.filter_map(|record| {
+            Some((record.container.to_string(), record.identity.as_ref()?.to_string()))
+        }));
+    names
 }
 
 /// Returns the first twelve characters of a 64-digit id, as podman and Docker show it, also of one with an interface; other ids

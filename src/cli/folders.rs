@@ -20,17 +20,17 @@ const CDI_DIR: (&str, &str) = ("UNDERLAY_CDI_DIR", "/etc/cdi");
 #[derive(Debug, Default, Args)]
 pub(super) struct Folders {
     /// Folder of networks and settings [env: UNDERLAY_CONFIG_DIR] [default: /etc/underlay]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub(super) config_dir: Option<PathBuf>,
     /// Folder of the ledger [env: UNDERLAY_STATE_DIR] [default: /run/underlay]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub(super) state_dir: Option<PathBuf>,
     /// Folder of the addresses that identities had [env: UNDERLAY_DATA_DIR] [default: /var/lib/underlay]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub(super) data_dir: Option<PathBuf>,
     /// Folder of the CDI file, which makes networks devices of Docker and podman [env: UNDERLAY_CDI_DIR] [default: /etc/cdi, or
     /// cdi in another config dir]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub(super) cdi_dir: Option<PathBuf>,
 }
 

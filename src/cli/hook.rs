@@ -35,7 +35,7 @@ pub(super) fn create_runtime(store: &Store, network: Option<&NetworkName>) -> Re
 }
 
 /// What failed, with the reason why nothing else can come of a rootless engine.
-fn rootless(error: Error) -> Error {
+pub(super) fn rootless(error: Error) -> Error {
     if !kernel::is_rootless() {
         return error;
     }

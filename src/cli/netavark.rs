@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::json;
 
+use super::hook::rootless;
 use super::output;
 use crate::error::{Error, Result};
 use crate::escape::printable;
@@ -51,7 +52,7 @@ pub(super) fn as_command(args: Vec<OsString>) -> Vec<OsString> {
 
 /// Answers on stdout. podman shows an error that is there, in its own form.
 pub(super) fn answer(store: &Store, called: &Called) -> Result<()> {
-    let answered = match called {
+    let answered: Result<()> = match called {
         Called::Create => input().and_then(|text| {
             let created = netavark::create(store, &text)?;
             output::json(&created)
@@ -60,7 +61,7 @@ pub(super) fn answer(store: &Store, called: &Called) -> Result<()> {
         Called::Teardown { path } => tear_down(store, path),
         Called::Info => output::json(&json!({"version": env!("CARGO_PKG_VERSION"), "api_version": "1.0.0"})),
     };
-    answered.inspect_err(|error| {
+    answered.map_err(rootless).inspect_err(|error| {
         // The exit code tells of it too.
         let _ = output::json(&json!({"error": printable::message(&error.in_full().to_string())}));
     })

@@ -9,11 +9,10 @@ use super::container;
 use super::leases::{self, Lease};
 use super::output::{self, Format};
 use crate::error::Result;
-use crate::frontend;
 use crate::kernel;
 use crate::ledger::Store;
 use crate::ledger::attached::Attached;
-use crate::ledger::holder::{Engine, Holder};
+use crate::ledger::holder::Holder;
 use crate::ledger::record::{Record, State, VERSION};
 use crate::ledger::segment_hints::since_boot;
 use crate::net::name::{ContainerId, Identity};
@@ -42,24 +41,11 @@ struct Known<'a> {
     alive: bool,
 }
 
-/// The names that Docker has for containers, by their endpoints. Its files are read only if there is one.
-fn docker_names(records: &[Record]) -> BTreeMap<String, String> {
-    match records.iter().any(|record| record.holder.engine() == Some(Engine::Docker)) {
-        true => frontend::docker::container_names(),
-        false => BTreeMap::new(),
-    }
-}
-
 impl<'a> Known<'a> {
-    /// The container of `record`; `first` is the one whose links it uses, if they are not its own. Docker knows it among `names`.
+    /// The container of `record`; `first` is the one whose links it uses, if they are not its own. Engines have these `names`.
     fn new(record: &'a Record, first: Option<&'a Record>, names: &BTreeMap<String, String>) -> Self {
         let attachments = first.unwrap_or(record).attachments();
-        let name = match record.holder.engine() {
-            // podman's name is the identity, unless the user has named one.
-            Some(Engine::Podman) => record.identity.as_ref().map(ToString::to_string),
-            Some(Engine::Docker) => names.get(record.container.as_str()).cloned(),
-            None => None,
-        };
+        let name = names.get(record.container.as_str()).cloned();
         Self {
             version: VERSION,
             container: &record.container,
@@ -99,7 +85,7 @@ impl<'a> Known<'a> {
 pub(super) fn list(store: &Store, format: Format) -> Result<()> {
     let records = store.records()?.sound;
     let first = |record: &Record| records.iter().find(|other| record.shared_with() == Some(&other.container));
-    let names = docker_names(&records);
+    let names = container::engine_names(&records);
     let all: Vec<_> = records.iter().map(|record| Known::new(record, first(record), &names)).collect();
     if format == Format::Json {
         return output::json(&all);
@@ -136,6 +122,6 @@ pub(super) fn list(store: &Store, format: Format) -> Result<()> {
 pub(super) fn inspect(store: &Store, container: &str) -> Result<()> {
     let record = container::by_prefix(store, container)?;
     let first = store.shared_by(&record)?;
-    let names = docker_names(std::slice::from_ref(&record));
+    let names = container::engine_names(std::slice::from_ref(&record));
     output::json(&Known::new(&record, first.as_ref(), &names))
 }

@@ -34,7 +34,9 @@ pub(crate) fn driver(options: &BTreeMap<String, String>) -> Result<Driver> {
 /// As [`set`].
 pub(crate) fn set_of_engine(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
     set(file, key, value).map_err(|error| match error.kind() {
-        Kind::Usage => error.hint(format!("use driver, network, {OPTIONS}")),
+        Kind::Usage => error.hint(format!(
+            "use driver, network, {OPTIONS}; all else has `underlay network create`, of which network=NAME makes it one of the engine's"
+        )),
         _ => error,
     })
 }
@@ -44,12 +46,20 @@ pub(crate) fn set_of_engine(file: &mut NetworkFile, key: &str, value: &str) -> R
 /// # Errors
 /// When there is no such option, or it cannot have this value.
 pub(crate) fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> {
-    fn word<T: FromStr<Err = Error>>(place: &mut Option<T>, value: &str) -> Result<()> {
-        value.parse().map(|value| *place = Some(value))
+    /// An option of two names may be given by both, if they agree.
+    fn once<T: PartialEq>(place: &mut Option<T>, new: T) -> Result<()> {
+        match place.replace(new) {
+            Some(old) if place.as_ref() != Some(&old) => {
+                Err(Error::input("is given twice, and differs").hint("give it once"))
+            }
+            _ => Ok(()),
+        }
     }
-    fn number<T: FromStr>(place: &mut Option<T>, value: &str) -> Result<()> {
-        let wrong = |_| Error::input(format!("{value:?} is no number"));
-        value.parse().map(|number| *place = Some(number)).map_err(wrong)
+    fn word<T: FromStr<Err = Error> + PartialEq>(place: &mut Option<T>, value: &str) -> Result<()> {
+        once(place, value.parse()?)
+    }
+    fn number<T: FromStr + PartialEq>(place: &mut Option<T>, value: &str) -> Result<()> {
+        once(place, value.parse().map_err(|_| Error::input(format!("{value:?} is no number")))?)
     }
     fn truth(place: &mut bool, value: &str) -> Result<()> {
         // podman's words are those of Go's ParseBool.
@@ -70,8 +80,8 @@ pub(crate) fn set(file: &mut NetworkFile, key: &str, value: &str) -> Result<()> 
         file.dhcp.get_or_insert_default()
     }
     let set = match (key, file.driver) {
-        // Docker: empty is none.
-        ("parent", _) if value.is_empty() => Ok(()),
+        ("parent", _) if value.is_empty() => Err(Error::input("names no link")
+            .hint("name the host's link on the LAN; without the option the network is inside of this host")),
         ("parent", _) => word::<IfName>(&mut file.parent, value),
         ("vlan", _) => word(&mut file.vlan, value),
         ("vlans", _) => word(&mut file.vlans, value),

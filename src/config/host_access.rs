@@ -40,6 +40,21 @@ impl HostAccess {
             let text = "the network has no subnet the host could have an address of".to_owned();
             return refuse(text, "give it one: containers without addresses cannot be routed to");
         }
+        for is_v4 in [true, false] {
+            let of_family = subnets.iter().filter(|subnet| subnet.net().addr().is_ipv4() == is_v4);
+            let free = of_family.clone().flat_map(|subnet| subnet.candidates(None)).take(2).count();
+            if self.of_family(is_v4).is_none() && free == 1 {
+                let pools: Vec<_> = of_family.map(Subnet::pool_name).collect();
+                let text = format!(
+                    "{} has one address, and the host needs one beside the container",
+                    pools.join(", ")
+                );
+                return refuse(
+                    text,
+                    "name the host's: --host-access=ADDRESS, which may be outside of the range",
+                );
+            }
+        }
         for (at, &address) in self.addresses.iter().enumerate() {
             Subnet::host_in(subnets, address).map_err(|error| error.within("host_access"))?;
             let of_family = |other: &&IpAddr| other.is_ipv4() == address.is_ipv4();

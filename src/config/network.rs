@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::config::conflict_detection::{self, Detection};
+use crate::config::dhcp::Dhcp6;
 use crate::config::network_file::{NetworkFile, VERSION};
 use crate::config::pattern::Pattern;
 use crate::config::reservation::Reservations;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::net::driver::{Driver, IpvlanFlag, IpvlanMode, Kind, MacvlanMode};
+use crate::net::ipv6::{IPV6_MTU, Ipv6};
 use crate::net::link::{Link, set_mtu};
 use crate::net::name::{IfName, NetworkName};
 use crate::net::parent::{self, ParentSpec};
@@ -81,11 +83,13 @@ impl Network {
             subnets.push(subnet.with_next_hops(next_hops.clone()));
         }
         refuse_overlaps(&subnets)?;
+        refuse_empty(&subnets)?;
         let reservations = Reservations::new(&file.reservations, driver, &subnets)?;
         let network =
             Self { name: name.clone(), driver, parent, trunk, on_dummy, subnets, reservations, file };
         let Self { file, subnets, reservations, .. } = &network;
         network.check_routes(&file.routes)?;
+        network.check_mtu()?;
         conflict_detection::check_announcements(file.announcements.unwrap_or_default())?;
         conflict_detection::check_probe_ahead(file.probe_ahead.unwrap_or_default())?;
         file.conflict_detection.map_or(Ok(()), |detection| detection.check(driver, on_dummy))?;
@@ -176,8 +180,29 @@ impl Network {
     pub(crate) fn check_routes(&self, routes: &[Route]) -> Result<()> {
         at_most("routes", routes.len(), MOST)?;
         let reaches = |via| self.subnet_of(via).is_some();
+        let is_own = |route: &&Route| self.subnets.iter().any(|subnet| subnet.net() == route.to);
+        if let Some(route) = routes.iter().find(is_own) {
+            return Err(Error::input(format!(
+                "routes: route to {} is to the network's own subnet",
+                route.to
+            ))
+            .hint("leave it out: the addresses of the link bring that route"));
+        }
         let checked = routes.iter().try_for_each(|route| route.check(reaches));
         checked.map_err(|error| error.within("routes"))
+    }
+
+    /// The kernel takes IPv6 from a link with a smaller MTU (RFC 8200, 5).
+    fn check_mtu(&self) -> Result<()> {
+        let file = &self.file;
+        let has_v6 = self.subnets.iter().any(|subnet| subnet.net().addr().is_ipv6())
+            || file.ipv6.is_some_and(|ipv6| ipv6 != Ipv6::Off)
+            || file.dhcp.as_ref().is_some_and(|dhcp| dhcp.dhcp6 != Dhcp6::No);
+        match file.mtu.filter(|&mtu| has_v6 && mtu < IPV6_MTU) {
+            Some(mtu) => Err(Error::input(format!("mtu: {mtu} is below {IPV6_MTU}, which IPv6 needs"))
+                .hint(format!("use at least {IPV6_MTU}, or leave IPv6 out"))),
+            None => Ok(()),
+        }
     }
 
     /// Whether a container with these annotations may use the network: it has each required one, and that matches.
@@ -219,6 +244,18 @@ fn driver(file: &mut NetworkFile) -> Result<Driver> {
             mode: *file.ipvlan_mode.get_or_insert(IpvlanMode::L2),
             flag: *file.ipvlan_flag.get_or_insert(IpvlanFlag::Bridge),
         }),
+    }
+}
+
+/// Refuses subnets and ranges that have no address for a container.
+fn refuse_empty(subnets: &[Subnet]) -> Result<()> {
+    match subnets.iter().find(|subnet| subnet.candidates(None).next().is_none()) {
+        Some(subnet) => {
+            let pool = subnet.pool_name();
+            Err(Error::input(format!("subnets: {pool} has no address for a container"))
+                .hint("all of them are the gateway, next hops or aux addresses, or are no host addresses: give it more"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::conflict_detection::Detection;
 use crate::config::dhcp::Dhcp;
@@ -19,7 +20,7 @@ use crate::net::link_options::{LinkOptions, Sysctl, SysctlValue};
 use crate::net::mac::MacAddr;
 use crate::net::name::{IfName, NetworkName};
 use crate::net::route::{Route, TableId};
-use crate::net::subnet::{AddressRange, Subnet};
+use crate::net::subnet::{self, AddressRange, Subnet};
 use crate::net::vlan::{VlanId, VlanProtocol, VlanRanges};
 
 /// The version of the network file format that this program reads and writes.
@@ -141,6 +142,7 @@ impl NetworkFile {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SubnetFile {
     /// The prefix, without host bits.
+    #[serde(deserialize_with = "net")]
     pub subnet: IpNet,
     /// The next hop of the default route.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,6 +156,10 @@ pub(crate) struct SubnetFile {
     /// Addresses that are never allocated, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::distinct")]
     pub aux_addresses: BTreeMap<String, IpAddr>,
+}
+
+fn net<'de, D: Deserializer<'de>>(input: D) -> std::result::Result<IpNet, D::Error> {
+    subnet::parse_net(&String::deserialize(input)?).map_err(D::Error::custom)
 }
 
 impl SubnetFile {

@@ -38,12 +38,25 @@ pub(crate) fn docker(store: &Store, system: &System, has_networks: bool) -> Opti
 fn not_called(system: &System, count: usize) -> Option<Finding> {
     let networks = if count == 1 { "a network".to_owned() } else { format!("{count} networks") };
     let path = system.path(SOCKET);
-    let what = format!("Docker has {networks} with driver underlay, and there is no {}", path.display());
+    let what =
+        format!("Docker has {networks} with driver underlay, and nothing listens at {}", path.display());
     let why = "containers of these networks do not start, and Docker waits for the driver each time it starts itself, half a \
                minute for each network";
     let fix = Line::of("systemctl enable --now underlay-docker.socket");
     let found = Finding::new((Area::Docker, Severity::Error, "docker-plugin"), what, why, fix);
-    (!system.has(SOCKET)).then_some(found)
+    let is_served = system.has(SOCKET) && (!system.is_this_one() || is_listening(&path));
+    (!is_served).then_some(found)
+}
+
+/// Whether a process listens at `path` (proc_net(5), `unix`): the file of a socket outlives it.
+fn is_listening(path: &Path) -> bool {
+    /// `__SO_ACCEPTCON`, in the column of flags.
+    const LISTENS: &str = "00010000";
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    sockets.lines().any(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        matches!(words.as_slice(), [_, _, _, flags, .., last] if *flags == LISTENS && Path::new(last) == path)
+    })
 }
 
 /// The version that `program` tells, if root alone can change that.

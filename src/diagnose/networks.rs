@@ -33,7 +33,9 @@ pub(crate) fn networks(store: &Store, host: &mut Socket) -> Result<(Vec<Defined>
         findings.push(unread("settings", &error));
     }
     let names = store.network_names()?;
-    if names.is_empty() && is_read {
+    let of_engines =
+        store.has_podman_networks() || store.docker_networks().is_ok_and(|networks| !networks.is_empty());
+    if names.is_empty() && is_read && !of_engines {
         findings.push(Finding::new(
             (Area::Networks, Severity::Note, "no-network"),
             format!("no network is defined in {}", config.join("networks").display()),

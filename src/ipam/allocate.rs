@@ -304,9 +304,7 @@ impl Draft<'_> {
         let name = &place.wanted.network.name;
         let of_host = if self.applicant.is_none() { " for the host" } else { "" };
         let mut text = format!("network {name} has no free {family} address left{of_host}");
-        let mut hint = format!(
-            "`underlay network inspect {name}` shows who holds them; stop a container or widen the range"
-        );
+        let mut hint = "`underlay ps` shows who holds them; stop a container or widen the range".to_owned();
         let quarantined = self.quarantined(place, is_v4);
         if !quarantined.is_empty() {
             let hosts = in_words(&by_host(&quarantined));

@@ -46,6 +46,16 @@ impl Store {
         read.map_err(|error| error.within(path.display()))
     }
 
+    /// Whether podman has told of a network `name`.
+    pub(crate) fn has_podman_network(&self, name: &NetworkName) -> bool {
+        self.podman_network_path(name).exists()
+    }
+
+    /// Whether there are networks that podman has told of.
+    pub(crate) fn has_podman_networks(&self) -> bool {
+        names_in::<NetworkName>(&self.podman_networks_dir()).is_ok_and(|names| !names.is_empty())
+    }
+
     /// Keeps what podman tells of `network`. Those that no container has, and that podman has not told for long, are removed when
     /// another one comes: podman does not say when it removes one.
     ///

@@ -69,8 +69,12 @@ pub(crate) fn attach(
     for wanted in &wanted {
         release::reclaim_previous(context, &wanted.previous, &wanted.parent);
     }
-    // A namespace with nothing but `lo` has no routes.
-    let default_routes = if links.len() > 1 { inside.default_routes()? } else { DefaultRoutes::default() };
+    // A namespace with nothing but `lo` has no routes. An engine that attaches a container to each network by itself does so in any
+    // order: metrics say which default route counts.
+    let default_routes = match links.len() > 1 && target.holder.process().is_some() {
+        true => inside.default_routes()?,
+        false => DefaultRoutes::default(),
+    };
     let facts = host_facts::read(store, &wanted, default_routes, &mut context.host_netlink)?;
     let mut attach = Attach { context, target, requests, wanted, facts, avoid_previous: false };
     let mut freed = false;

@@ -9,6 +9,9 @@ use crate::net::driver::Driver;
 use crate::net::subnet::Subnet;
 use crate::net::value::words;
 
+/// The smallest MTU of a link with IPv6 (RFC 8200, 5).
+pub(crate) const IPV6_MTU: u32 = 1280;
+
 words! {
     /// The key `ipv6` of a network: the IPv6 of its links besides their leased addresses.
     Ipv6, "kind of IPv6", {

@@ -34,13 +34,13 @@ impl Subnet {
         range: Option<AddressRange>,
         aux_addresses: BTreeMap<String, IpAddr>,
     ) -> Result<Self> {
-        if net.trunc() != net {
-            return Err(Error::input(format!("subnet {net} has host bits set"))
-                .hint(format!("write {}", net.trunc())));
-        }
         if net.prefix_len() == 0 {
             return Err(Error::input(format!("subnet {net} has all addresses of its family"))
                 .hint("name the subnet of your LAN: underlay does not choose one"));
+        }
+        if net.trunc() != net {
+            return Err(Error::input(format!("subnet {net} has host bits set"))
+                .hint(format!("write {}", net.trunc())));
         }
         if let Some((block, what)) = not_for_hosts(net) {
             let text = format!("subnet {net} has addresses of {block}, {what}: no host has one");
@@ -244,7 +244,47 @@ impl FromStr for AddressRange {
             return Err(Error::input(format!("address range {block} has host bits set"))
                 .hint(format!("write {}", block.trunc())));
         }
-        Ok(Self { first: block.network(), last: block.broadcast() })
+        Ok(Self::of_net(block))
+    }
+}
+
+impl AddressRange {
+    /// All addresses of `net`.
+    pub(crate) fn of_net(net: IpNet) -> Self {
+        Self { first: net.network(), last: net.broadcast() }
+    }
+
+    /// The part number `number` of `parts` that are as equal as they can be, have no address in common, and are all of it together.
+    ///
+    /// # Errors
+    /// When there is no such part, or no address for it.
+    pub(crate) fn part(self, number: u32, parts: u32) -> Result<Self> {
+        if number == 0 || number > parts {
+            return Err(Error::input(format!("there is no host number {number} of {parts}"))
+                .hint("hosts are counted from 1"));
+        }
+        let (first, last) = (self::number(self.first), self::number(self.last));
+        let (index, parts) = (u128::from(number - 1), u128::from(parts));
+        // All of IPv6 is one more than can be counted, and is no subnet.
+        let size = (last - first).saturating_add(1);
+        let (each, rest) = (size / parts, size % parts);
+        if each == 0 {
+            return Err(Error::input(format!(
+                "{self} has {size} addresses, which are too few for {parts} hosts"
+            )));
+        }
+        let begin = first + index * each + index.min(rest);
+        let end = begin + each + u128::from(index < rest) - 1;
+        Ok(Self { first: self.at(begin), last: self.at(end) })
+    }
+
+    /// The address of its family with this number.
+    fn at(self, number: u128) -> IpAddr {
+        match self.first {
+            // It is between two of IPv4.
+            IpAddr::V4(_) => Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX)).into(),
+            IpAddr::V6(_) => Ipv6Addr::from_bits(number).into(),
+        }
     }
 }
 
@@ -252,6 +292,18 @@ impl fmt::Display for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.first, self.last)
     }
+}
+
+/// Reads a subnet. Numbers with leading zeros are refused, as in addresses: they are octal for some programs.
+///
+/// # Errors
+/// When `text` is no address with a prefix length.
+pub(crate) fn parse_net(text: &str) -> Result<IpNet> {
+    let wrong =
+        || Error::input(format!("subnet {text:?} is not usable")).hint("write 192.0.2.0/24 or 2001:db8::/64");
+    let (address, _) = text.split_once('/').ok_or_else(wrong)?;
+    address.parse::<IpAddr>().map_err(|_| wrong())?;
+    text.parse().map_err(|_| wrong())
 }
 
 /// How full a subnet is.

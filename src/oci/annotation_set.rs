@@ -27,10 +27,12 @@ impl<'a> RawRequest<'a> {
         Self::with_devices(annotations, &[])
     }
 
-    /// The annotations of a container, and the networks that are its CDI devices; `None` if it asks for none.
+    /// The annotations of a container, and the networks that are its CDI devices; `None` if it asks for none, and has no annotation
+    /// of ours that could be a mistyped one.
     pub(crate) fn with_devices(annotations: &'a Annotations, devices: &'a [NetworkName]) -> Option<Self> {
         let networks = annotations.get(NETWORKS).map(String::as_str);
-        (networks.is_some() || !devices.is_empty()).then_some(Self { networks, annotations, devices })
+        let asked = Self { networks, annotations, devices };
+        (!devices.is_empty() || asked.ours().next().is_some()).then_some(asked)
     }
 
     /// All annotations of the container, not only ours.
@@ -86,9 +88,13 @@ impl<'a> RawRequest<'a> {
             } else if key == IDENTITY {
                 identity = Some(value.parse().map_err(within)?);
             } else if key != NETWORKS {
-                return Err(Error::input(format!("annotation {key} is not known"))
+                return Err(Error::input(format!("annotation {key:?} is not known"))
                     .hint(format!("use {NETWORKS}, {IDENTITY} and {NETWORK_PREFIX}NAME")));
             }
+        }
+        if self.networks.is_none() && self.devices.is_empty() {
+            return Err(Error::input("the container has annotations of underlay, and asks for no network")
+                .hint(format!("add {NETWORKS}=NAME, or remove them")));
         }
         let listed = self.networks.map(attachments).transpose();
         let listed = listed.map_err(|error| error.within(format!("annotation {NETWORKS}")))?;

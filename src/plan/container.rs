@@ -8,7 +8,7 @@ use crate::escape::shell::Line;
 use crate::ledger::attached::Attached;
 use crate::ledger::record::Record;
 use crate::net::driver::Kind;
-use crate::net::ipv6::{self, Advertised};
+use crate::net::ipv6::{self, Advertised, IPV6_MTU};
 use crate::net::mac::MacAddr;
 use crate::net::mark::{self, Mark};
 use crate::net::name::IfName;
@@ -18,8 +18,6 @@ use crate::plan::create_link::CreateLink;
 use crate::plan::ip;
 use crate::plan::persistent::{PROTOCOL, Persistent};
 
-/// What every link with IPv6 carries (RFC 8200, section 5).
-const IPV6_MTU: u32 = 1280;
 /// The alias of links of the agent's own.
 const ALIAS: &str = "underlay:agent";
 

@@ -8,7 +8,7 @@ use clap::Args;
 use ipnet::IpNet;
 
 use super::{conflicts, reserve};
-use crate::cli::argument::hinted;
+use crate::cli::argument::{self, hinted};
 use crate::cli::{cdi, output};
 use crate::config::driver_option;
 use crate::config::host_access::HostAccess;
@@ -22,7 +22,7 @@ use crate::lifecycle::parents;
 use crate::lifecycle::repair;
 use crate::net::driver::Kind as Driver;
 use crate::net::ipv6::Ipv6;
-use crate::net::name::NetworkName;
+use crate::net::name::{IfName, NetworkName};
 use crate::net::route::Route;
 use crate::net::subnet::AddressRange;
 use crate::net::value::words;
@@ -48,7 +48,7 @@ pub(in crate::cli) struct Create {
     #[arg(long, value_name = "DRIVER", value_parser = hinted::<IpamDriver>)]
     ipam_driver: Option<IpamDriver>,
     /// Subnet in CIDR form; repeat it for several
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = argument::net)]
     subnet: Vec<IpNet>,
     /// Router of a subnet; without one its containers get no default route
     #[arg(long, value_name = "IP", value_delimiter = ',')]
@@ -57,8 +57,14 @@ pub(in crate::cli) struct Create {
     #[arg(long, value_name = "IP")]
     onlink_gateway: Vec<IpAddr>,
     /// Part of a subnet that addresses are picked from
-    #[arg(long, value_name = "CIDR|FIRST-LAST", value_delimiter = ',')]
+    #[arg(long, value_name = "CIDR|FIRST-LAST", value_delimiter = ',', value_parser = hinted::<AddressRange>)]
     ip_range: Vec<AddressRange>,
+    /// Pick addresses from the part of each subnet, or range, that is this host's: number 3 of 16
+    #[arg(long, value_name = "NUMBER", requires = "of")]
+    host_number: Option<u32>,
+    /// How many parts there are, each for one host on the LAN
+    #[arg(long, value_name = "HOSTS", requires = "host_number")]
+    of: Option<u32>,
     /// Address of something else in a subnet, never handed out
     #[arg(long, alias = "aux-addresses", value_name = "NAME=IP", value_delimiter = ',')]
     aux_address: Vec<String>,
@@ -94,8 +100,31 @@ pub(in crate::cli) struct Create {
     /// A note
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     label: Vec<String>,
+    /// Link of the host on the LAN, as -o parent=: podman's word
+    #[arg(long, value_name = "LINK", value_parser = hinted::<IfName>)]
+    interface_name: Option<IfName>,
+    /// No error if there is a network of that name
+    #[arg(long)]
+    ignore: bool,
+    /// Taken, and without a meaning: no name server serves these networks
+    #[arg(long)]
+    disable_dns: bool,
+    /// Taken, and without a meaning: any container may be attached
+    #[arg(long)]
+    attachable: bool,
+    /// Taken as local: a network is of one host
+    #[arg(long, value_name = "SCOPE", value_parser = ["local"])]
+    scope: Option<String>,
     /// Name of the network
-    name: NetworkName,
+    #[arg(value_parser = hinted::<NetworkName>)]
+    pub(super) name: NetworkName,
+}
+
+impl Create {
+    /// Whether an existing network will do.
+    pub(super) fn may_exist(&self) -> bool {
+        self.ignore
+    }
 }
 
 pub(super) fn create(store: &Store, network: &Network) -> Result<()> {
@@ -145,7 +174,10 @@ pub(super) fn network(options: &Create) -> Result<Network> {
     for (&gateway, onlink) in inside.chain(options.onlink_gateway.iter().map(|gateway| (gateway, true))) {
         let subnet = match onlink {
             true => of_family(subnets, gateway)?,
-            false => containing(subnets, "gateway", gateway, &gateway)?,
+            false => containing(subnets, "gateway", gateway, &gateway).map_err(|error| {
+                let hint = format!("give its subnet with --subnet; for a router on the link that is in none, --onlink-gateway {gateway}");
+                error.hint(hint)
+            })?,
         };
         subnet.onlink = onlink;
         if let Some(other) = subnet.gateway.replace(gateway) {
@@ -157,6 +189,13 @@ pub(super) fn network(options: &Create) -> Result<Network> {
         let subnet = containing(subnets, "address range", range.first, range)?;
         if let Some(other) = subnet.ip_range.replace(range.to_string()) {
             return Err(two(subnet, "ranges", &other, range).hint("give one range that spans both"));
+        }
+    }
+    if let Some((number, hosts)) = options.host_number.zip(options.of) {
+        for subnet in subnets.iter_mut() {
+            let range = subnet.ip_range.as_deref().map(str::parse).transpose()?;
+            let part = range.unwrap_or_else(|| AddressRange::of_net(subnet.subnet)).part(number, hosts)?;
+            subnet.ip_range = Some(part.to_string());
         }
     }
     for aux in &options.aux_address {
@@ -181,8 +220,11 @@ pub(super) fn network(options: &Create) -> Result<Network> {
     for label in &options.label {
         // Docker takes a label without a value.
         let (key, value) = label.split_once('=').unwrap_or((label, ""));
-        file.labels.insert(key.to_owned(), value.to_owned());
+        if file.labels.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(Error::new(Kind::Usage, format!("label {key} is given twice")));
+        }
     }
+    file.parent = options.interface_name.clone();
     for (key, value) in pairs("option", &options.option)? {
         driver_option::set(&mut file, key, value)?;
     }

@@ -6,8 +6,11 @@ mod import;
 pub(super) mod inspect;
 mod reserve;
 
+use std::path::Path;
+
 use clap::Subcommand;
 
+use super::argument::hinted;
 use super::cdi;
 use super::output::{self, Format, Listing};
 use crate::config::network::Network;
@@ -21,6 +24,9 @@ use crate::lifecycle::release;
 use crate::lifecycle::repair;
 use crate::net::name::{ContainerId, NetworkName};
 
+/// Where podman keeps its networks.
+const PODMAN: &str = "/etc/containers/networks";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Create a network
@@ -28,6 +34,7 @@ pub(super) enum Command {
     /// Recreate the macvlan and ipvlan networks of podman and Docker
     Import(import::Import),
     /// List the networks
+    #[command(visible_alias = "list")]
     Ls {
         /// Print names only
         #[arg(short, long)]
@@ -38,31 +45,50 @@ pub(super) enum Command {
     /// Show networks as JSON: definition, parent, addresses in use and free, containers
     Inspect {
         /// Names of the networks
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = hinted::<NetworkName>)]
         names: Vec<NetworkName>,
         /// How to print it
         #[arg(long, value_parser = ["json"], default_value = "json")]
         format: String,
     },
     /// Remove networks that no running container uses
+    #[command(visible_alias = "remove")]
     Rm {
         /// No error if it does not exist; remove it although a container that was not found may use it
         #[arg(short, long)]
         force: bool,
         /// Names of the networks
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = hinted::<NetworkName>)]
         names: Vec<NetworkName>,
     },
 }
 
 pub(super) fn run(store: &Store, command: Command) -> Result<()> {
     match command {
-        Command::Create(options) => create::create(store, &create::network(&options)?),
+        Command::Create(options) if options.may_exist() && store.has_network(&options.name)? => {
+            output::line(options.name.as_str())
+        }
+        Command::Create(options) => {
+            refuse_podmans(store, &options.name)?;
+            create::create(store, &create::network(&options)?)
+        }
         Command::Import(options) => import::import(store, &options),
         Command::Ls { quiet, listing } => list(store, quiet, listing.format),
         Command::Inspect { names, .. } => inspect::inspect(store, &names),
         Command::Rm { force, names } => remove(store, &names, force),
     }
+}
+
+/// Refuses the name of a network that podman has with driver underlay: its containers would not start.
+fn refuse_podmans(store: &Store, name: &NetworkName) -> Result<()> {
+    let file = Path::new(PODMAN).join(format!("{name}.json"));
+    if store.has_podman_network(name) && file.exists() {
+        let text = format!("podman has a network {name} with driver underlay ({})", file.display());
+        return Err(
+            Error::new(Kind::Taken, text).hint("choose another name: both have their addresses under it")
+        );
+    }
+    Ok(())
 }
 
 fn list(store: &Store, quiet: bool, format: Format) -> Result<()> {
@@ -119,6 +145,15 @@ fn remove_one(store: &Store, name: &NetworkName, force: bool) -> Result<()> {
             }
             // The parent of a definition that cannot be read is not known.
             let network = store.network(name).ok();
+            let of_docker = store.docker_networks()?;
+            if let Some(user) = of_docker.iter().find(|known| known.network.as_ref() == Some(name) && !force)
+            {
+                return Err(Error::new(
+                    Kind::Taken,
+                    format!("network {name} is network {} of Docker", user.id),
+                )
+                .hint("`docker network rm` it first"));
+            }
             locked.remove_network(name)?;
             cdi::renew(&locked);
             host_access::delete_unused(&locked, name, &mut context.host_netlink)?;

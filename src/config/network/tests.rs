@@ -82,7 +82,7 @@ fn mistakes_name_their_key() {
         ),
         (
             r#"{"version": 1, "driver": "macvlan", "parent": "eth0", "subnets": [{"subnet": "10/8"}]}"#,
-            "subnets[0].subnet: invalid IP address syntax at line 1 column 83",
+            "subnets[0].subnet: subnet \"10/8\" is not usable at line 1 column 84",
         ),
         (
             r#"{"version": 1, "driver": "macvlan", "parent": "a/b"}"#,
@@ -358,5 +358,57 @@ fn mistakes_with_vlans() {
     ] {
         let error = on_macvlan(keys).unwrap_err().to_string();
         assert!(error.starts_with(message), "{keys}: {error}");
+    }
+}
+
+/// What cannot work is refused when it is written.
+#[test]
+fn what_cannot_work() {
+    for (keys, said) in [
+        (
+            r#""mtu": 1279, "subnets": [{"subnet": "2001:db8::/64"}]"#,
+            "mtu: 1279 is below 1280, which IPv6 needs",
+        ),
+        (r#""mtu": 1279, "ipv6": "slaac""#, "mtu: 1279 is below 1280, which IPv6 needs"),
+        (r#""mtu": 1279, "dhcp": {"dhcp6": "yes"}"#, "mtu: 1279 is below 1280, which IPv6 needs"),
+        (r#""mtu": 1279, "subnets": [{"subnet": "10.0.0.0/24"}], "ipv6": "off""#, ""),
+        (
+            r#""subnets": [{"subnet": "10.0.0.0/24", "gateway": "10.0.0.1"}], "routes": [{"to": "10.0.0.0/24", "via": "10.0.0.1"}]"#,
+            "routes: route to 10.0.0.0/24 is to the network's own subnet",
+        ),
+        (
+            r#""subnets": [{"subnet": "10.0.0.0/24", "gateway": "10.0.0.1"}], "routes": [{"to": "10.0.0.128/25", "via": "10.0.0.1"}]"#,
+            "",
+        ),
+        (
+            r#""subnets": [{"subnet": "10.0.0.0/24", "gateway": "10.0.0.1", "ip_range": "10.0.0.1-10.0.0.1"}]"#,
+            "subnets: 10.0.0.1-10.0.0.1 has no address for a container",
+        ),
+        (
+            r#""subnets": [{"subnet": "10.0.0.7/32", "gateway": "10.0.0.7"}]"#,
+            "subnets: 10.0.0.7/32 has no address for a container",
+        ),
+        (r#""subnets": [{"subnet": "10.0.0.7/32"}]"#, ""),
+        (
+            r#""subnets": [{"subnet": "10.0.0.0/24", "ip_range": "10.0.0.7/32"}], "host_access": true"#,
+            "host_access: 10.0.0.7-10.0.0.7 has one address, and the host needs one beside the container",
+        ),
+        (
+            r#""subnets": [{"subnet": "10.0.0.0/24", "ip_range": "10.0.0.7/32"}], "host_access": "10.0.0.8""#,
+            "",
+        ),
+        (
+            r#""subnets": [{"subnet": "2001:db8::/0"}]"#,
+            "subnets: subnet 2001:db8::/0 has all addresses of its family",
+        ),
+        (
+            r#""subnets": [{"subnet": "192.168.010.0/24"}]"#,
+            "subnets[0].subnet: subnet \"192.168.010.0/24\" is not usable",
+        ),
+    ] {
+        let text = format!(r#"{{"version": 1, "driver": "macvlan", "parent": "eth0", {keys}}}"#);
+        let read = Network::from_json(&"lan".parse().unwrap(), text.as_bytes());
+        let found = read.map_or_else(|error| error.to_string(), |_| String::new());
+        assert!(found.starts_with(said) && found.is_empty() == said.is_empty(), "{keys}: {found}");
     }
 }

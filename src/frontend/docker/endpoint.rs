@@ -43,7 +43,9 @@ pub(super) fn create(context: &mut Context<'_>, call: &CreateEndpoint) -> Result
         return Err(Error::input("the endpoint has no address")
             .hint("create the network with --ipam-driver underlay and --subnet"));
     }
-    let record = endpoint::create(context, network, &new)?;
+    let record = endpoint::create(context, network, &new).inspect_err(|error| {
+        report(context.store, &Event::failed("docker create", Some(new.id.as_str()), error));
+    })?;
     // Docker refuses an answer that repeats what it has said itself.
     let chosen =
         record.attachments().iter().find_map(|attached| attached.own_mac()).filter(|_| new.mac.is_none());

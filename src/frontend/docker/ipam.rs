@@ -64,11 +64,15 @@ fn subnets_of(network: &Network) -> String {
     }
 }
 
-/// The answer to `RequestAddress`.
+/// The answer to `RequestAddress`. The pool `is_new` if it was asked for just now, as for a network that is being created.
 ///
 /// # Errors
 /// When the address cannot be had.
-pub(super) fn request_address(context: &mut Context<'_>, call: &RequestAddress) -> Result<Value> {
+pub(super) fn request_address(
+    context: &mut Context<'_>,
+    call: &RequestAddress,
+    is_new: bool,
+) -> Result<Value> {
     let pool: Pool = call.pool.parse()?;
     let subnet = pool.subnet;
     let address = Some(call.address.as_str()).filter(|text| !text.is_empty()).map(parse).transpose()?;
@@ -89,10 +93,10 @@ pub(super) fn request_address(context: &mut Context<'_>, call: &RequestAddress) 
             first.ok_or_else(|| Error::input(format!("subnet {subnet} has no address for a gateway")))?
         }
         // Before the network is created, aux addresses are all that is asked for.
-        (Some(address), true) => in_subnet(subnet, address),
-        (None, true) => {
-            return Err(Error::new(Kind::NotFound, format!("pool {pool} belongs to no network"))
-                .hint("remove the network in Docker, and create it again"));
+        (Some(address), true) if is_new => in_subnet(subnet, address),
+        (_, true) => {
+            return Err(Error::new(Kind::NotFound, format!("pool {pool} belongs to no network of driver underlay"))
+                .hint("remove the network in Docker, and create it again, with -d underlay beside --ipam-driver underlay"));
         }
         // The gateway or an aux address of one of them: asked for again after each start of Docker. Whether an endpoint of another
         // one can have it is decided when that is created.

@@ -23,15 +23,15 @@ pub(crate) use fuzz::fuzz;
 pub(crate) use names::container_names;
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use self::network::ADDRESS_SPACE;
 use self::pool::Pool;
-use self::protocol::{CreateEndpoint, GATEWAY, Join, OfEndpoint, ReleaseAddress};
+use self::protocol::{CreateEndpoint, GATEWAY, Join, OfEndpoint, ReleaseAddress, RequestAddress};
 use self::server::{Answer, Service};
 use self::turns::Turns;
 use crate::error::{Error, Result};
@@ -43,6 +43,8 @@ use crate::lifecycle::context::Context;
 
 /// What the names of calls to an IPAM driver begin with.
 const IPAM: &str = "/IpamDriver.";
+/// How long after its pool Docker asks for the addresses that a new network names.
+const CREATED: Duration = Duration::from_secs(3);
 
 /// Serves Docker's calls until none has come for `idle`.
 ///
@@ -55,7 +57,8 @@ pub(crate) fn serve(store: &Store, socket: &PluginSocket, idle: Duration) -> Res
 struct Plugin {
     store: Store,
     /// The pools that were asked for lately, of networks that are to be created: Docker does not tell them again with the network.
-    pools: Mutex<Vec<Pool>>,
+    /// With the time of each.
+    pools: Mutex<Vec<(Pool, Instant)>>,
     /// The addresses of endpoints that were deleted: Docker gives each back once more, when another endpoint to come may have it.
     given_back: Mutex<Vec<IpAddr>>,
     turns: Turns,
@@ -112,7 +115,14 @@ impl Plugin {
                 "LocalDefaultAddressSpace": ADDRESS_SPACE, "GlobalDefaultAddressSpace": ADDRESS_SPACE,
             }),
             "/IpamDriver.RequestPool" => self.request_pool(store, body)?,
-            "/IpamDriver.RequestAddress" => ipam::request_address(&mut context()?, &read(body)?)?,
+            "/IpamDriver.RequestAddress" => {
+                let call: RequestAddress = read(body)?;
+                let is_new = self
+                    .pools()
+                    .iter()
+                    .any(|(pool, at)| pool.to_string() == call.pool && at.elapsed() < CREATED);
+                ipam::request_address(&mut context()?, &call, is_new)?
+            }
             "/IpamDriver.ReleaseAddress" => {
                 let call: ReleaseAddress = read(body)?;
                 if !self.was_given_back(&call) {
@@ -121,7 +131,7 @@ impl Plugin {
                 done
             }
             "/NetworkDriver.CreateNetwork" => {
-                let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let pools: Vec<_> = self.pools().iter().map(|(pool, _)| pool.clone()).collect();
                 defined::create(&mut context()?, &pools, &read(body)?)?;
                 done
             }
@@ -160,6 +170,10 @@ impl Plugin {
         }))
     }
 
+    fn pools(&self) -> MutexGuard<'_, Vec<(Pool, Instant)>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether the address of `call` was that of an endpoint that was deleted.
     fn was_given_back(&self, call: &ReleaseAddress) -> bool {
         let mut known = self.given_back.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,9 +188,9 @@ impl Plugin {
             None => json!({}),
         };
         let answer = json!({ "PoolID": pool.to_string(), "Pool": pool.subnet, "Data": data });
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        pools.retain(|known| *known != pool);
-        pools.push(pool);
+        let mut pools = self.pools();
+        pools.retain(|(known, _)| *known != pool);
+        pools.push((pool, Instant::now()));
         Ok(answer)
     }
 }

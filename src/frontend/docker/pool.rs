@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::protocol::Texts;
 use crate::error::{Error, Result};
 use crate::net::name::{IfName, NetworkName};
-use crate::net::subnet::AddressRange;
+use crate::net::subnet::{self, AddressRange};
 
 /// What `--ipam-opt` takes.
 const OPTIONS: &str = "use parent, the parent of the network, or network, the name of one that underlay has";
@@ -32,8 +32,7 @@ impl Pool {
     /// # Errors
     /// Names the option that is wrong.
     pub(super) fn new(subnet: &str, range: &str, options: &Texts) -> Result<Self> {
-        let wrong = |_| Error::input(format!("subnet {subnet:?} is not usable")).hint("write 192.0.2.0/24");
-        let subnet = subnet.parse::<IpNet>().map_err(wrong)?;
+        let subnet = subnet::parse_net(subnet)?;
         if subnet != subnet.trunc() {
             let text = format!("subnet {subnet} has host bits set");
             return Err(Error::input(text).hint(format!("write {}", subnet.trunc())));

@@ -28,8 +28,9 @@ use crate::lifecycle::parents;
 use crate::lifecycle::target::Target;
 use crate::net::mark::Mark;
 use crate::net::name::NetworkName;
+use crate::oci::annotations::Attachment;
 
-/// The metric of netavark's default routes. Ours beside them have it too, less the `gw-priority`.
+/// The metric of netavark's default routes.
 const METRIC: i32 = 100;
 
 /// What a call of `setup` has done.
@@ -89,7 +90,7 @@ pub(crate) fn set_up(store: &Store, path: &Path, call: &Call) -> Result<SetUp> {
     };
     let asked = call.asked(name)?;
     let mut request = admission::permit_one(store, &context.settings, asked.attachment, own)?;
-    set_metric(&mut request.network, request.options.gw_priority);
+    set_metric(&mut request.network, &request.options);
     let target = Target::at(Engine::Podman, key.clone(), Some(asked.identity), call.host_name(), path)?;
     target.refuse_host(context.host_netns.get()?)?;
     // A record that cannot be read is repaired by the attach.
@@ -113,10 +114,18 @@ fn keep(store: &Store, network: &Network) {
     store.keep_podman_network(network).unwrap_or_else(|error| log::warn!("{}", error.in_full()));
 }
 
-/// Gives the default routes of `network` a metric by which the kernel prefers those of a higher `priority`, also to those of
-/// podman's own networks.
-fn set_metric(network: &mut Network, priority: i32) {
-    network.file.metric.get_or_insert(METRIC.saturating_sub(priority).max(1).unsigned_abs());
+/// Gives the default routes of `network` a metric by which the kernel prefers those of a higher `gw-priority`, also to those of
+/// podman's own networks; of equals those of the network on `eth0`. podman sets them up in any order.
+fn set_metric(network: &mut Network, options: &Attachment) {
+    let number =
+        options.ifname.as_ref().and_then(|name| name.as_str().strip_prefix("eth")?.parse::<i32>().ok());
+    let metric = match (options.gw_priority, number.unwrap_or_default()) {
+        (0, 0) => METRIC - 1,
+        (0, number) => METRIC.saturating_add(number).min(2 * METRIC),
+        (priority @ 1.., _) => (METRIC - 1).saturating_sub(priority),
+        (priority, _) => (2 * METRIC).saturating_sub(priority),
+    };
+    network.file.metric.get_or_insert(metric.max(1).unsigned_abs());
 }
 
 /// Detaches the container of `call`, whose namespace is, or was, mounted at `path`. Returns `None` if it holds nothing.

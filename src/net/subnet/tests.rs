@@ -143,3 +143,42 @@ proptest! {
         prop_assert_eq!(got, expected);
     }
 }
+
+#[test]
+fn parts_of_a_range() {
+    let part = |range: &str, number, parts| {
+        range.parse::<AddressRange>().unwrap().part(number, parts).map(|part| part.to_string())
+    };
+    assert_eq!(part("10.0.0.0/24", 1, 1).unwrap(), "10.0.0.0-10.0.0.255");
+    assert_eq!(part("10.0.0.0/24", 3, 16).unwrap(), "10.0.0.32-10.0.0.47");
+    assert_eq!(part("10.0.0.10-10.0.0.19", 1, 3).unwrap(), "10.0.0.10-10.0.0.13");
+    assert_eq!(part("10.0.0.10-10.0.0.19", 3, 3).unwrap(), "10.0.0.17-10.0.0.19");
+    assert_eq!(part("2001:db8::/64", 2, 2).unwrap(), "2001:db8:0:0:8000::-2001:db8::ffff:ffff:ffff:ffff");
+    for (number, parts, said) in [
+        (0, 3, "there is no host number 0 of 3"),
+        (4, 3, "there is no host number 4 of 3"),
+        (1, 0, "there is no host number 1 of 0"),
+        (1, 11, "10.0.0.10-10.0.0.19 has 10 addresses, which are too few for 11 hosts"),
+    ] {
+        assert_eq!(part("10.0.0.10-10.0.0.19", number, parts).unwrap_err().to_string(), said);
+    }
+}
+
+proptest! {
+    /// Each address is in one part, and the parts are as large as each other, but for one address.
+    #[test]
+    fn parts_are_disjoint_and_whole(first: u32, size in 1_u32..5_000, parts in 1_u32..300) {
+        let first = first.min(u32::MAX - size);
+        let range = AddressRange { first: Ipv4Addr::from(first).into(), last: Ipv4Addr::from(first + size - 1).into() };
+        let all: Vec<_> = (1..=parts).map(|number| range.part(number, parts)).collect();
+        if size < parts {
+            prop_assert!(all.iter().all(Result::is_err));
+        } else {
+            let all: Vec<_> = all.into_iter().map(Result::unwrap).collect();
+            prop_assert_eq!((all[0].first, all[all.len() - 1].last), (range.first, range.last));
+            prop_assert!(all.windows(2).all(|two| number(two[0].last) + 1 == number(two[1].first)));
+            let sizes: BTreeSet<_> = all.iter().map(|part| number(part.last) - number(part.first)).collect();
+            prop_assert!(sizes.len() <= 2 && sizes.last().unwrap() - sizes.first().unwrap() <= 1);
+        }
+    }
+}

@@ -129,8 +129,18 @@ fn what_a_network_cannot_give() {
 #[test]
 fn nothing_asked() {
     assert!(RawRequest::of(&Annotations::new()).is_none());
-    let foreign = Annotations::from([("io.underlay.other".to_owned(), "x".to_owned())]);
-    assert!(RawRequest::of(&foreign).is_none(), "without the list of networks nothing is ours");
+    let foreign = Annotations::from([("io.underlayer.networks".to_owned(), "x".to_owned())]);
+    assert!(RawRequest::of(&foreign).is_none());
+    // What is mistyped, or has no effect.
+    for (key, said) in [
+        ("io.underlay.network", "annotation \"io.underlay.network\" is not known"),
+        ("io.underlay.Networks", "annotation \"io.underlay.Networks\" is not known"),
+        ("io.underlay.networks ", "annotation \"io.underlay.networks \" is not known"),
+        ("io.underlay.identity", "the container has annotations of underlay, and asks for no network"),
+    ] {
+        let annotations = Annotations::from([(key.to_owned(), "x".to_owned())]);
+        assert_eq!(RawRequest::of(&annotations).unwrap().read().unwrap_err().to_string(), said);
+    }
 }
 
 #[test]
@@ -207,7 +217,7 @@ fn inline_networks() {
             "annotation io.underlay.network.lan: missing field `version` at line 1 column 2",
         ),
         ("io.underlay.network.", text, "annotation io.underlay.network.: network name \"\" is not usable"),
-        ("io.underlay.netwrok", text, "annotation io.underlay.netwrok is not known"),
+        ("io.underlay.netwrok", text, "annotation \"io.underlay.netwrok\" is not known"),
     ] {
         assert_eq!(with(key, value).unwrap_err().to_string(), message);
     }

@@ -1,5 +1,6 @@
 //! The commands: what they print, and how they fail.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -14,10 +15,12 @@ use crate::harness::need::Need;
 use crate::harness::test::{Named, Test};
 
 pub fn tests() -> Vec<Test> {
-    let all: [Named; 13] = [
+    let all: [Named; 15] = [
         ("network", &[Need::Macvlan], network),
         ("network_create_refuses", &[Need::Macvlan], create_refuses),
         ("words_that_are_refused", &[], words),
+        ("words_of_podman_and_docker", &[Need::Macvlan], words_of_others),
+        ("parts_of_hosts", &[Need::Macvlan], parts_of_hosts),
         ("network_rm", &[Need::Macvlan], remove),
         ("networks_of_one_parent", &[Need::Macvlan], networks_of_one_parent),
         ("network_complete", &[Need::Macvlan], complete),
@@ -30,6 +33,77 @@ pub fn tests() -> Vec<Test> {
         ("hooks_d", &[], hooks_d),
     ];
     all.map(|(name, needs, run)| Test::new(format!("command::{name}"), needs, run)).into()
+}
+
+/// What people type who know podman and Docker.
+fn words_of_others() {
+    let bed = Bed::new();
+    bed.run("network create --interface-name eth0 --disable-dns --attachable --scope local --subnet 10.7.0.0/24 lan");
+    assert!(
+        bed.run("network list").contains("lan   macvlan mode bridge  eth0    10.7.0.0/24"),
+        "{}",
+        bed.run("network list")
+    );
+    assert_eq!(bed.run("network create --ignore --subnet 10.8.0.0/24 -o parent=eth0 lan"), "lan\n");
+    assert!(!bed.run("network ls").contains("10.8.0.0/24"), "it stays as it is");
+    assert_eq!(bed.run("network remove lan"), "lan\n");
+    // Options of all commands, wherever they stand.
+    let config = bed.path("etc");
+    let listed = bed.underlay("network ls --config-dir").arg(&config).output().unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    for (options, said) in [
+        ("--interface-name eth0 -o parent=eth1 x", "option parent: is given twice, and differs"),
+        (
+            "-o macvlan_mode=bridge -o mode=private -o parent=eth0 x",
+            "option mode: is given twice, and differs",
+        ),
+        ("--label a=1 --label a=2 -o parent=eth0 x", "label a is given twice"),
+        ("-o parent= x", "option parent: names no link"),
+        ("--scope swarm -o parent=eth0 x", "invalid value 'swarm' for '--scope <SCOPE>'"),
+        ("--ip-range=10.7.0.10 -o parent=eth0 x", "write a CIDR block"),
+        ("--subnet=10.7/16 -o parent=eth0 x", "write 192.0.2.0/24"),
+        ("--subnet=2001:db8:1::/64 --gateway=fe80::1 -o parent=eth0 x", "--onlink-gateway fe80::1"),
+        ("-o parent=eth0 a/b", "hint: "),
+    ] {
+        let refused = bed.outcome(&format!("network create {options}"), "");
+        assert!(refused.code != 0 && refused.stderr.contains(said), "{options}: {refused:?}");
+    }
+}
+
+/// Three hosts on one LAN, each with a ledger of its own, of which none knows what the others give.
+fn parts_of_hosts() {
+    let beds = [Bed::new(), Bed::new(), Bed::new()];
+    let mut all = Vec::new();
+    for (index, bed) in beds.iter().enumerate() {
+        let number = index + 1;
+        bed.create(&format!(
+            "--subnet=10.7.0.0/24 --ip-range=10.7.0.64-10.7.0.73 --subnet=2001:db8:7::/64 --host-number {number} --of 3 \
+             -o parent=eth0 lan"
+        ));
+        let web = bed.container(Bare, "web").networks("lan").start().unwrap();
+        let addresses = web.addresses("eth0");
+        all.push(addresses.into_iter().filter(|address| !address.starts_with("fe80")).collect::<Vec<_>>());
+        let shown: Value = serde_json::from_str(&bed.run("network inspect lan")).unwrap();
+        let free = [4, 3, 3][index] - 1;
+        assert_eq!(shown[0]["usage"][0]["free"], free, "{shown}");
+        web.stop();
+    }
+    let v4: Vec<_> = all.iter().map(|addresses| &*addresses[0]).collect();
+    assert_eq!(v4, ["10.7.0.64/24", "10.7.0.68/24", "10.7.0.71/24"]);
+    let v6: BTreeSet<_> = all.iter().map(|addresses| &addresses[1]).collect();
+    assert_eq!(v6.len(), 3, "{v6:?}");
+    for (options, said) in [
+        (
+            "--subnet=10.8.0.0/30 --host-number 1 --of 5",
+            "10.8.0.0-10.8.0.3 has 4 addresses, which are too few for 5 hosts",
+        ),
+        ("--subnet=10.8.0.0/24 --host-number 5 --of 4", "there is no host number 5 of 4"),
+        ("--subnet=10.8.0.0/24 --host-number 0 --of 4", "there is no host number 0 of 4"),
+        ("--subnet=10.8.0.0/24 --host-number 1", "--of <HOSTS>"),
+    ] {
+        let refused = beds[0].outcome(&format!("network create {options} -o parent=eth0 other"), "");
+        assert!(refused.code != 0 && refused.stderr.contains(said), "{refused:?}");
+    }
 }
 
 fn network() {
@@ -229,7 +303,7 @@ fn inspect() {
     let inspect = |id: &str| bed.outcome(&format!("inspect {id}"), "");
     assert!(inspect("web-").stdout.contains("172.16.86.2/24"), "the beginning of an id is enough");
     assert_eq!(serde_json::from_str::<Value>(&inspect(&web.id).stdout).unwrap()["container"], web.id);
-    assert!(inspect("web").stderr.contains("several containers begin with \"web\""));
+    assert!(inspect("web").stderr.contains("there are several containers \"web\""));
     let said = inspect("wob").stderr;
     assert!(said.contains("container \"wob\" holds nothing here"), "{said}");
     assert!(said.contains("`podman inspect -f '{{.Id}}' wob`"), "{said}");
@@ -355,7 +429,7 @@ fn hooks_d() {
         assert_eq!(file["hook"]["args"], json!(["underlay", "hook", stage]));
         assert_eq!(file["hook"]["path"], "/usr/bin/underlay");
         assert!(file["hook"]["timeout"].as_u64().unwrap() >= 10);
-        // Anchored on both sides; an empty value matches too, so that it is refused and not passed over.
-        assert_eq!(file["when"], json!({"annotations": {r"^io\.underlay\.networks$": "(?s)^.*$"}}));
+        // Any key of ours, so that a mistyped one is refused; an empty value matches too.
+        assert_eq!(file["when"], json!({"annotations": {r"^io\.underlay\.": "(?s)^.*$"}}));
     }
 }

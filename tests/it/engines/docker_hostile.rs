@@ -152,8 +152,9 @@ fn and_more() {
         docker.plugin.call("IpamDriver.RequestPool", pool).unwrap();
         let data = json!([{"AddressSpace": "underlay", "Pool": SUBNET, "Gateway": gateway}]);
         let options = json!({"com.docker.network.generic": named(), "com.docker.network.internal": internal});
-        let asked = json!({"NetworkID": docker.id(), "Options": options, "IPv4Data": data});
-        docker.plugin.call("NetworkDriver.CreateNetwork", asked)
+        let id = docker.id();
+        let asked = json!({"NetworkID": id, "Options": options, "IPv4Data": data});
+        docker.plugin.call("NetworkDriver.CreateNetwork", asked).map(|_| id)
     };
     for (internal, gateway, range, said) in [
         (true, "", "", "--internal is given, and network pub_net is not internal"),
@@ -168,7 +169,10 @@ fn and_more() {
         let error = create(internal, gateway, range).unwrap_err();
         assert!(error.contains(said), "{error}");
     }
-    create(false, "172.16.86.1/24", "172.16.86.96/27").unwrap();
+    let id = create(false, "172.16.86.1/24", "172.16.86.96/27").unwrap();
+    let refused = bed.outcome("network rm pub_net", "");
+    assert!(refused.stderr.contains(&format!("network pub_net is network {id} of Docker")), "{refused:?}");
+    docker.plugin.call("NetworkDriver.DeleteNetwork", json!({"NetworkID": id})).unwrap();
     assert_eq!(bed.records(), Vec::<String>::new());
 }
 

@@ -173,8 +173,8 @@ fn set_up_and_torn_down() {
     assert!(table.contains("3b5f1e0a9c7d  pub_net  eth0"), "{table}");
     assert_eq!((bed.run("check"), bed.gc()), Default::default());
     let metric = |family: &str| pod.ip(&format!("{family} route show default"));
-    assert_eq!(metric("-4"), "default via 172.16.86.1 dev eth0 metric 100 \n");
-    assert!(metric("-6").contains("via 2001:db8:abc8::10 dev eth0 metric 100 "));
+    assert_eq!(metric("-4"), "default via 172.16.86.1 dev eth0 metric 99 \n");
+    assert!(metric("-6").contains("via 2001:db8:abc8::10 dev eth0 metric 99 "));
     web.tear_down(&bed, &pod);
     assert!(pod.link("eth0").is_none());
     bed.assert_nothing_held();
@@ -339,7 +339,7 @@ fn names_of_both() {
     bed.assert_nothing_held();
 }
 
-/// Each network of a container is set up by itself. The default route is that of the highest gw-priority, else of the first.
+/// Each network of a container is set up by itself. The default route is that of the highest gw-priority, else of `eth0`.
 fn several_networks() {
     let bed = Watched::new();
     let pod = Netns::new("pod");
@@ -348,15 +348,18 @@ fn several_networks() {
     let second = Call { ifname: "eth1", network: create(&bed, given("dmz", second)), ..first.clone() };
     let before = [first.set_up(&bed, &pod), second.set_up(&bed, &pod)];
     let defaults = || pod.ip("route show default");
-    assert_eq!(defaults().lines().count(), 1);
+    // In whatever order podman calls, that of the network on `eth0` counts.
+    let both = "default via 172.16.86.1 dev eth0 metric 99 \n\
+                default via 10.9.0.1 dev eth1 metric 101 \n";
+    assert_eq!(defaults(), both);
     assert_eq!(bed.ps().len(), 2);
     assert_eq!((bed.run("check"), bed.gc()), Default::default());
     second.tear_down(&bed, &pod);
     let options = json!({"options": {"gw-priority": "5"}});
     let second = Call { options, ..second };
     second.set_up(&bed, &pod);
-    let both = "default via 10.9.0.1 dev eth1 metric 95 \n\
-                default via 172.16.86.1 dev eth0 metric 100 \n";
+    let both = "default via 10.9.0.1 dev eth1 metric 94 \n\
+                default via 172.16.86.1 dev eth0 metric 99 \n";
     assert_eq!(defaults(), both);
     second.tear_down(&bed, &pod);
     assert_eq!(defaults().lines().count(), 1);

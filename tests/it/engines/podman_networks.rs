@@ -23,7 +23,7 @@ pub fn tests() -> Vec<Test> {
     const KEA: &[Need] = &[Need::Macvlan, Need::Engine(Podman), Kind::Kea.need()];
     const VLAN: &[Need] = &[Need::Macvlan, Need::Vlan, Need::Engine(Podman)];
     const IPVLAN: &[Need] = &[Need::Ipvlan, Need::Dummy, Need::Engine(Podman)];
-    let all: [Named; 15] = [
+    let all: [Named; 16] = [
         ("lines_of_dockers_pages", PODMAN, lines),
         ("of_dockers_pages", PODMAN, || pages(Lines::MacvlanOnEth0)),
         ("of_dockers_pages_with_vlans", VLAN, || pages(Lines::Macvlan)),
@@ -35,6 +35,7 @@ pub fn tests() -> Vec<Test> {
         ("both_families", PODMAN, both_families),
         ("user_namespace", PODMAN, user_namespace),
         ("what_podman_shows_of_errors", PODMAN, errors),
+        ("the_default_route_of_two", PODMAN, default_route),
         ("beside_a_bridge", PODMAN, beside_a_bridge),
         ("again_and_again", PODMAN, again_and_again),
         ("name_servers_of_dhcp", KEA, name_servers),
@@ -339,6 +340,30 @@ fn errors() {
 }
 
 /// The bridge of podman's gives the default route, unless the LAN's is preferred.
+fn default_route() {
+    let bed = Watched::new();
+    let podman = Networks::new(&bed);
+    podman
+        .run("network create -d underlay -o parent=eth0 --subnet 172.16.86.0/24 --gateway 172.16.86.1 %one");
+    podman.run("network create -d underlay -o parent=eth0 --subnet 10.9.0.0/24 --gateway 10.9.0.1 %two");
+    let first = |networks: &str| {
+        podman.start("web", networks);
+        let routes = podman.exec("web", "ip route");
+        podman.run("rm --force --time 0 %web");
+        routes.lines().next().unwrap_or_default().to_owned()
+    };
+    // podman before 6 names and sets them up in any order.
+    for _ in 0..6 {
+        let named = "--network %one:interface_name=eth0 --network %two:interface_name=eth1";
+        assert!(first(named).starts_with("default via 172.16.86.1 dev eth0"));
+        let named = "--network %one:interface_name=eth1 --network %two:interface_name=eth0";
+        assert!(first(named).starts_with("default via 10.9.0.1 dev eth0"));
+        assert!(first("--network %one --network %two:gw-priority=1").starts_with("default via 10.9.0.1 "));
+    }
+    podman.run("network rm %one %two");
+    bed.assert_nothing_held();
+}
+
 fn beside_a_bridge() {
     let bed = Watched::new();
     let podman = Networks::new(&bed);

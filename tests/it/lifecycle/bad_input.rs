@@ -11,11 +11,12 @@ use crate::harness::need::Need;
 use crate::harness::test::Test;
 
 pub fn tests() -> Vec<Test> {
-    let all: [(&str, fn()); 6] = [
+    let all: [(&str, fn()); 7] = [
         ("stdin", stdin),
         ("state", state),
         ("config_json", config_json),
         ("annotations", annotations),
+        ("mistyped_annotations", mistyped),
         ("network_files", network_files),
         ("namespace_paths", namespace_paths),
     ];
@@ -54,6 +55,23 @@ fn stdin() {
         refused(&bed, stage, format!(r#"{{"id":{}"#, "[".repeat(1 << 20)), "OCI state on stdin: id");
         refused(&bed, stage, r#"{"id": "web"} {}"#, "OCI state on stdin: trailing characters");
     }
+}
+
+/// The key that everybody types as well: the container does not start, and `plan` says why.
+fn mistyped() {
+    let bed = Bed::with_pub_net("macvlan", "");
+    for (key, said) in [
+        ("io.underlay.network", "annotation \"io.underlay.network\" is not known"),
+        ("io.underlay.netwroks", "annotation \"io.underlay.netwroks\" is not known"),
+        ("io.underlay.identity", "asks for no network"),
+    ] {
+        let error = bed.container(Bare, "web").annotation(key, "pub_net").start().map(drop).unwrap_err();
+        assert!(error.contains(said), "{error}");
+        let plan = bed.outcome(&format!("plan --annotation {key}=pub_net"), "");
+        assert!(plan.code != 0 && plan.stderr.contains(said), "{plan:?}");
+    }
+    bed.assert_nothing_held();
+    bed.container(Bare, "other").annotation("io.underlayer.network", "pub_net").start().unwrap();
 }
 
 fn state() {

@@ -82,7 +82,7 @@ const CASES: [Case; 13] = [
         networks: "pub_net;small",
         message: [
             "network small has no free IPv4 address left",
-            "`underlay network inspect small` shows who holds them; stop a container or widen the range",
+            "`underlay ps` shows who holds them; stop a container or widen the range",
         ],
     },
     Case {

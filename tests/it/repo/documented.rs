@@ -62,7 +62,7 @@ const DOCKER: &str = "docs/guides/docker.md";
 
 /// Pods need podman 5 here: that of Debian 12 starts none in the guest (`podman_ways::kube_play`). CRIU is in Debian 12
 /// alone.
-const SECTIONS: [Section; 49] = [
+const SECTIONS: [Section; 50] = [
     ("README.md", "underlay", New, &[]),
     ("docs/guides/podman.md", "podman's own commands", New, &[]),
     ("docs/guides/podman.md", "The hook", All, &[PUB_NET]),
@@ -127,6 +127,7 @@ const SECTIONS: [Section; 49] = [
     (DHCP, "Docker and compose", New, &[TO_DOCKER, BY_DHCP]),
     (DHCP, "IPv6", All, &[]),
     (DHCP, "Together with addresses of the ledger", All, &[]),
+    ("docs/guides/hosts.md", "Several hosts on one LAN", All, &[]),
     ("docs/guides/host-access.md", "Host access", All, &[]),
     ("docs/guides/identity.md", "Keeping addresses over restarts", All, &[PUB_NET]),
     ("docs/guides/identity.md", "Reserved addresses", All, &[]),
