@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::fs::file::{self, Trust};
-use crate::json;
 
 /// The settings of Docker, which need not exist.
 const SETTINGS: &str = "/etc/docker/daemon.json";
@@ -17,54 +16,30 @@ const DATA: &str = "/var/lib/docker";
 /// The most bytes of a file about a container.
 const LIMIT: u64 = 4 * 1024 * 1024;
 
-#[derive(Deserialize)]
-struct Settings {
-    #[serde(rename = "data-root")]
-    data_root: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Config {
-    /// With a slash.
-    name: String,
-    network_settings: NetworkSettings,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct NetworkSettings {
-    networks: Option<BTreeMap<String, Endpoint>>,
-}
-
-#[derive(Deserialize)]
-struct Endpoint {
-    #[serde(rename = "EndpointID", default)]
-    id: String,
-}
-
 /// Returns the names of Docker's containers by the ids of their endpoints, as far as they can be read.
 pub(crate) fn container_names() -> BTreeMap<String, String> {
     let settings = read(Path::new(SETTINGS));
-    let data = json::read::<Settings>(&settings).ok().and_then(|settings| settings.data_root);
-    let folders = fs::read_dir(data.unwrap_or_else(|| DATA.into()).join("containers"));
+    let data = settings.get("data-root").and_then(Value::as_str).unwrap_or(DATA);
+    let folders = fs::read_dir(Path::new(data).join("containers"));
     folders.into_iter().flatten().flatten().flat_map(|folder| of_container(&folder.path())).collect()
 }
 
-fn read(path: &Path) -> Vec<u8> {
+/// What is in the file at `path`; nothing if it cannot be read.
+fn read(path: &Path) -> Value {
     let text = file::read(path, LIMIT, Trust::Operator);
-    text.inspect_err(|error| log::debug!("{error}")).ok().flatten().unwrap_or_default()
+    let text = text.inspect_err(|error| log::debug!("{error}")).ok().flatten().unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
 }
 
 fn of_container(folder: &Path) -> Vec<(String, String)> {
     endpoints(&read(&folder.join("config.v2.json")))
 }
 
-fn endpoints(config: &[u8]) -> Vec<(String, String)> {
-    let Ok(Config { name, network_settings }) = json::read::<Config>(config) else { return Vec::new() };
-    let name = name.trim_start_matches('/');
-    let endpoints = network_settings.networks.into_iter().flatten().map(|(_, endpoint)| endpoint.id);
-    endpoints.filter(|id| !id.is_empty()).map(|id| (id, name.to_owned())).collect()
+fn endpoints(config: &Value) -> Vec<(String, String)> {
+    let name = config.get("Name").and_then(Value::as_str).unwrap_or_default().trim_start_matches('/');
+    let networks = config.pointer("/NetworkSettings/Networks").and_then(Value::as_object);
+    let ids = networks.into_iter().flatten().filter_map(|(_, network)| network.get("EndpointID")?.as_str());
+    ids.filter(|id| !id.is_empty() && !name.is_empty()).map(|id| (id.to_owned(), name.to_owned())).collect()
 }
 
 #[cfg(test)]
@@ -73,12 +48,13 @@ mod tests {
 
     #[test]
     fn what_docker_writes() {
-        let text = br#"{"ID": "c0ffee", "Name": "/web", "NetworkSettings": {"SandboxKey": "/run/docker/netns/a", "Networks": {
+        let of = |text: &str| endpoints(&serde_json::from_str(text).unwrap_or_default());
+        let text = r#"{"ID": "c0ffee", "Name": "/web", "NetworkSettings": {"SandboxKey": "/run/docker/netns/a", "Networks": {
             "lan": {"EndpointID": "ab", "IPAMOperational": false}, "san": {"EndpointID": ""}, "wan": {"EndpointID": "cd"}}}}"#;
         let both = [("ab", "web"), ("cd", "web")].map(|(id, name)| (id.to_owned(), name.to_owned()));
-        assert_eq!(endpoints(text), both);
-        for text in ["", "{", r#"{"Name": "/web", "NetworkSettings": {"Networks": null}}"#] {
-            assert_eq!(endpoints(text.as_bytes()), []);
+        assert_eq!(of(text), both);
+        for text in ["", "{", "[]", r#"{"Name": "/web", "NetworkSettings": {"Networks": null}}"#] {
+            assert_eq!(of(text), []);
         }
     }
 }
