@@ -515,8 +515,9 @@ fn annotation() {
         assert!(error.contains(message), "{error}");
     }
     assert!(!bed.path("data").exists());
-    // Without networks it says nothing.
-    drop(bed.container(Bare, "y").annotation(IDENTITY, "../db").start().unwrap());
+    // Without networks it says nothing, so that something is mistyped.
+    let alone = bed.container(Bare, "y").annotation(IDENTITY, "db").start().map(drop).unwrap_err();
+    assert!(alone.contains("asks for no network"), "{alone}");
     let longest = "i".repeat(200);
     start(&bed, "z", &longest, "pub_net").stop();
     assert_eq!(hint(&bed).file_name().unwrap().to_str(), Some(longest.as_str()));
