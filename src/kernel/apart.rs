@@ -11,7 +11,6 @@ use super::detach;
 use super::netns::NetnsFile;
 use super::packet_socket::PacketSocket;
 use crate::error::{Error, Kind, Result};
-use crate::net::driver::{Driver, MacvlanMode};
 use crate::net::link::Link;
 use crate::netlink::{Socket, is_address_in_use};
 use crate::plan::LinkPlan;
@@ -67,6 +66,5 @@ fn make(plan: &LinkPlan, host: &mut Socket, inside: &mut Socket) -> Result<Link>
 
 /// Whether `error` is that of a link which the kernel may be deleting: a passthru link has its parent alone.
 fn is_in_the_way(plan: &LinkPlan, error: &Error) -> bool {
-    let is_alone = plan.create.driver == Driver::Macvlan { mode: MacvlanMode::Passthru };
-    is_address_in_use(error) || is_alone && error.kind() == Kind::Kernel(libc::EINVAL)
+    is_address_in_use(error) || plan.create.driver.is_alone() && error.kind() == Kind::Kernel(libc::EINVAL)
 }

@@ -14,7 +14,7 @@ use crate::dhcp::v4::request::Config;
 use crate::dhcp::{v4, v6};
 use crate::ledger::asked::Asked;
 use crate::ledger::dhcp_link::{Dhcp6Link, DhcpLink};
-use crate::net::driver::{Driver, Kind, MacvlanMode};
+use crate::net::driver::{Driver, Kind};
 use crate::net::ipv6::Advertised;
 use crate::net::lease_key::LeaseKey;
 use crate::net::link_options::LinkOptions;
@@ -155,8 +155,7 @@ impl Attached {
 
     /// Whether the host has the link's MAC address, too.
     pub(crate) fn shares_mac(&self) -> bool {
-        let passthru = Driver::Macvlan { mode: MacvlanMode::Passthru };
-        self.driver.kind() == Kind::Ipvlan || self.driver == passthru
+        !self.driver.has_own_mac()
     }
 
     /// The client of `family` of its link, which has the MAC address `mac`: it goes on with the lease, or asks for one from

@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::ipam::assign::ResolvedAttachment;
 use crate::kernel::{self, PacketSocket};
 use crate::lifecycle::context::Context;
-use crate::net::driver::{Driver, MacvlanMode};
 use crate::net::ipv6::Advertised;
 use crate::net::mac::MacAddr;
 use crate::plan::{CreateLink, LinkPlan};
@@ -22,8 +21,8 @@ pub(crate) fn open(
     let ResolvedAttachment { network, parent, .. } = wanted;
     let link = network.driver.link_below(parent.ifindex, parent.segment());
     // A passthru link would be the only one.
-    let is_alone = network.driver == Driver::Macvlan { mode: MacvlanMode::Passthru };
-    if let (true, Some(mac)) = (is_alone || network.driver.is_heard_on_parent(), parent.mac) {
+    if let (true, Some(mac)) = (network.driver.is_alone() || network.driver.is_heard_on_parent(), parent.mac)
+    {
         return context.host_netns.get()?.inside(|| PacketSocket::open(link, mac, addresses));
     }
     let plan = like_a_container(wanted, addresses, mac);

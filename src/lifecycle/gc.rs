@@ -129,9 +129,13 @@ fn is_forgotten(context: &mut Context<'_>, record: &Record, dry_run: bool) -> bo
     if record.holder.endpoint().is_none() {
         return false;
     }
-    let seen = if dry_run { Ok(None) } else { moved::look(context, record) };
-    let is_over = seen.and_then(|_| moved::is_forgotten(context, record));
-    is_over.inspect_err(|error| log::warn!("container {}: {error}", record.container)).unwrap_or_default()
+    if !dry_run {
+        if let Err(error) = moved::look(context, record) {
+            log::warn!("container {}: {error}", record.container);
+            return false;
+        }
+    }
+    release::is_forgotten(context, record)
 }
 
 /// Where the links of `record` are. A namespace that nothing leads to is mostly one that the kernel is about to take apart:

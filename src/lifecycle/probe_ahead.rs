@@ -20,7 +20,6 @@ use crate::lifecycle::apart;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::lease_table::LedgerTable;
 use crate::lifecycle::reserve;
-use crate::net::driver::{Driver, MacvlanMode};
 use crate::net::mac::MacAddr;
 use crate::net::name::{ContainerId, IfName, NetworkName};
 use crate::oci::annotations::short_form;
@@ -115,7 +114,7 @@ fn refill(context: &mut Context<'_>, pool: &Pool, taken: usize) -> Result<Durati
         return Ok(Duration::ZERO);
     };
     // The only link of its parent has nobody beside it that could ask.
-    let is_alone = network.driver == Driver::Macvlan { mode: MacvlanMode::Passthru };
+    let is_alone = network.driver.is_alone();
     let Some(detection) = network.detection_on(&parent).filter(|_| !limit.is_zero() && !is_alone) else {
         return Ok(Duration::ZERO);
     };

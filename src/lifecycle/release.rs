@@ -225,7 +225,7 @@ fn reclaim_unused(context: &mut Context<'_>, record: &Record, what: &str, keeps_
 }
 
 /// Returns true if `record` is of an endpoint that nothing is left of. If that cannot be told, it is in use.
-fn is_forgotten(context: &mut Context<'_>, record: &Record) -> bool {
+pub(crate) fn is_forgotten(context: &mut Context<'_>, record: &Record) -> bool {
     let forgotten = moved::is_forgotten(context, record);
     forgotten.inspect_err(|error| log::warn!("container {}: {error}", record.container)).unwrap_or_default()
 }

@@ -96,6 +96,11 @@ impl Driver {
         }
     }
 
+    /// Whether a link has its parent alone: there can be no other one on it.
+    pub(crate) fn is_alone(self) -> bool {
+        self == Self::Macvlan { mode: MacvlanMode::Passthru }
+    }
+
     /// Whether answers to probes arrive on the parent only. ipvlan links have the parent's MAC address, and the answer to
     /// a probe names no address of theirs. Links of mode source take frames from listed hosts only.
     pub(crate) fn is_heard_on_parent(self) -> bool {

@@ -5,7 +5,7 @@ use crate::cli::output;
 use crate::config::network::Network;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Store;
-use crate::net::driver::{Driver, Kind as DriverKind, MacvlanMode};
+use crate::net::driver::Kind as DriverKind;
 
 /// Refuses `network` if the kernel would refuse, or silently change, its links beside those of another network on the same
 /// parent, or if one of the two could give away what the other reserves.
@@ -20,7 +20,7 @@ pub(super) fn refuse(store: &Store, network: &Network) -> Result<()> {
         }
         for (one, two) in [(network, &other), (&other, network)] {
             reserve::agree(one, two)?;
-            if one.driver == (Driver::Macvlan { mode: MacvlanMode::Passthru }) {
+            if one.driver.is_alone() {
                 let (alone, beside) = (&one.name, &two.name);
                 let text =
                     format!("passthru network {alone} wants parent {parent} to itself, not beside {beside}");
